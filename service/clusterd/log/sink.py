@@ -1,0 +1,85 @@
+"""A bounded buffer before a destination that may be slow or gone."""
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from clusterd.log.record import Level, Record
+
+BUFFER_BYTES = 256 * 1024
+
+Encode = Callable[[Record], Iterable[bytes]]
+"""Makes a record into the payloads to be written, each in one piece."""
+
+Send = Callable[[bytes], bool]
+"""Writes a payload without waiting; False when it can not be written now."""
+
+
+class Sink:
+    """Where records go. Writing never waits: what the destination does not take is kept up to `capacity` bytes
+    and written later, what does not fit is dropped, and how many were lost is logged once writing works again.
+    """
+
+    def __init__(self, encode: Encode, send: Send, capacity: int = BUFFER_BYTES) -> None:
+        self._encode = encode
+        self._send = send
+        self._capacity = capacity
+        self._start_empty()
+
+    def _start_empty(self) -> None:
+        # Re-entrant, because a Python signal handler may log while the thread it interrupts is logging.
+        self._lock = threading.RLock()
+        self._process = os.getpid()
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._lost = 0
+
+    def _own(self) -> None:
+        """After a fork: what waits is the parent's to write, and its lock may be held by a thread not here."""
+        if os.getpid() != self._process:
+            self._start_empty()
+
+    @property
+    def lost(self) -> int:
+        """Records dropped and not reported yet."""
+        return self._lost
+
+    def write(self, record: Record) -> None:
+        """Write a record now, later or, when the buffer is full, never."""
+        self._own()
+        with self._lock:
+            self.flush()
+            payloads = list(self._encode(record))
+            if self._lost or not self._keep(payloads):
+                # Also while it has room for this one: a record after the lost ones would hide the gap.
+                self._lost += 1
+            elif len(self._waiting) == len(payloads):
+                self._drain()
+
+    def flush(self) -> None:
+        """Write as much of what waits as the destination takes now, and report what was lost."""
+        self._own()
+        with self._lock:
+            self._drain()
+            if self._lost and not self._waiting:
+                lost, self._lost = self._lost, 0
+                self._keep(list(self._encode(Record(Level.WARNING, "log records lost", {"count": lost}))))
+                self._drain()
+
+    def _keep(self, payloads: list[bytes]) -> bool:
+        size = sum(map(len, payloads))
+        if self._waiting_bytes + size > self._capacity:
+            return False
+        self._waiting.extend(payloads)
+        self._waiting_bytes += size
+        return True
+
+    def _drain(self) -> None:
+        while self._waiting:
+            # Taken out before it is sent, so that a re-entrant call does not send it twice.
+            payload = self._waiting.popleft()
+            if not self._send(payload):
+                self._waiting.appendleft(payload)
+                return
+            self._waiting_bytes -= len(payload)

@@ -1,0 +1,112 @@
+"""Lines on stderr, for a terminal, a container's runtime, or a file."""
+
+import fcntl
+import os
+import select
+import socket
+import stat
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+from clusterd.log.record import Level, Record
+
+# POSIX: a write of at most this much is whole or not at all, also when all workers share one pipe.
+ATOMIC_BYTES = select.PIPE_BUF
+
+
+class LineEncoder:
+    """Makes `2026-11-23T09:00:00.123Z clusterd[42] error: message key=value` of each line of a record.
+
+    Every line names its process, so that lines of several of them can be told apart when they mix.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.time, process: Callable[[], int] = os.getpid
+    ) -> None:
+        self._clock = clock
+        self._process = process
+
+    def __call__(self, record: Record) -> Iterator[bytes]:
+        """The lines of the record, as many in a payload as can be written in one piece."""
+        stamp = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")[:-6]
+        prefix = f"{stamp}Z clusterd[{self._process()}] {Level(record.level).name.lower()}: ".encode()
+        payload = b""
+        for line in record.lines():
+            for piece in _pieces(line.encode("utf-8", "backslashreplace"), ATOMIC_BYTES - len(prefix) - 1):
+                if len(payload) + len(prefix) + len(piece) + 1 > ATOMIC_BYTES:
+                    yield payload
+                    payload = b""
+                payload += prefix + piece + b"\n"
+        yield payload
+
+
+def _pieces(line: bytes, size: int) -> Iterator[bytes]:
+    """The line in pieces of at most `size` bytes, without tearing a UTF-8 character apart."""
+    while len(line) > size:
+        end = size
+        while line[end] & 0xC0 == 0x80:
+            end -= 1
+        yield line[:end]
+        line = line[end:]
+    yield line
+
+
+class DescriptorWriter:
+    """Writes to a descriptor that other processes have too, without ever waiting for its reader.
+
+    Making the descriptor itself non-blocking is no option: the flag belongs to the open file, and the
+    application's print() would fail. So a pipe or a terminal is opened once more under /proc, and a socket is
+    sent to with MSG_DONTWAIT. Where the second opening is not permitted (another user's terminal), poll() tells
+    whether a small write fits: then two processes may both see the same room, and one waits for the reader.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._poll: select.poll | None = None
+        self._socket: socket.socket | None = None
+        self._begun: bytes | None = None
+        self._written = 0
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISSOCK(mode):
+            self._socket = socket.socket(fileno=fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3))
+            self._own = self._socket.fileno()
+        elif stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+            self._own = self._open_again(descriptor)
+        else:
+            # Not opened again: a file opened without O_APPEND has an offset that is shared with print().
+            self._own = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+
+    def _open_again(self, descriptor: int) -> int:
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+        try:
+            return os.open(f"/proc/self/fd/{descriptor}", flags)
+        except OSError:
+            own = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+            self._poll = select.poll()
+            self._poll.register(own, select.POLLOUT)
+            return own
+
+    def send(self, payload: bytes) -> bool:
+        """Write one payload; False when it does not fit now. A part that fitted is not written twice."""
+        if payload is not self._begun:
+            # Also after a fork, when what the parent has begun is the parent's to finish.
+            self._begun, self._written = payload, 0
+        if self._poll and not any(events & select.POLLOUT for _, events in self._poll.poll(0)):
+            return False
+        try:
+            self._written += self._write(payload[self._written :])
+        except OSError:
+            return False
+        return self._written == len(payload)
+
+    def _write(self, data: bytes) -> int:
+        if self._socket:
+            return self._socket.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        return os.write(self._own, data)
+
+    def close(self) -> None:
+        """Give the descriptor back; the one it was made of stays."""
+        if self._socket:
+            self._socket.close()
+        else:
+            os.close(self._own)
