@@ -1,0 +1,65 @@
+# clusterd: everything a contributor types. `make help` lists it.
+# A fresh Debian 12 or 13 with git, make and python3 is enough: missing system packages are named and installed by apt.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --require-hashes --no-build-isolation
+
+# systemd-python is a source package: it is compiled against libsystemd.
+PACKAGES_RUN    := gcc libc6-dev libsystemd-dev pkg-config python3-dev python3-venv
+# The system ring builds the .deb and boots Debian in a container.
+PACKAGES_DEB    := debhelper dh-python dpkg-dev fakeroot python3
+PACKAGES_SYSTEM := $(PACKAGES_DEB) debootstrap systemd-container util-linux iproute2
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format venv deb docs bench lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: venv ## run clusterd in the foreground with the example application (Ctrl-C drains and ends it)
+	$(BIN)/clusterd --config etc/clusterd/clusterd.yaml
+
+test: $(VENV)/test lint ## lint, then every test: unit, process and system (ARGS='-k name' to choose)
+	@if [ "$$(id -u)" = 0 ]; then packaging/system-packages $(PACKAGES_SYSTEM); fi
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/test ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/test ## put imports and layout in order
+	$(BIN)/ruff check --fix --select I .
+	$(BIN)/ruff format .
+
+venv: $(VENV)/run ## make .venv with clusterd and clusterctl in it
+
+deb: ## build the Debian package into build/
+	packaging/system-packages $(PACKAGES_DEB)
+	packaging/build-deb build
+
+docs: venv ## write the generated files anew: the JSON Schema and docs/settings.md
+	$(BIN)/python -m clusterd.config.reference
+
+bench: $(VENV)/test ## measure: see bench/README.md
+	$(BIN)/python bench/run.py $(ARGS)
+
+lock: ## resolve requirements/*.in anew into hash-locked requirements/*.txt
+	packaging/lock-requirements
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis service/clusterd.egg-info
+
+$(VENV)/run: requirements/build.txt requirements/run.txt setup.cfg pyproject.toml
+	packaging/system-packages $(PACKAGES_RUN)
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "clusterd needs Python 3.11 or newer, found " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -r requirements/build.txt
+	$(PIP) --use-pep517 -r requirements/run.txt
+	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/test: $(VENV)/run requirements/test.txt
+	$(PIP) -r requirements/test.txt
+	@touch $@
