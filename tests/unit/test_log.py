@@ -113,11 +113,11 @@ def test_the_level_holds_for_all_bound_loggers_and_can_change() -> None:
 def test_an_exception_is_logged_with_its_traceback() -> None:
     destination = Destination()
     try:
-        raise ValueError("wrong")
+        int("wrong")
     except ValueError as error:
         make_logger(destination).exception("failed", error, path="/")
     assert destination.taken[:2] == ["failed slot=1 path=/", "Traceback (most recent call last):"]
-    assert destination.taken[-1] == "ValueError: wrong"
+    assert destination.taken[-1] == "ValueError: invalid literal for int() with base 10: 'wrong'"
 
 
 def test_what_the_destination_does_not_take_is_written_later_in_order() -> None:

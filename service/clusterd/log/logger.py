@@ -39,7 +39,7 @@ class Logger:
         return bound
 
     def set_level(self, level: Level) -> None:
-        """Let only records of this level and worse through, for this logger and all bound from the same one."""
+        """Let only this level and worse through, for this logger and all bound from the same one."""
         self._threshold.level = level
 
     def enabled(self, level: Level) -> bool:

@@ -17,8 +17,9 @@ Send = Callable[[bytes], bool]
 
 
 class Sink:
-    """Where records go. Writing never waits: what the destination does not take is kept up to `capacity` bytes
-    and written later, what does not fit is dropped, and how many were lost is logged once writing works again.
+    """Where records go. Writing never waits: what the destination does not take is kept, up to `capacity`
+    bytes, and written later; what does not fit is dropped, and how many records were lost is logged once
+    writing works again.
     """
 
     def __init__(self, encode: Encode, send: Send, capacity: int = BUFFER_BYTES) -> None:
@@ -36,7 +37,7 @@ class Sink:
         self._lost = 0
 
     def _own(self) -> None:
-        """After a fork: what waits is the parent's to write, and its lock may be held by a thread not here."""
+        """After a fork: what waits is the parent's, and a thread left there may hold the lock."""
         if os.getpid() != self._process:
             self._start_empty()
 

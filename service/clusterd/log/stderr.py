@@ -57,8 +57,8 @@ class DescriptorWriter:
 
     Making the descriptor itself non-blocking is no option: the flag belongs to the open file, and the
     application's print() would fail. So a pipe or a terminal is opened once more under /proc, and a socket is
-    sent to with MSG_DONTWAIT. Where the second opening is not permitted (another user's terminal), poll() tells
-    whether a small write fits: then two processes may both see the same room, and one waits for the reader.
+    sent to with MSG_DONTWAIT. Where the second opening is not permitted (another user's terminal), poll()
+    tells whether a small write fits: then two processes may see the same room, and one waits for the reader.
     """
 
     def __init__(self, descriptor: int) -> None:

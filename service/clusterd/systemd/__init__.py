@@ -1,0 +1,1 @@
+"""What systemd and clusterd say to each other: sockets, readiness, the watchdog."""

@@ -1,0 +1,125 @@
+"""The sockets that systemd opened for clusterd, by the names their units give them (sd_listen_fds(3))."""
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from systemd import daemon
+
+from clusterd.systemd.environment import LISTEN_VARIABLES
+
+_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+
+
+class Role(StrEnum):
+    """What a listening socket is for; the value is the unit's `FileDescriptorName=`."""
+
+    HTTP = "http"
+    HTTPS = "https"
+    METRICS = "metrics"
+    CONTROL = "control"
+
+
+class SocketError(Exception):
+    """Sockets were passed that clusterd can not use. `problems` names each with what to change."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, slots=True)
+class PassedSocket:
+    """A listening socket and what it is for. Several may have one role."""
+
+    role: Role
+    socket: socket.socket
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as the configuration would write it."""
+        return address_text(self.socket)
+
+
+def passed_sockets() -> tuple[PassedSocket, ...]:
+    """Take over the sockets systemd passed to this process, in its order; none outside of a socket unit.
+
+    They are not to be listened on again: their backlog is the unit's `Backlog=`. The variables that announced
+    them are removed from the environment, so that no child takes them for its own.
+
+    Raises SocketError: a name is unknown, a descriptor is not a listening stream socket, or the variables
+    contradict each other.
+    """
+    try:
+        names = daemon.listen_fds_with_names(unset_environment=True)
+    except OSError as error:
+        values = ", ".join(f"{name}={os.environ[name]}" for name in LISTEN_VARIABLES if name in os.environ)
+        raise SocketError(
+            (f"the sockets announced by {values} can not be taken: {error.strerror}",)
+        ) from None
+    for variable in LISTEN_VARIABLES:
+        # libsystemd removes them from the C environment only, os.environ is a copy.
+        os.environ.pop(variable, None)
+    return take_sockets(names)
+
+
+def take_sockets(names: Mapping[int, str]) -> tuple[PassedSocket, ...]:
+    """Check descriptors by name and make sockets of them: not inherited by an exec, and non-blocking.
+
+    O_NONBLOCK belongs to the open file, which every process shares that inherits it: it is set here, once.
+
+    Raises SocketError as `passed_sockets` does.
+    """
+    problems: list[str] = []
+    taken: list[PassedSocket] = []
+    for descriptor, name in names.items():
+        try:
+            taken.append(PassedSocket(_role(name), _listening_socket(descriptor)))
+        except ValueError as error:
+            problems.append(f"socket {name!r} (descriptor {descriptor}) passed by systemd: {error}")
+    if problems:
+        raise SocketError(tuple(problems))
+    return tuple(taken)
+
+
+def _role(name: str) -> Role:
+    if name == Role.HTTPS:
+        raise ValueError("TLS is not supported by this version yet; use FileDescriptorName=http")
+    try:
+        return Role(name)
+    except ValueError:
+        names = ", ".join(role for role in Role if role is not Role.HTTPS)
+        raise ValueError(
+            f"unknown name; set FileDescriptorName= in the socket unit to one of {names}"
+        ) from None
+
+
+def _listening_socket(descriptor: int) -> socket.socket:
+    try:
+        # The family and type are read from the descriptor itself, never assumed.
+        sock = socket.socket(fileno=descriptor)
+    except OSError as error:
+        raise ValueError(f"not a socket ({error.strerror})") from None
+    if sock.type != socket.SOCK_STREAM or sock.family not in _FAMILIES:
+        sock.detach()
+        raise ValueError("not a TCP or Unix stream socket; use ListenStream= in the socket unit")
+    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        sock.detach()
+        raise ValueError("not listening; use Accept=no in the socket unit")
+    sock.set_inheritable(False)
+    sock.setblocking(False)
+    return sock
+
+
+def address_text(sock: socket.socket) -> str:
+    """The local address of a socket: `127.0.0.1:80`, `[::1]:80`, `unix:/path` or `unix:@abstract`."""
+    address = sock.getsockname()
+    if sock.family == socket.AF_INET6:
+        return f"[{address[0]}]:{address[1]}"
+    if sock.family == socket.AF_INET:
+        return f"{address[0]}:{address[1]}"
+    if isinstance(address, bytes):
+        address = "@" + os.fsdecode(address.removeprefix(b"\0"))
+    return f"unix:{address}"
