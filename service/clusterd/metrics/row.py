@@ -1,0 +1,163 @@
+"""One worker's row of the scoreboard, and the totals read from it."""
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from typing import Final, Self, overload
+
+CODE_CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx", "other")
+
+BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper bounds of the request durations in seconds: Prometheus's defaults, and two below for fast answers."""
+
+ROW_CELLS: Final = 128
+
+_GAUGES: Final = (
+    "heartbeat",
+    "progress",
+    "accepting",
+    "connections",
+    "threads_free",
+    "in_flight",
+    "threads_busy",
+    "queue_length",
+)
+_COUNTERS: Final = ("accepted", "handed_over", "adopted", "timed_out")
+_NAMES: Final = (*_GAUGES, *_COUNTERS)
+_STARTED_AT: Final = len(_NAMES)
+_SECONDS: Final = _STARTED_AT + 1
+# Requests are counted once, in a table of code class by duration: it gives both series with one write a
+# request, and they always agree with each other.
+_REQUESTS: Final = _SECONDS + 1
+_WIDTH: Final = len(BUCKETS) + 1
+_OFFSETS: Final = tuple(
+    _REQUESTS + _WIDTH * ((status // 100 if 100 <= status < 600 else len(CODE_CLASSES)) - 1)
+    for status in range(1000)
+)
+assert _REQUESTS + _WIDTH * len(CODE_CLASSES) <= ROW_CELLS
+
+
+class _Cell:
+    """An attribute of a row that is a number in shared memory."""
+
+    def __set_name__(self, owner: type["Row"], name: str) -> None:
+        self.index = _NAMES.index(name)
+
+    @overload
+    def __get__(self, row: None, owner: type["Row"]) -> Self: ...
+    @overload
+    def __get__(self, row: "Row", owner: type["Row"]) -> int: ...
+    def __get__(self, row: "Row | None", owner: type["Row"]) -> "Self | int":
+        return self if row is None else row.integers[self.index]
+
+    def __set__(self, row: "Row", value: int) -> None:
+        row.integers[self.index] = value
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Counts that only grow. Those of a slot are the sum over all processes it has had."""
+
+    requests: tuple[int, ...] = (0,) * len(CODE_CLASSES)
+    """By code class, as CODE_CLASSES."""
+    buckets: tuple[int, ...] = (0,) * _WIDTH
+    """By duration: not cumulative, one for each of BUCKETS and one for what took longer."""
+    seconds: float = 0.0
+    """Duration of all requests together."""
+    accepted: int = 0
+    handed_over: int = 0
+    adopted: int = 0
+    timed_out: int = 0
+
+    def __add__(self, other: "Totals") -> "Totals":
+        return Totals(
+            tuple(map(sum, zip(self.requests, other.requests, strict=True))),
+            tuple(map(sum, zip(self.buckets, other.buckets, strict=True))),
+            self.seconds + other.seconds,
+            self.accepted + other.accepted,
+            self.handed_over + other.handed_over,
+            self.adopted + other.adopted,
+            self.timed_out + other.timed_out,
+        )
+
+
+class Row:
+    """Numbers of one process. The process itself writes, on its loop's thread; everyone may read.
+
+    It is the `Counters` that the HTTP engine takes.
+    """
+
+    __slots__ = ("floats", "integers")
+
+    heartbeat = _Cell()
+    """When its loop last turned, in monotonic nanoseconds."""
+    progress = _Cell()
+    """When the loop or a thread last got ahead with a request, or had none; in monotonic nanoseconds."""
+    accepting = _Cell()
+    """1 while it takes new connections, else 0."""
+    connections = _Cell()
+    """Open connections."""
+    threads_free = _Cell()
+    """Threads that wait for a request; at least 1 for an application on the loop."""
+    in_flight = _Cell()
+    """Requests whose response is not complete."""
+    threads_busy = _Cell()
+    """Threads that run a request."""
+    queue_length = _Cell()
+    """Requests that wait for a thread."""
+    accepted = _Cell()
+    """Connections accepted from a listener."""
+    handed_over = _Cell()
+    """Connections given to another worker."""
+    adopted = _Cell()
+    """Connections taken from another worker."""
+    timed_out = _Cell()
+    """Requests and connections ended by one of the timeouts."""
+
+    def __init__(self, integers: "memoryview[int]", floats: "memoryview[float]") -> None:
+        self.integers = integers
+        self.floats = floats
+
+    @property
+    def started_at(self) -> float:
+        """When the process began to boot, in seconds since 1970; 0 until it has said so."""
+        return self.floats[_STARTED_AT]
+
+    @started_at.setter
+    def started_at(self, value: float) -> None:
+        self.floats[_STARTED_AT] = value
+
+    @property
+    def requests(self) -> int:
+        """How many requests were answered."""
+        return sum(self.integers[_REQUESTS : _REQUESTS + _WIDTH * len(CODE_CLASSES)])
+
+    def request_done(self, status: int, seconds: float) -> None:
+        """Count a response by its status code (0 to 999) and its duration. Every request pays for this."""
+        # The comparison saves the search for the fastest answers, where its cost would show most.
+        self.integers[_OFFSETS[status] + (seconds > 0.001 and bisect_left(BUCKETS, seconds))] += 1
+        self.floats[_SECONDS] += seconds
+
+    def request_timed_out(self) -> None:
+        """Count a timeout."""
+        self.timed_out += 1
+
+    def connections_changed(self, count: int) -> None:
+        """So many connections are open now."""
+        self.connections = count
+
+    def totals(self) -> Totals:
+        """The counts until now."""
+        cells = self.integers.tolist()
+        starts = range(_REQUESTS, _REQUESTS + _WIDTH * len(CODE_CLASSES), _WIDTH)
+        table = [cells[start : start + _WIDTH] for start in starts]
+        return Totals(
+            tuple(map(sum, table)),
+            tuple(map(sum, zip(*table, strict=True))),
+            self.floats[_SECONDS],
+            *cells[len(_GAUGES) : len(_NAMES)],
+        )
+
+    @staticmethod
+    def placement_cells() -> tuple[int, int, int]:
+        """Where `accepting`, `connections` and `threads_free` are in a row."""
+        return Row.accepting.index, Row.connections.index, Row.threads_free.index

@@ -1,0 +1,146 @@
+"""The memory that master and workers share: a row of numbers for each living worker.
+
+The master reads it for metrics and hang detection, and so answers in full while every worker hangs. A row
+is leased to one process and has one writer, that process's loop thread: a predecessor and a successor of the
+same slot in one row would lose counts. Every cell is eight aligned bytes, which the processor reads and
+writes whole, so there are no locks. Standard library only.
+"""
+
+import fcntl
+import mmap
+import os
+from dataclasses import dataclass
+from typing import Final, Self
+
+from clusterd.metrics.row import ROW_CELLS, Row
+
+__all__ = ["LAYOUT_VERSION", "MAXIMUM_ROWS", "Peers", "Row", "Scoreboard", "ScoreboardError"]
+
+MAXIMUM_ROWS: Final = 4096
+"""Rows there is room for, draining predecessors included. The memory is sparse: an unused row costs none."""
+
+LAYOUT_VERSION: Final = 1
+"""To be raised with every change of the layout; a worker says the one it knows in its `hello`."""
+
+_MAGIC: Final = 0x636C7573746572  # "cluster"
+_CELL: Final = 8
+_HEADER_BYTES: Final = mmap.PAGESIZE
+_HEADER: Final = (_MAGIC, LAYOUT_VERSION, ROW_CELLS, MAXIMUM_ROWS)
+_ROWS_IN_USE: Final = len(_HEADER)
+_FIRST: Final = _HEADER_BYTES // _CELL
+_SIZE: Final = _HEADER_BYTES + MAXIMUM_ROWS * ROW_CELLS * _CELL
+_SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+
+class ScoreboardError(Exception):
+    """The memory is not a scoreboard of this layout, or has no free row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """The other workers that accept connections now, taken together."""
+
+    least_connections: int
+    """Open connections of the least loaded one."""
+    has_free_thread: bool
+    """Whether one of them could run a request at once."""
+
+
+class Scoreboard:
+    """Made by the master with `create`, found by a template with `attach`, inherited through its forks.
+
+    Only the master leases and releases rows. `descriptor` is what another process attaches; it is closed on
+    an exec unless it is passed on.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self._memory = mmap.mmap(descriptor, _SIZE)
+        self._integers = memoryview(self._memory).cast("q")
+        self._floats = memoryview(self._memory).cast("d")
+        self._leased: set[int] = set()
+
+    @classmethod
+    def create(cls) -> Self:
+        """A new one. Its size is sealed, so that no process can make the others' access a SIGBUS."""
+        descriptor = os.memfd_create("clusterd-scoreboard", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(descriptor, _SIZE)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+        scoreboard = cls(descriptor)
+        for index, value in enumerate(_HEADER):
+            scoreboard._integers[index] = value
+        return scoreboard
+
+    @classmethod
+    def attach(cls, descriptor: int) -> Self:
+        """The one behind an inherited descriptor, which it takes over.
+
+        Raises ScoreboardError when it is none, or of another version; the descriptor is then still open.
+        """
+        size = os.fstat(descriptor).st_size
+        if size != _SIZE:
+            raise ScoreboardError(f"a scoreboard of {_SIZE} bytes was expected, found {size}")
+        scoreboard = cls(descriptor)
+        found = tuple(scoreboard._integers[: len(_HEADER)].tolist())
+        if found != _HEADER:
+            scoreboard._unmap()
+            raise ScoreboardError(f"a scoreboard with the header {_HEADER} was expected, found {found}")
+        return scoreboard
+
+    def lease(self) -> int:
+        """A row for a process about to be forked; the lowest free one, so that those in use stay together.
+
+        Raises ScoreboardError when all are taken.
+        """
+        for index in range(MAXIMUM_ROWS):
+            if index not in self._leased:
+                self._leased.add(index)
+                self._publish_rows_in_use()
+                return index
+        raise ScoreboardError(f"all {MAXIMUM_ROWS} rows are in use")
+
+    def release(self, index: int) -> None:
+        """Take a row back, emptied. The process must have been reaped, and its counts folded into the ledger.
+
+        Raises KeyError when the row is not leased.
+        """
+        self._leased.remove(index)
+        start = _FIRST + index * ROW_CELLS
+        self._integers[start : start + ROW_CELLS] = memoryview(bytes(ROW_CELLS * _CELL)).cast("q")
+        self._publish_rows_in_use()
+
+    def _publish_rows_in_use(self) -> None:
+        self._integers[_ROWS_IN_USE] = max(self._leased, default=-1) + 1
+
+    def row(self, index: int) -> Row:
+        """The row, to be written by its holder and read by anyone. Raises IndexError out of range."""
+        if not 0 <= index < MAXIMUM_ROWS:
+            raise IndexError(index)
+        start = _FIRST + index * ROW_CELLS
+        return Row(self._integers[start : start + ROW_CELLS], self._floats[start : start + ROW_CELLS])
+
+    def peers(self, own: int) -> Peers | None:
+        """How loaded the other accepting workers are, for one to decide whether to give way.
+
+        Cheap enough for every accept: three strided copies, whatever else the rows hold.
+        """
+        end = _FIRST + self._integers[_ROWS_IN_USE] * ROW_CELLS
+        columns = (self._integers[_FIRST + cell : end : ROW_CELLS].tolist() for cell in Row.placement_cells())
+        peers = [
+            (connections, threads_free)
+            for index, (accepting, connections, threads_free) in enumerate(zip(*columns, strict=True))
+            if accepting and index != own
+        ]
+        if not peers:
+            return None
+        return Peers(min(peers)[0], any(threads_free for _, threads_free in peers))
+
+    def close(self) -> None:
+        """Unmap the memory and close its descriptor; rows taken from it must be gone."""
+        self._unmap()
+        os.close(self.descriptor)
+
+    def _unmap(self) -> None:
+        self._integers.release()
+        self._floats.release()
+        self._memory.close()
