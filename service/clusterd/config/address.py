@@ -28,8 +28,10 @@ class Address(ABC):
 
 @dataclass(frozen=True, slots=True)
 class TcpAddress(Address):
-    """A TCP port. `host` is an IPv4 address, an IPv6 address without brackets (a zone is allowed: `fe80::1%eth0`)
-    or a name to look up; port 0 asks the kernel for a free one.
+    """A TCP port; port 0 asks the kernel for a free one.
+
+    `host` is an IPv4 address, an IPv6 address without brackets (maybe with a zone: `fe80::1%eth0`), or a name
+    to look up.
     """
 
     host: str

@@ -1,8 +1,8 @@
 """The configuration as the rest of clusterd sees it: checked, frozen, in seconds and bytes.
 
-Standard library only: it crosses to the template and the workers, which run in the application's own interpreter.
-What a setting means, its default and its range are in `config.schema`; nothing here has a default, so that there is
-one place for them.
+Standard library only: it crosses to the template and the workers, which run in the application's own
+interpreter. What a setting means, its default and its range are in `config.schema`; nothing here has a
+default, so that there is one place for them.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ __all__ = [
     "to_json",
 ]
 
-JSON: TypeAlias = "None | bool | int | float | str | list[JSON] | dict[str, JSON]"
+JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -87,7 +87,7 @@ class HealthCheck:
     timeout: float
 
     def accepts(self, status: int) -> bool:
-        """Whether a response with this status passes: `expect` is a status (`204`) or a class of them (`2xx`)."""
+        """Whether a response of this status passes: `expect` is a status (`204`) or a class (`2xx`)."""
         return str(status) == self.expect or f"{status // 100}xx" == self.expect
 
 
@@ -119,7 +119,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much there may be: counts per worker, sizes in bytes. `max_requests` and `max_memory` are 0 for no limit."""
+    """How much there may be: counts per worker, sizes in bytes; 0 is no limit for the last two."""
 
     connections: int
     queue: int
@@ -144,8 +144,8 @@ class Config:
     """The whole configuration.
 
     Paths are absolute, their symbolic links unresolved: each generation resolves `directory` when it starts.
-    `metrics` is None when there is no endpoint; `control` is None for the default place, which `config.paths` knows;
-    `workers` is None for as many as `config.cpus` counts; `app` is `module:attribute` or `module:factory()`.
+    `app` is `module:attribute` or `module:factory()`. `metrics` is None when there is no endpoint, `control`
+    for the default place, which `config.paths` knows, and `workers` for as many as `config.cpus` counts.
     """
 
     app: str
@@ -172,7 +172,7 @@ class Config:
 def to_json(config: Config) -> dict[str, JSON]:
     """What `from_json` turns into the same configuration again, save for the environment.
 
-    That may be as large as the kernel allows and would not fit a packet of the channel: a generation gets it by exec.
+    That may be larger than a packet of the channel: a generation gets it by exec.
     """
     document = {field.name: _plain(getattr(config, field.name)) for field in fields(config)}
     del document["environment"]
