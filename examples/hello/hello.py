@@ -13,5 +13,6 @@ def app(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable
     worker = os.environ.get("CLUSTERD_WORKER", "none")
     generation = os.environ.get("CLUSTERD_GENERATION", "none")
     body = f"Hello from clusterd: worker {worker}, generation {generation}, pid {os.getpid()}\n".encode()
-    start_response("200 OK", [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))])
+    headers = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))]
+    start_response("200 OK", headers)
     return [body]
