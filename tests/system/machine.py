@@ -1,0 +1,177 @@
+"""A Debian booted in a container with systemd as PID 1, on an overlay that vanishes with it."""
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+_BOOT_SECONDS = 60.0
+
+
+class BootError(Exception):
+    """The container did not come up; the message holds the end of its console."""
+
+
+class Machine:
+    """A booted container: run commands in it, read and write its files, join its network."""
+
+    def __init__(self, suite: str, leader: int) -> None:
+        self.suite = suite
+        self.leader = leader
+        self.root = Path(f"/proc/{leader}/root")
+        self._enter = ("nsenter", "--target", str(leader))
+
+    def run(self, *command: str, check: bool = True, timeout: float = 90.0) -> "subprocess.CompletedProcess[str]":
+        """Run a command inside and wait for its end; with check, a failure shows what it printed."""
+        entered = [*self._enter, "--all", "--", *command]
+        done = subprocess.run(entered, capture_output=True, text=True, check=False, timeout=timeout)
+        if check and done.returncode != 0:
+            raise AssertionError(
+                f"{' '.join(command)} exited with {done.returncode}:\n{done.stdout}{done.stderr}"
+                f"\n--- journal\n{self.journal(lines=40)}"
+            )
+        return done
+
+    def start(self, *command: str) -> "subprocess.Popen[str]":
+        """Start a command inside and go on; its output is collected by communicate()."""
+        entered = [*self._enter, "--all", "--", *command]
+        return subprocess.Popen(entered, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def start_in_network(self, *command: str) -> "subprocess.Popen[str]":
+        """Start a command of this machine (the host) that sees only the container's network."""
+        entered = [*self._enter, "--net", "--", *command]
+        return subprocess.Popen(entered, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def systemctl(self, *arguments: str, check: bool = True, timeout: float = 90.0) -> str:
+        """What systemctl printed, both streams."""
+        done = self.run("systemctl", "--no-pager", *arguments, check=check, timeout=timeout)
+        return done.stdout + done.stderr
+
+    def property(self, unit: str, name: str) -> str:
+        """A property of a unit, such as ActiveState."""
+        return self.systemctl("show", "--property", name, "--value", unit).strip()
+
+    def journal(self, *arguments: str, lines: int = 1000) -> str:
+        """The newest lines of the journal, messages only; arguments select, as `-u clusterd -p err`."""
+        # What was just written may still be on its way to journald.
+        self.run("journalctl", "--sync", check=False)
+        select = ("--no-pager", "--quiet", "--output=cat", f"--lines={lines}", *arguments)
+        return self.run("journalctl", *select, check=False).stdout
+
+    def write(self, path: str, text: str, mode: int = 0o644) -> None:
+        """Create or replace a file inside, its directories too."""
+        target = self.root / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+        target.chmod(mode)
+
+    def read(self, path: str) -> str:
+        """The text of a file inside."""
+        return (self.root / path.lstrip("/")).read_text()
+
+    def link(self, path: str, target: str) -> None:
+        """Make path a symbolic link to target, replacing an earlier one in one step."""
+        link = self.root / path.lstrip("/")
+        fresh = link.with_name(link.name + ".new")
+        fresh.symlink_to(target)
+        fresh.replace(link)
+
+
+@contextmanager
+def booted(suite: str, root: Path) -> Iterator[Machine]:
+    """Boot a root, hand out the machine, and leave nothing behind: no process, no mount, no control group.
+
+    Raises BootError when systemd inside does not say that it is ready.
+    """
+    groups = _own_control_groups()
+    with tempfile.TemporaryDirectory(prefix="clusterd-system-") as directory:
+        console = Path(directory, "console")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, console.open("wb") as output:
+            notify.bind(f"{directory}/notify")
+            container = subprocess.Popen(
+                _nspawn(root),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "NOTIFY_SOCKET": f"{directory}/notify"},
+                preexec_fn=lambda: _enter(groups),  # noqa: PLW1509  # there are no threads to trip over
+            )
+            leader = None
+            try:
+                for leader, ready in _progress(notify, container):  # noqa: B007
+                    if ready:
+                        break
+                if leader is None:
+                    raise BootError(f"{suite} did not boot:\n{console.read_text(errors='replace')[-3000:]}")
+                yield Machine(suite, leader)
+            finally:
+                # The end of PID 1 is, by the kernel, the end of every process in its namespace.
+                os.kill(leader if leader is not None else container.pid, signal.SIGKILL)
+                container.wait()
+                _remove(groups)
+
+
+def _nspawn(root: Path) -> list[str]:
+    return [
+        "systemd-nspawn",
+        "--quiet",
+        "--register=no",
+        "--keep-unit",
+        "--console=pipe",
+        "--private-network",
+        "--notify-ready=yes",
+        "--volatile=overlay",
+        f"--directory={root}",
+        "--boot",
+    ]
+
+
+def _progress(
+    notify: socket.socket, container: "subprocess.Popen[bytes]"
+) -> Iterator[tuple[int | None, bool]]:
+    """What nspawn notifies: the pid of PID 1 inside, seen from here, then that the boot is over."""
+    leader = None
+    notify.settimeout(_BOOT_SECONDS)
+    while container.poll() is None:
+        try:
+            fields = notify.recv(4096).decode().splitlines()
+        except TimeoutError:
+            return
+        for field in fields:
+            if field.startswith("X_NSPAWN_LEADER_PID="):
+                leader = int(field.partition("=")[2])
+        yield leader, "READY=1" in fields
+
+
+def _own_control_groups() -> Sequence[Path]:
+    """A group of its own for the container in each hierarchy that systemd uses: two containers in one group share
+    its tree and trip over each other. The same name in both, because nspawn mirrors the one in the other.
+    """
+    mounts = {"name=systemd": Path("/sys/fs/cgroup/systemd"), "": Path("/sys/fs/cgroup/unified")}
+    if not mounts[""].is_dir():
+        mounts[""] = Path("/sys/fs/cgroup")
+    name = f"clusterd-system-{secrets.token_hex(4)}"
+    groups = []
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers in mounts:
+            group = mounts[controllers] / path.strip("/") / name
+            group.mkdir()
+            groups.append(group)
+    return groups
+
+
+def _enter(groups: Sequence[Path]) -> None:
+    for group in groups:
+        (group / "cgroup.procs").write_text("0")
+
+
+def _remove(groups: Sequence[Path]) -> None:
+    for group in groups:
+        for directory, _, _ in os.walk(group, topdown=False):
+            Path(directory).rmdir()

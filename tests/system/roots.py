@@ -1,0 +1,62 @@
+"""Debian roots to boot, built once and cached."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+MIRROR = os.environ.get("CLUSTERD_DEBIAN_MIRROR", "http://deb.debian.org/debian")
+
+# A bootable system and the dependencies of the package, so that installing it later needs no network.
+PACKAGES = (
+    "dbus",
+    "iproute2",
+    "python3",
+    "python3-httptools",
+    "python3-prometheus-client",
+    "python3-systemd",
+    "python3-uvloop",
+    "python3-yaml",
+    "systemd",
+    "systemd-sysv",
+)
+
+
+class RootUnavailableError(Exception):
+    """No root could be built: the mirror is out of reach, or debootstrap failed."""
+
+
+def cached_root(suite: str) -> Path:
+    """A directory with a minimal Debian of that suite, never written to: machines boot on an overlay of it.
+
+    Raises RootUnavailableError with the end of debootstrap's log.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "clusterd" / "roots"
+    cache.mkdir(parents=True, exist_ok=True)
+    key = hashlib.sha256("\n".join((suite, *PACKAGES)).encode()).hexdigest()[:12]
+    root = cache / f"{suite}-{key}"
+    # Two test runs at once build it once: the lock is the kernel's, so a killed run leaves none behind.
+    with (cache / f"{suite}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not root.is_dir():
+            _build(suite, root)
+    return root
+
+
+def _build(suite: str, root: Path) -> None:
+    building = root.with_name(f"{suite}.building")
+    if building.exists():
+        shutil.rmtree(building)
+    kind = ("--variant=minbase", f"--include={','.join(PACKAGES)}")
+    command = ["debootstrap", *kind, suite, str(building), MIRROR]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    if built.returncode != 0:
+        log = (built.stdout + built.stderr)[-600:]
+        raise RootUnavailableError(f"debootstrap {suite} from {MIRROR}: {log}")
+    shutil.rmtree(building / "var/cache/apt/archives", ignore_errors=True)
+    # An empty machine-id means "new at every boot".
+    (building / "etc/hostname").write_text(f"{suite}\n")
+    (building / "etc/machine-id").write_text("")
+    building.rename(root)
