@@ -1,0 +1,37 @@
+"""prctl(2) by ctypes: Python has no call for it, and a C extension for two lines would cost a compiler."""
+
+import ctypes
+import os
+
+_PR_SET_NAME = 15
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_MM = 35
+_PR_SET_MM_ARG_END = 9
+_COMM_BYTES = 15
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _prctl(option: int, *arguments: int | bytes) -> bool:
+    values = [
+        ctypes.c_char_p(each) if isinstance(each, bytes) else ctypes.c_ulong(each) for each in arguments
+    ]
+    values += [ctypes.c_ulong(0)] * (4 - len(values))
+    return bool(_libc.prctl(option, *values) == 0)
+
+
+def become_subreaper() -> None:
+    """Orphaned descendants become children of this process (PR_SET_CHILD_SUBREAPER). Raises OSError."""
+    if not _prctl(_PR_SET_CHILD_SUBREAPER, 1):
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+
+
+def set_comm(name: str) -> None:
+    """The name in `ps -o comm` and `top`, cut to 15 bytes."""
+    _prctl(_PR_SET_NAME, name.encode()[:_COMM_BYTES])
+
+
+def set_argument_end(address: int) -> bool:
+    """Where /proc/self/cmdline ends; False without CAP_SYS_RESOURCE."""
+    return _prctl(_PR_SET_MM, _PR_SET_MM_ARG_END, address)

@@ -1,0 +1,1 @@
+"""What crosses between processes: the messages, their codec and the channel that carries them."""

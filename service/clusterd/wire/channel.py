@@ -1,0 +1,122 @@
+"""One end of a channel under an event loop.
+
+asyncio's and uvloop's transports refuse SOCK_SEQPACKET, so this is add_reader and add_writer
+around non-blocking sendmsg and recvmsg. What the peer is too slow to take waits in a bounded
+queue; a peer that lets it run full has stopped reading and is treated as gone.
+"""
+
+import asyncio
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from clusterd.wire.messages import Message, ProtocolError, decode, encode
+from clusterd.wire.packets import close_all, receive, send
+
+QUEUE_PACKETS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message with what came beside it. The descriptors belong to the receiver."""
+
+    message: Message
+    descriptors: tuple[int, ...]
+    pid: int | None
+
+
+class Channel:
+    """Sends and receives messages without ever blocking its loop.
+
+    `on_message` is called for each message; `on_end` once, with the reason, when the other end
+    is closed or speaks another protocol. Neither is called after `close`.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        loop: asyncio.AbstractEventLoop,
+        on_message: Callable[[Received], None],
+        on_end: Callable[[str], None],
+    ) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+        self._loop = loop
+        self._on_message = on_message
+        self._on_end = on_end
+        self._queue: deque[tuple[bytes, tuple[int, ...]]] = deque()
+        self._open = True
+        loop.add_reader(sock.fileno(), self.read_pending)
+
+    def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
+        """Send `message`, now or when the peer reads. The descriptors stay the caller's."""
+        if not self._open:
+            return
+        # A queued packet needs descriptors that live until it is sent.
+        packet = encode(message)
+        if not self._queue and self._try_send(packet, descriptors):
+            return
+        if len(self._queue) >= QUEUE_PACKETS:
+            self._end("the other side has stopped reading")
+            return
+        if self._open:
+            self._queue.append((packet, tuple(os.dup(descriptor) for descriptor in descriptors)))
+            self._loop.add_writer(self._socket.fileno(), self._flush)
+
+    def read_pending(self) -> None:
+        """Receive everything that has arrived; also called before a death is acted on."""
+        while self._open:
+            try:
+                packet = receive(self._socket)
+            except BlockingIOError:
+                return
+            except (OSError, ProtocolError) as error:
+                self._end(str(error))
+                return
+            if packet is None:
+                self._end("closed")
+                return
+            try:
+                message = decode(packet.data)
+            except ProtocolError as error:
+                close_all(packet.descriptors)
+                self._end(str(error))
+                return
+            self._on_message(Received(message, packet.descriptors, packet.pid))
+
+    def close(self) -> None:
+        """Close this end; what is queued is dropped."""
+        if not self._open:
+            return
+        self._open = False
+        self._loop.remove_reader(self._socket.fileno())
+        self._loop.remove_writer(self._socket.fileno())
+        for _, descriptors in self._queue:
+            close_all(descriptors)
+        self._queue.clear()
+        self._socket.close()
+
+    def _try_send(self, packet: bytes, descriptors: Sequence[int]) -> bool:
+        """False when the packet has to wait. A dead peer takes everything: its end is read, not sent."""
+        try:
+            send(self._socket, packet, descriptors)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
+
+    def _flush(self) -> None:
+        while self._queue:
+            packet, descriptors = self._queue[0]
+            if not self._try_send(packet, descriptors):
+                return
+            self._queue.popleft()
+            close_all(descriptors)
+        self._loop.remove_writer(self._socket.fileno())
+
+    def _end(self, reason: str) -> None:
+        self.close()
+        self._on_end(reason)

@@ -1,0 +1,199 @@
+"""Every message of the channel between the master, a template and a worker, in one list.
+
+One message is one SEQPACKET packet of at most 64 KiB: a JSON object with the protocol's
+version, the message's name and its fields, and up to 64 descriptors beside it.
+
+    {"v": 1, "type": "Fork", "serial": 7, "slot": 2, "generation": 3, "row": 1}  + [channel, crash log]
+    {"v": 1, "type": "Ready"}
+
+JSON and never pickle: the two ends may run different interpreters, and a worker runs code
+that the master must not trust.
+"""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+PROTOCOL_VERSION = 1
+PACKET_BYTES = 64 * 1024
+PACKET_DESCRIPTORS = 64
+
+
+class ProtocolError(Exception):
+    """A packet that is not a message of this protocol."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What all messages are; the subclasses below are the whole vocabulary."""
+
+
+# ---- master to template
+
+
+@dataclass(frozen=True, slots=True)
+class Load(Message):
+    """Import the application (or, with `preload` false, get ready without it).
+
+    Descriptors: the scoreboard, then one listening socket for each of `listeners`.
+    """
+
+    generation: int
+    config: dict[str, Any]
+    preload: bool
+    refuse_unforkable: bool
+    listeners: list[str]
+    log_level: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fork(Message):
+    """Fork a worker. Descriptors: its channel, and the memfd that takes its stacks."""
+
+    serial: int
+    slot: int
+    generation: int
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForkSpare(Message):
+    """Fork an idle copy of the template. Descriptor: its channel."""
+
+    serial: int
+
+
+# ---- template to master
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded(Message):
+    """The template can fork workers now."""
+
+    generation: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailed(Message):
+    """The application could not be imported; `reason` is one line, `traceback` the whole story."""
+
+    reason: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unforkable(Message):
+    """The application started threads or opened connections at import; forking it would break them."""
+
+    findings: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ForkFailed(Message):
+    """The kernel refused a fork; the worker or spare `serial` does not exist."""
+
+    serial: int
+    reason: str
+
+
+# ---- worker (or spare) to master
+
+
+@dataclass(frozen=True, slots=True)
+class Hello(Message):
+    """The first message of a worker or spare; its pid comes from the kernel (SCM_CREDENTIALS)."""
+
+    serial: int
+    layout: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ready(Message):
+    """The application is loaded, worker_start has run, connections can be served."""
+
+
+@dataclass(frozen=True, slots=True)
+class BootFailed(Message):
+    """The worker could not get ready and is exiting."""
+
+    reason: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessorLost(Message):
+    """The process that took over this worker's connections is gone; some are still here."""
+
+    connections: int
+
+
+# ---- master to worker
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome(Message):
+    """The master has entered the pid; the worker may run the application's code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Serve(Message):
+    """Accept connections. Also takes back a retirement: the worker serves on as before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retire(Message):
+    """Stop accepting and let the successor take the connections.
+
+    Descriptor: none, or one end of a socketpair whose other end a successor adopts from.
+    With `linger` the worker stays when its last connection has gone (it may have to take its
+    slot back); without, it exits then, at the latest after `seconds`.
+    """
+
+    seconds: float
+    idle_seconds: float
+    linger: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt(Message):
+    """Take over the connections that arrive on the descriptor."""
+
+
+@dataclass(frozen=True, slots=True)
+class HealthConnection(Message):
+    """Serve the connection in the descriptor; the master speaks HTTP on its other end."""
+
+
+_MESSAGES: dict[str, type[Message]] = {message.__name__: message for message in Message.__subclasses__()}
+_FIELDS: dict[str, frozenset[str]] = {
+    name: frozenset(field.name for field in fields(message)) for name, message in _MESSAGES.items()
+}
+
+
+def encode(message: Message) -> bytes:
+    """The packet for `message`. Raises ProtocolError when it would be larger than a packet may be."""
+    packet = json.dumps({"v": PROTOCOL_VERSION, "type": type(message).__name__, **asdict(message)}).encode()
+    if len(packet) > PACKET_BYTES:
+        raise ProtocolError(
+            f"{type(message).__name__} of {len(packet)} bytes; at most {PACKET_BYTES} fit a packet"
+        )
+    return packet
+
+
+def decode(packet: bytes) -> Message:
+    """The message in `packet`. Raises ProtocolError for anything else."""
+    try:
+        document = json.loads(packet)
+    except ValueError as error:
+        raise ProtocolError(f"not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise ProtocolError("not a JSON object")
+    version, name = document.pop("v", None), document.pop("type", None)
+    if version != PROTOCOL_VERSION:
+        raise ProtocolError(f"protocol version {version!r}; this side speaks {PROTOCOL_VERSION}")
+    if name not in _MESSAGES:
+        raise ProtocolError(f"unknown message {name!r}")
+    if document.keys() != _FIELDS[name]:
+        raise ProtocolError(f"{name} with fields {sorted(document)}; it has {sorted(_FIELDS[name])}")
+    return _MESSAGES[name](**document)

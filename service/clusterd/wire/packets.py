@@ -1,0 +1,74 @@
+"""Packets over a SOCK_SEQPACKET socketpair: whole or absent, whoever dies when (unix(7)).
+
+`send` and `receive` are one call each and fit blocking and non-blocking sockets alike. They are
+written over sendmsg and recvmsg because `socket.send_fds` ignores its flags on Python 3.11.
+"""
+
+import os
+import socket
+import struct
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clusterd.wire.messages import PACKET_BYTES, PACKET_DESCRIPTORS, ProtocolError
+
+_CREDENTIALS = struct.Struct("3i")
+_DESCRIPTOR_BYTES = array("i").itemsize
+_ANCILLARY_BYTES = socket.CMSG_SPACE(PACKET_DESCRIPTORS * _DESCRIPTOR_BYTES) + socket.CMSG_SPACE(
+    _CREDENTIALS.size
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """One received packet. The descriptors belong to whoever received it."""
+
+    data: bytes
+    descriptors: tuple[int, ...]
+    pid: int | None
+    """The sender's pid by the kernel's word, where the socket has SO_PASSCRED."""
+
+
+def socketpair() -> tuple[socket.socket, socket.socket]:
+    """Two connected non-inheritable SEQPACKET sockets."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def send(sock: socket.socket, data: bytes, descriptors: Sequence[int] = ()) -> None:
+    """Send one packet. Raises BlockingIOError (non-blocking and full) or OSError (the peer is gone)."""
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))] if descriptors else []
+    sock.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
+
+
+def receive(sock: socket.socket) -> Packet | None:
+    """The next packet, or None when the other side has closed.
+
+    Raises BlockingIOError (non-blocking and empty), ProtocolError for a packet that was cut.
+    """
+    try:
+        data, ancillary, flags, _ = sock.recvmsg(PACKET_BYTES, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        # The other end died with packets of ours unread: the same news as end of file.
+        return None
+    descriptors = array("i")
+    pid = None
+    for level, kind, payload in ancillary:
+        if level != socket.SOL_SOCKET:
+            continue
+        if kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(payload[: len(payload) - len(payload) % _DESCRIPTOR_BYTES])
+        elif kind == socket.SCM_CREDENTIALS:
+            pid = _CREDENTIALS.unpack(payload[: _CREDENTIALS.size])[0]
+    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        close_all(descriptors)
+        raise ProtocolError("a packet was cut: too long, or with more descriptors than this process may open")
+    if not data:
+        return None
+    return Packet(data, tuple(descriptors), pid)
+
+
+def close_all(descriptors: Sequence[int]) -> None:
+    """Close descriptors that came with a packet and were not wanted."""
+    for descriptor in descriptors:
+        os.close(descriptor)
