@@ -1,0 +1,27 @@
+"""How long a slot waits before it is forked again."""
+
+from dataclasses import dataclass
+
+STABLE_SECONDS = 10.0
+"""A worker that served this long was no failure of its boot or its code at large."""
+FIRST_DELAY = 0.5
+LONGEST_DELAY = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How often a slot has failed in a row, and when it may be tried again."""
+
+    failures: int = 0
+    not_before: float = 0.0
+
+    def after_failure(self, now: float, served: float) -> "Backoff":
+        """The first failure is answered at once, each further one later: 0.5, 1, 2 ... 30 seconds.
+
+        `served` is how long the worker had been ready, in seconds.
+        """
+        failures = 1 if served >= STABLE_SECONDS else self.failures + 1
+        if failures == 1:
+            return Backoff(failures, now)
+        # Bounded before the power is taken: a service may fail for weeks.
+        return Backoff(failures, now + min(FIRST_DELAY * 2.0 ** min(failures - 2, 16), LONGEST_DELAY))

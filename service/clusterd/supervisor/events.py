@@ -1,0 +1,155 @@
+"""What can happen. A `serial` names one process for ever: every fork and template gets the next number."""
+
+from dataclasses import dataclass
+
+from clusterd.supervisor.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What all events are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start(Event):
+    """The first generation is wanted."""
+
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadAsked(Event):
+    """Somebody wants a rollout: SIGHUP or the control socket."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationRead(Event):
+    """The answer to ReadConfiguration: the file is good."""
+
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationRefused(Event):
+    """The answer to ReadConfiguration: the file is bad."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleAsked(Event):
+    """More (positive) or fewer workers."""
+
+    change: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked(Event):
+    """Drain and finish; asked again, or `at_once`: kill and finish."""
+
+    at_once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tick(Event):
+    """Time has passed; sent when `Supervisor.wake_at` is due."""
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateLoaded(Event):
+    """The template has imported the application and can fork."""
+
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateFailed(Event):
+    """The application does not import."""
+
+    serial: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateUnforkable(Event):
+    """The application imports, but what its import started would not survive a fork."""
+
+    serial: int
+    findings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SpareReady(Event):
+    """A copy of a template said hello."""
+
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateGone(Event):
+    """A template or spare is dead, or was never born. `how` says it in words."""
+
+    serial: int
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerHello(Event):
+    """A forked worker has a pid."""
+
+    serial: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady(Event):
+    """The application is loaded and, where there is one, the health check was answered."""
+
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFailed(Event):
+    """A worker says, or its health check showed, that it can not serve. Its exit follows or is enforced."""
+
+    serial: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerGone(Event):
+    """A worker's process is reaped, or its fork never came to be. `how` says it in words."""
+
+    serial: int
+    how: str
+    by_signal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStalled(Event):
+    """A worker's loop, or all its threads, have made no progress for so many seconds."""
+
+    serial: int
+    seconds: float
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLimitReached(Event):
+    """A worker has served limits.max_requests."""
+
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLimitReached(Event):
+    """A worker's private memory is above limits.max_memory."""
+
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessorLost(Event):
+    """Whoever took over a draining worker's connections is gone, and some are left."""
+
+    serial: int

@@ -1,0 +1,31 @@
+"""What follows when a worker speaks against its generation: backoff, withdrawal, or giving up the start."""
+
+from clusterd.supervisor import rollout
+from clusterd.supervisor.backoff import Backoff
+from clusterd.supervisor.cluster import Cluster, Phase
+from clusterd.supervisor.states import EndReason
+from clusterd.supervisor.stopping import stop
+from clusterd.supervisor.table import RolloutPhase, Worker
+
+START_ATTEMPTS = 3
+"""How often a worker of the first generation may fail before clusterd gives up and says why."""
+
+
+def fail(cluster: Cluster, worker: Worker, reason: EndReason, what: str) -> None:
+    """Kill `worker` for a failure of its own."""
+    cluster.kill(worker, reason, what)
+    record_failure(cluster, worker, what)
+
+
+def record_failure(cluster: Cluster, worker: Worker, what: str) -> None:
+    """Take in that `worker` failed: once, as soon as it is known and not when its process is gone."""
+    served = 0.0 if worker.ready_at is None else cluster.now - worker.ready_at
+    backoff = cluster.table.backoffs.get(worker.slot, Backoff()).after_failure(cluster.now, served)
+    cluster.table.backoffs[worker.slot] = backoff
+    active = cluster.rollout
+    if active is not None and active.generation == worker.generation:
+        if active.phase is RolloutPhase.REPLACING:
+            rollout.withdraw(cluster, f"worker {worker.slot} of generation {worker.generation}: {what}")
+    elif cluster.phase is Phase.STARTING and backoff.failures >= START_ATTEMPTS:
+        reason = f"worker {worker.slot} failed {START_ATTEMPTS} times: {what}"
+        stop(cluster, at_once=False, exit_status=1, reason=reason)

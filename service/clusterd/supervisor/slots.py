@@ -1,0 +1,97 @@
+"""Every slot has one worker of the generation it shall run: fork, replace, shed."""
+
+from clusterd.supervisor.backoff import Backoff
+from clusterd.supervisor.cluster import Cluster
+from clusterd.supervisor.states import COMING, EndReason, WorkerState
+from clusterd.supervisor.table import RolloutPhase, Worker
+
+
+def tend_slots(cluster: Cluster) -> None:
+    """Bring every slot closer to what it shall be."""
+    for slot in cluster.slots():
+        _tend(cluster, slot)
+    _shed_surplus(cluster)
+    _find_successors(cluster)
+
+
+def _tend(cluster: Cluster, slot: int) -> None:
+    goal = cluster.goal(slot)
+    heir = cluster.table.heir(slot, goal) or _return_from_retirement(cluster, slot, goal)
+    if heir is None:
+        backoff = cluster.table.backoffs.get(slot, Backoff())
+        template = cluster.table.forkable(goal)
+        if template is not None and cluster.due(backoff.not_before):
+            cluster.fork(slot, template)
+    elif heir.state is WorkerState.READY:
+        for other in cluster.table.in_slot(slot):
+            if other is heir:
+                continue
+            if other.state is WorkerState.READY and cluster.can_spare_one():
+                _replace(cluster, other, heir)
+            elif other.state is WorkerState.RETIRED and not _may_be_wanted_back(cluster):
+                cluster.retire(other, heir, EndReason.ROLLOUT)
+
+
+def _replace(cluster: Cluster, worker: Worker, heir: Worker) -> None:
+    """`worker` hands everything to `heir`."""
+    if worker.recycle is not None and worker.generation == heir.generation:
+        cluster.retire(worker, heir, worker.recycle)
+        return
+    withdrawn = worker.generation > heir.generation
+    # Without a preloaded template nobody can be forked again for the old generation once its
+    # code is gone from disk: its workers stay, to take their slots back, until the rollout is over.
+    keep = _may_be_wanted_back(cluster) and not cluster.table.generations[worker.generation].preloaded
+    cluster.retire(
+        worker,
+        heir,
+        EndReason.WITHDRAWN if withdrawn else EndReason.ROLLOUT,
+        linger=keep and not withdrawn,
+    )
+
+
+def _may_be_wanted_back(cluster: Cluster) -> bool:
+    return cluster.rollout is not None and cluster.rollout.phase is RolloutPhase.REPLACING
+
+
+def _return_from_retirement(cluster: Cluster, slot: int, generation: int) -> Worker | None:
+    for worker in cluster.table.in_slot(slot):
+        if worker.state is WorkerState.RETIRED and worker.generation == generation:
+            cluster.serve(worker)
+            return worker
+    return None
+
+
+def _shed_surplus(cluster: Cluster) -> None:
+    """Workers in slots that are no longer wanted hand over to others, once those can do without them."""
+    slots = cluster.slots()
+    for worker in list(cluster.table.workers.values()):
+        if worker.slot in slots:
+            continue
+        if worker.state in COMING:
+            cluster.kill(worker, EndReason.SCALE)
+        elif worker.state is WorkerState.RETIRED or (
+            worker.state is WorkerState.READY and cluster.can_spare_one()
+        ):
+            cluster.retire(worker, successor_of(cluster, worker), EndReason.SCALE)
+
+
+def _find_successors(cluster: Cluster) -> None:
+    """Whoever drains and lost its successor gets another as soon as there is one."""
+    for worker in cluster.table.in_state(WorkerState.DRAINING):
+        if not worker.needs_successor or worker.end is None:
+            continue
+        successor = successor_of(cluster, worker)
+        if successor is not None:
+            cluster.retire(worker, successor, worker.end)
+
+
+def successor_of(cluster: Cluster, worker: Worker) -> Worker | None:
+    """Who takes over the connections of `worker`: its slot's heir, or anyone who serves."""
+    slots = cluster.slots()
+    candidates = [
+        other
+        for other in cluster.table.in_state(WorkerState.READY)
+        if other is not worker and other.slot in slots and other.recycle is None
+    ]
+    heirs = [other for other in candidates if other.slot == worker.slot]
+    return next(iter(heirs or candidates), None)

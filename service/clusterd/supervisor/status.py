@@ -1,0 +1,63 @@
+"""One short line that tells the truth: what `systemctl status` shows."""
+
+from collections.abc import Callable
+
+from clusterd.supervisor.cluster import Cluster, Phase
+from clusterd.supervisor.states import WorkerState
+from clusterd.supervisor.table import RolloutPhase
+
+REASON_CHARACTERS = 160
+
+
+def status_line(cluster: Cluster, clock_time: Callable[[float], str]) -> str:
+    """The state of the service in words; `clock_time` writes a monotonic time as one of the day."""
+    draining = len(cluster.table.in_state(WorkerState.DRAINING))
+    parts = [_now_doing(cluster)]
+    if draining and cluster.phase is Phase.RUNNING:
+        parts.append(f"{draining} draining")
+    failed = cluster.failed_reload
+    if failed is not None and cluster.phase is Phase.RUNNING and cluster.rollout is None:
+        reason = (
+            failed.reason
+            if len(failed.reason) <= REASON_CHARACTERS
+            else failed.reason[:REASON_CHARACTERS] + "..."
+        )
+        parts.append(f"reload FAILED at {clock_time(failed.at)}: {' '.join(reason.split())}")
+    return "; ".join(parts)
+
+
+def ready_workers(cluster: Cluster) -> int:
+    """How many workers accept connections."""
+    return len(cluster.table.in_state(WorkerState.READY))
+
+
+def _now_doing(cluster: Cluster) -> str:
+    ready, wanted = ready_workers(cluster), cluster.wanted
+    match cluster.phase:
+        case Phase.STARTING:
+            if cluster.table.forkable(cluster.serving) is None:
+                return "Starting: importing the application"
+            return f"Starting: {ready} of {wanted} workers ready"
+        case Phase.STOPPING:
+            draining = len(cluster.table.workers)
+            return f"Stopping: {draining} worker{'s' if draining != 1 else ''} left"
+        case Phase.FINISHED:
+            return f"Stopped: {cluster.exit_reason}"
+        case Phase.RUNNING:
+            pass
+    rollout = cluster.rollout
+    if rollout is None:
+        serving = (
+            f"{ready} worker{'s' if ready != 1 else ''}"
+            if ready == wanted
+            else f"{ready} of {wanted} workers"
+        )
+        return f"Serving: {serving}, generation {cluster.serving}"
+    if rollout.phase is RolloutPhase.REPLACING:
+        new = sum(
+            1
+            for worker in cluster.table.in_state(WorkerState.READY)
+            if worker.generation == rollout.generation
+        )
+        return f"Reloading: generation {rollout.generation}, {new} of {rollout.workers} workers replaced"
+    return f"Reloading: {rollout.phase.value}; {ready} workers serve generation {cluster.serving}"

@@ -1,0 +1,228 @@
+"""`Supervisor.step`: one event in, the actions it calls for out."""
+
+from clusterd.supervisor import events, rollout
+from clusterd.supervisor.actions import Action, Announce, Announcement, Severity, WorkerEnded
+from clusterd.supervisor.backoff import Backoff
+from clusterd.supervisor.cluster import Cluster, Phase
+from clusterd.supervisor.deadlines import enforce_deadlines
+from clusterd.supervisor.failures import fail, record_failure
+from clusterd.supervisor.slots import tend_slots
+from clusterd.supervisor.states import COMING, FAILURES, EndReason, TemplateState, WorkerState
+from clusterd.supervisor.stopping import continue_stop, stop
+from clusterd.supervisor.table import Template, Worker
+from clusterd.supervisor.templates import tend_templates
+
+
+class Supervisor:
+    """Owns the table of workers and templates; decides and does nothing else."""
+
+    def __init__(self) -> None:
+        self.cluster = Cluster()
+
+    @property
+    def wake_at(self) -> float | None:
+        """When `step` wants a Tick, on the clock of `now`."""
+        return self.cluster.wake_at
+
+    @property
+    def next_rollout(self) -> int:
+        """The number of the rollout that will contain a reload asked for now: one under way does not."""
+        return self.cluster.rollouts + 1
+
+    def step(self, event: events.Event, now: float) -> list[Action]:
+        """Take in `event` at `now` (seconds, monotonic) and return what to do, in order."""
+        cluster = self.cluster
+        cluster.now, cluster.actions = now, []
+        self._take_in(event)
+        # A decision may make the next one possible: repeat until nothing more follows.
+        decided = -1
+        while decided != len(cluster.actions):
+            decided = len(cluster.actions)
+            cluster.wake_at = None
+            self._decide()
+        return cluster.actions
+
+    def _decide(self) -> None:
+        cluster = self.cluster
+        if cluster.phase is Phase.FINISHED or not cluster.serving:
+            return
+        for template in enforce_deadlines(cluster):
+            timeout = cluster.table.generations[template.generation].settings.boot_timeout
+            self._import_failed(template, f"not imported within rollout.boot_timeout ({timeout:g} s)")
+        if cluster.phase is Phase.STOPPING:
+            continue_stop(cluster)
+            return
+        tend_templates(cluster)
+        rollout.begin_if_asked(cluster)
+        rollout.advance(cluster)
+        tend_slots(cluster)
+        if cluster.phase is Phase.STARTING:
+            self._conclude_start()
+
+    def _conclude_start(self) -> None:
+        cluster = self.cluster
+        heirs = [cluster.table.heir(slot, cluster.serving) for slot in cluster.slots()]
+        if all(heir is not None and heir.state is WorkerState.READY for heir in heirs):
+            cluster.phase = Phase.RUNNING
+            cluster.actions.append(Announce(Announcement.READY))
+
+    def _take_in(self, event: events.Event) -> None:
+        match event:
+            case events.Start(settings):
+                self.cluster.serving = rollout.new_generation(self.cluster, settings).number
+                self.cluster.wanted = settings.workers
+            case events.ReloadAsked():
+                rollout.ask(self.cluster)
+            case events.ConfigurationRead(settings):
+                rollout.configuration_read(self.cluster, settings)
+            case events.ConfigurationRefused(reason):
+                rollout.withdraw(self.cluster, reason)
+            case events.ScaleAsked(change):
+                self._scale(change)
+            case events.StopAsked(at_once):
+                stop(self.cluster, at_once=at_once)
+            case events.Tick():
+                pass
+            case _:
+                self._take_in_template_event(event)
+                self._take_in_worker_event(event)
+
+    # ---- templates
+
+    def _take_in_template_event(self, event: events.Event) -> None:
+        templates = self.cluster.table.templates
+        match event:
+            case events.TemplateLoaded(serial) if self._is(serial, TemplateState.LOADING):
+                templates[serial].state = TemplateState.LOADED
+            case events.TemplateFailed(serial, reason) if self._is(serial, TemplateState.LOADING):
+                self.cluster.end_template(templates[serial])
+                self._import_failed(templates[serial], reason)
+            case events.TemplateUnforkable(serial, findings) if self._is(serial, TemplateState.LOADING):
+                self._do_without_preload(templates[serial], findings)
+            case events.SpareReady(serial) if self._is(serial, TemplateState.SPARE_COMING):
+                templates[serial].state = TemplateState.SPARE
+            case events.TemplateGone(serial, how) if serial in templates:
+                self._template_gone(templates.pop(serial), how)
+
+    def _is(self, serial: int, state: TemplateState) -> bool:
+        template = self.cluster.table.templates.get(serial)
+        return template is not None and template.state is state
+
+    def _do_without_preload(self, template: Template, findings: tuple[str, ...]) -> None:
+        cluster = self.cluster
+        cluster.note(
+            Severity.WARNING,
+            "not preloaded, each worker imports the application itself: " + "; ".join(findings),
+            generation=template.generation,
+        )
+        cluster.end_template(template)
+        generation = cluster.table.generations[template.generation]
+        generation.preloaded = False
+        cluster.start_template(generation, preload=False, refuse_unforkable=False)
+
+    def _template_gone(self, template: Template, how: str) -> None:
+        if template.state is TemplateState.ENDING:
+            return
+        if template.state is TemplateState.LOADING:
+            self._import_failed(template, f"the template died while it imported the application: {how}")
+            return
+        what = "template" if template.state is TemplateState.LOADED else "spare template"
+        self.cluster.note(Severity.WARNING, f"{what} died: {how}", generation=template.generation)
+        if self.cluster.phase is Phase.STARTING and not any(
+            other.state is not TemplateState.ENDING for other in self.cluster.table.templates.values()
+        ):
+            stop(self.cluster, at_once=True, exit_status=1, reason=f"{what} died: {how}")
+
+    def _import_failed(self, template: Template, reason: str) -> None:
+        cluster = self.cluster
+        if cluster.rollout is not None and cluster.rollout.generation == template.generation:
+            rollout.withdraw(cluster, reason)
+        elif cluster.phase is Phase.STARTING:
+            stop(
+                cluster, at_once=True, exit_status=1, reason=f"the application could not be loaded: {reason}"
+            )
+
+    # ---- workers
+
+    def _take_in_worker_event(self, event: events.Event) -> None:
+        match event:
+            case events.WorkerHello(serial, pid):
+                if worker := self._worker(serial):
+                    self._hello(worker, pid)
+            case events.WorkerReady(serial):
+                if (worker := self._worker(serial)) and worker.state is WorkerState.BOOTING:
+                    self.cluster.serve(worker)
+            case events.WorkerFailed(serial, reason):
+                if (worker := self._worker(serial)) and worker.state is WorkerState.BOOTING:
+                    fail(self.cluster, worker, EndReason.BOOT_FAILED, reason)
+            case events.WorkerGone(serial, how, by_signal):
+                if worker := self.cluster.table.workers.pop(serial, None):
+                    self._worker_gone(worker, how, by_signal)
+            case events.WorkerStalled(serial, seconds, what):
+                if (worker := self._worker(serial)) and worker.state is WorkerState.READY:
+                    self._stalled(worker, seconds, what)
+            case events.RequestLimitReached(serial):
+                self._recycle(serial, EndReason.MAX_REQUESTS)
+            case events.MemoryLimitReached(serial):
+                self._recycle(serial, EndReason.MAX_MEMORY)
+            case events.SuccessorLost(serial):
+                if (worker := self._worker(serial)) and worker.end is not EndReason.STOP:
+                    worker.needs_successor = True
+
+    def _worker(self, serial: int) -> Worker | None:
+        return self.cluster.table.workers.get(serial)
+
+    def _hello(self, worker: Worker, pid: int) -> None:
+        worker.pid = pid
+        if worker.state is WorkerState.FORKING:
+            worker.move(WorkerState.BOOTING)
+
+    def _stalled(self, worker: Worker, seconds: float, what: str) -> None:
+        hang = self.cluster.table.generations[worker.generation].settings.hang
+        if seconds >= hang:
+            fail(self.cluster, worker, EndReason.HANG, f"{what} for {seconds:.1f} s")
+        else:
+            self.cluster.dump_stacks(worker, f"{what} for {seconds:.1f} s", hang)
+
+    def _recycle(self, serial: int, reason: EndReason) -> None:
+        """One worker at a time, and none during a rollout: whoever still is over its limit says so again."""
+        cluster = self.cluster
+        ready = cluster.table.in_state(WorkerState.READY)
+        if cluster.rollout is not None or any(worker.recycle for worker in ready):
+            return
+        worker = self._worker(serial)
+        if worker is not None and worker.state is WorkerState.READY and worker.generation == cluster.serving:
+            worker.recycle = reason
+
+    def _worker_gone(self, worker: Worker, how: str, by_signal: bool) -> None:
+        cluster = self.cluster
+        reason = worker.end
+        if reason is None:
+            # Nobody ordered this death.
+            reason = EndReason.SIGNAL if by_signal else EndReason.EXIT
+            if worker.state in COMING:
+                reason = EndReason.BOOT_FAILED
+            record_failure(cluster, worker, how)
+        worker.move(WorkerState.GONE)
+        retry_at = cluster.table.backoffs.get(worker.slot, Backoff()).not_before
+        held_up = reason in FAILURES and retry_at > cluster.now and cluster.phase is not Phase.STOPPING
+        cluster.actions.append(
+            WorkerEnded(
+                serial=worker.serial,
+                slot=worker.slot,
+                generation=worker.generation,
+                pid=worker.pid,
+                reason=reason,
+                how=f"{worker.detail} ({how})" if worker.detail else how,
+                retry_in=retry_at - cluster.now if held_up else None,
+            )
+        )
+
+    def _scale(self, change: int) -> None:
+        cluster = self.cluster
+        if cluster.phase is not Phase.RUNNING:
+            return
+        cluster.wanted = max(1, cluster.wanted + change)
+        if cluster.rollout is not None and cluster.rollout.generation:
+            cluster.rollout.workers = max(1, cluster.rollout.workers + change)
+        cluster.note(Severity.INFO, f"{cluster.wanted} workers wanted", generation=cluster.serving)
