@@ -1,0 +1,1 @@
+"""The process that imports the application once and forks workers from it."""

@@ -1,0 +1,59 @@
+"""Started by path under the application's own interpreter: `PYTHON bootstrap.py 3 PADDING`.
+
+It loads the package `clusterd` from where this file lies, without putting that directory on
+sys.path: nothing beside the package (or of the master's interpreter) can shadow what the
+application imports. Written so that any Python 3 can run it far enough to say what is missing.
+"""
+
+import json
+import os
+import sys
+
+OLDEST_PYTHON = (3, 11)
+NEEDED = ("uvloop",)
+
+
+def refuse(descriptor, reason):
+    """Say LoadFailed (wire/messages.py) by hand: the codec may not even compile here."""
+    message = {"v": 1, "type": "LoadFailed", "reason": reason, "traceback": ""}
+    os.write(descriptor, json.dumps(message).encode())
+    sys.exit(1)
+
+
+def check_interpreter(descriptor):
+    """An interpreter that can not run a worker is a failed load with the way to mend it."""
+    if sys.version_info < OLDEST_PYTHON:
+        version = ".".join(str(number) for number in sys.version_info[:3])
+        refuse(
+            descriptor, "python: %s is Python %s; clusterd needs 3.11 or newer" % (sys.executable, version)
+        )
+    import importlib.util
+
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        command = "%s -m pip install %s" % (sys.executable, " ".join(missing))
+        refuse(descriptor, "python: %s lacks %s; run: %s" % (sys.executable, ", ".join(missing), command))
+
+
+def load_package():
+    """Make `import clusterd` find the package that this file belongs to."""
+    import importlib.util
+
+    directory = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    spec = importlib.util.spec_from_file_location(
+        "clusterd", os.path.join(directory, "__init__.py"), submodule_search_locations=[directory]
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["clusterd"] = module
+    spec.loader.exec_module(module)
+
+
+if __name__ == "__main__":
+    channel_descriptor = int(sys.argv[1])
+    del sys.path[0]  # this file's directory
+    sys.argv = ["clusterd"]
+    check_interpreter(channel_descriptor)
+    load_package()
+    from clusterd.template.process import main
+
+    main(channel_descriptor)

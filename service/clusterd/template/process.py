@@ -1,0 +1,174 @@
+"""The template's life: import, look for what would not survive a fork, fork on request."""
+
+import gc
+import os
+import socket
+import sys
+import time
+from dataclasses import dataclass, replace
+
+from clusterd.config.model import Config, from_json
+from clusterd.linux.stacks import write_stacks_to
+from clusterd.linux.title import set_title
+from clusterd.log import Level, Logger, open_sink
+from clusterd.metrics.scoreboard import LAYOUT_VERSION, Scoreboard
+from clusterd.template.findings import open_descriptors, unforkable_findings
+from clusterd.wire.messages import (
+    Fork,
+    ForkFailed,
+    ForkSpare,
+    Hello,
+    Load,
+    Loaded,
+    LoadFailed,
+    Message,
+    ProtocolError,
+    Unforkable,
+    decode,
+    encode,
+)
+from clusterd.wire.packets import close_all, receive, send
+from clusterd.worker.application import Application, LoadError, enter_directory, load_application
+from clusterd.worker.birth import Birth, be_born
+from clusterd.worker.hygiene import flush_output
+
+
+@dataclass(frozen=True)
+class Offspring:
+    """What every process forked from this template starts with."""
+
+    generation: int
+    config: Config
+    application: Application | None
+    scoreboard: Scoreboard
+    listeners: tuple[socket.socket, ...]
+    log: Logger
+
+
+def main(channel_descriptor: int) -> None:
+    """Do what the master says until its end of the channel is closed."""
+    os.set_inheritable(channel_descriptor, False)
+    channel = socket.socket(fileno=channel_descriptor)
+    packet = receive(channel)
+    if packet is None:
+        os._exit(0)
+    order = decode(packet.data)
+    if not isinstance(order, Load):
+        raise ProtocolError(f"the first message was {order}")
+    try:
+        offspring = _load(channel, order, packet.descriptors)
+    except LoadError as error:
+        send(channel, encode(LoadFailed(error.reason, error.traceback)))
+        os._exit(1)
+    _fork_on_request(channel, offspring)
+
+
+def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...]) -> Offspring:
+    """Get ready to fork. Raises LoadError; does not return when the import turns out unforkable."""
+    scoreboard, stacks, *listeners = descriptors
+    set_title(f"clusterd: template gen {order.generation}", f"clusterd-t{order.generation}")
+    write_stacks_to(stacks)
+    log = Logger(open_sink(os.environ), Level(order.log_level)).bind(generation=order.generation)
+    # Whole lines, whoever else writes to the same pipe, and nothing left in a buffer for a fork to copy.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    config = from_json(order.config)
+    offspring = Offspring(
+        generation=order.generation,
+        config=config,
+        application=None,
+        scoreboard=Scoreboard.attach(scoreboard),
+        listeners=tuple(socket.socket(fileno=listener) for listener in listeners),
+        log=log,
+    )
+    started = time.monotonic()
+    if order.preload:
+        offspring = replace(offspring, application=_import(channel, order, config, log))
+    # What is alive now stays: never looked at again by the collector, its pages stay shared.
+    gc.collect()
+    gc.freeze()
+    send(channel, encode(Loaded(order.generation, time.monotonic() - started)))
+    return offspring
+
+
+def _import(channel: socket.socket, order: Load, config: Config, log: Logger) -> Application:
+    before = open_descriptors()
+    enter_directory(config.directory)
+    application = load_application(config)
+    flush_output()
+    findings = unforkable_findings(before)
+    if findings and order.refuse_unforkable:
+        send(channel, encode(Unforkable(findings)))
+        os._exit(0)
+    for finding in findings:
+        log.warning("preload is true, but this will not survive the fork: " + finding)
+    return application
+
+
+def _fork_on_request(channel: socket.socket, offspring: Offspring) -> None:
+    """Serve the channel; in a forked spare this goes on with the spare's channel."""
+    while True:
+        packet = receive(channel)
+        if packet is None:
+            os._exit(0)
+        order = decode(packet.data)
+        if isinstance(order, Fork):
+            child_channel, stacks = packet.descriptors
+            if _fork_detached(channel, order.serial):
+                channel.close()
+                be_born(_birth(offspring, order, socket.socket(fileno=child_channel), stacks))
+        elif isinstance(order, ForkSpare):
+            (child_channel,) = packet.descriptors
+            if _fork_detached(channel, order.serial):
+                channel.close()
+                channel = socket.socket(fileno=child_channel)
+                set_title(f"clusterd: spare gen {offspring.generation}", f"clusterd-s{offspring.generation}")
+                send(channel, encode(Hello(order.serial, LAYOUT_VERSION)))
+                continue
+        else:
+            raise ProtocolError(f"unexpected message {order}")
+        close_all(packet.descriptors)
+
+
+def _birth(offspring: Offspring, order: Fork, channel: socket.socket, stacks: int) -> Birth:
+    return Birth(
+        serial=order.serial,
+        slot=order.slot,
+        generation=order.generation,
+        row=order.row,
+        config=offspring.config,
+        application=offspring.application,
+        scoreboard=offspring.scoreboard,
+        listeners=offspring.listeners,
+        channel=channel,
+        stacks=stacks,
+        log=offspring.log,
+    )
+
+
+def _fork_detached(channel: socket.socket, serial: int) -> bool:
+    """Fork a process that is no child of this one but of the master, its subreaper. True in the new process.
+
+    Twice, because only an orphan is adopted: the process between exits at once.
+    """
+    flush_output()
+    try:
+        between = os.fork()
+    except OSError as error:
+        _say(channel, ForkFailed(serial, str(error)))
+        return False
+    if between == 0:
+        try:
+            if os.fork() == 0:
+                return True
+        except OSError:
+            os._exit(1)
+        os._exit(0)
+    _, status = os.waitpid(between, 0)
+    if status:
+        _say(channel, ForkFailed(serial, "fork was refused: too many processes or not enough memory"))
+    return False
+
+
+def _say(channel: socket.socket, message: Message) -> None:
+    send(channel, encode(message))
