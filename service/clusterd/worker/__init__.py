@@ -1,0 +1,1 @@
+"""One worker process: it serves the application and talks to the master."""

@@ -1,0 +1,106 @@
+"""Find the application that the configuration names, and say clearly why it could not be loaded."""
+
+import importlib
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from clusterd.config.model import Config
+
+Application = Callable[..., Any]
+
+_OWN_CODE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_TRACEBACK_CHARACTERS = 24 * 1024
+
+
+@dataclass(frozen=True)
+class LoadError(Exception):
+    """The application, or a hook of it, does not load."""
+
+    reason: str
+    """One line: the exception and where it was raised."""
+    traceback: str
+    """The application's part of the traceback."""
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+def enter_directory(directory: str) -> None:
+    """Make `directory` the working directory and the first place to import from.
+
+    The path behind symbolic links, as they point now: what this process imports later still comes
+    from the release it started with, whatever `current` points to by then.
+    """
+    resolved = os.path.realpath(directory)
+    os.chdir(resolved)
+    os.environ["PWD"] = resolved
+    sys.path.insert(0, resolved)
+
+
+def load_application(config: Config) -> Application:
+    """Import `app` (`module:attribute`, or `module:factory()`). Raises LoadError."""
+    application = _load(config.app, "app")
+    if _is_asgi(application):
+        raise LoadError(f"app: {config.app} is an ASGI application; this version serves WSGI", "")
+    return application
+
+
+def load_hook(reference: str | None, setting: str) -> Callable[[], Any] | None:
+    """Import what `worker_start` or `worker_stop` names, if it names something. Raises LoadError."""
+    return None if reference is None else _load(reference, setting)
+
+
+def _load(reference: str, setting: str) -> Application:
+    module_name, _, path = reference.partition(":")
+    is_factory = path.endswith("()")
+    try:
+        found: Any = importlib.import_module(module_name)
+        for name in path.removesuffix("()").split("."):
+            found = getattr(found, name)
+        if is_factory:
+            found = found()
+    except BaseException as error:
+        raise describe(error, f"{setting}: {reference}") from error
+    if not callable(found):
+        raise LoadError(f"{setting}: {reference} is a {type(found).__name__}, which can not be called", "")
+    return found  # type: ignore[no-any-return]
+
+
+def describe(error: BaseException, what: str) -> LoadError:
+    """`error` as a LoadError about `what`, without our own frames and the import machinery's."""
+    frames = _application_frames(error.__traceback__)
+    place = ""
+    if isinstance(error, SyntaxError) and error.filename:
+        place = f" at {error.filename}:{error.lineno}"
+    elif frames is not None:
+        last = traceback.extract_tb(frames)[-1]
+        place = f" at {last.filename}:{last.lineno}"
+    message = str(error.msg if isinstance(error, SyntaxError) else error).strip()
+    reason = f"{what}: {type(error).__name__}{': ' if message else ''}{message}{place}"
+    text = "".join(traceback.format_exception(type(error), error, frames))
+    return LoadError(" ".join(reason.split()), text[-_TRACEBACK_CHARACTERS:].rstrip())
+
+
+def _application_frames(frames: TracebackType | None) -> TracebackType | None:
+    """The traceback from the first frame on that is neither ours nor importlib's, if there is one."""
+    each = frames
+    while each is not None:
+        filename = each.tb_frame.f_code.co_filename
+        own = filename.startswith((_OWN_CODE, "<frozen importlib")) or "importlib" in filename.split(os.sep)
+        if not own:
+            return each
+        each = each.tb_next
+    return None
+
+
+def _is_asgi(application: Application) -> bool:
+    """Told without calling it: an ASGI application is a coroutine function, or an object whose call is one."""
+    return inspect.iscoroutinefunction(application) or inspect.iscoroutinefunction(
+        getattr(application, "__call__", None)  # noqa: B004 - the method itself is looked at
+    )

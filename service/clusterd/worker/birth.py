@@ -1,0 +1,110 @@
+"""From the fork to a worker that can serve: what happens before the event loop runs."""
+
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from clusterd.config.model import Config
+from clusterd.linux.stacks import write_stacks_to
+from clusterd.linux.title import set_title
+from clusterd.log import Logger
+from clusterd.metrics.scoreboard import LAYOUT_VERSION, Scoreboard
+from clusterd.wire.messages import BootFailed, Hello, Welcome, decode, encode
+from clusterd.wire.packets import receive, send
+from clusterd.worker.application import (
+    Application,
+    LoadError,
+    describe,
+    enter_directory,
+    load_application,
+    load_hook,
+)
+from clusterd.worker.hygiene import forget_template_exit_handlers, leave, reseed
+from clusterd.worker.process import WorkerProcess
+
+BOOT_FAILED_STATUS = 3
+
+
+@dataclass(frozen=True)
+class Birth:
+    """What a worker is given by its template."""
+
+    serial: int
+    slot: int
+    generation: int
+    row: int
+    config: Config
+    application: Application | None
+    """None where the application could not be preloaded: the worker imports it itself."""
+    scoreboard: Scoreboard
+    listeners: Sequence[socket.socket]
+    channel: socket.socket
+    stacks: int
+    log: Logger
+
+
+def be_born(birth: Birth) -> NoReturn:
+    """Run the worker in this freshly forked process, to its end."""
+    log = birth.log.bind(slot=birth.slot, generation=birth.generation, pid=os.getpid())
+    status = 1
+    try:
+        status = _live(birth, log)
+    except BaseException as error:
+        log.exception("worker failed", error)
+    log.flush()
+    leave(status)
+    raise AssertionError("unreachable")
+
+
+def _live(birth: Birth, log: Logger) -> int:
+    set_title(f"clusterd: worker {birth.slot} gen {birth.generation}", f"clusterd-w{birth.slot}")
+    forget_template_exit_handlers()
+    write_stacks_to(birth.stacks)
+    os.environ["CLUSTERD_WORKER"] = str(birth.slot)
+    os.environ["CLUSTERD_GENERATION"] = str(birth.generation)
+    if not _greet(birth):
+        return 0
+    reseed()
+    try:
+        application = birth.application or _load_here(birth)
+        _run_hook(birth.config.worker_start, "worker_start")
+    except LoadError as error:
+        send(birth.channel, encode(BootFailed(error.reason, error.traceback)))
+        return BOOT_FAILED_STATUS
+    worker = WorkerProcess(
+        application, birth.config, birth.scoreboard, birth.row, birth.listeners, birth.channel, log
+    )
+    status = worker.run()
+    _run_hook(birth.config.worker_stop, "worker_stop")
+    return status
+
+
+def _greet(birth: Birth) -> bool:
+    """Say hello and wait until the master has entered this pid; False when the master gave the worker up."""
+    try:
+        send(birth.channel, encode(Hello(birth.serial, LAYOUT_VERSION)))
+        packet = receive(birth.channel)
+    except OSError:
+        return False
+    return packet is not None and isinstance(decode(packet.data), Welcome)
+
+
+def _load_here(birth: Birth) -> Application:
+    enter_directory(birth.config.directory)
+    application = load_application(birth.config)
+    sys.stdout.flush()
+    return application
+
+
+def _run_hook(reference: str | None, setting: str) -> None:
+    hook = load_hook(reference, setting)
+    if hook is None:
+        return
+    try:
+        hook()
+    except BaseException as error:
+        raise describe(error, f"{setting}: {reference}") from error

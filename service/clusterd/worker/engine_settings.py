@@ -1,0 +1,30 @@
+"""The HTTP engine's settings from the service's configuration: the engine knows nothing of clusters."""
+
+from clusterd.config.model import Config
+from clusterd.http.settings import AccessLog, HttpSettings, Limits, Timeouts
+
+
+def engine_settings(config: Config) -> HttpSettings:
+    """What the engine needs of `config`."""
+    timeouts, limits = config.timeouts, config.limits
+    return HttpSettings(
+        threads=config.threads,
+        root_path=config.root_path,
+        access_log=AccessLog(config.log.access.value),
+        timeouts=Timeouts(
+            keepalive=timeouts.keepalive,
+            header=timeouts.header,
+            body=timeouts.body,
+            write=timeouts.write,
+            queue=timeouts.queue,
+            request=timeouts.request,
+        ),
+        limits=Limits(
+            connections=limits.connections,
+            queue=limits.queue,
+            request_line=limits.request_line,
+            headers=limits.headers,
+            header_count=limits.header_count,
+            body=limits.body,
+        ),
+    )

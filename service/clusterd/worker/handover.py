@@ -1,0 +1,180 @@
+"""Kept-alive connections move from a retiring worker to its successor.
+
+One packet carries one connection: its descriptor and what is known of it. The receiver answers
+with the packet's number *before* it reads a byte from the connection, the sender drops its copy
+when it has read that answer, and what is not acknowledged stays with the sender: at no time do two
+processes read one connection, and none is lost with either of them.
+
+    {"number": 1, "carried": {...}} + [connection]   retiring worker to successor
+    {"number": 1}                                    successor to retiring worker
+"""
+
+import asyncio
+import json
+import socket
+from collections import deque
+from collections.abc import Callable
+
+from clusterd.http.carried import CarriedState
+from clusterd.http.engine import Connection, Engine
+from clusterd.wire.messages import ProtocolError
+from clusterd.wire.packets import Packet, close_all, receive, send
+
+
+class Sender:
+    """Passes connections on and keeps each until it is acknowledged."""
+
+    def __init__(
+        self, sock: socket.socket, loop: asyncio.AbstractEventLoop, on_lost: Callable[[], None]
+    ) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+        self._loop = loop
+        self._on_lost = on_lost
+        self._number = 0
+        self._unsent: deque[tuple[int, bytes]] = deque()
+        self._unacknowledged: dict[int, Connection] = {}
+        self._open = True
+        self.acknowledged = 0
+        """How many connections have moved."""
+        loop.add_reader(sock.fileno(), self._read)
+
+    def pass_on(self, connection: Connection) -> None:
+        """Offer `connection`, which is movable, to the successor."""
+        self._number += 1
+        carried = connection.detach()
+        self._unacknowledged[self._number] = connection
+        packet = json.dumps({"number": self._number, "carried": carried.to_json()}).encode()
+        self._unsent.append((self._number, packet))
+        self._write()
+
+    def close(self) -> None:
+        """Take back what the successor has not acknowledged.
+
+        Reading is shut down first: from then on no acknowledgement can be given, so those that are
+        in the queue are all there will ever be.
+        """
+        if not self._open:
+            return
+        self._socket.shutdown(socket.SHUT_RD)
+        self._read_acknowledgements()
+        self._end()
+
+    def _write(self) -> None:
+        while self._unsent:
+            number, packet = self._unsent[0]
+            try:
+                send(self._socket, packet, [self._unacknowledged[number].fileno()])
+            except BlockingIOError:
+                self._loop.add_writer(self._socket.fileno(), self._write)
+                return
+            except OSError:
+                # The successor is gone; reading says so, with its last acknowledgements before it.
+                break
+            self._unsent.popleft()
+        self._loop.remove_writer(self._socket.fileno())
+
+    def _read(self) -> None:
+        if not self._read_acknowledgements():
+            self._end()
+            self._on_lost()
+
+    def _read_acknowledgements(self) -> bool:
+        """False when the successor has closed its end."""
+        while True:
+            try:
+                packet = receive(self._socket)
+            except BlockingIOError:
+                return True
+            except (OSError, ProtocolError):
+                return False
+            if packet is None:
+                return False
+            connection = self._unacknowledged.pop(json.loads(packet.data)["number"])
+            connection.release()
+            self.acknowledged += 1
+
+    def _end(self) -> None:
+        self._open = False
+        self._loop.remove_reader(self._socket.fileno())
+        self._loop.remove_writer(self._socket.fileno())
+        self._socket.close()
+        self._unsent.clear()
+        kept, self._unacknowledged = self._unacknowledged, {}
+        for connection in kept.values():
+            connection.resume()
+
+
+class Receiver:
+    """Takes over the connections of a retiring worker."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        loop: asyncio.AbstractEventLoop,
+        engine: Engine,
+        on_adopted: Callable[[], None],
+        on_end: Callable[["Receiver"], None],
+    ) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+        self._loop = loop
+        self._engine = engine
+        self._on_adopted = on_adopted
+        self._on_end = on_end
+        self._held: Packet | None = None
+        self._open = True
+        loop.add_reader(sock.fileno(), self._read)
+
+    def close(self) -> None:
+        """Take no more; the sender keeps what is on its way."""
+        if not self._open:
+            return
+        self._open = False
+        self._loop.remove_reader(self._socket.fileno())
+        self._loop.remove_writer(self._socket.fileno())
+        self._socket.close()
+        if self._held is not None:
+            close_all(self._held.descriptors)
+            self._held = None
+
+    def _read(self) -> None:
+        while self._open:
+            if self._held is None:
+                try:
+                    self._held = receive(self._socket)
+                except BlockingIOError:
+                    return
+                except (OSError, ProtocolError):
+                    self._held = None
+                if self._held is None:
+                    self.close()
+                    self._on_end(self)
+                    return
+            if not self._take(self._held):
+                return
+
+    def _take(self, packet: Packet) -> bool:
+        """Acknowledge, then adopt. False when the acknowledgement has to wait."""
+        offer = json.loads(packet.data)
+        try:
+            send(self._socket, json.dumps({"number": offer["number"]}).encode())
+        except BlockingIOError:
+            self._loop.add_writer(self._socket.fileno(), self._resume)
+            self._loop.remove_reader(self._socket.fileno())
+            return False
+        except OSError:
+            # The sender took it back, or died with its copy: either way it is not ours.
+            self.close()
+            self._on_end(self)
+            return False
+        self._held = None
+        (descriptor,) = packet.descriptors
+        self._engine.adopt(socket.socket(fileno=descriptor), CarriedState.from_json(offer["carried"]))
+        self._on_adopted()
+        return True
+
+    def _resume(self) -> None:
+        self._loop.remove_writer(self._socket.fileno())
+        self._loop.add_reader(self._socket.fileno(), self._read)
+        self._read()

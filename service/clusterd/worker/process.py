@@ -1,0 +1,195 @@
+"""The worker's event loop: the engine, the acceptor, the channel, and the drain at the end."""
+
+import asyncio
+import signal
+import socket
+import time
+from collections.abc import Sequence
+
+import uvloop
+
+from clusterd.config.model import Config, Scheduling
+from clusterd.http.engine import Connection, Engine
+from clusterd.log import Logger
+from clusterd.metrics.scoreboard import Scoreboard
+from clusterd.wire.channel import Channel, Received
+from clusterd.wire.messages import Adopt, HealthConnection, Ready, Retire, Serve, SuccessorLost
+from clusterd.wire.packets import close_all
+from clusterd.worker.acceptor import Acceptor
+from clusterd.worker.application import Application
+from clusterd.worker.balance import Gate, LeastConnectionsGate, OpenGate
+from clusterd.worker.drain import Drain, Orders
+from clusterd.worker.engine_settings import engine_settings
+from clusterd.worker.handover import Receiver, Sender
+
+TICK_SECONDS = 0.25
+THREADS_END_SECONDS = 1.0
+
+
+class WorkerProcess:
+    """Owns the loop and everything on it; one per process."""
+
+    def __init__(
+        self,
+        application: Application,
+        config: Config,
+        scoreboard: Scoreboard,
+        row: int,
+        listeners: Sequence[socket.socket],
+        channel: socket.socket,
+        log: Logger,
+    ) -> None:
+        self._loop = uvloop.new_event_loop()
+        asyncio.set_event_loop(self._loop)
+        self._config = config
+        self._log = log
+        self._row = scoreboard.row(row)
+        self._engine = Engine(
+            application,
+            engine_settings(config),
+            self._row,
+            log,
+            self._loop,
+            on_movable=self._connection_at_rest,
+            on_closed=self._connection_closed,
+        )
+        self._gate: Gate = OpenGate(self._engine)
+        if config.scheduling is Scheduling.LEAST_CONNECTIONS:
+            self._gate = LeastConnectionsGate(scoreboard, row, self._engine)
+        self._listeners = listeners
+        self._acceptor: Acceptor | None = None
+        self._receivers: set[Receiver] = set()
+        self._drain: Drain | None = None
+        self._channel = Channel(channel, self._loop, self._on_message, self._on_channel_end)
+
+    def run(self) -> int:
+        """Say ready, serve until a drain is over; the exit status."""
+        self._loop.add_signal_handler(signal.SIGTERM, self._on_terminate)
+        self._row.started_at = time.monotonic_ns()
+        self._tick()
+        self._channel.send(Ready())
+        try:
+            self._loop.run_forever()
+        finally:
+            self._stop_accepting()
+            self._engine.stop_threads(THREADS_END_SECONDS)
+            self._log.flush()
+        return 0
+
+    # ---- what the master says
+
+    def _on_message(self, received: Received) -> None:
+        match received.message:
+            case Serve():
+                self._serve()
+            case Retire(seconds, idle_seconds, linger):
+                orders = Orders(time.monotonic() + seconds, idle_seconds, linger)
+                self._retire(orders, self._sockets_of(received))
+            case Adopt():
+                for sock in self._sockets_of(received):
+                    self._receivers.add(
+                        Receiver(sock, self._loop, self._engine, self._adopted, self._receivers.discard)
+                    )
+            case HealthConnection():
+                for sock in self._sockets_of(received):
+                    self._engine.adopt(sock)
+            case unexpected:
+                self._log.warning("unexpected message from the master", message=type(unexpected).__name__)
+                close_all(received.descriptors)
+
+    def _sockets_of(self, received: Received) -> list[socket.socket]:
+        return [socket.socket(fileno=descriptor) for descriptor in received.descriptors]
+
+    def _on_channel_end(self, reason: str) -> None:
+        """Nobody manages this worker any more: it finishes what it holds and leaves."""
+        self._log.warning("the master is gone, draining", reason=reason)
+        self._drain_alone()
+
+    def _on_terminate(self) -> None:
+        self._log.info("SIGTERM received, draining")
+        self._drain_alone()
+
+    def _drain_alone(self) -> None:
+        timeouts = self._config.timeouts
+        self._retire(Orders(time.monotonic() + timeouts.drain, timeouts.drain_idle, linger=False), [])
+
+    # ---- accepting
+
+    def _serve(self) -> None:
+        self._end_drain()
+        self._engine.serve()
+        if self._acceptor is None:
+            self._row.accepting = 1
+            self._acceptor = Acceptor(self._listeners, self._gate, self._deliver)
+
+    def _deliver(self, sock: socket.socket) -> None:
+        """On the acceptor's thread."""
+        self._loop.call_soon_threadsafe(self._accepted, sock)
+
+    def _accepted(self, sock: socket.socket) -> None:
+        self._row.accepted += 1
+        self._engine.adopt(sock)
+
+    def _adopted(self) -> None:
+        self._row.adopted += 1
+
+    def _stop_accepting(self) -> None:
+        if self._acceptor is not None:
+            self._row.accepting = 0
+            self._acceptor.stop()
+            self._acceptor = None
+
+    # ---- draining
+
+    def _retire(self, orders: Orders, peers: list[socket.socket]) -> None:
+        self._stop_accepting()
+        self._end_drain()
+        if not peers:
+            # Connections on their way here would only be closed; with their sender they are as well off.
+            for receiver in self._receivers:
+                receiver.close()
+            self._receivers.clear()
+        sender = Sender(peers[0], self._loop, self._successor_lost) if peers else None
+        self._drain = Drain(self._engine, sender, orders, self._log, time.monotonic())
+        # What the acceptor delivered last is still in the loop's queue; it comes first.
+        self._loop.call_soon(self._begin_drain, self._drain)
+
+    def _begin_drain(self, drain: Drain) -> None:
+        if drain is self._drain:
+            drain.begin()
+            self._leave_if_drained()
+
+    def _end_drain(self) -> None:
+        if self._drain is not None:
+            self._drain.end()
+            self._drain = None
+
+    def _successor_lost(self) -> None:
+        if self._drain is not None:
+            self._drain.successor_lost()
+            self._channel.send(SuccessorLost(self._engine.load))
+
+    def _connection_at_rest(self, connection: Connection) -> None:
+        if self._drain is not None:
+            self._drain.connection_at_rest(connection)
+
+    def _connection_closed(self, _: Connection) -> None:
+        self._leave_if_drained()
+
+    def _leave_if_drained(self) -> None:
+        if self._drain is not None and self._drain.finished(time.monotonic()):
+            self._end_drain()
+            self._loop.stop()
+
+    # ---- time
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        self._row.beat(self._engine.progress(now))
+        self._row.busy_threads = self._engine.threads_busy
+        self._row.queue_length = self._engine.queue_length
+        self._row.in_flight = self._engine.in_flight
+        self._engine.tick(now)
+        self._log.flush()
+        self._leave_if_drained()
+        self._loop.call_later(TICK_SECONDS, self._tick)
