@@ -1,0 +1,1 @@
+"""The master: one loop that carries out what the supervisor decides. It never imports the application."""

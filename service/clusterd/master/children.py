@@ -1,0 +1,223 @@
+"""The master's processes: who owns the process table, reaps, and knows a pid from a stranger.
+
+A child is entered before its process exists, under the serial the supervisor gave it. Its pid
+comes with its hello, by the kernel's word; it leaves the table when it is reaped, never on the end
+of its channel alone.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from clusterd.linux.stacks import new_stacks_file
+from clusterd.wire.channel import Channel, Received
+from clusterd.wire.messages import Hello, Message
+from clusterd.wire.packets import close_all, socketpair
+
+UNHEARD_SECONDS = 5.0
+"""How long a process may live on without a channel: it can not be told anything any more."""
+
+
+class Kind(Enum):
+    """What a child is."""
+
+    TEMPLATE = "template"
+    SPARE = "spare template"
+    WORKER = "worker"
+
+
+@dataclass(slots=True)
+class Child:
+    """The master's view of one process, from the order to make it until it is reaped."""
+
+    serial: int
+    kind: Kind
+    generation: int
+    slot: int = 0
+    """0 for templates."""
+    row: int | None = None
+    """The scoreboard row leased to it."""
+    pid: int | None = None
+    stacks: int = -1
+    stacks_read: int = 0
+    doomed: bool = False
+    """Killed, or given up before it had a pid: it is not welcomed any more."""
+    channel: Channel | None = field(default=None, repr=False)
+
+    def fields(self) -> dict[str, object]:
+        """Who this is, for a line of the log."""
+        slot = {"slot": self.slot} if self.slot else {}
+        return {**slot, "generation": self.generation, "pid": self.pid}
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """The end of a child; `how` in words."""
+
+    child: Child
+    how: str
+    by_signal: bool
+    cpu_seconds: float
+
+
+class Children:
+    """Owns every process that the master started or adopted."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_message: Callable[[Child, Received], None],
+        on_hello: Callable[[Child], None],
+        on_death: Callable[[Death], None],
+    ) -> None:
+        self._loop = loop
+        self._on_message = on_message
+        self._on_hello = on_hello
+        self._on_death = on_death
+        self._by_serial: dict[int, Child] = {}
+        self._by_pid: dict[int, Child] = {}
+        self.strays_reaped = 0
+        """Processes of others that the subreaper inherited."""
+        self.messages_dropped = 0
+        """Messages that did not match their sender."""
+
+    def __getitem__(self, serial: int) -> Child:
+        return self._by_serial[serial]
+
+    def get(self, serial: int) -> Child | None:
+        """The child with this serial, if it is alive or on its way."""
+        return self._by_serial.get(serial)
+
+    def all(self) -> list[Child]:
+        """Every child, alive or on its way."""
+        return list(self._by_serial.values())
+
+    def enter(self, child: Child) -> socket.socket:
+        """Put `child` in the table; the other end of its channel is the caller's to pass on and close."""
+        ours, theirs = socketpair()
+        # Before anything can be sent: the kernel adds the sender's pid when it is sent.
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        if child.kind is not Kind.SPARE:
+            child.stacks = new_stacks_file(f"clusterd-stacks-{child.serial}")
+        child.channel = Channel(
+            ours,
+            self._loop,
+            lambda received: self._received(child, received),
+            lambda reason: self._channel_ended(child, reason),
+        )
+        self._by_serial[child.serial] = child
+        return theirs
+
+    def born(self, child: Child, pid: int) -> None:
+        """The process of `child` is `pid`."""
+        child.pid = pid
+        self._by_pid[pid] = child
+
+    def never_born(self, child: Child, how: str) -> None:
+        """The process of `child` was refused by the kernel or died before it said hello."""
+        self._bury(child, Death(child, how, by_signal=False, cpu_seconds=0.0))
+
+    def send(self, child: Child, message: Message, *sockets: int) -> None:
+        """Send a message with descriptors, which stay the caller's."""
+        if child.channel is not None:
+            child.channel.send(message, sockets)
+
+    def kill(self, child: Child) -> None:
+        """SIGKILL, or, without a pid, see to it that it never runs anything."""
+        child.doomed = True
+        self.signal(child, signal.SIGKILL)
+
+    def signal(self, child: Child, number: int) -> None:
+        """Send a signal. A pid in the table is not reaped yet, so it can not be anyone else's."""
+        if child.pid is not None:
+            os.kill(child.pid, number)
+
+    def reap(self) -> None:
+        """Bury whoever has died. Each is heard out first: what it said last explains its death."""
+        while True:
+            try:
+                dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if dead is None:
+                return
+            self._hear_out(dead.si_pid)
+            _, status, usage = os.wait4(dead.si_pid, 0)
+            child = self._by_pid.pop(dead.si_pid, None)
+            if child is None:
+                self.strays_reaped += 1
+                continue
+            cpu_seconds = usage.ru_utime + usage.ru_stime
+            how, by_signal = describe_status(status)
+            self._bury(child, Death(child, how, by_signal, cpu_seconds))
+
+    def _hear_out(self, pid: int) -> None:
+        known = self._by_pid.get(pid)
+        # Someone unknown may be a worker whose hello is still unread.
+        speakers = [known] if known else [child for child in self.all() if child.pid is None]
+        for child in speakers:
+            if child.channel is not None:
+                child.channel.read_pending()
+
+    def _bury(self, child: Child, death: Death) -> None:
+        if self._by_serial.pop(child.serial, None) is None:
+            return
+        if child.channel is not None:
+            child.channel.close()
+            child.channel = None
+        self._on_death(death)
+        if child.stacks >= 0:
+            os.close(child.stacks)
+            child.stacks = -1
+
+    def _received(self, child: Child, received: Received) -> None:
+        if isinstance(received.message, Hello):
+            self._greeted(child, received)
+        elif received.pid == child.pid:
+            self._on_message(child, received)
+        else:
+            self._drop(received)
+
+    def _greeted(self, child: Child, received: Received) -> None:
+        message = received.message
+        known = child.pid is not None
+        if known or received.pid is None or not isinstance(message, Hello) or message.serial != child.serial:
+            self._drop(received)
+            return
+        self.born(child, received.pid)
+        if child.doomed:
+            self.signal(child, signal.SIGKILL)
+        else:
+            self._on_hello(child)
+
+    def _drop(self, received: Received) -> None:
+        self.messages_dropped += 1
+        close_all(received.descriptors)
+
+    def _channel_ended(self, child: Child, reason: str) -> None:
+        child.channel = None
+        if child.pid is None:
+            self.never_born(child, f"died before it said hello ({reason})")
+        else:
+            # Usually it is dead and about to be reaped.
+            self._loop.call_later(UNHEARD_SECONDS, self._end_unheard, child)
+
+    def _end_unheard(self, child: Child) -> None:
+        if self._by_serial.get(child.serial) is child:
+            self.signal(child, signal.SIGKILL)
+
+
+def describe_status(status: int) -> tuple[str, bool]:
+    """A wait status in words, and whether it is a death by signal."""
+    if not os.WIFSIGNALED(status):
+        return f"exit status {os.waitstatus_to_exitcode(status)}", False
+    number = os.WTERMSIG(status)
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    return f"{name}{', core dumped' if os.WCOREDUMP(status) else ''}", True

@@ -1,0 +1,66 @@
+"""Which generation runs on which configuration, and what a reload would change."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from clusterd.config.changes import Applies, changes
+from clusterd.config.cpus import available_cpus
+from clusterd.config.loader import ConfigError
+from clusterd.config.model import Config
+from clusterd.log import Logger
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Why a configuration was not accepted, in one line."""
+
+    reason: str
+
+
+class Configurations:
+    """Owns the configurations of the generations that live, and the one being rolled out."""
+
+    def __init__(self, first: Config, read: Callable[[], Config], log: Logger) -> None:
+        self._read = read
+        self._log = log
+        self._started_with = first
+        self._candidate = first
+        self._by_generation: dict[int, Config] = {}
+        self.restart_needed: tuple[str, ...] = ()
+        """Settings whose new values take effect only when clusterd is started again."""
+
+    def read(self) -> Config | Refused:
+        """Read the configuration for the next generation; each problem is logged."""
+        try:
+            candidate = self._read()
+        except ConfigError as error:
+            for problem in error.problems:
+                self._log.error(str(problem))
+            more = len(error.problems) - 1
+            return Refused(f"{error.problems[0]}{f' (and {more} more)' if more else ''}")
+        found = changes(self._started_with, candidate)
+        self.restart_needed = tuple(change.key for change in found if change.applies is Applies.RESTART)
+        if self.restart_needed:
+            keys = ", ".join(self.restart_needed)
+            self._log.warning(f"changed, but applied only at the next restart of clusterd: {keys}")
+        self._candidate = candidate
+        return candidate
+
+    def adopt(self, generation: int) -> Config:
+        """`generation` runs on what was read last."""
+        self._by_generation[generation] = self._candidate
+        return self._candidate
+
+    def of(self, generation: int) -> Config:
+        """What `generation` runs on."""
+        return self._by_generation[generation]
+
+    def forget_all_but(self, generations: set[int]) -> None:
+        """Keep only what lives."""
+        for number in [number for number in self._by_generation if number not in generations]:
+            del self._by_generation[number]
+
+
+def worker_count(config: Config) -> int:
+    """The number of workers: as configured, or one for each CPU this service may use."""
+    return available_cpus() if config.workers is None else config.workers

@@ -1,0 +1,195 @@
+"""The master's own small HTTP server: metrics, probes and an overview, served by its loop.
+
+Not the workers' engine, which stays out of the master, and not asyncio.start_server, which calls listen() on
+sockets that systemd listens on. GET and HEAD, one request a connection, short limits: it can not be made to
+hold up what the master is for.
+"""
+
+import asyncio
+import html
+import re
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from email.utils import formatdate
+from http import HTTPStatus
+
+from clusterd.log import Logger
+
+MAXIMUM_CONNECTIONS = 32
+"""Beyond it the oldest connection is closed: probes are quick, who stays is not one."""
+
+EXCHANGE_SECONDS = 5.0
+"""From the accept to the last byte of the answer, so also the most a slow client gets."""
+
+_HEAD_BYTES = 8 * 1024
+_ACCEPTS_PER_TURN = 16
+_PAUSE_SECONDS = 1.0
+_REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) (/[\x21-\x7e]*) HTTP/1\.[01]")
+_ACCEPT = re.compile(rb"^accept:[ \t]*(.*?)[ \t]*$", re.IGNORECASE | re.MULTILINE)
+_TEXT = "text/plain; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """What the endpoint shows. All are called on the loop, for each request."""
+
+    metrics: Callable[[str], tuple[str, bytes]]
+    """Content type and page for an Accept header."""
+    not_ready: Callable[[], str | None]
+    """Why nothing can be served; None when it can."""
+    overview: Callable[[], str]
+    """The state of the cluster as plain text."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: HTTPStatus
+    body: bytes
+    content_type: str = _TEXT
+
+
+class Endpoint:
+    """Serves on sockets that listen already and are non-blocking; they stay the caller's."""
+
+    def __init__(self, pages: Pages, listeners: Sequence[socket.socket], log: Logger) -> None:
+        self._pages = pages
+        self._listeners = tuple(listeners)
+        self._log = log
+        # In the order of arrival; the loop itself keeps only weak references to tasks.
+        self._exchanges: dict[asyncio.Task[None], None] = {}
+        self._pauses: set[asyncio.TimerHandle] = set()
+
+    def start(self) -> None:
+        """Begin to accept, on the running loop."""
+        loop = asyncio.get_running_loop()
+        for listener in self._listeners:
+            loop.add_reader(listener, self._accept, listener)
+
+    async def close(self) -> None:
+        """Stop accepting and drop what is under way."""
+        loop = asyncio.get_running_loop()
+        for listener in self._listeners:
+            loop.remove_reader(listener)
+        for pause in self._pauses:
+            pause.cancel()
+        exchanges = tuple(self._exchanges)
+        for exchange in exchanges:
+            exchange.cancel()
+        await asyncio.gather(*exchanges, return_exceptions=True)
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(_ACCEPTS_PER_TURN):
+            try:
+                connection, _ = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                # Out of descriptors or memory: the listener stays readable, and the loop would spin.
+                self._pause(listener, error)
+                return
+            connection.setblocking(False)
+            if len(self._exchanges) >= MAXIMUM_CONNECTIONS:
+                oldest = next(iter(self._exchanges))
+                oldest.cancel()
+                self._exchanges.pop(oldest)
+            exchange = asyncio.get_running_loop().create_task(self._exchange(connection))
+            self._exchanges[exchange] = None
+            exchange.add_done_callback(lambda done: self._exchanges.pop(done, None))
+
+    def _pause(self, listener: socket.socket, error: OSError) -> None:
+        loop = asyncio.get_running_loop()
+        self._log.warning("metrics endpoint can not accept", reason=error.strerror, retry_in=_PAUSE_SECONDS)
+        loop.remove_reader(listener)
+
+        def resume() -> None:
+            self._pauses.discard(pause)
+            loop.add_reader(listener, self._accept, listener)
+
+        pause = loop.call_later(_PAUSE_SECONDS, resume)
+        self._pauses.add(pause)
+
+    async def _exchange(self, connection: socket.socket) -> None:
+        with connection:
+            try:
+                async with asyncio.timeout(EXCHANGE_SECONDS):
+                    await self._converse(connection)
+            except (OSError, TimeoutError):
+                # The client has gone, or was too slow; its connection is closed and that is all.
+                return
+
+    async def _converse(self, connection: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        head = b""
+        while b"\r\n\r\n" not in head and len(head) <= _HEAD_BYTES:
+            data = await loop.sock_recv(connection, _HEAD_BYTES)
+            if not data:
+                return
+            head += data
+        await loop.sock_sendall(connection, self._respond(head))
+        connection.shutdown(socket.SHUT_WR)
+        # To close with unread bytes would reset the connection, and the client might lose the answer.
+        while await loop.sock_recv(connection, _HEAD_BYTES):
+            pass
+
+    def _respond(self, received: bytes) -> bytes:
+        head, end, _ = received.partition(b"\r\n\r\n")
+        request = _REQUEST_LINE.match(head)
+        allow = ""
+        if not end or len(head) > _HEAD_BYTES:
+            answer = _plain(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        elif not request or head[request.end() : request.end() + 2] not in (b"", b"\r\n"):
+            answer = _plain(HTTPStatus.BAD_REQUEST)
+        elif request[1] not in (b"GET", b"HEAD"):
+            answer = _plain(HTTPStatus.METHOD_NOT_ALLOWED)
+            allow = "Allow: GET, HEAD\r\n"
+        else:
+            accept = ", ".join(
+                value.decode("latin-1") for value in _ACCEPT.findall(head.replace(b"\r\n", b"\n"))
+            )
+            answer = self._answer(request[2].partition(b"?")[0].decode(), accept)
+        headers = (
+            f"HTTP/1.1 {answer.status.value} {answer.status.phrase}\r\n"
+            f"Date: {formatdate(usegmt=True)}\r\n"
+            f"Content-Type: {answer.content_type}\r\n"
+            f"Content-Length: {len(answer.body)}\r\n"
+            f"{allow}Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
+        )
+        return headers.encode("latin-1") + (b"" if request and request[1] == b"HEAD" else answer.body)
+
+    def _answer(self, path: str, accept: str) -> _Answer:
+        try:
+            return self._page(path, accept)
+        except Exception as error:
+            self._log.exception("metrics endpoint failed", error, path=path)
+            return _plain(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+    def _page(self, path: str, accept: str) -> _Answer:
+        match path:
+            case "/metrics":
+                content_type, body = self._pages.metrics(accept)
+                return _Answer(HTTPStatus.OK, body, content_type)
+            case "/healthz":
+                # That it is answered at all is what it says: the master's loop is alive.
+                return _Answer(HTTPStatus.OK, b"ok\n")
+            case "/readyz":
+                reason = self._pages.not_ready()
+                if reason is None:
+                    return _Answer(HTTPStatus.OK, b"ready\n")
+                return _Answer(HTTPStatus.SERVICE_UNAVAILABLE, f"{reason}\n".encode())
+            case "/":
+                return _Answer(HTTPStatus.OK, _overview(self._pages.overview()), "text/html; charset=utf-8")
+            case _:
+                return _plain(HTTPStatus.NOT_FOUND)
+
+
+def _plain(status: HTTPStatus) -> _Answer:
+    return _Answer(status, f"{status.value} {status.phrase}\n".encode())
+
+
+def _overview(text: str) -> bytes:
+    links = " ".join(f'<a href="{path}">{path}</a>' for path in ("/metrics", "/healthz", "/readyz"))
+    return (
+        '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>clusterd</title>\n'
+        f"<h1>clusterd</h1>\n<pre>{html.escape(text)}</pre>\n<p>{links}</p></html>\n"
+    ).encode()

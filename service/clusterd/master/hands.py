@@ -1,0 +1,145 @@
+"""Carry out the supervisor's actions, each in one place."""
+
+from collections.abc import Callable
+
+from clusterd.log import Level, Logger
+from clusterd.master.children import Children
+from clusterd.master.configurations import Configurations, Refused, worker_count
+from clusterd.master.control import ControlServer
+from clusterd.master.processes import Processes
+from clusterd.master.service_manager import ServiceManager
+from clusterd.master.stacks import StackReader
+from clusterd.master.tally import Tally
+from clusterd.supervisor import actions
+from clusterd.supervisor.events import ConfigurationRead, ConfigurationRefused, Event
+from clusterd.supervisor.settings import settings_of
+from clusterd.supervisor.states import FAILURES
+from clusterd.wire.messages import Serve
+
+_LEVELS = {
+    actions.Severity.INFO: Level.INFO,
+    actions.Severity.WARNING: Level.WARNING,
+    actions.Severity.ERROR: Level.ERROR,
+}
+
+
+class Hands:
+    """Everything an action can need. `happened` takes the events that acting leads to."""
+
+    def __init__(
+        self,
+        processes: Processes,
+        children: Children,
+        configurations: Configurations,
+        service_manager: ServiceManager,
+        control: ControlServer,
+        stacks: StackReader,
+        tally: Tally,
+        log: Logger,
+        happened: Callable[[Event], None],
+        finish: Callable[[int], None],
+    ) -> None:
+        self._processes = processes
+        self._children = children
+        self._configurations = configurations
+        self._service_manager = service_manager
+        self._control = control
+        self._stacks = stacks
+        self._tally = tally
+        self._log = log
+        self._happened = happened
+        self._finish = finish
+
+    def act(self, action: actions.Action) -> None:
+        """Do what `action` says."""
+        match action:
+            case actions.ReadConfiguration():
+                self._read_configuration()
+            case actions.StartTemplate():
+                self._configurations.adopt(action.generation)
+                self._log.info("starting a template", generation=action.generation)
+                self._processes.start_template(action)
+            case actions.ForkSpare():
+                self._processes.fork_spare(action)
+            case actions.Fork():
+                self._processes.fork(action)
+            case actions.EndTemplate(serial):
+                self._kill(serial)
+            case actions.Serve(serial):
+                child = self._children[serial]
+                self._children.send(child, Serve())
+                self._log.info("worker ready", **child.fields())
+            case actions.Retire():
+                self._processes.retire(action)
+                self._log.info("worker draining", **self._children[action.serial].fields())
+            case actions.Kill(serial, reason, detail):
+                self._log.info(f"killing worker: {detail or reason}", **self._fields(serial), reason=reason)
+                self._kill(serial)
+            case actions.DumpStacks(serial, detail):
+                if child := self._children.get(serial):
+                    self._stacks.ask(child, detail)
+            case _:
+                self._report(action)
+
+    def _report(self, action: actions.Action) -> None:
+        """Actions that tell somebody something."""
+        match action:
+            case actions.WorkerEnded():
+                self._worker_ended(action)
+            case actions.Announce(what):
+                self._service_manager.announce(what)
+            case actions.RolloutStarted(number):
+                self._log.info(f"rollout {number} begins")
+            case actions.RolloutEnded():
+                self._rollout_ended(action)
+            case actions.Note(severity, text, slot, generation):
+                self._log.log(_LEVELS[severity], text, slot=slot, generation=generation)
+            case actions.Finish(exit_status, reason):
+                level = Level.ERROR if exit_status else Level.INFO
+                self._log.log(level, f"clusterd ends: {reason}", exit_status=exit_status)
+                self._finish(exit_status)
+            case _:
+                raise AssertionError(f"nobody carries out {action}")
+
+    def _read_configuration(self) -> None:
+        config = self._configurations.read()
+        if isinstance(config, Refused):
+            self._happened(ConfigurationRefused(config.reason))
+        else:
+            self._happened(ConfigurationRead(settings_of(config, worker_count(config))))
+
+    def _kill(self, serial: int) -> None:
+        if child := self._children.get(serial):
+            self._children.kill(child)
+
+    def _fields(self, serial: int) -> dict[str, object]:
+        child = self._children.get(serial)
+        return child.fields() if child is not None else {}
+
+    def _worker_ended(self, action: actions.WorkerEnded) -> None:
+        self._tally.worker_ended(action.slot, action.reason)
+        failed = action.reason in FAILURES
+        retry = f"; trying again in {action.retry_in:.1f} s" if action.retry_in is not None else ""
+        self._log.log(
+            Level.ERROR if failed else Level.INFO,
+            f"worker {'failed' if failed else 'ended'}: {action.how}{retry}",
+            slot=action.slot,
+            generation=action.generation,
+            pid=action.pid,
+            reason=action.reason,
+        )
+
+    def _rollout_ended(self, action: actions.RolloutEnded) -> None:
+        succeeded = action.failure is None
+        self._tally.rollout_ended(succeeded=succeeded)
+        if action.failure is None:
+            text = f"reload succeeded, generation {action.generation} serves"
+            self._log.info(text, rollout=action.number)
+            level = self._configurations.of(action.generation).log.level
+            self._log.set_level(Level[level.name])
+        else:
+            text = f"reload failed, generation {action.generation} serves on: {action.failure}"
+            self._log.error(text, rollout=action.number)
+        restart_needed = list(self._configurations.restart_needed)
+        data = {"rollout": action.number, "generation": action.generation, "restart_needed": restart_needed}
+        self._control.rollout_ended(action.number, succeeded=succeeded, text=text, data=data)

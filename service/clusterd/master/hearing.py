@@ -1,0 +1,114 @@
+"""What children say and how they die, told to the supervisor as events."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+from clusterd.log import Logger
+from clusterd.master.children import Child, Children, Death, Kind
+from clusterd.master.configurations import Configurations
+from clusterd.master.health import check_health
+from clusterd.master.stacks import StackReader
+from clusterd.metrics.ledger import Ledger
+from clusterd.metrics.scoreboard import Scoreboard
+from clusterd.supervisor import events
+from clusterd.wire import messages
+from clusterd.wire.channel import Received
+from clusterd.wire.packets import close_all
+
+
+class Hearing:
+    """Translates messages and deaths; owns what is kept of the dead."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        configurations: Configurations,
+        scoreboard: Scoreboard,
+        ledger: Ledger,
+        log: Logger,
+        happened: Callable[[events.Event], None],
+    ) -> None:
+        self._loop = loop
+        self._configurations = configurations
+        self._scoreboard = scoreboard
+        self._ledger = ledger
+        self._log = log
+        self._happened = happened
+        self._last_traceback = ""
+        self._health_checks: set[asyncio.Task[None]] = set()
+        self.children = Children(loop, self._on_message, self._on_hello, self._on_death)
+        self.stacks = StackReader(self.children, loop, log)
+
+    def _on_hello(self, child: Child) -> None:
+        if child.pid is None:
+            return
+        if child.kind is Kind.SPARE:
+            self._happened(events.SpareReady(child.serial))
+        else:
+            self._happened(events.WorkerHello(child.serial, child.pid))
+            self.children.send(child, messages.Welcome())
+
+    def _on_message(self, child: Child, received: Received) -> None:
+        close_all(received.descriptors)
+        match received.message:
+            case messages.Loaded(_, seconds):
+                self._log.info("template ready", seconds=seconds, **child.fields())
+                self._happened(events.TemplateLoaded(child.serial))
+            case messages.LoadFailed(reason, traceback):
+                self._report_once(f"the application could not be loaded: {reason}", traceback, child)
+                self._happened(events.TemplateFailed(child.serial, reason))
+            case messages.Unforkable(findings):
+                self._happened(events.TemplateUnforkable(child.serial, tuple(findings)))
+            case messages.ForkFailed(serial, reason):
+                if refused := self.children.get(serial):
+                    self.children.never_born(refused, f"fork failed: {reason}")
+            case messages.Ready():
+                self._worker_ready(child)
+            case messages.BootFailed(reason, traceback):
+                self._report_once(f"the worker could not start: {reason}", traceback, child)
+                self._happened(events.WorkerFailed(child.serial, reason))
+            case messages.SuccessorLost():
+                self._happened(events.SuccessorLost(child.serial))
+            case unexpected:
+                self._log.warning(f"unexpected message {type(unexpected).__name__}", **child.fields())
+
+    def _report_once(self, what: str, traceback: str, child: Child) -> None:
+        """The whole traceback the first time; a slot that keeps failing the same way adds one line a time."""
+        if traceback and traceback != self._last_traceback:
+            self._last_traceback = traceback
+            self._log.error(f"{what}\n{traceback}", **child.fields())
+
+    def _worker_ready(self, child: Child) -> None:
+        check = self._configurations.of(child.generation).rollout.health_check
+        if check is None:
+            self._happened(events.WorkerReady(child.serial))
+            return
+        task = self._loop.create_task(self._check_health(child))
+        self._health_checks.add(task)
+        task.add_done_callback(self._health_checks.discard)
+
+    async def _check_health(self, child: Child) -> None:
+        check = self._configurations.of(child.generation).rollout.health_check
+        if check is None:
+            return
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with theirs:
+            self.children.send(child, messages.HealthConnection(), theirs.fileno())
+        wrong = await check_health(check, ours)
+        if wrong is None:
+            self._happened(events.WorkerReady(child.serial))
+        else:
+            self._happened(events.WorkerFailed(child.serial, wrong))
+
+    def _on_death(self, death: Death) -> None:
+        child = death.child
+        self.stacks.report_crash(child)
+        if child.kind is not Kind.WORKER:
+            self._happened(events.TemplateGone(child.serial, death.how))
+            return
+        if child.row is not None:
+            self._ledger.fold(child.slot, self._scoreboard.row(child.row), death.cpu_seconds)
+            self._scoreboard.release(child.row)
+        self._happened(events.WorkerGone(child.serial, death.how, death.by_signal))

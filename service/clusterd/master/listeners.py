@@ -1,0 +1,132 @@
+"""The sockets: passed by systemd, or bound here for a role that systemd passed none for.
+
+Made once and never again listened on or closed before the end, whatever happens to workers: the
+queue of accepted connections belongs to the socket.
+"""
+
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from clusterd.config.model import Address, Config, TcpAddress, UnixAddress
+from clusterd.systemd.sockets import PassedSocket, Role
+
+BACKLOG = 2048
+
+
+class ListenError(Exception):
+    """An address can not be listened on; the message names it and what to do."""
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Every listening socket by role."""
+
+    http: tuple[socket.socket, ...]
+    metrics: tuple[socket.socket, ...]
+    control: tuple[socket.socket, ...]
+    bound_paths: tuple[Path, ...]
+    """Unix sockets that were bound here, and are removed at the end."""
+
+    def close(self) -> None:
+        """Close everything and remove what was bound."""
+        for sock in (*self.http, *self.metrics, *self.control):
+            sock.close()
+        for path in self.bound_paths:
+            path.unlink(missing_ok=True)
+
+
+def open_listeners(config: Config, passed: Iterable[PassedSocket], control_path: Path) -> Listeners:
+    """Passed sockets where there are any for a role, bound ones else. Raises ListenError."""
+    by_role: dict[Role, list[socket.socket]] = {role: [] for role in Role}
+    for each in passed:
+        by_role[each.role].append(each.socket)
+    paths: list[Path] = []
+    http = by_role[Role.HTTP] or [_bind(address, paths) for address in config.listen]
+    metrics = by_role[Role.METRICS] or ([_bind(config.metrics, paths)] if config.metrics else [])
+    control = by_role[Role.CONTROL] or [_bind_control(control_path, paths)]
+    return Listeners(tuple(http), tuple(metrics), tuple(control), tuple(paths))
+
+
+def _bind_control(path: Path, paths: list[Path]) -> socket.socket:
+    with contextlib.suppress(FileExistsError):
+        path.parent.mkdir(mode=0o700, parents=True)
+    if path.parent.stat().st_uid not in (os.geteuid(), 0):
+        raise ListenError(
+            f"control: {path.parent} belongs to another user; set control: to a path of your own"
+        )
+    sock = _bind(UnixAddress(str(path)), paths)
+    path.chmod(0o660)
+    return sock
+
+
+def _bind(address: Address, paths: list[Path]) -> socket.socket:
+    try:
+        sock = _bind_unix(address, paths) if isinstance(address, UnixAddress) else _bind_tcp(address)
+    except OSError as error:
+        raise ListenError(f"can not listen on {address}: {_advice(error)}") from error
+    # The flag belongs to the open socket and is shared by every process that inherits it.
+    sock.setblocking(False)
+    return sock
+
+
+def _bind_tcp(address: TcpAddress) -> socket.socket:
+    family, kind, protocol, _, where = socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            # `[::]:80` beside `0.0.0.0:80` is two addresses; whoever wants both writes both.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(where)
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _bind_unix(address: UnixAddress, paths: list[Path]) -> socket.socket:
+    path = Path(address.path)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if path.is_socket():
+            _remove_left_over(path)
+        sock.bind(str(path))
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
+    paths.append(path)
+    return sock
+
+
+def _remove_left_over(path: Path) -> None:
+    """Remove a socket that nobody listens on any more. Raises OSError (EADDRINUSE) for one in use."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+def _advice(error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return "the address is in use by another process"
+        case errno.EACCES:
+            return (
+                "permission denied; ports below 1024 need systemd's socket activation or CAP_NET_BIND_SERVICE"
+            )
+        case errno.EADDRNOTAVAIL:
+            return "this machine has no such address"
+        case _:
+            return error.strerror or str(error)

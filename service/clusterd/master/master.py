@@ -1,0 +1,180 @@
+"""The master: one loop, one queue of events, a supervisor that decides and hands that act."""
+
+import asyncio
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from clusterd.config.model import Config
+from clusterd.linux.prctl import become_subreaper
+from clusterd.linux.title import set_title
+from clusterd.log import Logger
+from clusterd.master.configurations import Configurations, worker_count
+from clusterd.master.control import ControlServer
+from clusterd.master.endpoint import Endpoint
+from clusterd.master.hands import Hands
+from clusterd.master.hearing import Hearing
+from clusterd.master.listeners import Listeners
+from clusterd.master.monitor import LOOK_EVERY_SECONDS, Monitor, Watched
+from clusterd.master.processes import Processes
+from clusterd.master.service_manager import ServiceManager
+from clusterd.master.signals import handle_signals
+from clusterd.master.tally import Tally
+from clusterd.master.views import Views
+from clusterd.metrics.ledger import Ledger
+from clusterd.metrics.scoreboard import Scoreboard
+from clusterd.supervisor import events
+from clusterd.supervisor.cluster import Phase
+from clusterd.supervisor.settings import settings_of
+from clusterd.supervisor.states import WorkerState
+from clusterd.supervisor.status import status_line
+from clusterd.supervisor.supervisor import Supervisor
+from clusterd.systemd.environment import watchdog_seconds
+from clusterd.systemd.notify import Notifier
+
+
+class Master:
+    """Puts the parts together, and passes events to the supervisor one at a time."""
+
+    def __init__(self, config: Config, read: Callable[[], Config], listeners: Listeners, log: Logger) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._config = config
+        self._listeners = listeners
+        self._log = log
+        self._supervisor = Supervisor()
+        self._events: deque[events.Event] = deque()
+        self._acting = False
+        self._wake: asyncio.TimerHandle | None = None
+        self._exit_status = 0
+        self._scoreboard, scoreboard_descriptor = Scoreboard.create()
+        self._configurations = Configurations(config, read, log)
+        ledger, tally = Ledger(), Tally()
+        self._hearing = Hearing(
+            self._loop, self._configurations, self._scoreboard, ledger, log, self.happened
+        )
+        children = self._hearing.children
+        self._views = Views(self._supervisor.cluster, children, self._scoreboard, ledger, tally, self.status)
+        self._control = ControlServer(
+            lambda: self._supervisor.next_rollout,
+            lambda: self.happened(events.ReloadAsked()),
+            self._views.describe,
+            log,
+        )
+        self._service_manager = ServiceManager(
+            Notifier(os.environ.get("NOTIFY_SOCKET")),
+            self._loop,
+            watchdog_seconds(os.environ, os.getpid()),
+            self.status,
+            self._busy,
+        )
+        processes = Processes(
+            children,
+            self._scoreboard,
+            scoreboard_descriptor,
+            listeners,
+            self._configurations,
+            lambda: log.level,
+        )
+        self._hands = Hands(
+            processes,
+            children,
+            self._configurations,
+            self._service_manager,
+            self._control,
+            self._hearing.stacks,
+            tally,
+            log,
+            self.happened,
+            self._finish,
+        )
+        self._monitor = Monitor(self.happened)
+        self._endpoint = Endpoint(self._views.pages(), listeners.metrics, log)
+
+    def run(self) -> int:
+        """Serve until asked to stop; the exit status."""
+        become_subreaper()
+        set_title("clusterd: master", "clusterd")
+        handle_signals(self._loop, self.happened, self._hearing.children.reap, self._write_state)
+        self._loop.run_until_complete(self._open())
+        self._look()
+        settings = settings_of(self._config, worker_count(self._config))
+        self._log.info("clusterd starts", pid=os.getpid(), workers=settings.workers, python=sys.executable)
+        self.happened(events.Start(settings))
+        self._loop.run_forever()
+        self._loop.run_until_complete(self._close())
+        self._loop.close()
+        return self._exit_status
+
+    def happened(self, event: events.Event) -> None:
+        """Have the supervisor decide about `event`, after those that came before it."""
+        self._events.append(event)
+        if self._acting:
+            return
+        self._acting = True
+        try:
+            while self._events:
+                for action in self._supervisor.step(self._events.popleft(), time.monotonic()):
+                    self._hands.act(action)
+        finally:
+            self._acting = False
+        self._after_events()
+
+    def status(self) -> str:
+        """The service's state in one line."""
+        return status_line(self._supervisor.cluster, _clock_time)
+
+    def _after_events(self) -> None:
+        before = self._service_manager.last_status
+        self._service_manager.update_status()
+        if self._service_manager.last_status != before:
+            self._control.report_progress(self._service_manager.last_status)
+        self._configurations.forget_all_but(set(self._supervisor.cluster.table.generations))
+        if self._wake is not None:
+            self._wake.cancel()
+            self._wake = None
+        if self._supervisor.wake_at is not None:
+            self._wake = self._loop.call_at(self._supervisor.wake_at, self.happened, events.Tick())
+
+    def _look(self) -> None:
+        cluster = self._supervisor.cluster
+        watched = []
+        for worker in cluster.table.in_state(WorkerState.READY):
+            child = self._hearing.children.get(worker.serial)
+            if child is not None and child.pid is not None and child.row is not None:
+                hang = cluster.table.generations[worker.generation].settings.hang
+                limits = self._configurations.of(worker.generation).limits
+                row = self._scoreboard.row(child.row)
+                watched.append(Watched(worker.serial, child.pid, row, hang, limits))
+        self._monitor.look(watched, time.monotonic())
+        self._log.flush()
+        self._loop.call_later(LOOK_EVERY_SECONDS, self._look)
+
+    def _busy(self) -> bool:
+        cluster = self._supervisor.cluster
+        return cluster.phase is not Phase.RUNNING or cluster.rollout is not None
+
+    def _write_state(self) -> None:
+        for line in self._views.state_lines():
+            self._log.notice(line)
+
+    async def _open(self) -> None:
+        await self._control.start(self._listeners.control)
+        self._endpoint.start()
+
+    async def _close(self) -> None:
+        self._control.stop()
+        await self._endpoint.close()
+        self._log.flush()
+
+    def _finish(self, exit_status: int) -> None:
+        self._exit_status = exit_status
+        self._loop.stop()
+
+
+def _clock_time(monotonic: float) -> str:
+    """A monotonic time as one of the day."""
+    moment = datetime.now().astimezone() - timedelta(seconds=time.monotonic() - monotonic)
+    return moment.strftime("%H:%M:%S")

@@ -1,0 +1,99 @@
+"""Carry out what the supervisor decides about processes: exec, fork, orders, kills."""
+
+import os
+from collections.abc import Callable, Mapping
+
+from clusterd.config.model import Config, to_json
+from clusterd.log import Level
+from clusterd.master.children import Child, Children, Kind
+from clusterd.master.configurations import Configurations
+from clusterd.master.listeners import Listeners
+from clusterd.master.spawn import spawn_template
+from clusterd.metrics.scoreboard import Scoreboard
+from clusterd.supervisor.actions import Fork, ForkSpare, Retire, StartTemplate
+from clusterd.systemd.environment import clean_environment
+from clusterd.systemd.sockets import address_text
+from clusterd.wire import messages
+from clusterd.wire.packets import socketpair
+
+
+class Processes:
+    """Turns decisions into processes and messages to them."""
+
+    def __init__(
+        self,
+        children: Children,
+        scoreboard: Scoreboard,
+        scoreboard_descriptor: int,
+        listeners: Listeners,
+        configurations: Configurations,
+        log_level: Callable[[], Level],
+    ) -> None:
+        self._children = children
+        self._scoreboard = scoreboard
+        self._scoreboard_descriptor = scoreboard_descriptor
+        self._listeners = listeners
+        self._configurations = configurations
+        self._log_level = log_level
+
+    def start_template(self, action: StartTemplate) -> None:
+        """Exec a template and tell it what to import."""
+        config = self._configurations.of(action.generation)
+        child = Child(action.serial, Kind.TEMPLATE, action.generation)
+        with self._children.enter(child) as theirs:
+            python = config.python
+            try:
+                pid = spawn_template(python, theirs, template_environment(os.environ, config))
+            except OSError as error:
+                self._children.never_born(child, f"python: can not run {python}: {error.strerror}")
+                return
+            self._children.born(child, pid)
+        http = self._listeners.http
+        order = messages.Load(
+            generation=action.generation,
+            config=to_json(config),
+            preload=action.preload,
+            refuse_unforkable=action.refuse_unforkable,
+            listeners=[address_text(sock) for sock in http],
+            log_level=int(self._log_level()),
+        )
+        descriptors = [self._scoreboard_descriptor, child.stacks, *(sock.fileno() for sock in http)]
+        self._children.send(child, order, *descriptors)
+
+    def fork_spare(self, action: ForkSpare) -> None:
+        """Have a template fork an idle copy of itself."""
+        child = Child(action.serial, Kind.SPARE, action.generation)
+        with self._children.enter(child) as theirs:
+            self._order_fork(action.template, messages.ForkSpare(action.serial), theirs.fileno())
+
+    def fork(self, action: Fork) -> None:
+        """Have a template fork a worker."""
+        row = self._scoreboard.lease()
+        child = Child(action.serial, Kind.WORKER, action.generation, slot=action.slot, row=row)
+        with self._children.enter(child) as theirs:
+            order = messages.Fork(action.serial, action.slot, action.generation, row)
+            self._order_fork(action.template, order, theirs.fileno(), child.stacks)
+
+    def _order_fork(self, template: int, order: messages.Message, *descriptors: int) -> None:
+        """To a dead template the descriptors go nowhere, and the child's channel ends at once."""
+        parent = self._children.get(template)
+        if parent is not None:
+            self._children.send(parent, order, *descriptors)
+
+    def retire(self, action: Retire) -> None:
+        """Tell a worker to stop accepting, and both ends where its connections go."""
+        worker = self._children[action.serial]
+        order = messages.Retire(action.seconds, action.idle_seconds, action.linger)
+        successor = None if action.successor is None else self._children.get(action.successor)
+        if successor is None:
+            self._children.send(worker, order)
+            return
+        ours, theirs = socketpair()
+        with ours, theirs:
+            self._children.send(successor, messages.Adopt(), theirs.fileno())
+            self._children.send(worker, order, ours.fileno())
+
+
+def template_environment(inherited: Mapping[str, str], config: Config) -> dict[str, str]:
+    """The environment of a generation: the master's without systemd's business, and the configuration's."""
+    return {**clean_environment(inherited), **config.environment}

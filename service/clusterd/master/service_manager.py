@@ -1,0 +1,60 @@
+"""What systemd is told, and when: readiness, reloads, one line of status, the watchdog, more time."""
+
+import asyncio
+from collections.abc import Callable
+
+from clusterd.supervisor.actions import Announcement
+from clusterd.systemd.notify import Notifier
+
+EXTENSION_SECONDS = 30.0
+"""How much more time is asked for at once, while a start, reload or stop goes on."""
+EXTEND_EVERY_SECONDS = 5.0
+
+
+class ServiceManager:
+    """Speaks to systemd from the master's own loop: a loop that hangs feeds no watchdog."""
+
+    def __init__(
+        self,
+        notifier: Notifier,
+        loop: asyncio.AbstractEventLoop,
+        watchdog_seconds: float | None,
+        status: Callable[[], str],
+        busy: Callable[[], bool],
+    ) -> None:
+        self._notifier = notifier
+        self._loop = loop
+        self._status = status
+        self._busy = busy
+        self.last_status = ""
+        self._extend()
+        if watchdog_seconds is not None:
+            self._feed_watchdog(watchdog_seconds / 3)
+
+    def announce(self, what: Announcement) -> None:
+        """Send a state with the status line that goes with it."""
+        self.last_status = self._status()
+        match what:
+            case Announcement.READY:
+                self._notifier.ready(self.last_status)
+            case Announcement.RELOADING:
+                self._notifier.reloading(self.last_status)
+            case Announcement.STOPPING:
+                self._notifier.stopping(self.last_status)
+
+    def update_status(self) -> None:
+        """Send the status line where it has changed."""
+        status = self._status()
+        if status != self.last_status:
+            self.last_status = status
+            self._notifier.status(status)
+
+    def _extend(self) -> None:
+        if self._busy():
+            self._notifier.extend_timeout(EXTENSION_SECONDS)
+        self._notifier.flush()
+        self._loop.call_later(EXTEND_EVERY_SECONDS, self._extend)
+
+    def _feed_watchdog(self, every: float) -> None:
+        self._notifier.watchdog()
+        self._loop.call_later(every, self._feed_watchdog, every)

@@ -1,0 +1,33 @@
+"""Exec a template under the application's interpreter."""
+
+import os
+import signal
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from clusterd.linux.title import PADDING
+
+BOOTSTRAP = Path(__file__).resolve().parent.parent / "template" / "bootstrap.py"
+CHANNEL_DESCRIPTOR = 3
+
+
+def spawn_template(python: str, channel: socket.socket, environment: Mapping[str, str]) -> int:
+    """Start `python` as a template on `channel`; its pid. Raises OSError.
+
+    posix_spawn and not fork: the master's memory is not copied, and no Python runs between. All
+    descriptors but the named ones close by themselves (PEP 446). A process group of its own keeps
+    a Ctrl-C at the terminal away from workers: that is for the master to act on.
+    """
+    return os.posix_spawn(
+        python,
+        [python, str(BOOTSTRAP), str(CHANNEL_DESCRIPTOR), PADDING],
+        environment,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, channel.fileno(), CHANNEL_DESCRIPTOR),
+        ],
+        setpgroup=0,
+        setsigmask=[],
+        setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
+    )

@@ -1,0 +1,132 @@
+"""The service as seen from outside: metrics, probes, the overview page, `clusterctl status`, SIGUSR1."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from clusterd import __version__
+from clusterd.master.children import Child, Children
+from clusterd.master.endpoint import Pages
+from clusterd.master.tally import Tally
+from clusterd.metrics.exposition import render
+from clusterd.metrics.facts import ClusterFacts, Phase, WorkerFacts
+from clusterd.metrics.ledger import Ledger
+from clusterd.metrics.scoreboard import Scoreboard
+from clusterd.supervisor import cluster as supervised
+from clusterd.supervisor.states import RESTARTS, WorkerState
+from clusterd.supervisor.table import Worker
+
+_PHASES = {
+    WorkerState.BOOTING: Phase.BOOTING,
+    WorkerState.READY: Phase.READY,
+    WorkerState.RETIRED: Phase.DRAINING,
+    WorkerState.DRAINING: Phase.DRAINING,
+    WorkerState.ENDING: Phase.DRAINING,
+}
+
+
+class Views:
+    """Reads the supervisor's table, the scoreboard and the tally; touches no worker."""
+
+    def __init__(
+        self,
+        cluster: supervised.Cluster,
+        children: Children,
+        scoreboard: Scoreboard,
+        ledger: Ledger,
+        tally: Tally,
+        status: Callable[[], str],
+    ) -> None:
+        self._cluster = cluster
+        self._children = children
+        self._scoreboard = scoreboard
+        self._ledger = ledger
+        self._tally = tally
+        self._status = status
+        self._started_at = time.time()
+
+    def pages(self) -> Pages:
+        """What the endpoint serves."""
+        return Pages(
+            metrics=lambda accept: render(self._facts(), self._ledger, accept),
+            not_ready=self.not_ready,
+            overview=lambda: "\n".join(self.state_lines()),
+        )
+
+    def not_ready(self) -> str | None:
+        """Why requests are not answered, or soon will not be; None when all is well."""
+        cluster = self._cluster
+        if cluster.phase in (supervised.Phase.STOPPING, supervised.Phase.FINISHED):
+            return "stopping"
+        return None if cluster.table.in_state(WorkerState.READY) else "no worker is ready"
+
+    def describe(self) -> dict[str, Any]:
+        """The state for programs: `clusterctl status`."""
+        return {
+            "status": self._status(),
+            "version": __version__,
+            "pid": os.getpid(),
+            "python": sys.version.split()[0],
+            "generation": self._cluster.serving,
+            "workers": [self._describe(worker, child) for worker, child in self._living()],
+        }
+
+    def state_lines(self) -> Iterator[str]:
+        """The state for people, a line each."""
+        yield self._status()
+        for worker in self.describe()["workers"]:
+            yield " ".join(f"{key}={value}" for key, value in worker.items())
+
+    def _living(self) -> Iterator[tuple[Worker, Child]]:
+        workers = self._cluster.table.workers.values()
+        for worker in sorted(workers, key=lambda each: (each.slot, each.generation, each.serial)):
+            child = self._children.get(worker.serial)
+            if child is not None:
+                yield worker, child
+
+    def _describe(self, worker: Worker, child: Child) -> dict[str, Any]:
+        requests = connections = in_flight = 0
+        if child.row is not None:
+            row = self._scoreboard.row(child.row)
+            requests, connections, in_flight = sum(row.totals().requests), row.connections, row.in_flight
+        return {
+            "slot": worker.slot,
+            "generation": worker.generation,
+            "pid": worker.pid,
+            "state": worker.state.value,
+            "age": round(time.monotonic() - worker.since, 1),
+            "requests": requests,
+            "connections": connections,
+            "in_flight": in_flight,
+        }
+
+    def _facts(self) -> ClusterFacts:
+        cluster, tally = self._cluster, self._tally
+        return ClusterFacts(
+            version=__version__,
+            pid=os.getpid(),
+            started_at=self._started_at,
+            generation=cluster.serving,
+            slots=tuple(cluster.slots()),
+            workers=tuple(
+                WorkerFacts(
+                    worker.slot,
+                    worker.generation,
+                    child.pid,
+                    _PHASES[worker.state],
+                    self._scoreboard.row(child.row),
+                )
+                for worker, child in self._living()
+                if child.pid is not None and child.row is not None and worker.state in _PHASES
+            ),
+            restarts=tally.restarts,
+            restart_reasons=tuple(sorted(reason.value for reason in RESTARTS)),
+            rollouts=tally.rollouts,
+            rollout_under_way=cluster.rollout is not None,
+            reload_successful=tally.last_reload_succeeded,
+            reloaded_at=tally.last_success_at,
+            strays_reaped=self._children.strays_reaped,
+            messages_dropped=self._children.messages_dropped,
+        )
