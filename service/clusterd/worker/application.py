@@ -100,7 +100,7 @@ def _application_frames(frames: TracebackType | None) -> TracebackType | None:
 
 
 def _is_asgi(application: Application) -> bool:
-    """Told without calling it: an ASGI application is a coroutine function, or an object whose call is one."""
+    """Told without calling it: an ASGI application is a coroutine function, or its call is one."""
     return inspect.iscoroutinefunction(application) or inspect.iscoroutinefunction(
         getattr(application, "__call__", None)  # noqa: B004 - the method itself is looked at
     )

@@ -53,8 +53,8 @@ def be_born(birth: Birth) -> NoReturn:
     status = 1
     try:
         status = _live(birth, log)
-    except BaseException as error:
-        log.exception("worker failed", error)
+    except BaseException:  # whatever it is, this process must not return into the template
+        log.error(f"worker failed\n{traceback.format_exc()}")
     log.flush()
     leave(status)
     raise AssertionError("unreachable")

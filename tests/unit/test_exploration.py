@@ -1,0 +1,100 @@
+"""Random schedules of a simulated cluster keep every invariant, and would notice if one did not hold."""
+
+from collections.abc import Callable
+
+import pytest
+
+from clusterd.supervisor import failures, rollout, slots, supervisor, templates
+from clusterd.supervisor.cluster import Cluster
+from clusterd.supervisor.states import EndReason
+from clusterd.supervisor.table import Worker
+from tests.unit.exploration import Violation, World
+
+SCHEDULES = 20_000
+PARTS = 8
+SCHEDULES_TO_FIND_A_FAULT = 600
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_every_schedule_keeps_every_invariant(part: int) -> None:
+    each = SCHEDULES // PARTS
+    for seed in range(part * each, (part + 1) * each):
+        World(seed).run()
+
+
+def same_events_same_actions(seed: int) -> list[str]:
+    world = World(seed)
+    world.run()
+    return world.history
+
+
+def test_the_same_events_give_the_same_actions() -> None:
+    assert same_events_same_actions(7) == same_events_same_actions(7)
+
+
+def drain_before_the_successor_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    fork = Cluster.fork
+
+    def fork_and_drain(cluster: Cluster, slot: int, template: object) -> None:
+        for worker in cluster.table.in_slot(slot):
+            if worker.state.value == "ready":
+                cluster.retire(worker, None, EndReason.ROLLOUT)
+        fork(cluster, slot, template)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Cluster, "fork", fork_and_drain)
+
+
+def let_failures_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ignore(cluster: Cluster, worker: Worker, what: str) -> None:
+        pass
+
+    monkeypatch.setattr(supervisor, "record_failure", ignore)
+    monkeypatch.setattr(failures, "record_failure", ignore)
+
+
+def forget_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "enforce_deadlines", lambda cluster: [])
+
+
+def leave_spares_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(templates, "_first", lambda cluster, generation, state: None)
+
+
+def reuse_generations(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = rollout.new_generation
+
+    def from_one(cluster: Cluster, settings: object) -> object:
+        cluster.last_generation = 0
+        return create(cluster, settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(rollout, "new_generation", from_one)
+
+
+def keep_forking_while_stopping(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "continue_stop", slots.tend_slots)
+
+
+def never_resume_the_retired(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "_may_be_wanted_back", lambda cluster: True)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        drain_before_the_successor_is_ready,
+        let_failures_pass,
+        forget_deadlines,
+        leave_spares_idle,
+        reuse_generations,
+        keep_forking_while_stopping,
+        never_resume_the_retired,
+    ],
+    ids=lambda fault: fault.__name__,
+)
+def test_a_seeded_fault_is_found(
+    fault: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault(monkeypatch)
+    with pytest.raises(Violation):
+        for seed in range(SCHEDULES_TO_FIND_A_FAULT):
+            World(seed).run()
