@@ -1,0 +1,57 @@
+"""What is wrong with a configuration, said so that it can be mended without opening the manual."""
+
+from dataclasses import dataclass
+
+LONGEST_QUOTE = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something was written: a position in a file (lines and columns from 1), or a flag."""
+
+    source: str
+    line: int | None = None
+    column: int | None = None
+
+    def __str__(self) -> str:
+        return ":".join(str(part) for part in (self.source, self.line, self.column) if part is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong. Its text is always a single line.
+
+    `found` says what is there; `allowed`, when there is a rule to name, what would be right; `hint` what to
+    do. `key` is the dotted setting, or empty for a problem of the whole file.
+    """
+
+    place: Place
+    key: str
+    found: str
+    allowed: str = ""
+    hint: str = ""
+
+    def __str__(self) -> str:
+        # A flag is its own key.
+        named = self.key and self.place.line is not None
+        what = f"found {self.found}, must be {self.allowed}" if self.allowed else self.found
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{self.place}: {self.key}: {what}{hint}" if named else f"{self.place}: {what}{hint}"
+
+
+class ConfigError(Exception):
+    """The configuration is refused; `problems` is everything that is wrong with it."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = problems
+
+
+def quoted(text: str) -> str:
+    """`text` as it is shown in a message: on one line, without control characters, and not too long."""
+    return repr(text if len(text) <= LONGEST_QUOTE else text[: LONGEST_QUOTE - 3] + "...")
+
+
+def shown_key(key: str) -> str:
+    """`key` as it is shown in a message: as it is, unless that would break the line."""
+    return key if key.isprintable() and 0 < len(key) <= LONGEST_QUOTE else quoted(key)
