@@ -110,7 +110,6 @@ def test_both_series_count_the_same_requests(requests: list[tuple[int, float]]) 
     assert totals.seconds == pytest.approx(sum(seconds for _, seconds in requests))
     for number, bound in enumerate(BUCKETS):
         assert sum(totals.buckets[: number + 1]) == sum(seconds <= bound for _, seconds in requests)
-    del row
     scoreboard.close()
 
 

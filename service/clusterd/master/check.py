@@ -31,7 +31,7 @@ def check_application(config: Config) -> str | None:
 
 
 def _ask(channel: socket.socket, config: Config) -> str | None:
-    _, scoreboard = Scoreboard.create()
+    scoreboard = Scoreboard.create()
     stacks = new_stacks_file("clusterd-stacks")
     order = messages.Load(
         generation=1,
@@ -41,14 +41,14 @@ def _ask(channel: socket.socket, config: Config) -> str | None:
         listeners=[],
         log_level=int(Level.WARNING),
     )
-    send(channel, messages.encode(order), [scoreboard, stacks])
+    send(channel, messages.encode(order), [scoreboard.descriptor, stacks])
     channel.settimeout(config.rollout.boot_timeout)
     try:
         packet = receive(channel)
     except TimeoutError:
         return f"not imported within rollout.boot_timeout ({config.rollout.boot_timeout:g} s)"
     finally:
-        os.close(scoreboard)
+        scoreboard.close()
         os.close(stacks)
     if packet is None:
         return "the template died while it imported the application"

@@ -49,7 +49,7 @@ class Master:
         self._acting = False
         self._wake: asyncio.TimerHandle | None = None
         self._exit_status = 0
-        self._scoreboard, scoreboard_descriptor = Scoreboard.create()
+        self._scoreboard = Scoreboard.create()
         self._configurations = Configurations(config, read, log)
         ledger, tally = Ledger(), Tally()
         self._hearing = Hearing(
@@ -73,7 +73,6 @@ class Master:
         processes = Processes(
             children,
             self._scoreboard,
-            scoreboard_descriptor,
             listeners,
             self._configurations,
             lambda: log.level,

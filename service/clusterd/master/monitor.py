@@ -48,10 +48,10 @@ class Monitor:
         for worker in workers:
             self._look_at_progress(worker, now)
             limits = worker.limits
-            if limits.max_requests:
-                served = sum(worker.row.totals().requests)
-                if served >= _with_jitter(limits.max_requests, worker.serial):
-                    self._happened(RequestLimitReached(worker.serial))
+            if limits.max_requests and worker.row.requests >= _with_jitter(
+                limits.max_requests, worker.serial
+            ):
+                self._happened(RequestLimitReached(worker.serial))
             last = looks.get(worker.serial, now)
             if limits.max_memory and now - last >= MEMORY_EVERY_SECONDS:
                 last = now

@@ -24,14 +24,12 @@ class Processes:
         self,
         children: Children,
         scoreboard: Scoreboard,
-        scoreboard_descriptor: int,
         listeners: Listeners,
         configurations: Configurations,
         log_level: Callable[[], Level],
     ) -> None:
         self._children = children
         self._scoreboard = scoreboard
-        self._scoreboard_descriptor = scoreboard_descriptor
         self._listeners = listeners
         self._configurations = configurations
         self._log_level = log_level
@@ -57,7 +55,7 @@ class Processes:
             listeners=[address_text(sock) for sock in http],
             log_level=int(self._log_level()),
         )
-        descriptors = [self._scoreboard_descriptor, child.stacks, *(sock.fileno() for sock in http)]
+        descriptors = [self._scoreboard.descriptor, child.stacks, *(sock.fileno() for sock in http)]
         self._children.send(child, order, *descriptors)
 
     def fork_spare(self, action: ForkSpare) -> None:

@@ -90,7 +90,7 @@ class Views:
         requests = connections = in_flight = 0
         if child.row is not None:
             row = self._scoreboard.row(child.row)
-            requests, connections, in_flight = sum(row.totals().requests), row.connections, row.in_flight
+            requests, connections, in_flight = row.requests, row.connections, row.in_flight
         return {
             "slot": worker.slot,
             "generation": worker.generation,

@@ -55,9 +55,9 @@ class Scoreboard:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self._memory = mmap.mmap(descriptor, _SIZE)
-        self._integers = memoryview(self._memory).cast("q")
-        self._floats = memoryview(self._memory).cast("d")
+        memory = mmap.mmap(descriptor, _SIZE)
+        self._integers = memoryview(memory).cast("q")
+        self._floats = memoryview(memory).cast("d")
         self._leased: set[int] = set()
 
     @classmethod
@@ -83,7 +83,6 @@ class Scoreboard:
         scoreboard = cls(descriptor)
         found = tuple(scoreboard._integers[: len(_HEADER)].tolist())
         if found != _HEADER:
-            scoreboard._unmap()
             raise ScoreboardError(f"a scoreboard with the header {_HEADER} was expected, found {found}")
         return scoreboard
 
@@ -136,11 +135,7 @@ class Scoreboard:
         return Peers(min(peers)[0], any(threads_free for _, threads_free in peers))
 
     def close(self) -> None:
-        """Unmap the memory and close its descriptor; rows taken from it must be gone."""
-        self._unmap()
-        os.close(self.descriptor)
-
-    def _unmap(self) -> None:
+        """Close the descriptor and let the memory go, once the last row of it is forgotten too."""
         self._integers.release()
         self._floats.release()
-        self._memory.close()
+        os.close(self.descriptor)

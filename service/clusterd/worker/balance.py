@@ -55,9 +55,11 @@ class LeastConnectionsGate:
         return decide(self._engine.load, self._engine.has_free_thread(), peers)
 
 
-def decide(connections: int, has_free_thread: bool, peers: Peers) -> Turn:
-    """Whether a worker with so many `connections` takes the next one."""
-    if not has_free_thread and peers.free_thread:
+def decide(connections: int, has_free_thread: bool, peers: Peers | None) -> Turn:
+    """Whether a worker with so many `connections` takes the next one; `peers` are the others that accept."""
+    if peers is None:
+        return Turn.ACCEPT
+    if peers.has_free_thread and not has_free_thread:
         return Turn.FULL
-    least = connections if peers.least_connections is None else peers.least_connections
-    return Turn.GIVE_WAY if connections - least > CONNECTIONS_AHEAD else Turn.ACCEPT
+    ahead = connections - peers.least_connections
+    return Turn.GIVE_WAY if ahead > CONNECTIONS_AHEAD else Turn.ACCEPT

@@ -65,7 +65,7 @@ class WorkerProcess:
     def run(self) -> int:
         """Say ready, serve until a drain is over; the exit status."""
         self._loop.add_signal_handler(signal.SIGTERM, self._on_terminate)
-        self._row.started_at = time.monotonic_ns()
+        self._row.started_at = time.time()
         self._tick()
         self._channel.send(Ready())
         try:
@@ -185,8 +185,10 @@ class WorkerProcess:
 
     def _tick(self) -> None:
         now = time.monotonic()
-        self._row.beat(self._engine.progress(now))
-        self._row.busy_threads = self._engine.threads_busy
+        self._row.heartbeat = time.monotonic_ns()
+        self._row.progress = int(self._engine.progress(now) * 1e9)
+        self._row.threads_busy = self._engine.threads_busy
+        self._row.threads_free = self._engine.threads_free
         self._row.queue_length = self._engine.queue_length
         self._row.in_flight = self._engine.in_flight
         self._engine.tick(now)

@@ -1,0 +1,109 @@
+"""The metrics page: the cluster's facts, the scoreboard and /proc in Prometheus's formats.
+
+Made anew for each scrape from what is in memory, without asking a worker. Names follow
+https://prometheus.io/docs/practices/naming/. A series carries its slot as `worker`: their number is bounded.
+"""
+
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from clusterd.metrics.facts import ClusterFacts, Phase
+from clusterd.metrics.ledger import Ledger
+from clusterd.metrics.procfs import ProcessUsage, process_usage
+from clusterd.metrics.slots import SlotView, slot_families
+
+Usage = Callable[[int], ProcessUsage | None]
+
+
+def render(
+    facts: ClusterFacts,
+    ledger: Ledger,
+    accept: str = "",
+    now: Callable[[], int] = time.monotonic_ns,
+    usage: Usage = process_usage,
+) -> tuple[str, bytes]:
+    """The content type and the page, as OpenMetrics when the request's Accept header prefers that."""
+    registry = CollectorRegistry()
+    registry.register(_Page(facts, ledger, now, usage))
+    encode, content_type = choose_encoder(accept)
+    return content_type, encode(registry)
+
+
+class _Page(Collector):
+    def __init__(self, facts: ClusterFacts, ledger: Ledger, now: Callable[[], int], usage: Usage) -> None:
+        self._facts, self._ledger, self._now, self._usage = facts, ledger, now, usage
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: the registry would collect everything once more for the names."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """All families of the page."""
+        yield from _cluster_families(self._facts)
+        yield from _master_families(self._facts, self._usage(self._facts.pid))
+        now = self._now()
+        living = {worker.slot for worker in self._facts.workers}
+        slots = sorted(living | self._ledger.slots() | set(self._facts.slots))
+        yield from slot_families(
+            [SlotView(slot, self._facts, self._ledger, self._usage, now) for slot in slots]
+        )
+
+
+def _cluster_families(facts: ClusterFacts) -> Iterator[Metric]:
+    yield InfoMetricFamily(
+        "clusterd_build",
+        "The version of clusterd and of the master's Python.",
+        value={"version": facts.version, "python": platform.python_version()},
+    )
+    yield _gauge("clusterd_generation", "Generation of the application that serves.", facts.generation)
+    yield _gauge("clusterd_workers_wanted", "Workers there are to be.", len(facts.slots))
+    workers = GaugeMetricFamily("clusterd_workers", "Living worker processes by phase.", labels=["phase"])
+    for phase in Phase:
+        workers.add_metric([phase], sum(worker.phase is phase for worker in facts.workers))
+    yield workers
+    rollouts = CounterMetricFamily("clusterd_rollouts", "Rolling restarts by result.", labels=["result"])
+    for result, count in sorted(facts.rollouts.items()):
+        rollouts.add_metric([result], count)
+    yield rollouts
+    yield _gauge("clusterd_rollout_under_way", "Whether a rolling restart goes on.", facts.rollout_under_way)
+    yield _gauge(
+        "clusterd_config_last_reload_successful",
+        "Whether the last reload succeeded.",
+        facts.reload_successful,
+    )
+    yield _gauge(
+        "clusterd_config_last_reload_success_timestamp_seconds",
+        "When the last successful reload, or the start, was done.",
+        facts.reloaded_at,
+    )
+    yield CounterMetricFamily(
+        "clusterd_strays_reaped",
+        "Orphaned processes of the application reaped by clusterd.",
+        facts.strays_reaped,
+    )
+    yield CounterMetricFamily(
+        "clusterd_messages_dropped",
+        "Messages from processes that were no longer the ones they said they were.",
+        facts.messages_dropped,
+    )
+
+
+def _master_families(facts: ClusterFacts, usage: ProcessUsage | None) -> Iterator[Metric]:
+    yield _gauge("clusterd_master_start_time_seconds", "When the master started.", facts.started_at)
+    if usage is None:
+        return
+    yield CounterMetricFamily("clusterd_master_cpu_seconds", "CPU time of the master.", usage.cpu_seconds)
+    yield _gauge(
+        "clusterd_master_resident_memory_bytes", "Resident memory of the master.", usage.resident_bytes
+    )
+    yield _gauge("clusterd_master_open_fds", "Open file descriptors of the master.", usage.open_fds)
+
+
+def _gauge(name: str, documentation: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, documentation, value)

@@ -1,0 +1,57 @@
+"""The folded counts of a slot."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from clusterd.metrics.ledger import Ledger
+from clusterd.metrics.row import Row, Totals
+from clusterd.metrics.scoreboard import Scoreboard
+
+
+@pytest.fixture
+def scoreboard() -> Iterator[Scoreboard]:
+    made = Scoreboard.create()
+    yield made
+    made.close()
+
+
+def serve(row: Row, requests: int) -> None:
+    for _ in range(requests):
+        row.request_done(200, 0.5)
+
+
+def test_counts_never_go_back_over_a_slots_processes(scoreboard: Scoreboard) -> None:
+    ledger = Ledger()
+    expected = 0
+    for requests in (3, 0, 5):
+        index = scoreboard.lease()
+        row = scoreboard.row(index)
+        serve(row, requests)
+        expected += requests
+        assert sum(ledger.totals(1, [row]).requests) == expected
+        ledger.fold(1, row, 0.25)
+        scoreboard.release(index)
+        assert sum(ledger.totals(1, []).requests) == expected
+    assert ledger.totals(1, []).seconds == 4.0
+    assert ledger.cpu_seconds(1) == 0.75
+
+
+def test_a_predecessor_and_a_successor_count_beside_each_other(scoreboard: Scoreboard) -> None:
+    rows = [scoreboard.row(scoreboard.lease()) for _ in range(2)]
+    serve(rows[0], 2)
+    serve(rows[1], 3)
+    ledger = Ledger()
+    assert sum(ledger.totals(1, rows).requests) == 5
+    ledger.fold(1, rows[0], 0.0)
+    assert sum(ledger.totals(1, rows[1:]).requests) == 5
+
+
+def test_slots_are_apart_and_unknown_ones_are_empty(scoreboard: Scoreboard) -> None:
+    ledger = Ledger()
+    row = scoreboard.row(scoreboard.lease())
+    serve(row, 2)
+    ledger.fold(1, row, 1.0)
+    assert ledger.totals(2, []) == Totals()
+    assert ledger.cpu_seconds(2) == 0.0
+    assert ledger.slots() == {1}
