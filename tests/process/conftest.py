@@ -1,0 +1,27 @@
+"""Fixtures of the process ring."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.process.service import Service
+
+
+@pytest.fixture
+def make_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    """Make services that are gone when the test is over; their logs are shown when it fails."""
+    made: list[Service] = []
+
+    def make(**settings: Any) -> Service:
+        directory = tmp_path / f"service{len(made)}"
+        directory.mkdir()
+        service = Service(directory, settings)
+        made.append(service)
+        return service
+
+    yield make
+    for service in made:
+        service.destroy()
+        print(f"--- log of {service.directory.name}\n{service.log()}")

@@ -1,0 +1,184 @@
+"""Workers and templates that die, hang, leak or loop."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.process.service import HELLO, Service, descendants, wait_until
+
+MakeService = Callable[..., Service]
+
+
+def test_a_killed_worker_is_replaced_from_the_template_even_with_broken_code_on_disk(
+    make_service: MakeService,
+) -> None:
+    service = make_service().start()
+    service.deploy("2", "def broken(:\n")
+    victim = service.workers()[0]
+    os.kill(victim["pid"], signal.SIGKILL)
+    service.wait_for_line(f"worker failed: SIGKILL.*pid={victim['pid']}")
+    service.wait_for_status("^Serving: 2 workers, generation 1$")
+    replacement = service.workers()[0]
+    assert (replacement["slot"], replacement["generation"]) == (victim["slot"], 1)
+    assert replacement["pid"] != victim["pid"]
+    assert service.ask().version == "1"
+    restarts = 'clusterd_worker_restarts_total{reason="signal",worker="1"} 1.0'
+    assert restarts in service.metrics().text
+
+
+def test_without_preload_the_rest_serves_on_and_recovers_after_the_fix(make_service: MakeService) -> None:
+    service = make_service(preload=False).start()
+    service.deploy("2", "raise RuntimeError('broken deploy')\n")
+    os.kill(service.workers()[0]["pid"], signal.SIGKILL)
+    service.wait_for_line("trying again in")
+    service.wait_for_line("trying again in", after=len(service.lines))
+    assert service.ask().version == "1"
+    assert service.log().count("raise RuntimeError('broken deploy')") == 1
+    service.deploy("3")
+    service.wait_for_status("^Serving: 2 workers, generation 1$")
+
+
+def test_a_dead_template_is_replaced_by_its_spare(make_service: MakeService) -> None:
+    service = make_service(workers=1).start()
+    before = service.workers()[0]["pid"]
+    service.deploy("2", "def broken(:\n")
+    for _ in range(3):
+        spare = wait_until(lambda: titled(service, "spare gen 1"), "there is a spare")
+        [template] = wait_until(lambda: titled(service, "template gen 1"), "there is a template")
+        os.kill(template, signal.SIGKILL)
+        wait_until(lambda: titled(service, "spare gen 1") not in ([], spare), "the next spare is forked")
+    assert service.workers()[0]["pid"] == before
+    os.kill(before, signal.SIGKILL)
+    service.wait_for_line("worker failed: SIGKILL")
+    service.wait_for_status("^Serving: 1 worker, generation 1$")
+    assert service.ask().version == "1"
+
+
+def titled(service: Service, text: str) -> list[int]:
+    found = []
+    for pid in descendants(service.pid):
+        try:
+            if text in Path(f"/proc/{pid}/cmdline").read_text():
+                found.append(pid)
+        except OSError:
+            continue
+    return found
+
+
+HANG = """
+import os, threading, time
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/hang":
+        hang_for_ever()
+    start_response("200 OK", [])
+    return [f"{os.getpid()} {os.environ['CLUSTERD_WORKER']} {os.environ['CLUSTERD_GENERATION']} 1".encode()]
+def hang_for_ever():
+    threading.Event().wait()
+"""
+
+
+@pytest.mark.parametrize("threads", [0, 1])
+def test_a_hung_worker_is_shown_then_killed_and_replaced(make_service: MakeService, threads: int) -> None:
+    service = make_service(workers=1, threads=threads, timeouts={"hang": "2s"})
+    service.deploy("1", HANG)
+    service.start()
+    hung = service.workers()[0]["pid"]
+    with pytest.raises(OSError):
+        service.get("/hang")
+    service.wait_for_line("hang_for_ever")
+    line = service.wait_for_line("worker failed: .* for 2")
+    assert "reason=hang" in line
+    assert f"pid={hung}" in line
+    service.wait_for_status("^Serving: 1 worker, generation 1$")
+    assert service.ask().pid != hung
+
+
+def test_a_stopped_master_does_not_take_its_own_pause_for_a_hang(make_service: MakeService) -> None:
+    service = make_service(workers=1, timeouts={"hang": "1s"}).start()
+    before = service.workers()[0]["pid"]
+    os.kill(service.pid, signal.SIGSTOP)
+    os.kill(before, signal.SIGSTOP)
+    wait_until(lambda: state(service.pid) == "T" and state(before) == "T", "both are stopped")
+    paused = os.times().elapsed
+    wait_until(lambda: os.times().elapsed - paused > 1.5, "the pause is longer than the hang timeout")
+    os.kill(before, signal.SIGCONT)
+    os.kill(service.pid, signal.SIGCONT)
+    assert service.ask().pid == before
+    assert service.reload().returncode == 0
+    assert "reason=hang" not in service.log()
+
+
+def state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_a_crash_leaves_its_stacks_in_the_log(make_service: MakeService) -> None:
+    service = make_service(workers=1, threads=0)
+    service.deploy(
+        "1",
+        HELLO + "import signal\nhello = app\ndef app(environ, start_response):\n"
+        "    if environ['PATH_INFO'] == '/crash':\n        signal.raise_signal(signal.SIGSEGV)\n"
+        "    return hello(environ, start_response)\n",
+    )
+    service.start()
+    with pytest.raises(OSError):
+        service.get("/crash")
+    service.wait_for_line("worker failed: SIGSEGV")
+    assert "Fatal Python error: Segmentation fault" in service.log()
+    assert service.ask().slot == 1
+
+
+def test_a_long_import_is_no_hang(make_service: MakeService) -> None:
+    service = make_service(workers=1, timeouts={"hang": "1s"})
+    service.deploy("1", "import time\ntime.sleep(3)\n" + HELLO)
+    service.start()
+    assert service.ask().version == "1"
+    assert "hang" not in service.log()
+
+
+def test_max_requests_recycles_successor_first(make_service: MakeService) -> None:
+    service = make_service(workers=1, limits={"max_requests": 20}).start()
+    first = service.workers()[0]["pid"]
+    seen = {service.ask().pid for _ in range(30)}
+    wait_until(lambda: {w["pid"] for w in service.workers()} - {first}, "a successor takes over")
+    assert seen
+    assert service.ask().pid != first
+    service.wait_for_line("reason=max_requests")
+
+
+def test_thread_at_import_means_no_preload_and_is_named(make_service: MakeService) -> None:
+    service = make_service(workers=1)
+    service.deploy(
+        "1",
+        HELLO + "import threading\nthreading.Thread(target=threading.Event().wait, name='poller', daemon=True).start()\n",
+    )
+    service.start()
+    assert "thread 'poller' is running" in service.log()
+    assert service.ask().version == "1"
+
+
+def test_dead_worker_counts_stay(make_service: MakeService) -> None:
+    service = make_service(workers=1).start()
+    for _ in range(5):
+        service.ask()
+    os.kill(service.workers()[0]["pid"], signal.SIGKILL)
+    service.wait_for_line("worker failed: SIGKILL")
+    service.wait_for_status("^Serving: 1 worker")
+    service.ask()
+    assert 'clusterd_http_requests_total{code="2xx",worker="1"} 6.0' in service.metrics().text
+    assert service.metrics("/healthz").status_code == 200
+    assert service.metrics("/readyz").status_code == 200
+
+
+def test_metrics_are_whole_while_every_worker_is_stopped(make_service: MakeService) -> None:
+    service = make_service(workers=2).start()
+    for worker in service.workers():
+        os.kill(worker["pid"], signal.SIGSTOP)
+    text = service.metrics().text
+    assert 'clusterd_worker_up{worker="1"} 1.0' in text
+    assert 'clusterd_worker_up{worker="2"} 1.0' in text
+    for worker in service.workers():
+        os.kill(worker["pid"], signal.SIGCONT)

@@ -1,0 +1,254 @@
+"""Rolling restarts: new code, new settings, nothing lost, and back when it goes wrong."""
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.process.service import HELLO, Service, descendants, wait_until
+
+MakeService = Callable[..., Service]
+
+
+def test_a_reload_serves_the_new_code_in_the_same_slots(make_service: MakeService) -> None:
+    service = make_service().start()
+    service.deploy("2")
+    done = service.reload()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "generation 2 serves" in done.stdout
+    assert {service.ask().version for _ in range(10)} == {"2"}
+    assert [(w["slot"], w["generation"]) for w in service.workers()] == [(1, 2), (2, 2)]
+
+
+def test_the_environment_and_the_worker_count_are_picked_up(make_service: MakeService) -> None:
+    service = make_service(environment={"COLOUR": "red", "OLD": "1"}, workers=1)
+    service.deploy("1", HELLO.replace("VERSION", "{os.environ.get('COLOUR')}-{os.environ.get('OLD')}"))
+    service.start()
+    assert service.ask().version == "red-1"
+    service.configure(environment={"COLOUR": "blue"}, workers=3)
+    assert service.reload().returncode == 0
+    assert service.ask().version == "blue-None"
+    assert [worker["slot"] for worker in service.workers()] == [1, 2, 3]
+    service.configure(workers=1)
+    assert service.reload().returncode == 0
+    service.wait_for_status("^Serving: 1 worker, generation 3$")
+
+
+def test_a_switched_symlink_is_followed(make_service: MakeService, tmp_path: Path) -> None:
+    current = tmp_path / "current"
+    for version in ("1", "2"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "app.py").write_text(HELLO.replace("VERSION", version))
+    current.symlink_to(tmp_path / "1")
+    service = make_service(directory=str(current)).start()
+    assert service.ask().version == "1"
+    (tmp_path / "next").symlink_to(tmp_path / "2")
+    (tmp_path / "next").rename(current)
+    assert service.reload().returncode == 0
+    assert service.ask().version == "2"
+
+
+def test_a_setting_that_needs_a_restart_is_named(make_service: MakeService) -> None:
+    service = make_service().start()
+    service.configure(listen=["127.0.0.1:1"])
+    done = service.reload()
+    assert done.returncode == 0
+    assert "listen" in done.stderr
+    assert "restart" in done.stderr
+    assert service.ask().generation == 2
+
+
+BAD_DEPLOYS = {
+    "syntax": ("def app(:\n", {}, "SyntaxError"),
+    "import": ("import nothing_of_that_name\n", {}, "nothing_of_that_name"),
+    "exit": ("raise SystemExit(3)\n", {}, "SystemExit"),
+    "attribute": ("other = 1\n", {}, "app"),
+    "start": (
+        HELLO + "def prepare():\n    raise RuntimeError('no database')\n",
+        {"worker_start": "app:prepare"},
+        "no database",
+    ),
+    "hang": (
+        "import time\ntime.sleep(600)\n",
+        {"rollout": {"settle": "0ms", "boot_timeout": "1s"}},
+        "boot_timeout",
+    ),
+    "health": (
+        "def app(environ, start_response):\n    start_response('500 Oh', [])\n    return []\n",
+        {"rollout": {"settle": "0ms", "health_check": {"path": "/up"}}},
+        "health check /up: answered 500",
+    ),
+    "crash": ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n", {}, "SIGSEGV"),
+    "python": (HELLO, {"python": "/nonexistent/python"}, "/nonexistent/python"),
+}
+
+
+@pytest.mark.parametrize("deploy", BAD_DEPLOYS)
+@pytest.mark.parametrize("preload", ["auto", False])
+def test_a_bad_deploy_changes_nothing_and_says_why(make_service: MakeService, deploy: str, preload: object) -> None:
+    source, settings, why = BAD_DEPLOYS[deploy]
+    service = make_service(preload=preload).start()
+    before = {worker["pid"] for worker in service.workers()}
+    original = dict(service.settings)
+    service.deploy("2", source)
+    service.configure(**settings)
+    done = service.reload()
+    assert done.returncode == 1
+    assert why in done.stderr
+    assert "FAILED" in service.wait_for_status("FAILED")
+    assert why.split()[0] in service.wait_for_status("FAILED") or deploy == "health"
+    assert service.ask().version == "1"
+    after = {worker["pid"] for worker in service.workers()}
+    assert after == before or deploy in {"start", "health"}
+    service.settings = original
+    service.deploy("3")
+    service.configure()
+    assert service.reload().returncode == 0
+    assert service.ask().version == "3"
+
+
+def test_a_bad_file_changes_nothing(make_service: MakeService) -> None:
+    service = make_service().start()
+    good = service.config.read_text()
+    service.config.write_text(good[:-1] + ', "wokers": 3}')
+    done = service.reload()
+    assert done.returncode == 1
+    assert "wokers" in done.stderr
+    assert service.ask().generation == 1
+    service.config.write_text(good)
+    assert service.reload().returncode == 0
+
+
+def test_a_successor_that_dies_withdraws_the_rollout(make_service: MakeService) -> None:
+    service = make_service(rollout={"settle": "30s"}).start()
+    service.deploy("2")
+    service.signal(signal.SIGHUP)
+    service.wait_for_status("1 of 2 workers replaced")
+    [successor] = [worker for worker in service.workers() if worker["generation"] == 2]
+    os.kill(successor["pid"], signal.SIGKILL)
+    service.wait_for_status("^Serving: 2 workers, generation 1; .*FAILED")
+    assert {service.ask().version for _ in range(10)} == {"1"}
+
+
+def test_five_hups_in_a_row_end_in_one_generation(make_service: MakeService) -> None:
+    service = make_service().start()
+    for _ in range(5):
+        service.signal(signal.SIGHUP)
+    service.wait_for_line("reload succeeded")
+    service.wait_for_status("^Serving: 2 workers, generation [23]$")
+    generations = {worker["generation"] for worker in service.workers()}
+    assert len(generations) == 1
+    assert len(service.workers()) == 2
+
+
+def test_term_during_a_rollout_stops_at_once(make_service: MakeService) -> None:
+    service = make_service(rollout={"settle": "60s"}).start()
+    service.signal(signal.SIGHUP)
+    service.wait_for_status("1 of 2 workers replaced")
+    family = descendants(service.pid)
+    assert service.stop() == 0
+    assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
+
+
+def idle_connections(service: Service, count: int, *, used: bool) -> list[socket.socket]:
+    clients = []
+    for _ in range(count):
+        client = socket.create_connection(("127.0.0.1", service.port))
+        client.settimeout(30)
+        if used:
+            exchange(client)
+        clients.append(client)
+    return clients
+
+
+def exchange(client: socket.socket) -> str:
+    client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc")
+    received = b""
+    while b"\r\n\r\n" not in received or not received.partition(b"\r\n\r\n")[2]:
+        chunk = client.recv(65536)
+        assert chunk, "the server closed a connection that it could keep"
+        received += chunk
+    assert received.startswith(b"HTTP/1.1 200"), received
+    assert b"connection: close" not in received.lower()
+    return received.partition(b"\r\n\r\n")[2].decode()
+
+
+@pytest.mark.parametrize("threads", [0, 4])
+def test_idle_and_silent_connections_move_to_the_new_generation(make_service: MakeService, threads: int) -> None:
+    service = make_service(threads=threads).start()
+    clients = idle_connections(service, 20, used=True) + idle_connections(service, 20, used=False)
+    service.deploy("2")
+    assert service.reload().returncode == 0
+    service.wait_for_status("^Serving: 2 workers, generation 2$")
+    assert [exchange(client).split()[2:] for client in clients] == [["2", "2"]] * 40
+    for client in clients:
+        client.close()
+
+
+def test_they_move_back_when_the_rollout_is_withdrawn(make_service: MakeService) -> None:
+    service = make_service(rollout={"settle": "30s"}, preload=False).start()
+    clients = idle_connections(service, 10, used=True)
+    service.deploy("2")
+    service.signal(signal.SIGHUP)
+    service.wait_for_status("1 of 2 workers replaced")
+    assert len(service.workers("retired")) == 1
+    service.deploy("3", "raise RuntimeError('broken')\n")
+    [successor] = [worker for worker in service.workers() if worker["generation"] == 2]
+    os.kill(successor["pid"], signal.SIGTERM)
+    service.wait_for_status("^Serving: 2 workers, generation 1; .*FAILED")
+    moved = [exchange(client).split()[3] for client in clients if not closed(client)]
+    assert set(moved) == {"1"}
+    for client in clients:
+        client.close()
+
+
+def closed(client: socket.socket) -> bool:
+    client.setblocking(False)
+    try:
+        return client.recv(1, socket.MSG_PEEK) == b""
+    except BlockingIOError:
+        return False
+    finally:
+        client.settimeout(30)
+
+
+STREAM = """
+import os, time
+def app(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/event-stream")])
+    while environ["PATH_INFO"] == "/stream":
+        yield b"data: x\\n\\n"
+        time.sleep(0.05)
+    yield f"{os.getpid()} {os.environ['CLUSTERD_WORKER']} {os.environ['CLUSTERD_GENERATION']} VERSION".encode()
+"""
+
+
+def test_a_client_that_streams_for_ever_holds_up_no_rollout(make_service: MakeService) -> None:
+    service = make_service(timeouts={"drain": "60s"}, rollout={"settle": "0ms", "max_draining": 2})
+    service.deploy("1", STREAM)
+    service.start()
+    streams = []
+    for generation in range(2, 5):
+        client = socket.create_connection(("127.0.0.1", service.port))
+        client.settimeout(30)
+        client.sendall(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.recv(100)
+        streams.append(client)
+        service.deploy(str(generation), STREAM)
+        assert service.reload().returncode == 0
+        assert service.ask().generation == generation
+    # The first of three draining generations is one too many.
+    wait_until(lambda: ended(streams[0]), "the oldest generation is ended")
+    assert "max_draining" in service.log()
+    for client in streams:
+        client.close()
+
+
+def ended(client: socket.socket) -> bool:
+    try:
+        return client.recv(65536) == b""
+    except ConnectionError:
+        return True

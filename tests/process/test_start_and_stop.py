@@ -1,0 +1,229 @@
+"""Start, first answers, stop: and every way in which a start can go wrong."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.process.service import Service, descendants, wait_until
+
+MakeService = Callable[..., Service]
+
+
+@pytest.mark.parametrize("threads", [0, 4])
+def test_serves_with_one_worker_a_slot_and_stops_with_nothing_left(make_service: MakeService, threads: int) -> None:
+    service = make_service(workers=2, threads=threads).start()
+    workers = service.workers()
+    assert [(worker["slot"], worker["generation"]) for worker in workers] == [(1, 1), (2, 1)]
+    answer = service.ask()
+    assert answer.pid in {worker["pid"] for worker in workers}
+    assert answer.generation == 1
+    family = descendants(service.pid)
+    assert service.stop() == 0
+    assert not [pid for pid in family if Path(f"/proc/{pid}").exists()]
+    assert not service.control.exists()
+
+
+def test_the_processes_have_titles(make_service: MakeService) -> None:
+    service = make_service(workers=1).start()
+    spare = wait_until(
+        lambda: [pid for pid in descendants(service.pid) if "spare" in title(pid)], "a spare template appears"
+    )
+    assert title(service.pid) == "clusterd: master"
+    titles = {title(pid) for pid in descendants(service.pid)}
+    assert titles == {"clusterd: template gen 1", "clusterd: spare gen 1", "clusterd: worker 1 gen 1"}
+    worker = service.workers()[0]["pid"]
+    assert Path(f"/proc/{worker}/comm").read_text().strip() == "clusterd-w1"
+    assert len(spare) == 1
+
+
+def title(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+    except OSError:
+        return ""
+
+
+def test_the_master_imports_neither_the_application_nor_the_engine(make_service: MakeService) -> None:
+    service = make_service(workers=1).start()
+    mapped = Path(f"/proc/{service.pid}/maps").read_text()
+    assert "uvloop" not in mapped
+
+
+def test_a_start_that_can_not_import_ends_with_the_traceback_and_status_1(make_service: MakeService) -> None:
+    service = make_service()
+    service.deploy("1", "def broken(:\n")
+    service.start(wait=False)
+    assert service.wait() == 1
+    assert "SyntaxError" in service.log()
+    assert "app.py" in service.log()
+    assert service.log().count("Traceback") <= 1
+
+
+def test_a_start_whose_workers_fail_ends_after_three_attempts(make_service: MakeService) -> None:
+    service = make_service(workers=1, worker_start="app:prepare")
+    service.deploy("1", "app = print\ndef prepare():\n    raise RuntimeError('no database')\n")
+    service.start(wait=False)
+    assert service.wait() == 1
+    assert "failed 3 times" in service.log()
+    assert "RuntimeError: no database" in service.log()
+
+
+def test_a_port_in_use_is_named_and_no_traceback_shown(make_service: MakeService) -> None:
+    service = make_service()
+    with socket.create_server(("127.0.0.1", service.port)):
+        service.start(wait=False)
+        assert service.wait() == 75
+    assert f"127.0.0.1:{service.port}: the address is in use" in service.log()
+    assert "Traceback" not in service.log()
+
+
+def test_a_bad_file_is_status_78_with_the_place(make_service: MakeService) -> None:
+    service = make_service()
+    service.config.write_text("app: app:app\nwokers: 3\n")
+    service.start(wait=False)
+    assert service.wait() == 78
+    assert "clusterd.yaml:2:1" in service.log()
+    assert "'workers'" in service.log()
+
+
+def test_check_says_what_is_wrong_with_the_application(make_service: MakeService) -> None:
+    service = make_service()
+    assert check(service).returncode == 0
+    service.deploy("1", "import nothing_of_that_name\n")
+    done = check(service)
+    assert done.returncode == 1
+    assert "nothing_of_that_name" in done.stderr + done.stdout
+    service.config.write_text("app: [\n")
+    assert check(service).returncode == 78
+
+
+def check(service: Service) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "clusterd.cli.clusterd", "--check", "--config", str(service.config)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=service.directory,
+    )
+
+
+SLOW = """
+import os, time
+def app(environ, start_response):
+    open(os.environ["STARTED"], "w").close()
+    while not os.path.exists(os.environ["GO"]):
+        time.sleep(0.01)
+    start_response("200 OK", [("Content-Length", "4")])
+    return [b"done"]
+"""
+
+
+def test_a_stop_answers_the_requests_in_flight(make_service: MakeService, tmp_path: Path) -> None:
+    started, go = tmp_path / "started", tmp_path / "go"
+    service = make_service(environment={"STARTED": str(started), "GO": str(go)})
+    service.deploy("1", SLOW)
+    service.start()
+    with socket.create_connection(("127.0.0.1", service.port)) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        wait_until(started.exists, "the request arrives")
+        service.signal(signal.SIGTERM)
+        service.wait_for_line("worker draining")
+        go.touch()
+        answer = b""
+        while chunk := client.recv(65536):
+            answer += chunk
+    assert answer.startswith(b"HTTP/1.1 200") and answer.endswith(b"done")
+    assert b"connection: close" in answer.lower()
+    assert service.wait() == 0
+
+
+def test_a_second_term_ends_it_at_once(make_service: MakeService, tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    service = make_service(environment={"STARTED": str(started), "GO": str(tmp_path / "never")})
+    service.deploy("1", SLOW)
+    service.start()
+    with socket.create_connection(("127.0.0.1", service.port)) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        wait_until(started.exists, "the request arrives")
+        service.signal(signal.SIGTERM)
+        service.wait_for_line("worker draining")
+        service.signal(signal.SIGTERM)
+        assert service.wait() == 0
+
+
+def test_more_and_fewer_workers_by_signal(make_service: MakeService) -> None:
+    service = make_service(workers=1).start()
+    service.signal(signal.SIGTTIN)
+    service.wait_for_status(r"^Serving: 2 workers")
+    service.signal(signal.SIGTTOU)
+    service.wait_for_status(r"^Serving: 1 worker,")
+    assert [worker["slot"] for worker in service.workers()] == [1]
+
+
+def test_state_is_written_to_the_log_on_usr1(make_service: MakeService) -> None:
+    service = make_service(workers=1).start()
+    service.signal(signal.SIGUSR1)
+    assert service.wait_for_line("slot=1 generation=1 .*state=ready")
+
+
+def test_orphans_of_the_application_are_reaped(make_service: MakeService) -> None:
+    service = make_service(workers=1)
+    service.deploy(
+        "1",
+        "import os\n"
+        "def app(environ, start_response):\n"
+        "    if os.fork() == 0:\n"
+        "        if os.fork() == 0:\n"
+        "            os._exit(0)\n"
+        "        os._exit(0)\n"
+        "    os.wait()\n"
+        "    start_response('200 OK', [])\n"
+        "    return [b'x']\n",
+    )
+    service.start()
+    assert service.get().status_code == 200
+    wait_until(
+        lambda: "clusterd_strays_reaped_total 1.0" in service.metrics().text or "Z" not in states(service.pid),
+        "the orphan is reaped",
+    )
+    assert "Z" not in states(service.pid)
+
+
+def states(pid: int) -> str:
+    found = ""
+    for each in descendants(pid):
+        try:
+            found += Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+    return found
+
+
+def test_no_finalizer_of_the_template_runs_in_a_worker(make_service: MakeService, tmp_path: Path) -> None:
+    service = make_service(workers=2)
+    service.deploy(
+        "1",
+        "import atexit, os, tempfile\n"
+        "directory = tempfile.TemporaryDirectory()\n"
+        f"atexit.register(lambda: open({str(tmp_path / 'atexit')!r}, 'a').write('x'))\n"
+        "def app(environ, start_response):\n"
+        "    start_response('200 OK', [])\n"
+        "    return [directory.name.encode(), b' %d' % os.path.isdir(directory.name)]\n",
+    )
+    service.start()
+    name, exists = service.get().text.split()
+    assert exists == "1"
+    os.kill(service.workers()[0]["pid"], signal.SIGTERM)
+    service.wait_for_line("worker failed: exit status 0")
+    service.wait_for_status(r"^Serving: 2 workers")
+    assert service.get().text == f"{name} 1"
+    assert not (tmp_path / "atexit").exists()
+    service.stop()
+    Path(name).rmdir()
