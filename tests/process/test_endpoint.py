@@ -63,9 +63,7 @@ async def exchange(address: tuple[str, int], request: bytes) -> tuple[bytes, dic
     return status, dict(line.split(b": ", 1) for line in lines), body
 
 
-async def get(
-    address: tuple[str, int], path: str, method: str = "GET"
-) -> tuple[bytes, dict[bytes, bytes], bytes]:
+async def get(address: tuple[str, int], path: str, method: str = "GET") -> tuple[bytes, dict[bytes, bytes], bytes]:
     return await exchange(address, f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
 
 

@@ -153,7 +153,8 @@ def test_thread_at_import_means_no_preload_and_is_named(make_service: MakeServic
     service = make_service(workers=1)
     service.deploy(
         "1",
-        HELLO + "import threading\nthreading.Thread(target=threading.Event().wait, name='poller', daemon=True).start()\n",
+        HELLO
+        + "import threading\nthreading.Thread(target=threading.Event().wait, name='poller', daemon=True).start()\n",
     )
     service.start()
     assert "thread 'poller' is running" in service.log()

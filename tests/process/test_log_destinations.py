@@ -108,9 +108,7 @@ def test_a_terminal_stays_blocking_for_print() -> None:
     os.close(slave)
 
 
-def test_a_pipe_that_may_not_be_opened_again_is_polled(
-    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pipe_that_may_not_be_opened_again_is_polled(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> int:
         raise PermissionError
 
@@ -156,9 +154,7 @@ def journald(tmp_path: Path) -> Iterator[socket.socket]:
 def test_an_entry_reaches_the_journal_in_one_datagram(journald: socket.socket) -> None:
     writer = JournalWriter(journald.getsockname())
     Logger(Sink(journal.encode, writer.send)).error("failed", slot=3)
-    assert journald.recv(4096) == (
-        b"MESSAGE=failed slot=3\nPRIORITY=3\nSYSLOG_IDENTIFIER=clusterd\nCLUSTERD_SLOT=3\n"
-    )
+    assert journald.recv(4096) == (b"MESSAGE=failed slot=3\nPRIORITY=3\nSYSLOG_IDENTIFIER=clusterd\nCLUSTERD_SLOT=3\n")
     writer.close()
 
 

@@ -12,6 +12,9 @@ from pathlib import Path
 
 _BOOT_SECONDS = 60.0
 
+Completed = subprocess.CompletedProcess[str]
+Process = subprocess.Popen[str]
+
 
 class BootError(Exception):
     """The container did not come up; the message holds the end of its console."""
@@ -26,7 +29,7 @@ class Machine:
         self.root = Path(f"/proc/{leader}/root")
         self._enter = ("nsenter", "--target", str(leader))
 
-    def run(self, *command: str, check: bool = True, timeout: float = 90.0) -> "subprocess.CompletedProcess[str]":
+    def run(self, *command: str, check: bool = True, timeout: float = 90.0) -> Completed:
         """Run a command inside and wait for its end; with check, a failure shows what it printed."""
         entered = [*self._enter, "--all", "--", *command]
         done = subprocess.run(entered, capture_output=True, text=True, check=False, timeout=timeout)
@@ -37,12 +40,12 @@ class Machine:
             )
         return done
 
-    def start(self, *command: str) -> "subprocess.Popen[str]":
+    def start(self, *command: str) -> Process:
         """Start a command inside and go on; its output is collected by communicate()."""
         entered = [*self._enter, "--all", "--", *command]
         return subprocess.Popen(entered, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def start_in_network(self, *command: str) -> "subprocess.Popen[str]":
+    def start_in_network(self, *command: str) -> Process:
         """Start a command of this machine (the host) that sees only the container's network."""
         entered = [*self._enter, "--net", "--", *command]
         return subprocess.Popen(entered, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -131,9 +134,7 @@ def _nspawn(root: Path) -> list[str]:
     ]
 
 
-def _progress(
-    notify: socket.socket, container: "subprocess.Popen[bytes]"
-) -> Iterator[tuple[int | None, bool]]:
+def _progress(notify: socket.socket, container: "subprocess.Popen[bytes]") -> Iterator[tuple[int | None, bool]]:
     """What nspawn notifies: the pid of PID 1 inside, seen from here, then that the boot is over."""
     leader = None
     notify.settimeout(_BOOT_SECONDS)
@@ -149,8 +150,8 @@ def _progress(
 
 
 def _own_control_groups() -> Sequence[Path]:
-    """A group of its own for the container in each hierarchy that systemd uses: two containers in one group share
-    its tree and trip over each other. The same name in both, because nspawn mirrors the one in the other.
+    """A group of its own for the container in each hierarchy that systemd uses: two containers in one group
+    share its tree and trip over each other. The same name in both: nspawn mirrors the one in the other.
     """
     mounts = {"name=systemd": Path("/sys/fs/cgroup/systemd"), "": Path("/sys/fs/cgroup/unified")}
     if not mounts[""].is_dir():

@@ -240,12 +240,8 @@ class World:
         serial = getattr(action, "serial", None)
         new = isinstance(action, actions.Fork | actions.ForkSpare | actions.StartTemplate)
         about_worker = isinstance(action, actions.Serve | actions.Retire | actions.Kill)
-        self.require(
-            not (new and cluster.phase in (Phase.STOPPING, Phase.FINISHED)), "nothing starts while stopping"
-        )
-        self.require(
-            not about_worker or serial in self.workers - self.doomed, "orders and signals go to the living"
-        )
+        self.require(not (new and cluster.phase in (Phase.STOPPING, Phase.FINISHED)), "nothing starts while stopping")
+        self.require(not about_worker or serial in self.workers - self.doomed, "orders and signals go to the living")
         if isinstance(action, actions.Fork):
             self.require(action.template in self.templates - self.doomed, "a living template forks")
         if isinstance(action, actions.StartTemplate):
@@ -258,9 +254,7 @@ class World:
         if isinstance(action, actions.WorkerEnded) and action.reason in FAILURES:
             self.failed_generations.add(action.generation)
         if isinstance(action, actions.RolloutEnded) and action.failure is None:
-            self.require(
-                action.generation not in self.failed_generations, "a generation that failed is withdrawn"
-            )
+            self.require(action.generation not in self.failed_generations, "a generation that failed is withdrawn")
         if isinstance(action, actions.Announce):
             self.reloading = action.what is actions.Announcement.RELOADING
 
@@ -279,12 +273,8 @@ class World:
         if isinstance(event, events.StopAsked):
             told = {getattr(a, "serial", 0) for a in decided if isinstance(a, actions.Retire | actions.Kill)}
             self.require(stopping, "a stop is acted on at once")
-            self.require(
-                self.workers <= told | self.doomed | self.told_to_stop(), "every worker is told to stop"
-            )
-        coming = [
-            w for w in cluster.table.workers.values() if w.state in (WorkerState.FORKING, WorkerState.BOOTING)
-        ]
+            self.require(self.workers <= told | self.doomed | self.told_to_stop(), "every worker is told to stop")
+        coming = [w for w in cluster.table.workers.values() if w.state in (WorkerState.FORKING, WorkerState.BOOTING)]
         places = [(w.slot, w.generation) for w in coming]
         self.require(len(places) == len(set(places)), "one successor at a time in a slot")
         self.require(cluster.table.workers.keys() == self.workers, "the table holds who lives")

@@ -91,9 +91,7 @@ def never_resume_the_retired(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=lambda fault: fault.__name__,
 )
-def test_a_seeded_fault_is_found(
-    fault: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_seeded_fault_is_found(fault: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
     fault(monkeypatch)
     with pytest.raises(Violation):
         for seed in range(SCHEDULES_TO_FIND_A_FAULT):

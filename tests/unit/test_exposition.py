@@ -100,9 +100,7 @@ def test_a_slot_is_the_sum_of_its_living_and_dead_processes(
     dead.connections = 50
     ledger.fold(1, dead, 10.0)
     found = samples(facts, ledger)
-    requests = {
-        (labels["worker"], labels["code"]): value for labels, value in found["clusterd_http_requests_total"]
-    }
+    requests = {(labels["worker"], labels["code"]): value for labels, value in found["clusterd_http_requests_total"]}
     assert requests["1", "2xx"] == 3
     assert requests["1", "4xx"] == 2
     assert requests["1", "5xx"] == requests["3", "2xx"] == 0
@@ -152,9 +150,7 @@ def test_every_restart_series_exists_before_the_first_restart(facts: ClusterFact
     }
 
 
-def test_a_slot_scaled_away_keeps_its_counts(
-    facts: ClusterFacts, ledger: Ledger, scoreboard: Scoreboard
-) -> None:
+def test_a_slot_scaled_away_keeps_its_counts(facts: ClusterFacts, ledger: Ledger, scoreboard: Scoreboard) -> None:
     row = scoreboard.row(scoreboard.lease())
     row.request_done(200, 0.1)
     ledger.fold(9, row, 0.0)

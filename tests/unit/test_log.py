@@ -206,9 +206,7 @@ def test_a_journal_entry_has_the_fields_both_ways() -> None:
 
 
 def test_every_line_of_a_traceback_is_an_entry_of_the_same_priority() -> None:
-    entries = [
-        parse_entry(payload) for payload in journal.encode(Record(Level.ERROR, "a\nb\nc", {"slot": 2}))
-    ]
+    entries = [parse_entry(payload) for payload in journal.encode(Record(Level.ERROR, "a\nb\nc", {"slot": 2}))]
     assert [entry["MESSAGE"] for entry in entries] == ["a slot=2", "b", "c"]
     assert {(entry["PRIORITY"], entry["CLUSTERD_SLOT"]) for entry in entries} == {("3", "2")}
 

@@ -148,9 +148,7 @@ def test_nobody_can_shrink_the_memory_under_the_others(scoreboard: Scoreboard) -
 def test_peers_are_the_others_that_accept(scoreboard: Scoreboard) -> None:
     rows = [scoreboard.row(scoreboard.lease()) for _ in range(4)]
     assert scoreboard.peers(0) is None
-    for row, accepting, connections, threads_free in zip(
-        rows, (1, 1, 1, 0), (0, 5, 9, 2), (4, 0, 0, 4), strict=True
-    ):
+    for row, accepting, connections, threads_free in zip(rows, (1, 1, 1, 0), (0, 5, 9, 2), (4, 0, 0, 4), strict=True):
         row.accepting, row.connections, row.threads_free = accepting, connections, threads_free
     assert scoreboard.peers(0) == Peers(least_connections=5, has_free_thread=False)
     assert scoreboard.peers(1) == Peers(least_connections=0, has_free_thread=True)

@@ -26,9 +26,7 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
     """Read the command line; --help, --version and mistakes end the process with argparse's messages."""
     options = _parser().parse_args(arguments)
     given = vars(options)
-    overrides = {
-        setting.key: tuple(given[setting.key]) for setting in SETTINGS if given.get(setting.key) is not None
-    }
+    overrides = {setting.key: tuple(given[setting.key]) for setting in SETTINGS if given.get(setting.key) is not None}
     config = options.config
     if config is None and "app" not in overrides:
         config = DEFAULT_CONFIG
@@ -56,14 +54,10 @@ def _parser() -> argparse.ArgumentParser:
         if setting.key == "app":
             parser.add_argument("app", nargs="?", action=_One, metavar="APP", help=text)
         elif setting.shape is Shape.ONE:
-            settings.add_argument(
-                setting.flag, dest=setting.key, action=_One, metavar=setting.metavar, help=text
-            )
+            settings.add_argument(setting.flag, dest=setting.key, action=_One, metavar=setting.metavar, help=text)
         else:
             more = f"{text} May be given several times."
-            settings.add_argument(
-                setting.flag, dest=setting.key, action="append", metavar=setting.metavar, help=more
-            )
+            settings.add_argument(setting.flag, dest=setting.key, action="append", metavar=setting.metavar, help=more)
     return parser
 
 

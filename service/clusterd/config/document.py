@@ -155,9 +155,7 @@ class _Composer:
         if isinstance(root, Scalar) and root.core_type is CoreType.NULL:
             return None
         if not isinstance(root, Mapping):
-            self._refuse(
-                root.place, f"found {root} where settings were expected", "write a key, a colon and a value"
-            )
+            self._refuse(root.place, f"found {root} where settings were expected", "write a key, a colon and a value")
         return root
 
     def _node(self, event: yaml.Event, events: Iterator[yaml.Event]) -> Node:

@@ -170,9 +170,7 @@ class _Reading:
         kind = setting.kind
         if scalar.core_type not in kind.types and scalar.written is not yaml.Written.FLAG:
             quoted_number = scalar.core_type is CoreType.TEXT and CoreType.NUMBER in kind.types
-            self._problem(
-                scalar.place, name, str(scalar), kind.allowed, "without quotes" if quoted_number else ""
-            )
+            self._problem(scalar.place, name, str(scalar), kind.allowed, "without quotes" if quoted_number else "")
             return None
         if scalar.core_type is CoreType.NULL:
             return None
@@ -184,13 +182,9 @@ class _Reading:
 
     def _check_name(self, variable: str, name: str, place: Place) -> None:
         if not re.fullmatch(ENVIRONMENT_NAME, variable):
-            self._problem(
-                place, name, quoted(variable), "a name of letters, digits and _, not beginning with a digit"
-            )
+            self._problem(place, name, quoted(variable), "a name of letters, digits and _, not beginning with a digit")
         elif re.fullmatch(RESERVED_ENVIRONMENT, variable):
-            self._problems.append(
-                Problem(place, name, "is set by clusterd or systemd", hint="choose another name")
-            )
+            self._problems.append(Problem(place, name, "is set by clusterd or systemd", hint="choose another name"))
 
     # ---- from flags
 
@@ -215,9 +209,7 @@ class _Reading:
     # ---- what was not given, and what does not go together
 
     def _fill_in_defaults(self) -> None:
-        checked = (
-            any(key.startswith(f"{_HEALTH_CHECK}.") for key in self._values) or _HEALTH_CHECK in self._places
-        )
+        checked = any(key.startswith(f"{_HEALTH_CHECK}.") for key in self._values) or _HEALTH_CHECK in self._places
         for setting in SETTINGS:
             key = setting.key
             if key in self._places or (key.startswith(_HEALTH_CHECK) and not checked):

@@ -71,9 +71,7 @@ SECTIONS = {
 }
 
 ENVIRONMENT_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
-RESERVED_ENVIRONMENT = (
-    r"CLUSTERD_(WORKER|GENERATION)|NOTIFY_SOCKET|LISTEN_(PID|FDS|FDNAMES)|WATCHDOG_(PID|USEC)"
-)
+RESERVED_ENVIRONMENT = r"CLUSTERD_(WORKER|GENERATION)|NOTIFY_SOCKET|LISTEN_(PID|FDS|FDNAMES)|WATCHDOG_(PID|USEC)"
 
 _DOTTED = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
 _NOT_YET = "not supported by this version of clusterd yet"
@@ -81,9 +79,7 @@ _NOT_YET = "not supported by this version of clusterd yet"
 
 def _check_application(text: str) -> None:
     if re.fullmatch(r"[\w./-]+\.py", text):
-        raise Refusal(
-            f"a module, not a file: write {text.removesuffix('.py').strip('./').replace('/', '.')}:app"
-        )
+        raise Refusal(f"a module, not a file: write {text.removesuffix('.py').strip('./').replace('/', '.')}:app")
     if re.fullmatch(_DOTTED, text):
         raise Refusal(f"the attribute is missing: write {text}:app")
 
@@ -102,9 +98,7 @@ def _check_expect(text: str) -> None:
         raise Refusal("HTTP has no such status")
 
 
-_APPLICATION = Text(
-    "module:attribute or module:factory()", rf"{_DOTTED}:{_DOTTED}(\(\))?", _check_application
-)
+_APPLICATION = Text("module:attribute or module:factory()", rf"{_DOTTED}:{_DOTTED}(\(\))?", _check_application)
 _HOOK = Or(Text("module:function", rf"{_DOTTED}:{_DOTTED}"), "null")
 _ROOT_PATH = Text("a path that begins with / and does not end with it", r"(/[^\s?#/]+)*", _check_root_path)
 _LIVE, _NEXT, _RESTART = Applies.LIVE, Applies.NEXT_GENERATION, Applies.RESTART
@@ -359,9 +353,7 @@ SETTINGS = (
         "Requests of a worker that wait for a thread; one more is answered 503.",
     ),
     Setting("limits.request_line", Size("64", "64K"), "8K", _NEXT, "The first line of a request; then 414."),
-    Setting(
-        "limits.headers", Size("256", "1M"), "32K", _NEXT, "All headers of a request together; then 431."
-    ),
+    Setting("limits.headers", Size("256", "1M"), "32K", _NEXT, "All headers of a request together; then 431."),
     Setting("limits.header_count", WholeNumber(1, 10_000), "100", _NEXT, "Headers of a request; then 431."),
     Setting("limits.body", Size("0", "1T"), "16M", _NEXT, "The body of a request; then 413."),
     Setting(

@@ -13,9 +13,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def _prctl(option: int, *arguments: int | bytes) -> bool:
-    values = [
-        ctypes.c_char_p(each) if isinstance(each, bytes) else ctypes.c_ulong(each) for each in arguments
-    ]
+    values = [ctypes.c_char_p(each) if isinstance(each, bytes) else ctypes.c_ulong(each) for each in arguments]
     values += [ctypes.c_ulong(0)] * (4 - len(values))
     return bool(_libc.prctl(option, *values) == 0)
 

@@ -25,9 +25,7 @@ class Logger:
 
     __slots__ = ("_fields", "_sink", "_threshold")
 
-    def __init__(
-        self, sink: Sink, level: Level = Level.INFO, fields: Mapping[str, object] | None = None
-    ) -> None:
+    def __init__(self, sink: Sink, level: Level = Level.INFO, fields: Mapping[str, object] | None = None) -> None:
         self._sink = sink
         self._threshold = _Threshold(level)
         self._fields = dict(fields or {})
@@ -37,6 +35,11 @@ class Logger:
         bound = object.__new__(type(self))
         bound._sink, bound._threshold, bound._fields = self._sink, self._threshold, {**self._fields, **fields}
         return bound
+
+    @property
+    def level(self) -> Level:
+        """The least severe level that is written."""
+        return self._threshold.level
 
     def set_level(self, level: Level) -> None:
         """Let only this level and worse through, for this logger and all bound from the same one."""

@@ -21,9 +21,7 @@ class LineEncoder:
     Every line names its process, so that lines of several of them can be told apart when they mix.
     """
 
-    def __init__(
-        self, clock: Callable[[], float] = time.time, process: Callable[[], int] = os.getpid
-    ) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time, process: Callable[[], int] = os.getpid) -> None:
         self._clock = clock
         self._process = process
 

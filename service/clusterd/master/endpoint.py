@@ -144,9 +144,7 @@ class Endpoint:
             answer = _plain(HTTPStatus.METHOD_NOT_ALLOWED)
             allow = "Allow: GET, HEAD\r\n"
         else:
-            accept = ", ".join(
-                value.decode("latin-1") for value in _ACCEPT.findall(head.replace(b"\r\n", b"\n"))
-            )
+            accept = ", ".join(value.decode("latin-1") for value in _ACCEPT.findall(head.replace(b"\r\n", b"\n")))
             answer = self._answer(request[2].partition(b"?")[0].decode(), accept)
         headers = (
             f"HTTP/1.1 {answer.status.value} {answer.status.phrase}\r\n"

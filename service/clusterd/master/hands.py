@@ -66,9 +66,8 @@ class Hands:
             case actions.EndTemplate(serial):
                 self._kill(serial)
             case actions.Serve(serial):
-                child = self._children[serial]
-                self._children.send(child, Serve())
-                self._log.info("worker ready", **child.fields())
+                self._children.send(self._children[serial], Serve())
+                self._log.info("worker ready", **self._fields(serial))
             case actions.Retire():
                 self._processes.retire(action)
                 self._log.info("worker draining", **self._children[action.serial].fields())

@@ -56,9 +56,7 @@ def _bind_control(path: Path, paths: list[Path]) -> socket.socket:
     with contextlib.suppress(FileExistsError):
         path.parent.mkdir(mode=0o700, parents=True)
     if path.parent.stat().st_uid not in (os.geteuid(), 0):
-        raise ListenError(
-            f"control: {path.parent} belongs to another user; set control: to a path of your own"
-        )
+        raise ListenError(f"control: {path.parent} belongs to another user; set control: to a path of your own")
     sock = _bind(UnixAddress(str(path)), paths)
     path.chmod(0o660)
     return sock
@@ -66,7 +64,7 @@ def _bind_control(path: Path, paths: list[Path]) -> socket.socket:
 
 def _bind(address: Address, paths: list[Path]) -> socket.socket:
     try:
-        sock = _bind_unix(address, paths) if isinstance(address, UnixAddress) else _bind_tcp(address)
+        sock = _bind_tcp(address) if isinstance(address, TcpAddress) else _bind_unix(str(address), paths)
     except OSError as error:
         raise ListenError(f"can not listen on {address}: {_advice(error)}") from error
     # The flag belongs to the open socket and is shared by every process that inherits it.
@@ -92,8 +90,8 @@ def _bind_tcp(address: TcpAddress) -> socket.socket:
     return sock
 
 
-def _bind_unix(address: UnixAddress, paths: list[Path]) -> socket.socket:
-    path = Path(address.path)
+def _bind_unix(address: str, paths: list[Path]) -> socket.socket:
+    path = Path(address.removeprefix("unix:"))
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if path.is_socket():
@@ -123,9 +121,7 @@ def _advice(error: OSError) -> str:
         case errno.EADDRINUSE:
             return "the address is in use by another process"
         case errno.EACCES:
-            return (
-                "permission denied; ports below 1024 need systemd's socket activation or CAP_NET_BIND_SERVICE"
-            )
+            return "permission denied; ports below 1024 need systemd's socket activation or CAP_NET_BIND_SERVICE"
         case errno.EADDRNOTAVAIL:
             return "this machine has no such address"
         case _:

@@ -52,9 +52,7 @@ class Master:
         self._scoreboard = Scoreboard.create()
         self._configurations = Configurations(config, read, log)
         ledger, tally = Ledger(), Tally()
-        self._hearing = Hearing(
-            self._loop, self._configurations, self._scoreboard, ledger, log, self.happened
-        )
+        self._hearing = Hearing(self._loop, self._configurations, self._scoreboard, ledger, log, self.happened)
         children = self._hearing.children
         self._views = Views(self._supervisor.cluster, children, self._scoreboard, ledger, tally, self.status)
         self._control = ControlServer(

@@ -30,9 +30,7 @@ class Watched:
 class Monitor:
     """Turns what it sees into events; decides nothing."""
 
-    def __init__(
-        self, happened: Callable[[Event], None], memory: Callable[[int], int | None] = private_memory_bytes
-    ):
+    def __init__(self, happened: Callable[[Event], None], memory: Callable[[int], int | None] = private_memory_bytes):
         self._happened = happened
         self._memory = memory
         self._last_look: float | None = None
@@ -48,9 +46,7 @@ class Monitor:
         for worker in workers:
             self._look_at_progress(worker, now)
             limits = worker.limits
-            if limits.max_requests and worker.row.requests >= _with_jitter(
-                limits.max_requests, worker.serial
-            ):
+            if limits.max_requests and worker.row.requests >= _with_jitter(limits.max_requests, worker.serial):
                 self._happened(RequestLimitReached(worker.serial))
             last = looks.get(worker.serial, now)
             if limits.max_memory and now - last >= MEMORY_EVERY_SECONDS:

@@ -50,9 +50,7 @@ class _Page(Collector):
         now = self._now()
         living = {worker.slot for worker in self._facts.workers}
         slots = sorted(living | self._ledger.slots() | set(self._facts.slots))
-        yield from slot_families(
-            [SlotView(slot, self._facts, self._ledger, self._usage, now) for slot in slots]
-        )
+        yield from slot_families([SlotView(slot, self._facts, self._ledger, self._usage, now) for slot in slots])
 
 
 def _cluster_families(facts: ClusterFacts) -> Iterator[Metric]:
@@ -99,9 +97,7 @@ def _master_families(facts: ClusterFacts, usage: ProcessUsage | None) -> Iterato
     if usage is None:
         return
     yield CounterMetricFamily("clusterd_master_cpu_seconds", "CPU time of the master.", usage.cpu_seconds)
-    yield _gauge(
-        "clusterd_master_resident_memory_bytes", "Resident memory of the master.", usage.resident_bytes
-    )
+    yield _gauge("clusterd_master_resident_memory_bytes", "Resident memory of the master.", usage.resident_bytes)
     yield _gauge("clusterd_master_open_fds", "Open file descriptors of the master.", usage.open_fds)
 
 

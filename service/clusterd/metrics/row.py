@@ -30,8 +30,7 @@ _SECONDS: Final = _STARTED_AT + 1
 _REQUESTS: Final = _SECONDS + 1
 _WIDTH: Final = len(BUCKETS) + 1
 _OFFSETS: Final = tuple(
-    _REQUESTS + _WIDTH * ((status // 100 if 100 <= status < 600 else len(CODE_CLASSES)) - 1)
-    for status in range(1000)
+    _REQUESTS + _WIDTH * ((status // 100 if 100 <= status < 600 else len(CODE_CLASSES)) - 1) for status in range(1000)
 )
 assert _REQUESTS + _WIDTH * len(CODE_CLASSES) <= ROW_CELLS
 

@@ -67,14 +67,10 @@ def _sum(read: Callable[[Row], int]) -> Callable[[SlotView], float]:
 
 
 _GAUGES = (
-    _Series(
-        "clusterd_http_requests_in_flight", "Requests not answered yet.", _sum(lambda row: row.in_flight)
-    ),
+    _Series("clusterd_http_requests_in_flight", "Requests not answered yet.", _sum(lambda row: row.in_flight)),
     _Series("clusterd_http_connections", "Open connections.", _sum(lambda row: row.connections)),
     _Series("clusterd_http_threads_busy", "Threads that run a request.", _sum(lambda row: row.threads_busy)),
-    _Series(
-        "clusterd_http_queue_length", "Requests that wait for a thread.", _sum(lambda row: row.queue_length)
-    ),
+    _Series("clusterd_http_queue_length", "Requests that wait for a thread.", _sum(lambda row: row.queue_length)),
     _Series("clusterd_worker_up", "Whether the slot has a worker that serves.", lambda view: view.up),
     _Series(
         "clusterd_worker_generation",
@@ -123,15 +119,11 @@ def slot_families(views: Sequence[SlotView]) -> Iterator[Metric]:
     for series in _GAUGES:
         yield _filled(GaugeMetricFamily(series.name, series.documentation, labels=["worker"]), series, views)
     for series in _COUNTERS:
-        yield _filled(
-            CounterMetricFamily(series.name, series.documentation, labels=["worker"]), series, views
-        )
+        yield _filled(CounterMetricFamily(series.name, series.documentation, labels=["worker"]), series, views)
     yield _restarts(views)
 
 
-def _filled(
-    family: GaugeMetricFamily | CounterMetricFamily, series: _Series, views: Sequence[SlotView]
-) -> Metric:
+def _filled(family: GaugeMetricFamily | CounterMetricFamily, series: _Series, views: Sequence[SlotView]) -> Metric:
     for view in views:
         value = series.value(view)
         if value is not None:

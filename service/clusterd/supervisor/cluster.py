@@ -79,9 +79,7 @@ class Cluster:
             self.wake_at = at
         return False
 
-    def note(
-        self, severity: Severity, text: str, slot: int | None = None, generation: int | None = None
-    ) -> None:
+    def note(self, severity: Severity, text: str, slot: int | None = None, generation: int | None = None) -> None:
         """Have a line logged."""
         self.actions.append(Note(severity, text, slot, generation))
 
@@ -96,9 +94,7 @@ class Cluster:
     def fork_spare(self, template: Template) -> None:
         """Ask `template` for an idle copy of itself."""
         serial = self._next_serial()
-        self.table.templates[serial] = Template(
-            serial, template.generation, TemplateState.SPARE_COMING, self.now
-        )
+        self.table.templates[serial] = Template(serial, template.generation, TemplateState.SPARE_COMING, self.now)
         self.actions.append(ForkSpare(serial, template.serial, template.generation))
 
     def end_template(self, template: Template) -> None:
@@ -137,9 +133,7 @@ class Cluster:
             worker.ready_at = self.now
         self.actions.append(Serve(worker.serial))
 
-    def retire(
-        self, worker: Worker, successor: Worker | None, reason: EndReason, *, linger: bool = False
-    ) -> None:
+    def retire(self, worker: Worker, successor: Worker | None, reason: EndReason, *, linger: bool = False) -> None:
         """Have `worker` stop accepting and drain to `successor`; new orders replace old ones."""
         settings = self.table.generations[worker.generation].settings
         state = WorkerState.RETIRED if linger else WorkerState.DRAINING

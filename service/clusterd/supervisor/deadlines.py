@@ -28,9 +28,7 @@ def _watch_boot(cluster: Cluster, worker: Worker) -> None:
         if worker.state is WorkerState.FORKING and worker.template in cluster.table.templates:
             # It was never even forked: its template is stuck, and the spare may not be.
             cluster.end_template(cluster.table.templates[worker.template])
-        fail(
-            cluster, worker, EndReason.BOOT_TIMEOUT, f"not ready within rollout.boot_timeout ({timeout:g} s)"
-        )
+        fail(cluster, worker, EndReason.BOOT_TIMEOUT, f"not ready within rollout.boot_timeout ({timeout:g} s)")
     elif cluster.due(worker.since + timeout / 2) and worker.state is WorkerState.BOOTING:
         cluster.dump_stacks(worker, f"not ready after {timeout / 2:g} s", timeout)
 

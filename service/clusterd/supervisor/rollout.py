@@ -130,9 +130,7 @@ def withdraw(cluster: Cluster, reason: str) -> None:
 def _conclude_withdrawal(cluster: Cluster, rollout: Rollout) -> None:
     """Over when no slot that the old generation served is still run by the new one."""
     foreign = [
-        worker
-        for worker in cluster.table.in_state(WorkerState.READY)
-        if worker.generation == rollout.generation
+        worker for worker in cluster.table.in_state(WorkerState.READY) if worker.generation == rollout.generation
     ]
     missing = [slot for slot in cluster.slots() if _ready(cluster, slot) is None]
     # A slot that was empty before the rollout has its own backoff and is not waited for longer than a boot.

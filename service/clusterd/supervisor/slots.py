@@ -69,9 +69,7 @@ def _shed_surplus(cluster: Cluster) -> None:
             continue
         if worker.state in COMING:
             cluster.kill(worker, EndReason.SCALE)
-        elif worker.state is WorkerState.RETIRED or (
-            worker.state is WorkerState.READY and cluster.can_spare_one()
-        ):
+        elif worker.state is WorkerState.RETIRED or (worker.state is WorkerState.READY and cluster.can_spare_one()):
             cluster.retire(worker, successor_of(cluster, worker), EndReason.SCALE)
 
 

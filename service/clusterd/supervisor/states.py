@@ -25,12 +25,8 @@ class WorkerState(Enum):
 MOVES: dict[WorkerState, frozenset[WorkerState]] = {
     WorkerState.FORKING: frozenset({WorkerState.BOOTING, WorkerState.ENDING, WorkerState.GONE}),
     WorkerState.BOOTING: frozenset({WorkerState.READY, WorkerState.ENDING, WorkerState.GONE}),
-    WorkerState.READY: frozenset(
-        {WorkerState.RETIRED, WorkerState.DRAINING, WorkerState.ENDING, WorkerState.GONE}
-    ),
-    WorkerState.RETIRED: frozenset(
-        {WorkerState.READY, WorkerState.DRAINING, WorkerState.ENDING, WorkerState.GONE}
-    ),
+    WorkerState.READY: frozenset({WorkerState.RETIRED, WorkerState.DRAINING, WorkerState.ENDING, WorkerState.GONE}),
+    WorkerState.RETIRED: frozenset({WorkerState.READY, WorkerState.DRAINING, WorkerState.ENDING, WorkerState.GONE}),
     WorkerState.DRAINING: frozenset({WorkerState.ENDING, WorkerState.GONE}),
     WorkerState.ENDING: frozenset({WorkerState.GONE}),
     WorkerState.GONE: frozenset(),
@@ -86,9 +82,7 @@ class EndReason(StrEnum):
     """A signal that clusterd did not send killed it."""
 
 
-FAILURES = frozenset(
-    {EndReason.BOOT_FAILED, EndReason.BOOT_TIMEOUT, EndReason.HANG, EndReason.EXIT, EndReason.SIGNAL}
-)
+FAILURES = frozenset({EndReason.BOOT_FAILED, EndReason.BOOT_TIMEOUT, EndReason.HANG, EndReason.EXIT, EndReason.SIGNAL})
 """Ends that speak against the generation: they withdraw a rollout and drive the backoff."""
 
 RESTARTS = FAILURES | {EndReason.MAX_REQUESTS, EndReason.MAX_MEMORY}

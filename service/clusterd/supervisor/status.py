@@ -17,11 +17,7 @@ def status_line(cluster: Cluster, clock_time: Callable[[float], str]) -> str:
         parts.append(f"{draining} draining")
     failed = cluster.failed_reload
     if failed is not None and cluster.phase is Phase.RUNNING and cluster.rollout is None:
-        reason = (
-            failed.reason
-            if len(failed.reason) <= REASON_CHARACTERS
-            else failed.reason[:REASON_CHARACTERS] + "..."
-        )
+        reason = failed.reason if len(failed.reason) <= REASON_CHARACTERS else failed.reason[:REASON_CHARACTERS] + "..."
         parts.append(f"reload FAILED at {clock_time(failed.at)}: {' '.join(reason.split())}")
     return "; ".join(parts)
 
@@ -47,17 +43,9 @@ def _now_doing(cluster: Cluster) -> str:
             pass
     rollout = cluster.rollout
     if rollout is None:
-        serving = (
-            f"{ready} worker{'s' if ready != 1 else ''}"
-            if ready == wanted
-            else f"{ready} of {wanted} workers"
-        )
+        serving = f"{ready} worker{'s' if ready != 1 else ''}" if ready == wanted else f"{ready} of {wanted} workers"
         return f"Serving: {serving}, generation {cluster.serving}"
     if rollout.phase is RolloutPhase.REPLACING:
-        new = sum(
-            1
-            for worker in cluster.table.in_state(WorkerState.READY)
-            if worker.generation == rollout.generation
-        )
+        new = sum(1 for worker in cluster.table.in_state(WorkerState.READY) if worker.generation == rollout.generation)
         return f"Reloading: generation {rollout.generation}, {new} of {rollout.workers} workers replaced"
     return f"Reloading: {rollout.phase.value}; {ready} workers serve generation {cluster.serving}"

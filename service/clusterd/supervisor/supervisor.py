@@ -138,9 +138,7 @@ class Supervisor:
         if cluster.rollout is not None and cluster.rollout.generation == template.generation:
             rollout.withdraw(cluster, reason)
         elif cluster.phase is Phase.STARTING:
-            stop(
-                cluster, at_once=True, exit_status=1, reason=f"the application could not be loaded: {reason}"
-            )
+            stop(cluster, at_once=True, exit_status=1, reason=f"the application could not be loaded: {reason}")
 
     # ---- workers
 

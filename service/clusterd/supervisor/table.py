@@ -114,9 +114,7 @@ class Table:
     def heir(self, slot: int, generation: int) -> Worker | None:
         """The worker that has, or is on the way to have, `slot` for `generation`."""
         candidates = [
-            worker
-            for worker in self.in_slot(slot)
-            if worker.generation == generation and worker.recycle is None
+            worker for worker in self.in_slot(slot) if worker.generation == generation and worker.recycle is None
         ]
         for worker in candidates:
             if worker.state is WorkerState.READY:
@@ -130,9 +128,7 @@ class Table:
     def coming_template(self, generation: int) -> Template | None:
         """A template of `generation` that may be forkable soon."""
         return next(
-            self._templates_of(
-                generation, TemplateState.LOADING, TemplateState.SPARE_COMING, TemplateState.SPARE
-            ),
+            self._templates_of(generation, TemplateState.LOADING, TemplateState.SPARE_COMING, TemplateState.SPARE),
             None,
         )
 

@@ -42,9 +42,7 @@ def _tend_generation(cluster: Cluster, number: int) -> None:
 
 
 def _first(cluster: Cluster, generation: int, state: TemplateState) -> Template | None:
-    return next(
-        (t for t in cluster.table.templates.values() if t.generation == generation and t.state is state), None
-    )
+    return next((t for t in cluster.table.templates.values() if t.generation == generation and t.state is state), None)
 
 
 def _forget_generations(cluster: Cluster, in_use: set[int]) -> None:

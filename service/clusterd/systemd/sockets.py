@@ -56,9 +56,7 @@ def passed_sockets() -> tuple[PassedSocket, ...]:
         names = daemon.listen_fds_with_names(unset_environment=True)
     except OSError as error:
         values = ", ".join(f"{name}={os.environ[name]}" for name in LISTEN_VARIABLES if name in os.environ)
-        raise SocketError(
-            (f"the sockets announced by {values} can not be taken: {error.strerror}",)
-        ) from None
+        raise SocketError((f"the sockets announced by {values} can not be taken: {error.strerror}",)) from None
     for variable in LISTEN_VARIABLES:
         # libsystemd removes them from the C environment only, os.environ is a copy.
         os.environ.pop(variable, None)
@@ -91,9 +89,7 @@ def _role(name: str) -> Role:
         return Role(name)
     except ValueError:
         names = ", ".join(role for role in Role if role is not Role.HTTPS)
-        raise ValueError(
-            f"unknown name; set FileDescriptorName= in the socket unit to one of {names}"
-        ) from None
+        raise ValueError(f"unknown name; set FileDescriptorName= in the socket unit to one of {names}") from None
 
 
 def _listening_socket(descriptor: int) -> socket.socket:

@@ -24,9 +24,7 @@ def check_interpreter(descriptor):
     """An interpreter that can not run a worker is a failed load with the way to mend it."""
     if sys.version_info < OLDEST_PYTHON:
         version = ".".join(str(number) for number in sys.version_info[:3])
-        refuse(
-            descriptor, "python: %s is Python %s; clusterd needs 3.11 or newer" % (sys.executable, version)
-        )
+        refuse(descriptor, "python: %s is Python %s; clusterd needs 3.11 or newer" % (sys.executable, version))
     import importlib.util
 
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]

@@ -12,9 +12,7 @@ _HARMLESS_PEERS = ("/run/systemd/journal/", "/dev/log")
 
 def open_descriptors() -> frozenset[int]:
     """The descriptors of this process."""
-    return frozenset(
-        int(name) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}")
-    )
+    return frozenset(int(name) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}"))
 
 
 def unforkable_findings(before: frozenset[int]) -> list[str]:

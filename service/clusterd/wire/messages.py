@@ -175,9 +175,7 @@ def encode(message: Message) -> bytes:
     """The packet for `message`. Raises ProtocolError when it would be larger than a packet may be."""
     packet = json.dumps({"v": PROTOCOL_VERSION, "type": type(message).__name__, **asdict(message)}).encode()
     if len(packet) > PACKET_BYTES:
-        raise ProtocolError(
-            f"{type(message).__name__} of {len(packet)} bytes; at most {PACKET_BYTES} fit a packet"
-        )
+        raise ProtocolError(f"{type(message).__name__} of {len(packet)} bytes; at most {PACKET_BYTES} fit a packet")
     return packet
 
 

@@ -15,9 +15,7 @@ from clusterd.wire.messages import PACKET_BYTES, PACKET_DESCRIPTORS, ProtocolErr
 
 _CREDENTIALS = struct.Struct("3i")
 _DESCRIPTOR_BYTES = array("i").itemsize
-_ANCILLARY_BYTES = socket.CMSG_SPACE(PACKET_DESCRIPTORS * _DESCRIPTOR_BYTES) + socket.CMSG_SPACE(
-    _CREDENTIALS.size
-)
+_ANCILLARY_BYTES = socket.CMSG_SPACE(PACKET_DESCRIPTORS * _DESCRIPTOR_BYTES) + socket.CMSG_SPACE(_CREDENTIALS.size)
 
 
 @dataclass(frozen=True, slots=True)

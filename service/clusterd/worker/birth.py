@@ -75,9 +75,7 @@ def _live(birth: Birth, log: Logger) -> int:
     except LoadError as error:
         send(birth.channel, encode(BootFailed(error.reason, error.traceback)))
         return BOOT_FAILED_STATUS
-    worker = WorkerProcess(
-        application, birth.config, birth.scoreboard, birth.row, birth.listeners, birth.channel, log
-    )
+    worker = WorkerProcess(application, birth.config, birth.scoreboard, birth.row, birth.listeners, birth.channel, log)
     status = worker.run()
     _run_hook(birth.config.worker_stop, "worker_stop")
     return status

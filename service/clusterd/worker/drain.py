@@ -22,9 +22,7 @@ class Orders:
 class Drain:
     """One drain of one worker; new orders replace it by another."""
 
-    def __init__(
-        self, engine: Engine, sender: Sender | None, orders: Orders, log: Logger, now: float
-    ) -> None:
+    def __init__(self, engine: Engine, sender: Sender | None, orders: Orders, log: Logger, now: float) -> None:
         self._engine = engine
         self._sender = sender
         self._orders = orders

@@ -25,18 +25,21 @@ class Sender:
     """Passes connections on and keeps each until it is acknowledged."""
 
     def __init__(
-        self, sock: socket.socket, loop: asyncio.AbstractEventLoop, on_lost: Callable[[], None]
+        self,
+        sock: socket.socket,
+        loop: asyncio.AbstractEventLoop,
+        on_moved: Callable[[], None],
+        on_lost: Callable[[], None],
     ) -> None:
         sock.setblocking(False)
         self._socket = sock
         self._loop = loop
+        self._on_moved = on_moved
         self._on_lost = on_lost
         self._number = 0
         self._unsent: deque[tuple[int, bytes]] = deque()
         self._unacknowledged: dict[int, Connection] = {}
         self._open = True
-        self.acknowledged = 0
-        """How many connections have moved."""
         loop.add_reader(sock.fileno(), self._read)
 
     def pass_on(self, connection: Connection) -> None:
@@ -92,7 +95,7 @@ class Sender:
                 return False
             connection = self._unacknowledged.pop(json.loads(packet.data)["number"])
             connection.release()
-            self.acknowledged += 1
+            self._on_moved()
 
     def _end(self) -> None:
         self._open = False

@@ -149,7 +149,7 @@ class WorkerProcess:
             for receiver in self._receivers:
                 receiver.close()
             self._receivers.clear()
-        sender = Sender(peers[0], self._loop, self._successor_lost) if peers else None
+        sender = Sender(peers[0], self._loop, self._moved, self._successor_lost) if peers else None
         self._drain = Drain(self._engine, sender, orders, self._log, time.monotonic())
         # What the acceptor delivered last is still in the loop's queue; it comes first.
         self._loop.call_soon(self._begin_drain, self._drain)
@@ -163,6 +163,9 @@ class WorkerProcess:
         if self._drain is not None:
             self._drain.end()
             self._drain = None
+
+    def _moved(self) -> None:
+        self._row.handed_over += 1
 
     def _successor_lost(self) -> None:
         if self._drain is not None:

@@ -1,0 +1,249 @@
+"""The HTTP engine of one process: every connection, the adapter that calls the application, and the clock.
+
+It knows nothing of clusters. It is given an application, settings, a place to count and to log, an event
+loop, and connected sockets.
+"""
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from clusterd.http.carried import CarriedState
+from clusterd.http.connection import Connection, Stage
+from clusterd.http.mailbox import Mailbox
+from clusterd.http.ports import Counters, Log
+from clusterd.http.response import Stamp
+from clusterd.http.settings import AccessLog, HttpSettings
+from clusterd.http.threads import ThreadPool
+from clusterd.http.wsgi import WsgiAdapter, WsgiApplication
+
+__all__ = ["Connection", "Engine", "EngineMode", "InFlight"]
+
+_SERVER_ERROR = 500
+
+
+class EngineMode(Enum):
+    """What happens to a connection after its response."""
+
+    SERVING = auto()
+    """It is kept."""
+    HANDING_OVER = auto()
+    """It is kept, and offered to another process as soon as it is between requests."""
+    CLOSING = auto()
+    """It is closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """A request that is not answered yet. `age` in seconds since its head was complete."""
+
+    method: str
+    target: str
+    age: float
+    phase: str
+
+
+class Engine:
+    """Made after the fork; everything is called on the loop's thread unless it says otherwise."""
+
+    def __init__(
+        self,
+        application: WsgiApplication,
+        settings: HttpSettings,
+        counters: Counters,
+        log: Log,
+        loop: asyncio.AbstractEventLoop,
+        on_movable: Callable[[Connection], None] | None = None,
+        on_closed: Callable[[Connection], None] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.counters = counters
+        self.log = log
+        self.stamp = Stamp()
+        self.now = time.monotonic()
+        """Time of the last tick, which is near enough for every timeout."""
+        self.connections: set[Connection] = set()
+        self._loop = loop
+        self._on_movable = on_movable
+        self._on_closed = on_closed
+        self._mode = EngineMode.SERVING
+        self._closing_idle = False
+        self._arriving: set[asyncio.Task[object]] = set()
+        self._pool = ThreadPool(settings.threads, settings.limits.queue) if settings.threads else None
+        self._adapter = WsgiAdapter(application, settings, log, self.stamp, Mailbox(loop), self._pool)
+
+    # ---- connections
+
+    def adopt(self, sock: socket.socket, carried: CarriedState | None = None) -> None:
+        """Serve a connected socket, which is the engine's from now on; `carried` where another process served it."""
+        sock.setblocking(False)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        task: asyncio.Task[object] = self._loop.create_task(
+            self._loop.connect_accepted_socket(lambda: Connection(self, sock, carried), sock)
+        )
+        self._arriving.add(task)
+        task.add_done_callback(self._arrived)
+
+    def _arrived(self, task: asyncio.Task[object]) -> None:
+        self._arriving.discard(task)
+        # A client may be gone before its connection is set up: nothing to say about it.
+        if not task.cancelled():
+            task.exception()
+        if not self.load and self._on_closed is not None:
+            self._report_load()
+
+    def opened(self, connection: Connection) -> None:
+        """A connection is set up."""
+        self.connections.add(connection)
+        self._report_load()
+
+    def closed(self, connection: Connection) -> None:
+        """A connection is no more."""
+        self.connections.discard(connection)
+        self._report_load()
+        if self._on_closed is not None:
+            self._on_closed(connection)
+
+    def _report_load(self) -> None:
+        self.counters.connections_changed(len(self.connections))
+
+    @property
+    def load(self) -> int:
+        """Connections, those being set up included. Thread-safe."""
+        return len(self.connections) + len(self._arriving)
+
+    def has_room(self) -> bool:
+        """Whether another connection is below limits.connections. Thread-safe."""
+        return self.load < self.settings.limits.connections
+
+    # ---- modes
+
+    @property
+    def mode(self) -> EngineMode:
+        """What happens to connections after their responses."""
+        return self._mode
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether responses say `Connection: close`."""
+        return self._mode is EngineMode.CLOSING
+
+    def serve(self) -> None:
+        """Keep connections, from the start and again after a retirement that was taken back."""
+        self._mode = EngineMode.SERVING
+        self._closing_idle = False
+
+    def hand_over(self) -> None:
+        """Offer every connection to `on_movable`: those at rest now, the others as they come to rest."""
+        self._mode = EngineMode.HANDING_OVER
+        for connection in tuple(self.connections):
+            self.at_rest(connection)
+
+    def close(self) -> None:
+        """Let every response be its connection's last."""
+        self._mode = EngineMode.CLOSING
+
+    def close_idle(self) -> None:
+        """Close the connections between requests, and those that come to rest later."""
+        self._closing_idle = True
+        for connection in tuple(self.connections):
+            connection.close_if_idle()
+
+    def abort(self) -> None:
+        """Drop every connection at once."""
+        for connection in tuple(self.connections):
+            connection.abort()
+
+    def at_rest(self, connection: Connection) -> None:
+        """A connection may be able to move, or to close."""
+        if self._mode is EngineMode.HANDING_OVER and self._on_movable is not None and connection.movable:
+            self._on_movable(connection)
+        elif self._closing_idle:
+            connection.close_if_idle()
+
+    # ---- requests
+
+    def answer(self, connection: Connection) -> None:
+        """Have the application answer the request of `connection`."""
+        self._adapter.answer(connection)
+
+    def log_access(self, connection: Connection, status: int, seconds: float) -> None:
+        """Log a response, where that is wanted."""
+        wanted = self.settings.access_log
+        if wanted is AccessLog.OFF or (wanted is AccessLog.ERRORS and status < _SERVER_ERROR):
+            return
+        head = connection.head
+        self.log.info(
+            "request",
+            method=head.method if head else None,
+            target=head.target if head else None,
+            status=status,
+            seconds=seconds,
+            peer=connection.peer[0] if connection.peer else None,
+        )
+
+    def requests_in_flight(self) -> list[InFlight]:
+        """Every request that is not answered yet, the oldest first."""
+        now = time.monotonic()
+        busy = [each for each in self.connections if each.head is not None]
+        return [
+            InFlight(
+                each.head.method,
+                each.head.target,
+                now - each.request_started,
+                each.call.phase.value if each.call else "receiving",
+            )
+            for each in sorted(busy, key=lambda each: each.request_started)
+            if each.head is not None
+        ]
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are not answered yet."""
+        return sum(1 for each in self.connections if each.stage in (Stage.BODY, Stage.ANSWERING))
+
+    # ---- threads
+
+    @property
+    def threads_busy(self) -> int:
+        """Threads that run a request."""
+        return self._pool.busy if self._pool else 0
+
+    @property
+    def threads_free(self) -> int:
+        """Threads that wait for one; 1 for an application on the loop."""
+        return self._pool.idle if self._pool else 1
+
+    @property
+    def queue_length(self) -> int:
+        """Requests that wait for a thread."""
+        return self._pool.waiting if self._pool else 0
+
+    def has_free_thread(self) -> bool:
+        """Whether a request would run at once. Thread-safe."""
+        return self._pool is None or self._pool.idle > 0
+
+    def progress(self, now: float) -> float:
+        """When requests last got ahead (`time.monotonic()`); `now` while nothing is stuck."""
+        return self._pool.progress(now) if self._pool else now
+
+    def stop_threads(self, timeout: float) -> bool:
+        """End the pool; whether all threads ended within `timeout` seconds. Blocks: the last thing to call."""
+        return self._pool.stop(timeout) if self._pool else True
+
+    # ---- time
+
+    def tick(self, now: float) -> None:
+        """Enforce every timeout; `now` is time.monotonic(). To be called a few times a second.
+
+        One sweep over the connections costs less than a timer for each, made and cancelled with every request.
+        """
+        self.now = now
+        self.stamp.refresh()
+        self._adapter.tick(now)
+        for connection in [each for each in self.connections if each.deadline <= now]:
+            connection.expire(now)

@@ -1,0 +1,133 @@
+"""The head of a request: found in the bytes, measured, checked and parsed.
+
+One strict grammar decides, and nothing depends on how the bytes were split on their way. No llhttp or
+http-parser underneath: both accept some of what is refused here, each something else (bare LF, `5 x` as a
+chunk size), so the bytes would have to be checked first all the same; and once they are, taking them apart
+is the smaller half of the work (measured: 10.5 us for a browser's head, 15.5 us with httptools after it).
+"""
+
+import re
+from http import HTTPStatus
+
+from clusterd.http.grammar import FIELD_LINES, TOKEN
+from clusterd.http.refusal import Refusal, bad_request
+from clusterd.http.settings import Limits
+
+_match_request_line = re.compile(rf"({TOKEN}) ([!-~\x80-\xff]++) HTTP/([0-9])\.([0-9])\r\n").match
+_match_field_lines = re.compile(rf"{FIELD_LINES}\r\n").fullmatch
+_find_fields = re.compile(r"([^:]++):[ \t]*+([^\r]*+)\r\n").findall
+_match_host = re.compile(
+    r"(?:\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9\-._~%!$&'()*+,;=]*+)(?::[0-9]*+)?"  # RFC 3986 section 3.2, no userinfo
+).fullmatch
+_match_absolute = re.compile(r"(?i:https?)://([^/?]++)(.*)").fullmatch
+
+_ONCE = frozenset({"host", "content-length"})
+"""Fields that must not be repeated, whatever their values: others along the way may choose another one."""
+
+
+class Head:
+    """A request's head. Text is ISO-8859-1, one character for each byte that was sent."""
+
+    __slots__ = ("fields", "method", "minor", "path", "query", "target")
+
+    def __init__(self, method: str, target: str, minor: int, fields: dict[str, str]) -> None:
+        self.method = method
+        self.target = target
+        """As sent."""
+        self.minor = minor
+        """Of the version: 0 or 1."""
+        self.fields = fields
+        """By lower-case name; repeated ones joined in their order (RFC 9110 section 5.3)."""
+        self.path, _, self.query = target.partition("?")
+
+
+def find_end(received: bytes | bytearray, limits: Limits) -> int:
+    """The index after the empty line that ends the head, or 0 while that has not come.
+
+    Raises Refusal as soon as the line or the fields are too long, or the request line is none.
+    """
+    end = received.find(b"\r\n\r\n") + 4
+    line_end = received.find(b"\n", 0, limits.request_line + 2) + 1
+    if line_end == 0:
+        if len(received) >= limits.request_line + 2:
+            raise Refusal(HTTPStatus.REQUEST_URI_TOO_LONG, f"request line above {limits.request_line} bytes")
+        return 0
+    if end == 3:
+        # While waiting for more, what is certainly wrong is refused at once: a client that ends its lines
+        # with a bare LF, or speaks TLS, should not have to wait for the timeout to learn it.
+        _parse_request_line(received[:line_end].decode("latin-1"))
+        end = 0
+    if (end or len(received)) - line_end > limits.headers:
+        _parse_request_line(received[:line_end].decode("latin-1"))  # the first thing wrong is what is answered
+        raise Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"header fields above {limits.headers} bytes")
+    return end
+
+
+def parse_head(head: bytes | bytearray, limits: Limits) -> Head:
+    """Parse a whole head, its empty line included. Raises Refusal."""
+    text = head.decode("latin-1")
+    method, target, minor, line_end = _parse_request_line(text)
+    if _match_field_lines(text, line_end) is None:
+        raise bad_request("malformed header field")
+    pairs = _find_fields(text, line_end)
+    if len(pairs) > limits.header_count:
+        raise Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"more than {limits.header_count} header fields")
+    fields = {name.lower(): value.rstrip(" \t") for name, value in pairs}
+    if len(fields) != len(pairs):
+        fields = _joined(pairs)
+    host = fields.get("host")
+    if host is None:
+        if minor == 1:
+            raise bad_request("no Host")
+    elif _match_host(host) is None:
+        raise bad_request("malformed Host")
+    if target[0] != "/":
+        return _parse_other_target(method, target, minor, fields)
+    return Head(method, target, minor, fields)
+
+
+def _parse_request_line(text: str) -> tuple[str, str, int, int]:
+    match = _match_request_line(text)
+    if match is None:
+        raise bad_request("malformed request line")
+    method, target, major, minor = match.groups()
+    if major != "1" or minor not in "01":
+        raise Refusal(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "this server speaks HTTP/1.1 and HTTP/1.0")
+    if "#" in target:
+        raise bad_request("fragment in the request target")
+    return method, target, int(minor), match.end()
+
+
+def _parse_other_target(method: str, target: str, minor: int, fields: dict[str, str]) -> Head:
+    """Asterisk-form and absolute-form (RFC 9112 section 3.2); there is nothing to CONNECT to."""
+    if method == "CONNECT":
+        raise Refusal(HTTPStatus.NOT_IMPLEMENTED, "CONNECT is not supported")
+    if target == "*":
+        if method != "OPTIONS":
+            raise bad_request("asterisk-form outside OPTIONS")
+        return Head(method, target, minor, fields)
+    match = _match_absolute(target)
+    if match is None:
+        raise bad_request("malformed request target")
+    authority, rest = match.groups()
+    if _match_host(authority) is None:
+        raise bad_request("malformed authority in the request target")
+    fields["host"] = authority  # section 3.2.2: it replaces what Host says
+    head = Head(method, rest if rest.startswith("/") else f"/{rest}", minor, fields)
+    head.target = target
+    return head
+
+
+def _joined(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    for name, value in pairs:
+        name = name.lower()
+        value = value.rstrip(" \t")
+        if name not in fields:
+            fields[name] = value
+        elif name in _ONCE:
+            raise bad_request(f"repeated {name}")
+        else:
+            separator = "; " if name == "cookie" else ", "  # RFC 6265 section 5.4
+            fields[name] += f"{separator}{value}"
+    return fields

@@ -1,0 +1,17 @@
+"""Requests that are answered without the application."""
+
+from http import HTTPStatus
+
+
+class Refusal(Exception):
+    """A request that is refused, with the status to answer and the reason in a few words, shown to the client."""
+
+    def __init__(self, status: HTTPStatus, reason: str) -> None:
+        super().__init__(f"{status.value} {status.phrase}: {reason}")
+        self.status = status
+        self.reason = reason
+
+
+def bad_request(reason: str) -> Refusal:
+    """The refusal for what is not HTTP, or only ambiguously so (RFC 9112, sections 2.2 and 11.2)."""
+    return Refusal(HTTPStatus.BAD_REQUEST, reason)

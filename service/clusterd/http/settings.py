@@ -1,0 +1,57 @@
+"""What the engine needs to be told, and nothing more: made by the worker from the service's configuration."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class AccessLog(Enum):
+    """Which responses are logged."""
+
+    OFF = "off"
+    ERRORS = "errors"
+    """Those with a status of 500 or above: what a client does wrong is not this service's error."""
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds.
+
+    `keepalive` runs until the first byte of a request, on a new connection too; `header` from there to the
+    end of the head; `body` and `write` while not one byte moves; `queue` while a request waits for a thread;
+    `request` from the end of the head to the end of the response, None for ever.
+    """
+
+    keepalive: float = 75.0
+    header: float = 10.0
+    body: float = 30.0
+    write: float = 30.0
+    queue: float = 30.0
+    request: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`connections` and `queue` are numbers for this process; the sizes are bytes.
+
+    `request_line` excludes its CRLF; `headers` is everything after it up to and including the empty line;
+    `body` counts after the chunks are decoded.
+    """
+
+    connections: int = 10_000
+    queue: int = 100
+    request_line: int = 8 * 1024
+    headers: int = 32 * 1024
+    header_count: int = 100
+    body: int = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSettings:
+    """`threads` 0 runs the application on the event loop; `root_path` becomes SCRIPT_NAME ("" or "/prefix")."""
+
+    threads: int = 4
+    root_path: str = ""
+    access_log: AccessLog = AccessLog.ERRORS
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    limits: Limits = field(default_factory=Limits)

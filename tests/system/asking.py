@@ -1,0 +1,50 @@
+"""Single requests from the outside, with nothing but the standard library."""
+
+import http.client
+import socket
+import sys
+from dataclasses import dataclass
+
+from tests.system.machine import Machine
+
+# Runs in the container's network namespace; its own process, because a process has one network.
+_ASK = """
+import sys, urllib.error, urllib.request
+opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+try:
+    answer = opener.open(sys.argv[1], timeout=20)
+except urllib.error.HTTPError as error:
+    answer = error
+except OSError as error:
+    sys.exit(f"no answer: {error}")
+print(answer.status)
+sys.stdout.write(answer.read().decode())
+"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response: its status and its text; status 0 when there was none, and text says why."""
+
+    status: int
+    text: str
+
+
+def ask(machine: Machine, url: str = "http://127.0.0.1:8000/") -> Answer:
+    """GET a URL in the container's network."""
+    process = machine.start_in_network(sys.executable, "-I", "-c", _ASK, url)
+    output, _ = process.communicate(timeout=60)
+    status, _, text = output.partition("\n")
+    return Answer(int(status or 0), text)
+
+
+def ask_unix(machine: Machine, path: str, target: str = "/") -> Answer:
+    """GET over a unix socket inside the container."""
+    connection = http.client.HTTPConnection("localhost", timeout=20)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(str(machine.root / path.lstrip("/")))
+    connection.request("GET", target)
+    response = connection.getresponse()
+    text = response.read().decode()
+    connection.close()
+    return Answer(response.status, text)
