@@ -134,7 +134,7 @@ def test_a_stop_answers_the_requests_in_flight(make_service: MakeService, tmp_pa
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         wait_until(started.exists, "the request arrives")
         service.signal(signal.SIGTERM)
-        service.wait_for_line("worker draining")
+        wait_until(lambda: not any(w["accepting"] for w in service.workers("draining")), "the workers drain")
         go.touch()
         answer = b""
         while chunk := client.recv(65536):

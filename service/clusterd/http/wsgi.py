@@ -96,7 +96,8 @@ class Exchange:
         assert request is not None
         self._adapter = adapter
         self._request = request
-        self._encoder = Encoder(request, connection.persistent)
+        self._connection = connection
+        self._encoder = Encoder(request, persistent=True)
         self._head: ResponseHead | None = None
         self.environ = adapter.environ(connection, self.note_progress)
         self.started = False
@@ -138,8 +139,7 @@ class Exchange:
         result = self._adapter.application(self.environ, self._start_response)
         try:
             if type(result) is list and len(result) == 1 and not self.started:
-                self.started = True
-                yield self._encoder.whole(self._head_now(), self._adapter.stamp, _checked(result[0]))
+                yield self._whole(self._head_now(), _checked(result[0]))
             else:
                 for chunk in result:
                     self.note_progress()
@@ -158,17 +158,20 @@ class Exchange:
         if self.started:
             return self._encoder.more(data)
         head = self._head_now()
-        self.started = True
+        self._start()
         return self._encoder.start(head, self._adapter.stamp, data)
 
     def _end(self) -> bytes:
-        if self.started:
-            return self._encoder.end()
-        head = self._head_now()
+        return self._encoder.end() if self.started else self._whole(self._head_now(), b"")
+
+    def _whole(self, head: ResponseHead, body: bytes) -> bytes:
+        self._start()
+        return self._encoder.whole(head, self._adapter.stamp, body)
+
+    def _start(self) -> None:
+        """Now, and not when the request came: a drain that began meanwhile wants `Connection: close`."""
         self.started = True
-        if head.content_length:
-            return self._encoder.start(head, self._adapter.stamp) + self._encoder.end()
-        return self._encoder.whole(head, self._adapter.stamp, b"")
+        self._encoder.persistent = self._connection.persistent
 
     def _head_now(self) -> ResponseHead:
         if self._head is None:
@@ -197,8 +200,7 @@ class Exchange:
     def _internal_error(self) -> bytes:
         refusal = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the application failed; its log says why")
         self._head, body = refusal_response(refusal)
-        self.started = True
-        return self._encoder.whole(self._head, self._adapter.stamp, body)
+        return self._whole(self._head, body)
 
     def _check_length(self) -> None:
         if self._encoder.missing:
@@ -222,19 +224,19 @@ class LoopCall(Exchange):
 
     def __init__(self, adapter: WsgiAdapter, connection: Connection) -> None:
         super().__init__(adapter, connection)
-        self._connection: Connection | None = connection
+        self._over = False
         self._output = self.produce()
         self.phase = Phase.RUNNING
 
     def resume(self) -> None:
         """Go on while the client reads."""
         connection = self._connection
-        while connection is not None and connection.writable:
+        while not self._over and connection.writable:
             data = next(self._output, None)
-            if self._connection is None:
+            if self._over:
                 return
             if data is None:
-                self._connection = None
+                self._over = True
                 connection.call = None
                 _conclude(connection, self)
                 return
@@ -243,7 +245,7 @@ class LoopCall(Exchange):
 
     def write(self, data: bytes) -> None:
         """Send what the application wrote; the loop can not wait for the client here."""
-        if self._connection is None:
+        if self._over:
             raise ClientGone
         self._connection.send(data)
 
@@ -253,8 +255,8 @@ class LoopCall(Exchange):
 
     def disconnected(self) -> None:
         """Run the application's close()."""
-        if self._connection is not None:
-            self._connection = None
+        if not self._over:
+            self._over = True
             self.failed = True
             self._output.close()  # type: ignore[attr-defined]
 
@@ -268,7 +270,6 @@ class ThreadCall(Exchange):
         self._given = 0
         self._taken = 0
         self._gone = False
-        self._connection = connection
         self.queued_at = 0.0
         super().__init__(adapter, connection)
 

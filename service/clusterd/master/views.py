@@ -87,10 +87,11 @@ class Views:
                 yield worker, child
 
     def _describe(self, worker: Worker, child: Child) -> dict[str, Any]:
-        requests = connections = in_flight = 0
+        requests = connections = in_flight = accepting = 0
         if child.row is not None:
             row = self._scoreboard.row(child.row)
             requests, connections, in_flight = row.requests, row.connections, row.in_flight
+            accepting = row.accepting
         return {
             "slot": worker.slot,
             "generation": worker.generation,
@@ -100,6 +101,7 @@ class Views:
             "requests": requests,
             "connections": connections,
             "in_flight": in_flight,
+            "accepting": bool(accepting),
         }
 
     def _facts(self) -> ClusterFacts:
