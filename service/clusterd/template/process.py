@@ -107,11 +107,14 @@ def _import(channel: socket.socket, order: Load, config: Config, log: Logger) ->
 
 def _fork_on_request(channel: socket.socket, offspring: Offspring) -> None:
     """Serve the channel; in a forked spare this goes on with the spare's channel."""
+    generation = offspring.generation
     while True:
         packet = receive(channel)
         if packet is None:
             os._exit(0)
         order = decode(packet.data)
+        # A spare that is asked for something has been promoted.
+        set_title(f"clusterd: template gen {generation}", f"clusterd-t{generation}")
         if isinstance(order, Fork):
             child_channel, stacks = packet.descriptors
             if _fork_detached(channel, order.serial):
@@ -122,7 +125,7 @@ def _fork_on_request(channel: socket.socket, offspring: Offspring) -> None:
             if _fork_detached(channel, order.serial):
                 channel.close()
                 channel = socket.socket(fileno=child_channel)
-                set_title(f"clusterd: spare gen {offspring.generation}", f"clusterd-s{offspring.generation}")
+                set_title(f"clusterd: spare gen {generation}", f"clusterd-s{generation}")
                 send(channel, encode(Hello(order.serial, LAYOUT_VERSION)))
                 continue
         else:
