@@ -12,6 +12,7 @@ from clusterd.http.body import Body
 from clusterd.http.call import Call
 from clusterd.http.carried import RESIDUAL_LIMIT, CarriedState
 from clusterd.http.framing import CHUNKED, ChunkDecoder, body_length, client_persists, expects_continue
+from clusterd.http.engine_mode import EngineMode
 from clusterd.http.head import Head, find_end, parse_head
 from clusterd.http.refusal import Refusal
 from clusterd.http.response import Encoder, refusal_response
@@ -93,7 +94,7 @@ class Connection(asyncio.Protocol):
         self._answer_by = inf
         self._half_closed = False
         self._proceeding = False
-        self.stage = Stage.IDLE
+        self.stage = Stage.HEAD if self._buffer else Stage.IDLE
         self.call: Call | None = None
         self.head: Head | None = None
         self.deadline = inf
@@ -118,9 +119,17 @@ class Connection(asyncio.Protocol):
         if self._socket.family != socket.AF_UNIX and self.local is None:
             self.peer = transport.get_extra_info("peername")[:2]
             self.local = transport.get_extra_info("sockname")[:2]
+        self.deadline = self._engine.now + self._engine.settings.timeouts.keepalive
         self._engine.opened(self)
-        self._rest()
-        self.proceed()
+        if self._buffer or self._engine.mode is not EngineMode.SERVING:
+            # Not from here: uvloop begins to read after this call even when reading was paused in it, and would
+            # read what belongs to the process that the connection moves on to.
+            asyncio.get_running_loop().call_soon(self._begin)
+
+    def _begin(self) -> None:
+        if self.stage in AT_REST:
+            self._engine.at_rest(self)
+            self.proceed()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of the current request or of those after it."""

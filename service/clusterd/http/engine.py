@@ -9,10 +9,10 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum, auto
 
 from clusterd.http.carried import CarriedState
 from clusterd.http.connection import Connection, Stage
+from clusterd.http.engine_mode import EngineMode
 from clusterd.http.mailbox import Mailbox
 from clusterd.http.ports import Counters, Log
 from clusterd.http.response import Stamp
@@ -23,17 +23,6 @@ from clusterd.http.wsgi import WsgiAdapter, WsgiApplication
 __all__ = ["Connection", "Engine", "EngineMode", "InFlight"]
 
 _SERVER_ERROR = 500
-
-
-class EngineMode(Enum):
-    """What happens to a connection after its response."""
-
-    SERVING = auto()
-    """It is kept."""
-    HANDING_OVER = auto()
-    """It is kept, and offered to another process as soon as it is between requests."""
-    CLOSING = auto()
-    """It is closed."""
 
 
 @dataclass(frozen=True, slots=True)

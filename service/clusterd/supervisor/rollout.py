@@ -105,6 +105,8 @@ def _succeed(cluster: Cluster, rollout: Rollout) -> None:
     cluster.serving = rollout.generation
     cluster.wanted = rollout.workers
     cluster.failed_reload = None
+    # What its slots went through before says nothing of a generation that has proved itself.
+    cluster.table.backoffs.clear()
     _end(cluster, rollout)
 
 

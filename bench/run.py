@@ -1,0 +1,166 @@
+"""Run the scenarios and say whether the promises hold: `run.py [SCENARIO ...]`."""
+
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from service import Service, service
+
+CLIENTS = ("kept:50:0.02", "kept:50:0.2", "fresh:16:0.1")
+RELOADS = 20
+RELOADS_A_ROUND = 2
+MOST_LOAD = 0.7
+MOST_P99_RATIO = 1.5
+KILLS = 11
+MOST_RECOVERY_SECONDS = 0.05
+MOST_START_SECONDS = 0.5
+
+
+@dataclass
+class Report:
+    """What a scenario found."""
+
+    lines: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+    def say(self, text: str, *, holds: bool = True) -> None:
+        """Print a finding, and remember it when it breaks a promise."""
+        print(f"  {'ok  ' if holds else 'FAIL'} {text}", flush=True)
+        if not holds:
+            self.broken.append(text)
+
+
+@dataclass
+class Window:
+    """What the crowd saw during one window."""
+
+    latencies: list[float] = field(default_factory=list)
+    lost: dict[str, int] = field(default_factory=dict)
+    closed: int = 0
+    load: float = 0.0
+
+    @property
+    def p99(self) -> float:
+        """The 99th percentile of the latency, in seconds."""
+        return statistics.quantiles(self.latencies, n=100)[98]
+
+
+@contextmanager
+def crowd(port: int) -> Iterator[Window]:
+    """The clients, at work from before the block until its end."""
+    window = Window()
+    command = [sys.executable, str(Path(__file__).with_name("load.py")), str(port), *CLIENTS]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        before = _processor_times()
+        yield window
+        busy, total = (after - at for after, at in zip(_processor_times(), before, strict=True))
+        output, _ = process.communicate()
+    seen = json.loads(output)
+    window.latencies, window.lost, window.closed = seen["latencies"], seen["lost"], seen["closed"]
+    window.load = busy / total
+
+
+def _processor_times() -> tuple[int, int]:
+    """Busy and all time of all processors together, in ticks (proc_stat(5))."""
+    values = [int(value) for value in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    return sum(values) - values[3] - values[4], sum(values)
+
+
+def rollouts(report: Report) -> None:
+    """Reloads under load."""
+    with tempfile.TemporaryDirectory() as directory, service(Path(directory)) as running:
+        steady, reloading = [], []
+        for _ in range(RELOADS // RELOADS_A_ROUND):
+            started = time.monotonic()
+            with crowd(running.port) as window:
+                for _ in range(RELOADS_A_ROUND):
+                    running.reload()
+                seconds = time.monotonic() - started
+            reloading.append(window)
+            with crowd(running.port) as window:
+                time.sleep(seconds)  # the same length of time without reloads
+            steady.append(window)
+    load = statistics.median(window.load for window in steady)
+    report.say(f"steady load {load:.0%} of the processors (at most {MOST_LOAD:.0%})", holds=load <= MOST_LOAD)
+    windows = steady + reloading
+    requests = sum(len(window.latencies) for window in windows)
+    lost = {how: count for window in windows for how, count in window.lost.items()}
+    report.say(f"{requests} requests, {RELOADS} reloads: {sum(lost.values())} lost {lost or ''}", holds=not lost)
+    closed = sum(window.closed for window in windows)
+    report.say(f"{closed} kept-alive connections closed by the server", holds=not closed)
+    ratio = statistics.median(r.p99 / s.p99 for r, s in zip(reloading, steady, strict=True))
+    with_reload = statistics.median(window.p99 for window in reloading)
+    without = statistics.median(window.p99 for window in steady)
+    text = f"p99 {with_reload * 1e3:.1f} ms while reloading, {without * 1e3:.1f} ms without: ratio {ratio:.2f}"
+    report.say(text, holds=ratio <= MOST_P99_RATIO)
+
+
+def recovery(report: Report) -> None:
+    """Workers killed."""
+    with tempfile.TemporaryDirectory() as directory, service(Path(directory), megabytes=150, workers=1) as running:
+        seconds = [_kill_and_wait(running) for _ in range(KILLS)]
+    median = statistics.median(seconds)
+    text = f"a replacement is ready {median * 1e3:.1f} ms after the master learned of the death (median of {KILLS})"
+    report.say(text, holds=median <= MOST_RECOVERY_SECONDS)
+
+
+def _kill_and_wait(running: Service) -> float:
+    """Kill the worker; seconds from the master's learning of it to the replacement's first answer."""
+    [victim] = [worker["pid"] for worker in running.workers() if worker["state"] == "ready"]
+    os.kill(victim, signal.SIGKILL)
+    answered = _first_answer(running.port)
+    learned = [at for at, _ in running.logged_at(f"pid={victim} reason=signal")][-1]
+    # The slot starts its history anew: what is measured is a crash, not a crash loop's backoff.
+    running.reload()
+    return answered - learned
+
+
+def _first_answer(port: int) -> float:
+    """When the next request is answered. It waits in the listening socket's queue until somebody accepts."""
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")
+        answer = client.recv(4096)
+    if not answer.startswith(b"HTTP/1.1 200"):
+        raise ConnectionError(answer)
+    return time.time()
+
+
+def start(report: Report) -> None:
+    """A start with many workers."""
+    seconds = []
+    for _ in range(5):
+        with tempfile.TemporaryDirectory() as directory, service(Path(directory), workers=16) as running:
+            [(_, line)] = running.logged_at("template ready")
+            imported = float(line.partition("seconds=")[2].split()[0])
+            seconds.append(running.ready_at - running.started_at - imported)
+    median = statistics.median(seconds)
+    text = f"READY=1 with 16 workers {median:.2f} s above the import (median of {len(seconds)})"
+    report.say(text, holds=median <= MOST_START_SECONDS)
+
+
+SCENARIOS: dict[str, Callable[[Report], None]] = {"rollouts": rollouts, "recovery": recovery, "start": start}
+
+
+def main() -> int:
+    """The exit status: 1 when a promise does not hold."""
+    report = Report()
+    for name in sys.argv[1:] or SCENARIOS:
+        print(name, flush=True)
+        SCENARIOS[name](report)
+    return 1 if report.broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
