@@ -43,7 +43,7 @@ docs: venv ## write the generated files anew: the JSON Schema and docs/settings.
 	$(BIN)/python -m clusterd.config.reference
 
 bench: $(VENV)/test ## measure: see bench/README.md
-	$(BIN)/python bench/run.py $(ARGS)
+	$(BIN)/python -m bench.run $(ARGS)
 
 lock: ## resolve requirements/*.in anew into hash-locked requirements/*.txt
 	packaging/lock-requirements

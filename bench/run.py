@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from service import Service, service
+from bench.subject import Service, service
 
 CLIENTS = ("kept:50:0.02", "kept:50:0.2", "fresh:16:0.1")
 RELOADS = 20
@@ -121,7 +121,7 @@ def _kill_and_wait(running: Service) -> float:
     [victim] = [worker["pid"] for worker in running.workers() if worker["state"] == "ready"]
     os.kill(victim, signal.SIGKILL)
     answered = _first_answer(running.port)
-    learned = [at for at, _ in running.logged_at(f"pid={victim} reason=signal")][-1]
+    learned = running.logged_at(f"pid={victim} reason=signal")[-1][0]
     # The slot starts its history anew: what is measured is a crash, not a crash loop's backoff.
     running.reload()
     return answered - learned

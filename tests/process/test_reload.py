@@ -5,6 +5,7 @@ import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,7 +62,7 @@ def test_a_setting_that_needs_a_restart_is_named(make_service: MakeService) -> N
     assert service.ask().generation == 2
 
 
-BAD_DEPLOYS = {
+BAD_DEPLOYS: dict[str, tuple[str, dict[str, Any], str]] = {
     "syntax": ("def app(:\n", {}, "SyntaxError"),
     "import": ("import nothing_of_that_name\n", {}, "nothing_of_that_name"),
     "exit": ("raise SystemExit(3)\n", {}, "SystemExit"),
@@ -240,3 +241,29 @@ def ended(client: socket.socket) -> bool:
         return client.recv(65536) == b""
     except ConnectionError:
         return True
+
+
+def descriptors(pid: int) -> list[str]:
+    found = []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            found.append(os.readlink(f"/proc/{pid}/fd/{name}"))
+        except OSError:
+            continue
+    return sorted(each.split(":")[0] for each in found)
+
+
+def test_reloads_leak_no_descriptor_and_no_process(make_service: MakeService) -> None:
+    service = make_service().start()
+    assert service.reload().returncode == 0
+    before = steady_state(service)
+    for _ in range(20):
+        assert service.reload().returncode == 0
+    assert wait_until(lambda: steady_state(service) == before, "the master is back where it was")
+
+
+def steady_state(service: Service) -> tuple[list[str], int]:
+    """The master's descriptors and the number of its processes, once every drain is over."""
+    service.wait_for_status(r"^Serving: 2 workers, generation \d+$")
+    wait_until(lambda: len(descendants(service.pid)) == 4, "a template, a spare and two workers")
+    return descriptors(service.pid), len(descendants(service.pid))

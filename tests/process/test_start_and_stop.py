@@ -227,3 +227,25 @@ def test_no_finalizer_of_the_template_runs_in_a_worker(make_service: MakeService
     assert not (tmp_path / "atexit").exists()
     service.stop()
     Path(name).rmdir()
+
+
+def test_ctrl_c_drains_and_ends_with_0(make_service: MakeService) -> None:
+    service = make_service(workers=1).start()
+    service.signal(signal.SIGINT)
+    assert service.wait() == 0
+
+
+def test_what_the_application_prints_arrives(make_service: MakeService) -> None:
+    service = make_service(workers=1)
+    service.deploy(
+        "1",
+        "print('imported')\n"
+        "def app(environ, start_response):\n"
+        "    print('called')\n"
+        "    start_response('200 OK', [])\n"
+        "    return [b'x']\n",
+    )
+    service.start()
+    assert service.get().status_code == 200
+    service.wait_for_line("^called$")
+    assert service.lines.count("imported") == 1

@@ -70,7 +70,7 @@ class PoolThread(threading.Thread):
 
 
 class ThreadPool:
-    """Threads that are started at once and jobs that wait for one.
+    """Threads, each started when it is first needed, and jobs that wait for one.
 
     The thread that became idle last is woken first: its stack and its connections to other services are warm.
     All methods are called by the loop's thread, except `next_job`.
@@ -81,15 +81,14 @@ class ThreadPool:
         self._waiting: deque[Job] = deque()
         self._queue_limit = queue_limit
         self._stopping = False
-        self._threads = [PoolThread(self, number) for number in range(1, count + 1)]
-        self._idle = list(reversed(self._threads))
-        for thread in self._threads:
-            thread.start()
+        self._count = count
+        self._threads: list[PoolThread] = []
+        self._idle: list[PoolThread] = []
 
     @property
     def idle(self) -> int:
-        """Threads without a job. Thread-safe."""
-        return len(self._idle)
+        """Threads without a job, those not started yet included. Thread-safe."""
+        return self._count - self.busy
 
     @property
     def busy(self) -> int:
@@ -104,13 +103,18 @@ class ThreadPool:
     def submit(self, job: Job) -> bool:
         """Have the job run, now or when a thread is free. Returns False when too many wait already."""
         with self._lock:
-            if not self._idle:
+            if not self._idle and len(self._threads) < self._count:
+                thread = PoolThread(self, len(self._threads) + 1)
+                self._threads.append(thread)
+                thread.start()
+            elif self._idle:
+                thread = self._idle.pop()
+            else:
                 if len(self._waiting) >= self._queue_limit:
                     return False
                 job.queued_at = time.monotonic()
                 self._waiting.append(job)
                 return True
-            thread = self._idle.pop()
         thread.hand(job)
         return True
 
@@ -145,6 +149,8 @@ class ThreadPool:
 
     def progress(self, now: float) -> float:
         """When the pool last made progress: `now` while a thread is idle or waits for a client."""
+        if len(self._threads) < self._count:
+            return now
         latest = 0.0
         for thread in self._threads:
             if thread.state is not ThreadState.WORKING:

@@ -102,7 +102,8 @@ def service(directory: Path, *, megabytes: int = 0, **settings: Any) -> Iterator
             [sys.executable, "-m", "clusterd.cli.clusterd", "--config", str(directory / "clusterd.yaml")],
             stdout=log,
             stderr=log,
-            env={**os.environ, "NOTIFY_SOCKET": str(notify)},
+            # As installed: with the compiled files that the first start leaves behind.
+            env={**os.environ, "NOTIFY_SOCKET": str(notify), "PYTHONDONTWRITEBYTECODE": ""},
         )
         try:
             while b"READY=1" not in manager.recv(4096):
