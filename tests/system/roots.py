@@ -14,7 +14,6 @@ PACKAGES = (
     "dbus",
     "iproute2",
     "python3",
-    "python3-httptools",
     "python3-prometheus-client",
     "python3-systemd",
     "python3-uvloop",
