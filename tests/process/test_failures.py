@@ -46,15 +46,20 @@ def test_a_dead_template_is_replaced_by_its_spare(make_service: MakeService) -> 
     before = service.workers()[0]["pid"]
     service.deploy("2", "def broken(:\n")
     for _ in range(3):
-        spare = wait_until(lambda: titled(service, "spare gen 1"), "there is a spare")
-        [template] = wait_until(lambda: titled(service, "template gen 1"), "there is a template")
-        os.kill(template, signal.SIGKILL)
-        wait_until(lambda: titled(service, "spare gen 1") not in ([], spare), "the next spare is forked")
+        kill_template(service)
     assert service.workers()[0]["pid"] == before
     os.kill(before, signal.SIGKILL)
     service.wait_for_line("worker failed: SIGKILL")
     service.wait_for_status("^Serving: 1 worker, generation 1$")
     assert service.ask().version == "1"
+
+
+def kill_template(service: Service) -> None:
+    """Kill the template when it has a spare, and wait for the spare's own spare."""
+    spare = wait_until(lambda: titled(service, "spare gen 1"), "there is a spare")
+    [template] = wait_until(lambda: titled(service, "template gen 1"), "there is a template")
+    os.kill(template, signal.SIGKILL)
+    wait_until(lambda: titled(service, "spare gen 1") not in ([], spare), "the next spare is forked")
 
 
 def titled(service: Service, text: str) -> list[int]:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, cast
 from clusterd.http.body import Body
 from clusterd.http.call import Call
 from clusterd.http.carried import RESIDUAL_LIMIT, CarriedState
-from clusterd.http.framing import CHUNKED, ChunkDecoder, body_length, client_persists, expects_continue
 from clusterd.http.engine_mode import EngineMode
+from clusterd.http.framing import CHUNKED, ChunkDecoder, body_length, client_persists, expects_continue
 from clusterd.http.head import Head, find_end, parse_head
 from clusterd.http.refusal import Refusal
 from clusterd.http.response import Encoder, refusal_response

@@ -233,8 +233,6 @@ class LoopCall(Exchange):
         connection = self._connection
         while not self._over and connection.writable:
             data = next(self._output, None)
-            if self._over:
-                return
             if data is None:
                 self._over = True
                 connection.call = None

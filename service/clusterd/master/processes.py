@@ -1,7 +1,7 @@
 """Carry out what the supervisor decides about processes: exec, fork, orders, kills."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from clusterd.config.model import Config, to_json
 from clusterd.log import Level
@@ -26,13 +26,11 @@ class Processes:
         scoreboard: Scoreboard,
         listeners: Listeners,
         configurations: Configurations,
-        log_level: Callable[[], Level],
     ) -> None:
         self._children = children
         self._scoreboard = scoreboard
         self._listeners = listeners
         self._configurations = configurations
-        self._log_level = log_level
 
     def start_template(self, action: StartTemplate) -> None:
         """Exec a template and tell it what to import."""
@@ -53,7 +51,7 @@ class Processes:
             preload=action.preload,
             refuse_unforkable=action.refuse_unforkable,
             listeners=[address_text(sock) for sock in http],
-            log_level=int(self._log_level()),
+            log_level=int(Level[config.log.level.name]),
         )
         descriptors = [self._scoreboard.descriptor, child.stacks, *(sock.fileno() for sock in http)]
         self._children.send(child, order, *descriptors)

@@ -1,0 +1,102 @@
+"""Imports go downward only, and what runs in the application's interpreter needs the standard library and uvloop."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import clusterd
+
+PACKAGE = Path(clusterd.__file__).parent
+
+LAYERS = {
+    "cli": 5,
+    "master": 4,
+    "template": 4,
+    "worker": 3,
+    "supervisor": 2,
+    "http": 2,
+    "metrics": 2,
+    "config": 1,
+    "wire": 1,
+    "systemd": 1,
+    "log": 1,
+    "linux": 1,
+}
+IMPURE = {"os", "signal", "socket", "time", "asyncio", "logging", "threading", "subprocess", "select", "random"}
+IN_THE_APPLICATIONS_INTERPRETER = ("clusterd.template.process", "clusterd.worker.birth", "clusterd.http.engine")
+
+
+def modules() -> list[str]:
+    return sorted(
+        ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+        for path in PACKAGE.rglob("*.py")
+    )
+
+
+def path_of(module: str) -> Path:
+    path = PACKAGE.parent.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def imports(module: str) -> Iterator[str]:
+    """The modules that `module` imports, wherever in its text."""
+    for node in ast.walk(ast.parse(path_of(module).read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in set(modules()) else node.module for name in names)
+
+
+def package_of(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+@pytest.mark.parametrize("module", modules())
+def test_imports_go_downward(module: str) -> None:
+    own = package_of(module)
+    for imported in imports(module):
+        if not imported.startswith("clusterd."):
+            continue
+        other = package_of(imported)
+        if other != own:
+            assert LAYERS[other] < LAYERS[own], f"{module} imports {imported}"
+
+
+def test_every_package_has_a_layer() -> None:
+    assert {package_of(module) for module in modules()} - {""} == set(LAYERS)
+
+
+def test_the_supervisor_is_pure() -> None:
+    for module in modules():
+        if package_of(module) == "supervisor":
+            assert not IMPURE & {name.split(".")[0] for name in imports(module)}, module
+
+
+def test_the_worker_knows_neither_master_nor_supervisor() -> None:
+    for module in modules():
+        if package_of(module) in ("worker", "http"):
+            assert not {package_of(name) for name in imports(module)} & {"master", "supervisor"}, module
+
+
+@pytest.mark.parametrize("module", IN_THE_APPLICATIONS_INTERPRETER)
+def test_what_runs_beside_the_application_needs_only_uvloop(module: str) -> None:
+    seen: set[str] = set()
+    waiting = [module]
+    while waiting:
+        each = waiting.pop()
+        if each in seen:
+            continue
+        seen.add(each)
+        for imported in imports(each):
+            top = imported.split(".")[0]
+            if top == "clusterd":
+                # Importing a module runs the __init__ of every package above it.
+                parts = imported.split(".")
+                waiting += [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
+            else:
+                assert top in sys.stdlib_module_names or top == "uvloop", f"{each} imports {imported}"
