@@ -72,8 +72,7 @@ class Master:
             children,
             self._scoreboard,
             listeners,
-            self._configurations,
-            lambda: log.level,
+            self._configurations
         )
         self._hands = Hands(
             processes,
