@@ -123,8 +123,8 @@ class Connection(asyncio.Protocol):
                 return
             self.peer = peer[:2]
             self.local = transport.get_extra_info("sockname")[:2]
+        self.deadline = self._engine.now + self._engine.settings.timeouts.keepalive
         self._engine.opened(self)
-        self._rest()
         self.proceed()
 
     def data_received(self, data: bytes) -> None:

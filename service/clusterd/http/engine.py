@@ -100,6 +100,10 @@ class Engine:
         """A connection is set up."""
         self.connections.add(connection)
         self._report_load()
+        if self._mode is EngineMode.HANDING_OVER or self._closing_idle:
+            # Not now: uvloop begins to read after connection_made, whatever was paused in it, and would take
+            # bytes that belong to whoever the connection has been handed to.
+            self._loop.call_soon(self.at_rest, connection)
 
     def closed(self, connection: Connection) -> None:
         """A connection is no more."""
