@@ -46,11 +46,8 @@ def sockets() -> Iterator[ExitStack]:
 
 
 def listening(stack: ExitStack, address: tuple[str, int] | str) -> socket.socket:
-    if isinstance(address, str):
-        family = socket.AF_UNIX
-    else:
-        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
-    sock = stack.enter_context(socket.socket(family))
+    inet = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    sock = stack.enter_context(socket.socket(socket.AF_UNIX if isinstance(address, str) else inet))
     sock.bind(address)
     sock.listen()
     return sock
