@@ -16,7 +16,7 @@ try:
 except urllib.error.HTTPError as error:
     answer = error
 except OSError as error:
-    sys.exit(f"no answer: {error}")
+    sys.exit(print(f"0\n{error}"))
 print(answer.status)
 sys.stdout.write(answer.read().decode())
 """
@@ -35,7 +35,7 @@ def ask(machine: Machine, url: str = "http://127.0.0.1:8000/") -> Answer:
     process = machine.start_in_network(sys.executable, "-I", "-c", _ASK, url)
     output, _ = process.communicate(timeout=60)
     status, _, text = output.partition("\n")
-    return Answer(int(status or 0), text)
+    return Answer(int(status), text)
 
 
 def ask_unix(machine: Machine, path: str, target: str = "/") -> Answer:

@@ -1,4 +1,4 @@
-"""Applications to deploy, the way operators do it: releases beside each other, and a link to the current one."""
+"""Applications to deploy as operators do it: releases beside each other, and a link to the current one."""
 
 from tests.system.machine import Machine
 

@@ -2,12 +2,12 @@
 
     load.py HOST PORT [--clients N] [--think SECONDS] [--connection kept|fresh] [--timeout SECONDS]
 
-Prints "ready" once every client has had an answer, runs until its standard input ends, lets each client finish the
-request it has under way, and prints one JSON object: requests answered, each kind of trouble with its number, the
-answers' first words with their numbers, and the median and 99th percentile of the latency in seconds.
+Prints "ready" once every client has had an answer, runs until its standard input ends, lets each client finish
+the request it has under way, and prints one JSON object: requests answered, each kind of trouble with its number,
+the answers' first words with their numbers, and the median and 99th percentile of the latency in seconds.
 
-A request is lost when it got no whole answer: refused, reset, early end, timeout. A connection counts as closed when
-the server ended a kept-alive one, said "Connection: close", or both.
+A request is lost when it got no whole answer: refused, reset, early end, timeout. A connection counts as closed
+when the server ended a kept-alive one, said "Connection: close", or both.
 """
 
 import argparse
@@ -45,10 +45,6 @@ class Tally:
         }
 
 
-class LostError(Exception):
-    """A request without a whole answer."""
-
-
 class Client:
     """One client: asks, thinks, asks again."""
 
@@ -56,6 +52,7 @@ class Client:
         self._options = options
         self._tally = tally
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._answers_here = 0
         self._request = f"GET / HTTP/1.1\r\nHost: {options.host}\r\n".encode()
         self._request += b"\r\n" if options.connection == "kept" else b"Connection: close\r\n\r\n"
 
@@ -77,8 +74,6 @@ class Client:
                 await self._exchange()
         except TimeoutError:
             self._lose("timeout")
-        except LostError as error:
-            self._lose(str(error))
         except (OSError, asyncio.IncompleteReadError) as error:
             self._lose(type(error).__name__)
         else:
@@ -89,6 +84,7 @@ class Client:
             self._tally.closed += 1
             self._leave()
         if self._streams is None:
+            self._answers_here = 0
             self._streams = await asyncio.open_connection(self._options.host, self._options.port)
         reader, writer = self._streams
         writer.write(self._request)
@@ -96,6 +92,7 @@ class Client:
         length = head.partition(b"content-length:")[2].split(b"\r\n", 1)[0]
         body = await reader.readexactly(int(length))
         status = int(head.split(b" ", 2)[1])
+        self._answers_here += 1
         self._tally.statuses[status] += 1
         self._tally.answers[body.split(b" ", 1)[0].decode(errors="replace").strip()] += 1
         if b"connection: close" in head or self._options.connection == "fresh":
@@ -104,7 +101,8 @@ class Client:
             self._leave()
 
     def _lose(self, how: str) -> None:
-        self._tally.lost[how] += 1
+        # A connection that nobody has accepted yet is reset when its listener closes.
+        self._tally.lost[how if self._answers_here else f"{how} on a new connection"] += 1
         self._leave()
 
     def _leave(self) -> None:

@@ -1,6 +1,7 @@
 """A Debian booted in a container with systemd as PID 1, on an overlay that vanishes with it."""
 
 import os
+import re
 import secrets
 import signal
 import socket
@@ -65,6 +66,32 @@ class Machine:
         self.run("journalctl", "--sync", check=False)
         select = ("--no-pager", "--quiet", "--output=cat", f"--lines={lines}", *arguments)
         return self.run("journalctl", *select, check=False).stdout
+
+    def wait_for_journal(self, pattern: str, *arguments: str, seconds: int = 60) -> str:
+        """The first line of the journal, past or to come, that a regular expression matches."""
+        follow = ("journalctl", "--follow", "--quiet", "--output=cat", "--lines=all", *arguments)
+        following = self.start("timeout", str(seconds), *follow)
+        assert following.stdout is not None
+        try:
+            for line in following.stdout:
+                if re.search(pattern, line):
+                    return line
+        finally:
+            following.terminate()
+            following.communicate()
+        raise AssertionError(f"no journal line matched {pattern!r} in {seconds} s:\n{self.journal(lines=60)}")
+
+    def processes(self, word: str) -> list[str]:
+        """The command lines of running processes (not zombies) that contain a word."""
+        lines = []
+        for process in self.root.glob("proc/[0-9]*/cmdline"):
+            try:
+                line = process.read_bytes().replace(b"\0", b" ").decode().strip()
+            except OSError:
+                continue
+            if word in line:
+                lines.append(line)
+        return lines
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
         """Create or replace a file inside, its directories too."""

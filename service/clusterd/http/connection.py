@@ -62,7 +62,6 @@ class Connection(asyncio.Protocol):
         "_buffer",
         "_decoder",
         "_engine",
-        "_half_closed",
         "_missing",
         "_pending_bytes",
         "_proceeding",
@@ -71,6 +70,7 @@ class Connection(asyncio.Protocol):
         "_transport",
         "call",
         "deadline",
+        "half_closed",
         "head",
         "local",
         "peer",
@@ -92,7 +92,8 @@ class Connection(asyncio.Protocol):
         self._reading = True
         self._pending_bytes = 0
         self._answer_by = inf
-        self._half_closed = False
+        self.half_closed = False
+        """Whether the client has said that it sends nothing more."""
         self._proceeding = False
         self.stage = Stage.HEAD if self._buffer else Stage.IDLE
         self.call: Call | None = None
@@ -112,12 +113,16 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin: read the first request, or go on with what came along."""
-        self._transport = cast(asyncio.Transport, transport)
+        transport = self._transport = cast(asyncio.Transport, transport)
         # With a limit of 0, uvloop writes at once and pauses us only for what the kernel did not take: writable
         # means an empty buffer, which is what back pressure and a hand-over need to know.
         self._transport.set_write_buffer_limits(high=0)
         if self._socket.family != socket.AF_UNIX and self.local is None:
-            self.peer = transport.get_extra_info("peername")[:2]
+            peer = transport.get_extra_info("peername")
+            if peer is None:  # reset before it was accepted
+                transport.abort()
+                return
+            self.peer = peer[:2]
             self.local = transport.get_extra_info("sockname")[:2]
         self.deadline = self._engine.now + self._engine.settings.timeouts.keepalive
         self._engine.opened(self)
@@ -152,13 +157,9 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The client has closed its sending side: what it has asked for is still answered."""
-        self._half_closed = True
+        self.half_closed = True
         if self.stage is Stage.ANSWERING and self.call is not None:
-            if self.call.half_closed():
-                self.call = None
-                self._engine.counters.request_done(CLIENT_CLOSED_REQUEST, monotonic() - self.request_started)
-                return False
-            return True
+            return not self.call.half_closed()  # False closes; connection_lost then counts the request
         return self.stage is Stage.FLUSHING
 
     def connection_lost(self, _: Exception | None) -> None:
@@ -210,6 +211,8 @@ class Connection(asyncio.Protocol):
             self.refuse(refusal)
         finally:
             self._proceeding = False
+        if self.half_closed and self.stage in AT_REST:
+            self.close()  # what is left of the buffer will never be a request
 
     def _begin_request(self, end: int) -> None:
         """A head is complete. Raises Refusal."""
@@ -283,7 +286,7 @@ class Connection(asyncio.Protocol):
         return (
             self.head is not None
             and client_persists(self.head)
-            and not self._half_closed
+            and not (self.half_closed and not self._buffer)
             and not self._engine.is_closing
         )
 
@@ -299,7 +302,7 @@ class Connection(asyncio.Protocol):
         if self.stage is not Stage.ANSWERING:
             return
         self._account(status)
-        if not persistent or self._half_closed or self._engine.is_closing:
+        if not persistent or self._engine.is_closing or (self.half_closed and not self._buffer):
             self._close_politely()
         elif self.writable:
             self._rest()
@@ -362,13 +365,18 @@ class Connection(asyncio.Protocol):
         """Close our side, and let the client read the last response before the rest is closed."""
         self._drop_call()
         self._buffer = b""
-        if self._half_closed:
+        if self.half_closed:
             self.close()
             return
         self.stage = Stage.LINGERING
         self.deadline = self._engine.now + (LINGER if self.writable else self._engine.settings.timeouts.write)
         self._read_on()
         self._transport.write_eof()
+
+    @property
+    def unsent(self) -> int:
+        """Bytes written and not yet taken by the kernel."""
+        return self._transport.get_write_buffer_size()
 
     def close(self) -> None:
         """Close when all that was written is out."""
@@ -424,7 +432,7 @@ class Connection(asyncio.Protocol):
     @property
     def movable(self) -> bool:
         """Whether another process can take the connection over: between requests, with everything written out."""
-        return self.stage in AT_REST and self.writable and len(self._buffer) <= RESIDUAL_LIMIT
+        return self.stage in AT_REST and self.writable and not self.half_closed and len(self._buffer) <= RESIDUAL_LIMIT
 
     def detach(self) -> CarriedState:
         """Stop reading, and say what has to travel with the descriptor. Raises RuntimeError when not movable."""

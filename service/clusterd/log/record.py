@@ -50,7 +50,7 @@ def value_text(value: object) -> str:
         return f"{value:.3f}".rstrip("0").rstrip(".")
     try:
         return str(value)
-    except Exception:  # An application's exception may fail to print itself; the record matters
+    except Exception:  # An application's exception may fail to print itself; the record matters more.
         return f"<unprintable {type(value).__name__}>"
 
 

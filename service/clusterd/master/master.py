@@ -68,12 +68,7 @@ class Master:
             self.status,
             self._busy,
         )
-        processes = Processes(
-            children,
-            self._scoreboard,
-            listeners,
-            self._configurations
-        )
+        processes = Processes(children, self._scoreboard, listeners, self._configurations)
         self._hands = Hands(
             processes,
             children,

@@ -1,0 +1,81 @@
+"""The package: what installing, starting, upgrading and removing it does."""
+
+import stat
+from pathlib import Path
+
+from tests.system.asking import ask
+from tests.system.conftest import install
+from tests.system.crowd import crowd
+from tests.system.deployment import start
+from tests.system.machine import Machine
+
+SOCKETS = ("clusterd.socket", "clusterd-metrics.socket")
+
+
+def test_the_sockets_are_enabled_and_the_service_waits_for_its_first_connection(machine: Machine) -> None:
+    for unit in SOCKETS:
+        assert machine.property(unit, "UnitFileState") == "enabled"
+        assert machine.property(unit, "ActiveState") == "active"
+    assert machine.property("clusterd.service", "ActiveState") == "inactive"
+    assert ask(machine).status == 200
+    assert machine.property("clusterd.service", "ActiveState") == "active"
+
+
+def test_start_serves_the_example_at_once(machine: Machine) -> None:
+    machine.systemctl("start", "clusterd")
+    answer = ask(machine)
+    assert (answer.status, answer.text[:20]) == (200, "Hello from clusterd:")
+    assert machine.systemctl("is-system-running").strip() == "running"
+
+
+def test_runs_as_its_own_user_with_a_control_socket_for_its_group(machine: Machine) -> None:
+    machine.systemctl("start", "clusterd")
+    user = machine.run("id", "--user", "clusterd").stdout.strip()
+    assert int(user) > 0
+    main = machine.property("clusterd.service", "MainPID")
+    assert machine.read(f"/proc/{main}/status").partition("Uid:")[2].split()[:4] == [user] * 4
+    control = (machine.root / "run/clusterd/control.sock").stat()
+    assert (str(control.st_uid), stat.S_IMODE(control.st_mode)) == (user, 0o660)
+    directory = (machine.root / "run/clusterd").stat()
+    assert stat.S_IMODE(directory.st_mode) == 0o750
+
+
+def test_systemd_finds_nothing_wrong_with_the_units(machine: Machine) -> None:
+    units = (*SOCKETS, "clusterd.service", "clusterd@a.service", "clusterd@a.socket")
+    # Manual pages are not looked at: a minimal Debian excludes them, and has no man to ask.
+    verified = machine.run("systemd-analyze", "verify", "--man=no", *units)
+    assert verified.stdout + verified.stderr == ""
+
+
+def test_contains_manual_pages_examples_and_configuration(machine: Machine) -> None:
+    files = machine.run("dpkg", "--listfiles", "clusterd").stdout.splitlines()
+    assert "/usr/share/man/man8/clusterd.8.gz" in files
+    assert "/usr/share/man/man1/clusterctl.1.gz" in files
+    assert "/usr/share/man/man5/clusterd.yaml.5.gz" in files
+    assert "/usr/share/clusterd/examples/hello/hello.py" in files
+    assert "/etc/clusterd/clusterd.yaml" in machine.read("/var/lib/dpkg/info/clusterd.conffiles").splitlines()
+    assert not [path for path in files if "__pycache__" in path]
+
+
+def test_an_upgrade_restarts_what_runs_and_refuses_nobody(machine: Machine, package: Path) -> None:
+    start(machine)
+    before = machine.property("clusterd.service", "MainPID")
+    with crowd(machine, "--connection", "fresh", "--clients", "4") as seen:
+        install(machine, package)
+    assert machine.property("clusterd.service", "MainPID") not in (before, "0")
+    assert seen.result.lost == {}
+
+
+def test_an_upgrade_does_not_start_what_is_stopped(machine: Machine, package: Path) -> None:
+    install(machine, package)
+    assert machine.property("clusterd.service", "ActiveState") == "inactive"
+    assert machine.property("clusterd.socket", "ActiveState") == "active"
+
+
+def test_removing_it_stops_everything(machine: Machine) -> None:
+    machine.systemctl("start", "clusterd")
+    machine.run("dpkg", "--purge", "clusterd")
+    assert machine.processes("clusterd") == []
+    assert ask(machine).status == 0
+    assert not (machine.root / "etc/clusterd").exists()
+    assert machine.systemctl("is-system-running").strip() == "running"

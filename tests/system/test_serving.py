@@ -1,0 +1,102 @@
+"""Starting and serving under systemd: scrapes, ports, instances, a killed worker, the end."""
+
+import re
+
+from tests.system.asking import ask, ask_unix
+from tests.system.crowd import crowd
+from tests.system.deployment import configure, deploy, start
+from tests.system.machine import Machine
+
+METRICS = "http://127.0.0.1:8001"
+# What clients may see at a stop: the sockets are closed, so later connections are refused, and one that waited in
+# the backlog is reset.
+AFTER_THE_END = {
+    "ConnectionRefusedError",
+    "ConnectionRefusedError on a new connection",
+    "ConnectionResetError on a new connection",
+}
+
+
+def test_a_scrape_counts_the_requests_of_each_worker(machine: Machine) -> None:
+    start(machine)
+    for _ in range(20):
+        assert ask(machine).status == 200
+    scrape = ask(machine, f"{METRICS}/metrics")
+    assert scrape.status == 200
+    pattern = r'^clusterd_http_requests_total\{(?=[^}]*code="2xx")[^}]*worker="(\d+)"[^}]*\} (\S+)$'
+    counts = {worker: float(count) for worker, count in re.findall(pattern, scrape.text, re.MULTILINE)}
+    assert set(counts) == {"1", "2"}
+    assert sum(counts.values()) == 20
+
+
+def test_the_probes_answer(machine: Machine) -> None:
+    start(machine)
+    assert ask(machine, f"{METRICS}/healthz").status == 200
+    assert ask(machine, f"{METRICS}/readyz").status == 200
+
+
+def test_the_status_line_says_how_many_workers_serve(machine: Machine) -> None:
+    start(machine)
+    assert "2" in machine.property("clusterd.service", "StatusText")
+
+
+def test_a_killed_worker_is_replaced_and_the_journal_says_so(machine: Machine) -> None:
+    start(machine)
+    victim = ask(machine).text.split()[2]
+    machine.run("kill", "-KILL", victim)
+    line = machine.wait_for_journal(rf"\b{victim}\b.*KILL|KILL.*\b{victim}\b", "--unit=clusterd.service")
+    assert "worker" in line
+    answers = {ask(machine).text.split()[2] for _ in range(20)}
+    assert victim not in answers
+    scrape = ask(machine, f"{METRICS}/metrics").text
+    assert re.search(r"^clusterd_worker_restarts_total\{[^}]*\} 1(\.0)?$", scrape, re.MULTILINE)
+    assert machine.property("clusterd.service", "NRestarts") == "0"
+
+
+def test_a_stop_under_load_answers_what_is_in_flight(machine: Machine) -> None:
+    start(machine)
+    with crowd(machine) as kept, crowd(machine, "--connection", "fresh", "--clients", "4") as fresh:
+        machine.systemctl("stop", "clusterd.socket", "clusterd.service")
+        assert machine.property("clusterd.service", "ActiveState") == "inactive"
+        assert machine.property("clusterd.service", "Result") == "success"
+    assert set(kept.result.lost) <= AFTER_THE_END
+    assert set(fresh.result.lost) <= AFTER_THE_END
+    assert machine.processes("clusterd") == []
+    assert not (machine.root / "run/clusterd").exists()
+
+
+def test_port_80_without_privileges(machine: Machine) -> None:
+    machine.write("/etc/systemd/system/clusterd.socket.d/port.conf", "[Socket]\nListenStream=\nListenStream=80\n")
+    machine.systemctl("daemon-reload")
+    machine.systemctl("restart", "clusterd.socket")
+    start(machine)
+    assert ask(machine, "http://127.0.0.1/").status == 200
+    assert ask(machine, "http://[::1]/").status == 200
+    assert ask(machine).status == 0
+    main = machine.property("clusterd.service", "MainPID")
+    assert re.search(r"^CapEff:\t0+$", machine.read(f"/proc/{main}/status"), re.MULTILINE)
+
+
+def test_a_second_instance_shares_nothing_with_the_first(machine: Machine) -> None:
+    start(machine)
+    deploy(machine, "second")
+    addresses = 'listen: ["127.0.0.1:9000"]\nmetrics: "127.0.0.1:9001"\n'
+    configure(machine, f"app: application:app\ndirectory: /srv/app/releases/second\n{addresses}", "second")
+    machine.systemctl("start", "clusterd@second.socket", "clusterd@second.service")
+    assert ask_unix(machine, "/run/clusterd-second.http.sock").text.startswith("second ")
+    assert ask(machine, "http://127.0.0.1:9001/readyz").status == 200
+    assert ask(machine).text.startswith("one ")
+    machine.systemctl("reload", "clusterd@second.service")
+    assert ask_unix(machine, "/run/clusterd-second.http.sock").text.startswith("second 2 ")
+    assert ask(machine).text.startswith("one 1 ")
+    machine.systemctl("stop", "clusterd@second.socket", "clusterd@second.service")
+    machine.systemctl("reload", "clusterd.service")
+    assert ask(machine).text.startswith("second 2 ")
+
+
+def test_an_instance_without_its_socket_unit_binds_its_own_address(machine: Machine) -> None:
+    deploy(machine, "alone")
+    addresses = 'listen: ["127.0.0.1:9000"]\nmetrics: "127.0.0.1:9001"\n'
+    configure(machine, f"app: application:app\ndirectory: /srv/app/current\n{addresses}", "alone")
+    machine.systemctl("start", "clusterd@alone.service")
+    assert ask(machine, "http://127.0.0.1:9000/").text.startswith("alone ")
