@@ -4,7 +4,15 @@ import json
 from pathlib import Path
 
 from clusterd.config.loader import load
-from clusterd.config.reference import ROOT, SCHEMA_FILE, SETTINGS_FILE, json_schema, settings_page
+from clusterd.config.reference import (
+    MANUAL_FILE,
+    ROOT,
+    SCHEMA_FILE,
+    SETTINGS_FILE,
+    json_schema,
+    settings_manual,
+    settings_page,
+)
 from clusterd.config.schema import SETTINGS
 
 SHIPPED = ROOT / "etc/clusterd/clusterd.yaml"
@@ -13,6 +21,7 @@ SHIPPED = ROOT / "etc/clusterd/clusterd.yaml"
 def test_the_committed_files_are_current() -> None:
     assert (ROOT / SCHEMA_FILE).read_text() == json_schema(), "run make docs"
     assert (ROOT / SETTINGS_FILE).read_text() == settings_page(), "run make docs"
+    assert (ROOT / MANUAL_FILE).read_text() == settings_manual(), "run make docs"
 
 
 def test_the_shipped_configuration_loads_and_names_its_schema() -> None:

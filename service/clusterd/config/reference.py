@@ -1,6 +1,7 @@
 """The files that are made from the schema: `python -m clusterd.config.reference` writes them anew.
 
-The JSON Schema (draft 7) completes and checks the configuration in editors; docs/settings.md is for people.
+The JSON Schema (draft 7) completes and checks the configuration in editors; docs/settings.md and the manual page
+clusterd.yaml(5) are for people.
 """
 
 import json
@@ -12,6 +13,7 @@ from clusterd.config.schema import ENVIRONMENT_NAME, OPTIONAL_SECTIONS, SECTIONS
 ROOT = Path(__file__).resolve().parents[3]
 SCHEMA_FILE = Path("etc/clusterd/clusterd.schema.json")
 SETTINGS_FILE = Path("docs/settings.md")
+MANUAL_FILE = Path("docs/man/clusterd.yaml.5")
 
 
 def json_schema() -> str:
@@ -103,10 +105,47 @@ def _row(setting: Setting) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
+def settings_manual() -> str:
+    """The text of clusterd.yaml(5), in the macros of man(7)."""
+    lines = [
+        ".TH CLUSTERD.YAML 5",
+        ".SH NAME",
+        "clusterd.yaml \\- configuration of clusterd",
+        ".SH SYNOPSIS",
+        ".I /etc/clusterd/clusterd.yaml",
+        ".br",
+        ".I /etc/clusterd/NAME.yaml",
+        "(instances)",
+        ".SH DESCRIPTION",
+        "A YAML file, read by the rules of YAML 1.2: only true and false are booleans. Unknown keys, wrong types and",
+        "values out of range are refused with their line and column; a reload with a bad file changes nothing.",
+        "Durations are written 500ms, 5s, 2m, 1h; sizes 65536, 64K, 16M, 2G. Paths are relative to the file.",
+        "A dotted key is a key of a section. Each setting has a flag of clusterd(8), which wins over the file.",
+        ".SH SETTINGS",
+    ]
+    for setting in SETTINGS:
+        default = "required" if setting.default is None else f"default: {setting.default or 'see below'}"
+        lines += [
+            ".TP",
+            f".B {_roff(setting.key)}",
+            _roff(f"{setting.kind.allowed}; {default}; a change applies: {setting.applies.value}."),
+            ".br",
+            _roff(setting.help),
+        ]
+    return "\n".join([*lines, ".SH SEE ALSO", ".BR clusterd (8),", ".BR clusterctl (1)"]) + "\n"
+
+
+def _roff(text: str) -> str:
+    """`text` as man(7) wants it: hyphens that can be copied, no line that looks like a macro."""
+    escaped = text.replace("\\", "\\e").replace("-", "\\-")
+    return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped
+
+
 def write(root: Path = ROOT) -> None:
-    """Write both files below `root`."""
+    """Write all of them below `root`."""
     (root / SCHEMA_FILE).write_text(json_schema())
     (root / SETTINGS_FILE).write_text(settings_page())
+    (root / MANUAL_FILE).write_text(settings_manual())
 
 
 if __name__ == "__main__":
