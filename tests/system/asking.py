@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tests.system.machine import Machine
 
 # Runs in the container's network namespace; its own process, because a process has one network.
-_ASK = """
+_ASK = r"""
 import sys, urllib.error, urllib.request
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 try:

@@ -23,6 +23,8 @@ from clusterd.http.wsgi import WsgiAdapter, WsgiApplication
 __all__ = ["Connection", "Engine", "EngineMode", "InFlight"]
 
 _SERVER_ERROR = 500
+STALL_SECONDS = 2.0
+"""Ticks this far apart mean that the application held the loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +233,12 @@ class Engine:
 
         One sweep over the connections costs less than a timer for each, made and cancelled with every request.
         """
+        stalled = now - self.now
         self.now = now
+        if stalled > STALL_SECONDS:
+            # The loop did not turn: what clients sent meanwhile is still unread, and their time did not pass.
+            for connection in self.connections:
+                connection.deadline += stalled
         self.stamp.refresh()
         self._adapter.tick(now)
         for connection in [each for each in self.connections if each.deadline <= now]:

@@ -24,8 +24,9 @@ class Mailbox:
                 pass  # the loop is closed: the process is leaving, and the connection is gone
 
     def _deliver(self) -> None:
-        # Cleared before the queue is emptied: who appends after the last look sees it cleared, and wakes us.
+        # Cleared before the queue is read: who appends from now on sees it cleared, and wakes us for another turn. Only
+        # what is here now is delivered: threads that post without end must not keep the loop.
         self._woken = False
-        while self._calls:
+        for _ in range(len(self._calls)):
             call, arguments = self._calls.popleft()
             call(*arguments)

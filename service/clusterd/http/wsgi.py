@@ -25,6 +25,9 @@ ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None,
 AHEAD_BYTES = 64 * 1024
 """How much an application may have given beyond what the client's connection has taken."""
 
+PULLED_AT_ONCE = 32
+"""Pieces of one response that are sent before other connections have their turn, where the loop runs the application."""
+
 _NO_BODY = BytesIO()
 """What a request without a body reads from: one for all, since nothing in it moves."""
 
@@ -231,7 +234,13 @@ class LoopCall(Exchange):
     def resume(self) -> None:
         """Go on while the client reads."""
         connection = self._connection
+        pulled = 0
         while not self._over and connection.writable:
+            if pulled == PULLED_AT_ONCE:
+                # An endless stream to a fast client would keep everybody else waiting.
+                self._adapter.mailbox.post(self.resume)
+                return
+            pulled += 1
             data = next(self._output, None)
             if data is None:
                 self._over = True
@@ -265,7 +274,9 @@ class ThreadCall(Exchange):
     def __init__(self, adapter: WsgiAdapter, connection: Connection) -> None:
         self._thread: PoolThread | None = None
         self._room = threading.Event()
+        # Bytes: given by the thread, written to the connection, and read by the client as far as is known.
         self._given = 0
+        self._written = 0
         self._taken = 0
         self._gone = False
         self.queued_at = 0.0
@@ -320,6 +331,7 @@ class ThreadCall(Exchange):
         if self._gone:
             return
         self._connection.send(data)
+        self._written += len(data)
         if self._connection.writable:
             self.resume()
 
@@ -331,7 +343,7 @@ class ThreadCall(Exchange):
 
     def resume(self) -> None:
         """The client has taken everything that was sent."""
-        self._taken = self._given
+        self._taken = self._written
         self._room.set()
 
     def refuse(self, refusal: Refusal) -> None:
