@@ -43,7 +43,7 @@ def test_the_status_line_says_how_many_workers_serve(machine: Machine) -> None:
 def test_a_killed_worker_is_replaced_and_the_journal_says_so(machine: Machine) -> None:
     start(machine)
     victim = ask(machine).text.split()[2]
-    machine.run("kill", "-KILL", victim)
+    machine.run("sh", "-c", f"kill -KILL {victim}")
     line = machine.wait_for_journal(rf"\b{victim}\b.*KILL|KILL.*\b{victim}\b", "--unit=clusterd.service")
     assert "worker" in line
     answers = {ask(machine).text.split()[2] for _ in range(20)}
