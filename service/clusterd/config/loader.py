@@ -74,8 +74,8 @@ class _Reading:
             self._refuse("there is no such file", "name another one with --config")
         except IsADirectoryError:
             self._refuse("this is a directory", "name the file in it")
-        except OSError as error:
-            self._refuse(f"can not be read: {error.strerror}")
+        except (OSError, ValueError) as error:
+            self._refuse(f"can not be read: {error}")
         try:
             return data.decode().removeprefix(_BYTE_ORDER_MARK)
         except UnicodeDecodeError as error:
@@ -93,7 +93,10 @@ class _Reading:
     def _section(self, section: yaml.Mapping, prefix: str) -> None:
         for entry in section.entries:
             key = f"{prefix}{entry.key}"
-            if key in BY_KEY:
+            if "." in entry.key:
+                # `timeouts.drain` is how a flag is written, not a key of a file.
+                self._unknown(key, prefix, entry)
+            elif key in BY_KEY:
                 self._setting(BY_KEY[key], entry)
             elif key in SECTIONS:
                 self._subsection(key, entry)
@@ -117,6 +120,9 @@ class _Reading:
         # A setting of another section, such as `drain` at the top.
         elsewhere = [name for name in BY_KEY if name.rpartition(".")[2] == entry.key]
         hint = f"known here are: {', '.join(siblings)}"
+        if key in BY_KEY:
+            hint = f"write it as a section: {key.replace('.', ': {', 1)}: ...}}"
+            near, elsewhere = [], []
         if near:
             hint = f"did you mean {near[0]!r}?"
         elif elsewhere:

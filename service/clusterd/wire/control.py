@@ -46,7 +46,7 @@ def parse(line: bytes) -> dict[str, Any]:
     """The object in `line`. Raises ControlError."""
     try:
         document = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ControlError(f"not a line of JSON: {error}") from error
     if not isinstance(document, dict):
         raise ControlError("not a JSON object")

@@ -183,14 +183,14 @@ def decode(packet: bytes) -> Message:
     """The message in `packet`. Raises ProtocolError for anything else."""
     try:
         document = json.loads(packet)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProtocolError(f"not JSON: {error}") from error
     if not isinstance(document, dict):
         raise ProtocolError("not a JSON object")
     version, name = document.pop("v", None), document.pop("type", None)
     if version != PROTOCOL_VERSION:
         raise ProtocolError(f"protocol version {version!r}; this side speaks {PROTOCOL_VERSION}")
-    if name not in _MESSAGES:
+    if not isinstance(name, str) or name not in _MESSAGES:
         raise ProtocolError(f"unknown message {name!r}")
     if document.keys() != _FIELDS[name]:
         raise ProtocolError(f"{name} with fields {sorted(document)}; it has {sorted(_FIELDS[name])}")
