@@ -39,18 +39,24 @@ def refused(path: Path, text: str | bytes) -> list[str]:
         ("app: a:b\napp: c:d\n", "c.yaml:2:1: app: given twice (it is already in line 1: keep one of them)"),
         (
             "app: a:b\nworkers: 0660\n",
-            "c.yaml:2:10: workers: found 0660, must be a whole number from 1 to 1024, or auto "
-            "(without leading zeros, which may or may not mean octal)",
+            (
+                "c.yaml:2:10: workers: found 0660, must be a whole number from 1 to 1024, or auto "
+                "(without leading zeros, which may or may not mean octal)"
+            ),
         ),
         (
             "app: a:b\ntimeouts: {hang: 30}\n",
-            "c.yaml:2:18: timeouts.hang: found 30, must be a duration from 500ms to 24h "
-            "(the unit is missing: write 30s)",
+            (
+                "c.yaml:2:18: timeouts.hang: found 30, must be a duration from 500ms to 24h "
+                "(the unit is missing: write 30s)"
+            ),
         ),
         (
             "app: a:b\ntimeouts: {hang: 1:30}\n",
-            "c.yaml:2:18: timeouts.hang: found '1:30', must be a duration from 500ms to 24h "
-            "(write a number and a unit, like 500ms, 5s or 2m)",
+            (
+                "c.yaml:2:18: timeouts.hang: found '1:30', must be a duration from 500ms to 24h "
+                "(write a number and a unit, like 500ms, 5s or 2m)"
+            ),
         ),
         (
             "app: a:b\ntimeouts: {drain: 5s, drain_idle: 9s}\n",

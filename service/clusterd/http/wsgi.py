@@ -26,7 +26,7 @@ AHEAD_BYTES = 64 * 1024
 """How much an application may have given beyond what the client's connection has taken."""
 
 PULLED_AT_ONCE = 32
-"""Pieces of one response that are sent before other connections have their turn, where the loop runs the application."""
+"""Pieces of one response that the loop sends before other connections have their turn."""
 
 _NO_BODY = BytesIO()
 """What a request without a body reads from: one for all, since nothing in it moves."""

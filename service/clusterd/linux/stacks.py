@@ -22,6 +22,8 @@ def write_stacks_to(descriptor: int) -> None:
     """Answer STACKS_SIGNAL, and fatal signals, with the stacks of all threads."""
     faulthandler.enable(descriptor, all_threads=True)
     faulthandler.register(STACKS_SIGNAL, descriptor, all_threads=True, chain=False)
+    # A template is started with it blocked: asked before this line, it answers now.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [STACKS_SIGNAL])
 
 
 def read_stacks(descriptor: int, offset: int) -> str:

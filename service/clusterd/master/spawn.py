@@ -6,6 +6,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
+from clusterd.linux.stacks import STACKS_SIGNAL
 from clusterd.linux.title import PADDING
 
 BOOTSTRAP = Path(__file__).resolve().parent.parent / "template" / "bootstrap.py"
@@ -28,6 +29,7 @@ def spawn_template(python: str, channel: socket.socket, environment: Mapping[str
             (os.POSIX_SPAWN_DUP2, channel.fileno(), CHANNEL_DESCRIPTOR),
         ],
         setpgroup=0,
-        setsigmask=[],
+        # It may be asked for its stacks before it can answer: the signal then waits, instead of killing it.
+        setsigmask=[STACKS_SIGNAL],
         setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
     )
