@@ -1,0 +1,54 @@
+"""What is written twice, because two worlds read it, says the same twice."""
+
+import configparser
+import re
+import runpy
+from pathlib import Path
+
+import clusterd
+
+_REPOSITORY = Path(__file__).parents[2]
+
+
+def test_the_manual_page_of_the_settings_is_current() -> None:
+    module = runpy.run_path(str(_REPOSITORY / "packaging/settings_manual.py"))
+    assert module["MANUAL"].read_text(encoding="utf-8") == module["manual"](), "run `make docs`"
+
+
+def test_the_package_has_the_version_of_the_program() -> None:
+    first = (_REPOSITORY / "debian/changelog").read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith(f"clusterd ({clusterd.__version__}) ")
+
+
+def test_the_locked_requirements_are_those_of_the_metadata() -> None:
+    metadata = configparser.ConfigParser()
+    metadata.read(_REPOSITORY / "setup.cfg")
+    wanted = {_name(line) for line in metadata["options"]["install_requires"].split("\n") if line}
+    listed = _named("requirements/run.in")
+    locked = _named("requirements/run.txt")
+    assert wanted == listed
+    assert wanted <= locked
+
+
+def test_the_package_depends_on_what_the_metadata_requires() -> None:
+    control = (_REPOSITORY / "debian/control").read_text(encoding="utf-8")
+    metadata = configparser.ConfigParser()
+    metadata.read(_REPOSITORY / "setup.cfg")
+    for line in metadata["options"]["install_requires"].split("\n"):
+        if line:
+            debian = _name(line).removesuffix("-python").replace("pyyaml", "yaml")
+            assert f"python3-{debian}" in control
+
+
+def test_no_index_address_is_recorded_in_the_locks() -> None:
+    for lock in (_REPOSITORY / "requirements").glob("*.txt"):
+        assert "://" not in lock.read_text(encoding="utf-8")
+
+
+def _named(path: str) -> set[str]:
+    lines = (_REPOSITORY / path).read_text(encoding="utf-8").splitlines()
+    return {_name(line) for line in lines if line[:1].isalpha()}
+
+
+def _name(requirement: str) -> str:
+    return re.split(r"[^A-Za-z0-9-]", requirement, maxsplit=1)[0].lower()
