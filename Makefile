@@ -39,8 +39,9 @@ deb: ## build the Debian package into build/
 	packaging/system-packages $(PACKAGES_DEB)
 	packaging/build-deb build
 
-docs: venv ## write the generated files anew: the JSON Schema and docs/settings.md
+docs: venv ## write the generated files anew: JSON Schema, docs/settings.md, clusterd.yaml(5)
 	$(BIN)/python -m clusterd.config.reference
+	$(BIN)/python packaging/settings_manual.py
 
 bench: $(VENV)/test ## measure: see bench/README.md
 	$(BIN)/python -m bench.run $(ARGS)

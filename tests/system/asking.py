@@ -16,7 +16,9 @@ try:
 except urllib.error.HTTPError as error:
     answer = error
 except OSError as error:
-    sys.exit(print(f"0\n{error}"))
+    print(0)
+    print(error)
+    sys.exit()
 print(answer.status)
 sys.stdout.write(answer.read().decode())
 """

@@ -2,11 +2,17 @@
 
 import configparser
 import re
+import runpy
 from pathlib import Path
 
 import clusterd
 
 _REPOSITORY = Path(__file__).parents[2]
+
+
+def test_the_manual_page_of_the_settings_is_current() -> None:
+    module = runpy.run_path(str(_REPOSITORY / "packaging/settings_manual.py"))
+    assert module["MANUAL"].read_text(encoding="utf-8") == module["manual"](), "run `make docs`"
 
 
 def test_the_package_has_the_version_of_the_program() -> None:

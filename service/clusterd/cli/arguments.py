@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clusterd import __version__
-from clusterd.config.schema import SETTINGS, Shape
+from clusterd.config.schema import SETTINGS
+from clusterd.config.setting import Setting, Shape
 
 DEFAULT_CONFIG = Path("/etc/clusterd/clusterd.yaml")
 
@@ -25,8 +26,12 @@ class Arguments:
 def parse_arguments(arguments: Sequence[str]) -> Arguments:
     """Read the command line; --help, --version and mistakes end the process with argparse's messages."""
     options = _parser().parse_args(arguments)
-    given = vars(options)
-    overrides = {setting.key: tuple(given[setting.key]) for setting in SETTINGS if given.get(setting.key) is not None}
+    given = {setting.key: getattr(options, setting.key) for setting in SETTINGS}
+    overrides = {
+        key: (written,) if isinstance(written, str) else tuple(written)
+        for key, written in given.items()
+        if written is not None
+    }
     config = options.config
     if config is None and "app" not in overrides:
         config = DEFAULT_CONFIG
@@ -50,25 +55,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     settings = parser.add_argument_group("settings")
     for setting in SETTINGS:
-        text = setting.help.replace("%", "%%")
+        text = _help(setting)
         if setting.key == "app":
-            parser.add_argument("app", nargs="?", action=_One, metavar="APP", help=text)
+            parser.add_argument("app", nargs="?", metavar="APP", help=text)
         elif setting.shape is Shape.ONE:
-            settings.add_argument(setting.flag, dest=setting.key, action=_One, metavar=setting.metavar, help=text)
+            settings.add_argument(setting.flag, dest=setting.key, metavar=setting.metavar, help=text)
         else:
             more = f"{text} May be given several times."
             settings.add_argument(setting.flag, dest=setting.key, action="append", metavar=setting.metavar, help=more)
     return parser
 
 
-class _One(argparse.Action):
-    """Stores a text as the only one, so that every setting has a list of texts; absent ones stay None."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: object,
-        option_string: str | None = None,
-    ) -> None:
-        setattr(namespace, self.dest, None if values is None else [values])
+def _help(setting: Setting) -> str:
+    # The computed defaults are told by the help itself.
+    written = setting.default not in (None, "", "null") and setting.shape is not Shape.NAMED
+    default = f" Default: {setting.default}." if written else ""
+    return f"{setting.help}{default}".replace("%", "%%")

@@ -5,7 +5,8 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from clusterd.config.model import Config
-from clusterd.config.schema import BY_KEY, Applies
+from clusterd.config.schema import BY_KEY
+from clusterd.config.setting import Applies
 
 __all__ = ["Applies", "Change", "changes"]
 

@@ -239,6 +239,8 @@ def _advice(error: yaml.MarkedYAMLError) -> str:
         return "quote text that contains ': ', and give the keys of a section the same indentation"
     if "expected <block end>" in problem or "could not find expected ':'" in problem:
         return "a missing colon, or an indentation that differs from the lines above"
+    if "expected ',' or" in problem:
+        return "inside brackets and braces, quote text with any of , ? : [ ] { } in it"
     if "cannot start any token" in problem:
         return "text that starts with this character needs quotes"
     return ""

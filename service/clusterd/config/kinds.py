@@ -1,7 +1,6 @@
 """The kinds of values that settings have: how each is read from text, described, and written in JSON Schema."""
 
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,10 +12,12 @@ from clusterd.config.model import JSON
 
 DURATION_UNITS = {"ms": Fraction(1, 1000), "s": Fraction(1), "m": Fraction(60), "h": Fraction(3600)}
 SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-DURATION_PATTERN = r"[0-9]+(\.[0-9]+)?(ms|s|m|h)"
-SIZE_PATTERN = r"(0|[1-9][0-9]*)[KMGT]?"
-_MOST_DIGITS = 18
-Number = TypeVar("Number", int, Fraction)
+
+_DURATION = r"[0-9]+(\.[0-9]+)?(ms|s|m|h)"
+_SIZE = r"(0|[1-9][0-9]*)[KMGT]?"
+_ADDRESS = r"unix:.*[^/]|\[[^\]]+\]:[0-9]{1,5}|[^:/]+:[0-9]{1,5}"
+_LONGEST_NUMBER = 18
+_Number = TypeVar("_Number", int, Fraction)
 
 
 class Refusal(Exception):
@@ -32,226 +33,145 @@ class CoreType(StrEnum):
     TEXT = "text"
 
 
-@dataclass(frozen=True, slots=True)
-class Kind(ABC):
-    """What all kinds are."""
-
-    @property
-    @abstractmethod
-    def allowed(self) -> str:
-        """What is allowed, to complete "must be ..."."""
-
-    @property
-    def types(self) -> frozenset[CoreType]:
-        """How a value may be written in YAML; a flag's is always text."""
-        return frozenset({CoreType.TEXT})
-
-    @abstractmethod
-    def read(self, text: str, base: str) -> Any:
-        """The value that `text` stands for; paths are relative to the directory `base`. Raises Refusal."""
-
-    @abstractmethod
-    def json_schema(self) -> dict[str, JSON]:
-        """The JSON Schema (draft 7) of the value as it is written in YAML."""
+_TEXT = frozenset({CoreType.TEXT})
 
 
 @dataclass(frozen=True, slots=True)
-class Text(Kind):
-    """Text that `check` accepts: it raises Refusal, and `pattern` tells editors the same as well as it can."""
+class Kind:
+    """A kind of values.
 
-    allowed_text: str
-    pattern: str
-    check: Callable[[str], None] | None = None
+    `allowed` completes "must be ...". `read` turns a text into the value, with the directory that paths are relative
+    to, and raises Refusal. `json_schema` (draft 7) describes the value as YAML has it; `types` are the types it may
+    have there (a flag's is always text).
+    """
 
-    @property
-    def allowed(self) -> str:
-        return self.allowed_text
+    allowed: str
+    read: Callable[[str, str], Any]
+    json_schema: Mapping[str, JSON]
+    types: frozenset[CoreType] = _TEXT
 
-    def read(self, text: str, base: str) -> str:
-        if self.check is not None:
-            self.check(text)
-        if not re.fullmatch(self.pattern, text):
+
+def text(
+    allowed: str, pattern: str, check: Callable[[str], None] | None = None, also: CoreType = CoreType.TEXT
+) -> Kind:
+    """Text of the form `pattern`.
+
+    `check` raises Refusal with a hint for the usual mistakes; `also` is a type that YAML takes some such texts for.
+    """
+
+    def read(written: str, _base: str) -> str:
+        if check is not None:
+            check(written)
+        if not re.fullmatch(pattern, written):
             raise Refusal
-        return text
+        return written
 
-    def json_schema(self) -> dict[str, JSON]:
-        return {"type": "string", "pattern": f"^(?:{self.pattern})$"}
+    schema: dict[str, JSON] = {"type": "string", "pattern": f"^(?:{pattern})$"}
+    if also is not CoreType.TEXT:
+        schema = {"anyOf": [schema, {"type": also.value}]}
+    return Kind(allowed, read, schema, _TEXT | {also})
 
 
-@dataclass(frozen=True, slots=True)
-class FilePath(Kind):
-    """A path, made absolute against `base`; symbolic links and `..` stay as they are, as they may change meaning."""
+def file_path() -> Kind:
+    """A path, made absolute; symbolic links and `..` stay as they are, for each generation to resolve anew."""
 
-    @property
-    def allowed(self) -> str:
-        return "a path"
-
-    def read(self, text: str, base: str) -> str:
-        if not text:
+    def read(written: str, base: str) -> str:
+        if not written:
             raise Refusal
-        if text.startswith("~"):
+        if written.startswith("~"):
             raise Refusal("~ is not expanded: write the whole path")
-        return joined(base, text)
+        return _joined(base, written)
 
-    def json_schema(self) -> dict[str, JSON]:
-        return {"type": "string", "minLength": 1}
-
-
-@dataclass(frozen=True, slots=True)
-class Choice(Kind):
-    """One of a few words. `later` names words that another version knows, with what to say of them."""
-
-    words: type[StrEnum]
-    later: Mapping[str, str]
-
-    @property
-    def allowed(self) -> str:
-        return one_of([word.value for word in self.words])
-
-    @property
-    def types(self) -> frozenset[CoreType]:
-        boolean = {CoreType.BOOLEAN} if {"true", "false"} & set(self.words) else set()
-        return frozenset({CoreType.TEXT, *boolean})
-
-    def read(self, text: str, base: str) -> StrEnum:
-        if text in self.later:
-            raise Refusal(self.later[text])
-        try:
-            return self.words(text)
-        except ValueError:
-            lowered = text.lower()
-            raise Refusal(f"write {lowered}" if lowered in set(self.words) else "") from None
-
-    def json_schema(self) -> dict[str, JSON]:
-        booleans: dict[str, JSON] = {"true": True, "false": False}
-        return {"enum": [booleans.get(word.value, word.value) for word in self.words]}
+    return Kind("a path", read, {"type": "string", "minLength": 1})
 
 
-@dataclass(frozen=True, slots=True)
-class WholeNumber(Kind):
+def choice(words: type[StrEnum], later: Mapping[str, str] | None = None) -> Kind:
+    """One of a few words. `later` has words that are planned, with what to say of them."""
+    known = [word.value for word in words]
+    booleans: dict[str, JSON] = {"true": True, "false": False}
+    types = _TEXT | {CoreType.BOOLEAN} if booleans.keys() & set(known) else _TEXT
+
+    def read(written: str, _base: str) -> StrEnum:
+        if written in known:
+            return words(written)
+        lowered = written.lower()
+        raise Refusal((later or {}).get(lowered, f"write {lowered}" if lowered in known else ""))
+
+    return Kind(_one_of(known), read, {"enum": [booleans.get(word, word) for word in known]}, types)
+
+
+def whole_number(least: int, most: int) -> Kind:
     """A count within bounds."""
 
-    least: int
-    most: int
-
-    @property
-    def allowed(self) -> str:
-        return f"a whole number from {self.least} to {self.most}"
-
-    @property
-    def types(self) -> frozenset[CoreType]:
-        return frozenset({CoreType.NUMBER})
-
-    def read(self, text: str, base: str) -> int:
-        if re.fullmatch(r"0[0-9]+", text):
+    def read(written: str, _base: str) -> int:
+        if re.fullmatch(r"0[0-9]+", written):
             # 0660 is 432 in YAML 1.1 and 660 in YAML 1.2.
             raise Refusal("without leading zeros, which may or may not mean octal")
-        if not re.fullmatch(r"[0-9]+", text) or len(text) > _MOST_DIGITS:
+        if not re.fullmatch(r"-?[0-9]+", written) or len(written) > _LONGEST_NUMBER:
             raise Refusal
-        return within(int(text), self.least, self.most)
+        return _within(int(written), least, most)
 
-    def json_schema(self) -> dict[str, JSON]:
-        return {"type": "integer", "minimum": self.least, "maximum": self.most}
-
-
-@dataclass(frozen=True, slots=True)
-class Duration(Kind):
-    """A length of time within bounds, which are written as the setting is; its value is in seconds."""
-
-    least: str
-    most: str
-
-    @property
-    def allowed(self) -> str:
-        return f"a duration from {self.least} to {self.most}"
-
-    def read(self, text: str, base: str) -> float:
-        return float(within(_seconds(text), _seconds(self.least), _seconds(self.most)))
-
-    @property
-    def types(self) -> frozenset[CoreType]:
-        # Numbers come this far so that the hint can say what they lack.
-        return frozenset({CoreType.TEXT, CoreType.NUMBER})
-
-    def json_schema(self) -> dict[str, JSON]:
-        return {"type": "string", "pattern": f"^{DURATION_PATTERN}$"}
+    schema: dict[str, JSON] = {"type": "integer", "minimum": least, "maximum": most}
+    return Kind(f"a whole number from {least} to {most}", read, schema, frozenset({CoreType.NUMBER}))
 
 
-@dataclass(frozen=True, slots=True)
-class Size(Kind):
-    """A number of bytes within bounds, or 0 for no limit where `zero` says what that means."""
+def duration(least: str, most: str) -> Kind:
+    """A length of time within bounds, which are written as the setting is. The value is in seconds."""
 
-    least: str
-    most: str
-    zero: str = ""
+    def read(written: str, _base: str) -> float:
+        return float(_within(_seconds(written), _seconds(least), _seconds(most)))
 
-    @property
-    def allowed(self) -> str:
-        return f"a size from {self.least} to {self.most}{f', or 0 for {self.zero}' if self.zero else ''}"
-
-    @property
-    def types(self) -> frozenset[CoreType]:
-        return frozenset({CoreType.TEXT, CoreType.NUMBER})
-
-    def read(self, text: str, base: str) -> int:
-        size = _bytes(text)
-        return size if self.zero and size == 0 else within(size, _bytes(self.least), _bytes(self.most))
-
-    def json_schema(self) -> dict[str, JSON]:
-        least = 0 if self.zero else _bytes(self.least)
-        number: JSON = {"type": "integer", "minimum": least, "maximum": _bytes(self.most)}
-        return {"anyOf": [number, {"type": "string", "pattern": f"^{SIZE_PATTERN}$"}]}
+    schema: dict[str, JSON] = {"type": "string", "pattern": f"^{_DURATION}$"}
+    return Kind(f"a duration from {least} to {most}", read, schema)
 
 
-@dataclass(frozen=True, slots=True)
-class ListenAddress(Kind):
-    """Where to listen."""
+def size(least: str, most: str, zero: str = "") -> Kind:
+    """A number of bytes within bounds, or 0 where `zero` says what that means."""
 
-    @property
-    def allowed(self) -> str:
-        return "an address: host:port, [v6]:port or unix:/path"
+    def read(written: str, _base: str) -> int:
+        count = _bytes(written)
+        return count if zero and count == 0 else _within(count, _bytes(least), _bytes(most))
 
-    def read(self, text: str, base: str) -> Address:
-        path = text.removeprefix("unix:")
-        absolute = path != text and path and not path.startswith(("/", "@"))
+    number: JSON = {"type": "integer", "minimum": 0 if zero else _bytes(least), "maximum": _bytes(most)}
+    schema: dict[str, JSON] = {"anyOf": [number, {"type": "string", "pattern": f"^{_SIZE}$"}]}
+    allowed = f"a size from {least} to {most}{f', or 0 for {zero}' if zero else ''}"
+    return Kind(allowed, read, schema, _TEXT | {CoreType.NUMBER})
+
+
+def listen_address() -> Kind:
+    """A place to listen on; the path of a Unix socket is made absolute."""
+
+    def read(written: str, base: str) -> Address:
+        path = written.removeprefix("unix:")
+        is_relative = path != written and path != "" and path[0] not in "/@"
         try:
-            return Address.parse(f"unix:{joined(base, path)}" if absolute else text)
+            return Address.parse(f"unix:{_joined(base, path)}" if is_relative else written)
         except ValueError as error:
             raise Refusal(str(error)) from error
 
-    def json_schema(self) -> dict[str, JSON]:
-        return {"type": "string", "pattern": r"^(unix:.*[^/]|\[[^\]]+\]:[0-9]{1,5}|[^:/]+:[0-9]{1,5})$"}
+    schema: dict[str, JSON] = {"type": "string", "pattern": f"^({_ADDRESS})$"}
+    return Kind("an address: host:port, [v6]:port or unix:/path", read, schema)
 
 
-@dataclass(frozen=True, slots=True)
-class Or(Kind):
+def either(kind: Kind, word: str) -> Kind:
     """Another kind, or one word that stands for the absence of a value (None): off, auto, null."""
+    is_null = word == "null"
 
-    kind: Kind
-    word: str
-
-    @property
-    def allowed(self) -> str:
-        return f"{self.kind.allowed}, or {self.word}"
-
-    @property
-    def types(self) -> frozenset[CoreType]:
-        return self.kind.types | {CoreType.NULL if self.word == "null" else CoreType.TEXT}
-
-    def read(self, text: str, base: str) -> Any:
-        if text == self.word:
+    def read(written: str, base: str) -> Any:
+        if written == word:
             return None
-        if text.lower() == self.word:
-            raise Refusal(f"write {self.word}")
-        return self.kind.read(text, base)
+        if written.lower() == word or (word == "off" and written.lower() in ("false", "no", "none", "null")):
+            raise Refusal(f"write {word}")
+        return kind.read(written, base)
 
-    def json_schema(self) -> dict[str, JSON]:
-        word: dict[str, JSON] = {"type": "null"} if self.word == "null" else {"const": self.word}
-        return {"anyOf": [word, self.kind.json_schema()]}
+    absent: JSON = {"type": "null"} if is_null else {"const": word}
+    schema: dict[str, JSON] = {"anyOf": [absent, dict(kind.json_schema)]}
+    types = kind.types | {CoreType.NULL if is_null else CoreType.TEXT}
+    return Kind(f"{kind.allowed}, or {word}", read, schema, types)
 
 
-def joined(base: str, path: str) -> str:
-    """`path` made absolute against `base`, without looking at the file system or undoing `..` behind a link."""
+def _joined(base: str, path: str) -> str:
+    """`path` made absolute, without looking at the file system: `..` behind a symbolic link is not what it seems."""
     if path.startswith("/"):
         return path
     while path.startswith("./"):
@@ -259,33 +179,31 @@ def joined(base: str, path: str) -> str:
     return base if path in ("", ".") else f"{base.rstrip('/')}/{path}"
 
 
-def one_of(words: list[str]) -> str:
-    """The words as an enumeration in a sentence."""
+def _one_of(words: list[str]) -> str:
     return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
 
 
-def within(number: Number, least: Number, most: Number) -> Number:
+def _within(number: _Number, least: _Number, most: _Number) -> _Number:
     """The number, refused when it is out of bounds: never quietly moved into them."""
     if not least <= number <= most:
         raise Refusal("too small" if number < least else "too large")
     return number
 
 
-def _seconds(text: str) -> Fraction:
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)", text)
-    if match is None or len(text) > _MOST_DIGITS:
+def _seconds(written: str) -> Fraction:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)( *)([A-Za-z]*)", written)
+    if match is None or len(written) > _LONGEST_NUMBER:
         raise Refusal("write a number and a unit, like 500ms, 5s or 2m")
-    number, unit = match.groups()
+    number, space, unit = match.groups()
     if not unit:
         raise Refusal(f"the unit is missing: write {number}s")
-    if unit not in DURATION_UNITS or " " in text:
-        raise Refusal(f"the units are {one_of(list(DURATION_UNITS))}, right behind the number: 500ms, 5s, 2m")
+    if unit not in DURATION_UNITS or space:
+        raise Refusal(f"the units are {_one_of(list(DURATION_UNITS))}, right behind the number, as in {number}s")
     return Fraction(number) * DURATION_UNITS[unit]
 
 
-def _bytes(text: str) -> int:
-    match = re.fullmatch(SIZE_PATTERN, text)
-    if match is None or len(text) > _MOST_DIGITS:
-        raise Refusal("write a whole number and, if need be, a unit: 65536, 64K, 16M, 2G or 1T")
-    unit = text.lstrip("0123456789")
-    return int(text.removesuffix(unit)) * SIZE_UNITS[unit]
+def _bytes(written: str) -> int:
+    if not re.fullmatch(_SIZE, written) or len(written) > _LONGEST_NUMBER:
+        raise Refusal("write a whole number and, if need be, a unit that counts in 1024: 65536, 64K, 16M, 2G or 1T")
+    unit = written.lstrip("0123456789")
+    return int(written.removesuffix(unit)) * SIZE_UNITS[unit]

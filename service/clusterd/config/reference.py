@@ -1,152 +1,147 @@
-"""The files that are made from the schema: `python -m clusterd.config.reference` writes them anew.
+"""Writes what is made from the definitions of the settings: the JSON Schema for editors, and docs/settings.md.
 
-The JSON Schema (draft 7) completes and checks the configuration in editors; docs/settings.md and the manual page
-clusterd.yaml(5) are for people.
+`python -m clusterd.config.reference`, which is `make docs`, writes both into the source tree it is part of.
 """
 
 import json
+import sys
 from pathlib import Path
 
+from clusterd.config.application_settings import ENVIRONMENT_NAME
 from clusterd.config.model import JSON
-from clusterd.config.schema import ENVIRONMENT_NAME, OPTIONAL_SECTIONS, SECTIONS, SETTINGS, Setting, Shape
+from clusterd.config.schema import BY_KEY, SECTIONS, SETTINGS, children
+from clusterd.config.setting import Setting, Shape
 
-ROOT = Path(__file__).resolve().parents[3]
-SCHEMA_FILE = Path("etc/clusterd/clusterd.schema.json")
-SETTINGS_FILE = Path("docs/settings.md")
-MANUAL_FILE = Path("docs/man/clusterd.yaml.5")
+SCHEMA = "etc/clusterd/clusterd.schema.json"
+SETTINGS_PAGE = "docs/settings.md"
+
+_SOURCE_TREE = Path(__file__).parents[3]
+_INTRODUCTION = """\
+# Settings
+
+<!-- Made by `make docs` from the definitions of the settings in service/clusterd/config: change those. -->
+
+`clusterd` reads `/etc/clusterd/clusterd.yaml`, or the file named by `--config`. Each setting has a flag, nested ones
+with dots (`--timeouts.drain 10s`); a flag wins over the file. `clusterd --check` says everything that is wrong with a
+configuration, by file, line and column, and changes nothing.
+
+- **Durations** are a number and a unit: `500ms`, `5s`, `2m`, `1h`. **Sizes** are bytes, or have a unit that counts in
+  1024: `64K`, `16M`, `2G`, `1T`.
+- **Paths** are relative to the file, those of flags to the working directory.
+- The file is YAML 1.2: `true` and `false` are the only booleans, and `off`, `no` and `1:30` are text. Values of
+  `environment` are taken as they are written. Anchors, aliases, tags and a key given twice are refused.
+- A value out of its range is refused, never moved into it; so is an unknown setting.
+
+A reload applies a changed setting
+
+- **live**: at once, for the workers that run already too;
+- **next generation**: in the workers that the reload starts;
+- **restart**: not at all, and says so by name; it takes effect when clusterd is started again.
+"""
 
 
-def json_schema() -> str:
-    """The text of the JSON Schema."""
-    document = _section("")
-    document = {
+def json_schema() -> dict[str, JSON]:
+    """The schema of the file, in draft 7, which is what editors understand best."""
+    return {
         "$schema": "http://json-schema.org/draft-07/schema#",
-        "title": "clusterd",
-        "description": "The configuration of clusterd.",
-        **document,
+        "title": "clusterd.yaml",
+        "description": "Made from the definitions of the settings in service/clusterd/config.",
+        **_section_schema(""),
+        "type": "object",
     }
-    return json.dumps(document, indent=2) + "\n"
-
-
-def _section(prefix: str) -> dict[str, JSON]:
-    properties: dict[str, JSON] = {}
-    required: list[JSON] = []
-    for setting in SETTINGS:
-        name = setting.key.removeprefix(prefix)
-        if setting.key.startswith(prefix) and "." not in name:
-            properties[name] = _property(setting)
-            if setting.default is None and prefix:
-                required.append(name)
-    for key, text in SECTIONS.items():
-        name = key.removeprefix(prefix)
-        if key.startswith(prefix) and "." not in name:
-            section: dict[str, JSON] = {"description": text, **_section(f"{key}.")}
-            properties[name] = {"anyOf": [{"type": "null"}, section]} if key in OPTIONAL_SECTIONS else section
-    document: dict[str, JSON] = {"type": "object", "additionalProperties": False, "properties": properties}
-    # `app` may come from the command line, so a file without it is not wrong by itself.
-    return {**document, "required": required} if required else document
-
-
-def _property(setting: Setting) -> JSON:
-    schema = setting.kind.json_schema()
-    match setting.shape:
-        case Shape.LIST:
-            schema = {"type": "array", "minItems": 1, "items": schema}
-        case Shape.NAMED:
-            scalar: JSON = {"type": ["string", "number", "boolean", "null"]}
-            schema = {"type": "object", "propertyNames": {"pattern": f"^{ENVIRONMENT_NAME}$"}}
-            schema["additionalProperties"] = scalar
-        case Shape.ONE:
-            pass
-    return {"description": setting.help, **schema}
 
 
 def settings_page() -> str:
-    """The text of docs/settings.md."""
-    lines = [
-        "# Settings",
-        "",
-        "Every setting of `clusterd.yaml`, and its flag on the command line; a flag wins over the file.",
-        "Durations are written `500ms`, `5s`, `2m`, `1h`; sizes `65536`, `64K`, `16M`, `2G`. Paths are relative to the",
-        "file, those in flags to the working directory.",
-        "",
-        "A reload reads the whole file. What a change of a setting takes effect on:",
-        "",
-        "- **live**: at the reload, for what runs already too;",
-        "- **next generation**: at the reload, in the workers that it starts;",
-        "- **restart**: when clusterd is started again. A reload that changes such a setting says so by name.",
-        "",
-        "Made from `service/clusterd/config/schema.py` by `make docs`.",
-    ]
-    section = None
+    """docs/settings.md."""
+    parts, section = [_INTRODUCTION], None
     for setting in SETTINGS:
-        prefix = setting.key.rpartition(".")[0]
-        if prefix != section:
-            section = prefix
-            lines += ["", f"## {prefix}" if prefix else "## The application and its processes", ""]
-            if prefix:
-                lines += [SECTIONS[prefix], ""]
-            lines += ["| setting | default | allowed | a change applies | |", "|---|---|---|---|---|"]
-        lines.append(_row(setting))
-    return "\n".join(lines) + "\n"
+        above, _, _ = setting.key.rpartition(".")
+        if above != section:
+            section = above
+            parts.append(f"\n## {section}\n\n{SECTIONS[section]}\n" if section else "\n## Top level\n")
+        parts.append(_entry(setting))
+    return "".join(parts)
 
 
-def _row(setting: Setting) -> str:
-    default = "required" if setting.default is None else f"`{setting.default}`" if setting.default else ""
-    allowed = setting.kind.allowed
+def generated() -> dict[str, str]:
+    """The generated files: text by path, relative to the source tree."""
+    schema = json.dumps(json_schema(), indent=2, ensure_ascii=False)
+    return {SCHEMA: f"{schema}\n", SETTINGS_PAGE: settings_page()}
+
+
+def main() -> int:
+    """Write the generated files; prints their names."""
+    for name, text in generated().items():
+        path = _SOURCE_TREE / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        sys.stdout.write(f"{name}\n")
+    return 0
+
+
+def _section_schema(section: str) -> dict[str, JSON]:
+    prefix = f"{section}." if section else ""
+    properties: dict[str, JSON] = {}
+    for name in children(section):
+        key = f"{prefix}{name}"
+        if key in BY_KEY:
+            properties[name] = _setting_schema(BY_KEY[key])
+        else:
+            properties[name] = {"description": SECTIONS[key], **_section_schema(key)}
+    required: list[JSON] = [name for name in properties if prefix and _is_required(f"{prefix}{name}")]
+    schema: dict[str, JSON] = {"type": ["object", "null"], "properties": properties, "additionalProperties": False}
+    # Not `app`: it may come from the command line.
+    return {**schema, "required": required} if required else schema
+
+
+def _is_required(key: str) -> bool:
+    return key in BY_KEY and BY_KEY[key].default is None
+
+
+def _setting_schema(setting: Setting) -> dict[str, JSON]:
+    value, description = dict(setting.kind.json_schema), f"{setting.help} Applies: {setting.applies}."
     match setting.shape:
-        case Shape.LIST:
-            allowed, default = f"a list, each {allowed}", f"`[{setting.default}]`"
-        case Shape.NAMED:
-            allowed = "names and values"
         case Shape.ONE:
-            pass
-    cells = [f"`{setting.key}`<br>`{setting.flag}`", default, allowed, setting.applies.value, setting.help]
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+            return {"description": description, **value}
+        case Shape.LIST:
+            return {"description": description, "type": "array", "items": value, "minItems": 1}
+        case Shape.NAMED:
+            written: JSON = {"type": ["string", "number", "boolean", "null"]}
+            names: JSON = {"pattern": f"^{ENVIRONMENT_NAME}$"}
+            return {
+                "description": description,
+                "type": ["object", "null"],
+                "propertyNames": names,
+                "additionalProperties": written,
+            }
 
 
-def settings_manual() -> str:
-    """The text of clusterd.yaml(5), in the macros of man(7)."""
-    lines = [
-        ".TH CLUSTERD.YAML 5",
-        ".SH NAME",
-        "clusterd.yaml \\- configuration of clusterd",
-        ".SH SYNOPSIS",
-        ".I /etc/clusterd/clusterd.yaml",
-        ".br",
-        ".I /etc/clusterd/NAME.yaml",
-        "(instances)",
-        ".SH DESCRIPTION",
-        "A YAML file, read by the rules of YAML 1.2: only true and false are booleans. Unknown keys, wrong types and",
-        "values out of range are refused with their line and column; a reload with a bad file changes nothing.",
-        "Durations are written 500ms, 5s, 2m, 1h; sizes 65536, 64K, 16M, 2G. Paths are relative to the file.",
-        "A dotted key is a key of a section. Each setting has a flag of clusterd(8), which wins over the file.",
-        ".SH SETTINGS",
-    ]
-    for setting in SETTINGS:
-        default = "required" if setting.default is None else f"default: {setting.default or 'see below'}"
-        lines += [
-            ".TP",
-            f".B {_roff(setting.key)}",
-            _roff(f"{setting.kind.allowed}; {default}; a change applies: {setting.applies.value}."),
-            ".br",
-            _roff(setting.help),
-        ]
-    return "\n".join([*lines, ".SH SEE ALSO", ".BR clusterd (8),", ".BR clusterctl (1)"]) + "\n"
+def _entry(setting: Setting) -> str:
+    return (
+        f"\n### `{setting.key}`\n\n{setting.help}\n\n"
+        f"- Value: {_value(setting)}\n- Default: {_default(setting)}\n- Applies: {setting.applies}\n"
+    )
 
 
-def _roff(text: str) -> str:
-    """`text` as man(7) wants it: hyphens that can be copied, no line that looks like a macro."""
-    escaped = text.replace("\\", "\\e").replace("-", "\\-")
-    return f"\\&{escaped}" if escaped.startswith((".", "'")) else escaped
+def _value(setting: Setting) -> str:
+    match setting.shape:
+        case Shape.ONE:
+            return setting.kind.allowed
+        case Shape.LIST:
+            return f"a list, each item {setting.kind.allowed}"
+        case Shape.NAMED:
+            return "names and their texts"
 
 
-def write(root: Path = ROOT) -> None:
-    """Write all of them below `root`."""
-    (root / SCHEMA_FILE).write_text(json_schema())
-    (root / SETTINGS_FILE).write_text(settings_page())
-    (root / MANUAL_FILE).write_text(settings_manual())
+def _default(setting: Setting) -> str:
+    if setting.default is None:
+        return "none, it is required"
+    if setting.shape is Shape.NAMED:
+        return "`{}`"
+    if setting.shape is Shape.LIST:
+        return f'`["{setting.default}"]`'
+    return f"`{setting.default}`" if setting.default else '`""`'
 
 
 if __name__ == "__main__":
-    write()
+    sys.exit(main())

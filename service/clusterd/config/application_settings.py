@@ -1,0 +1,103 @@
+"""The settings that say which application runs, and how."""
+
+import re
+
+from clusterd.config.kinds import Refusal, choice, either, file_path, text
+from clusterd.config.model import Interface, Preload
+from clusterd.config.setting import NOT_YET, Applies, Setting, Shape
+
+ENVIRONMENT_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+RESERVED_ENVIRONMENT = r"CLUSTERD_(WORKER|GENERATION)|NOTIFY_SOCKET|LISTEN_(PID|FDS|FDNAMES)|WATCHDOG_(PID|USEC)"
+
+_DOTTED = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
+
+
+def _check_application(written: str) -> None:
+    if re.fullmatch(r"[\w./-]+\.py", written):
+        raise Refusal(f"a module, not a file: write {written.removesuffix('.py').strip('./').replace('/', '.')}:app")
+    if re.fullmatch(_DOTTED, written):
+        raise Refusal(f"the attribute is missing: write {written}:app")
+
+
+def _check_root_path(written: str) -> None:
+    if written == "/":
+        raise Refusal('write "" for an application at the root')
+    if written and not written.startswith("/"):
+        raise Refusal(f"write /{written.rstrip('/')}")
+    if written.endswith("/"):
+        raise Refusal(f"write {written.rstrip('/')}")
+
+
+_APPLICATION = text("module:attribute or module:factory()", rf"{_DOTTED}:{_DOTTED}(\(\))?", _check_application)
+_HOOK = either(text("module:function", rf"{_DOTTED}:{_DOTTED}"), "null")
+_ROOT_PATH = text('"", or a path that begins with / and does not end with it', r"(/[^\s?#/]+)*", _check_root_path)
+_NEXT = Applies.NEXT_GENERATION
+
+APPLICATION_SETTINGS = (
+    Setting(
+        "app",
+        _APPLICATION,
+        None,
+        _NEXT,
+        "The application: a callable, or a function that returns one when it ends with ().",
+    ),
+    Setting(
+        "interface",
+        choice(Interface, {"asgi": NOT_YET}),
+        "auto",
+        _NEXT,
+        "How the application is called; auto finds out by looking at it, without calling it.",
+    ),
+    Setting(
+        "directory",
+        file_path(),
+        ".",
+        _NEXT,
+        "Working directory of the application, and first on its sys.path. A symbolic link is followed anew by each "
+        "generation, so a deploy may switch it and reload.",
+        metavar="PATH",
+    ),
+    Setting(
+        "python",
+        either(file_path(), "null"),
+        "null",
+        _NEXT,
+        "The interpreter that runs the application, such as a virtual environment's bin/python. It needs Python 3.11 "
+        "or newer and uvloop. Default: the one that runs clusterd.",
+        metavar="PATH",
+    ),
+    Setting(
+        "environment",
+        text("text", r"(?s:.*)"),
+        "",
+        _NEXT,
+        "Environment variables for the application, besides those clusterd was started with. Values are taken as "
+        "they are written: NO, 0660 and 1:30 stay text.",
+        shape=Shape.NAMED,
+        metavar="NAME=VALUE",
+    ),
+    Setting(
+        "root_path",
+        _ROOT_PATH,
+        "",
+        _NEXT,
+        "Where the application is mounted: SCRIPT_NAME in WSGI.",
+    ),
+    Setting(
+        "preload",
+        choice(Preload),
+        "auto",
+        _NEXT,
+        "Whether the application is imported once and then forked, which shares memory and makes a crashed worker's "
+        "replacement a matter of milliseconds. auto does so unless the import leaves threads, sockets or other things "
+        "behind that do not survive a fork; true only warns of them; false imports it in each worker.",
+    ),
+    Setting(
+        "worker_start",
+        _HOOK,
+        "null",
+        _NEXT,
+        "Called in each worker after the fork and before it is ready; an exception is a failed boot.",
+    ),
+    Setting("worker_stop", _HOOK, "null", _NEXT, "Called in each worker after it has drained."),
+)

@@ -1,0 +1,62 @@
+"""What each setting can not know by itself: values that do not go together, and paths that lead nowhere."""
+
+import os
+import stat
+
+from clusterd.config.model import UnixAddress
+from clusterd.config.problems import Place
+from clusterd.config.values import Values
+
+
+def check_combinations(given: Values, source: Place) -> None:
+    """Refuse what can not be meant. All settings have values; `source` is the place of those that were not written."""
+    _at_most(given, "timeouts.drain_idle", "timeouts.drain")
+    if "rollout.health_check.path" in given.values:
+        _at_most(given, "rollout.health_check.timeout", "rollout.boot_timeout")
+    # Port 0 is another port each time.
+    listen = [str(address) for address in given.values["listen"] if not str(address).endswith(":0")]
+    for address in sorted({each for each in listen if listen.count(each) > 1}):
+        given.refuse(given.places.get("listen", source), "listen", f"{address} is given twice", hint="keep one of them")
+    metrics, control = given.values["metrics"], given.values["control"]
+    place = given.places.get("metrics", given.places.get("listen", source))
+    if str(metrics) in listen:
+        given.refuse(place, "metrics", f"{metrics} is one of listen too", hint="give it an address of its own, or off")
+    taken = {each.path for each in (*given.values["listen"], metrics) if isinstance(each, UnixAddress)}
+    if control is not None and control in taken:
+        found = f"{control} is listened on for HTTP too"
+        given.refuse(given.places["control"], "control", found, hint="give it a path of its own")
+
+
+def check_paths(given: Values) -> None:
+    """Refuse paths that were written and are not there.
+
+    A path this user may not look at passes: clusterctl reads configurations of services that run as another user, and
+    for clusterd itself the template says what it could not do.
+    """
+    for key, is_right, what in (
+        ("directory", stat.S_ISDIR, "a directory"),
+        ("python", stat.S_ISREG, "an interpreter"),
+    ):
+        path = given.values.get(key)
+        if path is None or key not in given.places:
+            continue
+        try:
+            mode = os.stat(path).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            hint = f"a symbolic link to {os.readlink(path)}, which does not exist" if os.path.islink(path) else ""
+            given.refuse(given.places[key], key, f"{path} does not exist", hint=hint)
+        except OSError:
+            continue
+        else:
+            if not is_right(mode):
+                hint = f"write {path}/bin/python" if os.path.exists(f"{path}/bin/python") and key == "python" else ""
+                given.refuse(given.places[key], key, f"{path} is not {what}", hint=hint)
+
+
+def _at_most(given: Values, key: str, bound: str) -> None:
+    if key not in given.places:
+        # A default gives way to what was written; only what was written can be wrong.
+        given.values[key] = min(given.values[key], given.values[bound])
+    elif given.values[key] > given.values[bound]:
+        found = f"{given.values[key]:g} s is longer than {bound} ({given.values[bound]:g} s)"
+        given.refuse(given.places[key], key, found, hint=f"lower it, or raise {bound}")

@@ -1,0 +1,134 @@
+"""The settings that say where clusterd listens, how many processes it runs and how it replaces them."""
+
+from http import HTTPStatus
+
+from clusterd.config.kinds import (
+    CoreType,
+    Refusal,
+    choice,
+    duration,
+    either,
+    file_path,
+    listen_address,
+    text,
+    whole_number,
+)
+from clusterd.config.model import Scheduling
+from clusterd.config.setting import NOT_YET, Applies, Setting, Shape
+
+_NEXT, _RESTART = Applies.NEXT_GENERATION, Applies.RESTART
+
+
+def _check_expect(written: str) -> None:
+    if written.isdigit() and len(written) == 3 and written not in {str(status.value) for status in HTTPStatus}:
+        raise Refusal("HTTP has no such status")
+
+
+PROCESS_SETTINGS = (
+    Setting(
+        "listen",
+        listen_address(),
+        "127.0.0.1:8000",
+        _RESTART,
+        "Addresses to serve HTTP on, unless systemd passes sockets named http.",
+        shape=Shape.LIST,
+        metavar="ADDRESS",
+    ),
+    Setting(
+        "metrics",
+        either(listen_address(), "off"),
+        "127.0.0.1:8001",
+        _RESTART,
+        "Address of /metrics, /healthz and /readyz, unless systemd passes a socket named metrics. Keep it private.",
+        metavar="ADDRESS",
+    ),
+    Setting(
+        "control",
+        either(file_path(), "null"),
+        "null",
+        _RESTART,
+        "The control socket that clusterctl talks to. Default: $RUNTIME_DIRECTORY/control.sock, else "
+        "$XDG_RUNTIME_DIR/clusterd/control.sock, else /tmp/clusterd-UID/control.sock.",
+        metavar="PATH",
+    ),
+    Setting(
+        "workers",
+        either(whole_number(1, 1024), "auto"),
+        "auto",
+        _NEXT,
+        "Worker processes. auto is one for each CPU that CPU affinity and the cgroup's quota leave to clusterd.",
+    ),
+    Setting(
+        "threads",
+        whole_number(0, 1024),
+        "4",
+        _NEXT,
+        "Threads per worker that call a WSGI application. 0 calls it on the event loop: fastest for applications that "
+        "never wait, and one request at a time.",
+    ),
+    Setting(
+        "scheduling",
+        choice(Scheduling, {"round_robin": NOT_YET}),
+        "least_connections",
+        _NEXT,
+        "Which worker takes a new connection: the one with the fewest, or shared for whichever the kernel wakes.",
+    ),
+    Setting(
+        "rollout.surge",
+        whole_number(1, 1024),
+        "1",
+        _NEXT,
+        "Workers that are replaced at the same time.",
+    ),
+    Setting(
+        "rollout.boot_timeout",
+        duration("100ms", "1h"),
+        "60s",
+        _NEXT,
+        "For the application's import, and again for a worker to become ready. Past it the reload is withdrawn.",
+    ),
+    Setting(
+        "rollout.settle",
+        duration("0s", "10m"),
+        "1s",
+        _NEXT,
+        "How long the first new worker must live before the others are replaced.",
+    ),
+    Setting(
+        "rollout.max_draining",
+        whole_number(1, 64),
+        "4",
+        _NEXT,
+        "Generations that may be draining at once; beyond it the oldest is ended.",
+    ),
+    Setting(
+        "rollout.health_check.path",
+        text("a path that begins with /", r"/[!-~]*"),
+        None,
+        _NEXT,
+        "What is requested with GET.",
+    ),
+    Setting(
+        "rollout.health_check.host",
+        text("a host name, with or without a port", r"[A-Za-z0-9._\-\[\]:]{1,255}"),
+        "localhost",
+        _NEXT,
+        "The Host header. Frameworks that check it refuse names they do not know.",
+    ),
+    Setting(
+        "rollout.health_check.expect",
+        text(
+            "a status like 204, or a class of them like 2xx", r"[1-5]xx|[1-5][0-9][0-9]", _check_expect, CoreType.NUMBER
+        ),
+        "2xx",
+        _NEXT,
+        "The status that passes.",
+    ),
+    Setting(
+        "rollout.health_check.timeout",
+        duration("100ms", "1h"),
+        "5s",
+        _NEXT,
+        "For the whole response. At most rollout.boot_timeout, which goes on running.",
+    ),
+)

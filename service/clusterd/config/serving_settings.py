@@ -1,0 +1,121 @@
+"""The settings that bound what clients and the application may take, and what is logged of them."""
+
+from clusterd.config.kinds import choice, duration, either, size, whole_number
+from clusterd.config.model import AccessLog, LogLevel
+from clusterd.config.setting import Applies, Setting
+
+_LIVE, _NEXT = Applies.LIVE, Applies.NEXT_GENERATION
+
+SERVING_SETTINGS = (
+    Setting(
+        "timeouts.drain",
+        duration("100ms", "24h"),
+        "30s",
+        _NEXT,
+        "For a worker to finish what it holds, on a rollout and on a stop. What is left then is cut, and logged so.",
+    ),
+    Setting(
+        "timeouts.drain_idle",
+        duration("0s", "24h"),
+        "10s",
+        _NEXT,
+        "On a stop: how long idle connections may stay open after the last response. At most timeouts.drain.",
+    ),
+    Setting(
+        "timeouts.hang",
+        duration("500ms", "24h"),
+        "30s",
+        _NEXT,
+        "A worker whose event loop, or all of whose threads, made no progress for so long is killed and replaced; its "
+        "stacks are logged at half of it.",
+    ),
+    Setting(
+        "timeouts.queue",
+        duration("100ms", "1h"),
+        "30s",
+        _NEXT,
+        "For a request to wait for a thread; then it is answered 503.",
+    ),
+    Setting(
+        "timeouts.request",
+        either(duration("100ms", "24h"), "off"),
+        "off",
+        _NEXT,
+        "From the end of a request's head to the end of its response: past it the client is answered 504.",
+    ),
+    Setting(
+        "timeouts.keepalive",
+        duration("100ms", "24h"),
+        "75s",
+        _NEXT,
+        "For the first byte of a request, on a new connection too.",
+    ),
+    Setting(
+        "timeouts.header",
+        duration("100ms", "1h"),
+        "10s",
+        _NEXT,
+        "From the first byte of a request to the end of its head; then 408.",
+    ),
+    Setting(
+        "timeouts.body",
+        duration("100ms", "1h"),
+        "30s",
+        _NEXT,
+        "Without one byte of the request's body; then 408.",
+    ),
+    Setting(
+        "timeouts.write",
+        duration("100ms", "1h"),
+        "30s",
+        _NEXT,
+        "Without the client reading one byte of the response; then the connection is closed.",
+    ),
+    Setting(
+        "limits.connections",
+        whole_number(1, 1_000_000),
+        "10000",
+        _NEXT,
+        "Connections a worker holds; beyond it others accept, or the kernel's queue holds them.",
+    ),
+    Setting(
+        "limits.queue",
+        whole_number(0, 1_000_000),
+        "100",
+        _NEXT,
+        "Requests of a worker that wait for a thread; one more is answered 503.",
+    ),
+    Setting("limits.request_line", size("64", "64K"), "8K", _NEXT, "The first line of a request; then 414."),
+    Setting("limits.headers", size("256", "1M"), "32K", _NEXT, "All headers of a request together; then 431."),
+    Setting("limits.header_count", whole_number(1, 10_000), "100", _NEXT, "Headers of a request; then 431."),
+    Setting("limits.body", size("0", "1T"), "16M", _NEXT, "The body of a request; then 413."),
+    Setting(
+        "limits.max_requests",
+        whole_number(0, 1_000_000_000),
+        "0",
+        _NEXT,
+        "Requests (and up to a tenth more, so that workers of one age do not go together) after which a worker is "
+        "replaced, successor first; 0 for no limit.",
+    ),
+    Setting(
+        "limits.max_memory",
+        size("16M", "1T", "no limit"),
+        "0",
+        _NEXT,
+        "Private memory above which a worker is replaced, successor first.",
+    ),
+    Setting(
+        "log.level",
+        choice(LogLevel),
+        "info",
+        _LIVE,
+        "The least severe record that is written.",
+    ),
+    Setting(
+        "log.access",
+        choice(AccessLog),
+        "errors",
+        _NEXT,
+        "Which requests are logged: off, errors (status 500 and above) or all.",
+    ),
+)

@@ -1,0 +1,73 @@
+"""Configurations that several tests read."""
+
+from pathlib import Path
+
+import pytest
+
+from clusterd.config.loader import ConfigError, load
+from clusterd.config.model import Config
+
+EVERYTHING = """\
+app: shop.wsgi:make_app()
+interface: wsgi
+directory: .
+python: bin/python
+environment:
+  SWITCH: NO
+  MODE: 0660
+  TIME: 1:30
+  EMPTY:
+  QUOTED: "a\\tb"
+root_path: /shop
+preload: false
+worker_start: shop.hooks:start
+worker_stop: null
+listen:
+  - "[::1]:8080"
+  - unix:run/http.sock
+metrics: off
+control: run/control.sock
+workers: 3
+threads: 0
+scheduling: shared
+rollout:
+  surge: 2
+  boot_timeout: 1.5m
+  settle: 0s
+  max_draining: 1
+  health_check: {path: "/health?deep=1", host: "shop.example:8080", expect: 204, timeout: 250ms}
+timeouts: {drain: 1m, drain_idle: 0s, hang: 1h, request: 10s, queue: 1s, keepalive: 2s, header: 3s, body: 4s, write: 5s}
+limits:
+  connections: 50
+  queue: 0
+  request_line: 4K
+  headers: 65536
+  header_count: 50
+  body: 2G
+  max_requests: 1000
+  max_memory: 512M
+log: {level: debug, access: all}
+"""
+
+
+def write(directory: Path, text: str | bytes) -> Path:
+    path = directory / "clusterd.yaml"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def read(directory: Path, text: str | bytes, **flags: str) -> Config:
+    return load(write(directory, text), {key.replace("__", "."): (value,) for key, value in flags.items()})
+
+
+def complaints(directory: Path, text: str | bytes, **flags: str) -> list[str]:
+    """The problems as printed, without the name of the directory."""
+    with pytest.raises(ConfigError) as caught:
+        read(directory, text, **flags)
+    assert str(caught.value).splitlines() == [str(problem) for problem in caught.value.problems]
+    return [str(problem).replace(f"{directory}/", "") for problem in caught.value.problems]
+
+
+def complaint(directory: Path, text: str | bytes, **flags: str) -> str:
+    [only] = complaints(directory, text, **flags)
+    return only
