@@ -24,6 +24,9 @@ __all__ = ["Connection", "Engine", "EngineMode", "InFlight"]
 
 _SERVER_ERROR = 500
 
+LATE_SECONDS = 1.0
+"""Longer between two ticks, and the loop itself was held up."""
+
 
 class EngineMode(Enum):
     """What happens to a connection after its response."""
@@ -131,6 +134,15 @@ class Engine:
     def is_closing(self) -> bool:
         """Whether responses say `Connection: close`."""
         return self._mode is EngineMode.CLOSING
+
+    @property
+    def is_handing_over(self) -> bool:
+        """Whether connections move as they come to rest."""
+        return self._mode is EngineMode.HANDING_OVER
+
+    def call_soon(self, call: Callable[[], object]) -> None:
+        """Have `call` made in the loop's next round, after what other connections have waiting."""
+        self._loop.call_soon(call)
 
     def serve(self) -> None:
         """Keep connections, from the start and again after a retirement that was taken back."""
@@ -242,8 +254,11 @@ class Engine:
 
         One sweep over the connections costs less than a timer for each, made and cancelled with every request.
         """
+        late = now - self.now > LATE_SECONDS
         self.now = now
         self.stamp.refresh()
         self._adapter.tick(now)
+        if late:
+            return  # the loop was busy: what clients sent meanwhile is read before they are judged
         for connection in [each for each in self.connections if each.deadline <= now]:
             connection.expire(now)

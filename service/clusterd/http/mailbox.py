@@ -26,6 +26,10 @@ class Mailbox:
     def _deliver(self) -> None:
         # Cleared before the queue is emptied: who appends after the last look sees it cleared, and wakes us.
         self._woken = False
-        while self._calls:
+        # No more than is here now: threads that keep posting must not keep the loop from its connections.
+        for _ in range(len(self._calls)):
             call, arguments = self._calls.popleft()
-            call(*arguments)
+            try:
+                call(*arguments)
+            except Exception as error:  # the calls behind it belong to other requests
+                self._loop.call_exception_handler({"message": "a call from a thread failed", "exception": error})
