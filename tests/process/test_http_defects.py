@@ -146,7 +146,12 @@ def test_what_runs_after_the_last_yield_runs(threads: int) -> None:
 
 def test_a_connection_that_arrives_during_a_hand_over_is_not_read_once_it_was_offered() -> None:
     offered: list[Connection] = []
-    with serving(hello, on_movable=lambda connection: (offered.append(connection), connection.detach())) as server:
+
+    def offer(connection: Connection) -> None:
+        offered.append(connection)
+        connection.detach()
+
+    with serving(hello, on_movable=offer) as server:
         server.on_loop(server.engine.hand_over)
         with server.client() as client:
             wait_until(lambda: offered)

@@ -245,8 +245,6 @@ class LoopCall(Exchange):
             if self._over or not connection.writable:
                 return
             data = next(self._output, None)
-            if self._over:
-                return
             if data is None:
                 self._over = True
                 connection.call = None
