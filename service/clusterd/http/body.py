@@ -6,7 +6,7 @@ from io import BytesIO
 from typing import IO
 
 MEMORY_LIMIT = 64 * 1024
-"""Bytes of a body kept in memory; a longer one goes to an unlinked file: slow or many uploads cost no memory."""
+"""Bytes of a body kept in memory; a longer one goes to an unlinked file, so that uploads cost no memory."""
 
 
 class Body:

@@ -31,8 +31,5 @@ class Call(Protocol):
     def resume(self) -> None:
         """The client has read everything: go on sending."""
 
-    def half_closed(self) -> bool:
-        """The client will send nothing more. Returns whether the call was dropped for it."""
-
     def disconnected(self) -> None:
         """The client has gone, or the server has given up: stop, and send nothing more."""

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, cast
 from clusterd.http.body import Body
 from clusterd.http.call import Call
 from clusterd.http.carried import RESIDUAL_LIMIT, CarriedState
-from clusterd.http.engine_mode import EngineMode
 from clusterd.http.framing import CHUNKED, ChunkDecoder, body_length, client_persists, expects_continue
-from clusterd.http.head import Head, find_end, parse_head
+from clusterd.http.head import Head, find_end, parse_head, skip_empty_lines
 from clusterd.http.refusal import Refusal
 from clusterd.http.response import Encoder, refusal_response
 
@@ -58,10 +57,12 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_answer_by",
+        "_begun",
         "_body",
         "_buffer",
         "_decoder",
         "_engine",
+        "_half_closed",
         "_missing",
         "_pending_bytes",
         "_proceeding",
@@ -70,7 +71,6 @@ class Connection(asyncio.Protocol):
         "_transport",
         "call",
         "deadline",
-        "half_closed",
         "head",
         "local",
         "peer",
@@ -92,10 +92,10 @@ class Connection(asyncio.Protocol):
         self._reading = True
         self._pending_bytes = 0
         self._answer_by = inf
-        self.half_closed = False
-        """Whether the client has said that it sends nothing more."""
+        self._half_closed = False
         self._proceeding = False
-        self.stage = Stage.HEAD if self._buffer else Stage.IDLE
+        self._begun = False
+        self.stage = Stage.IDLE
         self.call: Call | None = None
         self.head: Head | None = None
         self.deadline = inf
@@ -113,28 +113,27 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin: read the first request, or go on with what came along."""
-        transport = self._transport = cast(asyncio.Transport, transport)
+        self._transport = cast(asyncio.Transport, transport)
         # With a limit of 0, uvloop writes at once and pauses us only for what the kernel did not take: writable
         # means an empty buffer, which is what back pressure and a hand-over need to know.
         self._transport.set_write_buffer_limits(high=0)
         if self._socket.family != socket.AF_UNIX and self.local is None:
-            peer = transport.get_extra_info("peername")
-            if peer is None:  # reset before it was accepted
-                transport.abort()
-                return
-            self.peer = peer[:2]
-            self.local = transport.get_extra_info("sockname")[:2]
-        self.deadline = self._engine.now + self._engine.settings.timeouts.keepalive
+            # None where the client is gone already; reading will say so.
+            self.peer = (transport.get_extra_info("peername") or ("", 0))[:2]
+            self.local = (transport.get_extra_info("sockname") or ("", 0))[:2]
         self._engine.opened(self)
-        if self._buffer or self._engine.mode is not EngineMode.SERVING:
-            # Not from here: uvloop begins to read after this call even when reading was paused in it, and would
-            # read what belongs to the process that the connection moves on to.
-            asyncio.get_running_loop().call_soon(self._begin)
+        self._rest()
+        self.proceed()
+        # uvloop starts reading after this call, whatever was paused in it: before that nothing may move.
+        if self._engine.is_handing_over:
+            self._engine.call_soon(self._begin)
+        else:
+            self._begun = True
 
     def _begin(self) -> None:
+        self._begun = True
         if self.stage in AT_REST:
             self._engine.at_rest(self)
-            self.proceed()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of the current request or of those after it."""
@@ -157,10 +156,10 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The client has closed its sending side: what it has asked for is still answered."""
-        self.half_closed = True
-        if self.stage is Stage.ANSWERING and self.call is not None:
-            return not self.call.half_closed()  # False closes; connection_lost then counts the request
-        return self.stage is Stage.FLUSHING
+        self._half_closed = True
+        return self.stage in (Stage.ANSWERING, Stage.FLUSHING) or (
+            self.stage is Stage.LINGERING and not self.writable  # closed when the last response is out
+        )
 
     def connection_lost(self, _: Exception | None) -> None:
         """The client has gone, or `close` is through."""
@@ -181,7 +180,11 @@ class Connection(asyncio.Protocol):
         """The client has caught up."""
         self.writable = True
         self.deadline = self._answer_by
-        if self.stage is Stage.FLUSHING:
+        if self.stage is Stage.LINGERING:
+            self.deadline = self._engine.now + LINGER
+            if self._half_closed:
+                self._transport.close()
+        elif self.stage is Stage.FLUSHING:
             self._rest()
             self.proceed()
         elif self.stage is Stage.ANSWERING and self.call is not None:
@@ -197,8 +200,8 @@ class Connection(asyncio.Protocol):
         try:
             while self._buffer and self.stage in AT_REST:
                 if self._buffer.startswith(b"\r\n"):
-                    # An empty line before a request is ignored (RFC 9112 section 2.2).
-                    self._buffer = self._buffer[2:]
+                    # Empty lines before a request are ignored (RFC 9112 section 2.2).
+                    self._buffer = self._buffer[skip_empty_lines(self._buffer) :]
                     continue
                 end = find_end(self._buffer, self._engine.settings.limits)
                 if not end:
@@ -211,18 +214,17 @@ class Connection(asyncio.Protocol):
             self.refuse(refusal)
         finally:
             self._proceeding = False
-        if self.half_closed and self.stage in AT_REST:
-            self.close()  # what is left of the buffer will never be a request
+        if self._half_closed and self.stage in AT_REST:
+            self.close()  # nothing that is still missing can come
 
     def _begin_request(self, end: int) -> None:
         """A head is complete. Raises Refusal."""
         limits = self._engine.settings.limits
         self.request_started = monotonic()
         rest = self._buffer[end:]
-        head = parse_head(self._buffer[:end], limits)
+        self.head = head = parse_head(self._buffer[:end], limits)
         length = body_length(head, limits)
         waits = expects_continue(head)
-        self.head = head
         self._buffer = b""
         if length == 0:
             self._buffer = rest
@@ -231,7 +233,10 @@ class Connection(asyncio.Protocol):
         self.stage = Stage.BODY
         self.deadline = self._engine.now + self._engine.settings.timeouts.body
         self._missing = max(length, 0)
-        self._body = Body(self._missing)
+        try:
+            self._body = Body(self._missing)
+        except OSError as error:
+            raise self._storage_failed(error) from error
         self._decoder = ChunkDecoder(self._body.write, limits) if length == CHUNKED else None
         if waits and not rest:
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -245,13 +250,16 @@ class Connection(asyncio.Protocol):
             self.refuse(refusal)
             return
         except OSError as error:
-            self._engine.log.error(f"a request's body can not be stored: {error}")
-            self.refuse(Refusal(HTTPStatus.INSUFFICIENT_STORAGE, "the body can not be stored"))
+            self.refuse(self._storage_failed(error))
             return
         if rest is not None:
             self._buffer = rest
             self._complete()
             self.proceed()
+
+    def _storage_failed(self, error: OSError) -> Refusal:
+        self._engine.log.error(f"a request's body can not be stored: {error}")
+        return Refusal(HTTPStatus.INSUFFICIENT_STORAGE, "the body can not be stored")
 
     def _take_body(self, data: bytes) -> bytes | None:
         """What follows the body once it is complete, None before. Raises Refusal and OSError."""
@@ -286,7 +294,7 @@ class Connection(asyncio.Protocol):
         return (
             self.head is not None
             and client_persists(self.head)
-            and not (self.half_closed and not self._buffer)
+            and (not self._half_closed or bool(self._buffer))  # what it sent before is still answered
             and not self._engine.is_closing
         )
 
@@ -297,12 +305,21 @@ class Connection(asyncio.Protocol):
         if data and self.stage is Stage.ANSWERING:
             self._transport.write(data)
 
+    def yield_turn(self) -> None:
+        """Call `resume` again when other connections have had their turn."""
+        self._engine.call_soon(self._resume_call)
+
+    def _resume_call(self) -> None:
+        if self.stage is Stage.ANSWERING and self.writable and self.call is not None:
+            self.call.resume()
+
     def finish(self, status: int, *, persistent: bool) -> None:
         """The response to the request under way has been sent as a whole."""
         if self.stage is not Stage.ANSWERING:
             return
         self._account(status)
-        if not persistent or self._engine.is_closing or (self.half_closed and not self._buffer):
+        self._answer_by = inf
+        if not persistent or (self._half_closed and not self._buffer) or self._engine.is_closing:
             self._close_politely()
         elif self.writable:
             self._rest()
@@ -365,18 +382,13 @@ class Connection(asyncio.Protocol):
         """Close our side, and let the client read the last response before the rest is closed."""
         self._drop_call()
         self._buffer = b""
-        if self.half_closed:
+        if self._half_closed and self.writable:
             self.close()
             return
         self.stage = Stage.LINGERING
         self.deadline = self._engine.now + (LINGER if self.writable else self._engine.settings.timeouts.write)
         self._read_on()
         self._transport.write_eof()
-
-    @property
-    def unsent(self) -> int:
-        """Bytes written and not yet taken by the kernel."""
-        return self._transport.get_write_buffer_size()
 
     def close(self) -> None:
         """Close when all that was written is out."""
@@ -407,6 +419,8 @@ class Connection(asyncio.Protocol):
                 self._answer_late()
             case Stage.ANSWERING | Stage.FLUSHING:
                 self._check_reader(now)
+            case Stage.LINGERING if not self.writable:
+                self._check_reader(now)
             case Stage.LINGERING:
                 self.abort()
 
@@ -432,7 +446,7 @@ class Connection(asyncio.Protocol):
     @property
     def movable(self) -> bool:
         """Whether another process can take the connection over: between requests, with everything written out."""
-        return self.stage in AT_REST and self.writable and not self.half_closed and len(self._buffer) <= RESIDUAL_LIMIT
+        return self._begun and self.stage in AT_REST and self.writable and len(self._buffer) <= RESIDUAL_LIMIT
 
     def detach(self) -> CarriedState:
         """Stop reading, and say what has to travel with the descriptor. Raises RuntimeError when not movable."""

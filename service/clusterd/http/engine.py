@@ -9,10 +9,10 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from clusterd.http.carried import CarriedState
 from clusterd.http.connection import Connection, Stage
-from clusterd.http.engine_mode import EngineMode
 from clusterd.http.mailbox import Mailbox
 from clusterd.http.ports import Counters, Log
 from clusterd.http.response import Stamp
@@ -23,8 +23,20 @@ from clusterd.http.wsgi import WsgiAdapter, WsgiApplication
 __all__ = ["Connection", "Engine", "EngineMode", "InFlight"]
 
 _SERVER_ERROR = 500
-STALL_SECONDS = 2.0
-"""Ticks this far apart mean that the application held the loop."""
+
+LATE_SECONDS = 1.0
+"""Longer between two ticks, and the loop itself was held up."""
+
+
+class EngineMode(Enum):
+    """What happens to a connection after its response."""
+
+    SERVING = auto()
+    """It is kept."""
+    HANDING_OVER = auto()
+    """It is kept, and offered to another process as soon as it is between requests."""
+    CLOSING = auto()
+    """It is closed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +134,15 @@ class Engine:
     def is_closing(self) -> bool:
         """Whether responses say `Connection: close`."""
         return self._mode is EngineMode.CLOSING
+
+    @property
+    def is_handing_over(self) -> bool:
+        """Whether connections move as they come to rest."""
+        return self._mode is EngineMode.HANDING_OVER
+
+    def call_soon(self, call: Callable[[], object]) -> None:
+        """Have `call` made in the loop's next round, after what other connections have waiting."""
+        self._loop.call_soon(call)
 
     def serve(self) -> None:
         """Keep connections, from the start and again after a retirement that was taken back."""
@@ -233,13 +254,11 @@ class Engine:
 
         One sweep over the connections costs less than a timer for each, made and cancelled with every request.
         """
-        stalled = now - self.now
+        late = now - self.now > LATE_SECONDS
         self.now = now
-        if stalled > STALL_SECONDS:
-            # The loop did not turn: what clients sent meanwhile is still unread, and their time did not pass.
-            for connection in self.connections:
-                connection.deadline += stalled
         self.stamp.refresh()
         self._adapter.tick(now)
+        if late:
+            return  # the loop was busy: what clients sent meanwhile is read before they are judged
         for connection in [each for each in self.connections if each.deadline <= now]:
             connection.expire(now)

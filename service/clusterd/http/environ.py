@@ -58,7 +58,7 @@ class EnvironMaker:
             environ["SERVER_NAME"] = local[0]
             environ["SERVER_PORT"] = str(local[1])
         else:
-            environ["SERVER_NAME"] = head.fields.get("host", "localhost").partition(":")[0] or "localhost"
+            environ["SERVER_NAME"] = _host_name(head.fields.get("host", "")) or "localhost"
             environ["SERVER_PORT"] = _DEFAULT_PORTS[scheme]
         environ["REMOTE_ADDR"] = peer[0] if peer is not None else ""
         if peer is not None:
@@ -72,6 +72,11 @@ class EnvironMaker:
             environ["CONTENT_LENGTH"] = str(body.size)
             environ.pop("HTTP_TRANSFER_ENCODING", None)
         return environ
+
+
+def _host_name(host: str) -> str:
+    """Without the port; an IPv6 address keeps its brackets."""
+    return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
 
 
 def _key(name: str) -> str:

@@ -41,6 +41,15 @@ class Head:
         self.path, _, self.query = target.partition("?")
 
 
+_match_empty_lines = re.compile(rb"(?:\r\n)++").match
+
+
+def skip_empty_lines(received: bytes | bytearray) -> int:
+    """The index after the empty lines at the beginning."""
+    match = _match_empty_lines(received)
+    return match.end() if match else 0
+
+
 def find_end(received: bytes | bytearray, limits: Limits) -> int:
     """The index after the empty line that ends the head, or 0 while that has not come.
 

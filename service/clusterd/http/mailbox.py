@@ -24,9 +24,12 @@ class Mailbox:
                 pass  # the loop is closed: the process is leaving, and the connection is gone
 
     def _deliver(self) -> None:
-        # Cleared before the queue is read: who appends from now on sees it cleared, and wakes us for another turn. Only
-        # what is here now is delivered: threads that post without end must not keep the loop.
+        # Cleared before the queue is emptied: who appends after the last look sees it cleared, and wakes us.
         self._woken = False
+        # No more than is here now: threads that keep posting must not keep the loop from its connections.
         for _ in range(len(self._calls)):
             call, arguments = self._calls.popleft()
-            call(*arguments)
+            try:
+                call(*arguments)
+            except Exception as error:  # the calls behind it belong to other requests
+                self._loop.call_exception_handler({"message": "a call from a thread failed", "exception": error})

@@ -75,7 +75,10 @@ class ResponseHead:
         lines = ""
         count = 0
         for name, value in headers:
-            if name.lower() in _SPECIAL and not self._keep(name.lower(), value):
+            lower = name.lower()
+            if ":" in lower:  # would end the name early, and get past the fields that concern the server
+                raise ValueError(f"malformed header {name!r}: {value!r}")
+            if lower in _SPECIAL and not self._keep(lower, value):
                 continue
             lines += name + ": " + value + "\r\n"  # not an f-string: what is not str must raise
             count += 1
@@ -139,7 +142,8 @@ class Encoder:
 
     def whole(self, head: ResponseHead, stamp: Stamp, body: bytes) -> bytes:
         """The response whose body is all known: always delimited by its length."""
-        if head.content_length is None and head.has_body:
+        # An empty body of a HEAD says nothing about the length that GET would have.
+        if head.content_length is None and head.has_body and (body or not self._is_head):
             head.content_length = len(body)
         return self.start(head, stamp, body) + self.end()
 
@@ -190,8 +194,8 @@ class Encoder:
 
     @property
     def satisfied(self) -> bool:
-        """Whether nothing that may still come would be sent."""
-        return self._delimited is Delimited.NO_BODY or (self._delimited is Delimited.LENGTH and not self._left)
+        """Whether the rest of the body is not wanted. A generator that gave just enough goes on: it may do more."""
+        return self._delimited is Delimited.NO_BODY or self.excess > 0
 
     @property
     def missing(self) -> int:

@@ -22,11 +22,11 @@ from clusterd.http.threads import PoolThread, ThreadPool, ThreadState
 WsgiApplication = Callable[..., Iterable[bytes]]
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
+TURN_PIECES = 16
+"""Pieces of a response that an application on the loop gives in a row, before other connections have their turn."""
+
 AHEAD_BYTES = 64 * 1024
 """How much an application may have given beyond what the client's connection has taken."""
-
-PULLED_AT_ONCE = 32
-"""Pieces of one response that the loop sends before other connections have their turn."""
 
 _NO_BODY = BytesIO()
 """What a request without a body reads from: one for all, since nothing in it moves."""
@@ -100,6 +100,7 @@ class Exchange:
         self._adapter = adapter
         self._request = request
         self._connection = connection
+        self._body = connection.body
         self._encoder = Encoder(request, persistent=True)
         self._head: ResponseHead | None = None
         self.environ = adapter.environ(connection, self.note_progress)
@@ -118,6 +119,11 @@ class Exchange:
         """Whether the connection can go on after this response."""
         return self._encoder.persistent and not self.failed
 
+    def release(self) -> None:
+        """Nobody reads the body any more."""
+        if self._body is not None:
+            self._body.close()
+
     def note_progress(self) -> None:
         """The application called into the server."""
 
@@ -131,7 +137,9 @@ class Exchange:
             yield from self._run()
         except ClientGone:
             self.failed = True
-        except Exception:
+        except (GeneratorExit, KeyboardInterrupt):
+            raise
+        except BaseException:  # SystemExit too: a request ends its own life only
             self._adapter.report(f"{self._describe()} raised\n{traceback.format_exc().rstrip()}")
             if self.started:
                 self.failed = True
@@ -146,8 +154,7 @@ class Exchange:
             else:
                 for chunk in result:
                     self.note_progress()
-                    if chunk:
-                        yield self._encode(_checked(chunk))
+                    yield self._encode(_checked(chunk)) if chunk else b""  # also nothing gives others a turn
                     if self.started and self._encoder.satisfied:
                         break
                 yield self._end()
@@ -234,13 +241,9 @@ class LoopCall(Exchange):
     def resume(self) -> None:
         """Go on while the client reads."""
         connection = self._connection
-        pulled = 0
-        while not self._over and connection.writable:
-            if pulled == PULLED_AT_ONCE:
-                # An endless stream to a fast client would keep everybody else waiting.
-                self._adapter.mailbox.post(self.resume)
+        for _ in range(TURN_PIECES):
+            if self._over or not connection.writable:
                 return
-            pulled += 1
             data = next(self._output, None)
             if data is None:
                 self._over = True
@@ -249,6 +252,7 @@ class LoopCall(Exchange):
                 return
             self.phase = Phase.SENDING
             connection.send(data)
+        connection.yield_turn()
 
     def write(self, data: bytes) -> None:
         """Send what the application wrote; the loop can not wait for the client here."""
@@ -256,16 +260,13 @@ class LoopCall(Exchange):
             raise ClientGone
         self._connection.send(data)
 
-    def half_closed(self) -> bool:
-        """Still answered."""
-        return False
-
     def disconnected(self) -> None:
         """Run the application's close()."""
         if not self._over:
             self._over = True
             self.failed = True
             self._output.close()  # type: ignore[attr-defined]
+            self.release()
 
 
 class ThreadCall(Exchange):
@@ -290,7 +291,10 @@ class ThreadCall(Exchange):
         output = self.produce()
         try:
             for data in output:
-                self.write(data)
+                if data:
+                    self.write(data)
+                elif self._gone:
+                    raise ClientGone
         except ClientGone:
             output.close()  # type: ignore[attr-defined]
         except BaseException:  # SystemExit and its like end a request, never a thread of the pool
@@ -336,7 +340,9 @@ class ThreadCall(Exchange):
             self.resume()
 
     def _ended(self) -> None:
-        if not self._gone:
+        if self._gone:
+            self.release()
+        else:
             self._gone = True
             self._connection.call = None
             _conclude(self._connection, self)
@@ -351,20 +357,12 @@ class ThreadCall(Exchange):
         if not self._gone:
             self._connection.refuse(refusal)
 
-    def half_closed(self) -> bool:
-        """Dropped while it waits for a thread: the client is most likely gone; else still answered."""
-        pool = self._adapter.pool
-        if self._thread is None and pool is not None and pool.withdraw(self):
-            self._gone = True
-            return True
-        return False
-
     def disconnected(self) -> None:
         """Let the thread find out, and drop a call that still waits for one."""
         self._gone = True
         pool = self._adapter.pool
-        if self._thread is None and pool is not None:
-            pool.withdraw(self)
+        if self._thread is None and pool is not None and pool.withdraw(self):
+            self.release()
         self._room.set()
 
 

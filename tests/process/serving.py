@@ -1,0 +1,218 @@
+"""An engine on a uvloop loop in a thread of the test, with listening sockets and nothing else around it."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import uvloop
+
+from clusterd.http.engine import Connection, Engine
+from clusterd.http.settings import HttpSettings, Limits, Timeouts
+
+PATIENCE = 20.0
+
+
+class Ledger:
+    """Counters and log in one: what the engine said."""
+
+    def __init__(self) -> None:
+        self.done: list[int] = []
+        self.timeouts = 0
+        self.connections = 0
+        self.errors: list[str] = []
+        self.requests: list[dict[str, object]] = []
+
+    def request_done(self, status: int, seconds: float) -> None:
+        self.done.append(status)
+
+    def request_timed_out(self) -> None:
+        self.timeouts += 1
+
+    def connections_changed(self, count: int) -> None:
+        self.connections = count
+
+    def error(self, message: str, /, **fields: object) -> None:
+        self.errors.append(message)
+
+    def info(self, message: str, /, **fields: object) -> None:
+        self.requests.append(fields)
+
+
+class Serving:
+    """An engine that serves `application` on 127.0.0.1, and on more sockets when asked."""
+
+    def __init__(
+        self, application: Any, settings: HttpSettings, on_movable: Callable[[Connection], None] | None
+    ) -> None:
+        self.ledger = Ledger()
+        self._listeners: list[socket.socket] = []
+        self.loop = uvloop.new_event_loop()
+        self.faults: list[dict[str, Any]] = []
+        self.loop.set_exception_handler(lambda _, context: self.faults.append(context))
+        self.engine = Engine(application, settings, self.ledger, self.ledger, self.loop, on_movable=on_movable)
+        self._thread = threading.Thread(target=self._run)
+        self.address = self._listen(socket.create_server(("127.0.0.1", 0)))
+        self._tick()
+        self._thread.start()
+
+    def _listen(self, listener: socket.socket) -> Any:
+        listener.setblocking(False)
+        self._listeners.append(listener)
+        self.loop.add_reader(listener.fileno(), self._accept, listener)
+        return listener.getsockname()
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            self.engine.adopt(listener.accept()[0])
+        except BlockingIOError:
+            pass
+
+    def _tick(self) -> None:
+        self.engine.tick(time.monotonic())
+        self.loop.call_later(0.02, self._tick)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    def on_loop(self, call: Callable[[], Any]) -> Any:
+        """Call on the loop's thread and wait for the result."""
+
+        async def wrapped() -> Any:
+            return call()
+
+        return asyncio.run_coroutine_threadsafe(wrapped(), self.loop).result(PATIENCE)
+
+    def listen_ipv6(self) -> Any:
+        return self.on_loop(lambda: self._listen(socket.create_server(("::1", 0), family=socket.AF_INET6)))
+
+    def listen_unix(self, path: Path) -> None:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(path))
+        listener.listen()
+        self.on_loop(lambda: self._listen(listener))
+
+    def client(self) -> "Client":
+        return Client(socket.create_connection(self.address[:2], timeout=PATIENCE))
+
+    def stop(self) -> None:
+        def end() -> None:
+            for listener in self._listeners:
+                self.loop.remove_reader(listener.fileno())
+            self.engine.abort()
+            self.loop.call_later(0.02, self.loop.stop)
+
+        self.loop.call_soon_threadsafe(end)
+        self._thread.join(PATIENCE)
+        self.engine.stop_threads(PATIENCE)
+        for listener in self._listeners:
+            listener.close()
+        self.loop.close()
+        assert not self.faults
+
+
+@contextmanager
+def serving(
+    application: Any,
+    threads: int = 0,
+    timeouts: dict[str, float] | None = None,
+    limits: dict[str, int] | None = None,
+    on_movable: Callable[[Connection], None] | None = None,
+    **settings: Any,
+) -> Iterator[Serving]:
+    """Serve for the length of the block; nothing may have gone wrong inside the server by its end."""
+    made = HttpSettings(
+        threads=threads,
+        timeouts=replace(Timeouts(), **cast(Any, timeouts or {})),
+        limits=replace(Limits(), **cast(Any, limits or {})),
+        **settings,
+    )
+    server = Serving(application, made, on_movable)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait for an event that only polling can see."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.005)
+
+
+class Answer:
+    """A response as it came over the wire."""
+
+    def __init__(self, head: bytes, body: bytes) -> None:
+        line, _, rest = head.decode("latin-1").partition("\r\n")
+        self.line = line
+        self.status = int(line.split(" ")[1])
+        self.fields = {
+            name.lower(): value for name, _, value in (each.partition(": ") for each in rest.split("\r\n") if each)
+        }
+        self.body = body
+
+
+class Client:
+    """A client that sees every byte."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        self._file = sock.makefile("rb")
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self.socket.close()
+
+    def send(self, data: bytes) -> None:
+        self.socket.sendall(data)
+
+    def get(self, target: str = "/", *lines: str, method: str = "GET", body: bytes = b"") -> Answer:
+        self.send(request(target, *lines, method=method, body=body))
+        return self.answer(bodiless=method == "HEAD")
+
+    def answer(self, bodiless: bool = False) -> Answer:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            line = self._file.readline()
+            assert line, f"the connection ended within a head: {head!r}"
+            head += line
+        answer = Answer(head[:-4], b"")
+        if bodiless or answer.status in (100, 204, 304):
+            return answer
+        if answer.fields.get("transfer-encoding") == "chunked":
+            answer.body = b"".join(iter(self.chunk, b""))
+        elif "content-length" in answer.fields:
+            answer.body = self._file.read(int(answer.fields["content-length"]))
+        else:
+            answer.body = self._file.read()
+        return answer
+
+    def chunk(self) -> bytes:
+        size = int(self._file.readline(), 16)
+        data = self._file.read(size)
+        assert self._file.readline() == b"\r\n"
+        return data
+
+    def rest(self) -> bytes:
+        """Everything until the server closes."""
+        return self._file.read()
+
+
+def request(target: str = "/", *lines: str, method: str = "GET", body: bytes = b"") -> bytes:
+    """The bytes of a request."""
+    fields = [f"{method} {target} HTTP/1.1", "Host: test", *lines]
+    if body:
+        fields.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*fields, "", ""]).encode("latin-1") + body

@@ -1,0 +1,113 @@
+"""Connections move back and forth between two processes while their clients never pause."""
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import uvloop
+
+from clusterd.http.engine import Connection, Engine
+from clusterd.http.settings import HttpSettings
+from clusterd.wire.packets import socketpair
+from clusterd.worker.handover import Receiver, Sender
+from tests.process.serving import Ledger, request
+
+CLIENTS = 16
+REQUESTS = 300
+
+
+def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+    start_response("200 OK", [("X-Pid", str(os.getpid()))])
+    return [environ["PATH_INFO"].encode() + environ["wsgi.input"].read()]
+
+
+def run_worker(threads: int, listener: socket.socket | None, ends: tuple[socket.socket, socket.socket]) -> None:
+    """Serve; with SIGUSR1, pass on whatever comes to rest through the first end; take over from the second."""
+    loop = uvloop.new_event_loop()
+    asyncio.set_event_loop(loop)
+    senders: list[Sender] = []
+    ledger = Ledger()
+
+    def pass_on(connection: Connection) -> None:
+        senders[0].pass_on(connection)
+
+    engine = Engine(application, HttpSettings(threads), ledger, ledger, loop, pass_on)
+    Receiver(ends[1], loop, engine, lambda: None, lambda _: None)
+    senders.append(Sender(ends[0], loop, lambda: None, lambda: None))
+
+    def accept() -> None:
+        assert listener is not None
+        engine.adopt(listener.accept()[0])
+
+    def tick() -> None:
+        engine.tick(time.monotonic())
+        loop.call_later(0.1, tick)
+
+    if listener is not None:
+        loop.add_reader(listener.fileno(), accept)
+    loop.add_signal_handler(signal.SIGUSR1, engine.hand_over)
+    loop.add_signal_handler(signal.SIGUSR2, engine.serve)
+    tick()
+    loop.run_forever()
+
+
+def ask(address: Any, name: int, answers: list[set[str]], failures: list[str]) -> None:
+    pids = set()
+    try:
+        with socket.create_connection(address, timeout=20) as sock, sock.makefile("rb") as file:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for number in range(REQUESTS):
+                body = b"b" * (number % 7)
+                data = request(f"/{name}/{number}", method="POST", body=body)
+                sock.sendall(data[:20])
+                sock.sendall(data[20:])
+                fields = dict(line.decode().strip().partition(": ")[::2] for line in iter(file.readline, b"\r\n"))
+                assert file.read(int(fields["Content-Length"])) == f"/{name}/{number}".encode() + body
+                pids.add(fields["X-Pid"])
+    except Exception as error:
+        failures.append(repr(error))
+    answers.append(pids)
+
+
+@pytest.mark.parametrize("threads", [0, 4])
+def test_no_request_is_lost_while_connections_move(threads: int) -> None:
+    there, back = socketpair(), socketpair()
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
+        listener.setblocking(False)
+        workers: list[int] = []
+        for number in range(2):
+            pid = os.fork()
+            if pid == 0:
+                ends = (there[0], back[1]) if number == 0 else (back[0], there[1])
+                try:
+                    run_worker(threads, listener if number == 0 else None, ends)
+                finally:
+                    os._exit(1)
+            workers.append(pid)
+        answers: list[set[str]] = []
+        failures: list[str] = []
+        clients = [
+            threading.Thread(target=ask, args=(listener.getsockname(), name, answers, failures))
+            for name in range(CLIENTS)
+        ]
+        for client in clients:
+            client.start()
+        time.sleep(0.2)  # both have their signal handlers once clients are answered
+        while any(client.is_alive() for client in clients):
+            for giver, taker in (workers, workers[::-1]):
+                os.kill(taker, signal.SIGUSR2)
+                os.kill(giver, signal.SIGUSR1)
+                time.sleep(0.03)
+        for pid in workers:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    for end in (*there, *back):
+        end.close()
+    assert not failures
+    assert any(len(pids) == 2 for pids in answers), "nothing moved"
