@@ -5,7 +5,7 @@ import socket
 import sys
 from dataclasses import dataclass
 
-from tests.system.machine import Machine
+from tests.system.machine import Machine, Process
 
 # Runs in the container's network namespace; its own process, because a process has one network.
 _ASK = r"""
@@ -34,10 +34,14 @@ class Answer:
 
 def ask(machine: Machine, url: str = "http://127.0.0.1:8000/") -> Answer:
     """GET a URL in the container's network."""
-    process = machine.start_in_network(sys.executable, "-I", "-c", _ASK, url)
-    output, _ = process.communicate(timeout=60)
+    output, _ = start_asking(machine, url).communicate(timeout=60)
     status, _, text = output.partition("\n")
     return Answer(int(status), text)
+
+
+def start_asking(machine: Machine, url: str) -> Process:
+    """GET a URL and go on; communicate() gives the status on a line and the text after it."""
+    return machine.start_in_network(sys.executable, "-I", "-c", _ASK, url)
 
 
 def ask_unix(machine: Machine, path: str, target: str = "/") -> Answer:

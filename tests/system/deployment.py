@@ -48,10 +48,19 @@ def app(environ, start_response):
     return [b"broken\\n"]
 """
 
+# Keeps a request for /wait until /srv/app/release is there.
+WAITS = GOOD.replace(
+    "    time.sleep(0.005)\n",
+    """\
+    while environ["PATH_INFO"] == "/wait" and not os.path.exists("/srv/app/release"):
+        time.sleep(0.005)
+""",
+)
+
 
 def deploy(machine: Machine, version: str, source: str = GOOD) -> None:
     """Put a release beside the others and make it the current one, in one step. It is not reloaded yet."""
-    text = source.format(version=version) if source in (GOOD, FAILS_IN_THE_WORKER) else source
+    text = source.replace("{version!r}", repr(version))
     machine.write(f"/srv/app/releases/{version}/application.py", text)
     machine.link(CURRENT, f"releases/{version}")
 

@@ -33,7 +33,12 @@ class Machine:
     def run(self, *command: str, check: bool = True, timeout: float = 90.0) -> Completed:
         """Run a command inside and wait for its end; with check, a failure shows what it printed."""
         entered = [*self._enter, "--all", "--", *command]
-        done = subprocess.run(entered, capture_output=True, text=True, check=False, timeout=timeout)
+        try:
+            done = subprocess.run(entered, capture_output=True, text=True, check=False, timeout=timeout)
+        except subprocess.TimeoutExpired as error:
+            state = self.root.joinpath("proc/loadavg").read_text()
+            journal = self.journal("--output=short-monotonic", lines=60)
+            raise AssertionError(f"{error}\n--- load {state}--- journal\n{journal}") from error
         if check and done.returncode != 0:
             raise AssertionError(
                 f"{' '.join(command)} exited with {done.returncode}:\n{done.stdout}{done.stderr}"

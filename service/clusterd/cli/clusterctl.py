@@ -102,7 +102,7 @@ def _control_path(options: argparse.Namespace) -> Path:
 
 
 def _status_table(data: dict[str, Any]) -> str:
-    columns = ("slot", "gen", "pid", "state", "age", "requests", "connections")
+    columns = ("slot", "generation", "pid", "state", "age", "requests", "connections")
     rows = [columns, *(tuple(str(worker[column]) for column in columns) for worker in data["workers"])]
     widths = [max(len(row[index]) for row in rows) for index in range(len(columns))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
