@@ -23,7 +23,7 @@ class ProtocolError(Exception):
     """A packet that is not a message of this protocol."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Message:
     """What all messages are; the subclasses below are the whole vocabulary."""
 
@@ -31,7 +31,7 @@ class Message:
 # ---- master to template
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Load(Message):
     """Import the application (or, with `preload` false, get ready without it).
 
@@ -46,7 +46,7 @@ class Load(Message):
     log_level: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Fork(Message):
     """Fork a worker. Descriptors: its channel, and the memfd that takes its stacks."""
 
@@ -56,7 +56,7 @@ class Fork(Message):
     row: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ForkSpare(Message):
     """Fork an idle copy of the template. Descriptor: its channel."""
 
@@ -66,7 +66,7 @@ class ForkSpare(Message):
 # ---- template to master
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Loaded(Message):
     """The template can fork workers now."""
 
@@ -74,7 +74,7 @@ class Loaded(Message):
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LoadFailed(Message):
     """The application could not be imported; `reason` is one line, `traceback` the whole story."""
 
@@ -82,14 +82,14 @@ class LoadFailed(Message):
     traceback: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Unforkable(Message):
     """The application started threads or opened connections at import; forking it would break them."""
 
     findings: list[str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ForkFailed(Message):
     """The kernel refused a fork; the worker or spare `serial` does not exist."""
 
@@ -100,7 +100,7 @@ class ForkFailed(Message):
 # ---- worker (or spare) to master
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Hello(Message):
     """The first message of a worker or spare; its pid comes from the kernel (SCM_CREDENTIALS)."""
 
@@ -108,12 +108,12 @@ class Hello(Message):
     layout: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ready(Message):
     """The application is loaded, worker_start has run, connections can be served."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class BootFailed(Message):
     """The worker could not get ready and is exiting."""
 
@@ -121,7 +121,7 @@ class BootFailed(Message):
     traceback: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SuccessorLost(Message):
     """The process that took over this worker's connections is gone; some are still here."""
 
@@ -131,17 +131,17 @@ class SuccessorLost(Message):
 # ---- master to worker
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Welcome(Message):
     """The master has entered the pid; the worker may run the application's code."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Serve(Message):
     """Accept connections. Also takes back a retirement: the worker serves on as before."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Retire(Message):
     """Stop accepting and let the successor take the connections.
 
@@ -155,16 +155,17 @@ class Retire(Message):
     linger: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Adopt(Message):
     """Take over the connections that arrive on the descriptor."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class HealthConnection(Message):
     """Serve the connection in the descriptor; the master speaks HTTP on its other end."""
 
 
+# Not slots=True above: it makes every class twice, and the first ones would be subclasses too.
 _MESSAGES: dict[str, type[Message]] = {message.__name__: message for message in Message.__subclasses__()}
 _FIELDS: dict[str, frozenset[str]] = {
     name: frozenset(field.name for field in fields(message)) for name, message in _MESSAGES.items()

@@ -1,0 +1,95 @@
+"""Small decisions: whose turn it is to accept, how long to wait, what a look at a worker means, what a line says."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from clusterd.config.model import Limits
+from clusterd.master.monitor import LATE_SECONDS, LOOK_EVERY_SECONDS, Monitor, Watched
+from clusterd.metrics.scoreboard import Peers
+from clusterd.supervisor.backoff import LONGEST_DELAY, STABLE_SECONDS, Backoff
+from clusterd.supervisor.cluster import Cluster, FailedReload, Phase
+from clusterd.supervisor.events import Event, MemoryLimitReached, RequestLimitReached, WorkerStalled
+from clusterd.supervisor.status import status_line
+from clusterd.worker.balance import CONNECTIONS_AHEAD, Turn, decide
+
+
+@pytest.mark.parametrize(
+    ("connections", "free", "peers", "turn"),
+    [
+        (5, True, None, Turn.ACCEPT),
+        (5, False, None, Turn.ACCEPT),
+        (5, True, Peers(5, True), Turn.ACCEPT),
+        (5 + CONNECTIONS_AHEAD, True, Peers(5, True), Turn.ACCEPT),
+        (6 + CONNECTIONS_AHEAD, True, Peers(5, True), Turn.GIVE_WAY),
+        (0, False, Peers(9, True), Turn.FULL),
+        (0, False, Peers(9, False), Turn.ACCEPT),
+    ],
+)
+def test_whose_turn_it_is(connections: int, free: bool, peers: Peers | None, turn: Turn) -> None:
+    assert decide(connections, free, peers) is turn
+
+
+def test_backoff_grows_to_its_bound_and_forgets_after_a_stable_time() -> None:
+    backoff, delays = Backoff(), []
+    for _ in range(10):
+        backoff = backoff.after_failure(now=100.0, served=0.0)
+        delays.append(backoff.not_before - 100.0)
+    assert delays == [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, LONGEST_DELAY, LONGEST_DELAY, LONGEST_DELAY]
+    assert backoff.after_failure(now=100.0, served=STABLE_SECONDS) == Backoff(1, 100.0)
+
+
+@dataclass
+class FakeRow:
+    heartbeat: int
+    progress: int
+    requests: int = 0
+
+
+LIMITS = Limits(10, 10, 100, 100, 10, 100, max_requests=100, max_memory=1000)
+
+
+def looked_at(row: FakeRow, times: list[float], memory: int | None = 0) -> list[Event]:
+    happened: list[Event] = []
+    monitor = Monitor(happened.append, memory=lambda pid: memory)
+    for now in times:
+        monitor.look([Watched(1, 42, row, hang=10.0, limits=LIMITS)], now)  # type: ignore[arg-type]
+    return happened
+
+
+def at(seconds: float) -> int:
+    return int(seconds * 1e9)
+
+
+def test_a_worker_is_stalled_when_its_loop_or_its_threads_are() -> None:
+    assert looked_at(FakeRow(at(100), at(100)), [104.9]) == []
+    [stalled] = looked_at(FakeRow(at(100), at(105)), [105.0])
+    assert stalled == WorkerStalled(1, 5.0, "its event loop has not turned")
+    [stalled] = looked_at(FakeRow(at(112), at(100)), [112.0])
+    assert stalled == WorkerStalled(1, 12.0, "none of its threads has made progress")
+
+
+def test_time_in_which_the_master_did_not_run_is_nobody_elses() -> None:
+    late = 100.0 + LOOK_EVERY_SECONDS + LATE_SECONDS + 20
+    assert looked_at(FakeRow(at(100), at(100)), [100.0, late]) == []
+    assert looked_at(FakeRow(at(100), at(100)), [100.0, late, late + 0.25]) == []
+
+
+def test_limits_are_reported_with_jitter_and_at_intervals() -> None:
+    assert looked_at(FakeRow(at(100), at(100), requests=99), [100.0]) == []
+    assert looked_at(FakeRow(at(100), at(100), requests=110), [100.0]) == [RequestLimitReached(1)]
+    times = [100.0, 100.5, 101.0]
+    assert looked_at(FakeRow(at(100), at(100)), times, memory=2000) == []
+    ticks = [100.0 + LOOK_EVERY_SECONDS * number for number in range(21)]
+    assert looked_at(FakeRow(at(105), at(105)), ticks, memory=2000) == [MemoryLimitReached(1)]
+    assert looked_at(FakeRow(at(105), at(105)), ticks, memory=None) == []
+
+
+def test_the_status_line_keeps_saying_that_a_reload_failed() -> None:
+    cluster = Cluster(phase=Phase.RUNNING, serving=7, wanted=0)
+    assert status_line(cluster, str) == "Serving: 0 workers, generation 7"
+    cluster.failed_reload = FailedReload(3, "SyntaxError\n at app.py:1 " + "x" * 500, 12.0)
+    line = status_line(cluster, lambda at: f"<{at}>")
+    assert line.startswith("Serving: 0 workers, generation 7; reload FAILED at <12.0>: SyntaxError at app.py:1 x")
+    assert len(line) < 260
+    assert "\n" not in line

@@ -1,0 +1,98 @@
+"""Messages, packets and the control protocol: what is sent arrives, and nothing else is taken for a message."""
+
+import os
+import socket
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clusterd.wire import control, messages
+from clusterd.wire.packets import receive, send, socketpair
+
+VALUES: dict[Any, Any] = {int: 3, str: "text", bool: True, float: 1.5}
+
+
+def sample(kind: type[messages.Message]) -> messages.Message:
+    def value(annotation: Any) -> Any:
+        return VALUES.get(annotation, [] if "list" in str(annotation) else {})
+
+    return kind(**{field.name: value(field.type) for field in fields(kind)})
+
+
+@pytest.mark.parametrize("kind", messages.Message.__subclasses__())
+def test_every_message_survives_the_wire(kind: type[messages.Message]) -> None:
+    assert messages.decode(messages.encode(sample(kind))) == sample(kind)
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b"[" * 100_000,
+        b'{"v": 1}',
+        b'{"v": 1, "type": []}',
+        b'{"v": 1, "type": "Message"}',
+        b'{"v": 2, "type": "Ready"}',
+        b'{"v": 1, "type": "Ready", "more": 1}',
+        b'{"v": 1, "type": "Hello", "serial": 1}',
+    ],
+)
+def test_what_is_no_message_is_refused(packet: bytes) -> None:
+    with pytest.raises(messages.ProtocolError):
+        messages.decode(packet)
+
+
+@given(st.binary())
+def test_any_bytes_are_a_message_or_refused(packet: bytes) -> None:
+    try:
+        messages.decode(packet)
+    except messages.ProtocolError:
+        pass
+
+
+def test_a_message_that_fits_no_packet_is_refused() -> None:
+    with pytest.raises(messages.ProtocolError, match="at most"):
+        messages.encode(messages.LoadFailed("x" * messages.PACKET_BYTES, ""))
+
+
+def test_a_packet_carries_descriptors_and_the_senders_pid() -> None:
+    ours, theirs = socketpair()
+    with ours, theirs:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        read_end, write_end = os.pipe()
+        send(theirs, b"data", [read_end])
+        os.close(read_end)
+        packet = receive(ours)
+        assert packet is not None
+        assert (packet.data, packet.pid) == (b"data", os.getpid())
+        os.write(write_end, b"through")
+        assert os.read(packet.descriptors[0], 10) == b"through"
+        assert not os.get_inheritable(packet.descriptors[0])
+        for descriptor in (write_end, *packet.descriptors):
+            os.close(descriptor)
+        theirs.close()
+        assert receive(ours) is None
+
+
+def test_a_packet_that_was_cut_is_an_error() -> None:
+    ours, theirs = socketpair()
+    with ours, theirs:
+        send(theirs, b"x" * (messages.PACKET_BYTES + 1))
+        with pytest.raises(messages.ProtocolError, match="cut"):
+            receive(ours)
+
+
+def test_control_requests() -> None:
+    assert control.parse_command(control.request(control.Command.RELOAD)) is control.Command.RELOAD
+    for line, words in (
+        (b"x", "JSON"),
+        (b'{"version": 9}', "version 9"),
+        (b'{"version": 1, "command": "up"}', "known"),
+    ):
+        with pytest.raises(control.ControlError, match=words):
+            control.parse_command(line)
