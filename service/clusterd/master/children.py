@@ -85,9 +85,6 @@ class Children:
         self.messages_dropped = 0
         """Messages that did not match their sender."""
 
-    def __getitem__(self, serial: int) -> Child:
-        return self._by_serial[serial]
-
     def get(self, serial: int) -> Child | None:
         """The child with this serial, if it is alive or on its way."""
         return self._by_serial.get(serial)

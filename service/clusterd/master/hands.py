@@ -66,17 +66,19 @@ class Hands:
             case actions.EndTemplate(serial):
                 self._kill(serial)
             case actions.Serve(serial):
-                self._children.send(self._children[serial], Serve())
-                self._log.info("worker ready", **self._fields(serial))
+                # A worker that has died since the supervisor decided is not in the table: its death is in the queue.
+                if child := self._children.get(serial):
+                    self._children.send(child, Serve())
+                    self._log.info("worker ready", **child.fields())
             case actions.Retire():
                 self._processes.retire(action)
-                self._log.info("worker draining", **self._children[action.serial].fields())
+                self._log.info("worker draining", **self._fields(action.serial))
             case actions.Kill(serial, reason, detail):
                 self._log.info(f"killing worker: {detail or reason}", **self._fields(serial), reason=reason)
                 self._kill(serial)
             case actions.DumpStacks(serial, detail):
-                if child := self._children.get(serial):
-                    self._stacks.ask(child, detail)
+                if asked := self._children.get(serial):
+                    self._stacks.ask(asked, detail)
             case _:
                 self._report(action)
 

@@ -78,7 +78,9 @@ class Processes:
 
     def retire(self, action: Retire) -> None:
         """Tell a worker to stop accepting, and both ends where its connections go."""
-        worker = self._children[action.serial]
+        worker = self._children.get(action.serial)
+        if worker is None:
+            return
         order = messages.Retire(action.seconds, action.idle_seconds, action.linger)
         successor = None if action.successor is None else self._children.get(action.successor)
         if successor is None:
