@@ -69,6 +69,8 @@ class Service:
     directory: Path
     settings: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    inside: tuple[str, ...] = ()
+    """A command to run it in, such as unshare."""
     process: subprocess.Popen[str] | None = None
     lines: list[str] = field(default_factory=list)
     _news: threading.Condition = field(default_factory=threading.Condition)
@@ -115,7 +117,7 @@ class Service:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("LISTEN_", "NOTIFY_", "WATCHDOG_"))}
         environment |= {"PYTHONDONTWRITEBYTECODE": "1", **self.environment}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "clusterd.cli.clusterd", "--config", str(self.config)],
+            [*self.inside, sys.executable, "-m", "clusterd.cli.clusterd", "--config", str(self.config)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
