@@ -33,23 +33,23 @@ class Machine:
     def run(self, *command: str, check: bool = True, timeout: float = 90.0) -> Completed:
         """Run a command inside and wait for its end; with check, a failure shows what it printed."""
         entered = [*self._enter, "--all", "--", *command]
-        try:
-            done = subprocess.run(entered, capture_output=True, text=True, check=False, timeout=timeout)
-        except subprocess.TimeoutExpired as error:
-            state = self.root.joinpath("proc/loadavg").read_text()
-            journal = self.journal("--output=short-monotonic", lines=60)
-            raise AssertionError(f"{error}\n--- load {state}--- journal\n{journal}") from error
+        with subprocess.Popen(entered, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                output, errors = process.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired as error:
+                _end_command(process)
+                state = self.root.joinpath("proc/loadavg").read_text()
+                journal = self.journal("--output=short-monotonic", lines=60)
+                raise AssertionError(f"{error}
+--- load {state}--- journal
+{journal}") from error
+        done = Completed(command, process.returncode, output, errors)
         if check and done.returncode != 0:
             raise AssertionError(
                 f"{' '.join(command)} exited with {done.returncode}:\n{done.stdout}{done.stderr}"
                 f"\n--- journal\n{self.journal(lines=40)}"
             )
         return done
-
-    def start(self, *command: str) -> Process:
-        """Start a command inside and go on; its output is collected by communicate()."""
-        entered = [*self._enter, "--all", "--", *command]
-        return subprocess.Popen(entered, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def start_in_network(self, *command: str) -> Process:
         """Start a command of this machine (the host) that sees only the container's network."""
@@ -74,16 +74,15 @@ class Machine:
 
     def wait_for_journal(self, pattern: str, *arguments: str, seconds: int = 60) -> str:
         """The first line of the journal, past or to come, that a regular expression matches."""
-        follow = ("journalctl", "--follow", "--quiet", "--output=cat", "--lines=all", *arguments)
-        following = self.start("timeout", str(seconds), *follow)
-        assert following.stdout is not None
-        try:
+        # Not in its process namespace, so that it is our own child and ends with `timeout`.
+        inside = [*self._enter, "--mount", "--", "timeout", str(seconds)]
+        follow = [*inside, "journalctl", "--follow", "--quiet", "--output=cat", "--lines=all", *arguments]
+        with subprocess.Popen(follow, stdout=subprocess.PIPE, text=True) as following:
+            assert following.stdout is not None
             for line in following.stdout:
                 if re.search(pattern, line):
+                    following.terminate()
                     return line
-        finally:
-            following.terminate()
-            following.communicate()
         raise AssertionError(f"no journal line matched {pattern!r} in {seconds} s:\n{self.journal(lines=60)}")
 
     def processes(self, word: str) -> list[str]:
@@ -117,6 +116,16 @@ class Machine:
         fresh.replace(link)
 
 
+def _end_command(process: Process) -> None:
+    """End what nsenter has forked into the process namespace, so that nsenter reaps it and ends as well.
+
+    Killing nsenter instead would leave its child to the host's PID 1, and a namespace whose processes nobody reaps
+    never ends.
+    """
+    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        os.kill(int(child), signal.SIGKILL)
+
+
 @contextmanager
 def booted(suite: str, root: Path) -> Iterator[Machine]:
     """Boot a root, hand out the machine, and leave nothing behind: no process, no mount, no control group.
@@ -136,23 +145,24 @@ def booted(suite: str, root: Path) -> Iterator[Machine]:
                 env={**os.environ, "NOTIFY_SOCKET": f"{directory}/notify"},
                 preexec_fn=lambda: _enter(groups),  # noqa: PLW1509  # there are no threads to trip over
             )
-            leader = None
+            first = container.pid
             try:
-                for leader, ready in _progress(notify, container):  # noqa: B007
-                    if ready:
-                        break
-                if leader is None:
-                    raise BootError(f"{suite} did not boot:\n{console.read_text(errors='replace')[-3000:]}")
-                yield Machine(suite, leader)
+                first = _booted_leader(notify, container)
+                yield Machine(suite, first)
+            except BootError as error:
+                raise BootError(f"{suite}: {error}\n{console.read_text(errors='replace')[-3000:]}") from None
             finally:
-                # The end of PID 1 is, by the kernel, the end of every process in its namespace.
-                os.kill(leader if leader is not None else container.pid, signal.SIGKILL)
+                # The end of PID 1 is, by the kernel, the end of every process in its namespace; and nspawn's own end
+                # is that of PID 1.
+                os.kill(first, signal.SIGKILL)
                 container.wait()
                 _remove(groups)
 
 
 def _nspawn(root: Path) -> list[str]:
     return [
+        # When the tests are killed, the container does not outlive them.
+        *("setpriv", "--pdeathsig", "KILL"),
         "systemd-nspawn",
         "--quiet",
         "--register=no",
@@ -166,19 +176,21 @@ def _nspawn(root: Path) -> list[str]:
     ]
 
 
-def _progress(notify: socket.socket, container: "subprocess.Popen[bytes]") -> Iterator[tuple[int | None, bool]]:
-    """What nspawn notifies: the pid of PID 1 inside, seen from here, then that the boot is over."""
+def _booted_leader(notify: socket.socket, container: "subprocess.Popen[bytes]") -> int:
+    """The pid of PID 1 inside, as seen from here, once nspawn has notified that the boot is over."""
     leader = None
     notify.settimeout(_BOOT_SECONDS)
     while container.poll() is None:
         try:
             fields = notify.recv(4096).decode().splitlines()
         except TimeoutError:
-            return
+            break
         for field in fields:
             if field.startswith("X_NSPAWN_LEADER_PID="):
                 leader = int(field.partition("=")[2])
-        yield leader, "READY=1" in fields
+        if "READY=1" in fields and leader is not None:
+            return leader
+    raise BootError(f"not ready (nspawn's exit status: {container.poll()})")
 
 
 def _own_control_groups() -> Sequence[Path]:

@@ -7,6 +7,7 @@ import subprocess
 _PROGRAMS = {
     "systemd-nspawn": "systemd-container",
     "nsenter": "util-linux",
+    "setpriv": "util-linux",
     "unshare": "util-linux",
     "debootstrap": "debootstrap",
     "dpkg-buildpackage": "dpkg-dev",
