@@ -37,12 +37,10 @@ class Machine:
             try:
                 output, errors = process.communicate(timeout=timeout)
             except subprocess.TimeoutExpired as error:
-                _end_command(process)
+                _end_command(process, signal.SIGKILL)
                 state = self.root.joinpath("proc/loadavg").read_text()
                 journal = self.journal("--output=short-monotonic", lines=60)
-                raise AssertionError(f"{error}
---- load {state}--- journal
-{journal}") from error
+                raise AssertionError(f"{error}\n--- load {state}--- journal\n{journal}") from error
         done = Completed(command, process.returncode, output, errors)
         if check and done.returncode != 0:
             raise AssertionError(
@@ -74,14 +72,14 @@ class Machine:
 
     def wait_for_journal(self, pattern: str, *arguments: str, seconds: int = 60) -> str:
         """The first line of the journal, past or to come, that a regular expression matches."""
-        # Not in its process namespace, so that it is our own child and ends with `timeout`.
-        inside = [*self._enter, "--mount", "--", "timeout", str(seconds)]
+        # In its process namespace too, without which journalctl shows what is there and follows nothing.
+        inside = [*self._enter, "--all", "--", "timeout", str(seconds)]
         follow = [*inside, "journalctl", "--follow", "--quiet", "--output=cat", "--lines=all", *arguments]
         with subprocess.Popen(follow, stdout=subprocess.PIPE, text=True) as following:
             assert following.stdout is not None
             for line in following.stdout:
                 if re.search(pattern, line):
-                    following.terminate()
+                    _end_command(following, signal.SIGTERM)
                     return line
         raise AssertionError(f"no journal line matched {pattern!r} in {seconds} s:\n{self.journal(lines=60)}")
 
@@ -116,14 +114,14 @@ class Machine:
         fresh.replace(link)
 
 
-def _end_command(process: Process) -> None:
+def _end_command(process: Process, how: signal.Signals) -> None:
     """End what nsenter has forked into the process namespace, so that nsenter reaps it and ends as well.
 
     Killing nsenter instead would leave its child to the host's PID 1, and a namespace whose processes nobody reaps
     never ends.
     """
     for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-        os.kill(int(child), signal.SIGKILL)
+        os.kill(int(child), how)
 
 
 @contextmanager
