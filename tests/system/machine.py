@@ -49,6 +49,11 @@ class Machine:
             )
         return done
 
+    def start(self, *command: str) -> Process:
+        """Start a command inside and go on; its output is collected by communicate()."""
+        entered = [*self._enter, "--all", "--", *command]
+        return subprocess.Popen(entered, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
     def start_in_network(self, *command: str) -> Process:
         """Start a command of this machine (the host) that sees only the container's network."""
         entered = [*self._enter, "--net", "--", *command]
