@@ -151,6 +151,9 @@ def booted(suite: str, root: Path) -> Iterator[Machine]:
             first = container.pid
             try:
                 first = _booted_leader(notify, container)
+                # From now on nspawn's notifications are refused. Unread, they would fill the socket, and nspawn
+                # would wait in the middle of one for ever.
+                notify.close()
                 yield Machine(suite, first)
             except BootError as error:
                 raise BootError(f"{suite}: {error}\n{console.read_text(errors='replace')[-3000:]}") from None
