@@ -96,8 +96,6 @@ class Engine:
         # A client may be gone before its connection is set up: nothing to say about it.
         if not task.cancelled():
             task.exception()
-        if not self.load and self._on_closed is not None:
-            self._report_load()
 
     def opened(self, connection: Connection) -> None:
         """A connection is set up."""

@@ -34,8 +34,6 @@ class PoolThread(threading.Thread):
         super().__init__(name=f"clusterd-{number}", daemon=True)  # a stuck one must not keep the process alive
         self.state = ThreadState.IDLE
         self.progress = time.monotonic()
-        self.job: Job | None = None
-        """What it runs; only for looking at."""
         self._pool = pool
         self._handed: Job | None = None
         self._baton = threading.Lock()
@@ -54,14 +52,12 @@ class PoolThread(threading.Thread):
         """Run one job after the other."""
         job = self._wait()
         while job is not None:
-            self.job = job
             self.progress = time.monotonic()
             self.state = ThreadState.WORKING
             try:
                 job.run(self)
             except BaseException:  # a job answers for its own errors; this one is ours, and the
                 traceback.print_exc()  # thread must go on: there is no other that would take its place
-            self.job = None
             job = self._pool.next_job(self) or self._wait()
 
     def _wait(self) -> Job | None:
@@ -157,10 +153,6 @@ class ThreadPool:
                 return now
             latest = max(latest, thread.progress)
         return latest if self._threads else now
-
-    def thread_of(self, job: Job) -> PoolThread | None:
-        """The thread that runs this job."""
-        return next((thread for thread in self._threads if thread.job is job), None)
 
     def stop(self, timeout: float) -> bool:
         """End the threads, after the jobs they have. Returns whether all ended within `timeout` seconds."""

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 
+from clusterd.config.model import HealthCheck
 from clusterd.log import Logger
 from clusterd.master.children import Child, Children, Death, Kind
 from clusterd.master.configurations import Configurations
@@ -84,14 +85,11 @@ class Hearing:
         if check is None:
             self._happened(events.WorkerReady(child.serial))
             return
-        task = self._loop.create_task(self._check_health(child))
+        task = self._loop.create_task(self._check_health(child, check))
         self._health_checks.add(task)
         task.add_done_callback(self._health_checks.discard)
 
-    async def _check_health(self, child: Child) -> None:
-        check = self._configurations.of(child.generation).rollout.health_check
-        if check is None:
-            return
+    async def _check_health(self, child: Child, check: HealthCheck) -> None:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         with theirs:

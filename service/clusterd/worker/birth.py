@@ -23,7 +23,7 @@ from clusterd.worker.application import (
     load_application,
     load_hook,
 )
-from clusterd.worker.hygiene import forget_template_exit_handlers, leave, reseed
+from clusterd.worker.hygiene import forget_template_exit_handlers, leave
 from clusterd.worker.process import WorkerProcess
 
 BOOT_FAILED_STATUS = 3
@@ -68,7 +68,6 @@ def _live(birth: Birth, log: Logger) -> int:
     os.environ["CLUSTERD_GENERATION"] = str(birth.generation)
     if not _greet(birth):
         return 0
-    reseed()
     try:
         application = birth.application or _load_here(birth)
         _run_hook(birth.config.worker_start, "worker_start")

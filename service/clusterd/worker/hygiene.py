@@ -2,7 +2,6 @@
 
 import atexit
 import os
-import random
 import sys
 import weakref
 from typing import Any
@@ -22,11 +21,6 @@ def forget_template_exit_handlers() -> None:
     if finalize._registered_with_atexit:
         # finalize registers itself once per process image; the worker's own finalizers need it.
         atexit.register(finalize._exitfunc)
-
-
-def reseed() -> None:
-    """Give this process random numbers of its own: two workers must not draw the same session ids."""
-    random.seed()
 
 
 def leave(status: int) -> None:
