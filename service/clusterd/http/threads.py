@@ -99,20 +99,26 @@ class ThreadPool:
     def submit(self, job: Job) -> bool:
         """Have the job run, now or when a thread is free. Returns False when too many wait already."""
         with self._lock:
-            if not self._idle and len(self._threads) < self._count:
-                thread = PoolThread(self, len(self._threads) + 1)
-                self._threads.append(thread)
-                thread.start()
-            elif self._idle:
-                thread = self._idle.pop()
-            else:
-                if len(self._waiting) >= self._queue_limit:
+            thread = self._idle.pop() if self._idle else self._another()
+            if thread is None:
+                if not self._threads or len(self._waiting) >= self._queue_limit:
                     return False
                 job.queued_at = time.monotonic()
                 self._waiting.append(job)
                 return True
         thread.hand(job)
         return True
+
+    def _another(self) -> PoolThread | None:
+        if len(self._threads) == self._count:
+            return None
+        thread = PoolThread(self, len(self._threads) + 1)
+        try:
+            thread.start()
+        except RuntimeError:  # the system gives no more of them (TasksMax=, pids.max): those that run have to do
+            return None
+        self._threads.append(thread)
+        return thread
 
     def withdraw(self, job: Job) -> bool:
         """Take a job back that still waits. Returns False when it is running or done."""
