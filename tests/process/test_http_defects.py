@@ -77,7 +77,7 @@ def test_a_last_response_is_not_cut_while_its_client_reads_slowly() -> None:
 
 
 def test_a_connection_does_not_linger_for_ever_after_a_slow_last_response(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clusterd.http.connection.LINGER", 0.2)
+    monkeypatch.setattr("clusterd.http.deadline.LINGER", 0.2)
     with serving(big) as server, server.client() as client:
         client.send(request("/", "Connection: close"))
         assert len(client.answer().body) == 30_000_000
@@ -157,7 +157,7 @@ def test_a_connection_that_arrives_during_a_hand_over_is_not_read_once_it_was_of
             wait_until(lambda: offered)
             client.send(request("/mine"))
             time.sleep(0.1)
-            assert server.on_loop(lambda: offered[0]._buffer) == b""
+            assert server.on_loop(lambda: offered[0]._reception.residual) == b""
             server.on_loop(server.engine.serve)
             server.on_loop(offered[0].resume)
             assert client.answer().body == b"/mine"

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from clusterd.http.carried import CarriedState
-from clusterd.http.connection import Connection, Stage
+from clusterd.http.connection import Connection
 from clusterd.http.mailbox import Mailbox
 from clusterd.http.ports import Counters, Log
 from clusterd.http.response import Stamp
 from clusterd.http.settings import AccessLog, HttpSettings
+from clusterd.http.stage import Stage
 from clusterd.http.threads import ThreadPool
 from clusterd.http.wsgi import WsgiAdapter, WsgiApplication
 
@@ -181,12 +182,13 @@ class Engine:
         """Have the application answer the request of `connection`."""
         self._adapter.answer(connection)
 
-    def log_access(self, connection: Connection, status: int, seconds: float) -> None:
-        """Log a response, where that is wanted."""
+    def count(self, connection: Connection, status: int, seconds: float) -> None:
+        """A request of `connection` is over: count it, and log it where that is wanted."""
+        self.counters.request_done(status, seconds)
         wanted = self.settings.access_log
         if wanted is AccessLog.OFF or (wanted is AccessLog.ERRORS and status < _SERVER_ERROR):
             return
-        head = connection.head
+        head = connection.request.head if connection.request else None
         self.log.info(
             "request",
             method=head.method if head else None,
@@ -199,17 +201,19 @@ class Engine:
     def requests_in_flight(self) -> list[InFlight]:
         """Every request that is not answered yet, the oldest first."""
         now = time.monotonic()
-        busy = [each for each in self.connections if each.head is not None]
-        return [
-            InFlight(
-                each.head.method,
-                each.head.target,
-                now - each.request_started,
-                each.call.phase.value if each.call else "receiving",
-            )
-            for each in sorted(busy, key=lambda each: each.request_started)
-            if each.head is not None
-        ]
+        return sorted(
+            (
+                InFlight(
+                    each.request.head.method,
+                    each.request.head.target,
+                    now - each.request.started,
+                    each.call.phase.value if each.call else "receiving",
+                )
+                for each in self.connections
+                if each.request is not None
+            ),
+            key=lambda request: -request.age,
+        )
 
     @property
     def in_flight(self) -> int:
@@ -258,5 +262,5 @@ class Engine:
         self._adapter.tick(now)
         if late:
             return  # the loop was busy: what clients sent meanwhile is read before they are judged
-        for connection in [each for each in self.connections if each.deadline <= now]:
-            connection.expire(now)
+        for connection in [each for each in self.connections if each.deadline.due <= now]:
+            connection.expire()

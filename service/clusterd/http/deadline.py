@@ -1,0 +1,76 @@
+"""When a connection has waited long enough. The engine compares: a sweep over all of them costs less than timers."""
+
+from math import inf
+from typing import Protocol
+
+from clusterd.http.settings import Timeouts
+
+LINGER = 2.0
+"""Seconds in which a client may still send after our last response. Closing a socket that holds unread bytes
+would reset the connection, and destroy what the client has not read yet (RFC 9112 section 9.6)."""
+
+
+class Clock(Protocol):
+    """Where the time comes from."""
+
+    now: float
+    """Monotonic seconds at the engine's last tick, which is near enough for every timeout."""
+
+
+class Deadline:
+    """What a connection waits for now, and until when."""
+
+    __slots__ = ("_answer_by", "_clock", "_timeouts", "due")
+
+    def __init__(self, clock: Clock, timeouts: Timeouts) -> None:
+        self._clock = clock
+        self._timeouts = timeouts
+        self._answer_by = inf
+        self.due = inf
+        """On the clock; infinite when nothing is waited for."""
+
+    def first_byte(self) -> None:
+        """Of the next request: timeouts.keepalive."""
+        self._answer_by = inf
+        self.due = self._clock.now + self._timeouts.keepalive
+
+    def rest_of_head(self) -> None:
+        """From its first byte on, however it trickles: timeouts.header."""
+        self.due = self._clock.now + self._timeouts.header
+
+    def request(self) -> None:
+        """The head is complete: timeouts.request begins."""
+        timeout = self._timeouts.request
+        self._answer_by = inf if timeout is None else self._clock.now + timeout
+
+    def more_of_body(self) -> None:
+        """Anything of it: timeouts.body."""
+        self.due = min(self._answer_by, self._clock.now + self._timeouts.body)
+
+    def answer(self) -> None:
+        """The end of the response."""
+        self.due = self._answer_by
+
+    def answer_over(self) -> bool:
+        """Whether timeouts.request is what has passed."""
+        return self._clock.now >= self._answer_by
+
+    def answered(self) -> None:
+        """The application is through; the client may still be reading."""
+        self._answer_by = inf
+
+    def reader(self) -> None:
+        """The client has to read something: timeouts.write, within what is left of timeouts.request."""
+        self.due = min(self._answer_by, self._clock.now + self._timeouts.write)
+
+    def read(self) -> None:
+        """The client has read everything."""
+        self.due = self._answer_by
+
+    def last_bytes(self) -> None:
+        """What the client sends after the last response."""
+        self.due = self._clock.now + LINGER
+
+    def never(self) -> None:
+        """Nothing is waited for."""
+        self._answer_by = self.due = inf

@@ -1,0 +1,126 @@
+"""The receiving side of a connection: requests out of bytes, one at a time and within limits. No socket, no clock."""
+
+from enum import Enum, auto
+from time import monotonic
+
+from clusterd.http.body import Body
+from clusterd.http.framing import CHUNKED, ChunkDecoder, body_length, expects_continue
+from clusterd.http.head import Head, find_end, parse_head, skip_empty_lines
+from clusterd.http.settings import Limits
+
+
+class Request:
+    """A request: under way once its head is here, complete once its body is."""
+
+    __slots__ = ("body", "head", "started")
+
+    def __init__(self, head: Head, body: Body | None) -> None:
+        self.head = head
+        self.body = body
+        """None when it has none."""
+        self.started = monotonic()
+        """When the head was complete."""
+
+
+class Received(Enum):
+    """How much of the next request is here."""
+
+    NOTHING = auto()
+    HEAD = auto()
+    """A part of a head."""
+    BODY = auto()
+    """The head, and not all of the body."""
+    REQUEST = auto()
+    """All of it."""
+
+
+class Reception:
+    """Takes bytes as they come; gives requests as they are complete."""
+
+    __slots__ = ("_buffer", "_decoder", "_limits", "_missing", "is_awaited", "request")
+
+    def __init__(self, limits: Limits, residual: bytes) -> None:
+        self._limits = limits
+        self._buffer: bytes | bytearray = residual
+        self._decoder: ChunkDecoder | None = None
+        self._missing = 0
+        self.request: Request | None = None
+        """The request under way, being received or answered."""
+        self.is_awaited = False
+        """Whether its client sends nothing of the body before it is told to go on (RFC 9110 section 10.1.1)."""
+
+    @property
+    def pending(self) -> int:
+        """Bytes that were read and do not belong to the request under way."""
+        return len(self._buffer)
+
+    @property
+    def residual(self) -> bytes:
+        """Those bytes."""
+        return bytes(self._buffer)
+
+    def take(self, data: bytes) -> None:
+        """Add what was read."""
+        if not self._buffer:
+            self._buffer = data
+        else:
+            if isinstance(self._buffer, bytes):
+                self._buffer = bytearray(self._buffer)
+            self._buffer += data
+
+    def advance(self) -> Received:
+        """Go on with the request under way, or begin the next one.
+
+        Raises Refusal for what can not be answered, OSError when a body can not be stored.
+        """
+        if self.request is not None:
+            return self._receive_body(self.request)
+        if self._buffer.startswith(b"\r\n"):
+            # Empty lines before a request are ignored (RFC 9112 section 2.2).
+            self._buffer = self._buffer[skip_empty_lines(self._buffer) :]
+        if not self._buffer:
+            return Received.NOTHING
+        end = find_end(self._buffer, self._limits)
+        return self._begin(end) if end else Received.HEAD
+
+    def _begin(self, end: int) -> Received:
+        limits = self._limits
+        head = parse_head(self._buffer[:end], limits)
+        self.request = request = Request(head, None)
+        length = body_length(head, limits)
+        self._buffer = self._buffer[end:]
+        self.is_awaited = expects_continue(head) and not self._buffer
+        if length == 0:
+            return Received.REQUEST
+        self._missing = max(length, 0)
+        request.body = body = Body(self._missing)
+        self._decoder = ChunkDecoder(body.write, limits) if length == CHUNKED else None
+        return self._receive_body(request) if self._buffer else Received.BODY
+
+    def _receive_body(self, request: Request) -> Received:
+        body = request.body
+        assert body is not None
+        data, self._buffer = bytes(self._buffer), b""
+        if self._decoder is not None:
+            rest = self._decoder.feed(data)
+            if rest is None:
+                return Received.BODY
+        else:
+            piece = data[: self._missing]
+            body.write(piece)
+            self._missing -= len(piece)
+            if self._missing:
+                return Received.BODY
+            rest = data[len(piece) :]
+        self._buffer = rest
+        body.rewind()
+        return Received.REQUEST
+
+    def finish(self) -> None:
+        """The request under way is over. Its body is closed by whoever reads it last."""
+        self.request = None
+        self._decoder = None
+
+    def drop(self) -> None:
+        """Forget what was read beyond it: it will not be answered."""
+        self._buffer = b""
