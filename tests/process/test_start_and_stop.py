@@ -55,11 +55,11 @@ def test_the_master_imports_neither_the_application_nor_the_engine(make_service:
     assert "uvloop" not in mapped
 
 
-def test_a_start_that_can_not_import_ends_with_the_traceback_and_status_1(make_service: MakeService) -> None:
+def test_a_start_that_can_not_import_ends_with_the_traceback_and_status_70(make_service: MakeService) -> None:
     service = make_service()
     service.deploy("1", "def broken(:\n")
     service.start(wait=False)
-    assert service.wait() == 1
+    assert service.wait() == 70
     assert "SyntaxError" in service.log()
     assert "app.py" in service.log()
     assert service.log().count("Traceback") <= 1
@@ -69,7 +69,7 @@ def test_a_start_whose_workers_fail_ends_after_three_attempts(make_service: Make
     service = make_service(workers=1, worker_start="app:prepare")
     service.deploy("1", "app = print\ndef prepare():\n    raise RuntimeError('no database')\n")
     service.start(wait=False)
-    assert service.wait() == 1
+    assert service.wait() == 70
     assert "failed 3 times" in service.log()
     assert "RuntimeError: no database" in service.log()
 

@@ -155,14 +155,29 @@ def test_a_first_start_that_fails_says_why_and_gives_up(machine: Machine) -> Non
     deploy(machine, "broken", IMPORT_FAILS)
     configure(machine)
     assert machine.run("systemctl", "start", "clusterd", check=False).returncode != 0
-    wait_until(lambda: machine.property("clusterd.service", "ActiveState") == "failed", "the start limit")
+    assert machine.property("clusterd.service", "ActiveState") == "failed"
+    assert machine.property("clusterd.service", "ExecMainStatus") == "70"
+    assert machine.property("clusterd.service", "NRestarts") == "0"
     status = _status(machine)
-    assert "ModuleNotFoundError: No module named 'a_module_that_is_not_there'" in status
-    assert "application.py:1" in status
-    errors = machine.journal("-u", "clusterd.service", "-p", "err")
-    # Whole, and once for each try: five, as the unit says.
-    assert errors.splitlines().count("Traceback (most recent call last):") == 5
-    assert 'File "/srv/app/releases/broken/application.py", line 1, in <module>' in errors
+    for line in (
+        "Traceback (most recent call last):",
+        'File "/srv/app/releases/broken/application.py", line 1, in <module>',
+        "ModuleNotFoundError: No module named 'a_module_that_is_not_there'",
+    ):
+        assert line in status, status
+        assert line in machine.journal("-u", "clusterd.service", "-p", "err")
+
+
+def test_a_failed_start_is_tried_again_by_connections_until_the_limit(machine: Machine) -> None:
+    deploy(machine, "broken", IMPORT_FAILS)
+    configure(machine)
+    machine.systemctl("start", "clusterd.socket")
+    # Waits in the socket's queue, and is reset when systemd gives up.
+    assert ask(machine).status == 0
+    wait_until(lambda: machine.property("clusterd.socket", "ActiveState") == "failed", "the start limit")
+    errors = machine.journal("-u", "clusterd.service", "-p", "err").splitlines()
+    assert errors.count("Traceback (most recent call last):") == 5  # StartLimitBurst=
+    assert 'File "/srv/app/releases/broken/application.py", line 1, in <module>' in _status(machine)
     deploy(machine, "fixed")
     machine.systemctl("reset-failed", "clusterd.service", "clusterd.socket")
     machine.systemctl("start", "clusterd")

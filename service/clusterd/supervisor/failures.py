@@ -4,7 +4,7 @@ from clusterd.supervisor import rollout
 from clusterd.supervisor.backoff import Backoff
 from clusterd.supervisor.cluster import Cluster, Phase
 from clusterd.supervisor.states import EndReason
-from clusterd.supervisor.stopping import stop
+from clusterd.supervisor.stopping import ExitStatus, stop
 from clusterd.supervisor.table import RolloutPhase, Worker
 
 START_ATTEMPTS = 3
@@ -28,4 +28,4 @@ def record_failure(cluster: Cluster, worker: Worker, what: str) -> None:
             rollout.withdraw(cluster, f"worker {worker.slot} of generation {worker.generation}: {what}")
     elif cluster.phase is Phase.STARTING and backoff.failures >= START_ATTEMPTS:
         reason = f"worker {worker.slot} failed {START_ATTEMPTS} times: {what}"
-        stop(cluster, at_once=False, exit_status=1, reason=reason)
+        stop(cluster, at_once=False, exit_status=ExitStatus.APPLICATION, reason=reason)

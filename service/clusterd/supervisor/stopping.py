@@ -1,12 +1,29 @@
 """The way out: drain everything, then finish; nothing is forked any more."""
 
+from enum import IntEnum
+
 from clusterd.supervisor import rollout
 from clusterd.supervisor.actions import Announce, Announcement, Finish
 from clusterd.supervisor.cluster import Cluster, Phase
 from clusterd.supervisor.states import COMING, EndReason, WorkerState
 
 
-def stop(cluster: Cluster, *, at_once: bool, exit_status: int = 0, reason: str = "asked to stop") -> None:
+class ExitStatus(IntEnum):
+    """How clusterd ends (sysexits.h)."""
+
+    ASKED = 0
+    FAILURE = 1
+    APPLICATION = 70
+    """The application does not start. Trying again would import the same code: the unit leaves it at that."""
+
+
+def stop(
+    cluster: Cluster,
+    *,
+    at_once: bool,
+    exit_status: ExitStatus = ExitStatus.ASKED,
+    reason: str = "asked to stop",
+) -> None:
     """Begin the stop; when one is under way already, end it at once."""
     if cluster.phase is Phase.FINISHED:
         return

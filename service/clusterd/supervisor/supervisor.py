@@ -8,7 +8,7 @@ from clusterd.supervisor.deadlines import enforce_deadlines
 from clusterd.supervisor.failures import fail, record_failure
 from clusterd.supervisor.slots import tend_slots
 from clusterd.supervisor.states import COMING, FAILURES, EndReason, TemplateState, WorkerState
-from clusterd.supervisor.stopping import continue_stop, stop
+from clusterd.supervisor.stopping import ExitStatus, continue_stop, stop
 from clusterd.supervisor.table import Template, Worker
 from clusterd.supervisor.templates import tend_templates
 
@@ -131,14 +131,15 @@ class Supervisor:
         if self.cluster.phase is Phase.STARTING and not any(
             other.state is not TemplateState.ENDING for other in self.cluster.table.templates.values()
         ):
-            stop(self.cluster, at_once=True, exit_status=1, reason=f"{what} died: {how}")
+            stop(self.cluster, at_once=True, exit_status=ExitStatus.FAILURE, reason=f"{what} died: {how}")
 
     def _import_failed(self, template: Template, reason: str) -> None:
         cluster = self.cluster
         if cluster.rollout is not None and cluster.rollout.generation == template.generation:
             rollout.withdraw(cluster, reason)
         elif cluster.phase is Phase.STARTING:
-            stop(cluster, at_once=True, exit_status=1, reason=f"the application could not be loaded: {reason}")
+            reason = f"the application could not be loaded: {reason}"
+            stop(cluster, at_once=True, exit_status=ExitStatus.APPLICATION, reason=reason)
 
     # ---- workers
 
