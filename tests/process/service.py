@@ -238,19 +238,32 @@ class Service:
         """`clusterctl reload`."""
         return self.clusterctl("reload")
 
+    def ask_to_reload(self) -> dict[str, Any]:
+        """What `clusterctl reload` asks for and gets, without a process of its own: for many of them."""
+        return self._command("reload")[-1]
+
     def describe(self) -> dict[str, Any] | None:
         """The state by the control socket; None while nobody answers."""
         try:
-            with socket.socket(socket.AF_UNIX) as sock:
-                sock.settimeout(PATIENCE_SECONDS)
-                sock.connect(str(self.control))
-                sock.sendall(b'{"version": 1, "command": "status"}\n')
-                with sock.makefile("rb") as lines:
-                    line = lines.readline()
+            answer = self._command("status")
         except (FileNotFoundError, ConnectionError):
             return None
-        data: dict[str, Any] | None = json.loads(line)["data"] if line else None
+        data: dict[str, Any] | None = answer[-1]["data"] if answer else None
         return data
+
+    def _command(self, command: str) -> list[dict[str, Any]]:
+        """The lines of the answer to a command, until the end of it or of the connection."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(PATIENCE_SECONDS)
+            sock.connect(str(self.control))
+            sock.sendall(json.dumps({"version": 1, "command": command}).encode() + b"\n")
+            lines = []
+            with sock.makefile("rb") as answer:
+                for line in answer:
+                    lines.append(json.loads(line))
+                    if lines[-1]["type"] == "result":
+                        break
+            return lines
 
     def workers(self, state: str = "ready") -> list[dict[str, Any]]:
         """The workers in `state`."""

@@ -154,6 +154,30 @@ def test_max_requests_recycles_successor_first(make_service: MakeService) -> Non
     service.wait_for_line("reason=max_requests")
 
 
+GROWS = """
+import os
+KEPT = []
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/grow":
+        KEPT.append(os.urandom(100 << 20))
+    start_response("200 OK", [])
+    return [b"%d" % os.getpid()]
+"""
+
+
+def test_a_worker_that_outgrew_max_memory_is_recycled_successor_first(make_service: MakeService) -> None:
+    service = make_service(workers=1, limits={"max_memory": "64M"})
+    service.deploy("1", GROWS)
+    service.start()
+    first = int(service.get().text)
+    assert int(service.get("/grow").text) == first
+    line = service.wait_for_line("reason=max_memory")
+    assert f"pid={first}" in line
+    wait_until(lambda: int(service.get().text) != first, "a successor answers")
+    wait_until(lambda: not Path(f"/proc/{first}").exists(), "the one that had grown is gone")
+    assert "error" not in service.log()
+
+
 def test_thread_at_import_means_no_preload_and_is_named(make_service: MakeService) -> None:
     service = make_service(workers=1)
     service.deploy(

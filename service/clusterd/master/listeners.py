@@ -36,8 +36,7 @@ class Listeners:
         """Close everything and remove what was bound."""
         for sock in (*self.http, *self.metrics, *self.control):
             sock.close()
-        for path in self.bound_paths:
-            path.unlink(missing_ok=True)
+        _remove(self.bound_paths)
 
 
 def open_listeners(config: Config, passed: Iterable[PassedSocket], control_path: Path) -> Listeners:
@@ -46,10 +45,19 @@ def open_listeners(config: Config, passed: Iterable[PassedSocket], control_path:
     for each in passed:
         by_role[each.role].append(each.socket)
     paths: list[Path] = []
-    http = by_role[Role.HTTP] or [_bind(address, paths) for address in config.listen]
-    metrics = by_role[Role.METRICS] or ([_bind(config.metrics, paths)] if config.metrics else [])
-    control = by_role[Role.CONTROL] or [_bind_control(control_path, paths)]
+    try:
+        http = by_role[Role.HTTP] or [_bind(address, paths) for address in config.listen]
+        metrics = by_role[Role.METRICS] or ([_bind(config.metrics, paths)] if config.metrics else [])
+        control = by_role[Role.CONTROL] or [_bind_control(control_path, paths)]
+    except ListenError:
+        _remove(paths)
+        raise
     return Listeners(tuple(http), tuple(metrics), tuple(control), tuple(paths))
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def _bind_control(path: Path, paths: list[Path]) -> socket.socket:
@@ -97,11 +105,14 @@ def _bind_unix(address: str, paths: list[Path]) -> socket.socket:
         if path.is_socket():
             _remove_left_over(path)
         sock.bind(str(path))
+        paths.append(path)
+        # As on a TCP port of this machine, everybody may connect whom the directory lets through: a proxy runs as
+        # another user. (The control socket's mode is narrower.)
+        path.chmod(0o666)
         sock.listen(BACKLOG)
     except OSError:
         sock.close()
         raise
-    paths.append(path)
     return sock
 
 
