@@ -1,0 +1,52 @@
+"""The application under an interpreter of its own (`python:`), of another version than the master's."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.process.interpreters import Version, install, interpreters, others, virtual_environment
+from tests.process.service import HELLO, Service
+
+MakeService = Callable[..., Service]
+
+OLDEST = (3, 11)
+NAMES_ITS_VERSION = HELLO.replace("VERSION", "{sys.version_info[0]}.{sys.version_info[1]}").replace(
+    "import os", "import os, sys"
+)
+
+
+@pytest.mark.parametrize("version", others(at_least=OLDEST) or [None])
+def test_another_minor_version_serves_and_reloads(
+    make_service: MakeService, tmp_path: Path, version: Version | None
+) -> None:
+    if version is None:
+        pytest.skip("this machine has no other Python from 3.11 on")
+    python = virtual_environment(version, tmp_path / "environment")
+    service = make_service(workers=1)
+    service.deploy("1", NAMES_ITS_VERSION)
+    service.start()
+    service.configure(python=python)
+    # Bare, as it is made: refused, with the command that mends it.
+    done = service.reload()
+    assert (done.returncode, service.ask().generation) == (1, 1)
+    assert f"lacks uvloop; run: {python} -m pip install uvloop" in done.stderr
+    install(python, "uvloop")
+    assert service.reload().returncode == 0
+    assert service.ask().version == f"{version[0]}.{version[1]}"
+    assert service.reload().returncode == 0
+    assert service.stop() == 0
+
+
+@pytest.mark.parametrize("version", others(at_least=(3, 0), below=OLDEST) or [None])
+def test_an_interpreter_that_is_too_old_is_refused_by_its_version(
+    make_service: MakeService, version: Version | None
+) -> None:
+    if version is None:
+        pytest.skip("this machine has no Python below 3.11")
+    service = make_service(workers=1).start()
+    service.configure(python=interpreters()[version])
+    done = service.reload()
+    assert (done.returncode, service.ask().generation) == (1, 1)
+    assert f"is Python {version[0]}.{version[1]}." in done.stderr
+    assert "clusterd needs 3.11 or newer" in done.stderr
