@@ -2,6 +2,7 @@
 
 import re
 
+from tests.process.service import wait_until
 from tests.system.asking import ask, ask_unix
 from tests.system.crowd import crowd
 from tests.system.deployment import configure, deploy, start
@@ -63,6 +64,28 @@ def test_a_stop_under_load_answers_what_is_in_flight(machine: Machine) -> None:
     assert set(fresh.result.lost) <= AFTER_THE_END
     assert machine.processes("clusterd") == []
     assert not (machine.root / "run/clusterd").exists()
+
+
+def test_a_master_that_hangs_is_started_again_by_the_watchdog(machine: Machine) -> None:
+    machine.write("/etc/systemd/system/clusterd.service.d/watchdog.conf", "[Service]\nWatchdogSec=2s\n")
+    machine.systemctl("daemon-reload")
+    start(machine)
+    first = machine.property("clusterd.service", "MainPID")
+    machine.run("sh", "-c", f"kill -STOP {first}")
+    machine.wait_for_journal("Watchdog timeout", "--unit=clusterd.service")
+    # Waits in the socket's queue for the next master's workers.
+    assert ask(machine).status == 200
+    assert machine.property("clusterd.service", "NRestarts") == "1"
+    assert machine.property("clusterd.service", "MainPID") != first
+
+
+def test_a_master_that_is_killed_is_started_again_on_the_same_sockets(machine: Machine) -> None:
+    start(machine)
+    machine.systemctl("kill", "--kill-whom=main", "--signal=KILL", "clusterd.service")
+    machine.wait_for_journal("Scheduled restart job", "--unit=clusterd.service")
+    assert ask(machine).status == 200
+    wait_until(lambda: machine.property("clusterd.service", "SubState") == "running", "the service runs again")
+    assert len(machine.processes("clusterd: worker")) == 2
 
 
 def test_port_80_without_privileges(machine: Machine) -> None:
