@@ -79,6 +79,18 @@ def test_a_packet_carries_descriptors_and_the_senders_pid() -> None:
         assert receive(ours) is None
 
 
+def test_the_last_words_of_a_peer_that_left_packets_unread_arrive() -> None:
+    ours, theirs = socketpair()
+    with ours, theirs:
+        send(ours, b"never read")
+        send(theirs, b"last words")
+        theirs.close()
+        packet = receive(ours)
+        assert packet is not None
+        assert packet.data == b"last words"
+        assert receive(ours) is None
+
+
 def test_a_packet_that_was_cut_is_an_error() -> None:
     ours, theirs = socketpair()
     with ours, theirs:

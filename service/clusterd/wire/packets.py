@@ -10,6 +10,7 @@ import struct
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from clusterd.wire.messages import PACKET_BYTES, PACKET_DESCRIPTORS, ProtocolError
 
@@ -45,10 +46,11 @@ def receive(sock: socket.socket) -> Packet | None:
     Raises BlockingIOError (non-blocking and empty), ProtocolError for a packet that was cut.
     """
     try:
-        data, ancillary, flags, _ = sock.recvmsg(PACKET_BYTES, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, flags, _ = _receive_message(sock)
     except ConnectionResetError:
-        # The other end died with packets of ours unread: the same news as end of file.
-        return None
+        # The other end died with packets of ours unread. The kernel says so once, before what that end sent last,
+        # and those words are why it died; after them comes the end of file.
+        data, ancillary, flags, _ = _receive_message(sock)
     descriptors = array("i")
     pid = None
     for level, kind, payload in ancillary:
@@ -64,6 +66,10 @@ def receive(sock: socket.socket) -> Packet | None:
     if not data:
         return None
     return Packet(data, tuple(descriptors), pid)
+
+
+def _receive_message(sock: socket.socket) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
+    return sock.recvmsg(PACKET_BYTES, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
 
 
 def close_all(descriptors: Sequence[int]) -> None:
