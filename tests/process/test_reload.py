@@ -203,6 +203,7 @@ def test_they_move_back_when_the_rollout_is_withdrawn(make_service: MakeService)
     # Without preloading the second successor imports what is on disk when its turn comes.
     service.deploy("3", "raise RuntimeError('broken')\n")
     service.wait_for_status("^Serving: 2 workers, generation 1.*FAILED.*broken")
+    service.wait_for_line("worker ended.*generation=2.*reason=withdrawn")
     assert [exchange(client).split()[3] for client in clients] == ["1"] * 10
     for client in clients:
         client.close()
