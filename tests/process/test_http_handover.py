@@ -1,6 +1,7 @@
 """Connections move back and forth between two processes while their clients never pause."""
 
 import asyncio
+import itertools
 import os
 import signal
 import socket
@@ -19,7 +20,7 @@ from clusterd.worker.handover import Receiver, Sender
 from tests.process.serving import Ledger, request
 
 CLIENTS = 16
-REQUESTS = 300
+MOVES = 20
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
@@ -27,8 +28,13 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
     return [environ["PATH_INFO"].encode() + environ["wsgi.input"].read()]
 
 
-def run_worker(threads: int, listener: socket.socket | None, ends: tuple[socket.socket, socket.socket]) -> None:
-    """Serve; with SIGUSR1, pass on whatever comes to rest through the first end; take over from the second."""
+def run_worker(
+    threads: int, listener: socket.socket | None, ends: tuple[socket.socket, socket.socket], ready: int
+) -> None:
+    """Serve; with SIGUSR1, pass on whatever comes to rest through the first end; take over from the second.
+
+    A byte goes to `ready` once the signals can be sent.
+    """
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     senders: list[Sender] = []
@@ -54,15 +60,18 @@ def run_worker(threads: int, listener: socket.socket | None, ends: tuple[socket.
     loop.add_signal_handler(signal.SIGUSR1, engine.hand_over)
     loop.add_signal_handler(signal.SIGUSR2, engine.serve)
     tick()
+    os.write(ready, b".")
     loop.run_forever()
 
 
-def ask(address: Any, name: int, answers: list[set[str]], failures: list[str]) -> None:
+def ask(address: Any, name: int, over: threading.Event, answers: list[set[str]], failures: list[str]) -> None:
     pids = set()
     try:
         with socket.create_connection(address, timeout=20) as sock, sock.makefile("rb") as file:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for number in range(REQUESTS):
+            for number in itertools.count():
+                if over.is_set():
+                    break
                 body = b"b" * (number % 7)
                 data = request(f"/{name}/{number}", method="POST", body=body)
                 sock.sendall(data[:20])
@@ -78,6 +87,7 @@ def ask(address: Any, name: int, answers: list[set[str]], failures: list[str]) -
 @pytest.mark.parametrize("threads", [0, 4])
 def test_no_request_is_lost_while_connections_move(threads: int) -> None:
     there, back = socketpair(), socketpair()
+    is_ready, ready = os.pipe()
     with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
         listener.setblocking(False)
         workers: list[int] = []
@@ -86,28 +96,35 @@ def test_no_request_is_lost_while_connections_move(threads: int) -> None:
             if pid == 0:
                 ends = (there[0], back[1]) if number == 0 else (back[0], there[1])
                 try:
-                    run_worker(threads, listener if number == 0 else None, ends)
+                    run_worker(threads, listener if number == 0 else None, ends, ready)
                 finally:
                     os._exit(1)
             workers.append(pid)
         answers: list[set[str]] = []
         failures: list[str] = []
+        over = threading.Event()
         clients = [
-            threading.Thread(target=ask, args=(listener.getsockname(), name, answers, failures))
+            threading.Thread(target=ask, args=(listener.getsockname(), name, over, answers, failures))
             for name in range(CLIENTS)
         ]
         for client in clients:
             client.start()
-        time.sleep(0.2)  # both have their signal handlers once clients are answered
-        while any(client.is_alive() for client in clients):
+        for _ in workers:
+            os.read(is_ready, 1)
+        for _ in range(MOVES):
             for giver, taker in (workers, workers[::-1]):
                 os.kill(taker, signal.SIGUSR2)
                 os.kill(giver, signal.SIGUSR1)
-                time.sleep(0.03)
+                over.wait(0.03)
+        over.set()
+        for client in clients:
+            client.join(20)
         for pid in workers:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
     for end in (*there, *back):
         end.close()
+    for descriptor in (is_ready, ready):
+        os.close(descriptor)
     assert not failures
     assert any(len(pids) == 2 for pids in answers), "nothing moved"

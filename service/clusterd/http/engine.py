@@ -76,7 +76,7 @@ class Engine:
         self._mode = EngineMode.SERVING
         self._closing_idle = False
         self._arriving: set[asyncio.Task[object]] = set()
-        self._pool = ThreadPool(settings.threads, settings.limits.queue) if settings.threads else None
+        self._pool = ThreadPool(settings.threads, settings.limits.queue, loop.call_soon) if settings.threads else None
         self._adapter = WsgiAdapter(application, settings, log, self.stamp, Mailbox(loop), self._pool)
 
     # ---- connections

