@@ -11,7 +11,7 @@ from clusterd.supervisor.backoff import LONGEST_DELAY, STABLE_SECONDS, Backoff
 from clusterd.supervisor.cluster import Cluster, FailedReload, Phase
 from clusterd.supervisor.events import Event, MemoryLimitReached, RequestLimitReached, WorkerStalled
 from clusterd.supervisor.status import status_line
-from clusterd.worker.balance import CONNECTIONS_AHEAD, Turn, decide
+from clusterd.worker.balance import Turn, decide
 
 
 @pytest.mark.parametrize(
@@ -19,11 +19,14 @@ from clusterd.worker.balance import CONNECTIONS_AHEAD, Turn, decide
     [
         (5, True, None, Turn.ACCEPT),
         (5, False, None, Turn.ACCEPT),
-        (5, True, Peers(5, True), Turn.ACCEPT),
-        (5 + CONNECTIONS_AHEAD, True, Peers(5, True), Turn.ACCEPT),
-        (6 + CONNECTIONS_AHEAD, True, Peers(5, True), Turn.GIVE_WAY),
-        (0, False, Peers(9, True), Turn.FULL),
-        (0, False, Peers(9, False), Turn.ACCEPT),
+        (5, True, Peers(1, 5, True), Turn.ACCEPT),
+        (6, True, Peers(1, 5, True), Turn.GIVE_WAY),
+        (1, True, Peers(1, 0, True), Turn.GIVE_WAY),
+        (110, True, Peers(1, 100, True), Turn.ACCEPT),
+        (9, True, Peers(1, 5, False), Turn.ACCEPT),
+        (0, False, Peers(1, 9, True), Turn.FULL),
+        (0, False, Peers(1, 9, False), Turn.ACCEPT),
+        (9, False, Peers(1, 5, False), Turn.GIVE_WAY),
     ],
 )
 def test_whose_turn_it_is(connections: int, free: bool, peers: Peers | None, turn: Turn) -> None:

@@ -147,13 +147,24 @@ def test_nobody_can_shrink_the_memory_under_the_others(scoreboard: Scoreboard) -
 
 def test_peers_are_the_others_that_accept(scoreboard: Scoreboard) -> None:
     rows = [scoreboard.row(scoreboard.lease()) for _ in range(4)]
-    assert scoreboard.peers(0) is None
+    assert scoreboard.peers(0, 0) is None
     for row, accepting, connections, threads_free in zip(rows, (1, 1, 1, 0), (0, 5, 9, 2), (4, 0, 0, 4), strict=True):
-        row.accepting, row.connections, row.threads_free = accepting, connections, threads_free
-    assert scoreboard.peers(0) == Peers(least_connections=5, has_free_thread=False)
-    assert scoreboard.peers(1) == Peers(least_connections=0, has_free_thread=True)
+        row.accepting, row.connections, row.threads_free, row.heartbeat = accepting, connections, threads_free, 1000
+    assert scoreboard.peers(0, 1000) == Peers(row=1, least_connections=5, has_free_thread=False)
+    assert scoreboard.peers(1, 1000) == Peers(row=0, least_connections=0, has_free_thread=True)
     scoreboard.release(0)
-    assert scoreboard.peers(1) == Peers(least_connections=9, has_free_thread=False)
+    assert scoreboard.peers(1, 1000) == Peers(row=2, least_connections=9, has_free_thread=False)
     scoreboard.release(2)
     scoreboard.release(3)
-    assert scoreboard.peers(1) is None
+    assert scoreboard.peers(1, 1000) is None
+
+
+def test_a_peer_with_a_free_thread_is_preferred_and_one_whose_loop_stands_still_does_not_count(
+    scoreboard: Scoreboard,
+) -> None:
+    rows = [scoreboard.row(scoreboard.lease()) for _ in range(3)]
+    for row, connections, threads_free in zip(rows, (0, 5, 9), (0, 0, 1), strict=True):
+        row.accepting, row.connections, row.threads_free, row.heartbeat = 1, connections, threads_free, 1000
+    assert scoreboard.peers(0, 1000) == Peers(row=2, least_connections=9, has_free_thread=True)
+    rows[2].heartbeat = 999
+    assert scoreboard.peers(0, 1000) == Peers(row=1, least_connections=5, has_free_thread=False)

@@ -25,7 +25,7 @@ class Recorded:
 
 def pool_of(count: int, queue_limit: int) -> ThreadPool:
     """A pool whose threads are woken at once."""
-    return ThreadPool(count, queue_limit, defer=lambda call: call())
+    return ThreadPool(count, queue_limit, defer=lambda call: call(), on_saturation=lambda: None)
 
 
 @contextmanager
@@ -62,11 +62,12 @@ def test_without_any_thread_a_job_is_turned_down(monkeypatch: pytest.MonkeyPatch
 
 def test_every_job_runs_at_once_while_there_are_threads_however_long_the_others_take() -> None:
     calls: list[Callable[[], None]] = []
-    pool = ThreadPool(4, 100, calls.append)
+    saturations: list[int] = []
+    pool = ThreadPool(4, 100, calls.append, lambda: saturations.append(pool.free))
     jobs = [Recorded() for _ in range(4)]
     assert all(pool.submit(job) for job in jobs)
     assert len(calls) == 1, "one wake-up serves all jobs of a round"
-    assert (pool.idle, pool.waiting) == (0, 0)
+    assert (pool.free, pool.waiting, saturations) == (0, 0, [0])
     calls.pop()()
     assert all(job.running.wait(10) for job in jobs)
     waits = Recorded()
@@ -75,6 +76,10 @@ def test_every_job_runs_at_once_while_there_are_threads_however_long_the_others_
     assert (pool.busy, pool.waiting) == (4, 1)
     jobs[2].end.set()
     assert waits.running.wait(10)
+    pool.over()
+    assert (pool.busy, pool.waiting, saturations) == (4, 0, [0])
+    pool.over()
+    assert (pool.busy, pool.free, saturations) == (3, 1, [0, 1])
     for job in (*jobs, waits):
         job.end.set()
     assert pool.stop(10)
@@ -112,6 +117,8 @@ def test_no_job_is_forgotten_whoever_parks_when(count: int) -> None:
         for _ in range(size):
             assert pool.submit(Counted(left, over))
         assert over.wait(10), f"{len(left)} jobs were left lying"
+        for _ in range(size):
+            pool.over()
     assert pool.stop(10)
 
 

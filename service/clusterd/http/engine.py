@@ -62,6 +62,7 @@ class Engine:
         loop: asyncio.AbstractEventLoop,
         on_movable: Callable[[Connection], None] | None = None,
         on_closed: Callable[[Connection], None] | None = None,
+        on_saturation: Callable[[], None] = lambda: None,
     ) -> None:
         self.settings = settings
         self.counters = counters
@@ -76,7 +77,9 @@ class Engine:
         self._mode = EngineMode.SERVING
         self._closing_idle = False
         self._arriving: set[asyncio.Task[object]] = set()
-        self._pool = ThreadPool(settings.threads, settings.limits.queue, loop.call_soon) if settings.threads else None
+        self._pool: ThreadPool | None = None
+        if settings.threads:
+            self._pool = ThreadPool(settings.threads, settings.limits.queue, loop.call_soon, on_saturation)
         self._adapter = WsgiAdapter(application, settings, log, self.stamp, Mailbox(loop), self._pool)
 
     # ---- connections
@@ -115,11 +118,11 @@ class Engine:
 
     @property
     def load(self) -> int:
-        """Connections, those being set up included. Thread-safe."""
+        """Connections, those being set up included."""
         return len(self.connections) + len(self._arriving)
 
     def has_room(self) -> bool:
-        """Whether another connection is below limits.connections. Thread-safe."""
+        """Whether another connection is below limits.connections."""
         return self.load < self.settings.limits.connections
 
     # ---- modes
@@ -230,7 +233,7 @@ class Engine:
     @property
     def threads_free(self) -> int:
         """Threads that wait for one; 1 for an application on the loop."""
-        return self._pool.idle if self._pool else 1
+        return self._pool.free if self._pool else 1
 
     @property
     def queue_length(self) -> int:
@@ -238,8 +241,8 @@ class Engine:
         return self._pool.waiting if self._pool else 0
 
     def has_free_thread(self) -> bool:
-        """Whether a request would run at once. Thread-safe."""
-        return self._pool is None or self._pool.idle > 0
+        """Whether a request would run at once."""
+        return self._pool is None or self._pool.free > 0
 
     def progress(self, now: float) -> float:
         """When requests last got ahead (`time.monotonic()`); `now` while nothing is stuck."""

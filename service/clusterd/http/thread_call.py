@@ -96,6 +96,7 @@ class ThreadCall(Exchange):
             self.resume()
 
     def _ended(self, last: bytes) -> None:
+        self._pool.over()
         if self._gone:
             self.release()
         else:

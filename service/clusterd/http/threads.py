@@ -78,12 +78,22 @@ class ThreadPool:
     The thread that was parked last is woken first: its stack and its connections to other services are warm.
     Methods are called by the loop's thread, except where they say otherwise. `defer` has a call made on that
     thread after what it is doing now: one wake-up serves all jobs that come in one round of the loop.
+    `on_saturation` is called when the last free thread gets a job, and when one is free again.
     """
 
-    def __init__(self, count: int, queue_limit: int, defer: Callable[[Callable[[], None]], object]) -> None:
+    def __init__(
+        self,
+        count: int,
+        queue_limit: int,
+        defer: Callable[[Callable[[], None]], object],
+        on_saturation: Callable[[], None],
+    ) -> None:
         self._count = count
         self._queue_limit = queue_limit
         self._defer = defer
+        self._on_saturation = on_saturation
+        self._jobs = 0
+        """Submitted and not over."""
         self._waiting: deque[Job] = deque()
         self._searching = False
         """A thread is on its way to the jobs that wait: who adds one more need not wake another."""
@@ -98,37 +108,44 @@ class ThreadPool:
     @property
     def busy(self) -> int:
         """Threads with a job."""
-        return sum(thread.state is not ThreadState.IDLE for thread in self._threads)
+        return min(self._jobs, self._usable)
 
     @property
-    def idle(self) -> int:
-        """Threads that no job waits for, those not started yet included. Thread-safe."""
-        return max(0, self._free - len(self._waiting))
+    def free(self) -> int:
+        """Threads that no job waits for, those not started yet included."""
+        return max(0, self._usable - self._jobs)
 
     @property
     def waiting(self) -> int:
         """Jobs that no thread can take at once."""
-        return max(0, len(self._waiting) - self._free)
+        return max(0, self._jobs - self._usable)
 
     @property
-    def _free(self) -> int:
-        """Threads without a job that are there or can be started."""
-        return (len(self._threads) if self._refused else self._count) - self.busy
+    def _usable(self) -> int:
+        return len(self._threads) if self._refused else self._count
 
     def submit(self, job: Job) -> bool:
-        """Have the job run, now or when a thread is free. Returns False when too many wait already."""
-        waiting = self._waiting
-        # The first comparison alone lets nearly all jobs through; counting the busy threads takes longer.
-        if len(waiting) >= self._queue_limit and self.waiting >= self._queue_limit and not self.idle:
-            return False
-        if not self._threads and not self._another():
+        """Have the job run, now or when a thread is free. Returns False when too many wait already.
+
+        Who ran it says so with `over`.
+        """
+        if self._jobs - self._usable >= self._queue_limit or not (self._threads or self._another()):
             return False
         job.queued_at = time.monotonic()
-        waiting.append(job)
+        self._waiting.append(job)
+        self._jobs += 1
+        if self._jobs == self._count:
+            self._on_saturation()
         if not self._searching:
             self._searching = True
             self._defer(self._wake_one)
         return True
+
+    def over(self) -> None:
+        """A job has run, and what it gave has been taken care of."""
+        self._jobs -= 1
+        if self._jobs == self._count - 1:
+            self._on_saturation()
 
     def _wake_one(self) -> None:
         """Thread-safe."""
@@ -182,6 +199,7 @@ class ThreadPool:
             self._waiting.remove(job)
         except ValueError:
             return False
+        self.over()
         return True
 
     def withdraw_older(self, queued_before: float) -> list[Job]:

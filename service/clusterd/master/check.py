@@ -5,13 +5,14 @@ import signal
 import socket
 
 from clusterd.config.model import Config, Preload, to_json
+from clusterd.linux.bells import Bells
 from clusterd.linux.stacks import new_stacks_file
 from clusterd.log import Level
 from clusterd.master.processes import template_environment
 from clusterd.master.spawn import spawn_template
 from clusterd.metrics.scoreboard import Scoreboard
 from clusterd.wire import messages
-from clusterd.wire.packets import receive, send, socketpair
+from clusterd.wire.packets import close_all, receive, send, socketpair
 
 
 def check_application(config: Config) -> str | None:
@@ -41,7 +42,8 @@ def _ask(channel: socket.socket, config: Config) -> str | None:
         listeners=[],
         log_level=int(Level.WARNING),
     )
-    send(channel, messages.encode(order), [scoreboard.descriptor, stacks])
+    bells = Bells.create()
+    send(channel, messages.encode(order), [scoreboard.descriptor, stacks, *bells.descriptors])
     channel.settimeout(config.rollout.boot_timeout)
     try:
         packet = receive(channel)
@@ -49,7 +51,7 @@ def _ask(channel: socket.socket, config: Config) -> str | None:
         return f"not imported within rollout.boot_timeout ({config.rollout.boot_timeout:g} s)"
     finally:
         scoreboard.close()
-        os.close(stacks)
+        close_all([stacks, *bells.descriptors])
     if packet is None:
         return "the template died while it imported the application"
     answer = messages.decode(packet.data)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 
 from clusterd.config.model import Config, to_json
+from clusterd.linux.bells import Bells
 from clusterd.log import Level
 from clusterd.master.children import Child, Children, Kind
 from clusterd.master.configurations import Configurations
@@ -31,6 +32,7 @@ class Processes:
         self._scoreboard = scoreboard
         self._listeners = listeners
         self._configurations = configurations
+        self._bells = Bells.create()
 
     def start_template(self, action: StartTemplate) -> None:
         """Exec a template and tell it what to import."""
@@ -53,7 +55,8 @@ class Processes:
             listeners=[address_text(sock) for sock in http],
             log_level=int(Level[config.log.level.name]),
         )
-        descriptors = [self._scoreboard.descriptor, child.stacks, *(sock.fileno() for sock in http)]
+        shared = (*self._bells.descriptors, *(sock.fileno() for sock in http))
+        descriptors = [self._scoreboard.descriptor, child.stacks, *shared]
         self._children.send(child, order, *descriptors)
 
     def fork_spare(self, action: ForkSpare) -> None:

@@ -157,6 +157,6 @@ class Row:
         )
 
     @staticmethod
-    def placement_cells() -> tuple[int, int, int]:
-        """Where `accepting`, `connections` and `threads_free` are in a row."""
-        return Row.accepting.index, Row.connections.index, Row.threads_free.index
+    def placement_cells() -> tuple[int, int, int, int]:
+        """Where `accepting`, `connections`, `threads_free` and `heartbeat` are in a row."""
+        return Row.accepting.index, Row.connections.index, Row.threads_free.index, Row.heartbeat.index

@@ -38,12 +38,14 @@ class ScoreboardError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Peers:
-    """The other workers that accept connections now, taken together."""
+    """What the other workers that accept connections have to offer."""
 
+    row: int
+    """The one to be preferred: with a free thread if any has one, and then with the fewest connections."""
     least_connections: int
-    """Open connections of the least loaded one."""
+    """Its open connections."""
     has_free_thread: bool
-    """Whether one of them could run a request at once."""
+    """Whether it could run a request at once."""
 
 
 class Scoreboard:
@@ -118,21 +120,23 @@ class Scoreboard:
         start = _FIRST + index * ROW_CELLS
         return Row(self._integers[start : start + ROW_CELLS], self._floats[start : start + ROW_CELLS])
 
-    def peers(self, own: int) -> Peers | None:
+    def peers(self, own: int, alive_since: int) -> Peers | None:
         """How loaded the other accepting workers are, for one to decide whether to give way.
 
-        Cheap enough for every accept: three strided copies, whatever else the rows hold.
+        Those whose loop has not turned since `alive_since` (monotonic nanoseconds) do not count. Cheap enough for
+        every accept: four strided copies, whatever else the rows hold.
         """
         end = _FIRST + self._integers[_ROWS_IN_USE] * ROW_CELLS
         columns = (self._integers[_FIRST + cell : end : ROW_CELLS].tolist() for cell in Row.placement_cells())
-        peers = [
-            (connections, threads_free)
-            for index, (accepting, connections, threads_free) in enumerate(zip(*columns, strict=True))
-            if accepting and index != own
-        ]
-        if not peers:
-            return None
-        return Peers(min(peers)[0], any(threads_free for _, threads_free in peers))
+        best = min(
+            (
+                (not threads_free, connections, index)
+                for index, (accepting, connections, threads_free, heartbeat) in enumerate(zip(*columns, strict=True))
+                if accepting and heartbeat >= alive_since and index != own
+            ),
+            default=None,
+        )
+        return None if best is None else Peers(best[2], best[1], not best[0])
 
     def close(self) -> None:
         """Close the descriptor and let the memory go, once the last row of it is forgotten too."""

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass, replace
 
 from clusterd.config.model import Config, from_json
+from clusterd.linux.bells import BELLS, Bells
 from clusterd.linux.stacks import write_stacks_to
 from clusterd.linux.title import set_title
 from clusterd.log import Level, Logger, open_sink
@@ -42,6 +43,7 @@ class Offspring:
     application: Application | None
     scoreboard: Scoreboard
     listeners: tuple[socket.socket, ...]
+    bells: Bells
     log: Logger
 
 
@@ -65,7 +67,8 @@ def main(channel_descriptor: int) -> None:
 
 def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...]) -> Offspring:
     """Get ready to fork. Raises LoadError; does not return when the import turns out unforkable."""
-    scoreboard, stacks, *listeners = descriptors
+    scoreboard, stacks, *shared = descriptors
+    bells, listeners = shared[:BELLS], shared[BELLS:]
     set_title(f"clusterd: template gen {order.generation}", f"clusterd-t{order.generation}")
     write_stacks_to(stacks)
     log = Logger(open_sink(os.environ), Level(order.log_level)).bind(generation=order.generation)
@@ -79,6 +82,7 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...]) -> 
         application=None,
         scoreboard=Scoreboard.attach(scoreboard),
         listeners=tuple(socket.socket(fileno=listener) for listener in listeners),
+        bells=Bells(bells),
         log=log,
     )
     started = time.monotonic()
@@ -143,6 +147,7 @@ def _birth(offspring: Offspring, order: Fork, channel: socket.socket, stacks: in
         application=offspring.application,
         scoreboard=offspring.scoreboard,
         listeners=offspring.listeners,
+        bells=offspring.bells,
         channel=channel,
         stacks=stacks,
         log=offspring.log,

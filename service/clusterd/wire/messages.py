@@ -35,7 +35,8 @@ class Message:
 class Load(Message):
     """Import the application (or, with `preload` false, get ready without it).
 
-    Descriptors: the scoreboard, then one listening socket for each of `listeners`.
+    Descriptors: the scoreboard, the memfd that takes its stacks, the bells, and one listening socket for each
+    of `listeners`.
     """
 
     generation: int

@@ -1,13 +1,19 @@
 """Whose turn it is to accept: decided from the loads on the scoreboard."""
 
+import time
 from enum import Enum
-from typing import Protocol
 
+from clusterd.config.model import Scheduling
 from clusterd.http.engine import Engine
+from clusterd.linux.bells import Bells
 from clusterd.metrics.scoreboard import Peers, Scoreboard
 
-CONNECTIONS_AHEAD = 2
-"""A worker this many connections above the least loaded lets it go first."""
+SHARE_AHEAD = 8
+"""A worker may be ahead of the least loaded by an eighth of what that one has: to count more exactly would have
+workers pass connections to each other for nothing."""
+
+SILENT_NANOSECONDS = 600_000_000
+"""A peer whose loop has not turned for so long, more than two of its ticks, is no help."""
 
 
 class Turn(Enum):
@@ -20,46 +26,47 @@ class Turn(Enum):
     """Leave it to others, until there is room."""
 
 
-class Gate(Protocol):
-    """What the acceptor asks before each connection, on its own thread."""
+class Gate:
+    """What the acceptor asks before each connection, on the loop."""
 
-    def turn(self) -> Turn:
-        """Whose turn it is now."""
-        ...
-
-
-class OpenGate:
-    """`scheduling: shared`: whoever the kernel wakes accepts, while the worker has room."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def turn(self) -> Turn:
-        """Accept up to limits.connections."""
-        return Turn.ACCEPT if self._engine.has_room() else Turn.FULL
-
-
-class LeastConnectionsGate:
-    """`scheduling: least_connections`: busier workers give way to less loaded ones."""
-
-    def __init__(self, scoreboard: Scoreboard, row: int, engine: Engine) -> None:
+    def __init__(self, scheduling: Scheduling, scoreboard: Scoreboard, bells: Bells, row: int, engine: Engine) -> None:
+        self._scheduling = scheduling
         self._scoreboard = scoreboard
+        self._bells = bells
         self._row = row
         self._engine = engine
 
     def turn(self) -> Turn:
-        """Decide by what this worker and the others have open at this moment."""
+        """Decide by what this worker and the others have at this moment."""
         if not self._engine.has_room():
             return Turn.FULL
-        peers = self._scoreboard.peers(self._row)
-        return decide(self._engine.load, self._engine.has_free_thread(), peers)
+        if self._scheduling is Scheduling.SHARED:
+            return Turn.ACCEPT
+        return decide(self._engine.load, self._engine.has_free_thread(), self._peers())
+
+    def call_another(self) -> None:
+        """Wake another worker: the loop of this one is busy. Thread-safe."""
+        peers = self._peers()
+        if peers is not None:
+            self._bells.ring(peers.row)
+
+    def call_better(self) -> None:
+        """Wake the worker whose turn it is. Only one with less to do than this, so that no call goes in circles."""
+        peers = self._peers()
+        if peers is None:
+            return
+        if peers.has_free_thread > self._engine.has_free_thread() or peers.least_connections < self._engine.load:
+            self._bells.ring(peers.row)
+
+    def _peers(self) -> Peers | None:
+        return self._scoreboard.peers(self._row, time.monotonic_ns() - SILENT_NANOSECONDS)
 
 
 def decide(connections: int, has_free_thread: bool, peers: Peers | None) -> Turn:
     """Whether a worker with so many `connections` takes the next one; `peers` are the others that accept."""
     if peers is None:
         return Turn.ACCEPT
-    if peers.has_free_thread and not has_free_thread:
-        return Turn.FULL
-    ahead = connections - peers.least_connections
-    return Turn.GIVE_WAY if ahead > CONNECTIONS_AHEAD else Turn.ACCEPT
+    if peers.has_free_thread != has_free_thread:
+        return Turn.ACCEPT if has_free_thread else Turn.FULL
+    least = peers.least_connections
+    return Turn.GIVE_WAY if connections > least + least // SHARE_AHEAD else Turn.ACCEPT

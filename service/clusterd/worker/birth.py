@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from clusterd.config.model import Config
+from clusterd.linux.bells import Bells
 from clusterd.linux.stacks import write_stacks_to
 from clusterd.linux.title import set_title
 from clusterd.log import Logger
@@ -42,6 +43,7 @@ class Birth:
     """None where the application could not be preloaded: the worker imports it itself."""
     scoreboard: Scoreboard
     listeners: Sequence[socket.socket]
+    bells: Bells
     channel: socket.socket
     stacks: int
     log: Logger
@@ -74,7 +76,16 @@ def _live(birth: Birth, log: Logger) -> int:
     except LoadError as error:
         send(birth.channel, encode(BootFailed(error.reason, error.traceback)))
         return BOOT_FAILED_STATUS
-    worker = WorkerProcess(application, birth.config, birth.scoreboard, birth.row, birth.listeners, birth.channel, log)
+    worker = WorkerProcess(
+        application,
+        birth.config,
+        birth.scoreboard,
+        birth.row,
+        birth.listeners,
+        birth.bells,
+        birth.channel,
+        log,
+    )
     status = worker.run()
     _run_hook(birth.config.worker_stop, "worker_stop")
     return status

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import uvloop
 
-from clusterd.config.model import Config, Scheduling
+from clusterd.config.model import Config
 from clusterd.http.engine import Connection, Engine
+from clusterd.linux.bells import Bells
 from clusterd.log import Logger
 from clusterd.metrics.scoreboard import Scoreboard
 from clusterd.wire.channel import Channel, Received
@@ -17,7 +18,7 @@ from clusterd.wire.messages import Adopt, HealthConnection, Ready, Retire, Serve
 from clusterd.wire.packets import close_all
 from clusterd.worker.acceptor import Acceptor
 from clusterd.worker.application import Application
-from clusterd.worker.balance import Gate, LeastConnectionsGate, OpenGate
+from clusterd.worker.balance import Gate
 from clusterd.worker.drain import Drain, Orders
 from clusterd.worker.engine_settings import engine_settings
 from clusterd.worker.handover import Receiver, Sender
@@ -36,6 +37,7 @@ class WorkerProcess:
         scoreboard: Scoreboard,
         row: int,
         listeners: Sequence[socket.socket],
+        bells: Bells,
         channel: socket.socket,
         log: Logger,
     ) -> None:
@@ -52,10 +54,10 @@ class WorkerProcess:
             self._loop,
             on_movable=self._connection_at_rest,
             on_closed=self._connection_closed,
+            on_saturation=self._saturation_changed,
         )
-        self._gate: Gate = OpenGate(self._engine)
-        if config.scheduling is Scheduling.LEAST_CONNECTIONS:
-            self._gate = LeastConnectionsGate(scoreboard, row, self._engine)
+        self._gate = Gate(config.scheduling, scoreboard, bells, row, self._engine)
+        self._bell = bells.of(row)
         self._listeners = listeners
         self._acceptor: Acceptor | None = None
         self._receivers: set[Receiver] = set()
@@ -120,11 +122,13 @@ class WorkerProcess:
         self._engine.serve()
         if self._acceptor is None:
             self._row.accepting = 1
-            self._acceptor = Acceptor(self._listeners, self._gate, self._deliver)
+            self._acceptor = Acceptor(self._listeners, self._gate, self._bell, self._loop, self._accepted)
 
-    def _deliver(self, sock: socket.socket) -> None:
-        """On the acceptor's thread."""
-        self._loop.call_soon_threadsafe(self._accepted, sock)
+    def _saturation_changed(self) -> None:
+        """At once on the scoreboard, for the others' decisions; and what waits may be this worker's now."""
+        self._row.threads_free = self._engine.threads_free
+        if self._acceptor is not None and self._row.threads_free:
+            self._acceptor.accept()
 
     def _accepted(self, sock: socket.socket) -> None:
         self._row.accepted += 1
@@ -151,13 +155,8 @@ class WorkerProcess:
             self._receivers.clear()
         sender = Sender(peers[0], self._loop, self._moved, self._successor_lost) if peers else None
         self._drain = Drain(self._engine, sender, orders, self._log, time.monotonic())
-        # What the acceptor delivered last is still in the loop's queue; it comes first.
-        self._loop.call_soon(self._begin_drain, self._drain)
-
-    def _begin_drain(self, drain: Drain) -> None:
-        if drain is self._drain:
-            drain.begin()
-            self._leave_if_drained()
+        self._drain.begin()
+        self._leave_if_drained()
 
     def _end_drain(self) -> None:
         if self._drain is not None:
@@ -195,6 +194,9 @@ class WorkerProcess:
         self._row.queue_length = self._engine.queue_length
         self._row.in_flight = self._engine.in_flight
         self._engine.tick(now)
+        if self._acceptor is not None:
+            # What another worker was woken for and can not take.
+            self._acceptor.accept()
         self._log.flush()
         self._leave_if_drained()
         self._loop.call_later(TICK_SECONDS, self._tick)

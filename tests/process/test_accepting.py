@@ -1,0 +1,93 @@
+"""Who accepts: the worker that has least to do, and never one that could not serve while another can."""
+
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.process.service import Service, wait_until
+
+MakeService = Callable[..., Service]
+
+SLEEPS = """
+import os, time
+def app(environ, start_response):
+    time.sleep(float(environ["QUERY_STRING"] or 0))
+    body = os.environ["CLUSTERD_WORKER"].encode()
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
+"""
+
+SPINS = (
+    SLEEPS.replace("time.sleep(float(", "spin(float(")
+    + """
+def spin(seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+"""
+)
+
+
+def seconds_of(service: Service, requests: int, pause: float, seconds: float) -> list[float]:
+    """How long each request took that were sent on connections of their own, `pause` apart."""
+
+    def one(number: int) -> float:
+        time.sleep(number * pause)
+        started = time.monotonic()
+        assert service.get(f"/?{seconds}").status_code == 200
+        return time.monotonic() - started
+
+    with ThreadPoolExecutor(requests) as pool:
+        return list(pool.map(one, range(requests)))
+
+
+@pytest.mark.parametrize(("workers", "threads"), [(2, 1), (4, 1), (2, 4)])
+def test_no_request_waits_while_a_worker_has_a_free_thread(
+    make_service: MakeService, workers: int, threads: int
+) -> None:
+    service = make_service(workers=workers, threads=threads)
+    service.deploy("1", SLEEPS)
+    service.start()
+    for pause in (0.0, 0.02):
+        taken = seconds_of(service, workers * threads, pause, 0.5)
+        # Two in a row would be 1.0.
+        assert max(taken) < 0.9, taken
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_kept_alive_connections_are_spread_evenly(make_service: MakeService, workers: int) -> None:
+    service = make_service(workers=workers, threads=2).start()
+    clients = []
+    for _ in range(20):
+        client = socket.create_connection(("127.0.0.1", service.port), timeout=30)
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 200")
+        clients.append(client)
+    wait_until(lambda: sum(worker["connections"] for worker in service.workers()) == 20, "all are counted")
+    held = [worker["connections"] for worker in service.workers()]
+    assert max(held) <= 1.25 * min(held) + 1, held
+    for client in clients:
+        client.close()
+
+
+def test_a_worker_whose_loop_is_busy_gets_no_new_connections(make_service: MakeService) -> None:
+    service = make_service(workers=2, threads=0)
+    service.deploy("1", SPINS)
+    service.start()
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(5):
+            busy = pool.submit(service.get, "/?1")
+            wait_until(lambda: [w for w in service.workers() if w["connections"]], "it is accepted")
+            time.sleep(0.02)
+            answered: Counter[str] = Counter()
+            worst = 0.0
+            for _ in range(20):
+                started = time.monotonic()
+                answered[service.get().text] += 1
+                worst = max(worst, time.monotonic() - started)
+            assert busy.result().text not in answered
+            assert worst < 0.6, worst
