@@ -62,10 +62,10 @@ def _escaped(text: str) -> str:
 
 
 def _entry(setting: Setting) -> str:
-    default = "Required." if setting.default is None else f"Default: {setting.default or 'empty'}."
+    default = "Required." if setting.default is None else f"Default: {setting.default or 'empty'}"
     return (
         f".TP\n.B {_escaped(setting.key)}\n{_escaped(setting.help)}\n.br\n"
-        f"{_escaped(f'{setting.kind.allowed[:1].upper()}{setting.kind.allowed[1:]}. {default}')}\n"
+        f"{_escaped(f'Value: {setting.kind.allowed}. {default}')}\n"
         f"{_escaped(f'Applies: {setting.applies}.')}\n"
     )
 

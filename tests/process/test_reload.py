@@ -86,6 +86,9 @@ BAD_DEPLOYS: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "crash": ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n", {}, "SIGSEGV"),
     "python": (HELLO, {"python": "/nonexistent/python"}, "/nonexistent/python"),
+    "no python": (HELLO, {"python": "/bin/false"}, "/bin/false can not run a template (exit status 1)"),
+    "factory": ("def app():\n    return None\n", {}, "write app:app()"),
+    "hook": (HELLO, {"worker_stop": "app:nothing"}, "worker_stop: app:nothing"),
 }
 
 
@@ -105,7 +108,7 @@ def test_a_bad_deploy_changes_nothing_and_says_why(make_service: MakeService, de
     assert why.split()[0] in service.wait_for_status("FAILED") or deploy == "health"
     assert service.ask().version == "1"
     after = {worker["pid"] for worker in service.workers()}
-    assert after == before or deploy in {"start", "health"}
+    assert after == before or deploy in {"start", "health", "hook"}
     service.settings = original
     service.deploy("3")
     service.configure()

@@ -83,6 +83,41 @@ def test_a_port_in_use_is_named_and_no_traceback_shown(make_service: MakeService
     assert "Traceback" not in service.log()
 
 
+def test_what_is_in_the_way_of_a_unix_socket_is_told_apart(make_service: MakeService, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    for path, why in (("file", "which is no socket"), ("absent/sock", "its directory does not exist")):
+        service = make_service(listen=[f"unix:{tmp_path}/{path}"])
+        service.start(wait=False)
+        assert service.wait() == 75
+        assert f"listen: can not listen on unix:{tmp_path}/{path}: " in service.log()
+        assert why in service.log()
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_an_instance_has_its_metrics_in_its_runtime_directory(make_service: MakeService, tmp_path: Path) -> None:
+    service = make_service()
+    service.environment = {"CLUSTERD_INSTANCE": "blog", "RUNTIME_DIRECTORY": str(tmp_path)}
+    service.config.write_text(
+        f"app: app:app\nlisten: ['127.0.0.1:{service.port}']\ncontrol: {service.control}\nworkers: 1\n"
+    )
+    service.start()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / "metrics.sock"))
+        client.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 200")
+    assert f"metrics: unix:{tmp_path}/metrics.sock" in service.log()
+
+
+def test_clusterctl_reaches_the_service_whatever_is_wrong_with_its_file(make_service: MakeService) -> None:
+    service = make_service().start()
+    service.config.write_text(f"control: {service.control}\napp: app:app\nwokers: 3\n")
+    command = [sys.executable, "-m", "clusterd.cli.clusterctl", "--config", str(service.config)]
+    done = subprocess.run([*command, "reload"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "serves on" in done.stderr
+    assert "did you mean 'workers'?" in done.stderr
+
+
 def test_a_bad_file_is_status_78_with_the_place(make_service: MakeService) -> None:
     service = make_service()
     service.config.write_text("app: app:app\nwokers: 3\n")
@@ -99,8 +134,13 @@ def test_check_says_what_is_wrong_with_the_application(make_service: MakeService
     done = check(service)
     assert done.returncode == 1
     assert "nothing_of_that_name" in done.stderr + done.stdout
+    service.deploy("1")
+    service.configure(worker_start="app:nothing")
+    assert "worker_start: app:nothing" in check(service).stderr
     service.config.write_text("app: [\n")
-    assert check(service).returncode == 78
+    done = check(service)
+    assert done.returncode == 78
+    assert done.stderr.startswith(f"{service.config}:2:1: ")
 
 
 def check(service: Service) -> "subprocess.CompletedProcess[str]":

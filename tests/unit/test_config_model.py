@@ -96,7 +96,7 @@ def test_addresses_are_read_and_written_alike(text: str, address: Address) -> No
         ("[::g]:8000", "not an IPv6 address"),
         ("300.1.1.1:80", "not an IPv4 address"),
         ("1:80", "not an IPv4 address"),
-        ("http://localhost:80", "brackets|host name"),
+        ("http://localhost:80", "without the scheme: localhost:80"),
         ("a b:80", "not a host name"),
         ("unix:", "a file name is missing"),
         ("unix:/run/", "a file name is missing"),

@@ -8,7 +8,7 @@ import pytest
 from clusterd import __version__
 from clusterd.cli.arguments import DEFAULT_CONFIG, parse_arguments
 from clusterd.config.cpus import available_cpus
-from clusterd.config.paths import control_path
+from clusterd.config.paths import control_path, service_path
 from clusterd.config.schema import SETTINGS
 
 
@@ -75,6 +75,27 @@ def test_affinity_binds_without_a_quota(tmp_path: Path, monkeypatch: pytest.Monk
 )
 def test_the_control_socket_has_one_place(configured: str | None, environ: dict[str, str], expected: str) -> None:
     assert control_path(configured, environ, 7) == Path(expected)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (None, "/run/clusterd/control.sock"),
+        ("/etc/clusterd/clusterd.yaml", "/run/clusterd/control.sock"),
+        ("/etc/clusterd/blog.yaml", "/run/clusterd-blog/control.sock"),
+        ("/srv/blog.yaml", None),
+    ],
+)
+def test_the_packaged_units_have_their_control_sockets_in_run(config: str | None, expected: str | None) -> None:
+    found = service_path(None if config is None else Path(config))
+    assert (None if found is None else str(found)) == expected
+
+
+def test_a_mistaken_flag_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        parse_arguments(["myapp:app", "--wokers", "4"])
+    assert exit_.value.code == 2
+    assert "did you mean --workers?" in capsys.readouterr().err
 
 
 def test_without_arguments_the_default_file_is_read() -> None:

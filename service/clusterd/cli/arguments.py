@@ -1,9 +1,12 @@
 """The flags of `clusterd`, one for each setting, made from the schema."""
 
 import argparse
+import difflib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from clusterd import __version__
 from clusterd.config.schema import SETTINGS
@@ -38,9 +41,24 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
     return Arguments(config, options.check, overrides)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says in a line or two what is wrong: the usage of all flags would push it off the screen."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse, with the nearest flag for one that there is not."""
+        print(f"clusterd: {message}", file=sys.stderr)
+        unknown = message.partition("unrecognized arguments: ")[2].split(" ")[0].partition("=")[0]
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        if near := difflib.get_close_matches(unknown, flags, n=1):
+            print(f"clusterd: did you mean {near[0]}?", file=sys.stderr)
+        print("clusterd: all flags: clusterd --help", file=sys.stderr)
+        sys.exit(2)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="clusterd",
+        usage="clusterd [APP] [--config FILE] [--check] [--SETTING VALUE]...",
         description="Serve a Python web application with forked workers.",
         epilog=f"Without APP and --config the configuration is {DEFAULT_CONFIG}. A flag wins over the file.",
         allow_abbrev=False,
@@ -69,5 +87,5 @@ def _parser() -> argparse.ArgumentParser:
 def _help(setting: Setting) -> str:
     # The computed defaults are told by the help itself.
     written = setting.default not in (None, "", "null") and setting.shape is not Shape.NAMED
-    default = f" Default: {setting.default}." if written else ""
-    return f"{setting.help}{default}".replace("%", "%%")
+    default = f"; default: {setting.default}" if written else ""
+    return f"{setting.help} ({setting.kind.allowed}{default})".replace("%", "%%")

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from clusterd import __version__
-from clusterd.config.paths import control_path
+from clusterd.config.paths import control_path, service_path
 from clusterd.wire.control import LINE_BYTES, Command, ControlError, parse, request
 
 EX_FAILED = 1
 EX_USAGE = 2
 EX_UNAVAILABLE = 69
+EX_INTERRUPTED = 130
 
 
 class Unreachable(Exception):
@@ -29,12 +30,15 @@ def main() -> int:
     except (Unreachable, ControlError) as error:
         print(f"clusterctl: {error}", file=sys.stderr)
         return EX_UNAVAILABLE
+    except KeyboardInterrupt:
+        print("clusterctl: interrupted; what was asked for goes on", file=sys.stderr)
+        return EX_INTERRUPTED
     if options.command == Command.STATUS and answer["succeeded"]:
         print(_status_table(answer["data"]))
     else:
         print(answer["text"], file=sys.stdout if answer["succeeded"] else sys.stderr)
-    for key in answer["data"].get("restart_needed", ()):
-        print(f"{key} has changed: it takes effect only when clusterd is restarted", file=sys.stderr)
+    for note in answer["data"].get("notes", ()):
+        print(note, file=sys.stderr)
     return 0 if answer["succeeded"] else EX_FAILED
 
 
@@ -87,18 +91,32 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _control_path(options: argparse.Namespace) -> Path:
-    configured = None
+    """As said, as configured, or the first there is of the places where a clusterd would have made it."""
     if options.socket is not None:
         return Path(options.socket)
+    configured = None
     if options.config is not None:
         # Only here: reading YAML would double the start-up of every `systemctl reload`.
-        from clusterd.config.loader import ConfigError, load
+        from clusterd.config.loader import written_control
 
-        try:
-            configured = load(options.config).control
-        except ConfigError as error:
-            raise Unreachable("\n".join(str(problem) for problem in error.problems)) from error
-    return control_path(configured, os.environ, os.getuid())
+        # Whatever else is in the file: what is wrong with it is for the running clusterd to say.
+        configured = written_control(options.config)
+    own = control_path(configured, os.environ, os.getuid())
+    packaged = service_path(options.config)
+    if configured is not None or packaged is None or own.exists():
+        return own
+    if not _is_there(packaged):
+        raise Unreachable(
+            f"no control socket at {packaged} or {own}: clusterd is not running, or uses another one (--socket)"
+        )
+    return packaged
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        return True  # connecting says what to do about it
 
 
 def _status_table(data: dict[str, Any]) -> str:

@@ -47,6 +47,8 @@ class TcpAddress(Address):
             raise ValueError(
                 f"a host is missing: 127.0.0.1:{text} for this machine only, 0.0.0.0:{text} for all of IPv4"
             )
+        if "://" in text:
+            raise ValueError(f"without the scheme: {text.partition('://')[2].rstrip('/')}")
         host, colon, port = text.rpartition(":")
         if not colon:
             raise ValueError(f"a port is missing: {text or '127.0.0.1'}:8000")

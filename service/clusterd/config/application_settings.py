@@ -13,8 +13,9 @@ _DOTTED = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
 
 
 def _check_application(written: str) -> None:
-    if re.fullmatch(r"[\w./-]+\.py", written):
-        raise Refusal(f"a module, not a file: write {written.removesuffix('.py').strip('./').replace('/', '.')}:app")
+    if file := re.fullmatch(r"([\w./-]+)\.py(:.+)?", written):
+        module = file[1].strip("./").replace("/", ".")
+        raise Refusal(f"a module, not a file: write {module}{file[2] or ':app'}")
     if re.fullmatch(_DOTTED, written):
         raise Refusal(f"the attribute is missing: write {written}:app")
 

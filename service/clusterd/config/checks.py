@@ -3,9 +3,11 @@
 import os
 import stat
 
-from clusterd.config.model import UnixAddress
+from clusterd.config.model import Address, TcpAddress, UnixAddress
 from clusterd.config.problems import Place
 from clusterd.config.values import Values
+
+_ALL_ADDRESSES = {"0.0.0.0", "::"}
 
 
 def check_combinations(given: Values, source: Place) -> None:
@@ -19,12 +21,21 @@ def check_combinations(given: Values, source: Place) -> None:
         given.refuse(given.places.get("listen", source), "listen", f"{address} is given twice", hint="keep one of them")
     metrics, control = given.values["metrics"], given.values["control"]
     place = given.places.get("metrics", given.places.get("listen", source))
-    if str(metrics) in listen:
+    if any(_overlap(metrics, address) for address in given.values["listen"]):
         given.refuse(place, "metrics", f"{metrics} is one of listen too", hint="give it an address of its own, or off")
     taken = {each.path for each in (*given.values["listen"], metrics) if isinstance(each, UnixAddress)}
     if control is not None and control in taken:
         found = f"{control} is listened on for HTTP too"
         given.refuse(given.places["control"], "control", found, hint="give it a path of its own")
+
+
+def _overlap(one: Address | None, other: Address) -> bool:
+    """Whether binding both must fail: the same address, or the same port of all addresses."""
+    if not isinstance(one, TcpAddress) or not isinstance(other, TcpAddress):
+        return one == other
+    families_alike = (":" in one.host) == (":" in other.host)
+    hosts_overlap = one.host == other.host or (families_alike and bool({one.host, other.host} & _ALL_ADDRESSES))
+    return one.port == other.port != 0 and hosts_overlap
 
 
 def check_paths(given: Values) -> None:

@@ -204,6 +204,9 @@ def _seconds(written: str) -> Fraction:
 
 def _bytes(written: str) -> int:
     if not re.fullmatch(_SIZE, written) or len(written) > _LONGEST_NUMBER:
+        meant = re.fullmatch(r"([1-9][0-9]*) *([KMGT])(i?B)?", written, re.IGNORECASE)
+        if meant is not None:
+            raise Refusal(f"write {meant[1]}{meant[2].upper()}")
         raise Refusal("write a whole number and, if need be, a unit that counts in 1024: 65536, 64K, 16M, 2G or 1T")
     unit = written.lstrip("0123456789")
     return int(written.removesuffix(unit)) * SIZE_UNITS[unit]

@@ -16,7 +16,7 @@ from clusterd.config.schema import BY_KEY, SETTINGS
 from clusterd.config.setting import Shape
 from clusterd.config.values import Values
 
-__all__ = ["ConfigError", "Problem", "load"]
+__all__ = ["ConfigError", "Problem", "load", "written_control"]
 
 LARGEST_FILE = 256 * 1024
 """Bytes. The master reads the file in its loop, and PyYAML takes about a second for so much."""
@@ -24,13 +24,19 @@ LARGEST_FILE = 256 * 1024
 _HEALTH_CHECK = "rollout.health_check"
 _BYTE_ORDER_MARK = "\ufeff"
 _NO_OVERRIDES: Mapping[str, Sequence[str]] = MappingProxyType({})
+_NO_DEFAULTS: Mapping[str, str] = MappingProxyType({})
 
 
-def load(path: Path | None, overrides: Mapping[str, Sequence[str]] = _NO_OVERRIDES) -> Config:
+def load(
+    path: Path | None,
+    overrides: Mapping[str, Sequence[str]] = _NO_OVERRIDES,
+    defaults: Mapping[str, str] = _NO_DEFAULTS,
+) -> Config:
     """The configuration in the file at `path` (None: no file), with flags over it.
 
     `overrides` has the texts given for each setting's flag, by key; of a setting that has one value the last counts.
-    Paths are relative to the file, those of flags to the working directory. Raises ConfigError with every problem.
+    `defaults` has texts in place of the schema's. Paths are relative to the file, those of flags to the working
+    directory. Raises ConfigError with every problem.
     """
     source = Place(str(path) if path is not None else "clusterd")
     base = os.path.abspath(path.parent if path is not None else ".")
@@ -43,13 +49,26 @@ def load(path: Path | None, overrides: Mapping[str, Sequence[str]] = _NO_OVERRID
             _refuse(source, "there is no setting in this file", "at least name the application, as in app: myapp:app")
     for key, texts in overrides.items():
         given.take_flag(BY_KEY[key], texts)
-    _fill_in_defaults(given, source, base)
+    _fill_in_defaults(given, source, base, defaults)
     if not given.problems:
         check_combinations(given, source)
     check_paths(given)
     if given.problems:
         raise ConfigError(tuple(given.problems))
     return _built(given.values)
+
+
+def written_control(path: Path) -> str | None:
+    """What `control` is in the file at `path`, whatever else is wrong with it; None when it is not to be had."""
+    given = Values([])
+    try:
+        root = parse_document(_text(path), str(path), os.path.abspath(path.parent), given.problems)
+    except ConfigError:
+        return None
+    if root is not None:
+        given.take_section(root)
+    control: str | None = given.values.get("control")
+    return control
 
 
 def _text(path: Path) -> str:
@@ -84,20 +103,23 @@ def _refuse(place: Place, found: str, hint: str = "") -> Never:
     raise ConfigError((Problem(place, "", found, hint=hint),)) from None
 
 
-def _fill_in_defaults(given: Values, source: Place, base: str) -> None:
+def _fill_in_defaults(given: Values, source: Place, base: str, defaults: Mapping[str, str]) -> None:
     checked = any(key.startswith(_HEALTH_CHECK) for key in given.places)
     for setting in SETTINGS:
         key = setting.key
         if key in given.places or (key.startswith(_HEALTH_CHECK) and not checked):
             continue
-        if setting.default is None:
+        default = defaults.get(key, setting.default)
+        if default is None:
             # In the line of the section that lacks it, if there is one.
             place = given.places.get(key.rpartition(".")[0], source)
-            given.refuse(place, key, f"{key} is missing", hint=f"write {setting.kind.allowed}")
+            given.refuse(
+                place, key, "is missing" if place.line else f"{key} is missing", hint=f"write {setting.kind.allowed}"
+            )
         elif setting.shape is Shape.NAMED:
             given.values[key] = {}
         else:
-            value = setting.kind.read(setting.default, base)
+            value = setting.kind.read(default, base)
             given.values[key] = (value,) if setting.shape is Shape.LIST else value
 
 

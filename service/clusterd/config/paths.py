@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 SOCKET_NAME = "control.sock"
+CONFIGURATIONS = Path("/etc/clusterd")
+"""Where the packaged units have theirs: clusterd.yaml, and one for each instance."""
+RUNTIME = Path("/run")
 
 
 def control_path(configured: str | None, environ: Mapping[str, str], uid: int) -> Path:
@@ -17,3 +20,12 @@ def control_path(configured: str | None, environ: Mapping[str, str], uid: int) -
     if user_directory := environ.get("XDG_RUNTIME_DIR"):
         return Path(user_directory) / "clusterd" / SOCKET_NAME
     return Path(f"/tmp/clusterd-{uid}") / SOCKET_NAME
+
+
+def service_path(config: Path | None) -> Path | None:
+    """The control socket of the packaged unit that reads `config` (None: the default file); None when none does."""
+    if config is None or config == CONFIGURATIONS / "clusterd.yaml":
+        return RUNTIME / "clusterd" / SOCKET_NAME
+    if config.parent == CONFIGURATIONS:
+        return RUNTIME / f"clusterd-{config.stem}" / SOCKET_NAME
+    return None

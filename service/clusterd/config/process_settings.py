@@ -39,7 +39,8 @@ PROCESS_SETTINGS = (
         either(listen_address(), "off"),
         "127.0.0.1:8001",
         _RESTART,
-        "Address of /metrics, /healthz and /readyz, unless systemd passes a socket named metrics. Keep it private.",
+        "Address of /metrics, /healthz and /readyz, unless systemd passes a socket named metrics. Keep it private. In "
+        "an instance (clusterd@NAME.service) the default is unix:/run/clusterd-NAME/metrics.sock.",
         metavar="ADDRESS",
     ),
     Setting(
@@ -92,7 +93,8 @@ PROCESS_SETTINGS = (
         duration("0s", "10m"),
         "1s",
         _NEXT,
-        "How long the first new worker must live before the others are replaced.",
+        "How long the first new worker must live before the others are replaced, and each of those before the reload "
+        "has succeeded: two such times for a service of several workers.",
     ),
     Setting(
         "rollout.max_draining",

@@ -37,7 +37,8 @@ class Values:
                 self.places[key] = entry.place
                 self.take_section(entry.value, f"{key}.")
             elif not _is_null(entry.value):  # a section all of whose lines are comments is empty, not wrong
-                self.refuse(entry.value.place, key, str(entry.value), "a section (keys and values)")
+                hint = f"such as {{{children(key)[0]}: {entry.value.text}}}" if isinstance(entry.value, Scalar) else ""
+                self.refuse(entry.value.place, key, str(entry.value), "a section (keys and values)", hint)
 
     def take_flag(self, setting: Setting, texts: SequenceOf[str]) -> None:
         """Take the texts given for a setting's flag: they win over the file, variable by variable for `environment`."""

@@ -46,15 +46,23 @@ def _ask(channel: socket.socket, config: Config) -> str | None:
     send(channel, messages.encode(order), [scoreboard.descriptor, stacks, *bells.descriptors])
     channel.settimeout(config.rollout.boot_timeout)
     try:
-        packet = receive(channel)
+        answer = _answer(channel)
+        if isinstance(answer, messages.Importing):
+            answer = _answer(channel)
+        elif answer is None:
+            return f"python: {config.python} can not run a template; is it a Python interpreter?"
     except TimeoutError:
         return f"not imported within rollout.boot_timeout ({config.rollout.boot_timeout:g} s)"
     finally:
         scoreboard.close()
         close_all([stacks, *bells.descriptors])
-    if packet is None:
+    if answer is None:
         return "the template died while it imported the application"
-    answer = messages.decode(packet.data)
     if isinstance(answer, messages.LoadFailed):
         return f"the application could not be loaded: {answer.reason}\n{answer.traceback}".rstrip()
     return None
+
+
+def _answer(channel: socket.socket) -> messages.Message | None:
+    packet = receive(channel)
+    return None if packet is None else messages.decode(packet.data)

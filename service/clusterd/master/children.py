@@ -44,6 +44,8 @@ class Child:
     pid: int | None = None
     stacks: int = -1
     stacks_read: int = 0
+    is_heard: bool = False
+    """It has said something."""
     doomed: bool = False
     """Killed, or given up before it had a pid: it is not welcomed any more."""
     channel: Channel | None = field(default=None, repr=False)
@@ -175,6 +177,7 @@ class Children:
         if isinstance(received.message, Hello):
             self._greeted(child, received)
         elif received.pid == child.pid:
+            child.is_heard = True
             self._on_message(child, received)
         else:
             self._drop(received)

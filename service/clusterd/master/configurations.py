@@ -20,14 +20,15 @@ class Refused:
 class Configurations:
     """Owns the configurations of the generations that live, and the one being rolled out."""
 
-    def __init__(self, first: Config, read: Callable[[], Config], log: Logger) -> None:
+    def __init__(self, first: Config, read: Callable[[], Config], passed: frozenset[str], log: Logger) -> None:
         self._read = read
+        self._passed = passed
         self._log = log
         self._started_with = first
         self._candidate = first
         self._by_generation: dict[int, Config] = {}
-        self.restart_needed: tuple[str, ...] = ()
-        """Settings whose new values take effect only when clusterd is started again."""
+        self.notes: tuple[str, ...] = ()
+        """What was changed and is not applied by a reload, each in one line."""
 
     def read(self) -> Config | Refused:
         """Read the configuration for the next generation; each problem is logged."""
@@ -39,12 +40,16 @@ class Configurations:
             more = len(error.problems) - 1
             return Refused(f"{error.problems[0]}{f' (and {more} more)' if more else ''}")
         found = changes(self._started_with, candidate)
-        self.restart_needed = tuple(change.key for change in found if change.applies is Applies.RESTART)
-        if self.restart_needed:
-            keys = ", ".join(self.restart_needed)
-            self._log.warning(f"changed, but applied only at the next restart of clusterd: {keys}")
+        self.notes = tuple(self._note(change.key) for change in found if change.applies is Applies.RESTART)
+        for note in self.notes:
+            self._log.warning(note)
         self._candidate = candidate
         return candidate
+
+    def _note(self, key: str) -> str:
+        if key in self._passed:
+            return f"{key} has changed, and is not used: systemd passes these sockets; change the socket unit"
+        return f"{key} has changed: it takes effect only when clusterd is restarted"
 
     def adopt(self, generation: int) -> Config:
         """`generation` runs on what was read last."""

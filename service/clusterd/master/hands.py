@@ -141,6 +141,6 @@ class Hands:
         else:
             text = f"reload failed, generation {action.generation} serves on: {action.failure}"
             self._log.error(text, rollout=action.number)
-        restart_needed = list(self._configurations.restart_needed)
-        data = {"rollout": action.number, "generation": action.generation, "restart_needed": restart_needed}
+        notes = list(self._configurations.notes)
+        data = {"rollout": action.number, "generation": action.generation, "notes": notes}
         self._control.rollout_ended(action.number, succeeded=succeeded, text=text, data=data)

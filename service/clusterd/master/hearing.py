@@ -53,6 +53,8 @@ class Hearing:
     def _on_message(self, child: Child, received: Received) -> None:
         close_all(received.descriptors)
         match received.message:
+            case messages.Importing():
+                pass
             case messages.Loaded(_, seconds):
                 self._log.info("template ready", seconds=seconds, **child.fields())
                 self._happened(events.TemplateLoaded(child.serial))
@@ -103,6 +105,8 @@ class Hearing:
     def _on_death(self, death: Death) -> None:
         child = death.child
         self.stacks.report_crash(child)
+        if child.kind is Kind.TEMPLATE and not child.is_heard and not child.doomed:
+            self._happened(events.TemplateFailed(child.serial, self._why_unheard(death)))
         if child.kind is not Kind.WORKER:
             self._happened(events.TemplateGone(child.serial, death.how))
             return
@@ -110,3 +114,10 @@ class Hearing:
             self._ledger.fold(child.slot, self._scoreboard.row(child.row), death.cpu_seconds)
             self._scoreboard.release(child.row)
         self._happened(events.WorkerGone(child.serial, death.how, death.by_signal))
+
+    def _why_unheard(self, death: Death) -> str:
+        """Why a template died without a word: it is hardly the application's fault."""
+        if death.child.pid is None:
+            return death.how
+        python = self._configurations.of(death.child.generation).python
+        return f"python: {python} can not run a template ({death.how}); is it a Python interpreter?"

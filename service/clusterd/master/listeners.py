@@ -17,6 +17,8 @@ from clusterd.systemd.sockets import PassedSocket, Role
 
 BACKLOG = 2048
 
+_SETTINGS = {Role.HTTP: "listen", Role.METRICS: "metrics", Role.CONTROL: "control"}
+
 
 class ListenError(Exception):
     """An address can not be listened on; the message names it and what to do."""
@@ -31,6 +33,12 @@ class Listeners:
     control: tuple[socket.socket, ...]
     bound_paths: tuple[Path, ...]
     """Unix sockets that were bound here, and are removed at the end."""
+    passed: frozenset[str]
+    """The settings that have no say, because systemd passed sockets for their role."""
+
+    def by_setting(self) -> dict[str, tuple[socket.socket, ...]]:
+        """The sockets by the setting that names their addresses."""
+        return {"listen": self.http, "metrics": self.metrics, "control": self.control}
 
     def close(self) -> None:
         """Close everything and remove what was bound."""
@@ -46,13 +54,14 @@ def open_listeners(config: Config, passed: Iterable[PassedSocket], control_path:
         by_role[each.role].append(each.socket)
     paths: list[Path] = []
     try:
-        http = by_role[Role.HTTP] or [_bind(address, paths) for address in config.listen]
-        metrics = by_role[Role.METRICS] or ([_bind(config.metrics, paths)] if config.metrics else [])
+        http = by_role[Role.HTTP] or [_bind("listen", address, paths) for address in config.listen]
+        metrics = by_role[Role.METRICS] or ([_bind("metrics", config.metrics, paths)] if config.metrics else [])
         control = by_role[Role.CONTROL] or [_bind_control(control_path, paths)]
     except ListenError:
         _remove(paths)
         raise
-    return Listeners(tuple(http), tuple(metrics), tuple(control), tuple(paths))
+    decided = frozenset(setting for role, setting in _SETTINGS.items() if by_role[role])
+    return Listeners(tuple(http), tuple(metrics), tuple(control), tuple(paths), passed=decided)
 
 
 def _remove(paths: Iterable[Path]) -> None:
@@ -61,20 +70,23 @@ def _remove(paths: Iterable[Path]) -> None:
 
 
 def _bind_control(path: Path, paths: list[Path]) -> socket.socket:
-    with contextlib.suppress(FileExistsError):
-        path.parent.mkdir(mode=0o700, parents=True)
+    try:
+        with contextlib.suppress(FileExistsError):
+            path.parent.mkdir(mode=0o700, parents=True)
+    except OSError as error:
+        raise ListenError(f"control: can not make {path.parent}: {error.strerror}") from error
     if path.parent.stat().st_uid not in (os.geteuid(), 0):
         raise ListenError(f"control: {path.parent} belongs to another user; set control: to a path of your own")
-    sock = _bind(UnixAddress(str(path)), paths)
+    sock = _bind("control", UnixAddress(str(path)), paths)
     path.chmod(0o660)
     return sock
 
 
-def _bind(address: Address, paths: list[Path]) -> socket.socket:
+def _bind(setting: str, address: Address, paths: list[Path]) -> socket.socket:
     try:
         sock = _bind_tcp(address) if isinstance(address, TcpAddress) else _bind_unix(str(address), paths)
     except OSError as error:
-        raise ListenError(f"can not listen on {address}: {_advice(error)}") from error
+        raise ListenError(f"{setting}: can not listen on {address}: {_advice(error, setting)}") from error
     # The flag belongs to the open socket and is shared by every process that inherits it.
     sock.setblocking(False)
     return sock
@@ -104,6 +116,8 @@ def _bind_unix(address: str, paths: list[Path]) -> socket.socket:
     try:
         if path.is_socket():
             _remove_left_over(path)
+        elif path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         sock.bind(str(path))
         paths.append(path)
         # As on a TCP port of this machine, everybody may connect whom the directory lets through: a proxy runs as
@@ -127,10 +141,14 @@ def _remove_left_over(path: Path) -> None:
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
-def _advice(error: OSError) -> str:
+def _advice(error: OSError, setting: str) -> str:
     match error.errno:
         case errno.EADDRINUSE:
-            return "the address is in use by another process"
+            return f"the address is in use by another process; give this one another with {setting}:"
+        case errno.EEXIST:
+            return "there is a file of that name, which is no socket"
+        case errno.ENOENT:
+            return "its directory does not exist"
         case errno.EACCES:
             return "permission denied; ports below 1024 need systemd's socket activation or CAP_NET_BIND_SERVICE"
         case errno.EADDRNOTAVAIL:

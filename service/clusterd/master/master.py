@@ -34,6 +34,7 @@ from clusterd.supervisor.status import status_line
 from clusterd.supervisor.supervisor import Supervisor
 from clusterd.systemd.environment import watchdog_seconds
 from clusterd.systemd.notify import Notifier
+from clusterd.systemd.sockets import address_text
 
 
 class Master:
@@ -50,7 +51,7 @@ class Master:
         self._wake: asyncio.TimerHandle | None = None
         self._exit_status = 0
         self._scoreboard = Scoreboard.create()
-        self._configurations = Configurations(config, read, log)
+        self._configurations = Configurations(config, read, listeners.passed, log)
         ledger, tally = Ledger(), Tally()
         self._hearing = Hearing(self._loop, self._configurations, self._scoreboard, ledger, log, self.happened)
         children = self._hearing.children
@@ -93,11 +94,22 @@ class Master:
         self._look()
         settings = settings_of(self._config, worker_count(self._config))
         self._log.info("clusterd starts", pid=os.getpid(), workers=settings.workers, python=sys.executable)
+        self._say_where()
         self.happened(events.Start(settings))
         self._loop.run_forever()
         self._loop.run_until_complete(self._close())
         self._loop.close()
         return self._exit_status
+
+    def _say_where(self) -> None:
+        configured = {"listen": self._config.listen, "metrics": (self._config.metrics,)}
+        for setting, sockets in self._listeners.by_setting().items():
+            addresses = [address_text(sock) for sock in sockets]
+            passed = setting in self._listeners.passed
+            self._log.info(f"{setting}: {' '.join(addresses) or 'off'}{' (passed by systemd)' if passed else ''}")
+            written = [str(address) for address in configured.get(setting, ())]
+            if passed and setting in configured and written != addresses:
+                self._log.notice(f"{setting}: {' '.join(written)} is not used: the socket unit says where")
 
     def happened(self, event: events.Event) -> None:
         """Have the supervisor decide about `event`, after those that came before it."""

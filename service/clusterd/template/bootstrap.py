@@ -30,6 +30,8 @@ def check_interpreter(descriptor):
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         command = "%s -m pip install %s" % (sys.executable, " ".join(missing))
+        if sys.prefix == "/usr":  # the distribution's own, into which pip must not install (PEP 668)
+            command = "apt install %s" % " ".join("python3-" + name for name in missing)
         refuse(descriptor, "python: %s lacks %s; run: %s" % (sys.executable, ", ".join(missing), command))
 
 

@@ -19,6 +19,7 @@ from clusterd.wire.messages import (
     ForkFailed,
     ForkSpare,
     Hello,
+    Importing,
     Load,
     Loaded,
     LoadFailed,
@@ -29,7 +30,7 @@ from clusterd.wire.messages import (
     encode,
 )
 from clusterd.wire.packets import close_all, receive, send
-from clusterd.worker.application import Application, LoadError, enter_directory, load_application
+from clusterd.worker.application import Application, LoadError, enter_directory, load_application, load_hook
 from clusterd.worker.birth import Birth, be_born
 from clusterd.worker.hygiene import flush_output
 
@@ -85,6 +86,7 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...]) -> 
         bells=Bells(bells),
         log=log,
     )
+    send(channel, encode(Importing()))
     started = time.monotonic()
     if order.preload:
         offspring = replace(offspring, application=_import(channel, order, config, log))
@@ -99,6 +101,9 @@ def _import(channel: socket.socket, order: Load, config: Config, log: Logger) ->
     before = open_descriptors()
     enter_directory(config.directory)
     application = load_application(config)
+    # Loaded here too, so that a name that leads nowhere is a failed load, and no worker's failed boot.
+    load_hook(config.worker_start, "worker_start")
+    load_hook(config.worker_stop, "worker_stop")
     flush_output()
     findings = unforkable_findings(before)
     if findings and order.refuse_unforkable:

@@ -68,6 +68,11 @@ class ForkSpare(Message):
 
 
 @dataclass(frozen=True)
+class Importing(Message):
+    """The interpreter is good, and begins with the application: what goes wrong from now on is the application's."""
+
+
+@dataclass(frozen=True)
 class Loaded(Message):
     """The template can fork workers now."""
 

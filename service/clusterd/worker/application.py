@@ -32,13 +32,16 @@ class LoadError(Exception):
 
 
 def enter_directory(directory: str) -> None:
-    """Make `directory` the working directory and the first place to import from.
+    """Make `directory` the working directory and the first place to import from. Raises LoadError.
 
     The path behind symbolic links, as they point now: what this process imports later still comes
     from the release it started with, whatever `current` points to by then.
     """
     resolved = os.path.realpath(directory)
-    os.chdir(resolved)
+    try:
+        os.chdir(resolved)
+    except OSError as error:
+        raise LoadError(f"directory: can not enter {resolved}: {error.strerror}", "") from error
     os.environ["PWD"] = resolved
     sys.path.insert(0, resolved)
 
@@ -48,7 +51,23 @@ def load_application(config: Config) -> Application:
     application = _load(config.app, "app")
     if _is_asgi(application):
         raise LoadError(f"app: {config.app} is an ASGI application; this version serves WSGI", "")
+    _check_call(application, config.app)
     return application
+
+
+def _check_call(application: Application, reference: str) -> None:
+    """A factory named without its brackets would start, and fail with every request."""
+    try:
+        signature = inspect.signature(application)
+    except (TypeError, ValueError):
+        return  # written in C: it does not say
+    try:
+        signature.bind({}, None)
+    except TypeError:
+        hint = "" if reference.endswith("()") else f"; if it makes the application, write {reference}()"
+        raise LoadError(
+            f"app: {reference} takes {signature}, and not the two arguments of a WSGI application{hint}", ""
+        ) from None
 
 
 def load_hook(reference: str | None, setting: str) -> Callable[[], Any] | None:
@@ -77,11 +96,13 @@ def describe(error: BaseException, what: str) -> LoadError:
     frames = _application_frames(error.__traceback__)
     place = ""
     if isinstance(error, SyntaxError) and error.filename:
-        place = f" at {error.filename}:{error.lineno}"
+        place = f" ({error.filename}:{error.lineno})"
     elif frames is not None:
         last = traceback.extract_tb(frames)[-1]
-        place = f" at {last.filename}:{last.lineno}"
+        place = f" ({last.filename}:{last.lineno})"
     message = str(error.msg if isinstance(error, SyntaxError) else error).strip()
+    if isinstance(error, ModuleNotFoundError) and error.name is not None and f" {error.name}" in f" {what}":
+        message += f" in {os.getcwd()} or on sys.path (directory: says where to look first)"
     reason = f"{what}: {type(error).__name__}{': ' if message else ''}{message}{place}"
     text = "".join(traceback.format_exception(type(error), error, frames))
     return LoadError(" ".join(reason.split()), text[-_TRACEBACK_CHARACTERS:].rstrip())

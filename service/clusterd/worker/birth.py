@@ -2,9 +2,8 @@
 
 import os
 import socket
-import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -24,7 +23,7 @@ from clusterd.worker.application import (
     load_application,
     load_hook,
 )
-from clusterd.worker.hygiene import forget_template_exit_handlers, leave
+from clusterd.worker.hygiene import flush_output, forget_template_exit_handlers, leave
 from clusterd.worker.process import WorkerProcess
 
 BOOT_FAILED_STATUS = 3
@@ -72,7 +71,10 @@ def _live(birth: Birth, log: Logger) -> int:
         return 0
     try:
         application = birth.application or _load_here(birth)
-        _run_hook(birth.config.worker_start, "worker_start")
+        # Both now: a name that leads nowhere is to be found out while the predecessor serves.
+        worker_stop = load_hook(birth.config.worker_stop, "worker_stop")
+        worker_start = load_hook(birth.config.worker_start, "worker_start")
+        _run_hook(worker_start, f"worker_start: {birth.config.worker_start}")
     except LoadError as error:
         send(birth.channel, encode(BootFailed(error.reason, error.traceback)))
         return BOOT_FAILED_STATUS
@@ -87,7 +89,7 @@ def _live(birth: Birth, log: Logger) -> int:
         log,
     )
     status = worker.run()
-    _run_hook(birth.config.worker_stop, "worker_stop")
+    _run_hook(worker_stop, f"worker_stop: {birth.config.worker_stop}")
     return status
 
 
@@ -104,15 +106,14 @@ def _greet(birth: Birth) -> bool:
 def _load_here(birth: Birth) -> Application:
     enter_directory(birth.config.directory)
     application = load_application(birth.config)
-    sys.stdout.flush()
+    flush_output()
     return application
 
 
-def _run_hook(reference: str | None, setting: str) -> None:
-    hook = load_hook(reference, setting)
+def _run_hook(hook: Callable[[], object] | None, what: str) -> None:
     if hook is None:
         return
     try:
         hook()
     except BaseException as error:
-        raise describe(error, f"{setting}: {reference}") from error
+        raise describe(error, what) from error

@@ -41,6 +41,6 @@ def flush_output() -> None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError, AttributeError):
-            # Closed, replaced or broken by the application: nothing of it can be saved here.
+        except Exception:
+            # Closed, replaced or broken by the application, in whatever way: nothing of it can be saved here.
             continue
