@@ -56,9 +56,10 @@ class Drain:
 
     def end(self) -> None:
         """Nothing moves any more: what is not acknowledged stays."""
-        if self._sender is not None:
-            self._sender.close()
-            self._sender = None
+        sender, self._sender = self._sender, None
+        if sender is not None:
+            # Without it by then: a connection that goes on here is not to be offered to it again.
+            sender.close()
 
     def successor_lost(self) -> None:
         """The sender has ended by itself."""

@@ -79,8 +79,9 @@ class Sender:
 
     def _read(self) -> None:
         if not self._read_acknowledgements():
-            self._end()
+            # First of all: a connection that goes on here is not to be offered to this sender again.
             self._on_lost()
+            self._end()
 
     def _read_acknowledgements(self) -> bool:
         """False when the successor has closed its end."""

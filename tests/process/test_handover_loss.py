@@ -1,0 +1,96 @@
+"""A successor that is lost in the middle of a hand-over: what it has not acknowledged is served on."""
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import pytest
+import uvloop
+
+from clusterd.http.engine import Engine
+from clusterd.http.settings import HttpSettings
+from clusterd.log import Logger, open_sink
+from clusterd.wire.packets import socketpair
+from clusterd.worker.drain import Drain, Orders
+from clusterd.worker.handover import Sender
+from tests.process.test_handover_race import Ignored, answer
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+CONNECTIONS = 5
+
+
+@dataclass
+class Retiring:
+    """A worker's engine in the middle of a hand-over; `clients` are its connections' other ends."""
+
+    clients: list[socket.socket]
+    successor: socket.socket
+    lost: list[str]
+    drain: Drain
+
+    async def are_answered(self) -> None:
+        """Every client asks, and gets its answer."""
+        loop = asyncio.get_running_loop()
+        for client in self.clients:
+            await loop.sock_sendall(client, REQUEST)
+            assert (await asyncio.wait_for(loop.sock_recv(client, 4096), 5)).startswith(b"HTTP/1.1 204")
+
+
+async def retiring(then: Callable[[Retiring], Awaitable[None]]) -> None:
+    loop = asyncio.get_running_loop()
+    nobody = Ignored()
+    drains: list[Drain] = []
+    engine = Engine(
+        answer,
+        HttpSettings(threads=0),
+        nobody,
+        nobody,
+        loop,
+        on_movable=lambda connection: drains[0].connection_at_rest(connection),
+    )
+    clients = []
+    for _ in range(CONNECTIONS):
+        client, server = socket.socketpair()
+        client.setblocking(False)
+        engine.adopt(server)
+        clients.append(client)
+    while len(engine.connections) < CONNECTIONS:
+        await asyncio.sleep(0)
+    ours, theirs = socketpair()
+    lost: list[str] = []
+
+    def successor_lost() -> None:
+        drains[0].successor_lost()
+        lost.append("successor")
+
+    sender = Sender(ours, loop, lambda: None, successor_lost)
+    orders = Orders(time.monotonic() + 60, 60, linger=False)
+    drains.append(Drain(engine, sender, orders, Logger(open_sink(os.environ)), time.monotonic()))
+    drains[0].begin()
+    state = Retiring(clients, theirs, lost, drains[0])
+    await then(state)
+    await state.are_answered()
+    for sock in (*clients, theirs):
+        sock.close()
+    engine.abort()
+    await asyncio.sleep(0)
+
+
+async def dies(state: Retiring) -> None:
+    state.successor.close()
+    async with asyncio.timeout(5):
+        while not state.lost:
+            await asyncio.sleep(0.01)
+
+
+async def new_orders(state: Retiring) -> None:
+    """The worker is told to serve on, or to stop without a successor."""
+    state.drain.end()
+
+
+@pytest.mark.parametrize("then", [dies, new_orders])
+def test_unacknowledged_connections_are_served_on(then: Callable[[Retiring], Awaitable[None]]) -> None:
+    uvloop.run(retiring(then))
