@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 import uvloop
 
-from clusterd.http.engine import Engine
+from clusterd.http.engine import Connection, Engine
 from clusterd.http.settings import HttpSettings
 from clusterd.log import Logger, open_sink
 from clusterd.wire.packets import socketpair
@@ -28,7 +28,7 @@ class Retiring:
 
     clients: list[socket.socket]
     successor: socket.socket
-    lost: list[str]
+    is_lost: asyncio.Event
     drain: Drain
 
     async def are_answered(self) -> None:
@@ -41,36 +41,36 @@ class Retiring:
 
 async def retiring(then: Callable[[Retiring], Awaitable[None]]) -> None:
     loop = asyncio.get_running_loop()
-    nobody = Ignored()
+    are_open, is_lost = asyncio.Event(), asyncio.Event()
     drains: list[Drain] = []
-    engine = Engine(
-        answer,
-        HttpSettings(threads=0),
-        nobody,
-        nobody,
-        loop,
-        on_movable=lambda connection: drains[0].connection_at_rest(connection),
-    )
+
+    class Counting(Ignored):
+        def connections_changed(self, count: int) -> None:
+            if count == CONNECTIONS:
+                are_open.set()
+
+    def at_rest(connection: Connection) -> None:
+        drains[0].connection_at_rest(connection)
+
+    engine = Engine(answer, HttpSettings(threads=0), Counting(), Ignored(), loop, on_movable=at_rest)
     clients = []
     for _ in range(CONNECTIONS):
         client, server = socket.socketpair()
         client.setblocking(False)
         engine.adopt(server)
         clients.append(client)
-    while len(engine.connections) < CONNECTIONS:
-        await asyncio.sleep(0)
+    await asyncio.wait_for(are_open.wait(), 5)
     ours, theirs = socketpair()
-    lost: list[str] = []
 
     def successor_lost() -> None:
         drains[0].successor_lost()
-        lost.append("successor")
+        is_lost.set()
 
     sender = Sender(ours, loop, lambda: None, successor_lost)
     orders = Orders(time.monotonic() + 60, 60, linger=False)
     drains.append(Drain(engine, sender, orders, Logger(open_sink(os.environ)), time.monotonic()))
     drains[0].begin()
-    state = Retiring(clients, theirs, lost, drains[0])
+    state = Retiring(clients, theirs, is_lost, drains[0])
     await then(state)
     await state.are_answered()
     for sock in (*clients, theirs):
@@ -81,9 +81,7 @@ async def retiring(then: Callable[[Retiring], Awaitable[None]]) -> None:
 
 async def dies(state: Retiring) -> None:
     state.successor.close()
-    async with asyncio.timeout(5):
-        while not state.lost:
-            await asyncio.sleep(0.01)
+    await asyncio.wait_for(state.is_lost.wait(), 5)
 
 
 async def new_orders(state: Retiring) -> None:

@@ -1,5 +1,6 @@
 """What was wrong once: each of these failed before it was mended."""
 
+import itertools
 import socket
 import struct
 import sys
@@ -241,3 +242,41 @@ def test_the_name_of_a_unix_socket_s_server_may_be_an_ipv6_address(tmp_path: Any
             client.socket.connect(str(tmp_path / "s"))
             client.send(b"GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n")
             assert client.answer().body == b"[::1]"
+
+
+class ClosesBadly:
+    """An endless response whose close() fails."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        return itertools.repeat(b"x" * 65536)
+
+    def close(self) -> None:
+        raise RuntimeError("close failed on purpose")
+
+
+@pytest.mark.parametrize("threads", [0, 4])
+def test_a_response_that_fails_to_close_when_its_client_goes_leaves_no_connection_behind(threads: int) -> None:
+    def streaming(environ: dict[str, Any], start_response: Start) -> ClosesBadly:
+        start_response("200 OK", [])
+        return ClosesBadly()
+
+    with serving(streaming, threads) as server:
+        with server.client() as client:
+            client.send(request())
+            client.socket.recv(1)
+        wait_until(lambda: not server.engine.connections)
+        wait_until(lambda: server.ledger.errors)
+        assert "close failed on purpose" in server.ledger.errors[0]
+        assert len(server.ledger.errors) == 1
+
+
+@pytest.mark.parametrize("threads", [0, 4])
+def test_an_application_that_raises_generator_exit_has_failed_like_any_other(threads: int) -> None:
+    def exiting(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield from ()
+        raise GeneratorExit
+
+    with serving(exiting, threads) as server, server.client() as client:
+        assert client.get().status == 500
+        assert client.get().status == 500

@@ -9,6 +9,7 @@ from typing import Any
 
 from clusterd import __version__
 from clusterd.config.paths import control_path, service_path
+from clusterd.log.record import escaped
 from clusterd.wire.control import LINE_BYTES, Command, ControlError, parse, request
 
 EX_FAILED = 1
@@ -36,9 +37,9 @@ def main() -> int:
     if options.command == Command.STATUS and answer["succeeded"]:
         print(_status_table(answer["data"]))
     else:
-        print(answer["text"], file=sys.stdout if answer["succeeded"] else sys.stderr)
+        print(escaped(answer["text"]), file=sys.stdout if answer["succeeded"] else sys.stderr)
     for note in answer["data"].get("notes", ()):
-        print(note, file=sys.stderr)
+        print(escaped(note), file=sys.stderr)
     return 0 if answer["succeeded"] else EX_FAILED
 
 
@@ -57,7 +58,7 @@ def ask(path: Path, command: Command) -> dict[str, Any]:
                     if document.get("type") == "result":
                         return document
                     if sys.stderr.isatty():
-                        print(document.get("text"), file=sys.stderr)
+                        print(escaped(str(document.get("text"))), file=sys.stderr)
     except OSError as error:
         raise Unreachable(f"{path}: {_advice(error)}") from error
     raise Unreachable(f"{path}: clusterd closed the connection without an answer; its log says why")
@@ -124,7 +125,7 @@ def _status_table(data: dict[str, Any]) -> str:
     rows = [columns, *(tuple(str(worker[column]) for column in columns) for worker in data["workers"])]
     widths = [max(len(row[index]) for row in rows) for index in range(len(columns))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join([data["status"], "", *lines])
+    return "\n".join([escaped(data["status"]), "", *lines])
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ loop, and connected sockets.
 
 import asyncio
 import socket
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
+from time import monotonic
 
 from clusterd.http.carried import CarriedState
 from clusterd.http.connection import Connection
@@ -68,7 +68,7 @@ class Engine:
         self.counters = counters
         self.log = log
         self.stamp = Stamp()
-        self.now = time.monotonic()
+        self.now = monotonic()
         """Time of the last tick, which is near enough for every timeout."""
         self.connections: set[Connection] = set()
         self._loop = loop
@@ -203,7 +203,7 @@ class Engine:
 
     def requests_in_flight(self) -> list[InFlight]:
         """Every request that is not answered yet, the oldest first."""
-        now = time.monotonic()
+        now = monotonic()
         return sorted(
             (
                 InFlight(

@@ -112,12 +112,20 @@ class Exchange:
 
     # ---- what the application returned
 
+    def abandon(self, output: Generator[bytes, None, None]) -> None:
+        """Nobody waits for the rest of the response: run the application's close()."""
+        self.failed = True
+        try:
+            output.close()
+        except BaseException:
+            self._service.report(f"{self._describe()} raised when it was closed\n{traceback.format_exc().rstrip()}")
+
     def _pieces(self, result: Iterable[bytes]) -> Generator[bytes, None, None]:
         try:
             yield from self._sent_of(result)
-        except GeneratorExit:
-            raise
         except BaseException as error:
+            if self.failed:
+                raise  # abandoned: nothing can be sent any more, a GeneratorExit least of all
             yield self._fail(error)
 
     def _sent_of(self, result: Iterable[bytes]) -> Generator[bytes, None, None]:

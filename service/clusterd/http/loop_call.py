@@ -59,7 +59,6 @@ class LoopCall(Exchange):
         """Run the application's close()."""
         if not self._over:
             self._over = True
-            self.failed = True
             if self._output is not None:
-                self._output.close()
+                self.abandon(self._output)
             self.release()

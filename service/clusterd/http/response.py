@@ -1,11 +1,11 @@
 """The bytes of a response: what the application says, checked, and the framing that the server adds."""
 
 import re
-import time
 from collections.abc import Sequence
 from email.utils import formatdate
 from enum import Enum, auto
 from http import HTTPStatus
+from time import time as wall_clock
 
 from clusterd.http.grammar import FIELD_LINES, FIELD_VALUE
 from clusterd.http.head import Head
@@ -41,7 +41,7 @@ class Stamp:
 
     def refresh(self) -> None:
         """Bring the date up to now (RFC 9110 section 6.6.1)."""
-        second = int(time.time())
+        second = int(wall_clock())
         if second != self._second:
             self._second = second
             self.date = f"Date: {formatdate(second, usegmt=True)}\r\n".encode()

@@ -51,11 +51,9 @@ class ThreadCall(Exchange):
                 if data:
                     self.write(data)
                 elif self._gone:
-                    break
+                    raise ClientGone
         except ClientGone:
-            pass
-        finally:
-            output.close()
+            self.abandon(output)
         return b""
 
     def note_progress(self) -> None:

@@ -8,11 +8,11 @@ threads: 1.6 times the requests of a pool that wakes a thread for each job.
 """
 
 import threading
-import time
 import traceback
 from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
+from time import monotonic
 from typing import Protocol
 
 
@@ -41,14 +41,14 @@ class PoolThread(threading.Thread):
     def __init__(self, pool: "ThreadPool", number: int) -> None:
         super().__init__(name=f"clusterd-{number}", daemon=True)  # a stuck one must not keep the process alive
         self.state = ThreadState.IDLE
-        self.progress = time.monotonic()
+        self.progress = monotonic()
         self._pool = pool
         self._baton = threading.Lock()
         self._baton.acquire()
 
     def note_progress(self) -> None:
         """The application called into the server."""
-        self.progress = time.monotonic()
+        self.progress = monotonic()
 
     def wake(self) -> None:
         """Have the parked thread look for a job."""
@@ -61,7 +61,7 @@ class PoolThread(threading.Thread):
             self._baton.acquire()
             pool.search_begun()
             while (job := pool.next_job(self)) is not None:
-                self.progress = time.monotonic()
+                self.progress = monotonic()
                 self.state = ThreadState.WORKING
                 try:
                     job.run(self)
@@ -131,7 +131,7 @@ class ThreadPool:
         """
         if self._jobs - self._usable >= self._queue_limit or not (self._threads or self._another()):
             return False
-        job.queued_at = time.monotonic()
+        job.queued_at = monotonic()
         self._waiting.append(job)
         self._jobs += 1
         if self._jobs == self._count:
@@ -220,12 +220,12 @@ class ThreadPool:
 
     def stop(self, timeout: float) -> bool:
         """End the threads, after the jobs they have. Returns whether all ended within `timeout` seconds."""
-        deadline = time.monotonic() + timeout
+        deadline = monotonic() + timeout
         with self._lock:
             self.is_stopping = True
             parked, self._parked = self._parked, []
         for thread in parked:
             thread.wake()
         for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            thread.join(max(0.0, deadline - monotonic()))
         return not any(thread.is_alive() for thread in self._threads)

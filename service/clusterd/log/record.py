@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _PLAIN_VALUE = re.compile(r"[^\s\"=\\\x00-\x1f\x7f-\x9f]+")
 _LINE_END = re.compile(r"\r\n|\n|\r")
 

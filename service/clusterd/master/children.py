@@ -50,6 +50,12 @@ class Child:
     """Killed, or given up before it had a pid: it is not welcomed any more."""
     channel: Channel | None = field(default=None, repr=False)
 
+    def close_stacks(self) -> None:
+        """Nobody reads them any more."""
+        if self.stacks >= 0:
+            os.close(self.stacks)
+            self.stacks = -1
+
     def fields(self) -> dict[str, object]:
         """Who this is, for a line of the log."""
         slot = {"slot": self.slot} if self.slot else {}
@@ -96,12 +102,19 @@ class Children:
         return list(self._by_serial.values())
 
     def enter(self, child: Child) -> socket.socket:
-        """Put `child` in the table; the other end of its channel is the caller's to pass on and close."""
-        ours, theirs = socketpair()
-        # Before anything can be sent: the kernel adds the sender's pid when it is sent.
-        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        """Put `child` in the table; the other end of its channel is the caller's to pass on and close.
+
+        Raises OSError when there are no descriptors left; `child` is not in the table then.
+        """
         if child.kind is not Kind.SPARE:
             child.stacks = new_stacks_file(f"clusterd-stacks-{child.serial}")
+        try:
+            ours, theirs = socketpair()
+        except OSError:
+            child.close_stacks()
+            raise
+        # Before anything can be sent: the kernel adds the sender's pid when it is sent.
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         child.channel = Channel(
             ours,
             self._loop,
@@ -169,9 +182,7 @@ class Children:
             child.channel.close()
             child.channel = None
         self._on_death(death)
-        if child.stacks >= 0:
-            os.close(child.stacks)
-            child.stacks = -1
+        child.close_stacks()
 
     def _received(self, child: Child, received: Received) -> None:
         if isinstance(received.message, Hello):

@@ -16,7 +16,7 @@ from clusterd.wire.control import (
     result,
 )
 
-MOST_PEERS = 32
+MOST_SILENT = 32
 REQUEST_SECONDS = 5.0
 _PEER_CREDENTIALS = struct.Struct("3i")
 
@@ -36,18 +36,22 @@ class ControlServer:
         self._describe = describe
         self._log = log
         self._followers: dict[asyncio.StreamWriter, int] = {}
-        self._peers = 0
-        self._servers: list[asyncio.Server] = []
+        self._listeners: list[socket.socket] = []
+        self._silent: dict[asyncio.Task[None], None] = {}
+        """Peers that have not asked for anything yet, in the order they came."""
 
-    async def start(self, sockets: Sequence[socket.socket]) -> None:
-        """Listen on `sockets`."""
-        for sock in sockets:
-            self._servers.append(await asyncio.start_unix_server(self._serve, sock=sock, limit=LINE_BYTES))
+    def start(self, sockets: Sequence[socket.socket]) -> None:
+        """Serve on sockets that listen, on the running loop. Not start_unix_server: it would call listen() again."""
+        self._listeners = list(sockets)
+        for sock in self._listeners:
+            asyncio.get_running_loop().add_reader(sock, self._accept, sock)
 
     def stop(self) -> None:
         """Take no more requests; who follows a rollout is told of its end first."""
-        for server in self._servers:
-            server.close()
+        for sock in self._listeners:
+            asyncio.get_running_loop().remove_reader(sock)
+        for task in self._silent:
+            task.cancel()
 
     def report_progress(self, text: str) -> None:
         """Tell everyone who follows a rollout how far the service is."""
@@ -61,15 +65,26 @@ class ControlServer:
             self._say(writer, result(succeeded=succeeded, text=text, data=data))
             writer.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._peers >= MOST_PEERS:
-            self._refuse(writer, "too many control connections; try again")
-            return
-        self._peers += 1
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            return  # the peer has gone; or there are no descriptors, and it waits
+        connection.setblocking(False)
+        if len(self._silent) >= MOST_SILENT:
+            # Whoever has something to ask asks at once.
+            next(iter(self._silent)).cancel()
+        task = asyncio.get_running_loop().create_task(self._serve(connection))
+        self._silent[task] = None
+        task.add_done_callback(lambda done: self._silent.pop(done, None))
+
+    async def _serve(self, connection: socket.socket) -> None:
+        reader, writer = await asyncio.open_unix_connection(sock=connection, limit=LINE_BYTES)
         try:
             await self._answer(reader, writer)
-        finally:
-            self._peers -= 1
+        except asyncio.CancelledError:
+            writer.transport.abort()
+            raise
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -11,7 +11,14 @@ from clusterd.master.service_manager import ServiceManager
 from clusterd.master.stacks import StackReader
 from clusterd.master.tally import Tally
 from clusterd.supervisor import actions
-from clusterd.supervisor.events import ConfigurationRead, ConfigurationRefused, Event
+from clusterd.supervisor.events import (
+    ConfigurationRead,
+    ConfigurationRefused,
+    Event,
+    SuccessorLost,
+    TemplateGone,
+    WorkerGone,
+)
 from clusterd.supervisor.settings import settings_of
 from clusterd.supervisor.states import FAILURES
 from clusterd.wire.messages import Serve
@@ -22,9 +29,18 @@ _LEVELS = {
     actions.Severity.ERROR: Level.ERROR,
 }
 
+_WORDS = {
+    actions.StartTemplate: "start a template",
+    actions.ForkSpare: "fork a spare template",
+    actions.Fork: "fork a worker",
+    actions.Retire: "hand connections over",
+}
+
+RETRY_SECONDS = 1.0
+
 
 class Hands:
-    """Everything an action can need. `happened` takes the events that acting leads to."""
+    """Everything an action can need. `happened` takes the events that acting leads to, `later` those in a while."""
 
     def __init__(
         self,
@@ -37,6 +53,7 @@ class Hands:
         tally: Tally,
         log: Logger,
         happened: Callable[[Event], None],
+        later: Callable[[float, Event], object],
         finish: Callable[[int], None],
     ) -> None:
         self._processes = processes
@@ -48,10 +65,43 @@ class Hands:
         self._tally = tally
         self._log = log
         self._happened = happened
+        self._later = later
         self._finish = finish
 
     def act(self, action: actions.Action) -> None:
-        """Do what `action` says."""
+        """Do what `action` says. What can not be done becomes an event: the supervisor's table must stay true."""
+        try:
+            self._act(action)
+        except OSError as error:
+            # Out of descriptors, processes or memory.
+            self._not_done(action, f"clusterd can not {_WORDS.get(type(action), 'do it')}: {error.strerror or error}")
+        except Exception as error:
+            self._log.exception(f"{type(action).__name__} failed", error)
+            self._not_done(action, f"clusterd failed: {error}")
+
+    def _not_done(self, action: actions.Action, how: str) -> None:
+        match action:
+            case actions.ReadConfiguration():
+                self._happened(ConfigurationRefused(how))
+            case actions.StartTemplate(serial) | actions.ForkSpare(serial):
+                self._bury(serial, TemplateGone(serial, how))
+            case actions.Fork(serial):
+                self._bury(serial, WorkerGone(serial, how))
+            case actions.Retire(serial, successor) if successor is not None:
+                # Not at once: what was missing, a descriptor for example, would be missing again.
+                self._later(RETRY_SECONDS, SuccessorLost(serial))
+
+    def _bury(self, serial: int, event: Event) -> None:
+        """End the child as far as it came to be; `event` tells of one that never did."""
+        child = self._children.get(serial)
+        if child is None:
+            self._happened(event)
+        elif child.pid is None:
+            self._children.never_born(child, "clusterd could not start it")
+        else:
+            self._children.kill(child)
+
+    def _act(self, action: actions.Action) -> None:
         match action:
             case actions.ReadConfiguration():
                 self._read_configuration()
@@ -89,6 +139,8 @@ class Hands:
                 self._worker_ended(action)
             case actions.Announce(what):
                 self._service_manager.announce(what)
+                if what is actions.Announcement.STOPPING:
+                    self._processes.close_listeners()
             case actions.RolloutStarted(number):
                 self._log.info(f"rollout {number} begins")
             case actions.RolloutEnded():

@@ -92,7 +92,11 @@ class Hearing:
         task.add_done_callback(self._health_checks.discard)
 
     async def _check_health(self, child: Child, check: HealthCheck) -> None:
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            self._happened(events.WorkerFailed(child.serial, f"health check {check.path}: {error}"))
+            return
         ours.setblocking(False)
         with theirs:
             self.children.send(child, messages.HealthConnection(), theirs.fileno())

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from clusterd.config.model import Address, Config, TcpAddress, UnixAddress
 from clusterd.systemd.sockets import PassedSocket, Role
+from clusterd.wire.messages import MOST_LISTENERS
 
 BACKLOG = 2048
 
@@ -40,6 +41,15 @@ class Listeners:
         """The sockets by the setting that names their addresses."""
         return {"listen": self.http, "metrics": self.metrics, "control": self.control}
 
+    def close_bound(self) -> None:
+        """Take no new clients: those that connect from now on are refused, instead of waiting for nobody.
+
+        What systemd passed is systemd's to close.
+        """
+        if "listen" not in self.passed:
+            for sock in self.http:
+                sock.close()
+
     def close(self) -> None:
         """Close everything and remove what was bound."""
         for sock in (*self.http, *self.metrics, *self.control):
@@ -60,6 +70,9 @@ def open_listeners(config: Config, passed: Iterable[PassedSocket], control_path:
     except ListenError:
         _remove(paths)
         raise
+    if len(http) > MOST_LISTENERS:
+        _remove(paths)
+        raise ListenError(f"listen: {len(http)} addresses to serve HTTP on; at most {MOST_LISTENERS} are possible")
     decided = frozenset(setting for role, setting in _SETTINGS.items() if by_role[role])
     return Listeners(tuple(http), tuple(metrics), tuple(control), tuple(paths), passed=decided)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from clusterd.config.model import Config
+from clusterd.linux.descriptors import raise_descriptor_limit
 from clusterd.linux.prctl import become_subreaper
 from clusterd.linux.title import set_title
 from clusterd.log import Logger
@@ -22,6 +23,7 @@ from clusterd.master.monitor import LOOK_EVERY_SECONDS, Monitor, Watched
 from clusterd.master.processes import Processes
 from clusterd.master.service_manager import ServiceManager
 from clusterd.master.signals import handle_signals
+from clusterd.master.strays import end_strays
 from clusterd.master.tally import Tally
 from clusterd.master.views import Views
 from clusterd.metrics.ledger import Ledger
@@ -80,6 +82,7 @@ class Master:
             tally,
             log,
             self.happened,
+            lambda seconds, event: self._loop.call_later(seconds, self.happened, event),
             self._finish,
         )
         self._monitor = Monitor(self.happened)
@@ -88,6 +91,7 @@ class Master:
     def run(self) -> int:
         """Serve until asked to stop; the exit status."""
         become_subreaper()
+        raise_descriptor_limit()
         set_title("clusterd: master", "clusterd")
         handle_signals(self._loop, self.happened, self._hearing.children.reap, self._write_state)
         self._loop.run_until_complete(self._open())
@@ -99,6 +103,9 @@ class Master:
         self._loop.run_forever()
         self._loop.run_until_complete(self._close())
         self._loop.close()
+        if strays := end_strays():
+            self._log.warning("ended processes that the application had left behind", count=strays)
+            self._log.flush()
         return self._exit_status
 
     def _say_where(self) -> None:
@@ -164,7 +171,7 @@ class Master:
             self._log.notice(line)
 
     async def _open(self) -> None:
-        await self._control.start(self._listeners.control)
+        self._control.start(self._listeners.control)
         self._endpoint.start()
 
     async def _close(self) -> None:

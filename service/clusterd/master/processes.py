@@ -35,7 +35,7 @@ class Processes:
         self._bells = Bells.create()
 
     def start_template(self, action: StartTemplate) -> None:
-        """Exec a template and tell it what to import."""
+        """Exec a template and tell it what to import. Raises OSError, ProtocolError."""
         config = self._configurations.of(action.generation)
         child = Child(action.serial, Kind.TEMPLATE, action.generation)
         with self._children.enter(child) as theirs:
@@ -60,16 +60,21 @@ class Processes:
         self._children.send(child, order, *descriptors)
 
     def fork_spare(self, action: ForkSpare) -> None:
-        """Have a template fork an idle copy of itself."""
+        """Have a template fork an idle copy of itself. Raises OSError."""
         child = Child(action.serial, Kind.SPARE, action.generation)
         with self._children.enter(child) as theirs:
             self._order_fork(action.template, messages.ForkSpare(action.serial), theirs.fileno())
 
     def fork(self, action: Fork) -> None:
-        """Have a template fork a worker."""
+        """Have a template fork a worker. Raises OSError, ScoreboardError."""
         row = self._scoreboard.lease()
         child = Child(action.serial, Kind.WORKER, action.generation, slot=action.slot, row=row)
-        with self._children.enter(child) as theirs:
+        try:
+            theirs = self._children.enter(child)
+        except OSError:
+            self._scoreboard.release(row)
+            raise
+        with theirs:
             order = messages.Fork(action.serial, action.slot, action.generation, row)
             self._order_fork(action.template, order, theirs.fileno(), child.stacks)
 
@@ -79,8 +84,12 @@ class Processes:
         if parent is not None:
             self._children.send(parent, order, *descriptors)
 
+    def close_listeners(self) -> None:
+        """The service stops: nobody is to wait in a queue that nobody serves."""
+        self._listeners.close_bound()
+
     def retire(self, action: Retire) -> None:
-        """Tell a worker to stop accepting, and both ends where its connections go."""
+        """Tell a worker to stop accepting, and both ends where its connections go. Raises OSError."""
         worker = self._children.get(action.serial)
         if worker is None:
             return

@@ -4,7 +4,7 @@ import asyncio
 
 from clusterd.linux.stacks import STACKS_SIGNAL, read_stacks
 from clusterd.log import Logger
-from clusterd.master.children import Child, Children
+from clusterd.master.children import Child, Children, Kind
 
 LOOK_EVERY_SECONDS = 0.1
 LOOKS = 10
@@ -22,6 +22,8 @@ class StackReader:
         """Have `child` write its stacks, and log them as soon as they are there."""
         if child.pid is None or child.stacks < 0:
             return
+        if child.kind is Kind.TEMPLATE and not child.is_heard:
+            return  # it may be no Python yet (a wrapper's shell), and the signal would kill it
         self._children.signal(child, STACKS_SIGNAL)
         self._loop.call_later(LOOK_EVERY_SECONDS, self._look, child, why, "", LOOKS)
 

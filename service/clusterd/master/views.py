@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from clusterd import __version__
+from clusterd.log.record import escaped
 from clusterd.master.children import Child, Children
 from clusterd.master.endpoint import Pages
 from clusterd.master.tally import Tally
@@ -51,7 +52,7 @@ class Views:
         return Pages(
             metrics=self._metrics,
             not_ready=self.not_ready,
-            overview=lambda: "\n".join(self.state_lines()),
+            overview=lambda: "\n".join(map(escaped, self.state_lines())),
         )
 
     def not_ready(self) -> str | None:

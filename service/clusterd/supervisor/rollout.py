@@ -135,6 +135,10 @@ def _conclude_withdrawal(cluster: Cluster, rollout: Rollout) -> None:
         worker for worker in cluster.table.in_state(WorkerState.READY) if worker.generation == rollout.generation
     ]
     missing = [slot for slot in cluster.slots() if _ready(cluster, slot) is None]
+    table = cluster.table
+    if missing and not table.forkable(cluster.serving) and not table.coming_template(cluster.serving):
+        # Nobody is left who could fill it: what the new generation has there serves on, until the next import.
+        missing, foreign = [], []
     # A slot that was empty before the rollout has its own backoff and is not waited for longer than a boot.
     if (not foreign and not missing) or cluster.due(rollout.deadline):
         cluster.failed_reload = FailedReload(rollout.number, rollout.failure, cluster.now)

@@ -6,6 +6,8 @@ import stat
 import threading
 from pathlib import Path
 
+from clusterd.worker.hygiene import wait_for_child
+
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _HARMLESS_PEERS = ("/run/systemd/journal/", "/dev/log")
 
@@ -25,7 +27,7 @@ def unforkable_findings(before: frozenset[int]) -> list[str]:
     trial = os.fork()
     if trial == 0:
         os._exit(0)
-    os.waitpid(trial, 0)
+    wait_for_child(trial)
     descriptors = sorted(open_descriptors() - before)
     return [*_threads(), *(found for each in descriptors if (found := _describe(each)) is not None)]
 

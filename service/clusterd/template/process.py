@@ -32,7 +32,7 @@ from clusterd.wire.messages import (
 from clusterd.wire.packets import close_all, receive, send
 from clusterd.worker.application import Application, LoadError, enter_directory, load_application, load_hook
 from clusterd.worker.birth import Birth, be_born
-from clusterd.worker.hygiene import flush_output
+from clusterd.worker.hygiene import flush_output, wait_for_child
 
 
 @dataclass(frozen=True)
@@ -177,8 +177,7 @@ def _fork_detached(channel: socket.socket, serial: int) -> bool:
         except OSError:
             os._exit(1)
         os._exit(0)
-    _, status = os.waitpid(between, 0)
-    if status:
+    if wait_for_child(between):
         _say(channel, ForkFailed(serial, "fork was refused: too many processes or not enough memory"))
     return False
 

@@ -12,11 +12,13 @@ that the master must not trust.
 
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, cast, get_origin
 
 PROTOCOL_VERSION = 1
 PACKET_BYTES = 64 * 1024
 PACKET_DESCRIPTORS = 64
+MOST_LISTENERS = 40
+"""Of one service: they travel in one packet, with the other descriptors that a template needs."""
 
 
 class ProtocolError(Exception):
@@ -173,8 +175,10 @@ class HealthConnection(Message):
 
 # Not slots=True above: it makes every class twice, and the first ones would be subclasses too.
 _MESSAGES: dict[str, type[Message]] = {message.__name__: message for message in Message.__subclasses__()}
-_FIELDS: dict[str, frozenset[str]] = {
-    name: frozenset(field.name for field in fields(message)) for name, message in _MESSAGES.items()
+_FIELDS: dict[str, dict[str, type]] = {
+    # Annotations like dict[str, Any] are checked as far as their class goes: the other end may run anything.
+    name: {field.name: get_origin(field.type) or cast(type, field.type) for field in fields(message)}
+    for name, message in _MESSAGES.items()
 }
 
 
@@ -199,6 +203,10 @@ def decode(packet: bytes) -> Message:
         raise ProtocolError(f"protocol version {version!r}; this side speaks {PROTOCOL_VERSION}")
     if not isinstance(name, str) or name not in _MESSAGES:
         raise ProtocolError(f"unknown message {name!r}")
-    if document.keys() != _FIELDS[name]:
-        raise ProtocolError(f"{name} with fields {sorted(document)}; it has {sorted(_FIELDS[name])}")
+    kinds = _FIELDS[name]
+    if document.keys() != kinds.keys():
+        raise ProtocolError(f"{name} with fields {sorted(document)}; it has {sorted(kinds)}")
+    for field, value in document.items():
+        if not isinstance(value, kinds[field]) and not (kinds[field] is float and isinstance(value, int)):
+            raise ProtocolError(f"{name} with {field} {value!r}; it is {kinds[field].__name__}")
     return _MESSAGES[name](**document)

@@ -17,8 +17,8 @@ import os
 import select
 import socket
 import threading
-import time
 from collections.abc import Callable, Sequence
+from time import monotonic
 
 from clusterd.linux.bells import silence
 from clusterd.worker.balance import Gate, Turn
@@ -34,7 +34,10 @@ ACCEPTS_A_TURN = 64
 
 
 class Acceptor:
-    """Accepts on every listener while it is this worker's turn. All but `_watch` is called on the loop."""
+    """Accepts on every listener while it is this worker's turn. All but `_watch` is called on the loop.
+
+    `failed` is called when the thread can not go on: a worker that accepts nothing must not look ready.
+    """
 
     def __init__(
         self,
@@ -43,12 +46,14 @@ class Acceptor:
         bell: int,
         loop: asyncio.AbstractEventLoop,
         accepted: Callable[[socket.socket], None],
+        failed: Callable[[BaseException], None],
     ) -> None:
         self._listeners = tuple(listeners)
         self._gate = gate
         self._bell = bell
         self._loop = loop
         self._accepted = accepted
+        self._failed = failed
         self._asked_at: float | None = None
         """When the thread asked the loop to accept, until the loop begins to."""
         self._again: asyncio.TimerHandle | None = None
@@ -59,7 +64,7 @@ class Acceptor:
         for descriptor in (self._stop, self._bell):
             self._epoll.register(descriptor, select.EPOLLIN)
         self._join_queue()
-        self._thread = threading.Thread(target=self._watch, name="clusterd-acceptor", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="clusterd-acceptor", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -72,6 +77,12 @@ class Acceptor:
         os.close(self._stop)
 
     # ---- on the thread
+
+    def _run(self) -> None:
+        try:
+            self._watch()
+        except BaseException as error:
+            self._loop.call_soon_threadsafe(self._failed, error)
 
     def _watch(self) -> None:
         has_called = False
@@ -89,9 +100,9 @@ class Acceptor:
             if asked_at is None:
                 if ready:
                     has_called = False
-                    self._asked_at = time.monotonic()
+                    self._asked_at = monotonic()
                     self._loop.call_soon_threadsafe(self.accept)
-            elif time.monotonic() - asked_at >= BUSY_SECONDS and ready != {self._bell}:
+            elif monotonic() - asked_at >= BUSY_SECONDS and ready != {self._bell}:
                 # Once for the time that has passed, and again for what arrives. Not for the bell: two workers that
                 # are both busy would ring each other without end.
                 has_called = True

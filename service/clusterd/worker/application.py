@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import json
 import os
 import sys
 import traceback
@@ -15,7 +16,9 @@ from clusterd.config.model import Config
 Application = Callable[..., Any]
 
 _OWN_CODE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_TRACEBACK_CHARACTERS = 24 * 1024
+_TRACEBACK_BYTES = 40 * 1024
+_REASON_BYTES = 4 * 1024
+"""As JSON, in which a character may take six bytes: both fit one packet of the channel."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +103,28 @@ def describe(error: BaseException, what: str) -> LoadError:
     elif frames is not None:
         last = traceback.extract_tb(frames)[-1]
         place = f" ({last.filename}:{last.lineno})"
-    message = str(error.msg if isinstance(error, SyntaxError) else error).strip()
+    message = _message_of(error)
     if isinstance(error, ModuleNotFoundError) and error.name is not None and f" {error.name}" in f" {what}":
         message += f" in {os.getcwd()} or on sys.path (directory: says where to look first)"
     reason = f"{what}: {type(error).__name__}{': ' if message else ''}{message}{place}"
-    text = "".join(traceback.format_exception(type(error), error, frames))
-    return LoadError(" ".join(reason.split()), text[-_TRACEBACK_CHARACTERS:].rstrip())
+    text = "".join(traceback.format_exception(type(error), error, frames)).rstrip()
+    reason = " ".join(reason.split())
+    if _json_bytes(reason) > _REASON_BYTES:
+        reason = f"{reason[: _REASON_BYTES // 12]} ... {reason[-_REASON_BYTES // 12 :]}"  # the place is at the end
+    if _json_bytes(text) > _TRACEBACK_BYTES:
+        text = text[-_TRACEBACK_BYTES // 6 :]
+    return LoadError(reason, text)
+
+
+def _message_of(error: BaseException) -> str:
+    try:
+        return str(error.msg if isinstance(error, SyntaxError) else error).strip()
+    except Exception:
+        return "<an exception that fails to say what it is>"
+
+
+def _json_bytes(text: str) -> int:
+    return len(json.dumps(text))
 
 
 def _application_frames(frames: TracebackType | None) -> TracebackType | None:

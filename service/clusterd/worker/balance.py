@@ -1,7 +1,7 @@
 """Whose turn it is to accept: decided from the loads on the scoreboard."""
 
-import time
 from enum import Enum
+from time import monotonic_ns
 
 from clusterd.config.model import Scheduling
 from clusterd.http.engine import Engine
@@ -59,7 +59,7 @@ class Gate:
             self._bells.ring(peers.row)
 
     def _peers(self) -> Peers | None:
-        return self._scoreboard.peers(self._row, time.monotonic_ns() - SILENT_NANOSECONDS)
+        return self._scoreboard.peers(self._row, monotonic_ns() - SILENT_NANOSECONDS)
 
 
 def decide(connections: int, has_free_thread: bool, peers: Peers | None) -> Turn:

@@ -2,10 +2,14 @@
 
 from clusterd.config.model import Config
 from clusterd.http.settings import AccessLog, HttpSettings, Limits, Timeouts
+from clusterd.linux.descriptors import descriptor_limit
+
+RESERVED_DESCRIPTORS = 64
+"""For listeners, channels and the application's files, before connections have them all."""
 
 
 def engine_settings(config: Config) -> HttpSettings:
-    """What the engine needs of `config`."""
+    """What the engine needs of `config`; no more connections than there are descriptors for."""
     timeouts, limits = config.timeouts, config.limits
     return HttpSettings(
         threads=config.threads,
@@ -20,7 +24,7 @@ def engine_settings(config: Config) -> HttpSettings:
             request=timeouts.request,
         ),
         limits=Limits(
-            connections=limits.connections,
+            connections=min(limits.connections, max(1, descriptor_limit() - RESERVED_DESCRIPTORS)),
             queue=limits.queue,
             request_line=limits.request_line,
             headers=limits.headers,

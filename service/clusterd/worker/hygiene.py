@@ -36,6 +36,14 @@ def leave(status: int) -> None:
         os._exit(status)
 
 
+def wait_for_child(pid: int) -> int:
+    """The wait status of a child of this process. 0 where the application ignores SIGCHLD: nobody is told then."""
+    try:
+        return os.waitpid(pid, 0)[1]
+    except ChildProcessError:
+        return 0
+
+
 def flush_output() -> None:
     """Write out what print() has left in buffers: before a fork it would otherwise come twice."""
     for stream in (sys.stdout, sys.stderr):

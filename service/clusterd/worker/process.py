@@ -3,8 +3,11 @@
 import asyncio
 import signal
 import socket
-import time
 from collections.abc import Sequence
+
+# By name, before the application is imported: it may replace those in the module (freezing time in a test, say).
+from time import monotonic, monotonic_ns
+from time import time as wall_clock
 
 import uvloop
 
@@ -62,12 +65,13 @@ class WorkerProcess:
         self._acceptor: Acceptor | None = None
         self._receivers: set[Receiver] = set()
         self._drain: Drain | None = None
+        self._exit_status = 0
         self._channel = Channel(channel, self._loop, self._on_message, self._on_channel_end)
 
     def run(self) -> int:
         """Say ready, serve until a drain is over; the exit status."""
         self._loop.add_signal_handler(signal.SIGTERM, self._on_terminate)
-        self._row.started_at = time.time()
+        self._row.started_at = wall_clock()
         self._tick()
         self._channel.send(Ready())
         try:
@@ -76,7 +80,7 @@ class WorkerProcess:
             self._stop_accepting()
             self._engine.stop_threads(THREADS_END_SECONDS)
             self._log.flush()
-        return 0
+        return self._exit_status
 
     # ---- what the master says
 
@@ -85,8 +89,10 @@ class WorkerProcess:
             case Serve():
                 self._serve()
             case Retire(seconds, idle_seconds, linger):
-                orders = Orders(time.monotonic() + seconds, idle_seconds, linger)
+                orders = Orders(monotonic() + seconds, idle_seconds, linger)
                 self._retire(orders, self._sockets_of(received))
+                if not linger:
+                    self._leave_listeners()
             case Adopt():
                 for sock in self._sockets_of(received):
                     self._receivers.add(
@@ -113,7 +119,13 @@ class WorkerProcess:
 
     def _drain_alone(self) -> None:
         timeouts = self._config.timeouts
-        self._retire(Orders(time.monotonic() + timeouts.drain, timeouts.drain_idle, linger=False), [])
+        self._retire(Orders(monotonic() + timeouts.drain, timeouts.drain_idle, linger=False), [])
+        self._leave_listeners()
+
+    def _leave_listeners(self) -> None:
+        """For good: nobody is to wait in a queue that this process keeps open and does not serve."""
+        for listener in self._listeners:
+            listener.close()
 
     # ---- accepting
 
@@ -122,7 +134,14 @@ class WorkerProcess:
         self._engine.serve()
         if self._acceptor is None:
             self._row.accepting = 1
-            self._acceptor = Acceptor(self._listeners, self._gate, self._bell, self._loop, self._accepted)
+            self._acceptor = Acceptor(
+                self._listeners,
+                self._gate,
+                self._bell,
+                self._loop,
+                self._accepted,
+                self._acceptor_failed,
+            )
 
     def _saturation_changed(self) -> None:
         """At once on the scoreboard, for the others' decisions; and what waits may be this worker's now."""
@@ -136,6 +155,11 @@ class WorkerProcess:
 
     def _adopted(self) -> None:
         self._row.adopted += 1
+
+    def _acceptor_failed(self, error: BaseException) -> None:
+        self._log.exception("the worker can not accept connections any more, draining", error)
+        self._exit_status = 1
+        self._drain_alone()
 
     def _stop_accepting(self) -> None:
         if self._acceptor is not None:
@@ -154,7 +178,7 @@ class WorkerProcess:
                 receiver.close()
             self._receivers.clear()
         sender = Sender(peers[0], self._loop, self._moved, self._successor_lost) if peers else None
-        self._drain = Drain(self._engine, sender, orders, self._log, time.monotonic())
+        self._drain = Drain(self._engine, sender, orders, self._log, monotonic())
         self._drain.begin()
         self._leave_if_drained()
 
@@ -179,15 +203,15 @@ class WorkerProcess:
         self._leave_if_drained()
 
     def _leave_if_drained(self) -> None:
-        if self._drain is not None and self._drain.finished(time.monotonic()):
+        if self._drain is not None and self._drain.finished(monotonic()):
             self._end_drain()
             self._loop.stop()
 
     # ---- time
 
     def _tick(self) -> None:
-        now = time.monotonic()
-        self._row.heartbeat = time.monotonic_ns()
+        now = monotonic()
+        self._row.heartbeat = monotonic_ns()
         self._row.progress = int(self._engine.progress(now) * 1e9)
         self._row.threads_busy = self._engine.threads_busy
         self._row.threads_free = self._engine.threads_free

@@ -1,0 +1,41 @@
+"""The system gives no more of something: what can not be done is said, and what is known stays true."""
+
+import os
+import resource
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.process.service import Service, wait_until
+
+MakeService = Callable[..., Service]
+
+
+def test_a_reload_without_descriptors_fails_and_leaves_nothing_behind(make_service: MakeService) -> None:
+    service = make_service(timeouts={"drain": "5s", "drain_idle": "1s"}).start()
+    before = resource.prlimit(service.pid, resource.RLIMIT_NOFILE)
+    # The spare comes a moment after the workers; from then on nothing needs a descriptor.
+    wait_until(lambda: "spare" in titles(service.pid), "there is a spare template")
+    in_use = len(os.listdir(f"/proc/{service.pid}/fd"))
+    resource.prlimit(service.pid, resource.RLIMIT_NOFILE, (in_use, before[1]))
+    service.signal(signal.SIGHUP)
+    service.wait_for_line("reload failed, generation 1 serves on: .*Too many open files")
+    resource.prlimit(service.pid, resource.RLIMIT_NOFILE, before)
+    assert service.reload().returncode == 0
+    assert service.ask().generation > 1
+    assert service.stop() == 0
+
+
+def titles(master: int) -> str:
+    """The command lines of the children of a process."""
+    children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+    return " ".join(Path(f"/proc/{child}/cmdline").read_text() for child in children)
+
+
+def test_a_start_for_which_there_are_not_enough_descriptors_ends_and_says_so(make_service: MakeService) -> None:
+    service = make_service(workers=40)
+    service.inside = ("prlimit", "--nofile=64:64", "--")
+    service.start(wait=False)
+    assert service.wait() in (1, 70)
+    assert "Too many open files" in service.log()
+    assert len(service.lines) < 300
