@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from clusterd.http.body import BodyReader
 from clusterd.http.environ import EnvironMaker
 from clusterd.http.framing import ChunkDecoder, body_length
-from clusterd.http.head import Head, find_end, parse_head
+from clusterd.http.head import Fields, Head, HeadParser, find_end
 from clusterd.http.refusal import Refusal
 from clusterd.http.response import Encoder, ResponseHead, Stamp
 from clusterd.http.settings import Limits
@@ -23,7 +23,7 @@ def status_of(head: bytes) -> int:
     try:
         end = find_end(head, LIMITS)
         assert end, "incomplete"
-        body_length(parse_head(head[:end], LIMITS), LIMITS)
+        body_length(HeadParser(LIMITS).parse(head[:end]), LIMITS)
     except Refusal as refusal:
         return refusal.status.value
     return 0
@@ -135,7 +135,7 @@ def test_malformed_status_is_refused(status: str) -> None:
 
 @pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
 def test_response_without_a_body_has_none(status: str) -> None:
-    encoder = Encoder(Head("GET", "/", 1, {}), persistent=True)
+    encoder = Encoder(Head("GET", "/", 1, Fields({}, [])), persistent=True)
     sent = encoder.start(ResponseHead(status, []), Stamp(), b"body") + encoder.more(b"more") + encoder.end()
     assert sent.endswith(b"\r\n\r\n")
     assert b"Transfer-Encoding" not in sent
@@ -143,9 +143,10 @@ def test_response_without_a_body_has_none(status: str) -> None:
 
 
 def test_underscored_name_does_not_shadow_a_hyphenated_one() -> None:
-    head = Head("GET", "/a%20b?q=%20", 1, {"x-user": "real", "x_user": "forged", "content_length": "7"})
-    reader = BodyReader(BytesIO(), lambda: None)
-    environ = EnvironMaker("/app", 4).make(head, None, reader, ("1.2.3.4", 5), ("5.6.7.8", 80), "http")
+    fields = Fields({"x-user": "real", "x_user": "forged", "content_length": "7"}, [])
+    maker = EnvironMaker("/app", 4)
+    of_connection = maker.of_connection(("1.2.3.4", 5), ("5.6.7.8", 80), "http")
+    environ = maker.make(of_connection, Head("GET", "/a%20b?q=%20", 1, fields), None, BodyReader(BytesIO(), print))
     assert environ["HTTP_X_USER"] == "real"
     assert "CONTENT_LENGTH" not in environ
     assert (environ["PATH_INFO"], environ["QUERY_STRING"], environ["SCRIPT_NAME"]) == ("/a b", "q=%20", "/app")

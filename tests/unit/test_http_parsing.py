@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clusterd.http.framing import CHUNKED, ChunkDecoder, body_length
-from clusterd.http.head import Head, find_end, parse_head
+from clusterd.http.head import Head, HeadParser, find_end
 from clusterd.http.refusal import Refusal
 from clusterd.http.settings import Limits
 
@@ -18,7 +18,7 @@ GET = b"GET / HTTP/1.1\r\nHost: a\r\n"
 def head_of(data: bytes) -> Head:
     end = find_end(data, LIMITS)
     assert end
-    return parse_head(data[:end], LIMITS)
+    return HeadParser(LIMITS).parse(data[:end])
 
 
 def status_of(data: bytes) -> int:
@@ -77,7 +77,7 @@ def outcome_of_head(pieces: list[bytes]) -> object:
         try:
             end = find_end(received, LIMITS)
             if end:
-                head = parse_head(received[:end], LIMITS)
+                head = HeadParser(LIMITS).parse(bytes(received[:end]))
                 return head.method, head.target, head.minor, head.fields, body_length(head, LIMITS)
         except Refusal as refusal:
             return refusal.status

@@ -4,13 +4,13 @@ import asyncio
 import socket
 from http import HTTPStatus
 from time import monotonic
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from clusterd.http.call import Call
 from clusterd.http.carried import RESIDUAL_LIMIT, CarriedState
 from clusterd.http.deadline import Deadline
 from clusterd.http.framing import client_persists
-from clusterd.http.head import Head
+from clusterd.http.head import Fields, Head
 from clusterd.http.outflow import Outflow
 from clusterd.http.reception import Received, Reception, Request
 from clusterd.http.refusal import Refusal
@@ -42,6 +42,7 @@ class Connection(asyncio.Protocol):
         "_transport",
         "call",
         "deadline",
+        "kept",
         "local",
         "peer",
         "requests",
@@ -54,7 +55,7 @@ class Connection(asyncio.Protocol):
         self._socket = sock
         self._transport: asyncio.Transport
         self._outflow: Outflow
-        self._reception = Reception(engine.settings.limits, carried.residual if carried else b"")
+        self._reception = Reception(engine.heads, engine.settings.limits, carried.residual if carried else b"")
         self._reading = True
         self._half_closed = False
         self._proceeding = False
@@ -62,6 +63,8 @@ class Connection(asyncio.Protocol):
         self.stage = Stage.IDLE
         self.call: Call | None = None
         self.deadline = Deadline(engine, engine.settings.timeouts)
+        self.kept: dict[str, Any] | None = None
+        """What the adapter has made of the connection, to be used again for its next request."""
         self.requests = carried.requests if carried else 0
         self.peer = carried.peer if carried else None
         self.local = carried.local if carried else None
@@ -250,7 +253,7 @@ class Connection(asyncio.Protocol):
         self._drop_call()
         self.stage = Stage.ANSWERING
         self.deadline.never()
-        head = self.request.head if self.request else Head("GET", "/", 1, {})
+        head = self.request.head if self.request else Head("GET", "/", 1, Fields({}, []))
         response, body = refusal_response(refusal)
         self.send(Encoder(head, persistent=False).whole(response, self._engine.stamp, body))
         self.finish(refusal.status.value, persistent=False)

@@ -13,6 +13,7 @@ from time import monotonic
 
 from clusterd.http.carried import CarriedState
 from clusterd.http.connection import Connection
+from clusterd.http.head import HeadParser
 from clusterd.http.mailbox import Mailbox
 from clusterd.http.ports import Counters, Log
 from clusterd.http.response import Stamp
@@ -68,6 +69,7 @@ class Engine:
         self.counters = counters
         self.log = log
         self.stamp = Stamp()
+        self.heads = HeadParser(settings.limits)
         self.now = monotonic()
         """Time of the last tick, which is near enough for every timeout."""
         self.connections: set[Connection] = set()

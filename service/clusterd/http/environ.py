@@ -5,12 +5,11 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from clusterd.http.body import Body, BodyReader
-from clusterd.http.head import Head
+from clusterd.http.carried import Address
+from clusterd.http.head import Fields, Head
 from clusterd.http.wsgi_file import FileWrapper
 
-_KEYS: dict[str, str] = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH"}
-_KEYS_KEPT = 1000
-"""Names of headers are kept as the keys they become; no client can make them grow without bound."""
+_PLAIN_KEYS = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH"}
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
@@ -32,17 +31,25 @@ class EnvironMaker:
             "SCRIPT_NAME": root_path,
         }
 
-    def make(
-        self,
-        head: Head,
-        body: Body | None,
-        reader: BodyReader,
-        peer: tuple[str, int] | None,
-        local: tuple[str, int] | None,
-        scheme: str,
-    ) -> dict[str, Any]:
-        """The environ of one call."""
+    def of_connection(self, peer: Address | None, local: Address | None, scheme: str) -> dict[str, Any]:
+        """What is the same for all requests of one connection, to be given to `make`."""
         environ = self._common.copy()
+        environ["wsgi.url_scheme"] = scheme
+        environ["REMOTE_ADDR"] = peer[0] if peer is not None else ""
+        if peer is not None:
+            environ["REMOTE_PORT"] = str(peer[1])
+        if local is not None:
+            environ["SERVER_NAME"] = local[0]
+            environ["SERVER_PORT"] = str(local[1])
+        else:
+            environ["SERVER_PORT"] = _DEFAULT_PORTS[scheme]
+        return environ
+
+    def make(self, of_connection: dict[str, Any], head: Head, body: Body | None, reader: BodyReader) -> dict[str, Any]:
+        """The environ of one call."""
+        fields = head.fields
+        environ = of_connection.copy()
+        environ.update(fields.environ or _environ_of(fields))
         path = head.path
         if "%" in path:
             path = unquote_to_bytes(path.encode("latin-1")).decode("latin-1")
@@ -52,21 +59,9 @@ class EnvironMaker:
         environ["PATH_INFO"] = path
         environ["QUERY_STRING"] = head.query
         environ["SERVER_PROTOCOL"] = "HTTP/1.1" if head.minor else "HTTP/1.0"
-        environ["wsgi.url_scheme"] = scheme
         environ["wsgi.input"] = reader
-        if local is not None:
-            environ["SERVER_NAME"] = local[0]
-            environ["SERVER_PORT"] = str(local[1])
-        else:
-            environ["SERVER_NAME"] = _host_name(head.fields.get("host", "")) or "localhost"
-            environ["SERVER_PORT"] = _DEFAULT_PORTS[scheme]
-        environ["REMOTE_ADDR"] = peer[0] if peer is not None else ""
-        if peer is not None:
-            environ["REMOTE_PORT"] = str(peer[1])
-        for name, value in head.fields.items():
-            key = _KEYS.get(name) or _key(name)
-            if key:
-                environ[key] = value
+        if "SERVER_NAME" not in environ:
+            environ["SERVER_NAME"] = _host_name(fields.get("host", "")) or "localhost"
         if body is not None:
             # Also for a body that came in chunks: whoever reads by length reads all of it.
             environ["CONTENT_LENGTH"] = str(body.size)
@@ -74,14 +69,19 @@ class EnvironMaker:
         return environ
 
 
+def _environ_of(fields: Fields) -> dict[str, str]:
+    """The fields as CGI has them, made once for all requests that bring the same lines.
+
+    One with an underscore is left out: it could pass itself off as one with a hyphen.
+    """
+    fields.environ = {
+        _PLAIN_KEYS.get(name) or f"HTTP_{name.upper().replace('-', '_')}": value
+        for name, value in fields.items()
+        if "_" not in name
+    }
+    return fields.environ
+
+
 def _host_name(host: str) -> str:
     """Without the port; an IPv6 address keeps its brackets."""
     return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
-
-
-def _key(name: str) -> str:
-    """The key of a header; "" for one with an underscore, which could pass itself off as one with a hyphen."""
-    key = "" if "_" in name else f"HTTP_{name.upper().replace('-', '_')}"
-    if key and len(_KEYS) < _KEYS_KEPT:
-        _KEYS[name] = key
-    return key

@@ -18,7 +18,7 @@ from clusterd.http.response import Encoder, ResponseHead, Stamp, refusal_respons
 WsgiApplication = Callable[..., Iterable[bytes]]
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
-_NO_BODY = BytesIO()
+_NOTHING = BodyReader(BytesIO(), lambda: None)
 """What a request without a body reads from: one for all, since nothing in it moves."""
 
 
@@ -68,11 +68,11 @@ class Exchange:
         """Whether the response is incomplete, so that the connection has to be closed."""
 
     def _make_environ(self) -> dict[str, Any]:
-        body, connection = self._body, self._connection
-        reader = BodyReader(_NO_BODY if body is None else body.file, self.note_progress)
-        return self._service.environs.make(
-            self._request, body, reader, connection.peer, connection.local, connection.scheme
-        )
+        body, connection, environs = self._body, self._connection, self._service.environs
+        if connection.kept is None:
+            connection.kept = environs.of_connection(connection.peer, connection.local, connection.scheme)
+        reader = _NOTHING if body is None else BodyReader(body.file, self.note_progress)
+        return environs.make(connection.kept, self._request, body, reader)
 
     # ---- for the subclass
 

@@ -8,5 +8,7 @@ TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 FIELD_VALUE = r"[^\x00-\x08\x0a-\x1f\x7f]*+"
 """Anything but controls, HTAB excepted; above ASCII is obs-text, opaque and passed on."""
 
-FIELD_LINES = rf"(?:{TOKEN}:{FIELD_VALUE}\r\n)*+"
+FIELD_LINE = rf"{TOKEN}:{FIELD_VALUE}\r\n"
+
+FIELD_LINES = rf"(?:{FIELD_LINE})*+"
 """No space before the colon, no obs-fold, no bare CR or LF: each has been used to smuggle requests."""

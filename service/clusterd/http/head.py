@@ -10,6 +10,7 @@ import re
 from http import HTTPStatus
 
 from clusterd.http.grammar import FIELD_LINES, TOKEN
+from clusterd.http.memory import Memory
 from clusterd.http.refusal import Refusal, bad_request
 from clusterd.http.settings import Limits
 
@@ -21,8 +22,28 @@ _match_host = re.compile(
 ).fullmatch
 _match_absolute = re.compile(r"(?i:https?)://([^/?]++)(.*)").fullmatch
 
+BLOCKS_REMEMBERED = 512
+LONGEST_REMEMBERED = 4096
+"""Bytes of header lines that are remembered: together with their number, 2 MB at most, and kept from a flood."""
+
 _ONCE = frozenset({"host", "content-length"})
 """Fields that must not be repeated, whatever their values: others along the way may choose another one."""
+
+
+class Fields(dict[str, str]):
+    """Header fields by lower-case name; repeated ones joined in their order (RFC 9110 section 5.3).
+
+    Shared by all requests that bring the same lines, so never changed; `environ` is what an adapter has made of
+    them, to be used again.
+    """
+
+    __slots__ = ("environ", "lines")
+
+    def __init__(self, values: dict[str, str], lines: list[tuple[str, str]]) -> None:
+        super().__init__(values)
+        self.lines = lines
+        """As they were sent: name and value, before surrounding white space is cut."""
+        self.environ: dict[str, str] | None = None
 
 
 class Head:
@@ -30,14 +51,13 @@ class Head:
 
     __slots__ = ("fields", "method", "minor", "path", "query", "target")
 
-    def __init__(self, method: str, target: str, minor: int, fields: dict[str, str]) -> None:
+    def __init__(self, method: str, target: str, minor: int, fields: Fields) -> None:
         self.method = method
         self.target = target
         """As sent."""
         self.minor = minor
         """Of the version: 0 or 1."""
         self.fields = fields
-        """By lower-case name; repeated ones joined in their order (RFC 9110 section 5.3)."""
         self.path, _, self.query = target.partition("?")
 
 
@@ -72,30 +92,48 @@ def find_end(received: bytes | bytearray, limits: Limits) -> int:
     return end
 
 
-def parse_head(head: bytes | bytearray, limits: Limits) -> Head:
-    """Parse a whole head, its empty line included. Raises Refusal."""
-    text = head.decode("latin-1")
-    method, target, minor, line_end = _parse_request_line(text)
-    if _match_field_lines(text, line_end) is None:
+class HeadParser:
+    """Parses heads, and remembers the header lines it has seen: most requests bring those of the one before."""
+
+    __slots__ = ("_limits", "_seen")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._seen: Memory[bytes, Fields] = Memory(BLOCKS_REMEMBERED)
+
+    def parse(self, head: bytes) -> Head:
+        """A whole head, its empty line included. Raises Refusal."""
+        line_end = head.index(b"\n") + 1
+        method, target, minor = _parse_request_line(head[:line_end].decode("latin-1"))
+        block = head[line_end:]
+        fields = self._seen.get(block)
+        if fields is None:
+            fields = _parse_fields(block.decode("latin-1"), self._limits)
+            if len(block) <= LONGEST_REMEMBERED:
+                self._seen.remember(block, fields)
+        if minor == 1 and "host" not in fields:
+            raise bad_request("no Host")
+        if target[0] != "/":
+            return _parse_other_target(method, target, minor, fields)
+        return Head(method, target, minor, fields)
+
+
+def _parse_fields(text: str, limits: Limits) -> Fields:
+    if _match_field_lines(text) is None:
         raise bad_request("malformed header field")
-    pairs = _find_fields(text, line_end)
+    pairs = _find_fields(text)
     if len(pairs) > limits.header_count:
         raise Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"more than {limits.header_count} header fields")
-    fields = {name.lower(): value.rstrip(" \t") for name, value in pairs}
-    if len(fields) != len(pairs):
-        fields = _joined(pairs)
-    host = fields.get("host")
-    if host is None:
-        if minor == 1:
-            raise bad_request("no Host")
-    elif _match_host(host) is None:
+    values = {name.lower(): value.rstrip(" \t") for name, value in pairs}
+    if len(values) != len(pairs):
+        values = _joined(pairs)
+    host = values.get("host")
+    if host is not None and _match_host(host) is None:
         raise bad_request("malformed Host")
-    if target[0] != "/":
-        return _parse_other_target(method, target, minor, fields)
-    return Head(method, target, minor, fields)
+    return Fields(values, pairs)
 
 
-def _parse_request_line(text: str) -> tuple[str, str, int, int]:
+def _parse_request_line(text: str) -> tuple[str, str, int]:
     match = _match_request_line(text)
     if match is None:
         raise bad_request("malformed request line")
@@ -104,10 +142,10 @@ def _parse_request_line(text: str) -> tuple[str, str, int, int]:
         raise Refusal(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "this server speaks HTTP/1.1 and HTTP/1.0")
     if "#" in target:
         raise bad_request("fragment in the request target")
-    return method, target, int(minor), match.end()
+    return method, target, int(minor)
 
 
-def _parse_other_target(method: str, target: str, minor: int, fields: dict[str, str]) -> Head:
+def _parse_other_target(method: str, target: str, minor: int, fields: Fields) -> Head:
     """Asterisk-form and absolute-form (RFC 9112 section 3.2); there is nothing to CONNECT to."""
     if method == "CONNECT":
         raise Refusal(HTTPStatus.NOT_IMPLEMENTED, "CONNECT is not supported")
@@ -121,7 +159,9 @@ def _parse_other_target(method: str, target: str, minor: int, fields: dict[str, 
     authority, rest = match.groups()
     if _match_host(authority) is None:
         raise bad_request("malformed authority in the request target")
-    fields["host"] = authority  # section 3.2.2: it replaces what Host says
+    # Section 3.2.2: it replaces what Host says.
+    lines = [("Host", authority), *(line for line in fields.lines if line[0].lower() != "host")]
+    fields = Fields({**fields, "host": authority}, lines)
     head = Head(method, rest if rest.startswith("/") else f"/{rest}", minor, fields)
     head.target = target
     return head

@@ -5,7 +5,7 @@ from time import monotonic
 
 from clusterd.http.body import Body
 from clusterd.http.framing import CHUNKED, ChunkDecoder, body_length, expects_continue
-from clusterd.http.head import Head, find_end, parse_head, skip_empty_lines
+from clusterd.http.head import Head, HeadParser, find_end, skip_empty_lines
 from clusterd.http.settings import Limits
 
 
@@ -37,9 +37,10 @@ class Received(Enum):
 class Reception:
     """Takes bytes as they come; gives requests as they are complete."""
 
-    __slots__ = ("_buffer", "_decoder", "_limits", "_missing", "is_awaited", "request")
+    __slots__ = ("_buffer", "_decoder", "_heads", "_limits", "_missing", "is_awaited", "request")
 
-    def __init__(self, limits: Limits, residual: bytes) -> None:
+    def __init__(self, heads: HeadParser, limits: Limits, residual: bytes) -> None:
+        self._heads = heads
         self._limits = limits
         self._buffer: bytes | bytearray = residual
         self._decoder: ChunkDecoder | None = None
@@ -85,7 +86,7 @@ class Reception:
 
     def _begin(self, end: int) -> Received:
         limits = self._limits
-        head = parse_head(self._buffer[:end], limits)
+        head = self._heads.parse(bytes(self._buffer[:end]))
         self.request = request = Request(head, None)
         length = body_length(head, limits)
         self._buffer = self._buffer[end:]
