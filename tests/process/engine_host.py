@@ -47,6 +47,8 @@ class Notes:
     def info(self, message: str, /, **fields: object) -> None:
         self.infos.append(fields)
 
+    def debug(self, message: str, /, **fields: object) -> None: ...
+
     def wait_for(self, condition: Callable[[], bool], seconds: float = 10.0) -> bool:
         with self.changed:
             return self.changed.wait_for(condition, seconds)

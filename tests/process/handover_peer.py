@@ -32,6 +32,8 @@ class Quiet:
 
     def info(self, message: str, /, **fields: object) -> None: ...
 
+    def debug(self, message: str, /, **fields: object) -> None: ...
+
     def error(self, message: str, /, **fields: object) -> None:
         print(message, fields, file=sys.stderr)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ class Ledger:
         self.timeouts = 0
         self.connections = 0
         self.errors: list[str] = []
+        self.details: list[str] = []
         self.requests: list[dict[str, object]] = []
 
     def request_done(self, status: int, seconds: float) -> None:
@@ -42,6 +44,9 @@ class Ledger:
 
     def info(self, message: str, /, **fields: object) -> None:
         self.requests.append(fields)
+
+    def debug(self, message: str, /, **fields: object) -> None:
+        self.details.append(message)
 
 
 class Serving:
@@ -178,17 +183,29 @@ class Client:
     def send(self, data: bytes) -> None:
         self.socket.sendall(data)
 
+    def reset(self) -> None:
+        """Close so that the server sees a reset (socket(7), SO_LINGER)."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._file.close()
+        self.socket.close()
+
     def get(self, target: str = "/", *lines: str, method: str = "GET", body: bytes = b"") -> Answer:
         self.send(request(target, *lines, method=method, body=body))
         return self.answer(bodiless=method == "HEAD")
 
-    def answer(self, bodiless: bool = False) -> Answer:
+    def answer_head(self) -> Answer:
         head = b""
         while not head.endswith(b"\r\n\r\n"):
             line = self._file.readline()
             assert line, f"the connection ended within a head: {head!r}"
             head += line
-        answer = Answer(head[:-4], b"")
+        return Answer(head[:-4], b"")
+
+    def lines_until_empty(self) -> list[bytes]:
+        return [line.rstrip(b"\r\n") for line in iter(self._file.readline, b"\r\n")]
+
+    def answer(self, bodiless: bool = False) -> Answer:
+        answer = self.answer_head()
         if bodiless or answer.status in (100, 204, 304):
             return answer
         if answer.fields.get("transfer-encoding") == "chunked":

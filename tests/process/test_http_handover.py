@@ -43,7 +43,7 @@ def run_worker(
     def pass_on(connection: Connection) -> None:
         senders[0].pass_on(connection)
 
-    engine = Engine(application, HttpSettings(threads), ledger, ledger, loop, pass_on)
+    engine = Engine(application, HttpSettings(threads=threads), ledger, ledger, loop, pass_on)
     Receiver(ends[1], loop, engine, lambda: None, lambda _: None)
     senders.append(Sender(ends[0], loop, lambda: None, lambda: None))
 

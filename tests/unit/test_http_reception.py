@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clusterd.http.body import Body
 from clusterd.http.head import HeadParser
 from clusterd.http.reception import Received, Reception
 from clusterd.http.refusal import Refusal
@@ -24,7 +25,7 @@ REQUESTS = [("/first", None), ("/second", b"seven\r\n"), ("/third", b"abcde"), (
 
 
 def reception_of(limits: Limits, residual: bytes) -> Reception:
-    return Reception(HeadParser(limits), limits, residual)
+    return Reception(HeadParser(limits), limits, Body, residual)
 
 
 def receive(reception: Reception, pieces: Sequence[bytes]) -> list[tuple[str, bytes | None]]:
@@ -35,7 +36,8 @@ def receive(reception: Reception, pieces: Sequence[bytes]) -> list[tuple[str, by
         while reception.advance() is Received.REQUEST:
             request = reception.request
             assert request is not None
-            requests.append((request.head.target, request.body.file.read() if request.body else None))
+            body = request.body
+            requests.append((request.head.target, body.file.read() if isinstance(body, Body) else None))
             reception.finish()
     return requests
 

@@ -4,7 +4,7 @@ import re
 
 from clusterd.config.kinds import Refusal, choice, either, file_path, text
 from clusterd.config.model import Interface, Preload
-from clusterd.config.setting import NOT_YET, Applies, Setting, Shape
+from clusterd.config.setting import Applies, Setting, Shape
 
 ENVIRONMENT_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 RESERVED_ENVIRONMENT = r"CLUSTERD_(WORKER|GENERATION)|NOTIFY_SOCKET|LISTEN_(PID|FDS|FDNAMES)|WATCHDOG_(PID|USEC)"
@@ -44,7 +44,7 @@ APPLICATION_SETTINGS = (
     ),
     Setting(
         "interface",
-        choice(Interface, {"asgi": NOT_YET}),
+        choice(Interface),
         "auto",
         _NEXT,
         "How the application is called; auto finds out by looking at it, without calling it.",
@@ -82,7 +82,7 @@ APPLICATION_SETTINGS = (
         _ROOT_PATH,
         "",
         _NEXT,
-        "Where the application is mounted: SCRIPT_NAME in WSGI.",
+        "Where the application is mounted: SCRIPT_NAME in WSGI, root_path in ASGI.",
     ),
     Setting(
         "preload",

@@ -42,6 +42,7 @@ class Interface(StrEnum):
 
     AUTO = "auto"
     WSGI = "wsgi"
+    ASGI = "asgi"
 
 
 class Preload(StrEnum):

@@ -27,9 +27,14 @@ class Body:
             self.file.write(memory.getbuffer())
         self.file.write(data)
 
-    def rewind(self) -> None:
-        """Turn from receiving to reading."""
+    def end(self) -> None:
+        """All of it is here: turn from receiving to reading."""
         self.file.seek(0)
+
+    @property
+    def is_full(self) -> bool:
+        """Never: what memory should not hold goes to the disk."""
+        return False
 
     def close(self) -> None:
         """Give memory or disk space back. Safe to call again."""

@@ -1,7 +1,14 @@
 """What a connection and the adapter that answers its request expect of each other."""
 
 from enum import Enum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from clusterd.http.connection import Connection
+
+
+class StartupFailed(Exception):
+    """The application says that it can not start; the text is its message."""
 
 
 class Phase(Enum):
@@ -11,6 +18,50 @@ class Phase(Enum):
     QUEUED = "queued"
     RUNNING = "running"
     SENDING = "sending"
+
+
+class Sink(Protocol):
+    """Where the body of a request goes as it is received."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more should not be read now."""
+
+    def write(self, data: bytes) -> None:
+        """Add what was received. Raises OSError when it can not be stored."""
+
+    def end(self) -> None:
+        """All of it is here."""
+
+    def close(self) -> None:
+        """Nobody reads it any more. Safe to call again."""
+
+
+class Adapter(Protocol):
+    """Has the application answer requests."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether a call begins with the head of its request, or when the body is here as a whole."""
+
+    def new_body(self, expected: int, /) -> Sink:
+        """Where a body of `expected` bytes (0 when that is not known) goes."""
+
+    def answer(self, connection: "Connection") -> None:
+        """Have the application answer the request of `connection`."""
+
+    def tick(self, now: float) -> None:
+        """Enforce what has to be over by now (`time.monotonic()`)."""
+
+    @property
+    def running(self) -> int:
+        """How many calls of the application are under way, those that go on after their response included."""
+
+    async def startup(self) -> None:
+        """Have the application get ready. Raises StartupFailed."""
+
+    async def shutdown(self) -> None:
+        """Have the application clean up."""
 
 
 class Call(Protocol):
@@ -31,5 +82,11 @@ class Call(Protocol):
     def resume(self) -> None:
         """The client has read everything: go on sending."""
 
+    def client_closed(self) -> None:
+        """The client sends nothing more. It may have gone, or wait for its answer: nobody can tell."""
+
     def disconnected(self) -> None:
         """The client has gone, or the server has given up: stop, and send nothing more."""
+
+    def cancel(self) -> None:
+        """Its time is over: end it, where that is possible."""

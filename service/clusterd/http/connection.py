@@ -55,7 +55,9 @@ class Connection(asyncio.Protocol):
         self._socket = sock
         self._transport: asyncio.Transport
         self._outflow: Outflow
-        self._reception = Reception(engine.heads, engine.settings.limits, carried.residual if carried else b"")
+        self._reception = Reception(
+            engine.heads, engine.settings.limits, engine.adapter.new_body, carried.residual if carried else b""
+        )
         self._reading = True
         self._half_closed = False
         self._proceeding = False
@@ -104,6 +106,8 @@ class Connection(asyncio.Protocol):
             if stage is Stage.BODY:
                 self.deadline.more_of_body()
             self._proceed()
+        elif self._reception.is_receiving:
+            self._receive_more()
         elif self._reading and self._reception.pending > PIPELINE_LIMIT:
             self._reading = False
             self._transport.pause_reading()
@@ -111,6 +115,10 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client has closed its sending side: what it has asked for is still answered."""
         self._half_closed = True
+        if self._reception.is_receiving:
+            return False  # the rest of the body can not come
+        if self.call is not None:
+            self.call.client_closed()
         return self.stage in (Stage.ANSWERING, Stage.FLUSHING) or (
             self.stage is Stage.LINGERING and not self.writable  # closed when the last response is out
         )
@@ -140,7 +148,9 @@ class Connection(asyncio.Protocol):
         elif self.stage is Stage.FLUSHING:
             self._rest()
             self._proceed()
-        elif self.stage is Stage.ANSWERING and self.call is not None:
+        elif self._reception.is_receiving and self._reading:
+            self.deadline.more_of_body()
+        if self.stage is Stage.ANSWERING and self.call is not None:
             self.call.resume()
 
     # Requests.
@@ -158,10 +168,14 @@ class Connection(asyncio.Protocol):
         try:
             while self.stage in RECEIVING:
                 received = self._receive()
-                if received is not Received.REQUEST:
+                if received is Received.REQUEST:
+                    self._answer()
+                elif received is Received.BODY and self._engine.adapter.streams:
+                    self._answer()
+                    break
+                else:
                     self._await_rest(received)
                     break
-                self._answer()
         except Refusal as refusal:
             self.refuse(refusal)
         finally:
@@ -185,17 +199,57 @@ class Connection(asyncio.Protocol):
             self.stage = Stage.BODY
             self.deadline.request()
             self.deadline.more_of_body()
-            if self._reception.is_awaited:
-                self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.invite_body()
+
+    def invite_body(self) -> None:
+        """Tell a client that waits for it to go on (RFC 9110 section 10.1.1)."""
+        if self._reception.is_awaited:
+            self._reception.is_awaited = False
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _answer(self) -> None:
-        """The request is here as a whole: have it answered."""
+        """As much of the request is here as the adapter needs: have it answered."""
         if self.stage is not Stage.BODY:
             self.deadline.request()
         self.stage = Stage.ANSWERING
-        self.deadline.answer()
         self.requests += 1
-        self._engine.answer(self)
+        if self._reception.is_receiving:
+            self.deadline.more_of_body()
+            self._hold_back()
+        else:
+            self.deadline.answer()
+        self._engine.adapter.answer(self)
+
+    def _receive_more(self) -> None:
+        """Of a body whose request is being answered, or has been."""
+        try:
+            received = self._receive()
+        except Refusal as refusal:
+            self._refuse_late(refusal)
+            return
+        if received is Received.BODY:
+            if self.writable:
+                self.deadline.more_of_body()
+            self._hold_back()
+        elif self.stage is Stage.SKIPPING:
+            self._go_on()
+        elif self.writable:
+            self.deadline.answer()
+
+    def _hold_back(self) -> None:
+        """Read no more while the application has not taken what is here: no fault of the client's."""
+        body = self.request.body if self.request else None
+        if body is not None and body.is_full and self._reading:
+            self._reading = False
+            self._transport.pause_reading()
+            self.deadline.answer()
+
+    def take_more(self) -> None:
+        """The application has taken what was here of the body."""
+        if self._reception.is_receiving and not self._reading:
+            self._read_on()
+            if self.writable:
+                self.deadline.more_of_body()
 
     @property
     def persistent(self) -> bool:
@@ -205,6 +259,7 @@ class Connection(asyncio.Protocol):
             request is not None
             and client_persists(request.head)
             and (not self._half_closed or self._reception.pending > 0)  # what it sent before is still answered
+            and not self._reception.is_awaited  # whether the body will come, nobody knows
             and not self._engine.is_closing
         )
 
@@ -236,7 +291,22 @@ class Connection(asyncio.Protocol):
         self.deadline.answered()
         if not persistent or (self._half_closed and not self._reception.pending) or self._engine.is_closing:
             self._close_politely()
-        elif self.writable:
+        elif self._reception.is_receiving:
+            self._skip_body()
+        else:
+            self._go_on()
+
+    def _skip_body(self) -> None:
+        """Read what is left of the body, for the next request comes after it."""
+        self.stage = Stage.SKIPPING
+        if self.request is not None and self.request.body is not None:
+            self.request.body.close()
+        self._read_on()
+        self.deadline.more_of_body()
+
+    def _go_on(self) -> None:
+        """With the next request, as soon as the client has read the response to this one."""
+        if self.writable:
             self._rest()
             self._proceed()
         else:
@@ -257,6 +327,15 @@ class Connection(asyncio.Protocol):
         response, body = refusal_response(refusal)
         self.send(Encoder(head, persistent=False).whole(response, self._engine.stamp, body))
         self.finish(refusal.status.value, persistent=False)
+
+    def _refuse_late(self, refusal: Refusal) -> None:
+        """Refuse a request that is being answered already, as far as that can be."""
+        if self.stage is not Stage.ANSWERING:
+            self._close_politely()
+        elif self.call is not None and self.call.started:
+            self.break_off(refusal.status.value)
+        else:
+            self.refuse(refusal)
 
     def _account(self, status: int) -> None:
         request = self.request
@@ -335,15 +414,18 @@ class Connection(asyncio.Protocol):
                 self._answer_late()
             case Stage.LINGERING if self.writable:
                 self.abort()
-            case Stage.ANSWERING | Stage.FLUSHING | Stage.LINGERING:
+            case Stage.ANSWERING | Stage.SKIPPING if self.writable:
+                self._engine.counters.request_timed_out()
+                self._refuse_late(Refusal(HTTPStatus.REQUEST_TIMEOUT, "the request did not arrive in time"))
+            case Stage.ANSWERING | Stage.SKIPPING | Stage.FLUSHING | Stage.LINGERING:
                 self._judge_reader()
 
     def _answer_late(self) -> None:
         """timeouts.request is over: 504 where nothing has been sent."""
-        if self.call is not None and self.call.started:
-            self.break_off(HTTPStatus.GATEWAY_TIMEOUT.value)
-        else:
-            self.refuse(Refusal(HTTPStatus.GATEWAY_TIMEOUT, "the application did not answer in time"))
+        call = self.call
+        self._refuse_late(Refusal(HTTPStatus.GATEWAY_TIMEOUT, "the application did not answer in time"))
+        if call is not None:
+            call.cancel()
 
     def _judge_reader(self) -> None:
         """Drop a client that has not read a byte for timeouts.write."""

@@ -10,14 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from time import monotonic
+from typing import cast
 
+from clusterd.http.asgi import AsgiAdapter
+from clusterd.http.asgi_call import AsgiApplication
+from clusterd.http.call import Adapter
 from clusterd.http.carried import CarriedState
 from clusterd.http.connection import Connection
 from clusterd.http.head import HeadParser
 from clusterd.http.mailbox import Mailbox
 from clusterd.http.ports import Counters, Log
 from clusterd.http.response import Stamp
-from clusterd.http.settings import AccessLog, HttpSettings
+from clusterd.http.settings import AccessLog, HttpSettings, Interface
 from clusterd.http.stage import Stage
 from clusterd.http.threads import ThreadPool
 from clusterd.http.wsgi import WsgiAdapter, WsgiApplication
@@ -56,7 +60,7 @@ class Engine:
 
     def __init__(
         self,
-        application: WsgiApplication,
+        application: WsgiApplication | AsgiApplication,
         settings: HttpSettings,
         counters: Counters,
         log: Log,
@@ -80,9 +84,28 @@ class Engine:
         self._closing_idle = False
         self._arriving: set[asyncio.Task[object]] = set()
         self._pool: ThreadPool | None = None
+        self.adapter: Adapter
+        if settings.interface is Interface.ASGI:
+            self.adapter = AsgiAdapter(cast(AsgiApplication, application), settings, log, self.stamp, loop)
+            return
         if settings.threads:
             self._pool = ThreadPool(settings.threads, settings.limits.queue, loop.call_soon, on_saturation)
-        self._adapter = WsgiAdapter(application, settings, log, self.stamp, Mailbox(loop), self._pool)
+        self.adapter = WsgiAdapter(
+            cast(WsgiApplication, application), settings, log, self.stamp, Mailbox(loop), self._pool
+        )
+
+    async def startup(self) -> None:
+        """Have the application get ready. Raises StartupFailed."""
+        await self.adapter.startup()
+
+    async def shutdown(self) -> None:
+        """Have the application clean up, when the last connection is gone."""
+        await self.adapter.shutdown()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is no connection, and no call that goes on after its response."""
+        return not self.load and not self.adapter.running
 
     # ---- connections
 
@@ -183,10 +206,6 @@ class Engine:
 
     # ---- requests
 
-    def answer(self, connection: Connection) -> None:
-        """Have the application answer the request of `connection`."""
-        self._adapter.answer(connection)
-
     def count(self, connection: Connection, status: int, seconds: float) -> None:
         """A request of `connection` is over: count it, and log it where that is wanted."""
         self.counters.request_done(status, seconds)
@@ -264,7 +283,7 @@ class Engine:
         late = now - self.now > LATE_SECONDS
         self.now = now
         self.stamp.refresh()
-        self._adapter.tick(now)
+        self.adapter.tick(now)
         if late:
             return  # the loop was busy: what clients sent meanwhile is read before they are judged
         for connection in [each for each in self.connections if each.deadline.due <= now]:

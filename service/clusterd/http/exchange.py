@@ -5,9 +5,9 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from http import HTTPStatus
 from io import BytesIO
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
-from clusterd.http.body import BodyReader
+from clusterd.http.body import Body, BodyReader
 from clusterd.http.connection import Connection
 from clusterd.http.environ import EnvironMaker
 from clusterd.http.mailbox import Mailbox
@@ -58,7 +58,7 @@ class Exchange:
         self._service = service
         self._request = request.head
         self._connection = connection
-        self._body = request.body
+        self._body = cast("Body | None", request.body)
         self._encoder = Encoder(request.head, persistent=True)
         self._head: ResponseHead | None = None
         self.environ = self._make_environ()
@@ -104,6 +104,12 @@ class Exchange:
             self._connection.break_off(self._status)
         else:
             self._connection.finish(self._status, persistent=self._encoder.persistent)
+
+    def client_closed(self) -> None:
+        """It may wait for its answer."""
+
+    def cancel(self) -> None:
+        """A thread can not be ended from outside: it finds out when it next calls into the server."""
 
     def release(self) -> None:
         """Nobody reads the body any more."""

@@ -19,7 +19,7 @@ CHUNK_LINE_LIMIT = 256
 _match_chunk_line = re.compile(rb"([0-9A-Fa-f]{1,16}+)(?:;[\t -~\x80-\xff]*+)?\r\n").fullmatch
 _match_trailers = re.compile(FIELD_LINES.encode()).fullmatch
 _find_trailer_names = re.compile(rb"([^:\r\n]++):[^\n]*+\n").findall
-_FORBIDDEN_TRAILERS = frozenset(
+FORBIDDEN_TRAILERS = frozenset(
     {
         b"authorization",
         b"connection",
@@ -169,6 +169,6 @@ class ChunkDecoder:
         if _match_trailers(lines) is None:
             raise bad_request("malformed trailer")
         for name in _find_trailer_names(lines):
-            if name.lower() in _FORBIDDEN_TRAILERS:
+            if name.lower() in FORBIDDEN_TRAILERS:
                 raise bad_request(f"{name.decode()} in the trailers")
         return data[end + 2 :]

@@ -33,17 +33,18 @@ _ONCE = frozenset({"host", "content-length"})
 class Fields(dict[str, str]):
     """Header fields by lower-case name; repeated ones joined in their order (RFC 9110 section 5.3).
 
-    Shared by all requests that bring the same lines, so never changed; `environ` is what an adapter has made of
-    them, to be used again.
+    Shared by all requests that bring the same lines, so never changed; `environ` and `raw` are what the adapters
+    have made of them, to be used again.
     """
 
-    __slots__ = ("environ", "lines")
+    __slots__ = ("environ", "lines", "raw")
 
     def __init__(self, values: dict[str, str], lines: list[tuple[str, str]]) -> None:
         super().__init__(values)
         self.lines = lines
         """As they were sent: name and value, before surrounding white space is cut."""
         self.environ: dict[str, str] | None = None
+        self.raw: list[tuple[bytes, bytes]] | None = None
 
 
 class Head:

@@ -24,3 +24,6 @@ class Log(Protocol):
 
     def info(self, message: str, /, **fields: object) -> None:
         """Report a request (the access log)."""
+
+    def debug(self, message: str, /, **fields: object) -> None:
+        """Report what only somebody who looks for a fault wants to know."""

@@ -1,9 +1,10 @@
 """The receiving side of a connection: requests out of bytes, one at a time and within limits. No socket, no clock."""
 
+from collections.abc import Callable
 from enum import Enum, auto
 from time import monotonic
 
-from clusterd.http.body import Body
+from clusterd.http.call import Sink
 from clusterd.http.framing import CHUNKED, ChunkDecoder, body_length, expects_continue
 from clusterd.http.head import Head, HeadParser, find_end, skip_empty_lines
 from clusterd.http.settings import Limits
@@ -12,12 +13,13 @@ from clusterd.http.settings import Limits
 class Request:
     """A request: under way once its head is here, complete once its body is."""
 
-    __slots__ = ("body", "head", "started")
+    __slots__ = ("body", "head", "is_complete", "started")
 
-    def __init__(self, head: Head, body: Body | None) -> None:
+    def __init__(self, head: Head) -> None:
         self.head = head
-        self.body = body
+        self.body: Sink | None = None
         """None when it has none."""
+        self.is_complete = False
         self.started = monotonic()
         """When the head was complete."""
 
@@ -37,11 +39,12 @@ class Received(Enum):
 class Reception:
     """Takes bytes as they come; gives requests as they are complete."""
 
-    __slots__ = ("_buffer", "_decoder", "_heads", "_limits", "_missing", "is_awaited", "request")
+    __slots__ = ("_buffer", "_decoder", "_heads", "_limits", "_missing", "_new_body", "is_awaited", "request")
 
-    def __init__(self, heads: HeadParser, limits: Limits, residual: bytes) -> None:
+    def __init__(self, heads: HeadParser, limits: Limits, new_body: Callable[[int], Sink], residual: bytes) -> None:
         self._heads = heads
         self._limits = limits
+        self._new_body = new_body
         self._buffer: bytes | bytearray = residual
         self._decoder: ChunkDecoder | None = None
         self._missing = 0
@@ -49,6 +52,11 @@ class Reception:
         """The request under way, being received or answered."""
         self.is_awaited = False
         """Whether its client sends nothing of the body before it is told to go on (RFC 9110 section 10.1.1)."""
+
+    @property
+    def is_receiving(self) -> bool:
+        """Whether a part of the body of the request under way is still to come."""
+        return self.request is not None and not self.request.is_complete
 
     @property
     def pending(self) -> int:
@@ -87,14 +95,15 @@ class Reception:
     def _begin(self, end: int) -> Received:
         limits = self._limits
         head = self._heads.parse(bytes(self._buffer[:end]))
-        self.request = request = Request(head, None)
+        self.request = request = Request(head)
         length = body_length(head, limits)
         self._buffer = self._buffer[end:]
         self.is_awaited = expects_continue(head) and not self._buffer
         if length == 0:
+            request.is_complete = True
             return Received.REQUEST
         self._missing = max(length, 0)
-        request.body = body = Body(self._missing)
+        request.body = body = self._new_body(self._missing)
         self._decoder = ChunkDecoder(body.write, limits) if length == CHUNKED else None
         return self._receive_body(request) if self._buffer else Received.BODY
 
@@ -102,6 +111,7 @@ class Reception:
         body = request.body
         assert body is not None
         data, self._buffer = bytes(self._buffer), b""
+        self.is_awaited = False
         if self._decoder is not None:
             rest = self._decoder.feed(data)
             if rest is None:
@@ -114,7 +124,8 @@ class Reception:
                 return Received.BODY
             rest = data[len(piece) :]
         self._buffer = rest
-        body.rewind()
+        request.is_complete = True
+        body.end()
         return Received.REQUEST
 
     def finish(self) -> None:

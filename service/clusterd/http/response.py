@@ -7,6 +7,7 @@ from enum import Enum, auto
 from http import HTTPStatus
 from time import time as wall_clock
 
+from clusterd.http.framing import FORBIDDEN_TRAILERS
 from clusterd.http.grammar import FIELD_LINE, FIELD_VALUE
 from clusterd.http.head import Head
 from clusterd.http.memory import Memory
@@ -69,14 +70,14 @@ class _Status:
 
 
 # Applications repeat themselves: most responses have the status and the header lines of one before.
-_statuses: Memory[str, _Status] = Memory(256)
-_lines: Memory[tuple[str, str], bytes | int] = Memory(1024)
+_statuses: Memory[str | int, _Status] = Memory(256)
+_lines: Memory[tuple[str | bytes, str | bytes], bytes | int] = Memory(1024)
 """A header line as it is sent, or a Content-Length."""
 _LONGEST_REMEMBERED = 256
 
 
 class ResponseHead:
-    """A status line and header fields from the application, checked.
+    """A status line and header fields from the application, checked: text from WSGI, a number and bytes from ASGI.
 
     Raises ValueError for what can not be sent (control characters, so that no header can be injected; text
     outside ISO-8859-1; a malformed status or Content-Length), TypeError for what is not text.
@@ -84,10 +85,10 @@ class ResponseHead:
 
     __slots__ = ("content_length", "fields", "has_body", "own", "status", "status_line", "wants_close")
 
-    def __init__(self, status: str, headers: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, status: str | int, headers: Iterable[tuple[str, str] | tuple[bytes, bytes]]) -> None:
         known = _statuses.get(status)
         if known is None:
-            known = _Status(status)
+            known = _Status(status if isinstance(status, str) else _status_text(status))
             _statuses.remember(status, known)
         self.status = known.code
         self.status_line = known.line
@@ -111,8 +112,13 @@ class ResponseHead:
                 raise ValueError("two different Content-Lengths")
         self.fields = b"".join(lines)
 
-    def _line(self, name: str, value: str) -> bytes | int:
+    def _line(self, name: str | bytes, value: str | bytes) -> bytes | int:
         """A header line as it is sent, empty where it is not; or the Content-Length."""
+        header = (name, value)
+        if isinstance(name, bytes):
+            name = name.decode("latin-1")
+        if isinstance(value, bytes):
+            value = value.decode("latin-1")
         lower = name.lower()
         line: bytes | int = b""
         if lower == "content-length":
@@ -120,7 +126,7 @@ class ResponseHead:
         elif lower not in _SPECIAL or self._keep(lower, value):
             line = _encoded(name, value)
         if len(value) < _LONGEST_REMEMBERED and (lower == "content-length" or lower not in _SPECIAL):
-            _lines.remember((name, value), line)
+            _lines.remember(header, line)
         return line
 
     def _keep(self, name: str, value: str) -> bool:
@@ -133,6 +139,13 @@ class ResponseHead:
             return False
         self.own = (self.own or set()) | {name}
         return True
+
+
+def _status_text(code: int) -> str:
+    try:
+        return f"{code} {HTTPStatus(code).phrase}"
+    except ValueError:
+        return f"{code} "  # the reason may be empty (RFC 9112 section 4)
 
 
 def _content_length(value: str) -> int:
@@ -164,7 +177,7 @@ class Encoder:
     its Content-Length is cut off, so that it never becomes part of the next response; `excess` counts it.
     """
 
-    __slots__ = ("_delimited", "_is_head", "_is_plain", "_left", "_minor", "excess", "persistent")
+    __slots__ = ("_delimited", "_is_head", "_is_plain", "_left", "_minor", "excess", "persistent", "trailers")
 
     def __init__(self, request: Head, persistent: bool) -> None:
         self._is_head = request.method == "HEAD"
@@ -174,6 +187,8 @@ class Encoder:
         self._left = 0
         self.persistent = persistent
         self.excess = 0
+        self.trailers = b""
+        """Field lines to follow a chunked body."""
 
     def whole(self, head: ResponseHead, stamp: Stamp, body: bytes) -> bytes:
         """The response whose body is all known: always delimited by its length."""
@@ -247,7 +262,25 @@ class Encoder:
         """What delimits the end. A body that fell short of its length takes the connection with it."""
         if self._left:
             self.persistent = False
-        return b"0\r\n\r\n" if self._delimited is Delimited.CHUNKED else b""
+        return b"0\r\n%b\r\n" % self.trailers if self._delimited is Delimited.CHUNKED else b""
+
+
+def trailer_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Field lines for after a body, those left out that have to come before it (RFC 9110 section 6.5.1).
+
+    Raises ValueError for what can not be sent.
+    """
+    return b"".join(
+        _encoded(name.decode("latin-1"), value.decode("latin-1"))
+        for name, value in headers
+        if name.lower() not in FORBIDDEN_TRAILERS
+    )
+
+
+def early_hints(links: Iterable[bytes]) -> bytes:
+    """An interim response that tells what the real one will link to (RFC 8297). Raises ValueError."""
+    lines = b"".join(_encoded("Link", link.decode("latin-1")) for link in links)
+    return b"HTTP/1.1 103 Early Hints\r\n%b\r\n" % lines
 
 
 def refusal_response(refusal: Refusal) -> tuple[ResponseHead, bytes]:

@@ -13,6 +13,13 @@ class AccessLog(Enum):
     ALL = "all"
 
 
+class Interface(Enum):
+    """How the application is called."""
+
+    WSGI = "wsgi"
+    ASGI = "asgi"
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Seconds.
@@ -48,8 +55,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings:
-    """`threads` 0 runs the application on the event loop; `root_path` becomes SCRIPT_NAME ("" or "/prefix")."""
+    """`threads` 0 runs a WSGI application on the event loop; `root_path` is where it is mounted ("" or "/prefix")."""
 
+    interface: Interface = Interface.WSGI
     threads: int = 4
     root_path: str = ""
     access_log: AccessLog = AccessLog.ERRORS

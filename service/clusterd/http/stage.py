@@ -15,6 +15,8 @@ class Stage(Enum):
     """The request is complete, its response is not."""
     FLUSHING = auto()
     """The response is complete, but the client has yet to read it; the next request waits."""
+    SKIPPING = auto()
+    """The response is complete, but not the request's body: what is left of it is read and dropped."""
     DETACHED = auto()
     """Offered to another process: nothing is read or written."""
     LINGERING = auto()

@@ -2,6 +2,7 @@
 
 from http import HTTPStatus
 
+from clusterd.http.body import Body
 from clusterd.http.connection import Connection
 from clusterd.http.environ import EnvironMaker
 from clusterd.http.exchange import Service, WsgiApplication
@@ -34,6 +35,15 @@ class WsgiAdapter:
         self._pool = pool
         self._queue_timeout = settings.timeouts.queue
 
+    @property
+    def streams(self) -> bool:
+        """A slow upload holds no thread: the body is received first."""
+        return False
+
+    def new_body(self, expected: int, /) -> Body:
+        """In memory, or in a file when it is long."""
+        return Body(expected)
+
     def answer(self, connection: Connection) -> None:
         """Call the application for the request of `connection`, or refuse it when too many wait."""
         if self._pool is None:
@@ -45,6 +55,17 @@ class WsgiAdapter:
         connection.call = call
         if not self._pool.submit(call):
             connection.refuse(_busy("too many requests wait"))
+
+    @property
+    def running(self) -> int:
+        """In threads, or 0: a call on the loop is over before anyone can ask."""
+        return self._pool.busy if self._pool is not None else 0
+
+    async def startup(self) -> None:
+        """Nothing: WSGI has no words for it."""
+
+    async def shutdown(self) -> None:
+        """Nothing: WSGI has no words for it."""
 
     def tick(self, now: float) -> None:
         """Refuse what has waited for a thread for too long."""

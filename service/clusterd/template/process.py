@@ -30,7 +30,7 @@ from clusterd.wire.messages import (
     encode,
 )
 from clusterd.wire.packets import close_all, receive, send
-from clusterd.worker.application import Application, LoadError, enter_directory, load_application, load_hook
+from clusterd.worker.application import LoadedApplication, LoadError, enter_directory, load_application, load_hook
 from clusterd.worker.birth import Birth, be_born
 from clusterd.worker.hygiene import flush_output, wait_for_child
 
@@ -41,7 +41,7 @@ class Offspring:
 
     generation: int
     config: Config
-    application: Application | None
+    loaded: LoadedApplication | None
     scoreboard: Scoreboard
     listeners: tuple[socket.socket, ...]
     bells: Bells
@@ -80,7 +80,7 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...]) -> 
     offspring = Offspring(
         generation=order.generation,
         config=config,
-        application=None,
+        loaded=None,
         scoreboard=Scoreboard.attach(scoreboard),
         listeners=tuple(socket.socket(fileno=listener) for listener in listeners),
         bells=Bells(bells),
@@ -89,7 +89,7 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...]) -> 
     send(channel, encode(Importing()))
     started = time.monotonic()
     if order.preload:
-        offspring = replace(offspring, application=_import(channel, order, config, log))
+        offspring = replace(offspring, loaded=_import(channel, order, config, log))
     # What is alive now stays: never looked at again by the collector, its pages stay shared.
     gc.collect()
     gc.freeze()
@@ -97,10 +97,10 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...]) -> 
     return offspring
 
 
-def _import(channel: socket.socket, order: Load, config: Config, log: Logger) -> Application:
+def _import(channel: socket.socket, order: Load, config: Config, log: Logger) -> LoadedApplication:
     before = open_descriptors()
     enter_directory(config.directory)
-    application = load_application(config)
+    loaded = load_application(config)
     # Loaded here too, so that a name that leads nowhere is a failed load, and no worker's failed boot.
     load_hook(config.worker_start, "worker_start")
     load_hook(config.worker_stop, "worker_stop")
@@ -111,7 +111,7 @@ def _import(channel: socket.socket, order: Load, config: Config, log: Logger) ->
         os._exit(0)
     for finding in findings:
         log.warning("preload is true, but this will not survive the fork: " + finding)
-    return application
+    return loaded
 
 
 def _fork_on_request(channel: socket.socket, offspring: Offspring) -> None:
@@ -149,7 +149,7 @@ def _birth(offspring: Offspring, order: Fork, channel: socket.socket, stacks: in
         generation=order.generation,
         row=order.row,
         config=offspring.config,
-        application=offspring.application,
+        loaded=offspring.loaded,
         scoreboard=offspring.scoreboard,
         listeners=offspring.listeners,
         bells=offspring.bells,

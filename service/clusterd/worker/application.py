@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from clusterd.config import model as config_model
 from clusterd.config.model import Config
+from clusterd.http.settings import Interface
 
 Application = Callable[..., Any]
 
@@ -19,6 +21,14 @@ _OWN_CODE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _TRACEBACK_BYTES = 40 * 1024
 _REASON_BYTES = 4 * 1024
 """As JSON, in which a character may take six bytes: both fit one packet of the channel."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedApplication:
+    """An application and how it is called."""
+
+    application: Application
+    interface: Interface
 
 
 @dataclass(frozen=True)
@@ -49,28 +59,31 @@ def enter_directory(directory: str) -> None:
     sys.path.insert(0, resolved)
 
 
-def load_application(config: Config) -> Application:
-    """Import `app` (`module:attribute`, or `module:factory()`). Raises LoadError."""
+def load_application(config: Config) -> LoadedApplication:
+    """Import `app` (`module:attribute`, or `module:factory()`), and see how it is called. Raises LoadError."""
     application = _load(config.app, "app")
-    if _is_asgi(application):
-        raise LoadError(f"app: {config.app} is an ASGI application; this version serves WSGI", "")
-    _check_call(application, config.app)
-    return application
+    is_asgi = _is_asgi(application)
+    if config.interface is config_model.Interface.WSGI and is_asgi:
+        raise LoadError(f"app: {config.app} is an ASGI application, and interface: says wsgi", "")
+    if is_asgi or config.interface is config_model.Interface.ASGI:
+        _check_call(application, config.app, Interface.ASGI, ({}, None, None))
+        return LoadedApplication(application, Interface.ASGI)
+    _check_call(application, config.app, Interface.WSGI, ({}, None))
+    return LoadedApplication(application, Interface.WSGI)
 
 
-def _check_call(application: Application, reference: str) -> None:
+def _check_call(application: Application, reference: str, interface: Interface, arguments: tuple[object, ...]) -> None:
     """A factory named without its brackets would start, and fail with every request."""
     try:
         signature = inspect.signature(application)
     except (TypeError, ValueError):
         return  # written in C: it does not say
     try:
-        signature.bind({}, None)
+        signature.bind(*arguments)
     except TypeError:
         hint = "" if reference.endswith("()") else f"; if it makes the application, write {reference}()"
-        raise LoadError(
-            f"app: {reference} takes {signature}, and not the two arguments of a WSGI application{hint}", ""
-        ) from None
+        wanted = f"the {len(arguments)} arguments of {interface.name}"
+        raise LoadError(f"app: {reference} takes {signature}, and not {wanted}{hint}", "") from None
 
 
 def load_hook(reference: str | None, setting: str) -> Callable[[], Any] | None:

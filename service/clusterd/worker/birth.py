@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from clusterd.config.model import Config
+from clusterd.http.call import StartupFailed
 from clusterd.linux.bells import Bells
 from clusterd.linux.stacks import write_stacks_to
 from clusterd.linux.title import set_title
@@ -16,7 +17,7 @@ from clusterd.metrics.scoreboard import LAYOUT_VERSION, Scoreboard
 from clusterd.wire.messages import BootFailed, Hello, Welcome, decode, encode
 from clusterd.wire.packets import receive, send
 from clusterd.worker.application import (
-    Application,
+    LoadedApplication,
     LoadError,
     describe,
     enter_directory,
@@ -27,6 +28,7 @@ from clusterd.worker.hygiene import flush_output, forget_template_exit_handlers,
 from clusterd.worker.process import WorkerProcess
 
 BOOT_FAILED_STATUS = 3
+STARTUP_MESSAGE_CHARACTERS = 6000
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Birth:
     generation: int
     row: int
     config: Config
-    application: Application | None
+    loaded: LoadedApplication | None
     """None where the application could not be preloaded: the worker imports it itself."""
     scoreboard: Scoreboard
     listeners: Sequence[socket.socket]
@@ -70,24 +72,29 @@ def _live(birth: Birth, log: Logger) -> int:
     if not _greet(birth):
         return 0
     try:
-        application = birth.application or _load_here(birth)
+        loaded = birth.loaded or _load_here(birth)
         # Both now: a name that leads nowhere is to be found out while the predecessor serves.
         worker_stop = load_hook(birth.config.worker_stop, "worker_stop")
         worker_start = load_hook(birth.config.worker_start, "worker_start")
         _run_hook(worker_start, f"worker_start: {birth.config.worker_start}")
+        worker = WorkerProcess(
+            loaded,
+            birth.config,
+            birth.scoreboard,
+            birth.row,
+            birth.listeners,
+            birth.bells,
+            birth.channel,
+            log,
+        )
+        worker.start_application()
     except LoadError as error:
         send(birth.channel, encode(BootFailed(error.reason, error.traceback)))
         return BOOT_FAILED_STATUS
-    worker = WorkerProcess(
-        application,
-        birth.config,
-        birth.scoreboard,
-        birth.row,
-        birth.listeners,
-        birth.bells,
-        birth.channel,
-        log,
-    )
+    except StartupFailed as error:
+        failed = describe(error, "lifespan.startup")
+        send(birth.channel, encode(BootFailed(failed.reason, str(error)[-STARTUP_MESSAGE_CHARACTERS:])))
+        return BOOT_FAILED_STATUS
     status = worker.run()
     _run_hook(worker_stop, f"worker_stop: {birth.config.worker_stop}")
     return status
@@ -103,11 +110,11 @@ def _greet(birth: Birth) -> bool:
     return packet is not None and isinstance(decode(packet.data), Welcome)
 
 
-def _load_here(birth: Birth) -> Application:
+def _load_here(birth: Birth) -> LoadedApplication:
     enter_directory(birth.config.directory)
-    application = load_application(birth.config)
+    loaded = load_application(birth.config)
     flush_output()
-    return application
+    return loaded
 
 
 def _run_hook(hook: Callable[[], object] | None, what: str) -> None:

@@ -43,7 +43,7 @@ class Drain:
 
     def finished(self, now: float) -> bool:
         """Enforce the times; True when the worker may leave."""
-        if self._engine.load == 0:
+        if self._engine.is_idle:
             return not self._orders.linger
         if self._engine.in_flight:
             self._last_busy = now

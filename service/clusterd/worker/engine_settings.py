@@ -1,17 +1,18 @@
 """The HTTP engine's settings from the service's configuration: the engine knows nothing of clusters."""
 
 from clusterd.config.model import Config
-from clusterd.http.settings import AccessLog, HttpSettings, Limits, Timeouts
+from clusterd.http.settings import AccessLog, HttpSettings, Interface, Limits, Timeouts
 from clusterd.linux.descriptors import descriptor_limit
 
 RESERVED_DESCRIPTORS = 64
 """For listeners, channels and the application's files, before connections have them all."""
 
 
-def engine_settings(config: Config) -> HttpSettings:
+def engine_settings(config: Config, interface: Interface) -> HttpSettings:
     """What the engine needs of `config`; no more connections than there are descriptors for."""
     timeouts, limits = config.timeouts, config.limits
     return HttpSettings(
+        interface=interface,
         threads=config.threads,
         root_path=config.root_path,
         access_log=AccessLog(config.log.access.value),

@@ -20,9 +20,9 @@ from clusterd.wire.channel import Channel, Received
 from clusterd.wire.messages import Adopt, HealthConnection, Ready, Retire, Serve, SuccessorLost
 from clusterd.wire.packets import close_all
 from clusterd.worker.acceptor import Acceptor
-from clusterd.worker.application import Application
+from clusterd.worker.application import LoadedApplication
 from clusterd.worker.balance import Gate
-from clusterd.worker.drain import Drain, Orders
+from clusterd.worker.drain import LAST_WORDS_SECONDS, Drain, Orders
 from clusterd.worker.engine_settings import engine_settings
 from clusterd.worker.handover import Receiver, Sender
 
@@ -35,7 +35,7 @@ class WorkerProcess:
 
     def __init__(
         self,
-        application: Application,
+        loaded: LoadedApplication,
         config: Config,
         scoreboard: Scoreboard,
         row: int,
@@ -50,8 +50,8 @@ class WorkerProcess:
         self._log = log
         self._row = scoreboard.row(row)
         self._engine = Engine(
-            application,
-            engine_settings(config),
+            loaded.application,
+            engine_settings(config, loaded.interface),
             self._row,
             log,
             self._loop,
@@ -66,7 +66,12 @@ class WorkerProcess:
         self._receivers: set[Receiver] = set()
         self._drain: Drain | None = None
         self._exit_status = 0
+        self._leave_by = 0.0
         self._channel = Channel(channel, self._loop, self._on_message, self._on_channel_end)
+
+    def start_application(self) -> None:
+        """Have the application get ready, where it has a word for it. Raises StartupFailed."""
+        self._loop.run_until_complete(self._engine.startup())
 
     def run(self) -> int:
         """Say ready, serve until a drain is over; the exit status."""
@@ -78,9 +83,18 @@ class WorkerProcess:
             self._loop.run_forever()
         finally:
             self._stop_accepting()
+            self._stop_application()
             self._engine.stop_threads(THREADS_END_SECONDS)
             self._log.flush()
         return self._exit_status
+
+    def _stop_application(self) -> None:
+        # At least a moment, also where the drain has used up all the time there was.
+        left = max(LAST_WORDS_SECONDS / 2, self._leave_by - monotonic())
+        try:
+            self._loop.run_until_complete(asyncio.wait_for(self._engine.shutdown(), left))
+        except TimeoutError:
+            self._log.warning("the application did not shut down in time")
 
     # ---- what the master says
 
@@ -177,6 +191,7 @@ class WorkerProcess:
             for receiver in self._receivers:
                 receiver.close()
             self._receivers.clear()
+        self._leave_by = orders.deadline - LAST_WORDS_SECONDS
         sender = Sender(peers[0], self._loop, self._moved, self._successor_lost) if peers else None
         self._drain = Drain(self._engine, sender, orders, self._log, monotonic())
         self._drain.begin()

@@ -1,0 +1,273 @@
+"""One HTTP request to an ASGI application: what it receives, and what it sends."""
+
+import asyncio
+import traceback
+from collections.abc import Awaitable, Callable, Iterable
+from enum import Enum
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, cast
+
+from clusterd.http.call import Phase
+from clusterd.http.connection import Connection
+from clusterd.http.inflow import Inflow
+from clusterd.http.ports import Log
+from clusterd.http.refusal import Refusal
+from clusterd.http.response import Encoder, ResponseHead, Stamp, early_hints, refusal_response, trailer_lines
+
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+AsgiApplication = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
+
+PATH_BLOCK_BYTES = 256 * 1024
+"""Of a file that is sent by its path, in memory at a time."""
+
+
+class ClientDisconnected(OSError):
+    """Raised by `send` when nobody reads any more (ASGI's spec_version 2.4)."""
+
+
+class _Expected(Enum):
+    """What the application is to send next."""
+
+    START = "http.response.start"
+    BODY = "http.response.body"
+    TRAILERS = "http.response.trailers"
+    NOTHING = "nothing"
+
+
+class AsgiCall:
+    """A request being answered. The response may be complete long before the application returns."""
+
+    __slots__ = (
+        "_body",
+        "_client_closed",
+        "_connection",
+        "_encoder",
+        "_end",
+        "_expected",
+        "_gone",
+        "_has_trailers",
+        "_head",
+        "_log",
+        "_request",
+        "_stamp",
+        "_waiter",
+        "started",
+        "task",
+    )
+
+    def __init__(self, connection: Connection, stamp: Stamp, log: Log) -> None:
+        request = connection.request
+        assert request is not None
+        self._connection = connection
+        self._request = request.head
+        self._body = cast("Inflow | None", request.body)
+        self._stamp = stamp
+        self._log = log
+        self._expected = _Expected.START
+        self._head: ResponseHead | None = None
+        self._encoder: Encoder | None = None
+        self._has_trailers = False
+        self._gone = False
+        """Nobody waits for the rest of the answer: the client has gone, or the server has given up."""
+        self._client_closed = False
+        """The client sends nothing more."""
+        self._end = False
+        """The body has been given to the application as a whole."""
+        self._waiter: asyncio.Future[None] | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.started = False
+        if self._body is not None:
+            self._body.on_room = connection.take_more
+
+    async def run(self, application: AsgiApplication, scope: dict[str, Any]) -> None:
+        """Call the application. Its errors become a 500, or an incomplete response."""
+        try:
+            await application(scope, self.receive, self.send)
+        except asyncio.CancelledError:
+            self._fail("was cancelled")
+        except ClientDisconnected:
+            self._fail("")
+        except BaseException as error:  # SystemExit too ends a request, and never the server
+            self._fail(f"raised\n{''.join(traceback.format_exception(error)).rstrip()}")
+        else:
+            if not self._is_over:
+                self._fail(f"returned where {self._expected.value} was expected")
+
+    # ---- what the application calls
+
+    async def receive(self) -> Message:
+        """The next piece of the body; afterwards, once there is no more to say, that the client has gone."""
+        if not self._end and not self._gone:
+            body = self._body
+            if body is None:
+                self._end = True
+                return {"type": "http.request", "body": b"", "more_body": False}
+            self._connection.invite_body()
+            data = await body.take()
+            if not self._gone:
+                self._end = body.is_complete
+                return {"type": "http.request", "body": data, "more_body": not self._end}
+        while not self._is_over and not self._client_closed:
+            await self._wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        """Take a part of the response, and wait while the client does not read.
+
+        Raises ClientDisconnected when there is nobody to send it to, RuntimeError for a message that has no place here.
+        """
+        if self._gone:
+            raise ClientDisconnected
+        kind = message["type"]
+        if kind == "http.response.body" and self._expected is _Expected.BODY:
+            self._take_body(message.get("body", b""), more=message.get("more_body", False))
+        elif kind == "http.response.start" and self._expected is _Expected.START:
+            self._head = ResponseHead(message["status"], message.get("headers", ()))
+            self._has_trailers = message.get("trailers", False)
+            self._expected = _Expected.BODY
+            return
+        elif kind == "http.response.trailers" and self._expected is _Expected.TRAILERS:
+            self._take_trailers(message.get("headers", ()), more=message.get("more_trailers", False))
+        elif kind == "http.response.pathsend" and self._expected is _Expected.BODY:
+            await self._send_file(message["path"])
+        elif kind == "http.response.early_hint" and self._expected is _Expected.START:
+            if self._request.minor:  # HTTP/1.0 knows no interim responses
+                self._connection.send(early_hints(message.get("links", ())))
+        else:
+            raise RuntimeError(f"the application sent {kind!r} where {self._expected.value} was expected")
+        await self._readable()
+
+    # ---- what the connection calls
+
+    @property
+    def phase(self) -> Phase:
+        """How far the answer is."""
+        return Phase.SENDING if self.started else Phase.RUNNING
+
+    def resume(self) -> None:
+        """The client has read everything that was sent."""
+        self._wake()
+
+    def client_closed(self) -> None:
+        """Told to an application that asks; one that does not goes on, and its response is sent."""
+        self._client_closed = True
+        self._wake()
+
+    def disconnected(self) -> None:
+        """Nobody waits for the answer any more: the application learns of it when it next asks or sends."""
+        self._gone = True
+        if self._body is not None:
+            self._body.close()
+        self._wake()
+
+    def cancel(self) -> None:
+        """Its time is over."""
+        if self.task is not None:
+            self.task.cancel()
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether nothing more can be sent: the response is complete, or nobody waits for it."""
+        return self._gone or self._expected is _Expected.NOTHING
+
+    async def _readable(self) -> None:
+        """Wait until the client has read what was sent, or does not matter any more."""
+        while not self._is_over and not self._connection.writable:
+            await self._wait()
+
+    async def _wait(self) -> None:
+        if self._waiter is None or self._waiter.done():
+            self._waiter = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._waiter)  # an application may receive and send at the same time
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    # ---- the response
+
+    def _take_body(self, data: bytes | bytearray | memoryview, *, more: bool) -> None:
+        if not isinstance(data, bytes):
+            data = bytes(data)
+        connection = self._connection
+        head = self._head
+        assert head is not None
+        if self._encoder is None:
+            self._encoder = encoder = Encoder(self._request, connection.persistent)
+            self.started = True
+            if not more and not self._has_trailers:
+                connection.send(encoder.whole(head, self._stamp, data))
+                self._complete(head.status)
+                return
+            connection.send(encoder.start(head, self._stamp, data))
+        else:
+            encoder = self._encoder
+            connection.send(encoder.more(data))
+        if not more:
+            if self._has_trailers:
+                self._expected = _Expected.TRAILERS
+                return
+            connection.send(encoder.end())
+            self._complete(head.status)
+
+    def _take_trailers(self, headers: Iterable[tuple[bytes, bytes]], *, more: bool) -> None:
+        encoder, head = self._encoder, self._head
+        assert encoder is not None
+        assert head is not None
+        encoder.trailers += trailer_lines(headers)
+        if not more:
+            self._connection.send(encoder.end())
+            self._complete(head.status)
+
+    async def _send_file(self, path: str) -> None:
+        # In threads: the disk may be slow, and the loop has other connections.
+        in_thread = asyncio.get_running_loop().run_in_executor
+        file = await in_thread(None, Path(path).open, "rb")
+        try:
+            while data := await in_thread(None, file.read, PATH_BLOCK_BYTES):
+                self._take_body(data, more=True)
+                await self._readable()
+                if self._gone:
+                    raise ClientDisconnected
+        finally:
+            file.close()
+        self._take_body(b"", more=False)
+
+    def _complete(self, status: int) -> None:
+        encoder, connection = self._encoder, self._connection
+        assert encoder is not None
+        self._expected = _Expected.NOTHING
+        connection.call = None
+        if encoder.missing:
+            self._report(f"sent {encoder.missing} bytes less than its Content-Length")
+            connection.break_off(status)
+        else:
+            if encoder.excess:
+                self._report(f"sent {encoder.excess} bytes more than its Content-Length")
+            connection.finish(status, persistent=encoder.persistent)
+        self._wake()
+
+    def _fail(self, how: str) -> None:
+        """The application has ended without completing the response, or after it."""
+        if how and not (self._gone and how == "was cancelled"):
+            self._report(how)
+        if self._is_over:
+            return
+        connection = self._connection
+        self._expected = _Expected.NOTHING
+        connection.call = None
+        if self.started:
+            connection.break_off(self._head.status if self._head else HTTPStatus.INTERNAL_SERVER_ERROR.value)
+            return
+        refusal = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the application failed; its log says why")
+        head, body = refusal_response(refusal)
+        encoder = Encoder(self._request, connection.persistent)
+        connection.send(encoder.whole(head, self._stamp, body))
+        connection.finish(refusal.status.value, persistent=encoder.persistent)
+
+    def _report(self, what: str) -> None:
+        self._log.error(f"the application, for {self._request.method} {self._request.target}, {what}")

@@ -1,0 +1,63 @@
+"""The scope of an ASGI call (https://asgi.readthedocs.io/en/latest/specs/www.html), from a request's head."""
+
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from clusterd.http.carried import Address
+from clusterd.http.head import Fields, Head
+
+_VERSIONS = {"version": "3.0", "spec_version": "2.4"}
+# Told apart by the application; none carries anything.
+_HTTP_EXTENSIONS: dict[str, dict[str, object]] = {
+    "http.response.trailers": {},
+    "http.response.pathsend": {},
+    "http.response.early_hint": {},
+}
+
+
+class ScopeMaker:
+    """Makes scopes; what is the same for all requests is made once. `state` comes from the lifespan."""
+
+    def __init__(self, root_path: str, state: dict[str, Any]) -> None:
+        self._root_path = root_path
+        self._state = state
+
+    def of_connection(self, peer: Address | None, local: Address | None, scheme: str) -> dict[str, Any]:
+        """What is the same for all requests of one connection, to be given to `http`."""
+        return {
+            "type": "http",
+            "asgi": _VERSIONS,
+            "scheme": scheme,
+            "root_path": self._root_path,
+            "client": peer,
+            "server": local,
+        }
+
+    def http(self, of_connection: dict[str, Any], head: Head) -> dict[str, Any]:
+        """The scope of one request."""
+        scope = of_connection.copy()
+        raw_path = head.path.encode("latin-1")
+        if b"%" in raw_path or not raw_path.isascii():
+            path = unquote_to_bytes(raw_path).decode("utf-8", "replace")
+        else:
+            path = head.path
+        if self._root_path and not (path == self._root_path or path.startswith(self._root_path + "/")):
+            path = self._root_path + path  # a proxy has cut it off; applications expect the whole path
+        fields = head.fields
+        scope["http_version"] = "1.1" if head.minor else "1.0"
+        scope["method"] = head.method
+        scope["path"] = path
+        scope["raw_path"] = raw_path
+        scope["query_string"] = head.query.encode("latin-1")
+        scope["headers"] = (fields.raw or _raw_of(fields)).copy()
+        scope["state"] = self._state.copy()
+        scope["extensions"] = _HTTP_EXTENSIONS.copy()
+        return scope
+
+
+def _raw_of(fields: Fields) -> list[tuple[bytes, bytes]]:
+    """The header lines as ASGI has them, made once for all requests that bring the same ones."""
+    fields.raw = [
+        (name.lower().encode("latin-1"), value.strip(" \t").encode("latin-1")) for name, value in fields.lines
+    ]
+    return fields.raw

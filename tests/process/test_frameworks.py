@@ -1,0 +1,54 @@
+"""One contract over the applications of the frameworks people use, by a real client."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import requests
+
+from clusterd.http.settings import Interface
+from tests.process.frameworks import APPLICATIONS
+from tests.process.serving import serving
+
+Session = requests.Session
+
+
+@pytest.mark.parametrize("name", APPLICATIONS)
+def test_the_contract(name: str) -> None:
+    make, interface = APPLICATIONS[name]
+    threads = 4 if interface is Interface.WSGI else 0
+    with serving(make(), threads, interface=interface) as server, requests.Session() as client:
+        client.trust_env = False
+        address = f"http://{server.address[0]}:{server.address[1]}"
+        for check in CHECKS:
+            check(client, address)
+        assert server.ledger.errors == []
+
+
+def says_hello(client: Session, address: str) -> None:
+    for _ in range(2):
+        answer = client.get(f"{address}/hello?name=W%C3%B6rld")
+        assert (answer.status_code, answer.text) == (200, "hello W\u00f6rld")
+
+
+def takes_json(client: Session, address: str) -> None:
+    document = {"numbers": list(range(20_000))}
+    answer = client.post(f"{address}/json", json=document)
+    assert (answer.status_code, answer.json()) == (200, document)
+
+
+def streams(client: Session, address: str) -> None:
+    answer = client.get(f"{address}/stream", stream=True)
+    assert b"".join(answer.iter_content(None)) == b"x" * 100_000
+
+
+def is_not_found(client: Session, address: str) -> None:
+    assert client.get(f"{address}/nothing/of/that/name").status_code == 404
+
+
+def answers_head(client: Session, address: str) -> None:
+    answer = client.head(f"{address}/hello?name=a")
+    assert answer.content == b""
+
+
+CHECKS: tuple[Callable[[Session, str], Any], ...] = (says_hello, takes_json, streams, is_not_found, answers_head)
