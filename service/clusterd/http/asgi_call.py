@@ -13,7 +13,15 @@ from clusterd.http.connection import Connection
 from clusterd.http.inflow import Inflow
 from clusterd.http.ports import Log
 from clusterd.http.refusal import Refusal
-from clusterd.http.response import Encoder, ResponseHead, Stamp, early_hints, refusal_response, trailer_lines
+from clusterd.http.response import (
+    Encoder,
+    ResponseHead,
+    Stamp,
+    early_hints,
+    plain_response,
+    refusal_response,
+    trailer_lines,
+)
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -35,6 +43,10 @@ class _Expected(Enum):
     BODY = "http.response.body"
     TRAILERS = "http.response.trailers"
     NOTHING = "nothing"
+
+
+# On Python 3.11 an enum's attribute costs four times as much as a name of the module.
+_START, _BODY, _TRAILERS, _NOTHING = _Expected.START, _Expected.BODY, _Expected.TRAILERS, _Expected.NOTHING
 
 
 class AsgiCall:
@@ -66,7 +78,7 @@ class AsgiCall:
         self._body = cast("Inflow | None", request.body)
         self._stamp = stamp
         self._log = log
-        self._expected = _Expected.START
+        self._expected = _START
         self._head: ResponseHead | None = None
         self._encoder: Encoder | None = None
         self._has_trailers = False
@@ -122,18 +134,18 @@ class AsgiCall:
         if self._gone:
             raise ClientDisconnected
         kind = message["type"]
-        if kind == "http.response.body" and self._expected is _Expected.BODY:
+        if kind == "http.response.body" and self._expected is _BODY:
             self._take_body(message.get("body", b""), more=message.get("more_body", False))
-        elif kind == "http.response.start" and self._expected is _Expected.START:
+        elif kind == "http.response.start" and self._expected is _START:
             self._head = ResponseHead(message["status"], message.get("headers", ()))
             self._has_trailers = message.get("trailers", False)
-            self._expected = _Expected.BODY
+            self._expected = _BODY
             return
-        elif kind == "http.response.trailers" and self._expected is _Expected.TRAILERS:
+        elif kind == "http.response.trailers" and self._expected is _TRAILERS:
             self._take_trailers(message.get("headers", ()), more=message.get("more_trailers", False))
-        elif kind == "http.response.pathsend" and self._expected is _Expected.BODY:
+        elif kind == "http.response.pathsend" and self._expected is _BODY:
             await self._send_file(message["path"])
-        elif kind == "http.response.early_hint" and self._expected is _Expected.START:
+        elif kind == "http.response.early_hint" and self._expected is _START:
             if self._request.minor:  # HTTP/1.0 knows no interim responses
                 self._connection.send(early_hints(message.get("links", ())))
         else:
@@ -171,7 +183,7 @@ class AsgiCall:
     @property
     def _is_over(self) -> bool:
         """Whether nothing more can be sent: the response is complete, or nobody waits for it."""
-        return self._gone or self._expected is _Expected.NOTHING
+        return self._gone or self._expected is _NOTHING
 
     async def _readable(self) -> None:
         """Wait until the client has read what was sent, or does not matter any more."""
@@ -197,8 +209,15 @@ class AsgiCall:
         head = self._head
         assert head is not None
         if self._encoder is None:
-            self._encoder = encoder = Encoder(self._request, connection.persistent)
             self.started = True
+            persistent = connection.persistent
+            if persistent and not more and not self._has_trailers:
+                response = plain_response(self._request, head, self._stamp, data)
+                if response is not None:
+                    connection.send(response)
+                    self._finish(head.status, persistent=True)
+                    return
+            self._encoder = encoder = Encoder(self._request, persistent)
             if not more and not self._has_trailers:
                 connection.send(encoder.whole(head, self._stamp, data))
                 self._complete(head.status)
@@ -209,7 +228,7 @@ class AsgiCall:
             connection.send(encoder.more(data))
         if not more:
             if self._has_trailers:
-                self._expected = _Expected.TRAILERS
+                self._expected = _TRAILERS
                 return
             connection.send(encoder.end())
             self._complete(head.status)
@@ -238,17 +257,23 @@ class AsgiCall:
         self._take_body(b"", more=False)
 
     def _complete(self, status: int) -> None:
-        encoder, connection = self._encoder, self._connection
+        encoder = self._encoder
         assert encoder is not None
-        self._expected = _Expected.NOTHING
-        connection.call = None
         if encoder.missing:
             self._report(f"sent {encoder.missing} bytes less than its Content-Length")
-            connection.break_off(status)
-        else:
-            if encoder.excess:
-                self._report(f"sent {encoder.excess} bytes more than its Content-Length")
-            connection.finish(status, persistent=encoder.persistent)
+            self._expected = _NOTHING
+            self._connection.call = None
+            self._connection.break_off(status)
+            self._wake()
+            return
+        if encoder.excess:
+            self._report(f"sent {encoder.excess} bytes more than its Content-Length")
+        self._finish(status, persistent=encoder.persistent)
+
+    def _finish(self, status: int, *, persistent: bool) -> None:
+        self._expected = _NOTHING
+        self._connection.call = None
+        self._connection.finish(status, persistent=persistent)
         self._wake()
 
     def _fail(self, how: str) -> None:
@@ -258,7 +283,7 @@ class AsgiCall:
         if self._is_over:
             return
         connection = self._connection
-        self._expected = _Expected.NOTHING
+        self._expected = _NOTHING
         connection.call = None
         if self.started:
             connection.break_off(self._head.status if self._head else HTTPStatus.INTERNAL_SERVER_ERROR.value)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from clusterd.http.call import Call
 from clusterd.http.carried import RESIDUAL_LIMIT, CarriedState
 from clusterd.http.deadline import Deadline
-from clusterd.http.framing import client_persists
+from clusterd.http.framing import framing_of
 from clusterd.http.head import Fields, Head
 from clusterd.http.outflow import Outflow
 from clusterd.http.reception import Received, Reception, Request
@@ -25,6 +25,10 @@ PIPELINE_LIMIT = 64 * 1024
 
 CLIENT_CLOSED_REQUEST = 499
 """The status that nginx logs for a request whose client did not wait for the answer."""
+
+
+# On Python 3.11 an enum's attribute costs four times as much as a name of the module.
+_IDLE, _ANSWERING, _REQUEST = Stage.IDLE, Stage.ANSWERING, Received.REQUEST
 
 
 class Connection(asyncio.Protocol):
@@ -62,7 +66,7 @@ class Connection(asyncio.Protocol):
         self._half_closed = False
         self._proceeding = False
         self._begun = False
-        self.stage = Stage.IDLE
+        self.stage = _IDLE
         self.call: Call | None = None
         self.deadline = Deadline(engine, engine.settings.timeouts)
         self.kept: dict[str, Any] | None = None
@@ -99,14 +103,16 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes of the current request or of those after it."""
         stage = self.stage
+        if stage in RECEIVING:
+            self._reception.take(data)
+            if stage is not _IDLE and stage is Stage.BODY:
+                self.deadline.more_of_body()
+            self._proceed()
+            return
         if stage is Stage.LINGERING or stage is Stage.CLOSED:
             return
         self._reception.take(data)
-        if stage in RECEIVING:
-            if stage is Stage.BODY:
-                self.deadline.more_of_body()
-            self._proceed()
-        elif self._reception.is_receiving:
+        if self._reception.is_receiving:
             self._receive_more()
         elif self._reading and self._reception.pending > PIPELINE_LIMIT:
             self._reading = False
@@ -125,7 +131,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, _: Exception | None) -> None:
         """The client has gone, or `close` is through."""
-        if self.stage is Stage.ANSWERING:
+        if self.stage is _ANSWERING:
             self._account(CLIENT_CLOSED_REQUEST)
         self.stage = Stage.CLOSED
         self.deadline.never()
@@ -150,7 +156,7 @@ class Connection(asyncio.Protocol):
             self._proceed()
         elif self._reception.is_receiving and self._reading:
             self.deadline.more_of_body()
-        if self.stage is Stage.ANSWERING and self.call is not None:
+        if self.stage is _ANSWERING and self.call is not None:
             self.call.resume()
 
     # Requests.
@@ -168,8 +174,10 @@ class Connection(asyncio.Protocol):
         try:
             while self.stage in RECEIVING:
                 received = self._receive()
-                if received is Received.REQUEST:
+                if received is _REQUEST:
                     self._answer()
+                    if self.stage is _IDLE and not self._reception.pending:
+                        break  # as nearly always: answered at once, and nothing more to look at
                 elif received is Received.BODY and self._engine.adapter.streams:
                     self._answer()
                     break
@@ -209,15 +217,16 @@ class Connection(asyncio.Protocol):
 
     def _answer(self) -> None:
         """As much of the request is here as the adapter needs: have it answered."""
-        if self.stage is not Stage.BODY:
-            self.deadline.request()
-        self.stage = Stage.ANSWERING
-        self.requests += 1
         if self._reception.is_receiving:
+            self.deadline.request()
             self.deadline.more_of_body()
             self._hold_back()
-        else:
+        elif self.stage is Stage.BODY:
             self.deadline.answer()
+        else:
+            self.deadline.whole_request()
+        self.stage = _ANSWERING
+        self.requests += 1
         self._engine.adapter.answer(self)
 
     def _receive_more(self) -> None:
@@ -254,10 +263,10 @@ class Connection(asyncio.Protocol):
     @property
     def persistent(self) -> bool:
         """Whether the connection may go on after the response to the request under way."""
-        request = self.request
+        request = self._reception.request
         return (
             request is not None
-            and client_persists(request.head)
+            and framing_of(request.head, self._engine.settings.limits).persists
             and (not self._half_closed or self._reception.pending > 0)  # what it sent before is still answered
             and not self._reception.is_awaited  # whether the body will come, nobody knows
             and not self._engine.is_closing
@@ -272,7 +281,7 @@ class Connection(asyncio.Protocol):
 
     def send(self, data: bytes) -> None:
         """Send a part of the response."""
-        if data and self.stage is Stage.ANSWERING:
+        if data and self.stage is _ANSWERING:
             self._transport.write(data)
 
     def yield_turn(self) -> None:
@@ -280,18 +289,19 @@ class Connection(asyncio.Protocol):
         self._engine.call_soon(self._resume_call)
 
     def _resume_call(self) -> None:
-        if self.stage is Stage.ANSWERING and self.writable and self.call is not None:
+        if self.stage is _ANSWERING and self.writable and self.call is not None:
             self.call.resume()
 
     def finish(self, status: int, *, persistent: bool) -> None:
         """The response to the request under way has been sent as a whole."""
-        if self.stage is not Stage.ANSWERING:
+        if self.stage is not _ANSWERING:
             return
         self._account(status)
-        self.deadline.answered()
         if not persistent or (self._half_closed and not self._reception.pending) or self._engine.is_closing:
+            self.deadline.answered()
             self._close_politely()
         elif self._reception.is_receiving:
+            self.deadline.answered()
             self._skip_body()
         else:
             self._go_on()
@@ -306,22 +316,25 @@ class Connection(asyncio.Protocol):
 
     def _go_on(self) -> None:
         """With the next request, as soon as the client has read the response to this one."""
-        if self.writable:
+        if self._outflow.is_clear:
             self._rest()
-            self._proceed()
+            if self._reception.pending:
+                self._proceed()
         else:
+            self.deadline.answered()
+            self.deadline.reader()
             self.stage = Stage.FLUSHING
 
     def break_off(self, status: int) -> None:
         """The response can not be completed: only closing tells the client so."""
-        if self.stage is Stage.ANSWERING:
+        if self.stage is _ANSWERING:
             self._account(status)
             self._close_politely()
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer without the application, and close: what follows may be anything."""
         self._drop_call()
-        self.stage = Stage.ANSWERING
+        self.stage = _ANSWERING
         self.deadline.never()
         head = self.request.head if self.request else Head("GET", "/", 1, Fields({}, []))
         response, body = refusal_response(refusal)
@@ -330,7 +343,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse_late(self, refusal: Refusal) -> None:
         """Refuse a request that is being answered already, as far as that can be."""
-        if self.stage is not Stage.ANSWERING:
+        if self.stage is not _ANSWERING:
             self._close_politely()
         elif self.call is not None and self.call.started:
             self.break_off(refusal.status.value)
@@ -343,11 +356,16 @@ class Connection(asyncio.Protocol):
 
     def _rest(self) -> None:
         """Wait for the next request; what was read of it already comes next."""
-        self._end_request()
-        self.stage = Stage.IDLE
+        request = self._reception.request
+        if self.call is not None or (request is not None and request.body is not None):
+            self._drop_call()
+        self._reception.finish()
+        self.stage = _IDLE
         self.deadline.first_byte()
-        self._read_on()
-        self._engine.at_rest(self)
+        if not self._reading:
+            self._read_on()
+        if self._engine.is_retiring:
+            self._engine.at_rest(self)
 
     def _drop_call(self) -> None:
         """Nobody waits for the answer, or it is there."""

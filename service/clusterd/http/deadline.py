@@ -47,6 +47,11 @@ class Deadline:
         """Anything of it: timeouts.body."""
         self.due = min(self._answer_by, self._clock.now + self._timeouts.body)
 
+    def whole_request(self) -> None:
+        """The request came as a whole: `request` and `answer` in one."""
+        timeout = self._timeouts.request
+        self._answer_by = self.due = inf if timeout is None else self._clock.now + timeout
+
     def answer(self) -> None:
         """The end of the response."""
         self.due = self._answer_by

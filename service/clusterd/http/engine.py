@@ -28,7 +28,8 @@ from clusterd.http.wsgi import WsgiAdapter, WsgiApplication
 
 __all__ = ["Connection", "Engine", "EngineMode", "InFlight"]
 
-_SERVER_ERROR = 500
+_LOGGED_FROM = {AccessLog.ALL: 0, AccessLog.ERRORS: 500, AccessLog.OFF: 1000}
+"""The lowest status that is logged."""
 
 LATE_SECONDS = 1.0
 """Longer between two ticks, and the loop itself was held up."""
@@ -72,6 +73,7 @@ class Engine:
         self.settings = settings
         self.counters = counters
         self.log = log
+        self._logged_from = _LOGGED_FROM[settings.access_log]
         self.stamp = Stamp()
         self.heads = HeadParser(settings.limits)
         self.now = monotonic()
@@ -82,6 +84,13 @@ class Engine:
         self._on_closed = on_closed
         self._mode = EngineMode.SERVING
         self._closing_idle = False
+        # Plain attributes, because every request asks for them.
+        self.is_closing = False
+        """Whether responses say `Connection: close`."""
+        self.is_handing_over = False
+        """Whether connections move as they come to rest."""
+        self.is_retiring = False
+        """Whether something is to be done with a connection that comes to rest."""
         self._arriving: set[asyncio.Task[object]] = set()
         self._pool: ThreadPool | None = None
         self.adapter: Adapter
@@ -157,38 +166,35 @@ class Engine:
         """What happens to connections after their responses."""
         return self._mode
 
-    @property
-    def is_closing(self) -> bool:
-        """Whether responses say `Connection: close`."""
-        return self._mode is EngineMode.CLOSING
-
-    @property
-    def is_handing_over(self) -> bool:
-        """Whether connections move as they come to rest."""
-        return self._mode is EngineMode.HANDING_OVER
-
     def call_soon(self, call: Callable[[], object]) -> None:
         """Have `call` made in the loop's next round, after what other connections have waiting."""
         self._loop.call_soon(call)
 
     def serve(self) -> None:
         """Keep connections, from the start and again after a retirement that was taken back."""
-        self._mode = EngineMode.SERVING
         self._closing_idle = False
+        self._enter(EngineMode.SERVING)
 
     def hand_over(self) -> None:
         """Offer every connection to `on_movable`: those at rest now, the others as they come to rest."""
-        self._mode = EngineMode.HANDING_OVER
+        self._enter(EngineMode.HANDING_OVER)
         for connection in tuple(self.connections):
             self.at_rest(connection)
 
     def close(self) -> None:
         """Let every response be its connection's last."""
-        self._mode = EngineMode.CLOSING
+        self._enter(EngineMode.CLOSING)
+
+    def _enter(self, mode: EngineMode) -> None:
+        self._mode = mode
+        self.is_closing = mode is EngineMode.CLOSING
+        self.is_handing_over = mode is EngineMode.HANDING_OVER
+        self.is_retiring = self.is_handing_over or self._closing_idle
 
     def close_idle(self) -> None:
         """Close the connections between requests, and those that come to rest later."""
         self._closing_idle = True
+        self.is_retiring = True
         for connection in tuple(self.connections):
             connection.close_if_idle()
 
@@ -209,9 +215,10 @@ class Engine:
     def count(self, connection: Connection, status: int, seconds: float) -> None:
         """A request of `connection` is over: count it, and log it where that is wanted."""
         self.counters.request_done(status, seconds)
-        wanted = self.settings.access_log
-        if wanted is AccessLog.OFF or (wanted is AccessLog.ERRORS and status < _SERVER_ERROR):
-            return
+        if status >= self._logged_from:
+            self._log_request(connection, status, seconds)
+
+    def _log_request(self, connection: Connection, status: int, seconds: float) -> None:
         head = connection.request.head if connection.request else None
         self.log.info(
             "request",

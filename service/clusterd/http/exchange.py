@@ -13,7 +13,7 @@ from clusterd.http.environ import EnvironMaker
 from clusterd.http.mailbox import Mailbox
 from clusterd.http.ports import Log
 from clusterd.http.refusal import Refusal
-from clusterd.http.response import Encoder, ResponseHead, Stamp, refusal_response
+from clusterd.http.response import Encoder, ResponseHead, Stamp, plain_response, refusal_response
 
 WsgiApplication = Callable[..., Iterable[bytes]]
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
@@ -59,7 +59,9 @@ class Exchange:
         self._request = request.head
         self._connection = connection
         self._body = cast("Body | None", request.body)
-        self._encoder = Encoder(request.head, persistent=True)
+        self._encoder: Encoder | None = None
+        """None while nothing was sent, and for a response sent as a whole."""
+        self._persistent = False
         self._head: ResponseHead | None = None
         self.environ = self._make_environ()
         self.started = False
@@ -91,9 +93,7 @@ class Exchange:
         try:
             result = self._service.application(self.environ, self._start_response)
             if type(result) is list and len(result) == 1 and not self.started:
-                whole = self._whole(self._head_now(), _checked(result[0]))
-                self._check_length()
-                return whole
+                return self._whole(self._head_now(), _checked(result[0]))
         except BaseException as error:
             return self._fail(error)
         return self._pieces(result)
@@ -103,7 +103,8 @@ class Exchange:
         if self.failed:
             self._connection.break_off(self._status)
         else:
-            self._connection.finish(self._status, persistent=self._encoder.persistent)
+            persistent = self._persistent if self._encoder is None else self._encoder.persistent
+            self._connection.finish(self._status, persistent=persistent)
 
     def client_closed(self) -> None:
         """It may wait for its answer."""
@@ -139,30 +140,36 @@ class Exchange:
             for chunk in result:
                 self.note_progress()
                 yield self._encode(_checked(chunk)) if chunk else b""  # also nothing gives others a turn
-                if self.started and self._encoder.satisfied:
+                if self._encoder is not None and self._encoder.satisfied:
                     break
-            yield self._encoder.end() if self.started else self._whole(self._head_now(), b"")
+            yield self._whole(self._head_now(), b"") if self._encoder is None else self._encoder.end()
         finally:
             close = getattr(result, "close", None)
             if close is not None:
                 close()
-        self._check_length()
+        if self._encoder is not None:
+            self._check_length(self._encoder)
 
     def _encode(self, data: bytes) -> bytes:
-        if self.started:
+        if self._encoder is not None:
             return self._encoder.more(data)
         head = self._head_now()
-        self._start()
+        self.started = True
+        # Now, and not when the request came: a drain that began meanwhile wants `Connection: close`.
+        self._encoder = Encoder(self._request, self._connection.persistent)
         return self._encoder.start(head, self._service.stamp, data)
 
     def _whole(self, head: ResponseHead, body: bytes) -> bytes:
-        self._start()
-        return self._encoder.whole(head, self._service.stamp, body)
-
-    def _start(self) -> None:
-        """Now, and not when the request came: a drain that began meanwhile wants `Connection: close`."""
         self.started = True
-        self._encoder.persistent = self._connection.persistent
+        self._persistent = persistent = self._connection.persistent
+        if persistent:
+            response = plain_response(self._request, head, self._service.stamp, body)
+            if response is not None:
+                return response
+        self._encoder = encoder = Encoder(self._request, persistent)
+        response = encoder.whole(head, self._service.stamp, body)
+        self._check_length(encoder)
+        return response
 
     def _head_now(self) -> ResponseHead:
         if self._head is None:
@@ -209,12 +216,12 @@ class Exchange:
         self._head, body = refusal_response(refusal)
         return self._whole(self._head, body)
 
-    def _check_length(self) -> None:
-        if self._encoder.missing:
+    def _check_length(self, encoder: Encoder) -> None:
+        if encoder.missing:
             self.failed = True
-            self._service.report(f"{self._describe()} sent {self._encoder.missing} bytes less than its Content-Length")
-        elif self._encoder.excess:
-            self._service.report(f"{self._describe()} sent {self._encoder.excess} bytes more than its Content-Length")
+            self._service.report(f"{self._describe()} sent {encoder.missing} bytes less than its Content-Length")
+        elif encoder.excess:
+            self._service.report(f"{self._describe()} sent {encoder.excess} bytes more than its Content-Length")
 
     def _describe(self) -> str:
         return f"the application, for {self._request.method} {self._request.target},"

@@ -6,7 +6,7 @@ from enum import Enum, auto
 from http import HTTPStatus
 
 from clusterd.http.grammar import FIELD_LINES
-from clusterd.http.head import Head
+from clusterd.http.head import Framing, Head
 from clusterd.http.refusal import Refusal, bad_request
 from clusterd.http.settings import Limits
 
@@ -32,6 +32,14 @@ FORBIDDEN_TRAILERS = frozenset(
     | {b"te", b"trailer", b"transfer-encoding", b"upgrade"}
 )
 """What frames, routes or authorizes a message has to come before it (RFC 9110 section 6.5.1)."""
+
+
+def framing_of(head: Head, limits: Limits) -> Framing:
+    """How the body of this head is delimited, and what comes after it; worked out once. Raises Refusal."""
+    framing = head.framing
+    if framing is None:
+        framing = head.framing = Framing(body_length(head, limits), expects_continue(head), client_persists(head))
+    return framing
 
 
 def body_length(head: Head, limits: Limits) -> int:

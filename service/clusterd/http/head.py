@@ -8,6 +8,7 @@ is the smaller half of the work (measured: 10.5 us for a browser's head, 15.5 us
 
 import re
 from http import HTTPStatus
+from typing import NamedTuple
 
 from clusterd.http.grammar import FIELD_LINES, TOKEN
 from clusterd.http.memory import Memory
@@ -22,9 +23,9 @@ _match_host = re.compile(
 ).fullmatch
 _match_absolute = re.compile(r"(?i:https?)://([^/?]++)(.*)").fullmatch
 
-BLOCKS_REMEMBERED = 512
+REMEMBERED = 512
 LONGEST_REMEMBERED = 4096
-"""Bytes of header lines that are remembered: together with their number, 2 MB at most, and kept from a flood."""
+"""Bytes of a head that is remembered: with their number, 2 MB at most of whole heads and as much of header lines."""
 
 _ONCE = frozenset({"host", "content-length"})
 """Fields that must not be repeated, whatever their values: others along the way may choose another one."""
@@ -47,10 +48,23 @@ class Fields(dict[str, str]):
         self.raw: list[tuple[bytes, bytes]] | None = None
 
 
-class Head:
-    """A request's head. Text is ISO-8859-1, one character for each byte that was sent."""
+class Framing(NamedTuple):
+    """What a head says of its body, and of what comes after it."""
 
-    __slots__ = ("fields", "method", "minor", "path", "query", "target")
+    length: int
+    """Bytes of the body, or CHUNKED."""
+    expects_continue: bool
+    persists: bool
+    """Whether the client will go on with the connection."""
+
+
+class Head:
+    """A request's head. Text is ISO-8859-1, one character for each byte that was sent.
+
+    Shared by all requests that are the same to the byte, so never changed; `framing` is worked out once for them.
+    """
+
+    __slots__ = ("fields", "framing", "method", "minor", "path", "query", "target")
 
     def __init__(self, method: str, target: str, minor: int, fields: Fields) -> None:
         self.method = method
@@ -59,6 +73,8 @@ class Head:
         self.minor = minor
         """Of the version: 0 or 1."""
         self.fields = fields
+        self.framing: Framing | None = None
+        """None until it was looked at: a request whose framing is refused has a head all the same."""
         self.path, _, self.query = target.partition("?")
 
 
@@ -94,24 +110,37 @@ def find_end(received: bytes | bytearray, limits: Limits) -> int:
 
 
 class HeadParser:
-    """Parses heads, and remembers the header lines it has seen: most requests bring those of the one before."""
+    """Parses heads, and remembers those it has seen.
 
-    __slots__ = ("_limits", "_seen")
+    Clients repeat themselves: most requests bring the header lines of the one before, and many are the same to the
+    byte. What is remembered was checked as a whole, and is compared as a whole.
+    """
+
+    __slots__ = ("_blocks", "_heads", "_limits")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._seen: Memory[bytes, Fields] = Memory(BLOCKS_REMEMBERED)
+        self._heads: Memory[bytes, Head] = Memory(REMEMBERED)
+        self._blocks: Memory[bytes, Fields] = Memory(REMEMBERED)
 
-    def parse(self, head: bytes) -> Head:
+    def parse(self, received: bytes) -> Head:
         """A whole head, its empty line included. Raises Refusal."""
-        line_end = head.index(b"\n") + 1
-        method, target, minor = _parse_request_line(head[:line_end].decode("latin-1"))
-        block = head[line_end:]
-        fields = self._seen.get(block)
+        head = self._heads.get(received)
+        if head is None:
+            head = self._parse(received)
+            if len(received) <= LONGEST_REMEMBERED:
+                self._heads.remember(received, head)
+        return head
+
+    def _parse(self, received: bytes) -> Head:
+        line_end = received.index(b"\n") + 1
+        method, target, minor = _parse_request_line(received[:line_end].decode("latin-1"))
+        block = received[line_end:]
+        fields = self._blocks.get(block)
         if fields is None:
             fields = _parse_fields(block.decode("latin-1"), self._limits)
             if len(block) <= LONGEST_REMEMBERED:
-                self._seen.remember(block, fields)
+                self._blocks.remember(block, fields)
         if minor == 1 and "host" not in fields:
             raise bad_request("no Host")
         if target[0] != "/":

@@ -161,6 +161,24 @@ def _encoded(name: str, value: str) -> bytes:
     return line.encode("latin-1")
 
 
+def plain_response(request: Head, head: ResponseHead, stamp: Stamp, body: bytes) -> bytes | None:
+    """The response as nearly all are: whole, its length as the application says if it says one, on a connection that
+    goes on. None for any other, for which the Encoder takes longer; it would give the same for this one.
+    """
+    length = len(body)
+    if (
+        (head.content_length is not None and head.content_length != length)
+        or head.own is not None
+        or head.wants_close
+        or not head.has_body
+        or request.minor == 0
+        or request.method == "HEAD"
+    ):
+        return None
+    fields = (head.status_line, stamp.fields, head.fields, length, body)
+    return b"%b%b%bContent-Length: %d\r\n\r\n%b" % fields
+
+
 class Delimited(Enum):
     """How the client learns where the body ends (RFC 9112 section 6.3)."""
 
@@ -177,12 +195,11 @@ class Encoder:
     its Content-Length is cut off, so that it never becomes part of the next response; `excess` counts it.
     """
 
-    __slots__ = ("_delimited", "_is_head", "_is_plain", "_left", "_minor", "excess", "persistent", "trailers")
+    __slots__ = ("_delimited", "_is_head", "_left", "_minor", "excess", "persistent", "trailers")
 
     def __init__(self, request: Head, persistent: bool) -> None:
         self._is_head = request.method == "HEAD"
         self._minor = request.minor
-        self._is_plain = not self._is_head and self._minor == 1
         self._delimited = Delimited.NO_BODY
         self._left = 0
         self.persistent = persistent
@@ -192,15 +209,9 @@ class Encoder:
 
     def whole(self, head: ResponseHead, stamp: Stamp, body: bytes) -> bytes:
         """The response whose body is all known: always delimited by its length."""
-        length = len(body)
-        is_plain = self._is_plain and self.persistent and head.has_body and not head.wants_close and head.own is None
-        if is_plain and (head.content_length is None or head.content_length == length):
-            # Nearly all responses. The way below gives the same, a third slower.
-            fields = (head.status_line, stamp.fields, head.fields, length, body)
-            return b"%b%b%bContent-Length: %d\r\n\r\n%b" % fields
         # An empty body of a HEAD says nothing about the length that GET would have.
         if head.content_length is None and head.has_body and (body or not self._is_head):
-            head.content_length = length
+            head.content_length = len(body)
         return self.start(head, stamp, body) + self.end()
 
     def start(self, head: ResponseHead, stamp: Stamp, body: bytes = b"") -> bytes:

@@ -19,7 +19,8 @@ class ThreadCall(Exchange):
     def __init__(self, service: Service, connection: Connection, pool: ThreadPool) -> None:
         self._pool = pool
         self._thread: PoolThread | None = None
-        self._room = threading.Event()
+        self._room: threading.Event | None = None
+        """Made when the thread first has to wait: most never do, and an Event costs as much as a whole response."""
         # Bytes: given by the thread, written to the connection, and read by the client as far as is known.
         self._given = 0
         self._written = 0
@@ -70,6 +71,9 @@ class ThreadCall(Exchange):
         self._given += len(data)
         self._service.mailbox.post(self._send, data)
         while self._given - self._taken > AHEAD_BYTES and not self._gone:
+            if self._room is None:
+                self._room = threading.Event()
+                continue  # the loop may have made room before it could see the event
             thread.state = ThreadState.WAITING_FOR_CLIENT
             self._room.wait()
             self._room.clear()
@@ -106,7 +110,11 @@ class ThreadCall(Exchange):
     def resume(self) -> None:
         """The client has taken everything that was sent."""
         self._taken = self._written
-        self._room.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._room is not None:
+            self._room.set()
 
     def refuse(self, refusal: Refusal) -> None:
         """It never ran."""
@@ -118,4 +126,4 @@ class ThreadCall(Exchange):
         self._gone = True
         if self._thread is None and self._pool.withdraw(self):
             self.release()
-        self._room.set()
+        self._wake()
