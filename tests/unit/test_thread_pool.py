@@ -25,7 +25,9 @@ class Recorded:
 
 def pool_of(count: int, queue_limit: int) -> ThreadPool:
     """A pool whose threads are woken at once."""
-    return ThreadPool(count, queue_limit, defer=lambda call: call(), on_saturation=lambda: None)
+    return ThreadPool(
+        count, queue_limit, defer=lambda call: call(), post=lambda call: call(), on_saturation=lambda: None
+    )
 
 
 @contextmanager
@@ -63,7 +65,7 @@ def test_without_any_thread_a_job_is_turned_down(monkeypatch: pytest.MonkeyPatch
 def test_every_job_runs_at_once_while_there_are_threads_however_long_the_others_take() -> None:
     calls: list[Callable[[], None]] = []
     saturations: list[int] = []
-    pool = ThreadPool(4, 100, calls.append, lambda: saturations.append(pool.free))
+    pool = ThreadPool(4, 100, calls.append, lambda call: call(), lambda: saturations.append(pool.free))
     jobs = [Recorded() for _ in range(4)]
     assert all(pool.submit(job) for job in jobs)
     assert len(calls) == 1, "one wake-up serves all jobs of a round"

@@ -97,11 +97,11 @@ class Engine:
         if settings.interface is Interface.ASGI:
             self.adapter = AsgiAdapter(cast(AsgiApplication, application), settings, log, self.stamp, loop)
             return
+        mailbox = Mailbox(loop)
         if settings.threads:
-            self._pool = ThreadPool(settings.threads, settings.limits.queue, loop.call_soon, on_saturation)
-        self.adapter = WsgiAdapter(
-            cast(WsgiApplication, application), settings, log, self.stamp, Mailbox(loop), self._pool
-        )
+            limits = settings.limits
+            self._pool = ThreadPool(settings.threads, limits.queue, loop.call_soon, mailbox.post, on_saturation)
+        self.adapter = WsgiAdapter(cast(WsgiApplication, application), settings, log, self.stamp, mailbox, self._pool)
 
     async def startup(self) -> None:
         """Have the application get ready. Raises StartupFailed."""

@@ -52,6 +52,19 @@ class Exchange:
     client; afterwards `failed`, `status` and `persistent` tell how the response ended.
     """
 
+    __slots__ = (
+        "_body",
+        "_connection",
+        "_encoder",
+        "_head",
+        "_persistent",
+        "_request",
+        "_service",
+        "environ",
+        "failed",
+        "started",
+    )
+
     def __init__(self, service: Service, connection: Connection) -> None:
         request = connection.request
         assert request is not None

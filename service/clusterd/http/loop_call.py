@@ -13,6 +13,8 @@ TURN_PIECES = 16
 class LoopCall(Exchange):
     """Pulled whenever the client can take more."""
 
+    __slots__ = ("_output", "_over", "phase")
+
     def __init__(self, service: Service, connection: Connection) -> None:
         super().__init__(service, connection)
         self._over = False

@@ -16,6 +16,8 @@ AHEAD_BYTES = 64 * 1024
 class ThreadCall(Exchange):
     """The loop sends what the thread gives, and says when there is room for more."""
 
+    __slots__ = ("_given", "_gone", "_pool", "_room", "_taken", "_thread", "_written", "queued_at")
+
     def __init__(self, service: Service, connection: Connection, pool: ThreadPool) -> None:
         self._pool = pool
         self._thread: PoolThread | None = None
