@@ -6,6 +6,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --require-hashes --no-build-isolation
 
+BENCH_PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(VENV)-bench/bin/python -m pip install --quiet --require-hashes --no-build-isolation
+
 # systemd-python is a source package: it is compiled against libsystemd.
 PACKAGES_RUN    := gcc libc6-dev libsystemd-dev pkg-config python3-dev python3-venv
 # The system ring builds the .deb and boots Debian in a container.
@@ -43,14 +45,15 @@ docs: venv ## write the generated files anew: JSON Schema, docs/settings.md, clu
 	$(BIN)/python -m clusterd.config.reference
 	$(BIN)/python packaging/settings_manual.py
 
-bench: $(VENV)/test ## measure: see bench/README.md
-	$(BIN)/python -m bench.run $(ARGS)
+bench: $(VENV)-bench/ready ## measure, beside other servers: see bench/README.md
+	packaging/system-packages wrk apache2-utils nginx-light
+	$(VENV)-bench/bin/python -m bench.run $(ARGS)
 
 lock: ## resolve requirements/*.in anew into hash-locked requirements/*.txt
 	packaging/lock-requirements
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis service/clusterd.egg-info
+	rm -rf $(VENV) $(VENV)-bench build .mypy_cache .ruff_cache .pytest_cache .hypothesis service/clusterd.egg-info
 
 $(VENV)/run: requirements/build.txt requirements/run.txt setup.cfg pyproject.toml
 	packaging/system-packages $(PACKAGES_RUN)
@@ -59,6 +62,15 @@ $(VENV)/run: requirements/build.txt requirements/run.txt setup.cfg pyproject.tom
 	$(PIP) -r requirements/build.txt
 	$(PIP) --use-pep517 -r requirements/run.txt
 	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+# An environment of its own: what the compared servers need is nobody else's business. uWSGI is compiled.
+$(VENV)-bench/ready: $(VENV)/run requirements/bench.txt
+	$(PYTHON) -m venv $(VENV)-bench
+	$(BENCH_PIP) -r requirements/build.txt
+	$(BENCH_PIP) --use-pep517 -r requirements/run.txt
+	$(BENCH_PIP) --use-pep517 -r requirements/bench.txt
+	$(VENV)-bench/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/test: $(VENV)/run requirements/test.txt

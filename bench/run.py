@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench import comparison
+from bench import report as benchmarks_page
 from bench.subject import Service, service
 
 CLIENTS = ("kept:50:0.02", "kept:50:0.2", "fresh:16:0.1")
@@ -24,6 +26,8 @@ MOST_P99_RATIO = 1.5
 KILLS = 11
 MOST_RECOVERY_SECONDS = 0.05
 MOST_START_SECONDS = 0.5
+ROUNDS = 3
+SECONDS = 3
 
 
 @dataclass
@@ -150,7 +154,26 @@ def start(report: Report) -> None:
     report.say(text, holds=median <= MOST_START_SECONDS)
 
 
-SCENARIOS: dict[str, Callable[[Report], None]] = {"rollouts": rollouts, "recovery": recovery, "start": start}
+def throughput(report: Report) -> None:
+    """Side by side with other servers; writes docs/benchmarks.md."""
+    outcomes = []
+    for scenario in comparison.SCENARIOS:
+        print(f"  {scenario.title}", flush=True)
+        outcome = comparison.run(scenario, ROUNDS, SECONDS)
+        outcomes.append(outcome)
+        for name, rounds in outcome.rounds.items():
+            print(f"       {name}: {', '.join(f'{each:,.0f}' for each in rounds)}", flush=True)
+        for text, holds in outcome.verdicts():
+            report.say(text, holds=holds)
+    benchmarks_page.write(outcomes, ROUNDS, SECONDS)
+
+
+SCENARIOS: dict[str, Callable[[Report], None]] = {
+    "rollouts": rollouts,
+    "recovery": recovery,
+    "start": start,
+    "throughput": throughput,
+}
 
 
 def main() -> int:

@@ -1,0 +1,48 @@
+"""What is served in the comparison, with nothing around it: WSGI and ASGI."""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+BODY = b"Hello, World!"
+MEGABYTE = Path(os.environ["BENCH_FILE"])
+
+
+def wsgi(environ: dict[str, Any], start_response: Any) -> Any:
+    """Answer by path."""
+    path = environ["PATH_INFO"]
+    if path == "/echo":
+        body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+        return [body]
+    if path == "/sleep":
+        time.sleep(0.005)
+    if path == "/file":
+        start_response("200 OK", [("Content-Type", "application/octet-stream"), ("Content-Length", str(1 << 20))])
+        return environ["wsgi.file_wrapper"](MEGABYTE.open("rb"), 1 << 16)
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "13")])
+    return [BODY]
+
+
+async def asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """Answer by path."""
+    if scope["type"] == "lifespan":
+        while True:
+            event = (await receive())["type"]
+            await send({"type": f"{event}.complete"})
+            if event == "lifespan.shutdown":
+                return
+    body = BODY
+    if scope["path"] == "/echo":
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body += message["body"]
+            more = message["more_body"]
+    elif scope["path"] == "/sleep":
+        await asyncio.sleep(0.005)
+    headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

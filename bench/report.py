@@ -1,0 +1,65 @@
+"""docs/benchmarks.md, from what the comparison found."""
+
+import os
+import platform
+import time
+from pathlib import Path
+
+from bench import servers
+from bench.comparison import Outcome
+
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+
+_INTRODUCTION = """\
+# Benchmarks
+
+<!-- Made by `make bench`: run it again rather than edit this. -->
+
+Every server of a table was measured in one run on one machine, in turn, {rounds} rounds of {seconds} s each, with the
+load generator on the same machine. The numbers are medians over the rounds; the ratio is that to the first row, within
+each round, and again the median. Absolute numbers say something about this machine only. How to read and repeat them:
+[bench/README.md](../bench/README.md).
+
+- Machine: {cores} cores, {processor}, Linux {kernel}
+- Python {python}; {versions}
+- Made on {date}
+
+The promises that are checked stand below each table, with what was found.
+"""
+
+
+def write(outcomes: list[Outcome], rounds: int, seconds: int) -> None:
+    """Write the page."""
+    used = {server.name: server for outcome in outcomes for server in outcome.scenario.servers}
+    found = servers.versions([server for server in used.values() if server.is_there])
+    parts = [
+        _INTRODUCTION.format(
+            rounds=rounds,
+            seconds=seconds,
+            cores=os.cpu_count(),
+            processor=_processor(),
+            kernel=platform.release().partition("-")[0],
+            python=platform.python_version(),
+            versions=", ".join(f"{name} {version}" for name, version in sorted(found.items())),
+            date=time.strftime("%Y-%m-%d"),
+        )
+    ]
+    parts += [_section(outcome) for outcome in outcomes]
+    PAGE.write_text("\n".join(parts), encoding="utf-8")
+
+
+def _section(outcome: Outcome) -> str:
+    scenario = outcome.scenario
+    present = [server for server in scenario.servers if server.name in outcome.rounds]
+    lines = [f"## {scenario.title}", "", "| server | requests/s | ratio |", "| --- | ---: | ---: |"]
+    for server in present:
+        lines.append(f"| {server.name} | {outcome.median(server):,.0f} | {outcome.ratio(server, present[0]):.2f} |")
+    lines += ["", *(f"- {'holds' if holds else 'DOES NOT HOLD'}: {text}" for text, holds in outcome.verdicts()), ""]
+    return "\n".join(lines)
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
