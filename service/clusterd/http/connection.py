@@ -7,7 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 from clusterd.http.call import Call
-from clusterd.http.carried import RESIDUAL_LIMIT, CarriedState
+from clusterd.http.carried import RESIDUAL_LIMIT, Address, CarriedState
 from clusterd.http.deadline import Deadline
 from clusterd.http.framing import framing_of
 from clusterd.http.head import Fields, Head
@@ -54,7 +54,14 @@ class Connection(asyncio.Protocol):
         "stage",
     )
 
-    def __init__(self, engine: "Engine", sock: socket.socket, carried: CarriedState | None) -> None:
+    def __init__(
+        self,
+        engine: "Engine",
+        sock: socket.socket,
+        carried: CarriedState | None,
+        peer: Address | None = None,
+        local: Address | None = None,
+    ) -> None:
         self._engine = engine
         self._socket = sock
         self._transport: asyncio.Transport
@@ -72,8 +79,8 @@ class Connection(asyncio.Protocol):
         self.kept: dict[str, Any] | None = None
         """What the adapter has made of the connection, to be used again for its next request."""
         self.requests = carried.requests if carried else 0
-        self.peer = carried.peer if carried else None
-        self.local = carried.local if carried else None
+        self.peer = carried.peer if carried else peer
+        self.local = carried.local if carried else local
         self.scheme = carried.scheme if carried else "http"
 
     # From the transport.
@@ -82,13 +89,14 @@ class Connection(asyncio.Protocol):
         """Begin: read the first request, or go on with what came along."""
         self._transport = cast(asyncio.Transport, transport)
         self._outflow = Outflow(self._transport)
-        if self._socket.family != socket.AF_UNIX and self.local is None:
+        if self.local is None and self._socket.family != socket.AF_UNIX:
             # None where the client is gone already; reading will say so.
-            self.peer = (transport.get_extra_info("peername") or ("", 0))[:2]
+            self.peer = self.peer or (transport.get_extra_info("peername") or ("", 0))[:2]
             self.local = (transport.get_extra_info("sockname") or ("", 0))[:2]
         self._engine.opened(self)
         self._rest()
-        self._proceed()
+        if self._reception.pending:
+            self._proceed()
         # uvloop starts reading after this call, whatever was paused in it: before that nothing may move.
         if self._engine.is_handing_over:
             self._engine.call_soon(self._begin)
@@ -299,12 +307,26 @@ class Connection(asyncio.Protocol):
         self._account(status)
         if not persistent or (self._half_closed and not self._reception.pending) or self._engine.is_closing:
             self.deadline.answered()
-            self._close_politely()
+            if self._is_client_through:
+                self.close()
+            else:
+                self._close_politely()
         elif self._reception.is_receiving:
             self.deadline.answered()
             self._skip_body()
         else:
             self._go_on()
+
+    @property
+    def _is_client_through(self) -> bool:
+        """Whether the client has said that it asks for nothing more, and has sent nothing more.
+
+        Then there is nothing to linger for: a close resets only a connection that holds unread bytes.
+        """
+        request = self._reception.request
+        if request is None or self._reception.pending or self._reception.is_receiving or request.head.framing is None:
+            return False
+        return not request.head.framing.persists
 
     def _skip_body(self) -> None:
         """Read what is left of the body, for the next request comes after it."""

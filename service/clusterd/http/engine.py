@@ -15,7 +15,7 @@ from typing import cast
 from clusterd.http.asgi import AsgiAdapter
 from clusterd.http.asgi_call import AsgiApplication
 from clusterd.http.call import Adapter
-from clusterd.http.carried import CarriedState
+from clusterd.http.carried import Address, CarriedState
 from clusterd.http.connection import Connection
 from clusterd.http.head import HeadParser
 from clusterd.http.mailbox import Mailbox
@@ -118,13 +118,20 @@ class Engine:
 
     # ---- connections
 
-    def adopt(self, sock: socket.socket, carried: CarriedState | None = None) -> None:
-        """Serve a connected socket, which is the engine's from now on; `carried` where another process served it."""
-        sock.setblocking(False)
-        if sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def adopt(
+        self,
+        sock: socket.socket,
+        carried: CarriedState | None = None,
+        *,
+        peer: Address | None = None,
+        local: Address | None = None,
+    ) -> None:
+        """Serve a connected socket, which is the engine's from now on; `carried` where another process served it.
+
+        `peer` and `local` are its addresses where they are known already; else they are asked for.
+        """
         task: asyncio.Task[object] = self._loop.create_task(
-            self._loop.connect_accepted_socket(lambda: Connection(self, sock, carried), sock)
+            self._loop.connect_accepted_socket(lambda: Connection(self, sock, carried, peer, local), sock)
         )
         self._arriving.add(task)
         task.add_done_callback(self._arrived)

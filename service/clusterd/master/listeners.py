@@ -70,6 +70,10 @@ def open_listeners(config: Config, passed: Iterable[PassedSocket], control_path:
     except ListenError:
         _remove(paths)
         raise
+    for sock in http:
+        if sock.family != socket.AF_UNIX:
+            # Inherited by every connection: a response in several pieces must not wait for acknowledgements.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if len(http) > MOST_LISTENERS:
         _remove(paths)
         raise ListenError(f"listen: {len(http)} addresses to serve HTTP on; at most {MOST_LISTENERS} are possible")

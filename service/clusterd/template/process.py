@@ -33,6 +33,7 @@ from clusterd.wire.packets import close_all, receive, send
 from clusterd.worker.application import LoadedApplication, LoadError, enter_directory, load_application, load_hook
 from clusterd.worker.birth import Birth, be_born
 from clusterd.worker.hygiene import flush_output, wait_for_child
+from clusterd.worker.sockets import ListeningSocket
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Offspring:
     config: Config
     loaded: LoadedApplication | None
     scoreboard: Scoreboard
-    listeners: tuple[socket.socket, ...]
+    listeners: tuple[ListeningSocket, ...]
     bells: Bells
     log: Logger
 
@@ -82,7 +83,7 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...]) -> 
         config=config,
         loaded=None,
         scoreboard=Scoreboard.attach(scoreboard),
-        listeners=tuple(socket.socket(fileno=listener) for listener in listeners),
+        listeners=tuple(ListeningSocket(listener) for listener in listeners),
         bells=Bells(bells),
         log=log,
     )

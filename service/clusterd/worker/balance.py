@@ -35,20 +35,24 @@ class Gate:
         self._bells = bells
         self._row = row
         self._engine = engine
+        self._has_looked = False
+        self._seen: Peers | None = None
+
+    def look(self) -> None:
+        """What the others have may have changed: look again, when it is next of interest."""
+        self._has_looked = False
 
     def turn(self) -> Turn:
-        """Decide by what this worker and the others have at this moment."""
-        if not self._engine.has_room():
+        """Decide by what this worker has at this moment, and what the others had at the last look."""
+        engine = self._engine
+        load, has_free_thread = engine.load, engine.has_free_thread()
+        if not load and has_free_thread:
+            return Turn.ACCEPT  # nobody has less, so nobody need be looked at
+        if not engine.has_room():
             return Turn.FULL
         if self._scheduling is Scheduling.SHARED:
             return Turn.ACCEPT
-        return decide(self._engine.load, self._engine.has_free_thread(), self._peers())
-
-    def call_another(self) -> None:
-        """Wake another worker: the loop of this one is busy. Thread-safe."""
-        peers = self._peers()
-        if peers is not None:
-            self._bells.ring(peers.row)
+        return decide(load, has_free_thread, self._peers())
 
     def call_better(self) -> None:
         """Wake the worker whose turn it is. Only one with less to do than this, so that no call goes in circles."""
@@ -59,7 +63,10 @@ class Gate:
             self._bells.ring(peers.row)
 
     def _peers(self) -> Peers | None:
-        return self._scoreboard.peers(self._row, monotonic_ns() - SILENT_NANOSECONDS)
+        if not self._has_looked:
+            self._has_looked = True
+            self._seen = self._scoreboard.peers(self._row, monotonic_ns() - SILENT_NANOSECONDS)
+        return self._seen
 
 
 def decide(connections: int, has_free_thread: bool, peers: Peers | None) -> Turn:

@@ -26,6 +26,7 @@ from clusterd.worker.application import (
 )
 from clusterd.worker.hygiene import flush_output, forget_template_exit_handlers, leave
 from clusterd.worker.process import WorkerProcess
+from clusterd.worker.sockets import ListeningSocket
 
 BOOT_FAILED_STATUS = 3
 STARTUP_MESSAGE_CHARACTERS = 6000
@@ -43,7 +44,7 @@ class Birth:
     loaded: LoadedApplication | None
     """None where the application could not be preloaded: the worker imports it itself."""
     scoreboard: Scoreboard
-    listeners: Sequence[socket.socket]
+    listeners: Sequence[ListeningSocket]
     bells: Bells
     channel: socket.socket
     stacks: int

@@ -12,6 +12,7 @@ from time import time as wall_clock
 import uvloop
 
 from clusterd.config.model import Config
+from clusterd.http.carried import Address
 from clusterd.http.engine import Connection, Engine
 from clusterd.linux.bells import Bells
 from clusterd.log import Logger
@@ -25,6 +26,7 @@ from clusterd.worker.balance import Gate
 from clusterd.worker.drain import LAST_WORDS_SECONDS, Drain, Orders
 from clusterd.worker.engine_settings import engine_settings
 from clusterd.worker.handover import Receiver, Sender
+from clusterd.worker.sockets import ListeningSocket
 
 TICK_SECONDS = 0.25
 THREADS_END_SECONDS = 1.0
@@ -39,7 +41,7 @@ class WorkerProcess:
         config: Config,
         scoreboard: Scoreboard,
         row: int,
-        listeners: Sequence[socket.socket],
+        listeners: Sequence[ListeningSocket],
         bells: Bells,
         channel: socket.socket,
         log: Logger,
@@ -65,7 +67,6 @@ class WorkerProcess:
         self._acceptor: Acceptor | None = None
         self._receivers: set[Receiver] = set()
         self._drain: Drain | None = None
-        self._exit_status = 0
         self._leave_by = 0.0
         self._channel = Channel(channel, self._loop, self._on_message, self._on_channel_end)
 
@@ -86,7 +87,7 @@ class WorkerProcess:
             self._stop_application()
             self._engine.stop_threads(THREADS_END_SECONDS)
             self._log.flush()
-        return self._exit_status
+        return 0
 
     def _stop_application(self) -> None:
         # At least a moment, also where the drain has used up all the time there was.
@@ -148,14 +149,7 @@ class WorkerProcess:
         self._engine.serve()
         if self._acceptor is None:
             self._row.accepting = 1
-            self._acceptor = Acceptor(
-                self._listeners,
-                self._gate,
-                self._bell,
-                self._loop,
-                self._accepted,
-                self._acceptor_failed,
-            )
+            self._acceptor = Acceptor(self._listeners, self._gate, self._bell, self._loop, self._accepted)
 
     def _saturation_changed(self) -> None:
         """At once on the scoreboard, for the others' decisions; and what waits may be this worker's now."""
@@ -163,17 +157,12 @@ class WorkerProcess:
         if self._acceptor is not None and self._row.threads_free:
             self._acceptor.accept()
 
-    def _accepted(self, sock: socket.socket) -> None:
+    def _accepted(self, sock: socket.socket, peer: Address | None, local: Address | None) -> None:
         self._row.accepted += 1
-        self._engine.adopt(sock)
+        self._engine.adopt(sock, peer=peer, local=local)
 
     def _adopted(self) -> None:
         self._row.adopted += 1
-
-    def _acceptor_failed(self, error: BaseException) -> None:
-        self._log.exception("the worker can not accept connections any more, draining", error)
-        self._exit_status = 1
-        self._drain_alone()
 
     def _stop_accepting(self) -> None:
         if self._acceptor is not None:
