@@ -212,3 +212,21 @@ def test_metrics_are_whole_while_every_worker_is_stopped(make_service: MakeServi
     assert 'clusterd_worker_up{worker="2"} 1.0' in text
     for worker in service.workers():
         os.kill(worker["pid"], signal.SIGCONT)
+
+
+def test_a_thread_that_does_not_answer_in_time_has_its_worker_replaced(make_service: MakeService) -> None:
+    service = make_service(workers=1, threads=4, timeouts={"request": "500ms", "drain": "1s", "drain_idle": "1s"})
+    service.deploy(
+        "1",
+        "import threading\n"
+        + HELLO.replace("    body", "    if environ['PATH_INFO'] == '/stuck': never()\n    body", 1)
+        + "def never():\n    threading.Event().wait()\n",
+    )
+    service.start()
+    first = service.workers()[0]["pid"]
+    assert service.get("/stuck").status_code == 504
+    service.wait_for_line("worker: GET /stuck is overdue")
+    service.wait_for_line(r"in never")
+    wait_until(lambda: {w["pid"] for w in service.workers()} - {first}, "a successor takes over")
+    assert service.ask().pid != first
+    service.wait_for_line("reason=request_timeout")

@@ -98,6 +98,7 @@ class World:
                 events.TemplateGone(template, "SIGKILL"),
                 events.RequestLimitReached(worker),
                 events.MemoryLimitReached(worker),
+                events.RequestOverdue(worker, "GET /"),
                 events.SuccessorLost(worker),
                 events.StopAsked(at_once=pick.random() < 0.3) if pick.random() < 0.3 else events.Tick(),
             ]

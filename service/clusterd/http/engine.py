@@ -57,7 +57,10 @@ class InFlight:
 
 
 class Engine:
-    """Made after the fork; everything is called on the loop's thread unless it says otherwise."""
+    """Made after the fork; everything is called on the loop's thread unless it says otherwise.
+
+    `on_overdue` is called with the request that a thread has not answered within timeouts.request.
+    """
 
     def __init__(
         self,
@@ -69,6 +72,7 @@ class Engine:
         on_movable: Callable[[Connection], None] | None = None,
         on_closed: Callable[[Connection], None] | None = None,
         on_saturation: Callable[[], None] = lambda: None,
+        on_overdue: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.settings = settings
         self.counters = counters
@@ -101,7 +105,9 @@ class Engine:
         if settings.threads:
             limits = settings.limits
             self._pool = ThreadPool(settings.threads, limits.queue, loop.call_soon, mailbox.post, on_saturation)
-        self.adapter = WsgiAdapter(cast(WsgiApplication, application), settings, log, self.stamp, mailbox, self._pool)
+        self.adapter = WsgiAdapter(
+            cast(WsgiApplication, application), settings, log, self.stamp, mailbox, self._pool, on_overdue
+        )
 
     async def startup(self) -> None:
         """Have the application get ready. Raises StartupFailed."""

@@ -7,9 +7,13 @@ from urllib.parse import unquote_to_bytes
 from clusterd.http.body import Body, BodyReader
 from clusterd.http.carried import Address
 from clusterd.http.head import Fields, Head
+from clusterd.http.memory import Memory
 from clusterd.http.wsgi_file import FileWrapper
 
 _PLAIN_KEYS = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH"}
+_LONGEST_NAME = 64
+_keys: Memory[str, str] = Memory(512)
+"""What a header's name becomes; empty for one that is left out."""
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
@@ -74,12 +78,16 @@ def _environ_of(fields: Fields) -> dict[str, str]:
 
     One with an underscore is left out: it could pass itself off as one with a hyphen.
     """
-    fields.environ = {
-        _PLAIN_KEYS.get(name) or f"HTTP_{name.upper().replace('-', '_')}": value
-        for name, value in fields.items()
-        if "_" not in name
-    }
-    return fields.environ
+    fields.environ = environ = {}
+    for name, value in fields.items():
+        key = _keys.get(name)
+        if key is None:
+            key = "" if "_" in name else _PLAIN_KEYS.get(name) or f"HTTP_{name.upper().replace('-', '_')}"
+            if len(name) <= _LONGEST_NAME:
+                _keys.remember(name, key)
+        if key:
+            environ[key] = value
+    return environ
 
 
 def _host_name(host: str) -> str:

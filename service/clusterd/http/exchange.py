@@ -29,15 +29,22 @@ class ClientGone(Exception):
 class Service:
     """What every call of the application needs."""
 
-    __slots__ = ("_log", "application", "environs", "mailbox", "stamp")
+    __slots__ = ("_log", "application", "environs", "mailbox", "on_overdue", "stamp")
 
     def __init__(
-        self, application: WsgiApplication, environs: EnvironMaker, stamp: Stamp, mailbox: Mailbox, log: Log
+        self,
+        application: WsgiApplication,
+        environs: EnvironMaker,
+        stamp: Stamp,
+        mailbox: Mailbox,
+        log: Log,
+        on_overdue: Callable[[str], None],
     ) -> None:
         self.application = application
         self.environs = environs
         self.stamp = stamp
         self.mailbox = mailbox
+        self.on_overdue = on_overdue
         self._log = log
 
     def report(self, message: str) -> None:
@@ -123,7 +130,7 @@ class Exchange:
         """It may wait for its answer."""
 
     def cancel(self) -> None:
-        """A thread can not be ended from outside: it finds out when it next calls into the server."""
+        """It finds out when it next calls into the server."""
 
     def release(self) -> None:
         """Nobody reads the body any more."""

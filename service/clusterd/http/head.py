@@ -125,27 +125,27 @@ class HeadParser:
 
     def parse(self, received: bytes) -> Head:
         """A whole head, its empty line included. Raises Refusal."""
-        head = self._heads.get(received)
-        if head is None:
-            head = self._parse(received)
-            if len(received) <= LONGEST_REMEMBERED:
-                self._heads.remember(received, head)
-        return head
+        return self._heads.get(received) or self._parse(received)
 
     def _parse(self, received: bytes) -> Head:
         line_end = received.index(b"\n") + 1
         method, target, minor = _parse_request_line(received[:line_end].decode("latin-1"))
         block = received[line_end:]
-        fields = self._blocks.get(block)
-        if fields is None:
-            fields = _parse_fields(block.decode("latin-1"), self._limits)
-            if len(block) <= LONGEST_REMEMBERED:
-                self._blocks.remember(block, fields)
+        known = self._blocks.get(block)
+        fields = known or _parse_fields(block.decode("latin-1"), self._limits)
         if minor == 1 and "host" not in fields:
             raise bad_request("no Host")
-        if target[0] != "/":
-            return _parse_other_target(method, target, minor, fields)
-        return Head(method, target, minor, fields)
+        if target[0] == "/":
+            head = Head(method, target, minor, fields)
+        else:
+            head = _parse_other_target(method, target, minor, fields)
+        if len(received) <= LONGEST_REMEMBERED:
+            if known is None:
+                self._blocks.remember(block, fields)
+            else:
+                # Not the first time: lines that never come again are not remembered twice.
+                self._heads.remember(received, head)
+        return head
 
 
 def _parse_fields(text: str, limits: Limits) -> Fields:

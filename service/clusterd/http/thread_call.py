@@ -123,6 +123,11 @@ class ThreadCall(Exchange):
         if not self._gone:
             self._connection.refuse(refusal)
 
+    def cancel(self) -> None:
+        """A thread can not be ended from outside, only with its process."""
+        if self._thread is not None:
+            self._service.on_overdue(f"{self._request.method} {self._request.target}")
+
     def disconnected(self) -> None:
         """Let the thread find out, and drop a call that still waits for one."""
         self._gone = True

@@ -1,5 +1,6 @@
 """The WSGI adapter (PEP 3333): has the application called in a thread or on the loop."""
 
+from collections.abc import Callable
 from http import HTTPStatus
 
 from clusterd.http.body import Body
@@ -29,9 +30,10 @@ class WsgiAdapter:
         stamp: Stamp,
         mailbox: Mailbox,
         pool: ThreadPool | None,
+        on_overdue: Callable[[str], None],
     ) -> None:
         environs = EnvironMaker(settings.root_path, settings.threads)
-        self._service = Service(application, environs, stamp, mailbox, log)
+        self._service = Service(application, environs, stamp, mailbox, log, on_overdue)
         self._pool = pool
         self._queue_timeout = settings.timeouts.queue
 

@@ -73,6 +73,8 @@ class Hearing:
                 self._happened(events.WorkerFailed(child.serial, reason))
             case messages.SuccessorLost():
                 self._happened(events.SuccessorLost(child.serial))
+            case messages.Overdue(request):
+                self._happened(events.RequestOverdue(child.serial, request))
             case unexpected:
                 self._log.warning(f"unexpected message {type(unexpected).__name__}", **child.fields())
 

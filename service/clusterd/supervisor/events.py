@@ -142,6 +142,14 @@ class RequestLimitReached(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RequestOverdue(Event):
+    """A thread of a worker has not answered `request` within timeouts.request."""
+
+    serial: int
+    request: str
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryLimitReached(Event):
     """A worker's private memory is above limits.max_memory."""
 

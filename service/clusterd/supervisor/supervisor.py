@@ -164,6 +164,11 @@ class Supervisor:
                 self._recycle(serial, EndReason.MAX_REQUESTS)
             case events.MemoryLimitReached(serial):
                 self._recycle(serial, EndReason.MAX_MEMORY)
+            case events.RequestOverdue(serial, request):
+                if worker := self._worker(serial):
+                    hang = self.cluster.table.generations[worker.generation].settings.hang
+                    self.cluster.dump_stacks(worker, f"{request} is overdue", hang)
+                    self._recycle(serial, EndReason.REQUEST_TIMEOUT)
             case events.SuccessorLost(serial):
                 if (worker := self._worker(serial)) and worker.end is not EndReason.STOP:
                     worker.needs_successor = True

@@ -136,6 +136,13 @@ class SuccessorLost(Message):
     connections: int
 
 
+@dataclass(frozen=True)
+class Overdue(Message):
+    """A thread of this worker has not answered a request within timeouts.request, and can only be ended with it."""
+
+    request: str
+
+
 # ---- master to worker
 
 

@@ -18,7 +18,7 @@ from clusterd.linux.bells import Bells
 from clusterd.log import Logger
 from clusterd.metrics.scoreboard import Scoreboard
 from clusterd.wire.channel import Channel, Received
-from clusterd.wire.messages import Adopt, HealthConnection, Ready, Retire, Serve, SuccessorLost
+from clusterd.wire.messages import Adopt, HealthConnection, Overdue, Ready, Retire, Serve, SuccessorLost
 from clusterd.wire.packets import close_all
 from clusterd.worker.acceptor import Acceptor
 from clusterd.worker.application import LoadedApplication
@@ -30,6 +30,7 @@ from clusterd.worker.sockets import ListeningSocket
 
 TICK_SECONDS = 0.25
 THREADS_END_SECONDS = 1.0
+OVERDUE_CHARACTERS = 1000
 
 
 class WorkerProcess:
@@ -60,6 +61,7 @@ class WorkerProcess:
             on_movable=self._connection_at_rest,
             on_closed=self._connection_closed,
             on_saturation=self._saturation_changed,
+            on_overdue=self._overdue,
         )
         self._gate = Gate(config.scheduling, scoreboard, bells, row, self._engine)
         self._bell = bells.of(row)
@@ -85,7 +87,7 @@ class WorkerProcess:
         finally:
             self._stop_accepting()
             self._stop_application()
-            self._engine.stop_threads(THREADS_END_SECONDS)
+            self._engine.stop_threads(max(0.0, min(THREADS_END_SECONDS, self._leave_by - monotonic())))
             self._log.flush()
         return 0
 
@@ -141,6 +143,10 @@ class WorkerProcess:
         """For good: nobody is to wait in a queue that this process keeps open and does not serve."""
         for listener in self._listeners:
             listener.close()
+
+    def _overdue(self, request: str) -> None:
+        self._log.error("a request was not answered within timeouts.request", request=request)
+        self._channel.send(Overdue(request[:OVERDUE_CHARACTERS]))
 
     # ---- accepting
 
