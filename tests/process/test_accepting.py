@@ -1,6 +1,8 @@
 """Who accepts: the worker that has least to do, and never one that could not serve while another can."""
 
+import signal
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -72,6 +74,41 @@ def test_kept_alive_connections_are_spread_evenly(make_service: MakeService, wor
     assert max(held) <= 1.25 * min(held) + 1, held
     for client in clients:
         client.close()
+
+
+@pytest.mark.parametrize("threads", [0, 4])
+def test_connections_even_out_when_a_worker_is_added_and_none_is_closed(
+    make_service: MakeService, threads: int
+) -> None:
+    service = make_service(workers=2, threads=threads).start()
+    over = threading.Event()
+    failures: list[str] = []
+
+    def ask() -> None:
+        try:
+            with socket.create_connection(("127.0.0.1", service.port), timeout=30) as client:
+                while not over.wait(0.01):
+                    client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                    assert client.recv(4096).startswith(b"HTTP/1.1 200")
+        except Exception as error:
+            failures.append(repr(error))
+
+    clients = [threading.Thread(target=ask) for _ in range(30)]
+    for client in clients:
+        client.start()
+    wait_until(lambda: sum(worker["connections"] for worker in service.workers()) == 30, "all are counted")
+    for workers in (3, 4, 3, 2):
+        service.signal(signal.SIGTTIN if workers > len(service.workers()) else signal.SIGTTOU)
+        wait_until(lambda: is_even(service, workers, connections=30), "all have their share")  # noqa: B023
+    over.set()
+    for client in clients:
+        client.join(30)
+    assert failures == []
+
+
+def is_even(service: Service, workers: int, connections: int) -> bool:
+    held = [worker["connections"] for worker in service.workers()]
+    return len(held) == workers and sum(held) == connections and max(held) <= 1.25 * min(held) + 1
 
 
 def test_a_worker_whose_loop_is_busy_gets_no_new_connections(make_service: MakeService) -> None:

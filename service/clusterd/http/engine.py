@@ -88,6 +88,7 @@ class Engine:
         self._on_closed = on_closed
         self._mode = EngineMode.SERVING
         self._closing_idle = False
+        self._to_give = 0
         # Plain attributes, because every request asks for them.
         self.is_closing = False
         """Whether responses say `Connection: close`."""
@@ -202,12 +203,25 @@ class Engine:
         self._mode = mode
         self.is_closing = mode is EngineMode.CLOSING
         self.is_handing_over = mode is EngineMode.HANDING_OVER
-        self.is_retiring = self.is_handing_over or self._closing_idle
+        self._to_give = 0
+        self._note_whether_resting_matters()
+
+    def _note_whether_resting_matters(self) -> None:
+        self.is_retiring = self.is_handing_over or self._closing_idle or self._to_give > 0
+
+    def give(self, count: int) -> None:
+        """Offer so many connections to `on_movable`, as they come to rest, and keep the others; 0 ends that."""
+        self._to_give = count
+        self._note_whether_resting_matters()
+        for connection in tuple(self.connections):
+            if not self._to_give:
+                break
+            self.at_rest(connection)
 
     def close_idle(self) -> None:
         """Close the connections between requests, and those that come to rest later."""
         self._closing_idle = True
-        self.is_retiring = True
+        self._note_whether_resting_matters()
         for connection in tuple(self.connections):
             connection.close_if_idle()
 
@@ -218,7 +232,11 @@ class Engine:
 
     def at_rest(self, connection: Connection) -> None:
         """A connection may be able to move, or to close."""
-        if self._mode is EngineMode.HANDING_OVER and self._on_movable is not None and connection.movable:
+        may_move = self._mode is EngineMode.HANDING_OVER or self._to_give > 0
+        if may_move and self._on_movable is not None and connection.movable:
+            if self._to_give:
+                self._to_give -= 1
+                self._note_whether_resting_matters()
             self._on_movable(connection)
         elif self._closing_idle:
             connection.close_if_idle()

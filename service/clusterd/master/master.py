@@ -5,10 +5,10 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-from clusterd.config.model import Config
+from clusterd.config.model import Config, Scheduling
 from clusterd.linux.descriptors import raise_descriptor_limit
 from clusterd.linux.prctl import become_subreaper
 from clusterd.linux.title import set_title
@@ -16,6 +16,7 @@ from clusterd.log import Logger
 from clusterd.master.configurations import Configurations, worker_count
 from clusterd.master.control import ControlServer
 from clusterd.master.endpoint import Endpoint
+from clusterd.master.evenness import Evenness
 from clusterd.master.hands import Hands
 from clusterd.master.hearing import Hearing
 from clusterd.master.listeners import Listeners
@@ -71,7 +72,8 @@ class Master:
             self.status,
             self._busy,
         )
-        processes = Processes(children, self._scoreboard, listeners, self._configurations)
+        self._processes = processes = Processes(children, self._scoreboard, listeners, self._configurations)
+        self._evenness = Evenness()
         self._hands = Hands(
             processes,
             children,
@@ -159,8 +161,23 @@ class Master:
                 row = self._scoreboard.row(child.row)
                 watched.append(Watched(worker.serial, child.pid, row, hang, limits))
         self._monitor.look(watched, time.monotonic())
+        self._even_out(watched)
         self._log.flush()
         self._loop.call_later(LOOK_EVERY_SECONDS, self._look)
+
+    def _even_out(self, watched: Sequence[Watched]) -> None:
+        """Not during a rollout: the connections are on the move already."""
+        cluster = self._supervisor.cluster
+        if cluster.phase is not Phase.RUNNING or cluster.rollout is not None:
+            return
+        if self._configurations.of(cluster.serving).scheduling is not Scheduling.LEAST_CONNECTIONS:
+            return
+        connections = {each.serial: each.row.connections for each in watched if each.row.accepting}
+        for move in self._evenness.moves(connections, time.monotonic()):
+            try:
+                self._processes.share(move.giver, move.taker, move.connections)
+            except OSError:
+                return  # out of descriptors: it is no more than a nicety
 
     def _busy(self) -> bool:
         cluster = self._supervisor.cluster

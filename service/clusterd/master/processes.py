@@ -17,6 +17,9 @@ from clusterd.systemd.sockets import address_text
 from clusterd.wire import messages
 from clusterd.wire.packets import socketpair
 
+SHARE_SECONDS = 1.0
+"""For connections to come to rest that are to move to another worker."""
+
 
 class Processes:
     """Turns decisions into processes and messages to them."""
@@ -83,6 +86,16 @@ class Processes:
         parent = self._children.get(template)
         if parent is not None:
             self._children.send(parent, order, *descriptors)
+
+    def share(self, giver: int, taker: int, connections: int) -> None:
+        """Have one worker let another have some of its connections. Raises OSError."""
+        gives, takes = self._children.get(giver), self._children.get(taker)
+        if gives is None or takes is None:
+            return
+        ours, theirs = socketpair()
+        with ours, theirs:
+            self._children.send(takes, messages.Adopt(), theirs.fileno())
+            self._children.send(gives, messages.Share(connections, SHARE_SECONDS), ours.fileno())
 
     def close_listeners(self) -> None:
         """The service stops: nobody is to wait in a queue that nobody serves."""

@@ -171,6 +171,17 @@ class Retire(Message):
 
 
 @dataclass(frozen=True)
+class Share(Message):
+    """Let another worker have so many connections, as they come to rest, and keep the others.
+
+    Descriptor: one end of a socketpair whose other end the other worker adopts from.
+    """
+
+    connections: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Adopt(Message):
     """Take over the connections that arrive on the descriptor."""
 

@@ -18,7 +18,7 @@ from clusterd.linux.bells import Bells
 from clusterd.log import Logger
 from clusterd.metrics.scoreboard import Scoreboard
 from clusterd.wire.channel import Channel, Received
-from clusterd.wire.messages import Adopt, HealthConnection, Overdue, Ready, Retire, Serve, SuccessorLost
+from clusterd.wire.messages import Adopt, HealthConnection, Overdue, Ready, Retire, Serve, Share, SuccessorLost
 from clusterd.wire.packets import close_all
 from clusterd.worker.acceptor import Acceptor
 from clusterd.worker.application import LoadedApplication
@@ -70,6 +70,8 @@ class WorkerProcess:
         self._receivers: set[Receiver] = set()
         self._drain: Drain | None = None
         self._leave_by = 0.0
+        self._sharing: Sender | None = None
+        self._sharing_ends: asyncio.TimerHandle | None = None
         self._channel = Channel(channel, self._loop, self._on_message, self._on_channel_end)
 
     def start_application(self) -> None:
@@ -115,6 +117,8 @@ class WorkerProcess:
                     self._receivers.add(
                         Receiver(sock, self._loop, self._engine, self._adopted, self._receivers.discard)
                     )
+            case Share(connections, seconds):
+                self._share(connections, seconds, self._sockets_of(received))
             case HealthConnection():
                 for sock in self._sockets_of(received):
                     self._engine.adopt(sock)
@@ -176,10 +180,33 @@ class WorkerProcess:
             self._acceptor.stop()
             self._acceptor = None
 
+    # ---- sharing
+
+    def _share(self, connections: int, seconds: float, others: list[socket.socket]) -> None:
+        """Let another worker have some connections. A drain has all of them, and comes first."""
+        self._end_sharing()
+        if self._drain is not None or not others:
+            for sock in others:
+                sock.close()
+            return
+        self._sharing = Sender(others[0], self._loop, self._moved, self._end_sharing)
+        self._sharing_ends = self._loop.call_later(seconds, self._end_sharing)
+        self._engine.give(connections)
+
+    def _end_sharing(self) -> None:
+        sender, self._sharing = self._sharing, None
+        if sender is None:
+            return
+        self._engine.give(0)
+        if self._sharing_ends is not None:
+            self._sharing_ends.cancel()
+        sender.close()
+
     # ---- draining
 
     def _retire(self, orders: Orders, peers: list[socket.socket]) -> None:
         self._stop_accepting()
+        self._end_sharing()
         self._end_drain()
         if not peers:
             # Connections on their way here would only be closed; with their sender they are as well off.
@@ -208,6 +235,8 @@ class WorkerProcess:
     def _connection_at_rest(self, connection: Connection) -> None:
         if self._drain is not None:
             self._drain.connection_at_rest(connection)
+        elif self._sharing is not None:
+            self._sharing.pass_on(connection)
 
     def _connection_closed(self, _: Connection) -> None:
         self._leave_if_drained()

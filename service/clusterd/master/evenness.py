@@ -1,0 +1,57 @@
+"""Kept-alive connections are evened out: a new worker would otherwise wait for new clients while others have them all.
+
+New connections go to the worker with the fewest anyway; this is for those that stay.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+MOST_AHEAD = 1.25
+"""The most loaded worker may have so many times the connections of the least loaded, and one more."""
+PAUSE_SECONDS = 1.5
+"""Between two moves: what is on its way must have arrived before it is counted again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """So many connections from one worker to another, by their serials."""
+
+    giver: int
+    taker: int
+    connections: int
+
+
+class Evenness:
+    """Decides what is to move, from the connections of every worker that serves."""
+
+    def __init__(self) -> None:
+        self._not_before = 0.0
+
+    def moves(self, connections: Mapping[int, int], now: float) -> list[Move]:
+        """What to move now: nothing while all have about as many. `connections` is by serial."""
+        if len(connections) < 2 or now < self._not_before:
+            return []
+        if max(connections.values()) <= min(connections.values()) * MOST_AHEAD + 1:
+            return []
+        self._not_before = now + PAUSE_SECONDS
+        return plan(connections)
+
+
+def plan(connections: Mapping[int, int]) -> list[Move]:
+    """The moves after which no two workers differ by more than one; each gives or takes, never both."""
+    share, over = divmod(sum(connections.values()), len(connections))
+    # Those that have the most keep the odd ones: fewer have to move.
+    by_load = sorted(connections, key=lambda serial: (-connections[serial], serial))
+    surplus = {serial: connections[serial] - share - (place < over) for place, serial in enumerate(by_load)}
+    takers = [serial for serial in by_load if surplus[serial] < 0]
+    moves = []
+    for giver in (serial for serial in by_load if surplus[serial] > 0):
+        while surplus[giver] > 0:
+            taker = takers[-1]
+            count = min(surplus[giver], -surplus[taker])
+            moves.append(Move(giver, taker, count))
+            surplus[giver] -= count
+            surplus[taker] += count
+            if not surplus[taker]:
+                takers.pop()
+    return moves
