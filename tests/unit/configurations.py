@@ -25,6 +25,9 @@ worker_stop: null
 listen:
   - "[::1]:8080"
   - unix:run/http.sock
+trusted_proxies: [10.0.0.0/8, "::1", unix]
+proxy_protocol: on
+server_header: off
 metrics: off
 control: run/control.sock
 workers: 3

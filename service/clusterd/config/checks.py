@@ -3,7 +3,7 @@
 import os
 import stat
 
-from clusterd.config.model import Address, TcpAddress, UnixAddress
+from clusterd.config.model import Address, Switch, TcpAddress, UnixAddress
 from clusterd.config.problems import Place
 from clusterd.config.values import Values
 
@@ -27,6 +27,9 @@ def check_combinations(given: Values, source: Place) -> None:
     if control is not None and control in taken:
         found = f"{control} is listened on for HTTP too"
         given.refuse(given.places["control"], "control", found, hint="give it a path of its own")
+    if given.values["proxy_protocol"] is Switch.ON and not given.values["trusted_proxies"]:
+        place, found = given.places["proxy_protocol"], "on, and there are no trusted_proxies: nobody could connect"
+        given.refuse(place, "proxy_protocol", found, hint="name the proxies in trusted_proxies")
 
 
 def _overlap(one: Address | None, other: Address) -> bool:

@@ -1,5 +1,6 @@
 """The kinds of values that settings have: how each is read from text, described, and written in JSON Schema."""
 
+import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _DURATION = r"[0-9]+(\.[0-9]+)?(ms|s|m|h)"
 _SIZE = r"(0|[1-9][0-9]*)[KMGT]?"
 _ADDRESS = r"unix:.*[^/]|\[[^\]]+\]:[0-9]{1,5}|[^:/]+:[0-9]{1,5}"
+_NETWORK = r"unix|[0-9]+(\.[0-9]+){3}(/[0-9]{1,2})?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(/[0-9]{1,3})?"
+_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 _LONGEST_NUMBER = 18
 _Number = TypeVar("_Number", int, Fraction)
 
@@ -151,6 +154,40 @@ def listen_address() -> Kind:
 
     schema: dict[str, JSON] = {"type": "string", "pattern": f"^({_ADDRESS})$"}
     return Kind("an address: host:port, [v6]:port or unix:/path", read, schema)
+
+
+def peer_network() -> Kind:
+    """Whom a connection may come from: an address, a network, or `unix` for every peer on a Unix socket."""
+
+    def read(written: str, _base: str) -> str:
+        if written == "unix":
+            return written
+        try:
+            network = ipaddress.ip_network(written)
+        except ValueError as error:
+            raise Refusal(_network_hint(written)) from error
+        if not re.fullmatch(_NETWORK, written):
+            raise Refusal(f"write {network.with_prefixlen}" if "%" not in written else "without the zone")
+        if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
+            # Peers of IPv4 are known by their IPv4 addresses, also on a socket that takes both.
+            raise Refusal("write it as IPv4")
+        return network.compressed.removesuffix("/32" if network.version == 4 else "/128")
+
+    schema: dict[str, JSON] = {"type": "string", "pattern": f"^({_NETWORK})$"}
+    return Kind("an address, a network like 10.0.0.0/8, or unix", read, schema)
+
+
+def _network_hint(written: str) -> str:
+    """What was meant, as far as that can be told."""
+    if written.startswith("unix:"):
+        return "write unix, which stands for every peer on a Unix socket"
+    if written == "*":
+        return "0.0.0.0/0 and ::/0 are everybody"
+    try:
+        return f"write {ipaddress.ip_network(written, strict=False)}"
+    except ValueError:
+        is_name = re.fullmatch(r"[A-Za-z][A-Za-z0-9.\-]*", written)
+        return "names are not looked up: write the address" if is_name else ""
 
 
 def either(kind: Kind, word: str) -> Kind:

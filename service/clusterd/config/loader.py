@@ -118,6 +118,8 @@ def _fill_in_defaults(given: Values, source: Place, base: str, defaults: Mapping
             )
         elif setting.shape is Shape.NAMED:
             given.values[key] = {}
+        elif setting.may_be_empty:
+            given.values[key] = ()
         else:
             value = setting.kind.read(default, base)
             given.values[key] = (value,) if setting.shape is Shape.LIST else value

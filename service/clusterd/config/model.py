@@ -26,6 +26,7 @@ __all__ = [
     "Preload",
     "Rollout",
     "Scheduling",
+    "Switch",
     "TcpAddress",
     "Timeouts",
     "UnixAddress",
@@ -58,6 +59,13 @@ class Scheduling(StrEnum):
 
     LEAST_CONNECTIONS = "least_connections"
     SHARED = "shared"
+
+
+class Switch(StrEnum):
+    """Something that is done or not. `on` and `off` are text in YAML 1.2, as they are everywhere in this file."""
+
+    OFF = "off"
+    ON = "on"
 
 
 class AccessLog(StrEnum):
@@ -147,6 +155,7 @@ class Config:
     Paths are absolute, their symbolic links unresolved: each generation resolves `directory` when it starts.
     `app` is `module:attribute` or `module:factory()`. `metrics` is None when there is no endpoint, `control`
     for the default place, which `config.paths` knows, and `workers` for as many as `config.cpus` counts.
+    `trusted_proxies` has addresses, networks and `unix`, as texts.
     """
 
     app: str
@@ -159,6 +168,9 @@ class Config:
     worker_start: str | None
     worker_stop: str | None
     listen: tuple[Address, ...]
+    trusted_proxies: tuple[str, ...]
+    proxy_protocol: Switch
+    server_header: Switch
     metrics: Address | None
     control: str | None
     workers: int | None
@@ -191,6 +203,9 @@ def from_json(document: Mapping[str, Any], environment: Mapping[str, str] = _NOT
         "environment": MappingProxyType(dict(environment)),
         "preload": Preload(document["preload"]),
         "listen": tuple(Address.parse(text) for text in document["listen"]),
+        "trusted_proxies": tuple(document["trusted_proxies"]),
+        "proxy_protocol": Switch(document["proxy_protocol"]),
+        "server_header": Switch(document["server_header"]),
         "metrics": None if metrics is None else Address.parse(metrics),
         "scheduling": Scheduling(document["scheduling"]),
         "rollout": Rollout(**{**rollout, "health_check": None if check is None else HealthCheck(**check)}),

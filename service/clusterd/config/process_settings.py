@@ -10,10 +10,11 @@ from clusterd.config.kinds import (
     either,
     file_path,
     listen_address,
+    peer_network,
     text,
     whole_number,
 )
-from clusterd.config.model import Scheduling
+from clusterd.config.model import Scheduling, Switch
 from clusterd.config.setting import NOT_YET, Applies, Setting, Shape
 
 _NEXT, _RESTART = Applies.NEXT_GENERATION, Applies.RESTART
@@ -33,6 +34,34 @@ PROCESS_SETTINGS = (
         "Addresses to serve HTTP on, unless systemd passes sockets named http.",
         shape=Shape.LIST,
         metavar="ADDRESS",
+    ),
+    Setting(
+        "trusted_proxies",
+        peer_network(),
+        "",
+        _NEXT,
+        "Who is believed when it says on whose behalf a request comes: in X-Forwarded-For and X-Forwarded-Proto (or in "
+        "Forwarded, where neither is there), and in the PROXY protocol. unix is every peer on a Unix socket. From "
+        "anybody else these headers mean nothing; the application sees them in either case. A trusted proxy must set "
+        "or drop all three: what it passes on from its clients is believed.",
+        shape=Shape.LIST,
+        metavar="ADDRESS",
+    ),
+    Setting(
+        "proxy_protocol",
+        choice(Switch),
+        "off",
+        _NEXT,
+        "Whether every connection begins with a PROXY protocol header, version 1 or 2, from one of trusted_proxies. A "
+        "connection that does not, or comes from anybody else, is closed without an answer.",
+    ),
+    Setting(
+        "server_header",
+        choice(Switch),
+        "on",
+        _NEXT,
+        "Whether responses say Server: clusterd. What the application says in a Server header of its own is sent in "
+        "either case.",
     ),
     Setting(
         "metrics",

@@ -104,7 +104,8 @@ def _setting_schema(setting: Setting) -> dict[str, JSON]:
         case Shape.ONE:
             return {"description": description, **value}
         case Shape.LIST:
-            return {"description": description, "type": "array", "items": value, "minItems": 1}
+            items: dict[str, JSON] = {"description": description, "type": "array", "items": value}
+            return items if setting.may_be_empty else {**items, "minItems": 1}
         case Shape.NAMED:
             written: JSON = {"type": ["string", "number", "boolean", "null"]}
             names: JSON = {"pattern": f"^{ENVIRONMENT_NAME}$"}
@@ -138,6 +139,8 @@ def _default(setting: Setting) -> str:
         return "none, it is required"
     if setting.shape is Shape.NAMED:
         return "`{}`"
+    if setting.may_be_empty:
+        return "`[]`"
     if setting.shape is Shape.LIST:
         return f'`["{setting.default}"]`'
     return f"`{setting.default}`" if setting.default else '`""`'

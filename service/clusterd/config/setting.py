@@ -43,3 +43,8 @@ class Setting:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "flag", "APP" if self.key == "app" else f"--{self.key}")
+
+    @property
+    def may_be_empty(self) -> bool:
+        """Whether it is a list that needs no item: one whose default has none."""
+        return self.shape is Shape.LIST and self.default == ""

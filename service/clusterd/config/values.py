@@ -74,7 +74,7 @@ class Values:
                 self._take_named(setting, value)
 
     def _take_list(self, setting: Setting, value: Node) -> None:
-        if isinstance(value, Sequence) and value.items:
+        if isinstance(value, Sequence) and (value.items or setting.may_be_empty):
             items = enumerate(value.items)
             read = tuple(self._read(setting, f"{setting.key}[{number}]", item) for number, item in items)
             self.values[setting.key] = read

@@ -78,7 +78,7 @@ class Engine:
         self.counters = counters
         self.log = log
         self._logged_from = _LOGGED_FROM[settings.access_log]
-        self.stamp = Stamp()
+        self.stamp = Stamp(settings.server_header)
         self.heads = HeadParser(settings.limits)
         self.now = monotonic()
         """Time of the last tick, which is near enough for every timeout."""

@@ -32,12 +32,12 @@ _NO_BODY = frozenset({204, 304})
 
 
 class Stamp:
-    """The fields that the server adds to every response, `Server` and `Date`, made once a second at most."""
+    """The fields that the server adds to every response, `Server` if wanted and `Date`, made once a second at most."""
 
     __slots__ = ("_second", "date", "fields", "server")
 
-    def __init__(self) -> None:
-        self.server = b"Server: clusterd\r\n"
+    def __init__(self, names_server: bool = True) -> None:
+        self.server = b"Server: clusterd\r\n" if names_server else b""
         self._second = -1
         self.refresh()
 

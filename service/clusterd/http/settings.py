@@ -55,11 +55,18 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings:
-    """`threads` 0 runs a WSGI application on the event loop; `root_path` is where it is mounted ("" or "/prefix")."""
+    """`threads` 0 runs a WSGI application on the event loop; `root_path` is where it is mounted ("" or "/prefix").
+
+    `trusted_proxies` has addresses, networks, and "unix" for peers without an address. With `proxy_protocol` every
+    connection must come from one of them and begin with a PROXY protocol header.
+    """
 
     interface: Interface = Interface.WSGI
     threads: int = 4
     root_path: str = ""
+    trusted_proxies: tuple[str, ...] = ()
+    proxy_protocol: bool = False
+    server_header: bool = True
     access_log: AccessLog = AccessLog.ERRORS
     timeouts: Timeouts = field(default_factory=Timeouts)
     limits: Limits = field(default_factory=Limits)

@@ -1,6 +1,6 @@
 """The HTTP engine's settings from the service's configuration: the engine knows nothing of clusters."""
 
-from clusterd.config.model import Config
+from clusterd.config.model import Config, Switch
 from clusterd.http.settings import AccessLog, HttpSettings, Interface, Limits, Timeouts
 from clusterd.linux.descriptors import descriptor_limit
 
@@ -15,6 +15,9 @@ def engine_settings(config: Config, interface: Interface) -> HttpSettings:
         interface=interface,
         threads=config.threads,
         root_path=config.root_path,
+        trusted_proxies=config.trusted_proxies,
+        proxy_protocol=config.proxy_protocol is Switch.ON,
+        server_header=config.server_header is Switch.ON,
         access_log=AccessLog(config.log.access.value),
         timeouts=Timeouts(
             keepalive=timeouts.keepalive,
