@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from clusterd.config.model import Interface, Switch
+from clusterd.config.model import Switch
+from clusterd.http.settings import Interface
 from clusterd.worker.engine_settings import engine_settings
 from tests.unit.configurations import complaint, read
 

@@ -52,11 +52,15 @@ class AsgiAdapter:
         """Call the application for the request of `connection`."""
         request = connection.request
         assert request is not None
-        if connection.kept is None:
-            connection.kept = self._scopes.of_connection(connection.peer, connection.local, connection.scheme)
+        common = connection.kept
+        if common is None:
+            origin = connection.origin
+            common = self._scopes.of_connection(origin.peer, origin.local, origin.scheme)
+            if not connection.behind_proxy:
+                connection.kept = common
         call = AsgiCall(connection, self._stamp, self._log)
         connection.call = call
-        scope = self._scopes.http(connection.kept, request.head)
+        scope = self._scopes.http(common, request.head)
         task = _start(call.run(self._application, scope), self._loop)
         if not task.done():
             call.task = task

@@ -15,7 +15,8 @@ class CarriedState:
     """A connection between two requests.
 
     `residual` was read but belongs to a request not yet complete; `peer` and `local` are None on a unix
-    socket; `requests` counts those served so far.
+    socket; `requests` counts those served so far. `awaits_header` says that the PROXY protocol header, which comes
+    before all else, has not come as a whole: what there is of it is in `residual`, and `peer` is the proxy.
     """
 
     residual: bytes
@@ -23,6 +24,12 @@ class CarriedState:
     local: Address | None
     scheme: str
     requests: int
+    awaits_header: bool = False
+
+    @classmethod
+    def direct(cls) -> "CarriedState":
+        """That of a new connection that comes from clusterd itself, and by way of no proxy whatever is configured."""
+        return cls(b"", None, None, "http", 0)
 
     def to_json(self) -> dict[str, object]:
         """As JSON: at most 43.7 KB of residual, and 300 bytes."""
@@ -32,6 +39,7 @@ class CarriedState:
             "local": self.local,
             "scheme": self.scheme,
             "requests": self.requests,
+            "awaits_header": self.awaits_header,
         }
 
     @classmethod
@@ -44,8 +52,9 @@ class CarriedState:
                 "local": local,
                 "scheme": str(scheme),
                 "requests": int(count),
+                "awaits_header": bool(awaits_header),
             }:
-                return cls(_decoded(text), _address(peer), _address(local), scheme, count)
+                return cls(_decoded(text), _address(peer), _address(local), scheme, count, awaits_header)
         raise ValueError("malformed state of a carried connection")
 
 

@@ -11,7 +11,9 @@ from clusterd.http.carried import RESIDUAL_LIMIT, Address, CarriedState
 from clusterd.http.deadline import Deadline
 from clusterd.http.framing import framing_of
 from clusterd.http.head import Fields, Head
+from clusterd.http.origin import Origin
 from clusterd.http.outflow import Outflow
+from clusterd.http.proxy_protocol import MalformedProxyHeader
 from clusterd.http.reception import Received, Reception, Request
 from clusterd.http.refusal import Refusal
 from clusterd.http.response import Encoder, refusal_response
@@ -35,6 +37,7 @@ class Connection(asyncio.Protocol):
     """A connection, from its socket to the calls of the adapter; made by `Engine.adopt`."""
 
     __slots__ = (
+        "_awaits_header",
         "_begun",
         "_engine",
         "_half_closed",
@@ -44,6 +47,7 @@ class Connection(asyncio.Protocol):
         "_reception",
         "_socket",
         "_transport",
+        "behind_proxy",
         "call",
         "deadline",
         "kept",
@@ -73,6 +77,7 @@ class Connection(asyncio.Protocol):
         self._half_closed = False
         self._proceeding = False
         self._begun = False
+        self._awaits_header = carried.awaits_header if carried else engine.origins.expects_header
         self.stage = _IDLE
         self.call: Call | None = None
         self.deadline = Deadline(engine, engine.settings.timeouts)
@@ -82,6 +87,8 @@ class Connection(asyncio.Protocol):
         self.peer = carried.peer if carried else peer
         self.local = carried.local if carried else local
         self.scheme = carried.scheme if carried else "http"
+        self.behind_proxy = False
+        """Whether the peer is trusted to say whom a request comes from."""
 
     # From the transport.
 
@@ -94,14 +101,50 @@ class Connection(asyncio.Protocol):
             self.peer = self.peer or (transport.get_extra_info("peername") or ("", 0))[:2]
             self.local = (transport.get_extra_info("sockname") or ("", 0))[:2]
         self._engine.opened(self)
-        self._rest()
-        if self._reception.pending:
-            self._proceed()
+        self._start()
         # uvloop starts reading after this call, whatever was paused in it: before that nothing may move.
         if self._engine.is_handing_over:
             self._engine.call_soon(self._begin)
         else:
             self._begun = True
+
+    def _start(self) -> None:
+        """From the beginning, or where another process left off."""
+        self.behind_proxy = self._engine.origins.trusts(self.peer)
+        if not self._awaits_header:
+            self._rest()
+            if self._reception.pending:
+                self._proceed()
+            return
+        self.stage = Stage.PREFACE
+        self.deadline.rest_of_head()
+        if not self.behind_proxy:
+            # Without its header it would pass by the proxy, and with it, it could say that it is anybody.
+            self._turn_away(HTTPStatus.FORBIDDEN, "it is none of trusted_proxies")
+            return
+        self._read_on()
+        self._read_header()
+        if self.stage is Stage.PREFACE and self._engine.is_retiring:
+            self._engine.at_rest(self)
+
+    def _read_header(self) -> None:
+        """The PROXY protocol's, which comes before everything else and tells who is at the other side of the proxy."""
+        try:
+            header = self._reception.take_proxy_header()
+        except MalformedProxyHeader as error:
+            self._turn_away(HTTPStatus.BAD_REQUEST, f"it began with {error}")
+            return
+        if header is not None:
+            self._awaits_header = False
+            if header.tells_peer:
+                self.peer, self.local = header.peer, header.local or self.local
+            self._start()
+
+    def _turn_away(self, status: HTTPStatus, reason: str) -> None:
+        """Close without an answer; counted as if it had been one, for that is where one looks."""
+        self._engine.origins.turned_away(self.peer, reason)
+        self._engine.count(self, status.value, 0.0)
+        self.close()
 
     def _begin(self) -> None:
         self._begun = True
@@ -120,7 +163,9 @@ class Connection(asyncio.Protocol):
         if stage is Stage.LINGERING or stage is Stage.CLOSED:
             return
         self._reception.take(data)
-        if self._reception.is_receiving:
+        if stage is Stage.PREFACE:
+            self._read_header()
+        elif self._reception.is_receiving:
             self._receive_more()
         elif self._reading and self._reception.pending > PIPELINE_LIMIT:
             self._reading = False
@@ -173,6 +218,16 @@ class Connection(asyncio.Protocol):
     def request(self) -> Request | None:
         """The request under way, being received or answered."""
         return self._reception.request
+
+    @property
+    def origin(self) -> Origin:
+        """Where the request under way comes from."""
+        request = self._reception.request
+        if request is None or not self.behind_proxy:
+            return Origin(self.peer, self.local, self.scheme, tells_scheme=False)
+        told = self._engine.origins.told(request.head.fields)
+        peer = told.peer if told.tells_peer else self.peer
+        return Origin(peer, self.local, told.scheme or self.scheme, told.scheme is not None)
 
     def _proceed(self) -> None:
         """Take requests out of what was read, as long as each is answered at once."""
@@ -446,6 +501,9 @@ class Connection(asyncio.Protocol):
         match self.stage:
             case Stage.IDLE:
                 self._close_politely()
+            case Stage.PREFACE:
+                self._engine.counters.request_timed_out()
+                self.close()
             case Stage.HEAD | Stage.BODY:
                 self._engine.counters.request_timed_out()
                 self.refuse(Refusal(HTTPStatus.REQUEST_TIMEOUT, "the request did not arrive in time"))
@@ -491,7 +549,9 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
         self.stage = Stage.DETACHED
         self.deadline.never()
-        return CarriedState(self._reception.residual, self.peer, self.local, self.scheme, self.requests)
+        return CarriedState(
+            self._reception.residual, self.peer, self.local, self.scheme, self.requests, self._awaits_header
+        )
 
     def fileno(self) -> int:
         """The descriptor to send."""
@@ -504,5 +564,4 @@ class Connection(asyncio.Protocol):
     def resume(self) -> None:
         """The hand-over came to nothing: go on here."""
         if self.stage is Stage.DETACHED:
-            self._rest()
-            self._proceed()
+            self._start()

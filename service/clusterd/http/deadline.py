@@ -35,7 +35,7 @@ class Deadline:
         self.due = self._clock.now + self._timeouts.keepalive
 
     def rest_of_head(self) -> None:
-        """From its first byte on, however it trickles: timeouts.header."""
+        """From its first byte on, however it trickles: timeouts.header. A PROXY header's too, from the beginning."""
         self.due = self._clock.now + self._timeouts.header
 
     def request(self) -> None:

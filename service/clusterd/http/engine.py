@@ -19,6 +19,7 @@ from clusterd.http.carried import Address, CarriedState
 from clusterd.http.connection import Connection
 from clusterd.http.head import HeadParser
 from clusterd.http.mailbox import Mailbox
+from clusterd.http.origin import Origins
 from clusterd.http.ports import Counters, Log
 from clusterd.http.response import Stamp
 from clusterd.http.settings import AccessLog, HttpSettings, Interface
@@ -80,6 +81,7 @@ class Engine:
         self._logged_from = _LOGGED_FROM[settings.access_log]
         self.stamp = Stamp(settings.server_header)
         self.heads = HeadParser(settings.limits)
+        self.origins = Origins(settings, log)
         self.now = monotonic()
         """Time of the last tick, which is near enough for every timeout."""
         self.connections: set[Connection] = set()
@@ -251,13 +253,14 @@ class Engine:
 
     def _log_request(self, connection: Connection, status: int, seconds: float) -> None:
         head = connection.request.head if connection.request else None
+        peer = connection.origin.peer
         self.log.info(
             "request",
             method=head.method if head else None,
             target=head.target if head else None,
             status=status,
             seconds=seconds,
-            peer=connection.peer[0] if connection.peer else None,
+            peer=peer[0] if peer else None,
         )
 
     def requests_in_flight(self) -> list[InFlight]:

@@ -8,11 +8,13 @@ from clusterd.http.body import Body, BodyReader
 from clusterd.http.carried import Address
 from clusterd.http.head import Fields, Head
 from clusterd.http.memory import Memory
+from clusterd.http.origin import Origin
 from clusterd.http.wsgi_file import FileWrapper
 
 _PLAIN_KEYS = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH"}
+_REMEMBERED = 512
 _LONGEST_NAME = 64
-_keys: Memory[str, str] = Memory(512)
+_keys: Memory[str, str] = Memory(_REMEMBERED)
 """What a header's name becomes; empty for one that is left out."""
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
@@ -22,6 +24,7 @@ class EnvironMaker:
 
     def __init__(self, root_path: str, threads: int) -> None:
         self._root_path = root_path
+        self._origins: Memory[Origin, dict[str, Any]] = Memory(_REMEMBERED)
         self._common: dict[str, Any] = {
             "wsgi.version": (1, 0),
             "wsgi.errors": sys.stderr,
@@ -40,13 +43,24 @@ class EnvironMaker:
         environ = self._common.copy()
         environ["wsgi.url_scheme"] = scheme
         environ["REMOTE_ADDR"] = peer[0] if peer is not None else ""
-        if peer is not None:
+        if peer is not None and peer[1]:
             environ["REMOTE_PORT"] = str(peer[1])
         if local is not None:
             environ["SERVER_NAME"] = local[0]
             environ["SERVER_PORT"] = str(local[1])
         else:
             environ["SERVER_PORT"] = _DEFAULT_PORTS[scheme]
+        return environ
+
+    def of_request(self, origin: Origin) -> dict[str, Any]:
+        """The same for a connection that carries the requests of many clients, for one of them."""
+        environ = self._origins.get(origin)
+        if environ is None:
+            environ = self.of_connection(origin.peer, origin.local, origin.scheme)
+            if origin.tells_scheme:
+                # The port that the client connected to is not told: the local one would go with another scheme.
+                environ["SERVER_PORT"] = _DEFAULT_PORTS[origin.scheme]
+            self._origins.remember(origin, environ)
         return environ
 
     def make(self, of_connection: dict[str, Any], head: Head, body: Body | None, reader: BodyReader) -> dict[str, Any]:

@@ -91,10 +91,15 @@ class Exchange:
 
     def _make_environ(self) -> dict[str, Any]:
         body, connection, environs = self._body, self._connection, self._service.environs
-        if connection.kept is None:
-            connection.kept = environs.of_connection(connection.peer, connection.local, connection.scheme)
+        common = connection.kept
+        if common is None:
+            if connection.behind_proxy:
+                common = environs.of_request(connection.origin)
+            else:
+                common = environs.of_connection(connection.peer, connection.local, connection.scheme)
+                connection.kept = common
         reader = _NOTHING if body is None else BodyReader(body.file, self.note_progress)
-        return environs.make(connection.kept, self._request, body, reader)
+        return environs.make(common, self._request, body, reader)
 
     # ---- for the subclass
 

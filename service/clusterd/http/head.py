@@ -8,12 +8,15 @@ is the smaller half of the work (measured: 10.5 us for a browser's head, 15.5 us
 
 import re
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from clusterd.http.grammar import FIELD_LINES, TOKEN
 from clusterd.http.memory import Memory
 from clusterd.http.refusal import Refusal, bad_request
 from clusterd.http.settings import Limits
+
+if TYPE_CHECKING:
+    from clusterd.http.forwarded import Told
 
 _match_request_line = re.compile(rf"({TOKEN}) ([!-~\x80-\xff]++) HTTP/([0-9])\.([0-9])\r\n").match
 _match_field_lines = re.compile(rf"{FIELD_LINES}\r\n").fullmatch
@@ -35,10 +38,10 @@ class Fields(dict[str, str]):
     """Header fields by lower-case name; repeated ones joined in their order (RFC 9110 section 5.3).
 
     Shared by all requests that bring the same lines, so never changed; `environ` and `raw` are what the adapters
-    have made of them, to be used again.
+    have made of them, and `told` what they say of their origin if the peer is trusted, to be used again.
     """
 
-    __slots__ = ("environ", "lines", "raw")
+    __slots__ = ("environ", "lines", "raw", "told")
 
     def __init__(self, values: dict[str, str], lines: list[tuple[str, str]]) -> None:
         super().__init__(values)
@@ -46,6 +49,7 @@ class Fields(dict[str, str]):
         """As they were sent: name and value, before surrounding white space is cut."""
         self.environ: dict[str, str] | None = None
         self.raw: list[tuple[bytes, bytes]] | None = None
+        self.told: Told | None = None
 
 
 class Framing(NamedTuple):

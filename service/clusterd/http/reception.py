@@ -7,6 +7,7 @@ from time import monotonic
 from clusterd.http.call import Sink
 from clusterd.http.framing import CHUNKED, ChunkDecoder, framing_of
 from clusterd.http.head import Head, HeadParser, find_end, skip_empty_lines
+from clusterd.http.proxy_protocol import ProxyHeader, parse_proxy_header
 from clusterd.http.settings import Limits
 
 
@@ -79,6 +80,16 @@ class Reception:
             if isinstance(self._buffer, bytes):
                 self._buffer = bytearray(self._buffer)
             self._buffer += data
+
+    def take_proxy_header(self) -> ProxyHeader | None:
+        """The PROXY protocol header before the first request, or None while it is not complete.
+
+        Raises MalformedProxyHeader.
+        """
+        header = parse_proxy_header(self.residual)
+        if header is not None:
+            self._buffer = self._buffer[header.size :]
+        return header
 
     def advance(self) -> Received:
         """Go on with the request under way, or begin the next one.

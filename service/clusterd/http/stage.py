@@ -6,6 +6,8 @@ from enum import Enum, auto
 class Stage(Enum):
     """Where a connection stands."""
 
+    PREFACE = auto()
+    """Before the first request: the PROXY protocol header has not come as a whole."""
     IDLE = auto()
     """Between requests, nothing read of the next."""
     HEAD = auto()
@@ -24,5 +26,5 @@ class Stage(Enum):
     CLOSED = auto()
 
 
-AT_REST = (Stage.IDLE, Stage.HEAD)
+AT_REST = (Stage.IDLE, Stage.HEAD, Stage.PREFACE)
 RECEIVING = (Stage.IDLE, Stage.HEAD, Stage.BODY)

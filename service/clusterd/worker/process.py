@@ -13,6 +13,7 @@ import uvloop
 
 from clusterd.config.model import Config
 from clusterd.http.carried import Address
+from clusterd.http.carried import CarriedState
 from clusterd.http.engine import Connection, Engine
 from clusterd.linux.bells import Bells
 from clusterd.log import Logger
@@ -121,7 +122,7 @@ class WorkerProcess:
                 self._share(connections, seconds, self._sockets_of(received))
             case HealthConnection():
                 for sock in self._sockets_of(received):
-                    self._engine.adopt(sock)
+                    self._engine.adopt(sock, CarriedState.direct())
             case unexpected:
                 self._log.warning("unexpected message from the master", message=type(unexpected).__name__)
                 close_all(received.descriptors)
