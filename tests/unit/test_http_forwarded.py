@@ -102,8 +102,8 @@ def test_forwarded_is_understood(value: str, expected: Told) -> None:
     "value",
     [
         "", ",", "for", "for=", "for =1.2.3.4", "for=1.2.3.4,", "for=1.2.3.4:80", "for=[::1]", 'for="::1"',
-        "for=1.2.3.4;for=5.6.7.8", "for=example.org", 'for="1.2.3.4', "for=1.2.3.4 proto=http", "for=1.2.3.4;;proto=http",
-        "for=garbage, for=10.0.0.1", "for=1.2.3.4;x=" + "a" * 2000 + "," * 2000,
+        "for=1.2.3.4;for=5.6.7.8", "for=example.org", 'for="1.2.3.4', "for=1.2.3.4 proto=http",
+        "for=1.2.3.4;;proto=http", "for=garbage, for=10.0.0.1", "for=1.2.3.4;x=" + "a" * 2000 + "," * 2000,
     ],
 )  # fmt: skip
 def test_a_malformed_forwarded_tells_nothing(value: str) -> None:
@@ -140,7 +140,8 @@ def test_long_fields_take_no_long_time(piece: str) -> None:
     ("host", "is_trusted"),
     [
         ("127.0.0.1", True), ("::ffff:127.0.0.1", True), ("127.0.0.2", False), ("10.255.0.1", True),
-        ("11.0.0.1", False), ("fd12::1", True), ("fe80::1%eth0", False), ("::1", False), ("", False), ("unix", False), ("localhost", False),
+        ("11.0.0.1", False),
+        ("fd12::1", True), ("fe80::1%eth0", False), ("::1", False), ("", False), ("unix", False), ("localhost", False),
     ],
 )  # fmt: skip
 def test_a_peer_is_trusted_by_address_and_network(host: str, is_trusted: bool) -> None:
