@@ -18,6 +18,7 @@ from clusterd.http.settings import AccessLog, HttpSettings, Interface, Timeouts
 from tests.process.serving import Answer, Client, Ledger, Serving, request, serving, wait_until
 
 HERE = "127.0.0.1"
+BEHIND: dict[str, Any] = {"trusted_proxies": (HERE,), "proxy_protocol": True}
 LINE = b"PROXY TCP4 192.0.2.1 198.51.100.2 4711 443\r\n"
 ADDRESSES = bytes([192, 0, 2, 1, 198, 51, 100, 2]) + struct.pack("!HH", 4711, 443)
 BINARY = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + ADDRESSES
@@ -70,7 +71,7 @@ def seen(answer: Answer) -> dict[str, Any]:
     return dict(json.loads(answer.body))
 
 
-def client_of(answer: Answer) -> tuple[str, int]:
+def client_of(answer: Answer) -> tuple[str | None, int]:
     host, port = seen(answer)["client"]
     return host, port
 
@@ -187,8 +188,7 @@ def test_an_untrusted_peer_is_not_heard_even_with_a_header() -> None:
 
 
 def test_a_header_that_does_not_come_is_not_waited_for() -> None:
-    settings = {"trusted_proxies": (HERE,), "proxy_protocol": True}
-    with serving(wsgi, timeouts={"header": 0.1, "keepalive": 60}, **settings) as server:
+    with serving(wsgi, timeouts={"header": 0.1, "keepalive": 60}, **BEHIND) as server:
         for part in (b"", LINE[:20]):
             with server.client() as client:
                 client.send(part)
@@ -198,6 +198,19 @@ def test_a_header_that_does_not_come_is_not_waited_for() -> None:
             client.send(LINE[:20])
             client.socket.shutdown(socket.SHUT_WR)
             assert closes_unanswered(client)
+        assert not server.ledger.errors
+
+
+def test_a_proxy_that_only_looks_whether_somebody_listens_is_no_news() -> None:
+    """HAProxy's checks of a server connect and reset: the peer's address is not to be had any more."""
+    with serving(wsgi, **BEHIND) as server, socket.create_server((HERE, 0)) as listener:
+        client = Client(socket.create_connection(listener.getsockname()))
+        accepted = listener.accept()[0]
+        client.send(LOCAL)
+        client.reset()
+        server.on_loop(lambda: server.engine.adopt(accepted))
+        wait_until(lambda: server.engine.is_idle)
+        assert not server.ledger.done
         assert not server.ledger.errors
 
 
@@ -243,9 +256,6 @@ def move(server: Serving, mover: Mover, successor: Serving) -> CarriedState:
     carried = CarriedState.from_json(document)
     successor.on_loop(lambda: successor.engine.adopt(sock, carried))
     return carried
-
-
-BEHIND: dict[str, Any] = {"trusted_proxies": (HERE,), "proxy_protocol": True}
 
 
 @pytest.mark.parametrize("header", [LINE, BINARY])

@@ -29,6 +29,9 @@ CLIENT_CLOSED_REQUEST = 499
 """The status that nginx logs for a request whose client did not wait for the answer."""
 
 
+_GONE = ("", 0)
+"""The address of a client that is gone already."""
+
 # On Python 3.11 an enum's attribute costs four times as much as a name of the module.
 _IDLE, _ANSWERING, _REQUEST = Stage.IDLE, Stage.ANSWERING, Received.REQUEST
 
@@ -98,8 +101,8 @@ class Connection(asyncio.Protocol):
         self._outflow = Outflow(self._transport)
         if self.local is None and self._socket.family != socket.AF_UNIX:
             # None where the client is gone already; reading will say so.
-            self.peer = self.peer or (transport.get_extra_info("peername") or ("", 0))[:2]
-            self.local = (transport.get_extra_info("sockname") or ("", 0))[:2]
+            self.peer = self.peer or (transport.get_extra_info("peername") or _GONE)[:2]
+            self.local = (transport.get_extra_info("sockname") or _GONE)[:2]
         self._engine.opened(self)
         self._start()
         # uvloop starts reading after this call, whatever was paused in it: before that nothing may move.
@@ -142,8 +145,9 @@ class Connection(asyncio.Protocol):
 
     def _turn_away(self, status: HTTPStatus, reason: str) -> None:
         """Close without an answer; counted as if it had been one, for that is where one looks."""
-        self._engine.origins.turned_away(self.peer, reason)
-        self._engine.count(self, status.value, 0.0)
+        if self.peer != _GONE:
+            self._engine.origins.turned_away(self.peer, reason)
+            self._engine.count(self, status.value, 0.0)
         self.close()
 
     def _begin(self) -> None:
