@@ -229,9 +229,7 @@ class Connection(asyncio.Protocol):
         request = self._reception.request
         if request is None or not self.behind_proxy:
             return Origin(self.peer, self.local, self.scheme, tells_scheme=False)
-        told = self._engine.origins.told(request.head.fields)
-        peer = told.peer if told.tells_peer else self.peer
-        return Origin(peer, self.local, told.scheme or self.scheme, told.scheme is not None)
+        return self._engine.origins.of(request.head.fields, self.peer, self.local, self.scheme)
 
     def _proceed(self) -> None:
         """Take requests out of what was read, as long as each is answered at once."""

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from clusterd.http.carried import Address
-from clusterd.http.forwarded import Told, told_by
+from clusterd.http.forwarded import told_by
 from clusterd.http.head import Fields
 from clusterd.http.ports import Log
 from clusterd.http.settings import HttpSettings
@@ -37,12 +37,15 @@ class Origins:
         """Whether a peer speaks for others."""
         return self._trusted.trusts(peer)
 
-    def told(self, fields: Fields) -> Told:
-        """What a trusted peer says with the fields of a request; found out once for all that bring the same ones."""
+    def of(self, fields: Fields, peer: Address | None, local: Address | None, scheme: str) -> Origin:
+        """Where a request comes from that a trusted peer brings: `peer` and `scheme` are for what it does not say.
+
+        What the fields say is found out once for all requests that bring the same ones.
+        """
         told = fields.told
         if told is None:
             told = fields.told = told_by(fields, self._trusted)
-        return told
+        return Origin(told.peer if told.tells_peer else peer, local, told.scheme or scheme, told.scheme is not None)
 
     def turned_away(self, peer: Address | None, reason: str) -> None:
         """Tell of a connection that was closed unheard.
