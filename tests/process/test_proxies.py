@@ -332,6 +332,8 @@ def test_a_stop_closes_who_has_not_said_anything_yet() -> None:
         wait_until(lambda: server.engine.connections)
         server.on_loop(server.engine.close_idle)
         assert closes_unanswered(client)
+        with server.client() as late:
+            assert closes_unanswered(late)
 
 
 @pytest.mark.parametrize("residual", [b"", LINE[:10], LINE, LINE + request()[:10]])
