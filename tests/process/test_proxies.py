@@ -327,7 +327,7 @@ def test_a_move_that_comes_to_nothing_changes_nothing(arrived: bytes) -> None:
 
 
 def test_a_stop_closes_who_has_not_said_anything_yet() -> None:
-    with serving(wsgi, **BEHIND) as server, server.client() as client:
+    with serving(wsgi, timeouts={"header": 60}, **BEHIND) as server, server.client() as client:
         client.send(LINE[:10])
         wait_until(lambda: server.engine.connections)
         server.on_loop(server.engine.close_idle)
