@@ -28,7 +28,6 @@ PIPELINE_LIMIT = 64 * 1024
 CLIENT_CLOSED_REQUEST = 499
 """The status that nginx logs for a request whose client did not wait for the answer."""
 
-
 _GONE = ("", 0)
 """The address of a client that is gone already."""
 
