@@ -40,7 +40,6 @@ from tests.unit.configurations import complaint, complaints
         ("threads: " + "9" * 5000, "1:10: threads: found 99999"),
         ("workers: 0", "1:10: workers: found 0, must be a whole number from 1 to 1024, or auto (too small)"),
         ("workers: Auto", "1:10: workers: found 'Auto', must be a whole number from 1 to 1024, or auto (write auto)"),
-        ("interface: asgi", "1:12: interface: found 'asgi', must be auto or wsgi (not supported by this version of"),
         ("scheduling: round_robin", "must be least_connections or shared (not supported by this version of clusterd"),
         ("preload: True", "1:10: preload: found True, must be auto, true or false (write true)"),
         ("preload: yes", "1:10: preload: found 'yes', must be auto, true or false"),
