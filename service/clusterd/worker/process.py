@@ -12,8 +12,7 @@ from time import time as wall_clock
 import uvloop
 
 from clusterd.config.model import Config
-from clusterd.http.carried import Address
-from clusterd.http.carried import CarriedState
+from clusterd.http.carried import Address, CarriedState
 from clusterd.http.engine import Connection, Engine
 from clusterd.linux.bells import Bells
 from clusterd.log import Logger
