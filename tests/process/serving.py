@@ -222,6 +222,10 @@ class Client:
         assert self._file.readline() == b"\r\n"
         return data
 
+    def read(self, size: int) -> bytes:
+        """So many bytes, or fewer at the end."""
+        return self._file.read(size)
+
     def rest(self) -> bytes:
         """Everything until the server closes."""
         return self._file.read()

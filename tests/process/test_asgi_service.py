@@ -4,7 +4,11 @@ import signal
 import socket
 from collections.abc import Callable
 
-from tests.process.service import Service, wait_until
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from tests.process.service import PATIENCE_SECONDS, Service, wait_until
 
 MakeService = Callable[..., Service]
 
@@ -109,3 +113,39 @@ def test_the_interface_can_be_said(make_service: MakeService) -> None:
     other = make_service(interface="asgi")
     deploy(other, "1")
     assert other.start().ask().version == "1"
+
+
+WEBSOCKETS = """
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        raise NotImplementedError
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": message["text"] + " VERSION"})
+        print(f"left with {message['code']}", flush=True)
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"0 0 0 VERSION"})
+"""
+
+
+def test_websockets_are_told_to_come_back_after_a_reload_and_that_the_service_stops(make_service: MakeService) -> None:
+    service = make_service(workers=1)
+    service.deploy("1", WEBSOCKETS)
+    service.start()
+    for version, leave, code in (("1", service.reload, 1012), ("2", lambda: service.signal(signal.SIGTERM), 1001)):
+        with connect(f"ws://127.0.0.1:{service.port}/", proxy=None) as client:
+            client.send("hello")
+            assert client.recv(PATIENCE_SECONDS) == f"hello {version}"
+            service.deploy("2", WEBSOCKETS)
+            leave()
+            with pytest.raises(ConnectionClosed) as caught:
+                client.recv(PATIENCE_SECONDS)
+            assert caught.value.rcvd is not None
+            assert caught.value.rcvd.code == code
+    assert service.wait() == 0
+    assert "left with 1012" in service.log()
+    assert "left with 1001" in service.log()
+    assert "cut at the end" not in service.log()

@@ -1,8 +1,12 @@
-"""Imports go downward only, and what runs in the application's interpreter needs the standard library and uvloop."""
+"""Imports go downward only, and what runs in the application's interpreter needs the standard library and uvloop.
+
+wsproto is the exception: imported for the first WebSocket, by one module.
+"""
 
 import ast
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +31,8 @@ LAYERS = {
 }
 IMPURE = {"os", "signal", "socket", "time", "asyncio", "logging", "threading", "subprocess", "select", "random"}
 IN_THE_APPLICATIONS_INTERPRETER = ("clusterd.template.process", "clusterd.worker.birth", "clusterd.http.engine")
+LAZY = "clusterd.http.websocket"
+"""Imported when the first WebSocket is asked for, and alone allowed to need wsproto."""
 
 
 def modules() -> list[str]:
@@ -43,7 +49,16 @@ def path_of(module: str) -> Path:
 
 def imports(module: str) -> Iterator[str]:
     """The modules that `module` imports, wherever in its text."""
-    for node in ast.walk(ast.parse(path_of(module).read_text())):
+    yield from imported_by(ast.walk(ast.parse(path_of(module).read_text())))
+
+
+def imports_at_once(module: str) -> set[str]:
+    """The modules that importing `module` imports: what stands in no function and not below `if TYPE_CHECKING`."""
+    return set(imported_by(ast.parse(path_of(module).read_text()).body))
+
+
+def imported_by(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -93,6 +108,9 @@ def test_what_runs_beside_the_application_needs_only_uvloop(module: str) -> None
             continue
         seen.add(each)
         for imported in imports(each):
+            if imported == LAZY:
+                assert LAZY not in imports_at_once(each)
+                continue
             top = imported.split(".")[0]
             if top == "clusterd":
                 # Importing a module runs the __init__ of every package above it.
@@ -100,3 +118,14 @@ def test_what_runs_beside_the_application_needs_only_uvloop(module: str) -> None
                 waiting += [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
             else:
                 assert top in sys.stdlib_module_names or top == "uvloop", f"{each} imports {imported}"
+
+
+def test_one_module_imports_wsproto() -> None:
+    importing = {module for module in modules() if any(name.split(".")[0] == "wsproto" for name in imports(module))}
+    assert importing == {"clusterd.http.websocket_wire"}
+
+
+@pytest.mark.parametrize("module", IN_THE_APPLICATIONS_INTERPRETER)
+def test_what_runs_beside_the_application_imports_no_wsproto(module: str) -> None:
+    script = f"import sys, {module}; sys.exit('wsproto' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True, env={"PYTHONPATH": str(PACKAGE.parent)})

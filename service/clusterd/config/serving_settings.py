@@ -88,7 +88,9 @@ SERVING_SETTINGS = (
     Setting("limits.request_line", size("64", "64K"), "8K", _NEXT, "The first line of a request; then 414."),
     Setting("limits.headers", size("256", "1M"), "32K", _NEXT, "All headers of a request together; then 431."),
     Setting("limits.header_count", whole_number(1, 10_000), "100", _NEXT, "Headers of a request; then 431."),
-    Setting("limits.body", size("0", "1T"), "16M", _NEXT, "The body of a request; then 413."),
+    Setting(
+        "limits.body", size("0", "1T"), "16M", _NEXT, "The body of a request; then 413. A WebSocket message; then 1009."
+    ),
     Setting(
         "limits.max_requests",
         whole_number(0, 1_000_000_000),

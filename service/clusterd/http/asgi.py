@@ -2,17 +2,35 @@
 
 import asyncio
 import sys
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 
 from clusterd.http.asgi_call import AsgiApplication, AsgiCall
 from clusterd.http.asgi_scope import ScopeMaker
 from clusterd.http.connection import Connection
+from clusterd.http.head import Head
 from clusterd.http.inflow import Inflow
 from clusterd.http.lifespan import Lifespan
 from clusterd.http.ports import Log
+from clusterd.http.refusal import Refusal
 from clusterd.http.response import Stamp
 from clusterd.http.settings import HttpSettings
+from clusterd.http.websocket_handshake import handshake_of, wants_websocket
+
+if TYPE_CHECKING:
+    from clusterd.http.websocket import WebSocketCall
+
+REMEDY = "pip install wsproto"
+
+# asyncio's own, and not a function around it, which every request would pay for.
+_start: Callable[..., asyncio.Task[None]]
+if sys.version_info >= (3, 12):
+    # Begun at once: most calls never wait, and are over before the loop would have come to them.
+    _start = partial(asyncio.Task, eager_start=True)
+else:
+    _start = asyncio.Task
 
 
 class AsgiAdapter:
@@ -32,7 +50,10 @@ class AsgiAdapter:
         self._loop = loop
         self._lifespan = Lifespan(application, log)
         self._scopes = ScopeMaker(settings.root_path, self._lifespan.state)
+        self._limits = settings.limits
         self._tasks: set[asyncio.Task[None]] = set()
+        self._lack_is_known = False
+        """Whether it was logged that WebSockets can not be served."""
 
     @property
     def streams(self) -> bool:
@@ -58,14 +79,37 @@ class AsgiAdapter:
             common = self._scopes.of_connection(origin.peer, origin.local, origin.scheme)
             if not connection.behind_proxy:
                 connection.kept = common
-        call = AsgiCall(connection, self._stamp, self._log)
+        head = request.head
+        call: AsgiCall | WebSocketCall
+        if head.upgrades and wants_websocket(head):
+            call, scope = self._websocket(connection, common, head)
+        else:
+            call = AsgiCall(connection, self._stamp, self._log)
+            scope = self._scopes.http(common, head)
         connection.call = call
-        scope = self._scopes.http(common, request.head)
-        task = _start(call.run(self._application, scope), self._loop)
+        task = _start(call.run(self._application, scope), loop=self._loop)
         if not task.done():
             call.task = task
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _websocket(
+        self, connection: Connection, of_connection: dict[str, Any], head: Head
+    ) -> tuple["WebSocketCall", dict[str, Any]]:
+        """A call for a WebSocket, and its scope. Raises Refusal."""
+        handshake = handshake_of(head, self._limits)
+        try:
+            # Only now: an application without WebSockets need not have wsproto.
+            from clusterd.http.websocket import WebSocketCall
+        except ImportError as error:
+            if not self._lack_is_known:
+                self._lack_is_known = True
+                self._log.error(
+                    f"WebSockets are answered with 501: {error}. In the application's environment: {REMEDY}"
+                )
+            raise Refusal(HTTPStatus.NOT_IMPLEMENTED, "this server is set up without WebSockets") from error
+        call = WebSocketCall(connection, handshake, self._limits.body, self._stamp, self._log)
+        return call, self._scopes.websocket(of_connection, head, handshake.subprotocols)
 
     async def startup(self) -> None:
         """The application's lifespan begins. Raises StartupFailed."""
@@ -77,15 +121,3 @@ class AsgiAdapter:
 
     def tick(self, now: float) -> None:
         """Nothing waits here."""
-
-
-if sys.version_info >= (3, 12):
-
-    def _start(call: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
-        # Begun at once: most calls never wait, and are over before the loop would have come to them.
-        return asyncio.Task(call, loop=loop, eager_start=True)
-
-else:
-
-    def _start(call: Coroutine[Any, Any, None], loop: asyncio.AbstractEventLoop) -> asyncio.Task[None]:
-        return asyncio.Task(call, loop=loop)

@@ -75,7 +75,8 @@ class AsgiCall:
         assert request is not None
         self._connection = connection
         self._request = request.head
-        self._body = cast("Inflow | None", request.body)
+        body = request.body
+        self._body = None if body is None else cast(Inflow, body)
         self._stamp = stamp
         self._log = log
         self._expected = _START
@@ -99,14 +100,14 @@ class AsgiCall:
         try:
             await application(scope, self.receive, self.send)
         except asyncio.CancelledError:
-            self._fail("was cancelled")
+            self.fail("was cancelled")
         except ClientDisconnected:
-            self._fail("")
+            self.fail("")
         except BaseException as error:  # SystemExit too ends a request, and never the server
-            self._fail(f"raised\n{''.join(traceback.format_exception(error)).rstrip()}")
+            self.fail(f"raised\n{''.join(traceback.format_exception(error)).rstrip()}")
         else:
-            if not self._is_over:
-                self._fail(f"returned where {self._expected.value} was expected")
+            if not self.is_over:
+                self.fail(f"returned where {self._expected.value} was expected")
 
     # ---- what the application calls
 
@@ -122,7 +123,7 @@ class AsgiCall:
             if not self._gone:
                 self._end = body.is_complete
                 return {"type": "http.request", "body": data, "more_body": not self._end}
-        while not self._is_over and not self._client_closed:
+        while not self.is_over and not self._client_closed:
             await self._wait()
         return {"type": "http.disconnect"}
 
@@ -181,13 +182,13 @@ class AsgiCall:
             self.task.cancel()
 
     @property
-    def _is_over(self) -> bool:
+    def is_over(self) -> bool:
         """Whether nothing more can be sent: the response is complete, or nobody waits for it."""
         return self._gone or self._expected is _NOTHING
 
     async def _readable(self) -> None:
         """Wait until the client has read what was sent, or does not matter any more."""
-        while not self._is_over and not self._connection.writable:
+        while not self.is_over and not self._connection.writable:
             await self._wait()
 
     async def _wait(self) -> None:
@@ -276,11 +277,11 @@ class AsgiCall:
         self._connection.finish(status, persistent=persistent)
         self._wake()
 
-    def _fail(self, how: str) -> None:
+    def fail(self, how: str) -> None:
         """The application has ended without completing the response, or after it."""
         if how and not (self._gone and how == "was cancelled"):
             self._report(how)
-        if self._is_over:
+        if self.is_over:
             return
         connection = self._connection
         self._expected = _NOTHING

@@ -13,6 +13,7 @@ _HTTP_EXTENSIONS: dict[str, dict[str, object]] = {
     "http.response.pathsend": {},
     "http.response.early_hint": {},
 }
+_WEBSOCKET_EXTENSIONS: dict[str, dict[str, object]] = {"websocket.http.response": {}}
 
 
 class ScopeMaker:
@@ -52,6 +53,16 @@ class ScopeMaker:
         scope["headers"] = (fields.raw or _raw_of(fields)).copy()
         scope["state"] = self._state.copy()
         scope["extensions"] = _HTTP_EXTENSIONS.copy()
+        return scope
+
+    def websocket(self, of_connection: dict[str, Any], head: Head, subprotocols: list[str]) -> dict[str, Any]:
+        """The scope of a WebSocket, whose client offers these subprotocols."""
+        scope = self.http(of_connection, head)
+        del scope["method"]
+        scope["type"] = "websocket"
+        scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
+        scope["subprotocols"] = subprotocols
+        scope["extensions"] = _WEBSOCKET_EXTENSIONS.copy()
         return scope
 
 

@@ -18,6 +18,8 @@ class Phase(Enum):
     QUEUED = "queued"
     RUNNING = "running"
     SENDING = "sending"
+    WEBSOCKET = "websocket"
+    """It was accepted, and is open."""
 
 
 class Sink(Protocol):
@@ -48,7 +50,7 @@ class Adapter(Protocol):
         """Where a body of `expected` bytes (0 when that is not known) goes."""
 
     def answer(self, connection: "Connection") -> None:
-        """Have the application answer the request of `connection`."""
+        """Have the application answer the request of `connection`. Raises Refusal for what it can not be asked."""
 
     def tick(self, now: float) -> None:
         """Enforce what has to be over by now (`time.monotonic()`)."""

@@ -18,6 +18,7 @@ from clusterd.http.reception import Received, Reception, Request
 from clusterd.http.refusal import Refusal
 from clusterd.http.response import Encoder, refusal_response
 from clusterd.http.stage import AT_REST, RECEIVING, Stage
+from clusterd.http.tunnel import Tunnel
 
 if TYPE_CHECKING:
     from clusterd.http.engine import Engine
@@ -32,7 +33,7 @@ _GONE = ("", 0)
 """The address of a client that is gone already."""
 
 # On Python 3.11 an enum's attribute costs four times as much as a name of the module.
-_IDLE, _ANSWERING, _REQUEST = Stage.IDLE, Stage.ANSWERING, Received.REQUEST
+_IDLE, _ANSWERING, _TUNNEL, _REQUEST = Stage.IDLE, Stage.ANSWERING, Stage.TUNNEL, Received.REQUEST
 
 
 class Connection(asyncio.Protocol):
@@ -49,6 +50,7 @@ class Connection(asyncio.Protocol):
         "_reception",
         "_socket",
         "_transport",
+        "_tunnel",
         "behind_proxy",
         "call",
         "deadline",
@@ -80,6 +82,7 @@ class Connection(asyncio.Protocol):
         self._proceeding = False
         self._begun = False
         self._awaits_header = carried.awaits_header if carried else engine.origins.expects_header
+        self._tunnel: Tunnel | None = None
         self.stage = _IDLE
         self.call: Call | None = None
         self.deadline = Deadline(engine, engine.settings.timeouts)
@@ -124,7 +127,7 @@ class Connection(asyncio.Protocol):
             # Without its header it would pass by the proxy, and with it, it could say that it is anybody.
             self._turn_away(HTTPStatus.FORBIDDEN, "it is none of trusted_proxies")
             return
-        self._read_on()
+        self.read_on()
         self._read_header()
         if self.stage is Stage.PREFACE and self._engine.is_retiring:
             self._engine.at_rest(self)
@@ -163,6 +166,9 @@ class Connection(asyncio.Protocol):
                 self.deadline.more_of_body()
             self._proceed()
             return
+        if stage is _TUNNEL and self._tunnel is not None:
+            self._tunnel.receive(data)
+            return
         if stage is Stage.LINGERING or stage is Stage.CLOSED:
             return
         self._reception.take(data)
@@ -170,9 +176,8 @@ class Connection(asyncio.Protocol):
             self._read_header()
         elif self._reception.is_receiving:
             self._receive_more()
-        elif self._reading and self._reception.pending > PIPELINE_LIMIT:
-            self._reading = False
-            self._transport.pause_reading()
+        elif self._reception.pending > PIPELINE_LIMIT:
+            self.stop_reading()
 
     def eof_received(self) -> bool:
         """The client has closed its sending side: what it has asked for is still answered."""
@@ -212,7 +217,7 @@ class Connection(asyncio.Protocol):
             self._proceed()
         elif self._reception.is_receiving and self._reading:
             self.deadline.more_of_body()
-        if self.stage is _ANSWERING and self.call is not None:
+        if (self.stage is _ANSWERING or self.stage is _TUNNEL) and self.call is not None:
             self.call.resume()
 
     # Requests.
@@ -313,14 +318,13 @@ class Connection(asyncio.Protocol):
         """Read no more while the application has not taken what is here: no fault of the client's."""
         body = self.request.body if self.request else None
         if body is not None and body.is_full and self._reading:
-            self._reading = False
-            self._transport.pause_reading()
+            self.stop_reading()
             self.deadline.answer()
 
     def take_more(self) -> None:
         """The application has taken what was here of the body."""
         if self._reception.is_receiving and not self._reading:
-            self._read_on()
+            self.read_on()
             if self.writable:
                 self.deadline.more_of_body()
 
@@ -389,7 +393,7 @@ class Connection(asyncio.Protocol):
         self.stage = Stage.SKIPPING
         if self.request is not None and self.request.body is not None:
             self.request.body.close()
-        self._read_on()
+        self.read_on()
         self.deadline.more_of_body()
 
     def _go_on(self) -> None:
@@ -441,7 +445,7 @@ class Connection(asyncio.Protocol):
         self.stage = _IDLE
         self.deadline.first_byte()
         if not self._reading:
-            self._read_on()
+            self.read_on()
         if self._engine.is_retiring:
             self._engine.at_rest(self)
 
@@ -460,10 +464,54 @@ class Connection(asyncio.Protocol):
         self._drop_call()
         self._reception.finish()
 
-    def _read_on(self) -> None:
+    # Reading and back pressure.
+
+    def stop_reading(self) -> None:
+        """What the client sends waits in the kernel, and then at the client."""
+        if self._reading:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def read_on(self) -> None:
+        """Take what waits."""
         if not self._reading:
             self._reading = True
             self._transport.resume_reading()
+
+    # Another protocol.
+
+    def switch(self, tunnel: Tunnel) -> None:
+        """The response to the request under way was 101, and has been sent: `tunnel` takes over.
+
+        The request is counted now: its seconds are those of an answer, not of a conversation that may last for days.
+        """
+        self._account(HTTPStatus.SWITCHING_PROTOCOLS.value)
+        self.deadline.answered()
+        self.stage = _TUNNEL
+        self._tunnel = tunnel
+        early = self._reception.residual
+        self._reception.drop()
+        self.read_on()
+        tunnel.receive(early)
+        self.depart()
+        if self._half_closed and self.stage is _TUNNEL:
+            self.close()  # that was all that it will ever say
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of the other protocol."""
+        if self.stage is _TUNNEL:
+            self._transport.write(data)
+
+    def leave(self) -> None:
+        """The other protocol is through: close, once the client has read everything."""
+        if self.stage is _TUNNEL:
+            self._close_politely()
+
+    def depart(self) -> None:
+        """Where the server is leaving its clients, have the other protocol say so to this one."""
+        departure = self._engine.departure
+        if departure is not None and self.stage is _TUNNEL and self._tunnel is not None:
+            self._tunnel.depart(departure)
 
     # The end.
 
@@ -479,7 +527,7 @@ class Connection(asyncio.Protocol):
             self.deadline.last_bytes()
         else:
             self.deadline.reader()
-        self._read_on()
+        self.read_on()
         self._transport.write_eof()
 
     def close(self) -> None:
@@ -508,6 +556,8 @@ class Connection(asyncio.Protocol):
             case Stage.HEAD | Stage.BODY:
                 self._engine.counters.request_timed_out()
                 self.refuse(Refusal(HTTPStatus.REQUEST_TIMEOUT, "the request did not arrive in time"))
+            case Stage.TUNNEL if self.writable and self._tunnel is not None:
+                self._tunnel.expire()
             case Stage.ANSWERING if self.deadline.answer_over():
                 self._engine.counters.request_timed_out()
                 self._answer_late()
@@ -516,7 +566,7 @@ class Connection(asyncio.Protocol):
             case Stage.ANSWERING | Stage.SKIPPING if self.writable:
                 self._engine.counters.request_timed_out()
                 self._refuse_late(Refusal(HTTPStatus.REQUEST_TIMEOUT, "the request did not arrive in time"))
-            case Stage.ANSWERING | Stage.SKIPPING | Stage.FLUSHING | Stage.LINGERING:
+            case Stage.ANSWERING | Stage.SKIPPING | Stage.FLUSHING | Stage.TUNNEL | Stage.LINGERING:
                 self._judge_reader()
 
     def _answer_late(self) -> None:
@@ -545,9 +595,7 @@ class Connection(asyncio.Protocol):
         """Stop reading, and say what has to travel with the descriptor. Raises RuntimeError when not movable."""
         if not self.movable:
             raise RuntimeError("the connection can not move now")
-        if self._reading:
-            self._reading = False
-            self._transport.pause_reading()
+        self.stop_reading()
         self.stage = Stage.DETACHED
         self.deadline.never()
         return CarriedState(

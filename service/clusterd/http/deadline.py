@@ -76,6 +76,10 @@ class Deadline:
         """What the client sends after the last response."""
         self.due = self._clock.now + LINGER
 
+    def within(self, seconds: float) -> None:
+        """Whatever another protocol waits for."""
+        self.due = self._clock.now + seconds
+
     def never(self) -> None:
         """Nothing is waited for."""
         self._answer_by = self.due = inf

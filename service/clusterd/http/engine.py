@@ -23,8 +23,9 @@ from clusterd.http.origin import Origins
 from clusterd.http.ports import Counters, Log
 from clusterd.http.response import Stamp
 from clusterd.http.settings import AccessLog, HttpSettings, Interface
-from clusterd.http.stage import Stage
+from clusterd.http.stage import IN_FLIGHT
 from clusterd.http.threads import ThreadPool
+from clusterd.http.tunnel import Departure
 from clusterd.http.wsgi import WsgiAdapter, WsgiApplication
 
 __all__ = ["Connection", "Engine", "EngineMode", "InFlight"]
@@ -45,6 +46,9 @@ class EngineMode(Enum):
     """It is kept, and offered to another process as soon as it is between requests."""
     CLOSING = auto()
     """It is closed."""
+
+
+_DEPARTURES = {EngineMode.HANDING_OVER: Departure.RESTART, EngineMode.CLOSING: Departure.STOP}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,8 @@ class Engine:
         """Whether connections move as they come to rest."""
         self.is_retiring = False
         """Whether something is to be done with a connection that comes to rest."""
+        self.departure: Departure | None = None
+        """Why the server leaves its clients, when it does: what can not move to another process ends with it."""
         self._arriving: set[asyncio.Task[object]] = set()
         self._pool: ThreadPool | None = None
         self.adapter: Adapter
@@ -207,6 +213,10 @@ class Engine:
         self.is_handing_over = mode is EngineMode.HANDING_OVER
         self._to_give = 0
         self._note_whether_resting_matters()
+        self.departure = _DEPARTURES.get(mode)
+        if self.departure is not None:
+            for connection in tuple(self.connections):
+                connection.depart()
 
     def _note_whether_resting_matters(self) -> None:
         self.is_retiring = self.is_handing_over or self._closing_idle or self._to_give > 0
@@ -283,7 +293,7 @@ class Engine:
     @property
     def in_flight(self) -> int:
         """How many requests are not answered yet."""
-        return sum(1 for each in self.connections if each.stage in (Stage.BODY, Stage.ANSWERING))
+        return sum(1 for each in self.connections if each.stage in IN_FLIGHT)
 
     # ---- threads
 

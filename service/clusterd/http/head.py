@@ -68,7 +68,7 @@ class Head:
     Shared by all requests that are the same to the byte, so never changed; `framing` is worked out once for them.
     """
 
-    __slots__ = ("fields", "framing", "method", "minor", "path", "query", "target")
+    __slots__ = ("fields", "framing", "method", "minor", "path", "query", "target", "upgrades")
 
     def __init__(self, method: str, target: str, minor: int, fields: Fields) -> None:
         self.method = method
@@ -77,6 +77,8 @@ class Head:
         self.minor = minor
         """Of the version: 0 or 1."""
         self.fields = fields
+        self.upgrades = "upgrade" in fields
+        """Whether it names another protocol to go on with, which is asked of every request."""
         self.framing: Framing | None = None
         """None until it was looked at: a request whose framing is refused has a head all the same."""
         self.path, _, self.query = target.partition("?")

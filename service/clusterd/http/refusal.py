@@ -4,12 +4,16 @@ from http import HTTPStatus
 
 
 class Refusal(Exception):
-    """A request that is refused, with the status to answer and the reason in a few words, shown to the client."""
+    """A request that is refused, with the status to answer and the reason in a few words, shown to the client.
 
-    def __init__(self, status: HTTPStatus, reason: str) -> None:
+    `headers` are fields that tell the client what to do instead.
+    """
+
+    def __init__(self, status: HTTPStatus, reason: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(f"{status.value} {status.phrase}: {reason}")
         self.status = status
         self.reason = reason
+        self.headers = headers
 
 
 def bad_request(reason: str) -> Refusal:

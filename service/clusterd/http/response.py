@@ -124,7 +124,7 @@ class ResponseHead:
         if lower == "content-length":
             line = _content_length(value)
         elif lower not in _SPECIAL or self._keep(lower, value):
-            line = _encoded(name, value)
+            line = field_line(name, value)
         if len(value) < _LONGEST_REMEMBERED and (lower == "content-length" or lower not in _SPECIAL):
             _lines.remember(header, line)
         return line
@@ -154,7 +154,8 @@ def _content_length(value: str) -> int:
     return int(value)
 
 
-def _encoded(name: str, value: str) -> bytes:
+def field_line(name: str, value: str) -> bytes:
+    """A header field as it is sent. Raises ValueError for what can not be sent."""
     line = name + ": " + value + "\r\n"  # not an f-string: what is not str must raise
     if _match_field_line(line) is None or ":" in name:
         raise ValueError(f"malformed header {name!r}: {value!r}")
@@ -282,7 +283,7 @@ def trailer_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     Raises ValueError for what can not be sent.
     """
     return b"".join(
-        _encoded(name.decode("latin-1"), value.decode("latin-1"))
+        field_line(name.decode("latin-1"), value.decode("latin-1"))
         for name, value in headers
         if name.lower() not in FORBIDDEN_TRAILERS
     )
@@ -290,13 +291,13 @@ def trailer_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 def early_hints(links: Iterable[bytes]) -> bytes:
     """An interim response that tells what the real one will link to (RFC 8297). Raises ValueError."""
-    lines = b"".join(_encoded("Link", link.decode("latin-1")) for link in links)
+    lines = b"".join(field_line("Link", link.decode("latin-1")) for link in links)
     return b"HTTP/1.1 103 Early Hints\r\n%b\r\n" % lines
 
 
 def refusal_response(refusal: Refusal) -> tuple[ResponseHead, bytes]:
     """The response to a refused request, in plain text."""
-    headers = [("Content-Type", "text/plain; charset=utf-8")]
+    headers = [("Content-Type", "text/plain; charset=utf-8"), *refusal.headers]
     if refusal.status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers.append(("Retry-After", "1"))
     status = f"{refusal.status.value} {refusal.status.phrase}"

@@ -19,6 +19,8 @@ class Stage(Enum):
     """The response is complete, but the client has yet to read it; the next request waits."""
     SKIPPING = auto()
     """The response is complete, but not the request's body: what is left of it is read and dropped."""
+    TUNNEL = auto()
+    """Another protocol has taken over, until the connection closes."""
     DETACHED = auto()
     """Offered to another process: nothing is read or written."""
     LINGERING = auto()
@@ -28,3 +30,4 @@ class Stage(Enum):
 
 AT_REST = (Stage.IDLE, Stage.HEAD, Stage.PREFACE)
 RECEIVING = (Stage.IDLE, Stage.HEAD, Stage.BODY)
+IN_FLIGHT = (Stage.BODY, Stage.ANSWERING, Stage.TUNNEL)
