@@ -118,7 +118,8 @@ class AsgiCall:
             if body is None:
                 self._end = True
                 return {"type": "http.request", "body": b"", "more_body": False}
-            self._connection.invite_body()
+            if not self.started:  # later, it would be read as a part of the response
+                self._connection.invite_body()
             data = await body.take()
             if not self._gone:
                 self._end = body.is_complete

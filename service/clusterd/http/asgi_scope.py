@@ -67,8 +67,14 @@ class ScopeMaker:
 
 
 def _raw_of(fields: Fields) -> list[tuple[bytes, bytes]]:
-    """The header lines as ASGI has them, made once for all requests that bring the same ones."""
+    """The header lines as ASGI has them, made once for all requests that bring the same ones.
+
+    One with an underscore is left out, as for WSGI: frameworks name both alike (Django's META, say), so it could
+    pass itself off as one with a hyphen.
+    """
     fields.raw = [
-        (name.lower().encode("latin-1"), value.strip(" \t").encode("latin-1")) for name, value in fields.lines
+        (name.lower().encode("latin-1"), value.strip(" \t").encode("latin-1"))
+        for name, value in fields.lines
+        if "_" not in name
     ]
     return fields.raw

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 PIPELINE_LIMIT = 64 * 1024
 """Bytes held while an earlier request is answered; beyond it the client waits in the kernel."""
 
+TURN_REQUESTS = 16
+"""Requests of one client that are answered at once and in a row, before other connections have their turn."""
+
 CLIENT_CLOSED_REQUEST = 499
 """The status that nginx logs for a request whose client did not wait for the answer."""
 
@@ -240,6 +243,7 @@ class Connection(asyncio.Protocol):
         if self._proceeding:
             return
         self._proceeding = True
+        left = TURN_REQUESTS
         try:
             while self.stage in RECEIVING:
                 received = self._receive()
@@ -247,6 +251,9 @@ class Connection(asyncio.Protocol):
                     self._answer()
                     if self.stage is _IDLE and not self._reception.pending:
                         break  # as nearly always: answered at once, and nothing more to look at
+                    left -= 1
+                    if not left and self.stage is _IDLE:
+                        break
                 elif received is Received.BODY and self._engine.adapter.streams:
                     self._answer()
                     break
@@ -257,8 +264,24 @@ class Connection(asyncio.Protocol):
             self.refuse(refusal)
         finally:
             self._proceeding = False
-        if self._half_closed and self.stage in RECEIVING:
+        if not left and self.stage is _IDLE:
+            self._proceed_later()
+        elif self._half_closed and self.stage in RECEIVING:
             self.close()  # nothing that is still missing can come
+
+    def _proceed_later(self) -> None:
+        """Go on when other connections have had their turn; until then, no more is read than is here."""
+        self._proceeding = True
+        if self._reading:
+            self._reading = False
+            self._transport.pause_reading()
+        self._engine.call_soon(self._proceed_now)
+
+    def _proceed_now(self) -> None:
+        self._proceeding = False
+        if self.stage is _IDLE and not self._reading:
+            self._read_on()
+        self._proceed()
 
     def _receive(self) -> Received:
         try:

@@ -24,7 +24,7 @@ _find_fields = re.compile(r"([^:]++):[ \t]*+([^\r]*+)\r\n").findall
 _match_host = re.compile(
     r"(?:\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9\-._~%!$&'()*+,;=]*+)(?::[0-9]*+)?"  # RFC 3986 section 3.2, no userinfo
 ).fullmatch
-_match_absolute = re.compile(r"(?i:https?)://([^/?]++)(.*)").fullmatch
+_match_absolute = re.compile(r"(?i:https?)://([^/?:][^/?]*+)(.*)").fullmatch
 
 REMEMBERED = 512
 LONGEST_REMEMBERED = 4096
@@ -141,6 +141,9 @@ class HeadParser:
         fields = known or _parse_fields(block.decode("latin-1"), self._limits)
         if minor == 1 and "host" not in fields:
             raise bad_request("no Host")
+        if method == "CONNECT":
+            # Whatever the target: what follows a 2xx to it is no HTTP for whoever stands between (RFC 9110, 9.3.6).
+            raise Refusal(HTTPStatus.NOT_IMPLEMENTED, "CONNECT is not supported")
         if target[0] == "/":
             head = Head(method, target, minor, fields)
         else:
@@ -182,9 +185,7 @@ def _parse_request_line(text: str) -> tuple[str, str, int]:
 
 
 def _parse_other_target(method: str, target: str, minor: int, fields: Fields) -> Head:
-    """Asterisk-form and absolute-form (RFC 9112 section 3.2); there is nothing to CONNECT to."""
-    if method == "CONNECT":
-        raise Refusal(HTTPStatus.NOT_IMPLEMENTED, "CONNECT is not supported")
+    """Asterisk-form and absolute-form (RFC 9112 section 3.2)."""
     if target == "*":
         if method != "OPTIONS":
             raise bad_request("asterisk-form outside OPTIONS")

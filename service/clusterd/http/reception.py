@@ -98,9 +98,11 @@ class Reception:
         """
         if self.request is not None:
             return self._receive_body(self.request)
-        if self._buffer.startswith(b"\r\n"):
-            # Empty lines before a request are ignored (RFC 9112 section 2.2).
+        if self._buffer.startswith(b"\r"):
+            # Empty lines before a request are ignored (RFC 9112 section 2.2), and half of one begins nothing.
             self._buffer = self._buffer[skip_empty_lines(self._buffer) :]
+            if self._buffer == b"\r":
+                return Received.NOTHING
         if not self._buffer:
             return Received.NOTHING
         end = find_end(self._buffer, self._limits)
