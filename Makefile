@@ -14,8 +14,11 @@ PACKAGES_RUN    := gcc libc6-dev libsystemd-dev pkg-config python3-dev python3-v
 PACKAGES_DEB    := debhelper dh-python dpkg-dev fakeroot python3
 PACKAGES_SYSTEM := $(PACKAGES_DEB) debootstrap systemd-container util-linux iproute2
 
+# For `make fuzz`.
+SECONDS := 60
+
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format venv deb docs bench lock clean
+.PHONY: help run test fuzz lint format venv deb docs bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +29,9 @@ run: venv ## run clusterd in the foreground with the example application (Ctrl-C
 test: $(VENV)/test lint ## lint, then every test: unit, process and system (ARGS='-k name' to choose)
 	@if [ "$$(id -u)" = 0 ]; then packaging/system-packages $(PACKAGES_SYSTEM); fi
 	$(BIN)/python -m pytest $(ARGS)
+
+fuzz: $(VENV)/test ## throw hostile bytes at the HTTP engine (SECONDS=60, SEED=number to see the same again)
+	$(BIN)/python -m tests.fuzz.run $(SECONDS) $(SEED)
 
 lint: $(VENV)/test ## ruff and mypy --strict
 	$(BIN)/ruff check .

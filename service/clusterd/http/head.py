@@ -28,7 +28,8 @@ _match_absolute = re.compile(r"(?i:https?)://([^/?:][^/?]*+)(.*)").fullmatch
 
 REMEMBERED = 512
 LONGEST_REMEMBERED = 4096
-"""Bytes of a head that is remembered: with their number, 2 MB at most of whole heads and as much of header lines."""
+"""Bytes of a head that is remembered. With what is made of it, and their number, a client that never repeats itself
+fills 27 MB with heads, and at worst as much again with header lines (measured: 99 fields in each)."""
 
 _ONCE = frozenset({"host", "content-length"})
 """Fields that must not be repeated, whatever their values: others along the way may choose another one."""
