@@ -24,6 +24,7 @@ from clusterd.http.ports import Counters, Log
 from clusterd.http.response import Stamp
 from clusterd.http.settings import AccessLog, HttpSettings, Interface
 from clusterd.http.stage import IN_FLIGHT
+from clusterd.http.surplus import Surplus
 from clusterd.http.threads import ThreadPool
 from clusterd.http.tunnel import Departure
 from clusterd.http.wsgi import WsgiAdapter, WsgiApplication
@@ -32,6 +33,9 @@ __all__ = ["Connection", "Engine", "EngineMode", "InFlight"]
 
 _LOGGED_FROM = {AccessLog.ALL: 0, AccessLog.ERRORS: 500, AccessLog.OFF: 1000}
 """The lowest status that is logged."""
+
+MOST_SURPLUS = 64
+"""Connections beyond limits.connections that are told so at the same time; still more are closed without a word."""
 
 LATE_SECONDS = 1.0
 """Longer between two ticks, and the loop itself was held up."""
@@ -104,7 +108,10 @@ class Engine:
         """Whether something is to be done with a connection that comes to rest."""
         self.departure: Departure | None = None
         """Why the server leaves its clients, when it does: what can not move to another process ends with it."""
-        self._arriving: set[asyncio.Task[object]] = set()
+        self._arriving: set[Connection] = set()
+        self._surplus: set[Surplus] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
+        """Those that set connections up: the loop itself does not keep them."""
         self._pool: ThreadPool | None = None
         self.adapter: Adapter
         if settings.interface is Interface.ASGI:
@@ -145,20 +152,32 @@ class Engine:
 
         `peer` and `local` are its addresses where they are known already; else they are asked for.
         """
-        task: asyncio.Task[object] = self._loop.create_task(
-            self._loop.connect_accepted_socket(lambda: Connection(self, sock, carried, peer, local), sock)
-        )
-        self._arriving.add(task)
-        task.add_done_callback(self._arrived)
+        connection = Connection(self, sock, carried, peer, local)
+        self._arriving.add(connection)
+        self._set_up(sock, connection, lambda: self._arriving.discard(connection))
 
-    def _arrived(self, task: asyncio.Task[object]) -> None:
-        self._arriving.discard(task)
-        # A client may be gone before its connection is set up: nothing to say about it.
-        if not task.cancelled():
-            task.exception()
+    def shed(self, sock: socket.socket) -> None:
+        """Have the client of a connected socket come back later: there is no room for it anywhere."""
+        if len(self._surplus) >= MOST_SURPLUS:
+            sock.close()
+            return
+        surplus = Surplus(self._loop, self.counters, self.stamp, self._surplus.discard)
+        self._surplus.add(surplus)
+        self._set_up(sock, surplus, lambda: self._surplus.discard(surplus))
+
+    def _set_up(self, sock: socket.socket, protocol: asyncio.Protocol, failed: Callable[[], None]) -> None:
+        def done(task: asyncio.Task[object]) -> None:
+            self._tasks.discard(task)
+            if task.cancelled() or task.exception() is not None:
+                failed()  # a client may be gone before its connection is set up: nothing to say about it
+
+        task: asyncio.Task[object] = self._loop.create_task(self._loop.connect_accepted_socket(lambda: protocol, sock))
+        self._tasks.add(task)
+        task.add_done_callback(done)
 
     def opened(self, connection: Connection) -> None:
         """A connection is set up."""
+        self._arriving.discard(connection)
         self.connections.add(connection)
         self._report_load()
 
@@ -241,6 +260,8 @@ class Engine:
         """Drop every connection at once."""
         for connection in tuple(self.connections):
             connection.abort()
+        for surplus in tuple(self._surplus):
+            surplus.abort()
 
     def at_rest(self, connection: Connection) -> None:
         """A connection may be able to move, or to close."""

@@ -35,12 +35,14 @@ class Acceptor:
         bell: int,
         loop: asyncio.AbstractEventLoop,
         accepted: Callable[[socket.socket, Address | None, Address | None], None],
+        shed: Callable[[socket.socket], None],
     ) -> None:
         self._listeners = tuple(listeners)
         self._gate = gate
         self._bell = bell
         self._loop = loop
         self._accepted = accepted
+        self._shed = shed
         self._again: asyncio.TimerHandle | None = None
         self._is_stopped = False
         self._room = WaitingRoom(loop, listeners, self.accept)
@@ -74,17 +76,17 @@ class Acceptor:
                 turn = self._gate.turn()
                 if turn is Turn.GIVE_WAY and insist:
                     insist = False
-                elif turn is not Turn.ACCEPT:
+                elif turn is not Turn.ACCEPT and turn is not Turn.SHED:
                     self._decline(turn)
                     return
-                if not self._accept_one(listener):
+                if not self._accept_one(listener, turn):
                     break
                 left -= 1
         self._room.join()
         if not left:
             self._again = self._loop.call_later(0, self.accept)
 
-    def _accept_one(self, listener: ListeningSocket) -> bool:
+    def _accept_one(self, listener: ListeningSocket, turn: Turn) -> bool:
         try:
             connection, peer = listener.take()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -94,7 +96,10 @@ class Acceptor:
             # Out of descriptors or memory: the connection waits in the kernel's queue meanwhile.
             self._look_again(FULL_SECONDS)
             return False
-        self._accepted(connection, peer, listener.local)
+        if turn is Turn.SHED:
+            self._shed(connection)
+        else:
+            self._accepted(connection, peer, listener.local)
         return True
 
     def _decline(self, turn: Turn) -> None:

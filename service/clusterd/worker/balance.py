@@ -24,6 +24,8 @@ class Turn(Enum):
     """Let another worker have it, for a moment."""
     FULL = "full"
     """Leave it to others, until there is room."""
+    SHED = "shed"
+    """Take it and send it away: nobody has room."""
 
 
 class Gate:
@@ -34,6 +36,7 @@ class Gate:
         self._scoreboard = scoreboard
         self._bells = bells
         self._row = row
+        self._own = scoreboard.row(row)
         self._engine = engine
         self._has_looked = False
         self._seen: Peers | None = None
@@ -45,11 +48,13 @@ class Gate:
     def turn(self) -> Turn:
         """Decide by what this worker has at this moment, and what the others had at the last look."""
         engine = self._engine
+        has_room = engine.has_room()
+        self._own.accepting = int(has_room)  # others must not leave anything to a full worker
+        if not has_room:
+            return Turn.SHED if self._peers() is None else Turn.FULL
         load, has_free_thread = engine.load, engine.has_free_thread()
         if not load and has_free_thread:
             return Turn.ACCEPT  # nobody has less, so nobody need be looked at
-        if not engine.has_room():
-            return Turn.FULL
         if self._scheduling is Scheduling.SHARED:
             return Turn.ACCEPT
         return decide(load, has_free_thread, self._peers())

@@ -4,8 +4,8 @@ from clusterd.config.model import Config, Switch
 from clusterd.http.settings import AccessLog, HttpSettings, Interface, Limits, Timeouts
 from clusterd.linux.descriptors import descriptor_limit
 
-RESERVED_DESCRIPTORS = 64
-"""For listeners, channels and the application's files, before connections have them all."""
+RESERVED_DESCRIPTORS = 128
+"""For listeners, channels, clients that are sent away and the application's files, before connections have them all."""
 
 
 def engine_settings(config: Config, interface: Interface) -> HttpSettings:

@@ -159,7 +159,9 @@ class WorkerProcess:
         self._engine.serve()
         if self._acceptor is None:
             self._row.accepting = 1
-            self._acceptor = Acceptor(self._listeners, self._gate, self._bell, self._loop, self._accepted)
+            self._acceptor = Acceptor(
+                self._listeners, self._gate, self._bell, self._loop, self._accepted, self._engine.shed
+            )
 
     def _saturation_changed(self) -> None:
         """At once on the scoreboard, for the others' decisions; and what waits may be this worker's now."""
@@ -239,6 +241,8 @@ class WorkerProcess:
             self._sharing.pass_on(connection)
 
     def _connection_closed(self, _: Connection) -> None:
+        if self._acceptor is not None and not self._row.accepting:
+            self._acceptor.accept()  # there is room again
         self._leave_if_drained()
 
     def _leave_if_drained(self) -> None:

@@ -1,0 +1,61 @@
+"""A connection beyond limits.connections: told to come back, as soon as it has asked."""
+
+import asyncio
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import cast
+
+from clusterd.http.ports import Counters
+from clusterd.http.response import Stamp
+
+PATIENCE_SECONDS = 2.0
+"""In which the client may ask, and read the answer before the connection is dropped: closing a socket that holds
+unread bytes would destroy the answer on its way (RFC 9112 section 9.6)."""
+
+RESPONSE = (
+    b"HTTP/1.1 503 Service Unavailable\r\n"
+    b"%b"
+    b"Retry-After: 1\r\n"
+    b"Content-Length: 0\r\n"  # no body, so that it fits whatever was asked, HEAD too
+    b"Connection: close\r\n\r\n"
+)
+
+
+class Surplus(asyncio.Protocol):
+    """Reads nothing of what is asked, and keeps nothing: it costs as little as can be."""
+
+    __slots__ = ("_answered", "_closed", "_counters", "_loop", "_stamp", "_timer", "_transport")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, counters: Counters, stamp: Stamp, closed: Callable[["Surplus"], None]
+    ) -> None:
+        self._loop = loop
+        self._counters = counters
+        self._stamp = stamp
+        self._closed = closed
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle
+        self._answered = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for the request: a response before it would be taken for none (Go's client, for one)."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._timer = self._loop.call_later(PATIENCE_SECONDS, self.abort)
+
+    def data_received(self, _: bytes) -> None:
+        """Answer, once; the rest is dropped."""
+        if self._transport is not None and not self._answered:
+            self._answered = True
+            self._transport.write(RESPONSE % self._stamp.fields)
+            self._transport.write_eof()
+            self._counters.request_done(HTTPStatus.SERVICE_UNAVAILABLE.value, 0.0)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """The client has gone, or its time is over."""
+        self._timer.cancel()
+        self._closed(self)
+
+    def abort(self) -> None:
+        """Drop the connection."""
+        if self._transport is not None:
+            self._transport.abort()

@@ -1,0 +1,131 @@
+"""limits.connections: a full worker leaves connections to others, and when all are full, clients come back later."""
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from clusterd.http import engine, surplus
+from tests.process.service import Service
+from tests.process.serving import Client, Serving, request, serving, wait_until
+
+MakeService = Callable[..., Service]
+
+LIMIT = 3
+WORKERS = 2
+
+
+@pytest.fixture(params=["least_connections", "shared"])
+def service(request: pytest.FixtureRequest, make_service: MakeService) -> Service:
+    return make_service(workers=WORKERS, threads=2, scheduling=request.param, limits={"connections": LIMIT}).start()
+
+
+@pytest.fixture
+def clients() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def client_of(service: Service, clients: ExitStack) -> Client:
+    return clients.enter_context(Client(socket.create_connection(("127.0.0.1", service.port), timeout=30)))
+
+
+def test_clients_are_sent_away_when_every_worker_is_full_and_served_again_afterwards(
+    service: Service, clients: ExitStack
+) -> None:
+    kept = [client_of(service, clients) for _ in range(WORKERS * LIMIT)]
+    for client in kept:
+        assert client.get().status == 200
+    for method in ("GET", "HEAD", "GET"):
+        refused = client_of(service, clients)
+        answer = refused.get(method=method)
+        assert (answer.status, answer.fields["retry-after"], answer.fields["connection"]) == (503, "1", "close")
+        assert refused.rest() == b""
+    for client in kept:
+        assert client.get().status == 200  # those that were here are not touched
+    kept.pop().reset()
+    wait_until(lambda: sum(worker["connections"] for worker in service.workers()) == WORKERS * LIMIT - 1)
+    assert client_of(service, clients).get().status == 200
+    counted = [line for line in service.metrics().text.splitlines() if 'code="5xx"' in line and "_total" in line]
+    assert sum(float(line.split()[-1]) for line in counted) == 3, counted
+
+
+def test_nothing_is_left_to_a_full_worker_because_it_has_free_threads(
+    make_service: MakeService, clients: ExitStack
+) -> None:
+    service = make_service(workers=2, threads=1, limits={"connections": 2})
+    service.deploy("1", BLOCKS.replace("DIRECTORY", str(service.directory)))
+    service.start()
+    full = [client_of(service, clients) for _ in range(4)]
+    pids = [client.get("/pid").body for client in full]
+    assert len(set(pids)) == 2
+    # One worker keeps its two idle clients and is full; the other has one, whose request holds its only thread.
+    busy = pids.index(next(pid for pid in pids if pid != pids[0]))
+    spare = next(number for number, pid in enumerate(pids) if pid == pids[busy] and number != busy)
+    full[spare].reset()
+    wait_until(lambda: sum(worker["connections"] for worker in service.workers()) == 3)
+    full[busy].send(request("/block"))
+    wait_until((service.directory / "blocks").exists)
+    late = client_of(service, clients)
+    late.send(request("/pid"))
+    # Taken at once, though its request has to wait for the thread: that is fewer than a full worker can offer.
+    wait_until(lambda: sum(worker["connections"] for worker in service.workers()) == 4)
+    (service.directory / "go").touch()
+    assert late.answer().body == pids[busy]
+
+
+BLOCKS = """
+import os, pathlib, time
+HERE = pathlib.Path("DIRECTORY")
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/block":
+        (HERE / "blocks").touch()
+        while not (HERE / "go").exists():
+            time.sleep(0.01)
+    body = str(os.getpid()).encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]
+"""
+
+
+def hello(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+    start_response("200 OK", [])
+    return [b"hello"]
+
+
+def shedding(server: Serving) -> None:
+    """From now on the engine has no room."""
+    server.engine.adopt = server.engine.shed  # type: ignore[assignment,method-assign]
+
+
+def test_a_client_without_room_that_does_not_ask_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surplus, "PATIENCE_SECONDS", 0.05)
+    with serving(hello) as server:
+        shedding(server)
+        with server.client() as client:
+            assert client.rest() == b""
+        assert server.ledger.done == []
+
+
+def test_those_who_are_told_to_come_back_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "MOST_SURPLUS", 2)
+    with serving(hello) as server, ExitStack() as stack:
+        shedding(server)
+        waiting = [stack.enter_context(server.client()) for _ in range(2)]
+        wait_until(lambda: len(server.engine._surplus) == 2)
+        assert stack.enter_context(server.client()).rest() == b""
+        for client in waiting:
+            assert client.get().status == 503
+            client.reset()
+        wait_until(lambda: not server.engine._surplus)
+        assert server.ledger.done == [503, 503]
+
+
+def test_the_end_of_a_worker_waits_for_nobody_without_room() -> None:
+    with serving(hello) as server:
+        shedding(server)
+        with server.client():
+            wait_until(lambda: server.engine._surplus)
+            assert server.engine.is_idle
