@@ -10,6 +10,7 @@ import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from bench.slow_clients import raise_descriptor_limit
 from bench.subject import Service, service
@@ -52,7 +53,7 @@ def open_connections(subject: Service, count: int, opened: ExitStack) -> None:
             raise AssertionError(f"a client got {answer!r}")
 
 
-def measure(name: str, connections: int, **settings: object) -> None:
+def measure(name: str, connections: int, **settings: Any) -> None:
     """Print what a connection costs with these settings."""
     with tempfile.TemporaryDirectory() as directory:
         (Path(directory) / "hello.py").write_text(APPLICATIONS)

@@ -49,7 +49,8 @@ RESPONSES: dict[str, tuple[int, Fields, list[bytes]]] = {
 
 def wsgi(environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
     """Sends what the path asks for."""
-    status, fields, body = RESPONSES.get(environ["PATH_INFO"], (200, [], [environ["wsgi.input"].read() or b"good"]))
+    good: list[bytes] = [environ["wsgi.input"].read() or b"good"]
+    status, fields, body = RESPONSES.get(environ["PATH_INFO"], (200, [], good))
     start_response(f"{status} Status", fields)
     return body if len(body) == 1 else iter(body)
 

@@ -279,8 +279,6 @@ class Connection(asyncio.Protocol):
 
     def _proceed_now(self) -> None:
         self._proceeding = False
-        if self.stage is _IDLE and not self._reading:
-            self._read_on()
         self._proceed()
 
     def _receive(self) -> Received:
@@ -292,6 +290,7 @@ class Connection(asyncio.Protocol):
 
     def _await_rest(self, received: Received) -> None:
         """Some of a request is here: from now on the rest is waited for."""
+        self.read_on()
         if received is Received.HEAD and self.stage is Stage.IDLE:
             self.stage = Stage.HEAD
             self.deadline.rest_of_head()
@@ -312,6 +311,7 @@ class Connection(asyncio.Protocol):
         if self._reception.is_receiving:
             self.deadline.request()
             self.deadline.more_of_body()
+            self.read_on()
             self._hold_back()
         elif self.stage is Stage.BODY:
             self.deadline.answer()
@@ -467,7 +467,8 @@ class Connection(asyncio.Protocol):
         self._reception.finish()
         self.stage = _IDLE
         self.deadline.first_byte()
-        if not self._reading:
+        if not self._reading and self._reception.pending <= PIPELINE_LIMIT:
+            # While more is here, it is answered first: to read on with each request would hold ever more.
             self.read_on()
         if self._engine.is_retiring:
             self._engine.at_rest(self)

@@ -1,0 +1,191 @@
+"""Clients that are slow or greedy on purpose: others are answered beside them, and each of them meets its limit."""
+
+import resource
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from clusterd.http.connection import PIPELINE_LIMIT
+from clusterd.http.settings import Interface
+from tests.process.service import Service
+from tests.process.serving import Serving, request, serving, wait_until
+
+MakeService = Callable[..., Service]
+Start = Callable[..., Any]
+Receive = Callable[..., Any]
+
+READ_BYTES = 256 * 1024
+"""What uvloop reads at a time."""
+SLOW_CLIENTS = 1000
+ASKED_BESIDE_THEM = 200
+
+
+def wsgi(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
+    """Endless where it is asked for."""
+    start_response("200 OK", [])
+    yield environ["wsgi.input"].read() or b"hello"
+    while environ["PATH_INFO"] == "/endless":
+        yield bytes(65536)
+
+
+async def asgi(scope: dict[str, Any], receive: Receive, send: Receive) -> None:
+    """Endless where it is asked for."""
+    message = await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    more = scope["path"] == "/endless"
+    await send({"type": "http.response.body", "body": message.get("body") or b"hello", "more_body": more})
+    while more:
+        await send({"type": "http.response.body", "body": bytes(65536), "more_body": True})
+
+
+KINDS = {
+    "wsgi-loop": (wsgi, 0, Interface.WSGI),
+    "wsgi-threads": (wsgi, 2, Interface.WSGI),
+    "asgi": (asgi, 0, Interface.ASGI),
+}
+
+
+@pytest.fixture(params=list(KINDS))
+def serve(request: pytest.FixtureRequest) -> Iterator[Callable[..., Serving]]:
+    """Serve the application of each kind, with timeouts."""
+    application, threads, interface = KINDS[request.param]
+    with ExitStack() as stack:
+        yield lambda **timeouts: stack.enter_context(
+            serving(application, threads, timeouts=timeouts, interface=interface)
+        )
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < SLOW_CLIENTS + 200:
+        pytest.skip("the system does not allow so many descriptors")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_descriptors")
+@pytest.mark.parametrize("threads", [0, 4])
+def test_normal_clients_are_answered_beside_a_thousand_slow_ones_which_time_out(
+    make_service: MakeService, threads: int
+) -> None:
+    service = make_service(
+        workers=1, threads=threads, limits={"connections": 2 * SLOW_CLIENTS}, timeouts={"header": "3s"}
+    ).start()
+    with ExitStack() as stack:
+        slow = []
+        for _ in range(SLOW_CLIENTS):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=30))
+            client.sendall(b"GET / HTTP/1.1\r\nHost: slow\r\nX-Slow: ")
+            slow.append(client)
+        for number in range(ASKED_BESIDE_THEM):
+            slow[number].send(b"y")
+            assert service.get().status_code == 200
+        for client in slow:
+            assert client.recv(4096).startswith(b"HTTP/1.1 408 ")
+    wait_until(lambda: service.workers()[0]["connections"] <= 1)
+    assert service.get().status_code == 200
+
+
+def test_a_head_that_trickles_ends_in_its_time(serve: Callable[..., Serving]) -> None:
+    server = serve(header=0.3)
+    with server.client() as client:
+        gone = threading.Event()
+
+        def trickle() -> None:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\nX: ")
+            while not gone.wait(0.01):
+                try:
+                    client.send(b"y")
+                except OSError:
+                    return
+
+        sender = threading.Thread(target=trickle)
+        sender.start()
+        try:
+            assert client.answer().status == 408
+        finally:
+            gone.set()
+            sender.join()
+    assert server.ledger.timeouts == 1
+
+
+def test_a_body_that_stops_ends_in_its_time(serve: Callable[..., Serving]) -> None:
+    server = serve(body=0.1)
+    with server.client() as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe")
+        answer = client.rest()
+        # ASGI has answered what there was of it by then.
+        assert answer.startswith((b"HTTP/1.1 408 ", b"HTTP/1.1 200 "))
+    wait_until(lambda: not server.engine.connections)
+
+
+def test_an_idle_connection_ends_in_its_time_without_a_word(serve: Callable[..., Serving]) -> None:
+    server = serve(keepalive=0.1)
+    with server.client() as new, server.client() as kept:
+        assert kept.get().body == b"hello"
+        assert (new.rest(), kept.rest()) == (b"", b"")
+    assert server.ledger.timeouts == 0
+
+
+def test_a_reader_that_stalls_is_cut_off(serve: Callable[..., Serving]) -> None:
+    server = serve(write=0.1)
+    with server.client() as client:
+        client.send(request("/endless"))
+        assert client.socket.recv(1)
+        wait_until(lambda: not server.engine.connections)
+    assert server.ledger.timeouts == 1
+    wait_until(lambda: not server.engine.adapter.running)
+    with server.client() as other:
+        assert other.get().body == b"hello"
+
+
+def test_a_reader_that_pipelines_and_never_reads_is_cut_off(serve: Callable[..., Serving]) -> None:
+    server = serve(write=0.1)
+    with server.client() as client:
+        client.socket.settimeout(0.5)
+        with pytest.raises(OSError, match=r"timed out|reset|Broken"):
+            for _ in range(10_000):
+                client.send(request("/", "X: " + "x" * 500) * 200)
+        wait_until(lambda: not server.engine.connections)
+    with server.client() as other:
+        assert other.get().body == b"hello"
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_what_a_client_pipelines_is_not_held_in_memory(kind: str) -> None:
+    application, threads, interface = KINDS[kind]
+    with serving(application, threads, interface=interface) as server, server.client() as client:
+        held = [0]
+
+        def look() -> None:
+            held[0] = max(held[0], *(each._reception.pending for each in server.engine.connections))
+
+        sender = threading.Thread(target=lambda: client.send(request("/", "X: " + "x" * 500) * 20_000))
+        sender.start()
+        for _ in range(10_000):
+            assert client.answer().body == b"hello"
+            server.loop.call_soon_threadsafe(look)
+        sender.join()
+        assert held[0] <= PIPELINE_LIMIT + READ_BYTES
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_what_comes_after_many_requests_is_read_however_long_it_is(kind: str) -> None:
+    application, threads, interface = KINDS[kind]
+    limits = {"headers": 1 << 20}
+    with serving(application, threads, interface=interface, limits=limits) as server, server.client() as client:
+        long_head, long_body = request("/", "X: " + "x" * 900_000), request("/", method="POST", body=b"x" * 900_000)
+        chunked = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nchunk\r\n0\r\n\r\n"
+        sent = (request() * 1000 + long_head) * 2 + (request() * 1000 + long_body) * 2 + chunked
+        sender = threading.Thread(target=client.send, args=(sent,))
+        sender.start()
+        bodies = [client.answer().body[:5] for _ in range(4005)]
+        sender.join()
+        assert bodies.count(b"hello") == 4002
+        assert bodies[-1] == b"chunk"
