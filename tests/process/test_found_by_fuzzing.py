@@ -1,5 +1,6 @@
 """What the fuzzer and a hostile reading of the engine found: each of these failed before it was mended."""
 
+import asyncio
 import socket
 import threading
 import time
@@ -111,3 +112,25 @@ def test_thousands_of_requests_at_once_are_all_answered_to_a_client_that_half_cl
         assert client.rest().count(b"HTTP/1.1 200 OK") == 3000
         sender.join()
         wait_until(lambda: not server.engine.connections)
+
+
+def test_half_a_body_before_the_end_is_not_waited_for_after_an_earlier_response() -> None:
+    go = threading.Event()
+    called: list[str] = []
+
+    async def waiting(scope: dict[str, Any], receive: Receive, send: Receive) -> None:
+        called.append(scope["path"])
+        await asyncio.get_running_loop().run_in_executor(None, go.wait)
+        while (await receive())["more_body"]:
+            pass
+        await asgi(scope, receive, send)
+
+    with serving(waiting, interface=Interface.ASGI) as server, server.client() as client:
+        client.socket.settimeout(5)
+        client.send(request("/first") + request("/half", "Content-Length: 10", method="POST") + b"half")
+        client.socket.shutdown(socket.SHUT_WR)
+        wait_until(lambda: any(each._half_closed for each in tuple(server.engine.connections)))
+        go.set()
+        assert client.answer().status == 200
+        assert client.rest() == b""
+        assert called == ["/first"]

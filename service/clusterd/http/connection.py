@@ -254,7 +254,7 @@ class Connection(asyncio.Protocol):
                     left -= 1
                     if not left and self.stage is _IDLE:
                         break
-                elif received is Received.BODY and self._engine.adapter.streams:
+                elif received is Received.BODY and self._engine.adapter.streams and not self._half_closed:
                     self._answer()
                     break
                 else:
