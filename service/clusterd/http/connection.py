@@ -4,7 +4,7 @@ import asyncio
 import socket
 from http import HTTPStatus
 from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from clusterd.http.call import Call
 from clusterd.http.carried import RESIDUAL_LIMIT, Address, CarriedState
@@ -12,12 +12,12 @@ from clusterd.http.deadline import Deadline
 from clusterd.http.framing import framing_of
 from clusterd.http.head import Fields, Head
 from clusterd.http.origin import Origin
-from clusterd.http.outflow import Outflow
 from clusterd.http.proxy_protocol import MalformedProxyHeader
 from clusterd.http.reception import Received, Reception, Request
 from clusterd.http.refusal import Refusal
 from clusterd.http.response import Encoder, refusal_response
 from clusterd.http.stage import AT_REST, RECEIVING, Stage
+from clusterd.http.stream import Stream
 from clusterd.http.tunnel import Tunnel
 
 if TYPE_CHECKING:
@@ -39,21 +39,16 @@ _GONE = ("", 0)
 _IDLE, _ANSWERING, _TUNNEL, _REQUEST = Stage.IDLE, Stage.ANSWERING, Stage.TUNNEL, Received.REQUEST
 
 
-class Connection(asyncio.Protocol):
+class Connection(Stream):
     """A connection, from its socket to the calls of the adapter; made by `Engine.adopt`."""
 
     __slots__ = (
         "_awaits_header",
         "_begun",
         "_engine",
-        "_half_closed",
-        "_outflow",
         "_proceeding",
-        "_reading",
         "_reception",
         "_socket",
-        "_transport",
-        "_tunnel",
         "behind_proxy",
         "call",
         "deadline",
@@ -63,6 +58,7 @@ class Connection(asyncio.Protocol):
         "requests",
         "scheme",
         "stage",
+        "tunnel",
     )
 
     def __init__(
@@ -73,19 +69,16 @@ class Connection(asyncio.Protocol):
         peer: Address | None = None,
         local: Address | None = None,
     ) -> None:
+        super().__init__()
         self._engine = engine
         self._socket = sock
-        self._transport: asyncio.Transport
-        self._outflow: Outflow
         self._reception = Reception(
             engine.heads, engine.settings.limits, engine.adapter.new_body, carried.residual if carried else b""
         )
-        self._reading = True
-        self._half_closed = False
         self._proceeding = False
         self._begun = False
         self._awaits_header = carried.awaits_header if carried else engine.origins.expects_header
-        self._tunnel: Tunnel | None = None
+        self.tunnel: Tunnel | None = None
         self.stage = _IDLE
         self.call: Call | None = None
         self.deadline = Deadline(engine, engine.settings.timeouts)
@@ -102,8 +95,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin: read the first request, or go on with what came along."""
-        self._transport = cast(asyncio.Transport, transport)
-        self._outflow = Outflow(self._transport)
+        self._attach(transport)
         if self.local is None and self._socket.family != socket.AF_UNIX:
             # None where the client is gone already; reading will say so.
             self.peer = self.peer or (transport.get_extra_info("peername") or _GONE)[:2]
@@ -169,8 +161,8 @@ class Connection(asyncio.Protocol):
                 self.deadline.more_of_body()
             self._proceed()
             return
-        if stage is _TUNNEL and self._tunnel is not None:
-            self._tunnel.receive(data)
+        if stage is _TUNNEL and self.tunnel is not None:
+            self.tunnel.receive(data)
             return
         if stage is Stage.LINGERING or stage is Stage.CLOSED:
             return
@@ -272,9 +264,7 @@ class Connection(asyncio.Protocol):
     def _proceed_later(self) -> None:
         """Go on when other connections have had their turn; until then, no more is read than is here."""
         self._proceeding = True
-        if self._reading:
-            self._reading = False
-            self._transport.pause_reading()
+        self.stop_reading()
         self._engine.call_soon(self._proceed_now)
 
     def _proceed_now(self) -> None:
@@ -326,7 +316,7 @@ class Connection(asyncio.Protocol):
         try:
             received = self._receive()
         except Refusal as refusal:
-            self._refuse_late(refusal)
+            self.refuse_late(refusal)
             return
         if received is Received.BODY:
             if self.writable:
@@ -365,11 +355,6 @@ class Connection(asyncio.Protocol):
 
     # Responses: called by the adapter, and for refusals.
 
-    @property
-    def writable(self) -> bool:
-        """Whether all that was sent has been taken by the kernel."""
-        return self._outflow.is_clear
-
     def send(self, data: bytes) -> None:
         """Send a part of the response."""
         if data and self.stage is _ANSWERING:
@@ -393,7 +378,7 @@ class Connection(asyncio.Protocol):
             if self._is_client_through:
                 self.close()
             else:
-                self._close_politely()
+                self.close_politely()
         elif self._reception.is_receiving:
             self.deadline.answered()
             self._skip_body()
@@ -434,7 +419,7 @@ class Connection(asyncio.Protocol):
         """The response can not be completed: only closing tells the client so."""
         if self.stage is _ANSWERING:
             self._account(status)
-            self._close_politely()
+            self.close_politely()
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer without the application, and close: what follows may be anything."""
@@ -446,10 +431,10 @@ class Connection(asyncio.Protocol):
         self.send(Encoder(head, persistent=False).whole(response, self._engine.stamp, body))
         self.finish(refusal.status.value, persistent=False)
 
-    def _refuse_late(self, refusal: Refusal) -> None:
+    def refuse_late(self, refusal: Refusal) -> None:
         """Refuse a request that is being answered already, as far as that can be."""
         if self.stage is not _ANSWERING:
-            self._close_politely()
+            self.close_politely()
         elif self.call is not None and self.call.started:
             self.break_off(refusal.status.value)
         else:
@@ -488,20 +473,6 @@ class Connection(asyncio.Protocol):
         self._drop_call()
         self._reception.finish()
 
-    # Reading and back pressure.
-
-    def stop_reading(self) -> None:
-        """What the client sends waits in the kernel, and then at the client."""
-        if self._reading:
-            self._reading = False
-            self._transport.pause_reading()
-
-    def read_on(self) -> None:
-        """Take what waits."""
-        if not self._reading:
-            self._reading = True
-            self._transport.resume_reading()
-
     # Another protocol.
 
     def switch(self, tunnel: Tunnel) -> None:
@@ -512,7 +483,7 @@ class Connection(asyncio.Protocol):
         self._account(HTTPStatus.SWITCHING_PROTOCOLS.value)
         self.deadline.answered()
         self.stage = _TUNNEL
-        self._tunnel = tunnel
+        self.tunnel = tunnel
         early = self._reception.residual
         self._reception.drop()
         self.read_on()
@@ -529,17 +500,17 @@ class Connection(asyncio.Protocol):
     def leave(self) -> None:
         """The other protocol is through: close, once the client has read everything."""
         if self.stage is _TUNNEL:
-            self._close_politely()
+            self.close_politely()
 
     def depart(self) -> None:
         """Where the server is leaving its clients, have the other protocol say so to this one."""
         departure = self._engine.departure
-        if departure is not None and self.stage is _TUNNEL and self._tunnel is not None:
-            self._tunnel.depart(departure)
+        if departure is not None and self.stage is _TUNNEL and self.tunnel is not None:
+            self.tunnel.depart(departure)
 
     # The end.
 
-    def _close_politely(self) -> None:
+    def close_politely(self) -> None:
         """Close our side, and let the client read the last response before the rest is closed."""
         self._end_request()
         self._reception.drop()
@@ -563,50 +534,7 @@ class Connection(asyncio.Protocol):
     def close_if_idle(self) -> None:
         """Close a connection on which no request is under way."""
         if self.stage in AT_REST:
-            self._close_politely()
-
-    def abort(self) -> None:
-        """Drop the connection whatever is under way."""
-        self._transport.abort()
-
-    def expire(self) -> None:
-        """The deadline has come."""
-        match self.stage:
-            case Stage.IDLE:
-                self._close_politely()
-            case Stage.PREFACE:
-                self._engine.counters.request_timed_out()
-                self.close()
-            case Stage.HEAD | Stage.BODY:
-                self._engine.counters.request_timed_out()
-                self.refuse(Refusal(HTTPStatus.REQUEST_TIMEOUT, "the request did not arrive in time"))
-            case Stage.TUNNEL if self.writable and self._tunnel is not None:
-                self._tunnel.expire()
-            case Stage.ANSWERING if self.deadline.answer_over():
-                self._engine.counters.request_timed_out()
-                self._answer_late()
-            case Stage.LINGERING if self.writable:
-                self.abort()
-            case Stage.ANSWERING | Stage.SKIPPING if self.writable:
-                self._engine.counters.request_timed_out()
-                self._refuse_late(Refusal(HTTPStatus.REQUEST_TIMEOUT, "the request did not arrive in time"))
-            case Stage.ANSWERING | Stage.SKIPPING | Stage.FLUSHING | Stage.TUNNEL | Stage.LINGERING:
-                self._judge_reader()
-
-    def _answer_late(self) -> None:
-        """timeouts.request is over: 504 where nothing has been sent."""
-        call = self.call
-        self._refuse_late(Refusal(HTTPStatus.GATEWAY_TIMEOUT, "the application did not answer in time"))
-        if call is not None:
-            call.cancel()
-
-    def _judge_reader(self) -> None:
-        """Drop a client that has not read a byte for timeouts.write."""
-        if self._outflow.has_moved():
-            self.deadline.reader()
-        else:
-            self._engine.counters.request_timed_out()
-            self.abort()
+            self.close_politely()
 
     # Hand-over.
 
@@ -625,10 +553,6 @@ class Connection(asyncio.Protocol):
         return CarriedState(
             self._reception.residual, self.peer, self.local, self.scheme, self.requests, self._awaits_header
         )
-
-    def fileno(self) -> int:
-        """The descriptor to send."""
-        return cast(int, self._transport.get_extra_info("socket").fileno())
 
     def release(self) -> None:
         """Another process has acknowledged: drop our copy. Closing a copy sends nothing to the client."""

@@ -17,6 +17,7 @@ from clusterd.http.asgi_call import AsgiApplication
 from clusterd.http.call import Adapter
 from clusterd.http.carried import Address, CarriedState
 from clusterd.http.connection import Connection
+from clusterd.http.expiry import expire
 from clusterd.http.head import HeadParser
 from clusterd.http.mailbox import Mailbox
 from clusterd.http.origin import Origins
@@ -359,4 +360,4 @@ class Engine:
         if late:
             return  # the loop was busy: what clients sent meanwhile is read before they are judged
         for connection in [each for each in self.connections if each.deadline.due <= now]:
-            connection.expire()
+            expire(connection, self.counters)
