@@ -683,6 +683,24 @@ def test_an_application_that_sends_too_fast_waits_for_its_client() -> None:
         assert server.ledger.errors == []
 
 
+def test_an_application_that_never_waits_learns_that_its_client_has_gone() -> None:
+    ended: list[str] = []
+
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        server.engine.abort()  # from now on everything seems to be sent at once
+        try:
+            while True:
+                await send({"type": "websocket.send", "text": ""})
+        except OSError as error:
+            ended.append(type(error).__name__)
+
+    with serving(endless, interface=Interface.ASGI) as server, server.client() as client:
+        client.send(request("/", *HANDSHAKE))
+        wait_until(lambda: ended == ["ClientDisconnected"])
+
+
 def test_a_client_that_stops_reading_is_cut_off() -> None:
     async def endless(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()

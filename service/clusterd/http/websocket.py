@@ -13,8 +13,11 @@ from clusterd.http.ports import Log
 from clusterd.http.refusal import Refusal
 from clusterd.http.response import Stamp
 from clusterd.http.websocket_handshake import Handshake, acceptance
-from clusterd.http.websocket_session import Session
+from clusterd.http.websocket_session import MESSAGE_COST, Session
 from clusterd.http.websocket_wire import Close, Wire, agree_on_compression
+
+TURN_BYTES = 64 * 1024
+"""An application that sends more without ever waiting gives way to others."""
 
 _DENIAL = "websocket.http."
 """What the messages of a denial response bear before the names of those of any response."""
@@ -54,6 +57,8 @@ class WebSocketCall:
         """How the connection ended before it was accepted."""
         self._denial: AsgiCall | None = None
         self._session: Session | None = None
+        self._sent_in_turn = 0
+        """Bytes, since the application last let others have their turn."""
         self._waiter: asyncio.Future[None] | None = None
         self.task: asyncio.Task[None] | None = None
 
@@ -103,8 +108,14 @@ class WebSocketCall:
         if self._closed is not None and self._state is not _State.OVER:
             raise ClientDisconnected
         if kind == "websocket.send" and self._session is not None and self._state is _State.OPEN:
-            self._session.send(_data_of(message))
+            data = _data_of(message)
+            self._session.send(data)
+            self._sent_in_turn += len(data) + MESSAGE_COST
             await self._readable()
+            if self._sent_in_turn >= TURN_BYTES:
+                # Others have their turn too; and that the client has gone, only the loop can tell.
+                await asyncio.sleep(0)
+                self._sent_in_turn = 0
         elif kind == "websocket.close" and self._session is not None and self._state is _State.OPEN:
             close = _close_of(message)
             self._state = _State.OVER
