@@ -689,14 +689,14 @@ def test_an_application_that_never_waits_learns_that_its_client_has_gone() -> No
     async def endless(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "websocket.accept"})
-        server.engine.abort()  # from now on everything seems to be sent at once
+        own.engine.abort()  # from now on everything seems to be sent at once
         try:
             while True:
                 await send({"type": "websocket.send", "text": ""})
         except OSError as error:
             ended.append(type(error).__name__)
 
-    with serving(endless, interface=Interface.ASGI) as server, server.client() as client:
+    with serving(endless, interface=Interface.ASGI) as own, own.client() as client:
         client.send(request("/", *HANDSHAKE))
         wait_until(lambda: ended == ["ClientDisconnected"])
 
