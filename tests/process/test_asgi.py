@@ -208,6 +208,24 @@ def test_an_application_that_sends_too_fast_waits_for_its_client() -> None:
         assert server.ledger.errors == []
 
 
+def test_an_application_that_never_waits_learns_that_its_client_has_gone() -> None:
+    ended: list[str] = []
+
+    async def endless(scope: Scope, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        host.engine.abort()  # from here on nothing that is sent goes anywhere, so nothing has to be waited for
+        try:
+            while True:
+                await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        except OSError as error:
+            ended.append(type(error).__name__)
+
+    with serving(endless, interface=Interface.ASGI) as host, host.client() as client:
+        client.send(request())
+        wait_until(lambda: ended)
+    assert ended == ["ClientDisconnected"]
+
+
 def test_a_client_that_goes_is_a_disconnect() -> None:
     seen: list[str] = []
 

@@ -28,6 +28,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 AsgiApplication = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
+TURN_PIECES = 16
+"""Pieces that an application sends in a row, without ever waiting, before others have their turn."""
+
 PATH_BLOCK_BYTES = 256 * 1024
 """Of a file that is sent by its path, in memory at a time."""
 
@@ -63,6 +66,7 @@ class AsgiCall:
         "_has_trailers",
         "_head",
         "_log",
+        "_pieces",
         "_request",
         "_stamp",
         "_waiter",
@@ -83,6 +87,7 @@ class AsgiCall:
         self._head: ResponseHead | None = None
         self._encoder: Encoder | None = None
         self._has_trailers = False
+        self._pieces = 0
         self._gone = False
         """Nobody waits for the rest of the answer: the client has gone, or the server has given up."""
         self._client_closed = False
@@ -137,7 +142,13 @@ class AsgiCall:
             raise ClientDisconnected
         kind = message["type"]
         if kind == "http.response.body" and self._expected is _BODY:
-            self._take_body(message.get("body", b""), more=message.get("more_body", False))
+            more = message.get("more_body", False)
+            self._take_body(message.get("body", b""), more=more)
+            if more:
+                self._pieces += 1
+                if self._pieces % TURN_PIECES == 0:
+                    # Others have their turn too; and that the client has gone, only the loop can tell.
+                    await asyncio.sleep(0)
         elif kind == "http.response.start" and self._expected is _START:
             self._head = ResponseHead(message["status"], message.get("headers", ()))
             self._has_trailers = message.get("trailers", False)
