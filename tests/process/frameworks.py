@@ -32,6 +32,10 @@ def flask_application() -> Any:
     def echo() -> Any:
         return flask.jsonify(flask.request.get_json())
 
+    @application.post("/form")
+    def form() -> Any:
+        return flask.request.form["a"]
+
     @application.get("/stream")
     def stream() -> Any:
         return flask.Response(pieces())
@@ -51,6 +55,10 @@ def quart_application() -> Any:
     @application.post("/json")
     async def echo() -> Any:
         return quart.jsonify(await quart.request.get_json())
+
+    @application.post("/form")
+    async def form() -> Any:
+        return (await quart.request.form)["a"]
 
     @application.get("/stream")
     async def stream() -> Any:
@@ -132,11 +140,15 @@ def _configure_django() -> None:
     def echo(request: HttpRequest) -> HttpResponse:
         return JsonResponse(json.loads(request.body))
 
+    def form(request: HttpRequest) -> HttpResponse:
+        return HttpResponse(request.POST["a"])
+
     def stream(request: HttpRequest) -> StreamingHttpResponse:
         is_asgi = hasattr(request, "scope")
         return StreamingHttpResponse(async_pieces() if is_asgi else pieces())
 
-    urls = type("urls", (), {"urlpatterns": [path("hello", hello), path("json", echo), path("stream", stream)]})
+    patterns = [path("hello", hello), path("json", echo), path("form", form), path("stream", stream)]
+    urls = type("urls", (), {"urlpatterns": patterns})
     if not settings.configured:
         settings.configure(ROOT_URLCONF=urls, ALLOWED_HOSTS=["*"], SECRET_KEY="s", MIDDLEWARE=[])
         django.setup()
@@ -156,6 +168,9 @@ def django_asgi_application() -> Any:
     _configure_django()
     return get_asgi_application()
 
+
+PARSE_FORMS = ("flask", "django, wsgi", "django, asgi", "quart")
+"""The others need a package more for it."""
 
 APPLICATIONS: dict[str, tuple[Callable[[], Any], Interface]] = {
     "flask": (flask_application, Interface.WSGI),

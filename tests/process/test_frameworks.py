@@ -7,21 +7,29 @@ import pytest
 import requests
 
 from clusterd.http.settings import Interface
-from tests.process.frameworks import APPLICATIONS
+from tests.process.frameworks import APPLICATIONS, PARSE_FORMS
 from tests.process.serving import serving
 
 Session = requests.Session
 
 
-@pytest.mark.parametrize("name", APPLICATIONS)
-def test_the_contract(name: str) -> None:
+KINDS = [
+    (name, threads)
+    for name, (_, interface) in APPLICATIONS.items()
+    for threads in ((0, 4) if interface is Interface.WSGI else (0,))
+]
+
+
+@pytest.mark.parametrize(("name", "threads"), KINDS)
+def test_the_contract(name: str, threads: int) -> None:
     make, interface = APPLICATIONS[name]
-    threads = 4 if interface is Interface.WSGI else 0
     with serving(make(), threads, interface=interface) as server, requests.Session() as client:
         client.trust_env = False
         address = f"http://{server.address[0]}:{server.address[1]}"
         for check in CHECKS:
             check(client, address)
+        if name in PARSE_FORMS:
+            assert client.post(f"{address}/form", data={"a": "b"}).text == "b"
         assert server.ledger.errors == []
 
 

@@ -126,26 +126,6 @@ def test_validator_has_nothing_to_say(threads: int) -> None:
         assert not server.ledger.errors
 
 
-def test_flask_and_django(threads: int) -> None:
-    import django
-    import flask
-    from django.conf import settings
-    from django.core.wsgi import get_wsgi_application
-    from django.http import HttpResponse
-    from django.urls import path
-
-    ours = flask.Flask("ours")
-    ours.add_url_rule("/", view_func=lambda: flask.request.form["a"], methods=["POST"], endpoint="echo")
-    if not settings.configured:
-        urls = type("urls", (), {"urlpatterns": [path("", lambda request: HttpResponse(request.POST["a"]))]})
-        settings.configure(ROOT_URLCONF=urls, ALLOWED_HOSTS=["*"], SECRET_KEY="s", MIDDLEWARE=[])
-        django.setup()
-    for wanted in (ours, get_wsgi_application()):
-        with serving(wanted, threads) as server, server.client() as client:
-            form = "Content-Type: application/x-www-form-urlencoded"
-            assert client.get("/", form, method="POST", body=b"a=b").body == b"b"
-
-
 def test_close_is_called_and_a_stream_is_pulled_only_while_it_is_read(threads: int) -> None:
     closed, pulled = threading.Event(), [0]
 
