@@ -167,7 +167,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("Flask, JSON", _SMALL_WSGI, lambda _: "flask_json:app", wrk()),
     Scenario("FastAPI, JSON", _SMALL_ASGI, lambda _: "fastapi_json:app", wrk()),
     Scenario(
-        "What metrics cost",
+        "With a metrics endpoint and without",
         (servers.CLUSTERD_ASGI, servers.CLUSTERD_METRICS),
         lambda _: "hello:asgi",
         wrk(),
