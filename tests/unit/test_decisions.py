@@ -11,7 +11,7 @@ from clusterd.supervisor.backoff import LONGEST_DELAY, STABLE_SECONDS, Backoff
 from clusterd.supervisor.cluster import Cluster, FailedReload, Phase
 from clusterd.supervisor.events import Event, MemoryLimitReached, RequestLimitReached, WorkerStalled
 from clusterd.supervisor.status import status_line
-from clusterd.worker.balance import Turn, decide
+from clusterd.worker.balance import LOOP_AHEAD, Turn, decide
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,12 @@ from clusterd.worker.balance import Turn, decide
     ],
 )
 def test_whose_turn_it_is(connections: int, free: bool, peers: Peers | None, turn: Turn) -> None:
-    assert decide(connections, free, peers) is turn
+    assert decide(connections, free, peers, 0) is turn
+
+
+def test_on_the_loop_a_worker_may_be_ahead_by_as_much_as_a_call_to_another_costs() -> None:
+    assert decide(LOOP_AHEAD, True, Peers(1, 0, True), LOOP_AHEAD) is Turn.ACCEPT
+    assert decide(LOOP_AHEAD + 1, True, Peers(1, 0, True), LOOP_AHEAD) is Turn.GIVE_WAY
 
 
 def test_backoff_grows_to_its_bound_and_forgets_after_a_stable_time() -> None:

@@ -334,6 +334,11 @@ class Engine:
         """Requests that wait for a thread."""
         return self._pool.waiting if self._pool else 0
 
+    @property
+    def has_threads(self) -> bool:
+        """Whether the application runs in threads, and not on the loop."""
+        return self._pool is not None
+
     def has_free_thread(self) -> bool:
         """Whether a request would run at once."""
         return self._pool is None or self._pool.free > 0

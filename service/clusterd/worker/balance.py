@@ -12,6 +12,11 @@ SHARE_AHEAD = 8
 """A worker may be ahead of the least loaded by an eighth of what that one has: to count more exactly would have
 workers pass connections to each other for nothing."""
 
+LOOP_AHEAD = 2
+"""And by two more where the application runs on the loop: a call to another worker costs more than a short connection
+(a quarter of the throughput with a new one for each request), and those that stay are evened out by the master. With
+threads each connection may be about to need one, and another worker may have it free."""
+
 SILENT_NANOSECONDS = 600_000_000
 """A peer whose loop has not turned for so long, more than two of its ticks, is no help."""
 
@@ -57,7 +62,7 @@ class Gate:
             return Turn.ACCEPT  # nobody has less, so nobody need be looked at
         if self._scheduling is Scheduling.SHARED:
             return Turn.ACCEPT
-        return decide(load, has_free_thread, self._peers())
+        return decide(load, has_free_thread, self._peers(), 0 if engine.has_threads else LOOP_AHEAD)
 
     def call_better(self) -> None:
         """Wake the worker whose turn it is. Only one with less to do than this, so that no call goes in circles."""
@@ -74,11 +79,14 @@ class Gate:
         return self._seen
 
 
-def decide(connections: int, has_free_thread: bool, peers: Peers | None) -> Turn:
-    """Whether a worker with so many `connections` takes the next one; `peers` are the others that accept."""
+def decide(connections: int, has_free_thread: bool, peers: Peers | None, ahead: int) -> Turn:
+    """Whether a worker with so many `connections` takes the next one; `peers` are the others that accept.
+
+    `ahead` is by how many connections it may be ahead of them anyway.
+    """
     if peers is None:
         return Turn.ACCEPT
     if peers.has_free_thread != has_free_thread:
         return Turn.ACCEPT if has_free_thread else Turn.FULL
-    least = peers.least_connections
-    return Turn.GIVE_WAY if connections > least + least // SHARE_AHEAD else Turn.ACCEPT
+    most = peers.least_connections + peers.least_connections // SHARE_AHEAD + ahead
+    return Turn.GIVE_WAY if connections > most else Turn.ACCEPT
