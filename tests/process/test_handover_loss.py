@@ -16,7 +16,8 @@ from clusterd.log import Logger, open_sink
 from clusterd.wire.packets import socketpair
 from clusterd.worker.drain import Drain, Orders
 from clusterd.worker.handover import Sender
-from tests.process.test_handover_race import Ignored, answer
+from tests.process.serving import Ledger
+from tests.process.test_handover_race import answer
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 CONNECTIONS = 5
@@ -44,7 +45,7 @@ async def retiring(then: Callable[[Retiring], Awaitable[None]]) -> None:
     are_open, is_lost = asyncio.Event(), asyncio.Event()
     drains: list[Drain] = []
 
-    class Counting(Ignored):
+    class Counting(Ledger):
         def connections_changed(self, count: int) -> None:
             if count == CONNECTIONS:
                 are_open.set()
@@ -52,7 +53,8 @@ async def retiring(then: Callable[[Retiring], Awaitable[None]]) -> None:
     def at_rest(connection: Connection) -> None:
         drains[0].connection_at_rest(connection)
 
-    engine = Engine(answer, HttpSettings(threads=0), Counting(), Ignored(), loop, on_movable=at_rest)
+    ledger = Counting()
+    engine = Engine(answer, HttpSettings(threads=0), ledger, ledger, loop, on_movable=at_rest)
     clients = []
     for _ in range(CONNECTIONS):
         client, server = socket.socketpair()

@@ -1,6 +1,5 @@
 """Behind proxies, over real sockets and for both interfaces: who the client is, and who is not heard."""
 
-import asyncio
 import json
 import os
 import socket
@@ -13,9 +12,10 @@ import pytest
 import uvloop
 
 from clusterd.http.carried import CarriedState
-from clusterd.http.engine import Connection, Engine
+from clusterd.http.engine import Connection
 from clusterd.http.settings import AccessLog, HttpSettings, Interface, Timeouts
-from tests.process.serving import Answer, Client, Ledger, Serving, request, serving, wait_until
+from tests.process.moving import move_on
+from tests.process.serving import Answer, Client, Serving, request, serving, wait_until
 
 HERE = "127.0.0.1"
 BEHIND: dict[str, Any] = {"trusted_proxies": (HERE,), "proxy_protocol": True}
@@ -344,36 +344,11 @@ def test_a_connection_that_moves_as_it_arrives_takes_its_header_with_it(residual
     with ours:
         ours.sendall(whole[len(residual) :])
         arriving = CarriedState(residual, (HERE, 1), (HERE, 2), "http", 0, awaits_header=True)
-        carried, rest = uvloop.run(_move_on(theirs, arriving))
+        settings = HttpSettings(threads=0, timeouts=Timeouts(header=600), trusted_proxies=(HERE, "unix"))
+        carried, rest = uvloop.run(move_on(wsgi, settings, theirs, arriving))
         moved = carried.residual + rest
         assert carried.peer == ((HERE, 1) if carried.awaits_header else ("192.0.2.1", 4711))
         if not carried.awaits_header and not moved:
             assert b'"192.0.2.1", 4711' in ours.recv(65536)
         else:
             assert moved == (whole if carried.awaits_header else request())
-
-
-async def _move_on(server: socket.socket, arriving: CarriedState) -> tuple[CarriedState, bytes]:
-    loop = asyncio.get_running_loop()
-    moved: asyncio.Future[tuple[CarriedState, bytes]] = loop.create_future()
-
-    def on_movable(connection: Connection) -> None:
-        carried = connection.detach()
-        successor = socket.socket(fileno=os.dup(connection.fileno()))
-        loop.call_later(0.05, finish, connection, carried, successor)
-
-    def finish(connection: Connection, carried: CarriedState, successor: socket.socket) -> None:
-        connection.release()
-        with successor:
-            try:
-                rest = successor.recv(65536, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                rest = b""
-            moved.set_result((carried, rest))
-
-    settings = HttpSettings(threads=0, timeouts=Timeouts(header=600), trusted_proxies=(HERE, "unix"))
-    ledger = Ledger()
-    engine = Engine(wsgi, settings, ledger, ledger, loop, on_movable=on_movable)
-    engine.hand_over()
-    engine.adopt(server, arriving)
-    return await moved

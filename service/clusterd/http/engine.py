@@ -30,7 +30,7 @@ from clusterd.http.threads import ThreadPool
 from clusterd.http.tunnel import Departure
 from clusterd.http.wsgi import WsgiAdapter, WsgiApplication
 
-__all__ = ["Connection", "Engine", "EngineMode", "InFlight"]
+__all__ = ["Connection", "Engine", "InFlight"]
 
 _LOGGED_FROM = {AccessLog.ALL: 0, AccessLog.ERRORS: 500, AccessLog.OFF: 1000}
 """The lowest status that is logged."""
@@ -97,7 +97,6 @@ class Engine:
         self._loop = loop
         self._on_movable = on_movable
         self._on_closed = on_closed
-        self._mode = EngineMode.SERVING
         self._closing_idle = False
         self._to_give = 0
         # Plain attributes, because every request asks for them.
@@ -203,11 +202,6 @@ class Engine:
 
     # ---- modes
 
-    @property
-    def mode(self) -> EngineMode:
-        """What happens to connections after their responses."""
-        return self._mode
-
     def call_soon(self, call: Callable[[], object]) -> None:
         """Have `call` made in the loop's next round, after what other connections have waiting."""
         self._loop.call_soon(call)
@@ -228,7 +222,6 @@ class Engine:
         self._enter(EngineMode.CLOSING)
 
     def _enter(self, mode: EngineMode) -> None:
-        self._mode = mode
         self.is_closing = mode is EngineMode.CLOSING
         self.is_handing_over = mode is EngineMode.HANDING_OVER
         self._to_give = 0
@@ -266,7 +259,7 @@ class Engine:
 
     def at_rest(self, connection: Connection) -> None:
         """A connection may be able to move, or to close."""
-        may_move = self._mode is EngineMode.HANDING_OVER or self._to_give > 0
+        may_move = self.is_handing_over or self._to_give > 0
         if may_move and self._on_movable is not None and connection.movable:
             if self._to_give:
                 self._to_give -= 1
