@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -53,14 +54,19 @@ class Serving:
     """An engine that serves `application` on 127.0.0.1, and on more sockets when asked."""
 
     def __init__(
-        self, application: Any, settings: HttpSettings, on_movable: Callable[[Connection], None] | None
+        self,
+        application: Any,
+        settings: HttpSettings,
+        on_movable: Callable[[Connection], None] | None,
+        tls: ssl.SSLContext | None,
     ) -> None:
         self.ledger = Ledger()
         self._listeners: list[socket.socket] = []
         self.loop = uvloop.new_event_loop()
         self.faults: list[dict[str, Any]] = []
         self.loop.set_exception_handler(lambda _, context: self.faults.append(context))
-        self.engine = Engine(application, settings, self.ledger, self.ledger, self.loop, on_movable=on_movable)
+        self.engine = Engine(application, settings, self.ledger, self.ledger, self.loop, on_movable=on_movable, tls=tls)
+        self._scheme = "https" if tls else "http"
         self._thread = threading.Thread(target=self._run)
         self.address = self._listen(socket.create_server(("127.0.0.1", 0)))
         self._tick()
@@ -74,7 +80,7 @@ class Serving:
 
     def _accept(self, listener: socket.socket) -> None:
         try:
-            self.engine.adopt(listener.accept()[0])
+            self.engine.adopt(listener.accept()[0], scheme=self._scheme)
         except BlockingIOError:
             pass
 
@@ -129,6 +135,7 @@ def serving(
     timeouts: dict[str, float] | None = None,
     limits: dict[str, int] | None = None,
     on_movable: Callable[[Connection], None] | None = None,
+    tls: ssl.SSLContext | None = None,
     **settings: Any,
 ) -> Iterator[Serving]:
     """Serve for the length of the block; nothing may have gone wrong inside the server by its end."""
@@ -138,7 +145,7 @@ def serving(
         limits=replace(Limits(), **cast(Any, limits or {})),
         **settings,
     )
-    server = Serving(application, made, on_movable)
+    server = Serving(application, made, on_movable, tls)
     try:
         yield server
     finally:

@@ -113,9 +113,8 @@ def test_a_taken_socket_is_non_blocking_and_has_its_role(sockets: ExitStack) -> 
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("clusterd.socket", "FileDescriptorName= in the socket unit to one of http, metrics, control"),
+        ("clusterd.socket", "FileDescriptorName= in the socket unit to one of http, https, metrics, control"),
         ("unknown", "FileDescriptorName="),
-        ("https", "TLS is not supported by this version yet"),
     ],
 )
 def test_an_unknown_name_says_how_to_name_it(sockets: ExitStack, name: str, says: str) -> None:

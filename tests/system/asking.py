@@ -5,12 +5,16 @@ import socket
 import sys
 from dataclasses import dataclass
 
+from tests.process.certificates import Certificate
 from tests.system.machine import Machine, Process
 
 # Runs in the container's network namespace; its own process, because a process has one network.
 _ASK = r"""
-import sys, urllib.error, urllib.request
-opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+import ssl, sys, urllib.error, urllib.request
+handlers = [urllib.request.ProxyHandler({})]
+if len(sys.argv) > 2:
+    handlers.append(urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=sys.argv[2])))
+opener = urllib.request.build_opener(*handlers)
 try:
     answer = opener.open(sys.argv[1], timeout=20)
 except urllib.error.HTTPError as error:
@@ -34,7 +38,17 @@ class Answer:
 
 def ask(machine: Machine, url: str = "http://127.0.0.1:8000/") -> Answer:
     """GET a URL in the container's network."""
-    output, _ = start_asking(machine, url).communicate(timeout=60)
+    return _answer(start_asking(machine, url))
+
+
+def ask_securely(machine: Machine, port: int, certificate: Certificate) -> Answer:
+    """GET over HTTPS in the container's network, by a client that trusts only this certificate."""
+    url = f"https://127.0.0.1:{port}/"
+    return _answer(machine.start_in_network(sys.executable, "-I", "-c", _ASK, url, str(certificate.authority)))
+
+
+def _answer(asking: Process) -> Answer:
+    output, _ = asking.communicate(timeout=60)
     status, _, text = output.partition("\n")
     return Answer(int(status), text)
 

@@ -43,7 +43,7 @@ def test_runs_as_its_own_user_with_a_control_socket_for_its_group(machine: Machi
 
 
 def test_systemd_finds_nothing_wrong_with_the_units(machine: Machine) -> None:
-    units = (*SOCKETS, "clusterd.service", "clusterd@a.service", "clusterd@a.socket")
+    units = (*SOCKETS, "clusterd-https.socket", "clusterd.service", "clusterd@a.service", "clusterd@a.socket")
     # Manual pages are not looked at: a minimal Debian excludes them, and has no man to ask.
     verified = machine.run("systemd-analyze", "verify", "--man=no", *units)
     assert verified.stdout + verified.stderr == ""

@@ -25,6 +25,8 @@ worker_stop: null
 listen:
   - "[::1]:8080"
   - unix:run/http.sock
+tls: {listen: ["[::1]:8443"], certificate: bin/python, key: "credential:key.pem", minimum_version: 1.3}
+unix_sockets: {mode: 0660, owner: www-data, group: null}
 trusted_proxies: [10.0.0.0/8, "::1", unix]
 proxy_protocol: on
 server_header: off

@@ -139,7 +139,7 @@ def test_the_json_schema_accepts_what_the_loader_accepts() -> None:
         {"timeouts": {"drain": 30}},
         {"timeouts": {"drain": "30"}},
         {"limits": {"body": "16MB"}},
-        {"listen": []},
+        {"tls": {"minimum_version": 1.1}},
         {"listen": [8000]},
         {"listen": "127.0.0.1:80"},
         {"environment": {"1A": "x"}},
@@ -186,4 +186,12 @@ def test_changes_tell_when_they_apply(config: Config) -> None:
 
 def test_only_what_is_bound_at_the_start_needs_a_restart() -> None:
     restart = {setting.key for setting in SETTINGS if setting.applies is Applies.RESTART}
-    assert restart == {"listen", "metrics", "control"}
+    assert restart == {
+        "listen",
+        "tls.listen",
+        "metrics",
+        "control",
+        "unix_sockets.mode",
+        "unix_sockets.owner",
+        "unix_sockets.group",
+    }

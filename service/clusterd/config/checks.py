@@ -15,21 +15,38 @@ def check_combinations(given: Values, source: Place) -> None:
     _at_most(given, "timeouts.drain_idle", "timeouts.drain")
     if "rollout.health_check.path" in given.values:
         _at_most(given, "rollout.health_check.timeout", "rollout.boot_timeout")
-    # Port 0 is another port each time.
-    listen = [str(address) for address in given.values["listen"] if not str(address).endswith(":0")]
-    for address in sorted({each for each in listen if listen.count(each) > 1}):
-        given.refuse(given.places.get("listen", source), "listen", f"{address} is given twice", hint="keep one of them")
-    metrics, control = given.values["metrics"], given.values["control"]
-    place = given.places.get("metrics", given.places.get("listen", source))
-    if any(_overlap(metrics, address) for address in given.values["listen"]):
-        given.refuse(place, "metrics", f"{metrics} is one of listen too", hint="give it an address of its own, or off")
-    taken = {each.path for each in (*given.values["listen"], metrics) if isinstance(each, UnixAddress)}
-    if control is not None and control in taken:
-        found = f"{control} is listened on for HTTP too"
-        given.refuse(given.places["control"], "control", found, hint="give it a path of its own")
+    _check_addresses(given, source)
+    if given.values["tls.certificate"] is None:
+        for key in ("tls.listen", "tls.key"):
+            if given.values[key]:
+                place, found = given.places[key], f"{key} is given, and no certificate"
+                given.refuse(place, "tls.certificate", found, hint="name its file in tls.certificate")
     if given.values["proxy_protocol"] is Switch.ON and not given.values["trusted_proxies"]:
         place, found = given.places["proxy_protocol"], "on, and there are no trusted_proxies: nobody could connect"
         given.refuse(place, "proxy_protocol", found, hint="name the proxies in trusted_proxies")
+
+
+def _check_addresses(given: Values, source: Place) -> None:
+    """Each address is listened on once, and for one thing."""
+    listen: list[tuple[str, Address]] = []
+    for key in ("listen", "tls.listen"):
+        place = given.places.get(key, source)
+        for address in given.values[key]:
+            clash = next((own for own, other in listen if _overlap(address, other)), None)
+            if clash == key and (key, address) in listen:
+                given.refuse(place, key, f"{address} is given twice", hint="keep one of them")
+            elif clash is not None and clash != key:
+                given.refuse(place, key, f"{address} is one of {clash} too", hint="HTTP and HTTPS need one each")
+            listen.append((key, address))
+    metrics, control = given.values["metrics"], given.values["control"]
+    clash = next((own for own, other in listen if _overlap(metrics, other)), None)
+    if clash is not None:
+        place = given.places.get("metrics", given.places.get(clash, source))
+        given.refuse(place, "metrics", f"{metrics} is one of {clash} too", hint="give it an address of its own, or off")
+    taken = {each.path for each in (*(address for _, address in listen), metrics) if isinstance(each, UnixAddress)}
+    if control is not None and control in taken:
+        found = f"{control} is listened on for HTTP too"
+        given.refuse(given.places["control"], "control", found, hint="give it a path of its own")
 
 
 def _overlap(one: Address | None, other: Address) -> bool:
@@ -50,9 +67,11 @@ def check_paths(given: Values) -> None:
     for key, is_right, what in (
         ("directory", stat.S_ISDIR, "a directory"),
         ("python", stat.S_ISREG, "an interpreter"),
+        ("tls.certificate", stat.S_ISREG, "a file"),
+        ("tls.key", stat.S_ISREG, "a file"),
     ):
         path = given.values.get(key)
-        if path is None or key not in given.places:
+        if path is None or key not in given.places or path.startswith("credential:"):
             continue
         try:
             mode = os.stat(path).st_mode

@@ -18,6 +18,7 @@ _DURATION = r"[0-9]+(\.[0-9]+)?(ms|s|m|h)"
 _SIZE = r"(0|[1-9][0-9]*)[KMGT]?"
 _ADDRESS = r"unix:.*[^/]|\[[^\]]+\]:[0-9]{1,5}|[^:/]+:[0-9]{1,5}"
 _NETWORK = r"unix|[0-9]+(\.[0-9]+){3}(/[0-9]{1,2})?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(/[0-9]{1,3})?"
+_MODE = r"0[0-7]{3}"
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 _LONGEST_NUMBER = 18
 _Number = TypeVar("_Number", int, Fraction)
@@ -88,11 +89,42 @@ def file_path() -> Kind:
     return Kind("a path", read, {"type": "string", "minLength": 1})
 
 
+def secret_path() -> Kind:
+    """A file, or a credential that systemd passes: `credential:NAME` (systemd.exec(5), LoadCredential=)."""
+    path = file_path()
+
+    def read(written: str, base: str) -> str:
+        if not written.startswith("credential:"):
+            return str(path.read(written, base))
+        if not re.fullmatch(r"credential:[A-Za-z0-9_.\-]{1,255}", written):
+            raise Refusal("the credential's name is missing: credential:tls.pem")
+        return written
+
+    return Kind("a path, or credential:NAME", read, path.json_schema)
+
+
+def file_mode() -> Kind:
+    """The permissions of a file, as chmod(1) takes them in octal."""
+
+    def read(written: str, _base: str) -> int:
+        if not re.fullmatch(_MODE, written):
+            raise Refusal("write four digits, such as 0660")
+        return int(written, 8)
+
+    # In YAML 1.2 the text 0660 is a number; what was written counts.
+    number: JSON = {"type": "integer", "minimum": 0, "maximum": 777}
+    schema: dict[str, JSON] = {"anyOf": [number, {"type": "string", "pattern": f"^{_MODE}$"}]}
+    return Kind("a mode from 0000 to 0777", read, schema, _TEXT | {CoreType.NUMBER})
+
+
 def choice(words: type[StrEnum], later: Mapping[str, str] | None = None) -> Kind:
     """One of a few words. `later` has words that are planned, with what to say of them."""
     known = [word.value for word in words]
     booleans: dict[str, JSON] = {"true": True, "false": False}
-    types = _TEXT | {CoreType.BOOLEAN} if booleans.keys() & set(known) else _TEXT
+    # What YAML takes for a number without quotes: either will do.
+    numbers: list[JSON] = [float(word) for word in known if re.fullmatch(r"[0-9]+\.[0-9]+", word)]
+    types = _TEXT | ({CoreType.BOOLEAN} if booleans.keys() & set(known) else set())
+    types |= {CoreType.NUMBER} if numbers else set()
 
     def read(written: str, _base: str) -> StrEnum:
         if written in known:
@@ -100,7 +132,7 @@ def choice(words: type[StrEnum], later: Mapping[str, str] | None = None) -> Kind
         lowered = written.lower()
         raise Refusal((later or {}).get(lowered, f"write {lowered}" if lowered in known else ""))
 
-    return Kind(_one_of(known), read, {"enum": [booleans.get(word, word) for word in known]}, types)
+    return Kind(_one_of(known), read, {"enum": [*(booleans.get(word, word) for word in known), *numbers]}, types)
 
 
 def whole_number(least: int, most: int) -> Kind:

@@ -10,7 +10,7 @@ from typing import Any, Never
 
 from clusterd.config.checks import check_combinations, check_paths
 from clusterd.config.document import parse_document
-from clusterd.config.model import Config, HealthCheck, Limits, Log, Rollout, Timeouts
+from clusterd.config.model import Config, HealthCheck, Limits, Log, Rollout, Timeouts, Tls, UnixSockets
 from clusterd.config.problems import ConfigError, Place, Problem
 from clusterd.config.schema import BY_KEY, SETTINGS
 from clusterd.config.setting import Shape
@@ -118,7 +118,7 @@ def _fill_in_defaults(given: Values, source: Place, base: str, defaults: Mapping
             )
         elif setting.shape is Shape.NAMED:
             given.values[key] = {}
-        elif setting.may_be_empty:
+        elif setting.shape is Shape.LIST and not default:
             given.values[key] = ()
         else:
             value = setting.kind.read(default, base)
@@ -130,6 +130,8 @@ def _built(values: Mapping[str, Any]) -> Config:
     rollout, check = _section(values, "rollout"), _section(values, _HEALTH_CHECK)
     return Config(
         **top | {"python": top["python"] or sys.executable, "environment": MappingProxyType(top["environment"])},
+        tls=Tls(**_section(values, "tls")),
+        unix_sockets=UnixSockets(**_section(values, "unix_sockets")),
         rollout=Rollout(**rollout, health_check=HealthCheck(**check) if check else None),
         timeouts=Timeouts(**_section(values, "timeouts")),
         limits=Limits(**_section(values, "limits")),

@@ -5,7 +5,7 @@ interpreter. What a setting means, its default and its range are in `config.sche
 default, so that there is one place for them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum, StrEnum
 from types import MappingProxyType
@@ -29,7 +29,10 @@ __all__ = [
     "Switch",
     "TcpAddress",
     "Timeouts",
+    "Tls",
+    "TlsVersion",
     "UnixAddress",
+    "UnixSockets",
     "from_json",
     "to_json",
 ]
@@ -66,6 +69,13 @@ class Switch(StrEnum):
 
     OFF = "off"
     ON = "on"
+
+
+class TlsVersion(StrEnum):
+    """The oldest version of TLS that is spoken."""
+
+    TLS_1_2 = "1.2"
+    TLS_1_3 = "1.3"
 
 
 class AccessLog(StrEnum):
@@ -149,6 +159,25 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """HTTPS. Certificate and key are paths or `credential:NAME`; `key` is None where one file has both."""
+
+    listen: tuple[Address, ...]
+    certificate: str | None
+    key: str | None
+    minimum_version: TlsVersion
+
+
+@dataclass(frozen=True, slots=True)
+class UnixSockets:
+    """Who may connect to the Unix sockets that clusterd itself binds; None is whom clusterd runs as."""
+
+    mode: int
+    owner: str | None
+    group: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole configuration.
 
@@ -168,6 +197,8 @@ class Config:
     worker_start: str | None
     worker_stop: str | None
     listen: tuple[Address, ...]
+    tls: Tls
+    unix_sockets: UnixSockets
     trusted_proxies: tuple[str, ...]
     proxy_protocol: Switch
     server_header: Switch
@@ -198,11 +229,14 @@ def from_json(document: Mapping[str, Any], environment: Mapping[str, str] = _NOT
     Raises TypeError, KeyError or ValueError for anything else: that is our own mistake, never an operator's.
     """
     rollout, check, metrics = document["rollout"], document["rollout"]["health_check"], document["metrics"]
+    tls = document["tls"]
     converted = {
         "interface": Interface(document["interface"]),
         "environment": MappingProxyType(dict(environment)),
         "preload": Preload(document["preload"]),
-        "listen": tuple(Address.parse(text) for text in document["listen"]),
+        "listen": _addresses(document["listen"]),
+        "tls": Tls(_addresses(tls["listen"]), tls["certificate"], tls["key"], TlsVersion(tls["minimum_version"])),
+        "unix_sockets": UnixSockets(**document["unix_sockets"]),
         "trusted_proxies": tuple(document["trusted_proxies"]),
         "proxy_protocol": Switch(document["proxy_protocol"]),
         "server_header": Switch(document["server_header"]),
@@ -214,6 +248,10 @@ def from_json(document: Mapping[str, Any], environment: Mapping[str, str] = _NOT
         "log": Log(LogLevel(document["log"]["level"]), AccessLog(document["log"]["access"])),
     }
     return Config(**{**document, **converted})
+
+
+def _addresses(texts: Iterable[str]) -> tuple[Address, ...]:
+    return tuple(Address.parse(text) for text in texts)
 
 
 def _plain(value: object) -> JSON:

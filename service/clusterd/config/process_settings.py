@@ -8,16 +8,19 @@ from clusterd.config.kinds import (
     choice,
     duration,
     either,
+    file_mode,
     file_path,
     listen_address,
     peer_network,
+    secret_path,
     text,
     whole_number,
 )
-from clusterd.config.model import Scheduling, Switch
+from clusterd.config.model import Scheduling, Switch, TlsVersion
 from clusterd.config.setting import NOT_YET, Applies, Setting, Shape
 
 _NEXT, _RESTART = Applies.NEXT_GENERATION, Applies.RESTART
+_NAME = text("a name", r"[A-Za-z_][A-Za-z0-9_.\-]{0,31}")
 
 
 def _check_expect(written: str) -> None:
@@ -31,9 +34,10 @@ PROCESS_SETTINGS = (
         listen_address(),
         "127.0.0.1:8000",
         _RESTART,
-        "Addresses to serve HTTP on, unless systemd passes sockets named http.",
+        "Addresses to serve HTTP on, unless systemd passes sockets named http. [] for none, where there is HTTPS.",
         shape=Shape.LIST,
         metavar="ADDRESS",
+        may_be_empty=True,
     ),
     Setting(
         "trusted_proxies",
@@ -46,6 +50,7 @@ PROCESS_SETTINGS = (
         "or drop all three: what it passes on from its clients is believed.",
         shape=Shape.LIST,
         metavar="ADDRESS",
+        may_be_empty=True,
     ),
     Setting(
         "proxy_protocol",
@@ -102,6 +107,66 @@ PROCESS_SETTINGS = (
         "least_connections",
         _NEXT,
         "Which worker takes a new connection: the one with the fewest, or shared for whichever the kernel wakes.",
+    ),
+    Setting(
+        "tls.listen",
+        listen_address(),
+        "",
+        _RESTART,
+        "Addresses to serve HTTPS on, unless systemd passes sockets named https.",
+        shape=Shape.LIST,
+        metavar="ADDRESS",
+        may_be_empty=True,
+    ),
+    Setting(
+        "tls.certificate",
+        either(secret_path(), "null"),
+        "null",
+        _NEXT,
+        "The certificate and those between it and the root, in PEM: a file, or credential:NAME for one that "
+        "LoadCredential= of the unit passes. A file is read anew by every reload; a credential is renewed only when "
+        "the unit is restarted.",
+        metavar="PATH",
+    ),
+    Setting(
+        "tls.key",
+        either(secret_path(), "null"),
+        "null",
+        _NEXT,
+        "The certificate's private key, in PEM and without a passphrase, likewise. Default: it is in the "
+        "certificate's file. The user that clusterd runs as has to be able to read it.",
+        metavar="PATH",
+    ),
+    Setting(
+        "tls.minimum_version",
+        choice(TlsVersion),
+        "1.2",
+        _NEXT,
+        "The oldest version of TLS that is spoken. In 1.2 only with forward secrecy and authenticated encryption.",
+    ),
+    Setting(
+        "unix_sockets.mode",
+        file_mode(),
+        "0666",
+        _RESTART,
+        "The permissions of the socket. A proxy that runs as another user has to be able to write to it.",
+        metavar="MODE",
+    ),
+    Setting(
+        "unix_sockets.owner",
+        either(_NAME, "null"),
+        "null",
+        _RESTART,
+        "The user it belongs to. Default: whoever clusterd runs as, and only root can give it to another.",
+        metavar="USER",
+    ),
+    Setting(
+        "unix_sockets.group",
+        either(_NAME, "null"),
+        "null",
+        _RESTART,
+        "The group it belongs to: one that clusterd's user is in.",
+        metavar="GROUP",
     ),
     Setting(
         "rollout.surge",

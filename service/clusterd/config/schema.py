@@ -12,6 +12,9 @@ SETTINGS: tuple[Setting, ...] = (*APPLICATION_SETTINGS, *PROCESS_SETTINGS, *SERV
 BY_KEY = {setting.key: setting for setting in SETTINGS}
 
 SECTIONS = {
+    "tls": "HTTPS, without a proxy in front. Connections end here; a reload reads certificate and key anew.",
+    "unix_sockets": "Who may connect to the Unix sockets of listen, tls.listen and metrics that clusterd binds itself; "
+    "those of a socket unit have SocketMode=, SocketUser= and SocketGroup=.",
     "rollout": "How a reload replaces workers: slot by slot, each successor ready before its predecessor drains.",
     "rollout.health_check": "A request that a new worker must answer before it is ready; none unless it is given.",
     "timeouts": "How long things may take.",

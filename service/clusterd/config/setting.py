@@ -39,12 +39,9 @@ class Setting:
     help: str
     shape: Shape = Shape.ONE
     metavar: str = "VALUE"
+    may_be_empty: bool = False
+    """Whether a list needs no item."""
     flag: str = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "flag", "APP" if self.key == "app" else f"--{self.key}")
-
-    @property
-    def may_be_empty(self) -> bool:
-        """Whether it is a list that needs no item: one whose default has none."""
-        return self.shape is Shape.LIST and self.default == ""

@@ -18,6 +18,7 @@ from clusterd.http.refusal import Refusal
 from clusterd.http.response import Encoder, refusal_response
 from clusterd.http.stage import AT_REST, RECEIVING, Stage
 from clusterd.http.stream import Stream
+from clusterd.http.tls import TlsLayer
 from clusterd.http.tunnel import Tunnel
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Connection(Stream):
         "_proceeding",
         "_reception",
         "_socket",
+        "_tls",
         "behind_proxy",
         "call",
         "deadline",
@@ -68,6 +70,7 @@ class Connection(Stream):
         carried: CarriedState | None,
         peer: Address | None = None,
         local: Address | None = None,
+        scheme: str = "http",
     ) -> None:
         super().__init__()
         self._engine = engine
@@ -78,6 +81,7 @@ class Connection(Stream):
         self._proceeding = False
         self._begun = False
         self._awaits_header = carried.awaits_header if carried else engine.origins.expects_header
+        self._tls: TlsLayer | None = None
         self.tunnel: Tunnel | None = None
         self.stage = _IDLE
         self.call: Call | None = None
@@ -87,7 +91,7 @@ class Connection(Stream):
         self.requests = carried.requests if carried else 0
         self.peer = carried.peer if carried else peer
         self.local = carried.local if carried else local
-        self.scheme = carried.scheme if carried else "http"
+        self.scheme = carried.scheme if carried else scheme
         self.behind_proxy = False
         """Whether the peer is trusted to say whom a request comes from."""
 
@@ -111,21 +115,28 @@ class Connection(Stream):
     def _start(self) -> None:
         """From the beginning, or where another process left off."""
         self.behind_proxy = self._engine.origins.trusts(self.peer)
-        if not self._awaits_header:
+        needs_tls = self.scheme == "https" and not self._is_secure
+        if not self._awaits_header and not needs_tls:
             self._rest()
             if self._reception.pending:
                 self._proceed()
             return
         self.stage = Stage.PREFACE
         self.deadline.rest_of_head()
+        if self._awaits_header:
+            self._await_header()
+        else:
+            self._begin_tls()
+        if self.stage is Stage.PREFACE and self._engine.is_retiring:
+            self._engine.at_rest(self)
+
+    def _await_header(self) -> None:
         if not self.behind_proxy:
             # Without its header it would pass by the proxy, and with it, it could say that it is anybody.
             self._turn_away(HTTPStatus.FORBIDDEN, "it is none of trusted_proxies")
             return
         self.read_on()
         self._read_header()
-        if self.stage is Stage.PREFACE and self._engine.is_retiring:
-            self._engine.at_rest(self)
 
     def _read_header(self) -> None:
         """The PROXY protocol's, which comes before everything else and tells who is at the other side of the proxy."""
@@ -139,6 +150,30 @@ class Connection(Stream):
             if header.tells_peer:
                 self.peer, self.local = header.peer, header.local or self.local
             self._start()
+
+    def _begin_tls(self) -> None:
+        self.read_on()
+        if self._tls is None:
+            context = self._engine.tls
+            if context is None:
+                raise RuntimeError("a connection for HTTPS, and no certificate")
+            self._tls = TlsLayer(self._transport, context, self, self._secured, self._handshake_failed)
+            self._transport = self._tls
+        early = self._reception.residual
+        if early:
+            self._reception.drop()
+            self._tls.data_received(early)
+
+    @property
+    def _is_secure(self) -> bool:
+        return self._tls is not None and self._tls.is_open
+
+    def _secured(self) -> None:
+        self._rest()
+
+    def _handshake_failed(self, reason: str) -> None:
+        self._engine.log.debug("a TLS handshake failed", reason=reason, peer=self.peer[0] if self.peer else None)
+        self.close_politely()
 
     def _turn_away(self, status: HTTPStatus, reason: str) -> None:
         """Close without an answer; counted as if it had been one, for that is where one looks."""
@@ -351,6 +386,7 @@ class Connection(Stream):
             and (not self._half_closed or self._reception.pending > 0)  # what it sent before is still answered
             and not self._reception.is_awaited  # whether the body will come, nobody knows
             and not self._engine.is_closing
+            and not (self._tls is not None and self._engine.is_handing_over)  # it can not move
         )
 
     # Responses: called by the adapter, and for refusals.
@@ -541,7 +577,18 @@ class Connection(Stream):
     @property
     def movable(self) -> bool:
         """Whether another process can take the connection over: between requests, with everything written out."""
-        return self._begun and self.stage in AT_REST and self.writable and self._reception.pending <= RESIDUAL_LIMIT
+        return (
+            self._begun
+            and self.stage in AT_REST
+            and self.writable
+            and self._reception.pending <= RESIDUAL_LIMIT
+            and not self.is_bound
+        )
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether it can never move, because this process alone can read what comes: TLS has begun."""
+        return self._tls is not None and not self._tls.is_untouched
 
     def detach(self) -> CarriedState:
         """Stop reading, and say what has to travel with the descriptor. Raises RuntimeError when not movable."""

@@ -6,6 +6,7 @@ loop, and connected sockets.
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -69,7 +70,8 @@ class InFlight:
 class Engine:
     """Made after the fork; everything is called on the loop's thread unless it says otherwise.
 
-    `on_overdue` is called with the request that a thread has not answered within timeouts.request.
+    `on_overdue` is called with the request that a thread has not answered within timeouts.request. `tls` is for the
+    connections whose scheme is https.
     """
 
     def __init__(
@@ -83,8 +85,10 @@ class Engine:
         on_closed: Callable[[Connection], None] | None = None,
         on_saturation: Callable[[], None] = lambda: None,
         on_overdue: Callable[[str], None] = lambda _: None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.settings = settings
+        self.tls = tls
         self.counters = counters
         self.log = log
         self._logged_from = _LOGGED_FROM[settings.access_log]
@@ -147,21 +151,24 @@ class Engine:
         *,
         peer: Address | None = None,
         local: Address | None = None,
+        scheme: str = "http",
     ) -> None:
         """Serve a connected socket, which is the engine's from now on; `carried` where another process served it.
 
         `peer` and `local` are its addresses where they are known already; else they are asked for.
         """
-        connection = Connection(self, sock, carried, peer, local)
+        connection = Connection(self, sock, carried, peer, local, scheme)
         self._arriving.add(connection)
         self._set_up(sock, connection, lambda: self._arriving.discard(connection))
 
-    def shed(self, sock: socket.socket) -> None:
+    def shed(self, sock: socket.socket, scheme: str = "http") -> None:
         """Have the client of a connected socket come back later: there is no room for it anywhere."""
         if len(self._surplus) >= MOST_SURPLUS:
             sock.close()
             return
-        surplus = Surplus(self._loop, self.counters, self.stamp, self._surplus.discard)
+        surplus = Surplus(
+            self._loop, self.counters, self.stamp, self._surplus.discard, self.tls if scheme == "https" else None
+        )
         self._surplus.add(surplus)
         self._set_up(sock, surplus, lambda: self._surplus.discard(surplus))
 
@@ -244,11 +251,13 @@ class Engine:
             self.at_rest(connection)
 
     def close_idle(self) -> None:
-        """Close the connections between requests, and those that come to rest later."""
+        """Close the connections between requests, and those that come to rest later; of those that are to be handed
+        over, the ones that can not move.
+        """
         self._closing_idle = True
         self._note_whether_resting_matters()
         for connection in tuple(self.connections):
-            connection.close_if_idle()
+            self.at_rest(connection)
 
     def abort(self) -> None:
         """Drop every connection at once."""
@@ -265,7 +274,7 @@ class Engine:
                 self._to_give -= 1
                 self._note_whether_resting_matters()
             self._on_movable(connection)
-        elif self._closing_idle:
+        elif self._closing_idle and (connection.is_bound or not self.is_handing_over):
             connection.close_if_idle()
 
     # ---- requests

@@ -1,12 +1,14 @@
 """A connection beyond limits.connections: told to come back, as soon as it has asked."""
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import cast
 
 from clusterd.http.ports import Counters
 from clusterd.http.response import Stamp
+from clusterd.http.tls import TlsLayer
 
 PATIENCE_SECONDS = 2.0
 """In which the client may ask, and read the answer before the connection is dropped: closing a socket that holds
@@ -24,15 +26,21 @@ RESPONSE = (
 class Surplus(asyncio.Protocol):
     """Reads nothing of what is asked, and keeps nothing: it costs as little as can be."""
 
-    __slots__ = ("_answered", "_closed", "_counters", "_loop", "_stamp", "_timer", "_transport")
+    __slots__ = ("_answered", "_closed", "_counters", "_loop", "_stamp", "_timer", "_tls", "_transport")
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, counters: Counters, stamp: Stamp, closed: Callable[["Surplus"], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        counters: Counters,
+        stamp: Stamp,
+        closed: Callable[["Surplus"], None],
+        tls: ssl.SSLContext | None,
     ) -> None:
         self._loop = loop
         self._counters = counters
         self._stamp = stamp
         self._closed = closed
+        self._tls = tls
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle
         self._answered = False
@@ -40,6 +48,8 @@ class Surplus(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for the request: a response before it would be taken for none (Go's client, for one)."""
         self._transport = cast(asyncio.Transport, transport)
+        if self._tls is not None:
+            self._transport = TlsLayer(transport, self._tls, self, lambda: None, lambda _: self.abort())
         self._timer = self._loop.call_later(PATIENCE_SECONDS, self.abort)
 
     def data_received(self, _: bytes) -> None:

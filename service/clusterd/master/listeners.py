@@ -6,19 +6,23 @@ queue of accepted connections belongs to the socket.
 
 import contextlib
 import errno
+import grp
 import os
+import pwd
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clusterd.config.model import Address, Config, TcpAddress, UnixAddress
+from clusterd.config.model import Address, Config, TcpAddress, UnixAddress, UnixSockets
 from clusterd.systemd.sockets import PassedSocket, Role
 from clusterd.wire.messages import MOST_LISTENERS
 
 BACKLOG = 2048
 
-_SETTINGS = {Role.HTTP: "listen", Role.METRICS: "metrics", Role.CONTROL: "control"}
+_CONTROL_ACCESS = UnixSockets(mode=0o660, owner=None, group=None)
+
+_SETTINGS = {Role.HTTP: "listen", Role.HTTPS: "tls.listen", Role.METRICS: "metrics", Role.CONTROL: "control"}
 
 
 class ListenError(Exception):
@@ -30,6 +34,7 @@ class Listeners:
     """Every listening socket by role."""
 
     http: tuple[socket.socket, ...]
+    https: tuple[socket.socket, ...]
     metrics: tuple[socket.socket, ...]
     control: tuple[socket.socket, ...]
     bound_paths: tuple[Path, ...]
@@ -39,20 +44,21 @@ class Listeners:
 
     def by_setting(self) -> dict[str, tuple[socket.socket, ...]]:
         """The sockets by the setting that names their addresses."""
-        return {"listen": self.http, "metrics": self.metrics, "control": self.control}
+        return {"listen": self.http, "tls.listen": self.https, "metrics": self.metrics, "control": self.control}
 
     def close_bound(self) -> None:
         """Take no new clients: those that connect from now on are refused, instead of waiting for nobody.
 
         What systemd passed is systemd's to close.
         """
-        if "listen" not in self.passed:
-            for sock in self.http:
-                sock.close()
+        for setting, sockets in (("listen", self.http), ("tls.listen", self.https)):
+            if setting not in self.passed:
+                for sock in sockets:
+                    sock.close()
 
     def close(self) -> None:
         """Close everything and remove what was bound."""
-        for sock in (*self.http, *self.metrics, *self.control):
+        for sock in (*self.http, *self.https, *self.metrics, *self.control):
             sock.close()
         _remove(self.bound_paths)
 
@@ -62,23 +68,33 @@ def open_listeners(config: Config, passed: Iterable[PassedSocket], control_path:
     by_role: dict[Role, list[socket.socket]] = {role: [] for role in Role}
     for each in passed:
         by_role[each.role].append(each.socket)
-    paths: list[Path] = []
+    bound: list[Path] = []
+    binder = _Binder(config.unix_sockets, bound)
     try:
-        http = by_role[Role.HTTP] or [_bind("listen", address, paths) for address in config.listen]
-        metrics = by_role[Role.METRICS] or ([_bind("metrics", config.metrics, paths)] if config.metrics else [])
-        control = by_role[Role.CONTROL] or [_bind_control(control_path, paths)]
+        http = by_role[Role.HTTP] or [binder.bind("listen", address) for address in config.listen]
+        https = by_role[Role.HTTPS] or [binder.bind("tls.listen", address) for address in config.tls.listen]
+        metrics = by_role[Role.METRICS] or ([binder.bind("metrics", config.metrics)] if config.metrics else [])
+        control = by_role[Role.CONTROL] or [binder.bind_control(control_path)]
+        _check(http, https, config)
     except ListenError:
-        _remove(paths)
+        _remove(bound)
         raise
-    for sock in http:
+    for sock in (*http, *https):
         if sock.family != socket.AF_UNIX:
             # Inherited by every connection: a response in several pieces must not wait for acknowledgements.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    if len(http) > MOST_LISTENERS:
-        _remove(paths)
-        raise ListenError(f"listen: {len(http)} addresses to serve HTTP on; at most {MOST_LISTENERS} are possible")
     decided = frozenset(setting for role, setting in _SETTINGS.items() if by_role[role])
-    return Listeners(tuple(http), tuple(metrics), tuple(control), tuple(paths), passed=decided)
+    return Listeners(tuple(http), tuple(https), tuple(metrics), tuple(control), tuple(bound), passed=decided)
+
+
+def _check(http: Sequence[socket.socket], https: Sequence[socket.socket], config: Config) -> None:
+    count = len(http) + len(https)
+    if not count:
+        raise ListenError("listen: there is nothing to listen on; name an address in listen: or in tls.listen:")
+    if count > MOST_LISTENERS:
+        raise ListenError(f"listen: {count} addresses to serve on; at most {MOST_LISTENERS} are possible")
+    if https and config.tls.certificate is None:
+        raise ListenError("tls.certificate: systemd passes a socket named https, and there is no certificate")
 
 
 def _remove(paths: Iterable[Path]) -> None:
@@ -86,27 +102,73 @@ def _remove(paths: Iterable[Path]) -> None:
         path.unlink(missing_ok=True)
 
 
-def _bind_control(path: Path, paths: list[Path]) -> socket.socket:
-    try:
-        with contextlib.suppress(FileExistsError):
-            path.parent.mkdir(mode=0o700, parents=True)
-    except OSError as error:
-        raise ListenError(f"control: can not make {path.parent}: {error.strerror}") from error
-    if path.parent.stat().st_uid not in (os.geteuid(), 0):
-        raise ListenError(f"control: {path.parent} belongs to another user; set control: to a path of your own")
-    sock = _bind("control", UnixAddress(str(path)), paths)
-    path.chmod(0o660)
-    return sock
+class _Binder:
+    """Binds what systemd did not pass, and notes which files that makes."""
+
+    def __init__(self, access: UnixSockets, bound: list[Path]) -> None:
+        self._access = access
+        self._bound = bound
+
+    def bind(self, setting: str, address: Address) -> socket.socket:
+        """Listen on `address`. Raises ListenError."""
+        try:
+            sock = _bind_tcp(address) if isinstance(address, TcpAddress) else self._bind_unix(str(address))
+        except OSError as error:
+            raise ListenError(f"{setting}: can not listen on {address}: {_advice(error, setting)}") from error
+        # The flag belongs to the open socket and is shared by every process that inherits it.
+        sock.setblocking(False)
+        return sock
+
+    def bind_control(self, path: Path) -> socket.socket:
+        """Listen on the control socket, and make its directory. Raises ListenError."""
+        try:
+            with contextlib.suppress(FileExistsError):
+                path.parent.mkdir(mode=0o700, parents=True)
+        except OSError as error:
+            raise ListenError(f"control: can not make {path.parent}: {error.strerror}") from error
+        if path.parent.stat().st_uid not in (os.geteuid(), 0):
+            raise ListenError(f"control: {path.parent} belongs to another user; set control: to a path of your own")
+        return _Binder(_CONTROL_ACCESS, self._bound).bind("control", UnixAddress(str(path)))
+
+    def _bind_unix(self, address: str) -> socket.socket:
+        path = Path(address.removeprefix("unix:"))
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            if path.is_socket():
+                _remove_left_over(path)
+            elif path.exists():
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            # Nobody may connect before everything is as it should be.
+            os.fchmod(sock.fileno(), 0)
+            sock.bind(str(path))
+            self._bound.append(path)
+            self._give_access(path)
+            sock.listen(BACKLOG)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def _give_access(self, path: Path) -> None:
+        access = self._access
+        owner = -1 if access.owner is None else _known("owner", access.owner, lambda name: pwd.getpwnam(name).pw_uid)
+        group = -1 if access.group is None else _known("group", access.group, lambda name: grp.getgrnam(name).gr_gid)
+        try:
+            os.chown(path, owner, group)
+        except PermissionError as error:
+            key = "owner" if access.owner is not None else "group"
+            name = getattr(access, key)
+            raise ListenError(f"unix_sockets.{key}: {path} can not be given to {name}: {error.strerror}") from error
+        path.chmod(access.mode)
 
 
-def _bind(setting: str, address: Address, paths: list[Path]) -> socket.socket:
+def _known(key: str, name: str, look_up: Callable[[str], int]) -> int:
     try:
-        sock = _bind_tcp(address) if isinstance(address, TcpAddress) else _bind_unix(str(address), paths)
-    except OSError as error:
-        raise ListenError(f"{setting}: can not listen on {address}: {_advice(error, setting)}") from error
-    # The flag belongs to the open socket and is shared by every process that inherits it.
-    sock.setblocking(False)
-    return sock
+        return look_up(name)
+    except KeyError:
+        raise ListenError(
+            f"unix_sockets.{key}: there is no {'user' if key == 'owner' else key} {name!r} on this machine"
+        ) from None
 
 
 def _bind_tcp(address: TcpAddress) -> socket.socket:
@@ -120,26 +182,6 @@ def _bind_tcp(address: TcpAddress) -> socket.socket:
             # `[::]:80` beside `0.0.0.0:80` is two addresses; whoever wants both writes both.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(where)
-        sock.listen(BACKLOG)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def _bind_unix(address: str, paths: list[Path]) -> socket.socket:
-    path = Path(address.removeprefix("unix:"))
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        if path.is_socket():
-            _remove_left_over(path)
-        elif path.exists():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-        sock.bind(str(path))
-        paths.append(path)
-        # As on a TCP port of this machine, everybody may connect whom the directory lets through: a proxy runs as
-        # another user. (The control socket's mode is narrower.)
-        path.chmod(0o666)
         sock.listen(BACKLOG)
     except OSError:
         sock.close()

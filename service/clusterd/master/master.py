@@ -111,13 +111,17 @@ class Master:
         return self._exit_status
 
     def _say_where(self) -> None:
-        configured = {"listen": self._config.listen, "metrics": (self._config.metrics,)}
+        configured = {
+            "listen": self._config.listen,
+            "tls.listen": self._config.tls.listen,
+            "metrics": (self._config.metrics,),
+        }
         for setting, sockets in self._listeners.by_setting().items():
             addresses = [address_text(sock) for sock in sockets]
             passed = setting in self._listeners.passed
             self._log.info(f"{setting}: {' '.join(addresses) or 'off'}{' (passed by systemd)' if passed else ''}")
             written = [str(address) for address in configured.get(setting, ())]
-            if passed and setting in configured and written != addresses:
+            if passed and written and written != addresses:
                 self._log.notice(f"{setting}: {' '.join(written)} is not used: the socket unit says where")
 
     def happened(self, event: events.Event) -> None:

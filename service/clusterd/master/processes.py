@@ -13,7 +13,6 @@ from clusterd.master.spawn import spawn_template
 from clusterd.metrics.scoreboard import Scoreboard
 from clusterd.supervisor.actions import Fork, ForkSpare, Retire, StartTemplate
 from clusterd.systemd.environment import clean_environment
-from clusterd.systemd.sockets import address_text
 from clusterd.wire import messages
 from clusterd.wire.packets import socketpair
 
@@ -49,16 +48,17 @@ class Processes:
                 self._children.never_born(child, f"python: can not run {python}: {error.strerror}")
                 return
             self._children.born(child, pid)
-        http = self._listeners.http
+        listeners = self._listeners
+        schemes = [*("http" for _ in listeners.http), *("https" for _ in listeners.https)]
         order = messages.Load(
             generation=action.generation,
             config=to_json(config),
             preload=action.preload,
             refuse_unforkable=action.refuse_unforkable,
-            listeners=[address_text(sock) for sock in http],
+            listeners=schemes,
             log_level=int(Level[config.log.level.name]),
         )
-        shared = (*self._bells.descriptors, *(sock.fileno() for sock in http))
+        shared = (*self._bells.descriptors, *(sock.fileno() for sock in (*listeners.http, *listeners.https)))
         descriptors = [self._scoreboard.descriptor, child.stacks, *shared]
         self._children.send(child, order, *descriptors)
 

@@ -83,12 +83,10 @@ def take_sockets(names: Mapping[int, str]) -> tuple[PassedSocket, ...]:
 
 
 def _role(name: str) -> Role:
-    if name == Role.HTTPS:
-        raise ValueError("TLS is not supported by this version yet; use FileDescriptorName=http")
     try:
         return Role(name)
     except ValueError:
-        names = ", ".join(role for role in Role if role is not Role.HTTPS)
+        names = ", ".join(Role)
         raise ValueError(f"unknown name; set FileDescriptorName= in the socket unit to one of {names}") from None
 
 

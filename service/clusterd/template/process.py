@@ -3,6 +3,7 @@
 import gc
 import os
 import socket
+import ssl
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -34,6 +35,7 @@ from clusterd.worker.application import LoadedApplication, LoadError, enter_dire
 from clusterd.worker.birth import Birth, be_born
 from clusterd.worker.hygiene import flush_output, wait_for_child
 from clusterd.worker.sockets import ListeningSocket
+from clusterd.worker.tls import CREDENTIAL, server_context
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Offspring:
     loaded: LoadedApplication | None
     scoreboard: Scoreboard
     listeners: tuple[ListeningSocket, ...]
+    tls: ssl.SSLContext | None
     bells: Bells
     log: Logger
 
@@ -83,7 +86,8 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...]) -> 
         config=config,
         loaded=None,
         scoreboard=Scoreboard.attach(scoreboard),
-        listeners=tuple(ListeningSocket(listener) for listener in listeners),
+        listeners=tuple(map(ListeningSocket, listeners, order.listeners)),
+        tls=_tls_context(config, order, log),
         bells=Bells(bells),
         log=log,
     )
@@ -96,6 +100,18 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...]) -> 
     gc.freeze()
     send(channel, encode(Loaded(order.generation, time.monotonic() - started)))
     return offspring
+
+
+def _tls_context(config: Config, order: Load, log: Logger) -> ssl.SSLContext | None:
+    """Also where nobody listens for HTTPS: what is configured is to be good."""
+    if "https" not in order.listeners and config.tls.certificate is None:
+        return None
+    context = server_context(config.tls, os.environ)
+    if order.generation > 1 and any(
+        path and path.startswith(CREDENTIAL) for path in (config.tls.certificate, config.tls.key)
+    ):
+        log.notice("tls: a reload does not renew systemd's credentials; a restart of the unit does")
+    return context
 
 
 def _import(channel: socket.socket, order: Load, config: Config, log: Logger) -> LoadedApplication:
@@ -153,6 +169,7 @@ def _birth(offspring: Offspring, order: Fork, channel: socket.socket, stacks: in
         loaded=offspring.loaded,
         scoreboard=offspring.scoreboard,
         listeners=offspring.listeners,
+        tls=offspring.tls,
         bells=offspring.bells,
         channel=channel,
         stacks=stacks,

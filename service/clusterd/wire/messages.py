@@ -38,7 +38,7 @@ class Load(Message):
     """Import the application (or, with `preload` false, get ready without it).
 
     Descriptors: the scoreboard, the memfd that takes its stacks, the bells, and one listening socket for each
-    of `listeners`.
+    of `listeners`, which has what is spoken on it: `http` or `https`.
     """
 
     generation: int

@@ -26,7 +26,7 @@ ACCEPTS_A_TURN = 64
 
 
 class Acceptor:
-    """Accepts on every listener in this worker's turn. `accepted` takes a connection with both its addresses."""
+    """Accepts on every listener in this worker's turn. `accepted` takes a connection and its peer's address."""
 
     def __init__(
         self,
@@ -34,8 +34,8 @@ class Acceptor:
         gate: Gate,
         bell: int,
         loop: asyncio.AbstractEventLoop,
-        accepted: Callable[[socket.socket, Address | None, Address | None], None],
-        shed: Callable[[socket.socket], None],
+        accepted: Callable[[ListeningSocket, socket.socket, Address | None], None],
+        shed: Callable[[socket.socket, str], None],
     ) -> None:
         self._listeners = tuple(listeners)
         self._gate = gate
@@ -97,9 +97,9 @@ class Acceptor:
             self._look_again(FULL_SECONDS)
             return False
         if turn is Turn.SHED:
-            self._shed(connection)
+            self._shed(connection, listener.scheme)
         else:
-            self._accepted(connection, peer, listener.local)
+            self._accepted(listener, connection, peer)
         return True
 
     def _decline(self, turn: Turn) -> None:

@@ -15,7 +15,8 @@ workers pass connections to each other for nothing."""
 LOOP_AHEAD = 2
 """And by two more where the application runs on the loop: a call to another worker costs more than a short connection
 (a quarter of the throughput with a new one for each request), and those that stay are evened out by the master. With
-threads each connection may be about to need one, and another worker may have it free."""
+threads each connection may be about to need one, and another worker may have it free; those with TLS stay where they
+are."""
 
 SILENT_NANOSECONDS = 600_000_000
 """A peer whose loop has not turned for so long, more than two of its ticks, is no help."""
@@ -43,6 +44,7 @@ class Gate:
         self._row = row
         self._own = scoreboard.row(row)
         self._engine = engine
+        self._ahead = 0 if engine.has_threads or engine.tls is not None else LOOP_AHEAD
         self._has_looked = False
         self._seen: Peers | None = None
 
@@ -62,7 +64,7 @@ class Gate:
             return Turn.ACCEPT  # nobody has less, so nobody need be looked at
         if self._scheduling is Scheduling.SHARED:
             return Turn.ACCEPT
-        return decide(load, has_free_thread, self._peers(), 0 if engine.has_threads else LOOP_AHEAD)
+        return decide(load, has_free_thread, self._peers(), self._ahead)
 
     def call_better(self) -> None:
         """Wake the worker whose turn it is. Only one with less to do than this, so that no call goes in circles."""

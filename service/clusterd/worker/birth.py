@@ -2,6 +2,7 @@
 
 import os
 import socket
+import ssl
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,7 @@ class Birth:
     """None where the application could not be preloaded: the worker imports it itself."""
     scoreboard: Scoreboard
     listeners: Sequence[ListeningSocket]
+    tls: ssl.SSLContext | None
     bells: Bells
     channel: socket.socket
     stacks: int
@@ -84,6 +86,7 @@ def _live(birth: Birth, log: Logger) -> int:
             birth.scoreboard,
             birth.row,
             birth.listeners,
+            birth.tls,
             birth.bells,
             birth.channel,
             log,

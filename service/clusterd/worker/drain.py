@@ -27,7 +27,7 @@ class Drain:
         self._sender = sender
         self._orders = orders
         self._log = log
-        self._last_busy = now
+        self._began = self._last_busy = now
 
     def begin(self) -> None:
         """Move or close what can be moved or closed now; the rest follows as it comes to rest."""
@@ -47,7 +47,9 @@ class Drain:
             return not self._orders.linger
         if self._engine.in_flight:
             self._last_busy = now
-        if self._sender is None and now - self._last_busy >= self._orders.idle_seconds:
+        # What can not move ends with its next response; what has been idle since the beginning waits for none.
+        idle_since = self._last_busy if self._sender is None else self._began
+        if now - idle_since >= self._orders.idle_seconds:
             self._engine.close_idle()
         if now >= self._orders.deadline - LAST_WORDS_SECONDS:
             self._cut()

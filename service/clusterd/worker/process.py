@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+import ssl
 from collections.abc import Sequence
 
 # By name, before the application is imported: it may replace those in the module (freezing time in a test, say).
@@ -43,6 +44,7 @@ class WorkerProcess:
         scoreboard: Scoreboard,
         row: int,
         listeners: Sequence[ListeningSocket],
+        tls: ssl.SSLContext | None,
         bells: Bells,
         channel: socket.socket,
         log: Logger,
@@ -62,6 +64,7 @@ class WorkerProcess:
             on_closed=self._connection_closed,
             on_saturation=self._saturation_changed,
             on_overdue=self._overdue,
+            tls=tls,
         )
         self._gate = Gate(config.scheduling, scoreboard, bells, row, self._engine)
         self._bell = bells.of(row)
@@ -169,9 +172,9 @@ class WorkerProcess:
         if self._acceptor is not None and self._row.threads_free:
             self._acceptor.accept()
 
-    def _accepted(self, sock: socket.socket, peer: Address | None, local: Address | None) -> None:
+    def _accepted(self, listener: ListeningSocket, sock: socket.socket, peer: Address | None) -> None:
         self._row.accepted += 1
-        self._engine.adopt(sock, peer=peer, local=local)
+        self._engine.adopt(sock, peer=peer, local=listener.local, scheme=listener.scheme)
 
     def _adopted(self) -> None:
         self._row.adopted += 1

@@ -43,10 +43,12 @@ _CONNECTIONS = {
 class ListeningSocket(socket.socket):
     """A listening socket by its descriptor, which it takes over."""
 
-    __slots__ = ("_kind", "_protocol", "local")
+    __slots__ = ("_kind", "_protocol", "local", "scheme")
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, scheme: str) -> None:
         super().__init__(fileno=descriptor)
+        self.scheme = scheme
+        """What is spoken on its connections: http or https."""
         self._kind = _CONNECTIONS[self.family]
         self._protocol = self.proto
         self.local: Address | None = None
