@@ -140,7 +140,7 @@ def test_more_addresses_than_fit_are_refused(make_service: MakeService) -> None:
     service = make_service(listen=["127.0.0.1:0"] * 41)
     service.start(wait=False)
     assert service.wait() == 75
-    assert "listen: 41 addresses to serve HTTP on; at most 40 are possible" in service.log()
+    assert "listen: 41 addresses to serve on; at most 40 are possible" in service.log()
 
 
 def test_an_interpreter_that_begins_slowly_is_not_hurt_by_our_curiosity(

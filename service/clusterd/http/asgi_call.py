@@ -224,11 +224,11 @@ class AsgiCall:
         if self._encoder is None:
             self.started = True
             persistent = connection.persistent
-            if persistent and not more and not self._has_trailers:
-                response = plain_response(self._request, head, self._stamp, data)
+            if not more and not self._has_trailers:
+                response = plain_response(self._request, head, self._stamp, data, persistent=persistent)
                 if response is not None:
                     connection.send(response)
-                    self._finish(head.status, persistent=True)
+                    self._finish(head.status, persistent=persistent)
                     return
             self._encoder = encoder = Encoder(self._request, persistent)
             if not more and not self._has_trailers:

@@ -99,6 +99,24 @@ class Connection(Stream):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin: read the first request, or go on with what came along."""
+        self._enter(transport)
+        # uvloop starts reading after this call, whatever was paused in it: before that nothing may move.
+        if self._engine.is_handing_over:
+            self._engine.call_soon(self._begin)
+        else:
+            self._begun = True
+
+    def arrived(self, doorstep: asyncio.Transport) -> None:
+        """Begin on the doorstep."""
+        self._enter(doorstep)
+
+    def settled(self) -> None:
+        """Moved in from the doorstep: reading can be paused, and the connection be moved, from now on."""
+        if not self._reading:
+            self._transport.pause_reading()
+        self._begin()
+
+    def _enter(self, transport: asyncio.BaseTransport) -> None:
         self._attach(transport)
         if self.local is None and self._socket.family != socket.AF_UNIX:
             # None where the client is gone already; reading will say so.
@@ -106,11 +124,6 @@ class Connection(Stream):
             self.local = (transport.get_extra_info("sockname") or _GONE)[:2]
         self._engine.opened(self)
         self._start()
-        # uvloop starts reading after this call, whatever was paused in it: before that nothing may move.
-        if self._engine.is_handing_over:
-            self._engine.call_soon(self._begin)
-        else:
-            self._begun = True
 
     def _start(self) -> None:
         """From the beginning, or where another process left off."""

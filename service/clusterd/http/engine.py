@@ -18,6 +18,7 @@ from clusterd.http.asgi_call import AsgiApplication
 from clusterd.http.call import Adapter
 from clusterd.http.carried import Address, CarriedState
 from clusterd.http.connection import Connection
+from clusterd.http.doorstep import Doorstep
 from clusterd.http.expiry import expire
 from clusterd.http.head import HeadParser
 from clusterd.http.mailbox import Mailbox
@@ -159,6 +160,9 @@ class Engine:
         """
         connection = Connection(self, sock, carried, peer, local, scheme)
         self._arriving.add(connection)
+        if carried is None and scheme == "http" and not self.origins.expects_header:
+            self._loop.call_soon(Doorstep(self._loop, sock, connection, self._move_in).begin)
+            return
         self._set_up(sock, connection, lambda: self._arriving.discard(connection))
 
     def shed(self, sock: socket.socket, scheme: str = "http") -> None:
@@ -171,6 +175,9 @@ class Engine:
         )
         self._surplus.add(surplus)
         self._set_up(sock, surplus, lambda: self._surplus.discard(surplus))
+
+    def _move_in(self, sock: socket.socket, doorstep: Doorstep) -> None:
+        self._set_up(sock, doorstep, doorstep.failed)
 
     def _set_up(self, sock: socket.socket, protocol: asyncio.Protocol, failed: Callable[[], None]) -> None:
         def done(task: asyncio.Task[object]) -> None:
@@ -186,17 +193,14 @@ class Engine:
         """A connection is set up."""
         self._arriving.discard(connection)
         self.connections.add(connection)
-        self._report_load()
+        self.counters.connections_changed(len(self.connections))
 
     def closed(self, connection: Connection) -> None:
         """A connection is no more."""
         self.connections.discard(connection)
-        self._report_load()
+        self.counters.connections_changed(len(self.connections))
         if self._on_closed is not None:
             self._on_closed(connection)
-
-    def _report_load(self) -> None:
-        self.counters.connections_changed(len(self.connections))
 
     @property
     def load(self) -> int:

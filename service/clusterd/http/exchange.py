@@ -187,10 +187,9 @@ class Exchange:
     def _whole(self, head: ResponseHead, body: bytes) -> bytes:
         self.started = True
         self._persistent = persistent = self._connection.persistent
-        if persistent:
-            response = plain_response(self._request, head, self._service.stamp, body)
-            if response is not None:
-                return response
+        response = plain_response(self._request, head, self._service.stamp, body, persistent=persistent)
+        if response is not None:
+            return response
         self._encoder = encoder = Encoder(self._request, persistent)
         response = encoder.whole(head, self._service.stamp, body)
         self._check_length(encoder)

@@ -17,6 +17,11 @@ class Outflow:
         self.is_clear = True
         """Whether all that was written has been taken by the kernel."""
 
+    def move(self, transport: asyncio.Transport) -> None:
+        """Another transport sends from now on."""
+        transport.set_write_buffer_limits(high=0)
+        self._transport = transport
+
     def stop(self) -> None:
         """The kernel did not take everything."""
         self.is_clear = False

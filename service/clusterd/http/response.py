@@ -162,9 +162,9 @@ def field_line(name: str, value: str) -> bytes:
     return line.encode("latin-1")
 
 
-def plain_response(request: Head, head: ResponseHead, stamp: Stamp, body: bytes) -> bytes | None:
-    """The response as nearly all are: whole, its length as the application says if it says one, on a connection that
-    goes on. None for any other, for which the Encoder takes longer; it would give the same for this one.
+def plain_response(request: Head, head: ResponseHead, stamp: Stamp, body: bytes, *, persistent: bool) -> bytes | None:
+    """The response as nearly all are: whole, and its length as the application says if it says one. None for any
+    other, for which the Encoder takes longer; it would give the same for this one.
     """
     length = len(body)
     if (
@@ -172,12 +172,12 @@ def plain_response(request: Head, head: ResponseHead, stamp: Stamp, body: bytes)
         or head.own is not None
         or head.wants_close
         or not head.has_body
-        or request.minor == 0
+        or (persistent and not request.minor)  # it has to be told that
         or request.method == "HEAD"
     ):
         return None
-    fields = (head.status_line, stamp.fields, head.fields, length, body)
-    return b"%b%b%bContent-Length: %d\r\n\r\n%b" % fields
+    tail = b"\r\n" if persistent else b"Connection: close\r\n\r\n"
+    return b"%b%b%bContent-Length: %d\r\n%b%b" % (head.status_line, stamp.fields, head.fields, length, tail, body)
 
 
 class Delimited(Enum):

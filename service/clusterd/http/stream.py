@@ -22,6 +22,11 @@ class Stream(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._outflow = Outflow(self._transport)
 
+    def moved_in(self, transport: asyncio.Transport) -> None:
+        """Go on with another transport of the same socket."""
+        self._transport = transport
+        self._outflow.move(transport)
+
     @property
     def writable(self) -> bool:
         """Whether all that was sent has been taken by the kernel."""

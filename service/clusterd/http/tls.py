@@ -124,7 +124,10 @@ class TlsLayer(asyncio.Transport, asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """The socket is closed."""
         self._stage = _Stage.ENDED
-        self._above.connection_lost(error)
+        above = self._above
+        # Each knows the other, and would wait for the garbage collector with all that OpenSSL keeps.
+        del self._above, self._secured, self._failed
+        above.connection_lost(error)
 
     def pause_writing(self) -> None:
         """The kernel did not take everything."""

@@ -23,6 +23,7 @@ _GAUGES: Final = (
 )
 _COUNTERS: Final = ("accepted", "handed_over", "adopted", "timed_out")
 _NAMES: Final = (*_GAUGES, *_COUNTERS)
+_CONNECTIONS: Final = _NAMES.index("connections")
 _STARTED_AT: Final = len(_NAMES)
 _SECONDS: Final = _STARTED_AT + 1
 # Requests are counted once, in a table of code class by duration: it gives both series with one write a
@@ -142,7 +143,7 @@ class Row:
 
     def connections_changed(self, count: int) -> None:
         """So many connections are open now."""
-        self.connections = count
+        self.integers[_CONNECTIONS] = count
 
     def totals(self) -> Totals:
         """The counts until now."""
