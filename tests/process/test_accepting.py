@@ -27,6 +27,8 @@ SPINS = (
     SLEEPS.replace("time.sleep(float(", "spin(float(")
     + """
 def spin(seconds):
+    if seconds:
+        open("spinning", "w").close()
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         pass
@@ -113,11 +115,11 @@ def test_a_worker_whose_loop_is_busy_gets_no_new_connections(make_service: MakeS
     service = make_service(workers=2, threads=0)
     service.deploy("1", SPINS)
     service.start()
+    spinning = service.directory / "spinning"
     with ThreadPoolExecutor(1) as pool:
         for _ in range(5):
             busy = pool.submit(service.get, "/?1")
-            wait_until(lambda: [w for w in service.workers() if w["connections"]], "it is accepted")
-            time.sleep(0.02)
+            wait_until(spinning.exists, "its worker is busy")
             answered: Counter[str] = Counter()
             worst = 0.0
             for _ in range(20):
@@ -125,4 +127,5 @@ def test_a_worker_whose_loop_is_busy_gets_no_new_connections(make_service: MakeS
                 answered[service.get().text] += 1
                 worst = max(worst, time.monotonic() - started)
             assert busy.result().text not in answered
+            spinning.unlink()
             assert worst < 0.6, worst

@@ -94,3 +94,27 @@ async def new_orders(state: Retiring) -> None:
 @pytest.mark.parametrize("then", [dies, new_orders])
 def test_unacknowledged_connections_are_served_on(then: Callable[[Retiring], Awaitable[None]]) -> None:
     uvloop.run(retiring(then))
+
+
+def test_a_sender_that_is_closed_when_it_learns_of_the_loss_ends_once() -> None:
+    """As the sharing of connections does: the other worker may be gone before it is over."""
+
+    async def learn() -> list[object]:
+        loop = asyncio.get_running_loop()
+        faults: list[object] = []
+        loop.set_exception_handler(lambda _, context: faults.append(context))
+        ours, theirs = socketpair()
+        is_lost = asyncio.Event()
+
+        def lost() -> None:
+            sender.close()
+            is_lost.set()
+
+        sender = Sender(ours, loop, lambda: None, lost)
+        theirs.close()
+        await asyncio.wait_for(is_lost.wait(), 5)
+        await asyncio.sleep(0)
+        return faults
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(learn()) == []

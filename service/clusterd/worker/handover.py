@@ -99,6 +99,8 @@ class Sender:
             self._on_moved()
 
     def _end(self) -> None:
+        if not self._open:
+            return  # whoever learned of the loss has closed this
         self._open = False
         self._loop.remove_reader(self._socket.fileno())
         self._loop.remove_writer(self._socket.fileno())
