@@ -67,14 +67,6 @@ class ScopeMaker:
 
 
 def _raw_of(fields: Fields) -> list[tuple[bytes, bytes]]:
-    """The header lines as ASGI has them, made once for all requests that bring the same ones.
-
-    One with an underscore is left out, as for WSGI: frameworks name both alike (Django's META, say), so it could
-    pass itself off as one with a hyphen.
-    """
-    fields.raw = [
-        (name.lower().encode("latin-1"), value.strip(" \t").encode("latin-1"))
-        for name, value in fields.lines
-        if "_" not in name
-    ]
+    """The header lines as ASGI has them, made once for all requests that bring the same ones."""
+    fields.raw = [line.raw for line in fields.lines if line.cgi_name]
     return fields.raw

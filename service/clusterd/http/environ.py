@@ -11,11 +11,7 @@ from clusterd.http.memory import Memory
 from clusterd.http.origin import Origin
 from clusterd.http.wsgi_file import FileWrapper
 
-_PLAIN_KEYS = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH"}
 _REMEMBERED = 512
-_LONGEST_NAME = 64
-_keys: Memory[str, str] = Memory(_REMEMBERED)
-"""What a header's name becomes; empty for one that is left out."""
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
@@ -88,19 +84,9 @@ class EnvironMaker:
 
 
 def _environ_of(fields: Fields) -> dict[str, str]:
-    """The fields as CGI has them, made once for all requests that bring the same lines.
-
-    One with an underscore is left out: it could pass itself off as one with a hyphen.
-    """
-    fields.environ = environ = {}
-    for name, value in fields.items():
-        key = _keys.get(name)
-        if key is None:
-            key = "" if "_" in name else _PLAIN_KEYS.get(name) or f"HTTP_{name.upper().replace('-', '_')}"
-            if len(name) <= _LONGEST_NAME:
-                _keys.remember(name, key)
-        if key:
-            environ[key] = value
+    """The fields as CGI has them, made once for all requests that bring the same lines."""
+    fields.environ = environ = {line.cgi_name: fields[line.name] for line in fields.lines}
+    environ.pop("", None)
     return environ
 
 

@@ -10,7 +10,7 @@ import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 
-from clusterd.http.grammar import FIELD_LINES, TOKEN
+from clusterd.http.grammar import FIELD_VALUE, TOKEN
 from clusterd.http.memory import Memory
 from clusterd.http.refusal import Refusal, bad_request
 from clusterd.http.settings import Limits
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from clusterd.http.forwarded import Told
 
 _match_request_line = re.compile(rf"({TOKEN}) ([!-~\x80-\xff]++) HTTP/([0-9])\.([0-9])\r\n").match
-_match_field_lines = re.compile(rf"{FIELD_LINES}\r\n").fullmatch
-_find_fields = re.compile(r"([^:]++):[ \t]*+([^\r]*+)\r\n").findall
+# No space before the colon, no obs-fold, no bare CR or LF: each has been used to smuggle requests.
+_match_field_line = re.compile(rf"({TOKEN}):[ \t]*+({FIELD_VALUE})").fullmatch
 _match_host = re.compile(
     r"(?:\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9\-._~%!$&'()*+,;=]*+)(?::[0-9]*+)?"  # RFC 3986 section 3.2, no userinfo
 ).fullmatch
@@ -28,11 +28,33 @@ _match_absolute = re.compile(r"(?i:https?)://([^/?:][^/?]*+)(.*)").fullmatch
 
 REMEMBERED = 512
 LONGEST_REMEMBERED = 4096
-"""Bytes of a head that is remembered. With what is made of it, and their number, a client that never repeats itself
-fills 27 MB with heads, and at worst as much again with header lines (measured: 99 fields in each)."""
+"""Bytes of a head that is remembered. With what is made of them, a client that never repeats itself fills 31 MB
+(measured: 99 fields in each)."""
+
+REMEMBERED_LINES = 2048
+LONGEST_REMEMBERED_LINE = 512
+
+_CGI_NAMES = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH"}
+"""Without the HTTP_ that all others have (RFC 3875 section 4.1)."""
 
 _ONCE = frozenset({"host", "content-length"})
 """Fields that must not be repeated, whatever their values: others along the way may choose another one."""
+
+
+class FieldLine:
+    """A header line, checked, and what the interfaces make of it: worked out once for all requests that bring it."""
+
+    __slots__ = ("cgi_name", "name", "raw", "value")
+
+    def __init__(self, name: str, value: str) -> None:
+        self.name = name.lower()
+        self.value = value.rstrip(" \t")
+        self.cgi_name = ""
+        """Empty for a name with an underscore: it could pass itself off as one with a hyphen. Both interfaces leave it
+        out, since frameworks name both alike (Django's META, say)."""
+        if "_" not in name:
+            self.cgi_name = _CGI_NAMES.get(self.name) or f"HTTP_{self.name.upper().replace('-', '_')}"
+        self.raw = (self.name.encode("latin-1"), self.value.encode("latin-1"))
 
 
 class Fields(dict[str, str]):
@@ -44,10 +66,10 @@ class Fields(dict[str, str]):
 
     __slots__ = ("environ", "lines", "raw", "told")
 
-    def __init__(self, values: dict[str, str], lines: list[tuple[str, str]]) -> None:
+    def __init__(self, values: dict[str, str], lines: list[FieldLine]) -> None:
         super().__init__(values)
         self.lines = lines
-        """As they were sent: name and value, before surrounding white space is cut."""
+        """In the order in which they were sent."""
         self.environ: dict[str, str] | None = None
         self.raw: list[tuple[bytes, bytes]] | None = None
         self.told: Told | None = None
@@ -119,16 +141,17 @@ def find_end(received: bytes | bytearray, limits: Limits) -> int:
 class HeadParser:
     """Parses heads, and remembers those it has seen.
 
-    Clients repeat themselves: most requests bring the header lines of the one before, and many are the same to the
-    byte. What is remembered was checked as a whole, and is compared as a whole.
+    Clients repeat themselves: most requests bring the header lines of the one before, all but one or two of them if
+    not all, and many are the same to the byte. What is remembered was checked as a whole, and is compared as a whole.
     """
 
-    __slots__ = ("_blocks", "_heads", "_limits")
+    __slots__ = ("_blocks", "_heads", "_limits", "_lines")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._heads: Memory[bytes, Head] = Memory(REMEMBERED)
         self._blocks: Memory[bytes, Fields] = Memory(REMEMBERED)
+        self._lines: Memory[bytes, FieldLine] = Memory(REMEMBERED_LINES)
 
     def parse(self, received: bytes) -> Head:
         """A whole head, its empty line included. Raises Refusal."""
@@ -139,7 +162,7 @@ class HeadParser:
         method, target, minor = _parse_request_line(received[:line_end].decode("latin-1"))
         block = received[line_end:]
         known = self._blocks.get(block)
-        fields = known or _parse_fields(block.decode("latin-1"), self._limits)
+        fields = known or self._parse_fields(block)
         if minor == 1 and "host" not in fields:
             raise bad_request("no Host")
         if method == "CONNECT":
@@ -157,20 +180,26 @@ class HeadParser:
                 self._heads.remember(received, head)
         return head
 
+    def _parse_fields(self, block: bytes) -> Fields:
+        """Header lines up to the empty one after them, by which they are known to end."""
+        known = self._lines.get
+        lines = [known(text) or self._parse_line(text) for text in block[:-4].split(b"\r\n")] if len(block) > 2 else []
+        if len(lines) > self._limits.header_count:
+            reason = f"more than {self._limits.header_count} header fields"
+            raise Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
+        values = {line.name: line.value for line in lines}
+        return Fields(values if len(values) == len(lines) else _joined(lines), lines)
 
-def _parse_fields(text: str, limits: Limits) -> Fields:
-    if _match_field_lines(text) is None:
-        raise bad_request("malformed header field")
-    pairs = _find_fields(text)
-    if len(pairs) > limits.header_count:
-        raise Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"more than {limits.header_count} header fields")
-    values = {name.lower(): value.rstrip(" \t") for name, value in pairs}
-    if len(values) != len(pairs):
-        values = _joined(pairs)
-    host = values.get("host")
-    if host is not None and _match_host(host) is None:
-        raise bad_request("malformed Host")
-    return Fields(values, pairs)
+    def _parse_line(self, text: bytes) -> FieldLine:
+        match = _match_field_line(text.decode("latin-1"))
+        if match is None:
+            raise bad_request("malformed header field")
+        line = FieldLine(*match.groups())
+        if line.name == "host" and _match_host(line.value) is None:
+            raise bad_request("malformed Host")
+        if len(text) <= LONGEST_REMEMBERED_LINE:
+            self._lines.remember(text, line)
+        return line
 
 
 def _parse_request_line(text: str) -> tuple[str, str, int]:
@@ -198,23 +227,21 @@ def _parse_other_target(method: str, target: str, minor: int, fields: Fields) ->
     if _match_host(authority) is None:
         raise bad_request("malformed authority in the request target")
     # Section 3.2.2: it replaces what Host says.
-    lines = [("Host", authority), *(line for line in fields.lines if line[0].lower() != "host")]
+    lines = [FieldLine("host", authority), *(line for line in fields.lines if line.name != "host")]
     fields = Fields({**fields, "host": authority}, lines)
     head = Head(method, rest if rest.startswith("/") else f"/{rest}", minor, fields)
     head.target = target
     return head
 
 
-def _joined(pairs: list[tuple[str, str]]) -> dict[str, str]:
+def _joined(lines: list[FieldLine]) -> dict[str, str]:
     fields: dict[str, str] = {}
-    for name, value in pairs:
-        name = name.lower()
-        value = value.rstrip(" \t")
-        if name not in fields:
-            fields[name] = value
-        elif name in _ONCE:
-            raise bad_request(f"repeated {name}")
+    for line in lines:
+        if line.name not in fields:
+            fields[line.name] = line.value
+        elif line.name in _ONCE:
+            raise bad_request(f"repeated {line.name}")
         else:
-            separator = "; " if name == "cookie" else ", "  # RFC 6265 section 5.4
-            fields[name] += f"{separator}{value}"
+            separator = "; " if line.name == "cookie" else ", "  # RFC 6265 section 5.4
+            fields[line.name] += f"{separator}{line.value}"
     return fields
