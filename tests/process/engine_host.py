@@ -44,6 +44,8 @@ class Notes:
             self.errors.append(message)
             self.changed.notify_all()
 
+    def warning(self, message: str, /, **fields: object) -> None: ...
+
     def info(self, message: str, /, **fields: object) -> None:
         self.infos.append(fields)
 

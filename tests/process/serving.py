@@ -27,6 +27,7 @@ class Ledger:
         self.timeouts = 0
         self.connections = 0
         self.errors: list[str] = []
+        self.warnings: list[tuple[str, dict[str, object]]] = []
         self.details: list[str] = []
         self.requests: list[dict[str, object]] = []
 
@@ -41,6 +42,9 @@ class Ledger:
 
     def error(self, message: str, /, **fields: object) -> None:
         self.errors.append(message)
+
+    def warning(self, message: str, /, **fields: object) -> None:
+        self.warnings.append((message, fields))
 
     def info(self, message: str, /, **fields: object) -> None:
         self.requests.append(fields)
