@@ -32,6 +32,7 @@ class Ledger:
         self.requests: list[dict[str, object]] = []
 
     def request_done(self, status: int, seconds: float) -> None:
+        assert 0 <= seconds < 60
         self.done.append(status)
 
     def request_timed_out(self) -> None:
@@ -115,15 +116,18 @@ class Serving:
             for listener in self._listeners:
                 self.loop.remove_reader(listener.fileno())
             self.engine.abort()
-            self.loop.call_later(0.02, self.loop.stop)
+            # Again, for what was not set up yet.
+            self.loop.call_later(0.02, end if self.engine.load else self.loop.stop)
 
         self.loop.call_soon_threadsafe(end)
         self._thread.join(PATIENCE)
-        self.engine.stop_threads(PATIENCE)
+        threads_ended = self.engine.stop_threads(PATIENCE)
         for listener in self._listeners:
             listener.close()
         self.loop.close()
         assert not self.faults
+        assert threads_ended
+        assert not self.ledger.connections
 
 
 @contextmanager
