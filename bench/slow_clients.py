@@ -4,6 +4,7 @@ Rounds without and with them alternate. It ends with status 1 when the normal cl
 than twice. The slow ones are a process of their own, each sending a byte of its headers a second.
 """
 
+import random
 import resource
 import select
 import socket
@@ -21,9 +22,13 @@ from bench.subject import service
 CONNECTIONS = 5000
 ROUNDS = 5
 ROUND_SECONDS = 3.0
-THINK_SECONDS = 0.0005
+MOST_THINK_SECONDS = 0.006
+"""Who asks as soon as the last answer is there asks mostly when there is nothing else to be done."""
 MOST_RATIO = 2.0
+"""How much later a normal client may be answered. tests/process/test_hostile_clients.py sees to it too."""
 TRICKLE_SECONDS = 1.0
+
+_ROOT = Path(__file__).resolve().parent.parent
 
 APPLICATION = """\
 def app(environ, start_response):
@@ -72,27 +77,39 @@ def raise_descriptor_limit() -> None:
 def slow_clients(port: int, connections: int) -> Iterator[None]:
     """They are there, for the length of the block."""
     command = [sys.executable, "-m", "bench.slow_clients", "hold", str(port), str(connections)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_ROOT) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         yield
         process.communicate()
 
 
+def normal_client(port: int) -> socket.socket:
+    """Connected."""
+    client = socket.create_connection(("127.0.0.1", port))
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return client
+
+
+def latency(client: socket.socket) -> float:
+    """Of a request at any moment, in seconds."""
+    time.sleep(random.uniform(0.0, MOST_THINK_SECONDS))
+    started = time.perf_counter()
+    client.sendall(b"GET / HTTP/1.1\r\nHost: normal\r\n\r\n")
+    answer = client.recv(4096)
+    taken = time.perf_counter() - started
+    if not answer.startswith(b"HTTP/1.1 200") or not answer.endswith(b"hello"):
+        raise AssertionError(f"the normal client got {answer!r}")
+    return taken
+
+
 def latencies(port: int) -> list[float]:
-    """Of requests on a kept-alive connection, in seconds."""
+    """Of the requests of a round."""
     taken = []
-    with socket.create_connection(("127.0.0.1", port)) as client:
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with normal_client(port) as client:
         end = time.monotonic() + ROUND_SECONDS
         while time.monotonic() < end:
-            time.sleep(THINK_SECONDS)
-            started = time.perf_counter()
-            client.sendall(b"GET / HTTP/1.1\r\nHost: normal\r\n\r\n")
-            answer = client.recv(4096)
-            taken.append(time.perf_counter() - started)
-            if not answer.startswith(b"HTTP/1.1 200") or not answer.endswith(b"hello"):
-                raise AssertionError(f"the normal client got {answer!r}")
+            taken.append(latency(client))
     return taken
 
 

@@ -28,10 +28,12 @@ class Ledger:
         self.timeouts = 0
         self.connections = 0
         self.errors: list[str] = []
+        self.warnings: list[tuple[str, dict[str, object]]] = []
         self.details: list[str] = []
         self.requests: list[dict[str, object]] = []
 
     def request_done(self, status: int, seconds: float) -> None:
+        assert 0 <= seconds < 60
         self.done.append(status)
 
     def request_timed_out(self) -> None:
@@ -42,6 +44,9 @@ class Ledger:
 
     def error(self, message: str, /, **fields: object) -> None:
         self.errors.append(message)
+
+    def warning(self, message: str, /, **fields: object) -> None:
+        self.warnings.append((message, fields))
 
     def info(self, message: str, /, **fields: object) -> None:
         self.requests.append(fields)
@@ -117,15 +122,18 @@ class Serving:
             for listener in self._listeners:
                 self.loop.remove_reader(listener.fileno())
             self.engine.abort()
-            self.loop.call_later(0.02, self.loop.stop)
+            # Again, for what was not set up yet.
+            self.loop.call_later(0.02, end if self.engine.load else self.loop.stop)
 
         self.loop.call_soon_threadsafe(end)
         self._thread.join(PATIENCE)
-        self.engine.stop_threads(PATIENCE)
+        threads_ended = self.engine.stop_threads(PATIENCE)
         for listener in self._listeners:
             listener.close()
         self.loop.close()
         assert not self.faults
+        assert threads_ended
+        assert not self.ledger.connections
 
 
 @contextmanager

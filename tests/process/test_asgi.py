@@ -282,6 +282,49 @@ def test_what_goes_on_after_the_response_holds_nobody_up() -> None:
         wait_until(lambda: not server.engine.adapter.running)
 
 
+@pytest.mark.parametrize("started", [False, True])
+def test_a_task_that_waits_for_the_client_learns_that_the_application_has_failed(started: bool) -> None:
+    seen: list[str] = []
+
+    async def watching(receive: Callable[..., Any], began: asyncio.Event) -> None:
+        for _ in range(2):
+            seen.append((await receive())["type"])
+            began.set()
+
+    async def failing(scope: Scope, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
+        began = asyncio.Event()
+        watchers.append(asyncio.ensure_future(watching(receive, began)))
+        if started:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        await began.wait()
+        raise LookupError("on purpose")
+
+    watchers: list[asyncio.Future[None]] = []
+    with serving(failing, interface=Interface.ASGI) as server, server.client() as client:
+        client.send(request("/", "Connection: close"))
+        assert client.rest().startswith(b"HTTP/1.1 200" if started else b"HTTP/1.1 500")
+        wait_until(lambda: len(seen) == 2)
+    assert seen == ["http.request", "http.disconnect"]
+
+
+@pytest.mark.parametrize("sent", [b"half", b"the whole!"])
+def test_a_body_that_is_asked_for_after_the_response_is_gone(sent: bytes) -> None:
+    seen: list[Message] = []
+
+    async def late(scope: Scope, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
+        await respond(send, b"done")
+        await asyncio.sleep(0.05)  # the rest of the body is being dropped by now
+        while len(seen) < 5 and (not seen or seen[-1].get("more_body")):
+            seen.append(await receive())
+
+    with serving(late, interface=Interface.ASGI) as server, server.client() as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n" + sent)
+        assert client.answer().body == b"done"
+        wait_until(lambda: not server.engine.adapter.running)
+    assert seen == [{"type": "http.disconnect"}]
+
+
 @pytest.mark.parametrize(
     ("path", "said"),
     [

@@ -5,9 +5,11 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from statistics import median
 from typing import Any
 
 import pytest
+from bench.slow_clients import APPLICATION, MOST_RATIO, latency, normal_client, slow_clients
 
 from clusterd.http.connection import PIPELINE_LIMIT
 from clusterd.http.settings import Interface
@@ -22,6 +24,9 @@ READ_BYTES = 256 * 1024
 """What uvloop reads at a time."""
 SLOW_CLIENTS = 1000
 ASKED_BESIDE_THEM = 200
+MOST_SLOW_CLIENTS = 5000
+"""Beside so many, a normal client's median latency stays within MOST_RATIO times."""
+ASKED_BY_TURNS = 700
 
 
 def wsgi(environ: dict[str, Any], start_response: Start) -> Iterator[bytes]:
@@ -59,11 +64,16 @@ def serve(request: pytest.FixtureRequest) -> Iterator[Callable[..., Serving]]:
         )
 
 
+def skip_without_descriptors(clients: int) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < clients + 200:
+        pytest.skip("the system does not allow so many descriptors")
+
+
 @pytest.fixture
 def many_descriptors() -> Iterator[None]:
+    skip_without_descriptors(SLOW_CLIENTS)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < SLOW_CLIENTS + 200:
-        pytest.skip("the system does not allow so many descriptors")
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -90,6 +100,25 @@ def test_normal_clients_are_answered_beside_a_thousand_slow_ones_which_time_out(
             assert client.recv(4096).startswith(b"HTTP/1.1 408 ")
     wait_until(lambda: service.workers()[0]["connections"] <= 1)
     assert service.get().status_code == 200
+
+
+@pytest.mark.parametrize("threads", [0, 4])
+def test_a_normal_client_hardly_waits_for_five_thousand_slow_ones(make_service: MakeService, threads: int) -> None:
+    skip_without_descriptors(MOST_SLOW_CLIENTS)  # workers and the process of the slow ones raise their own limits
+    without, beset = make_service(workers=1, threads=threads), make_service(workers=1, threads=threads)
+    for service in (without, beset):
+        service.deploy("1", APPLICATION)
+        service.start()
+    with (
+        slow_clients(beset.port, MOST_SLOW_CLIENTS),
+        normal_client(without.port) as alone,
+        normal_client(beset.port) as beside,
+    ):
+        wait_until(lambda: beset.workers()[0]["connections"] > MOST_SLOW_CLIENTS)
+        # By turns, so that whatever else this machine has to do makes both of them slower.
+        latencies = [(latency(alone), latency(beside)) for _ in range(ASKED_BY_TURNS)]
+    medians = [median(each) for each in zip(*latencies, strict=True)]
+    assert medians[1] <= MOST_RATIO * medians[0], medians
 
 
 def test_a_head_that_trickles_ends_in_its_time(serve: Callable[..., Serving]) -> None:

@@ -1,6 +1,7 @@
 """limits.connections: a full worker leaves connections to others, and when all are full, clients come back later."""
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -8,18 +9,24 @@ from typing import Any
 import pytest
 
 from clusterd.http import engine, surplus
+from clusterd.worker.process import TICK_SECONDS
 from tests.process.service import Service
 from tests.process.serving import Client, Serving, request, serving, wait_until
 
 MakeService = Callable[..., Service]
 
+SENT_AWAY = "clients are sent away with 503"
 LIMIT = 3
 WORKERS = 2
 
 
 @pytest.fixture(params=["least_connections", "shared"])
 def service(request: pytest.FixtureRequest, make_service: MakeService) -> Service:
-    return make_service(workers=WORKERS, threads=2, scheduling=request.param, limits={"connections": LIMIT}).start()
+    limits = {"connections": LIMIT}
+    service = make_service(workers=WORKERS, threads=2, scheduling=request.param, limits=limits).start()
+    # Ready is before that: with one of them still to begin, the other would be all there is.
+    wait_until(lambda: all(worker["accepting"] for worker in service.workers()))
+    return service
 
 
 @pytest.fixture
@@ -50,6 +57,23 @@ def test_clients_are_sent_away_when_every_worker_is_full_and_served_again_afterw
     assert client_of(service, clients).get().status == 200
     counted = [line for line in service.metrics().text.splitlines() if 'code="5xx"' in line and "_total" in line]
     assert sum(float(line.split()[-1]) for line in counted) == 3, counted
+
+
+def test_the_log_says_why_clients_are_sent_away_and_does_not_repeat_itself(
+    make_service: MakeService, clients: ExitStack
+) -> None:
+    service = make_service(workers=1, limits={"connections": LIMIT}).start()
+    for _ in range(LIMIT):
+        assert client_of(service, clients).get().status == 200
+    assert client_of(service, clients).get().status == 503
+    line = service.wait_for_line(SENT_AWAY)
+    assert " warning: " in line
+    assert line.endswith(f" count=1 limit={LIMIT}"), line
+    assert "limits.connections" in line
+    for _ in range(3):
+        assert client_of(service, clients).get().status == 503
+    time.sleep(4 * TICK_SECONDS)
+    assert sum(SENT_AWAY in each for each in service.lines) == 1
 
 
 def test_nothing_is_left_to_a_full_worker_because_it_has_free_threads(
@@ -121,6 +145,25 @@ def test_those_who_are_told_to_come_back_are_bounded_too(monkeypatch: pytest.Mon
             client.reset()
         wait_until(lambda: not server.engine._surplus)
         assert server.ledger.done == [503, 503]
+
+
+def test_every_client_without_room_is_told_of_once_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(surplus, "REPORT_SECONDS", 0.5)
+    with serving(hello, limits={"connections": 7}) as server:
+        shedding(server)
+        said = server.ledger.warnings
+        began = time.monotonic()
+        for sent in range(1, 4):
+            with server.client() as client:
+                assert client.get().status == 503
+            wait_until(lambda: sum(count_of(each) for each in said) == sent)  # noqa: B023 - waited for here
+        assert time.monotonic() - began > 2 * 0.5
+    assert [(SENT_AWAY in message, fields) for message, fields in said] == [(True, {"count": 1, "limit": 7})] * 3
+
+
+def count_of(warning: tuple[str, dict[str, Any]]) -> int:
+    count: int = warning[1]["count"]
+    return count
 
 
 def test_the_end_of_a_worker_waits_for_nobody_without_room() -> None:

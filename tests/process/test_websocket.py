@@ -107,6 +107,13 @@ class Application:
         await send({"type": "websocket.http.response.body", "body": b"you"})
         self.ended.append(await receive())
 
+    async def deny_while_watched(self, scope: Scope, receive: Receive, send: Send) -> None:
+        watching = asyncio.ensure_future(receive())
+        await asyncio.sleep(0)  # it waits from now on
+        await send({"type": "websocket.http.response.start", "status": 401, "headers": []})
+        await send({"type": "websocket.http.response.body", "body": b"not you"})
+        self.ended.append(await watching)
+
     async def deny_and_fail(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.http.response.start", "status": 401, "headers": []})
         await send({"type": "websocket.http.response.body", "body": b"not ", "more_body": True})
@@ -566,6 +573,13 @@ def test_a_denial_is_a_response_of_the_application_s_own(server: Serving, applic
         "the application sent 'websocket.accept' where the rest of its websocket.http.response was expected"
     ]
     assert server.ledger.done == [401, 200]
+
+
+def test_a_task_that_waits_for_the_client_learns_of_a_denial(server: Serving, application: Application) -> None:
+    with server.client() as client:
+        assert client.get("/deny-while-watched", *HANDSHAKE).body == b"not you"
+    wait_until(lambda: application.ended)
+    assert application.ended[0]["code"] == 1006
 
 
 def test_a_denial_that_fails_is_cut(server: Serving) -> None:

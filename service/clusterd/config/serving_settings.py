@@ -76,7 +76,8 @@ SERVING_SETTINGS = (
         whole_number(1, 1_000_000),
         "10000",
         _NEXT,
-        "Connections a worker holds; beyond it others accept, and when all are full, 503 tells clients to come back.",
+        "Connections a worker holds; beyond it others accept, and when all are full, 503 tells clients to come back, "
+        "and a warning the operator.",
     ),
     Setting(
         "limits.queue",

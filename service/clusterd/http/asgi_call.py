@@ -12,7 +12,7 @@ from clusterd.http.call import Phase
 from clusterd.http.connection import Connection
 from clusterd.http.inflow import Inflow
 from clusterd.http.ports import Log
-from clusterd.http.refusal import Refusal
+from clusterd.http.refusal import application_failed
 from clusterd.http.response import (
     Encoder,
     ResponseHead,
@@ -126,7 +126,7 @@ class AsgiCall:
             if not self.started:  # later, it would be read as a part of the response
                 self._connection.invite_body()
             data = await body.take()
-            if not self._gone:
+            if not body.is_closed:  # the rest of one that was closed is dropped, and never known to be the end
                 self._end = body.is_complete
                 return {"type": "http.request", "body": data, "more_body": not self._end}
         while not self.is_over and not self._client_closed:
@@ -274,20 +274,26 @@ class AsgiCall:
         assert encoder is not None
         if encoder.missing:
             self._report(f"sent {encoder.missing} bytes less than its Content-Length")
-            self._expected = _NOTHING
-            self._connection.call = None
-            self._connection.break_off(status)
-            self._wake()
+            self._break_off(status)
             return
         if encoder.excess:
             self._report(f"sent {encoder.excess} bytes more than its Content-Length")
         self._finish(status, persistent=encoder.persistent)
 
     def _finish(self, status: int, *, persistent: bool) -> None:
+        self._let_go()
+        self._connection.finish(status, persistent=persistent)
+
+    def _break_off(self, status: int) -> None:
+        self._let_go()
+        self._connection.break_off(status)
+
+    def _let_go(self) -> None:
+        """Nothing more can be sent: another task of the application's, which waits in `receive`, is to learn it."""
         self._expected = _NOTHING
         self._connection.call = None
-        self._connection.finish(status, persistent=persistent)
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
 
     def fail(self, how: str) -> None:
         """The application has ended without completing the response, or after it."""
@@ -295,17 +301,12 @@ class AsgiCall:
             self._report(how)
         if self.is_over:
             return
-        connection = self._connection
-        self._expected = _NOTHING
-        connection.call = None
         if self.started:
-            connection.break_off(self._head.status if self._head else HTTPStatus.INTERNAL_SERVER_ERROR.value)
+            self._break_off(self._head.status if self._head else HTTPStatus.INTERNAL_SERVER_ERROR.value)
             return
-        refusal = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the application failed; its log says why")
-        head, body = refusal_response(refusal)
-        encoder = Encoder(self._request, connection.persistent)
-        connection.send(encoder.whole(head, self._stamp, body))
-        connection.finish(refusal.status.value, persistent=encoder.persistent)
+        self._head, body = refusal_response(application_failed())
+        self._has_trailers = False
+        self._take_body(body, more=False)
 
     def _report(self, what: str) -> None:
         self._log.error(f"the application, for {self._request.method} {self._request.target}, {what}")

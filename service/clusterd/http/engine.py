@@ -27,7 +27,7 @@ from clusterd.http.ports import Counters, Log
 from clusterd.http.response import Stamp
 from clusterd.http.settings import AccessLog, HttpSettings, Interface
 from clusterd.http.stage import IN_FLIGHT
-from clusterd.http.surplus import Surplus
+from clusterd.http.surplus import Surplus, SurplusReport
 from clusterd.http.threads import ThreadPool
 from clusterd.http.tunnel import Departure
 from clusterd.http.wsgi import WsgiAdapter, WsgiApplication
@@ -115,6 +115,7 @@ class Engine:
         """Why the server leaves its clients, when it does: what can not move to another process ends with it."""
         self._arriving: set[Connection] = set()
         self._surplus: set[Surplus] = set()
+        self._surplus_report = SurplusReport(settings.limits.connections, log)
         self._tasks: set[asyncio.Task[object]] = set()
         """Those that set connections up: the loop itself does not keep them."""
         self._pool: ThreadPool | None = None
@@ -167,6 +168,7 @@ class Engine:
 
     def shed(self, sock: socket.socket, scheme: str = "http") -> None:
         """Have the client of a connected socket come back later: there is no room for it anywhere."""
+        self._surplus_report.note()
         if len(self._surplus) >= MOST_SURPLUS:
             sock.close()
             return
@@ -368,6 +370,7 @@ class Engine:
         self.now = now
         self.stamp.refresh()
         self.adapter.tick(now)
+        self._surplus_report.tick(now)
         if late:
             return  # the loop was busy: what clients sent meanwhile is read before they are judged
         for connection in [each for each in self.connections if each.deadline.due <= now]:

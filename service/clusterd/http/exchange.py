@@ -12,7 +12,7 @@ from clusterd.http.connection import Connection
 from clusterd.http.environ import EnvironMaker
 from clusterd.http.mailbox import Mailbox
 from clusterd.http.ports import Log
-from clusterd.http.refusal import Refusal
+from clusterd.http.refusal import application_failed
 from clusterd.http.response import Encoder, ResponseHead, Stamp, plain_response, refusal_response
 
 WsgiApplication = Callable[..., Iterable[bytes]]
@@ -236,8 +236,7 @@ class Exchange:
         if self.started:
             self.failed = True
             return b""
-        refusal = Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the application failed; its log says why")
-        self._head, body = refusal_response(refusal)
+        self._head, body = refusal_response(application_failed())
         return self._whole(self._head, body)
 
     def _check_length(self, encoder: Encoder) -> None:

@@ -22,6 +22,9 @@ class Log(Protocol):
     def error(self, message: str, /, **fields: object) -> None:
         """Report something that is wrong here: in the application or in the server."""
 
+    def warning(self, message: str, /, **fields: object) -> None:
+        """Report what is dealt with, and what the operator can do about it."""
+
     def info(self, message: str, /, **fields: object) -> None:
         """Report a request (the access log)."""
 

@@ -19,3 +19,8 @@ class Refusal(Exception):
 def bad_request(reason: str) -> Refusal:
     """The refusal for what is not HTTP, or only ambiguously so (RFC 9112, sections 2.2 and 11.2)."""
     return Refusal(HTTPStatus.BAD_REQUEST, reason)
+
+
+def application_failed() -> Refusal:
+    """The refusal where the application has failed: how, is for the log and not for the client."""
+    return Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the application failed; its log says why")

@@ -1,4 +1,4 @@
-"""A connection beyond limits.connections: told to come back, as soon as it has asked."""
+"""Connections beyond limits.connections: told to come back, as soon as they have asked."""
 
 import asyncio
 import ssl
@@ -6,13 +6,16 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import cast
 
-from clusterd.http.ports import Counters
+from clusterd.http.ports import Counters, Log
 from clusterd.http.response import Stamp
 from clusterd.http.tls import TlsLayer
 
 PATIENCE_SECONDS = 2.0
 """In which the client may ask, and read the answer before the connection is dropped: closing a socket that holds
 unread bytes would destroy the answer on its way (RFC 9112 section 9.6)."""
+
+REPORT_SECONDS = 10.0
+"""The least time between two lines in the log: under a flood they would be the next thing that overflows."""
 
 RESPONSE = (
     b"HTTP/1.1 503 Service Unavailable\r\n"
@@ -21,6 +24,35 @@ RESPONSE = (
     b"Content-Length: 0\r\n"  # no body, so that it fits whatever was asked, HEAD too
     b"Connection: close\r\n\r\n"
 )
+
+
+class SurplusReport:
+    """Says in the log that clients are sent away, and what helps: the metrics only know that there was a 503."""
+
+    __slots__ = ("_count", "_due", "_limit", "_log")
+
+    def __init__(self, limit: int, log: Log) -> None:
+        self._limit = limit
+        self._log = log
+        self._count = 0
+        """Since the last line."""
+        self._due = 0.0
+
+    def note(self) -> None:
+        """Another one is sent away."""
+        self._count += 1
+
+    def tick(self, now: float) -> None:
+        """Write a line if there is something to say, and the last one is long enough ago."""
+        if self._count and now >= self._due:
+            self._log.warning(
+                "clients are sent away with 503, for no worker has room for another connection: "
+                "raise limits.connections, with LimitNOFILE= above it, or workers",
+                count=self._count,
+                limit=self._limit,
+            )
+            self._count = 0
+            self._due = now + REPORT_SECONDS
 
 
 class Surplus(asyncio.Protocol):

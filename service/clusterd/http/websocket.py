@@ -10,7 +10,7 @@ from clusterd.http.asgi_call import AsgiApplication, AsgiCall, ClientDisconnecte
 from clusterd.http.call import Phase
 from clusterd.http.connection import Connection
 from clusterd.http.ports import Log
-from clusterd.http.refusal import Refusal
+from clusterd.http.refusal import Refusal, application_failed
 from clusterd.http.response import Stamp
 from clusterd.http.websocket_handshake import Handshake, acceptance
 from clusterd.http.websocket_session import MESSAGE_COST, Session
@@ -85,11 +85,7 @@ class WebSocketCall:
         if not self._is_announced:
             self._is_announced = True
             return {"type": "websocket.connect"}
-        if self._denial is not None:
-            while (await self._denial.receive())["type"] != "http.disconnect":
-                pass
-            return _disconnect(Close(1006))
-        while True:
+        while self._denial is None:
             if self._session is not None and self._state is _State.OPEN:
                 message = self._session.take()
                 if message is not None:
@@ -98,6 +94,9 @@ class WebSocketCall:
             if closed is not None:
                 return _disconnect(closed)
             await self._wait()
+        while (await self._denial.receive())["type"] != "http.disconnect":
+            pass
+        return _disconnect(Close(1006))
 
     async def send(self, message: Message) -> None:
         """Take a message, and wait while the client does not read.
@@ -190,6 +189,7 @@ class WebSocketCall:
             denial.task = self.task or asyncio.current_task()  # begun eagerly, it is not known here yet
             self._connection.call = denial
             self._state = _State.DENYING
+            self._wake()  # another task that waits in `receive` goes on to wait there
         await self._denial.send(message)
         if self._denial.is_over:
             self._state = _State.OVER
@@ -208,7 +208,7 @@ class WebSocketCall:
         if self._session is not None:
             self._session.close(Close(1011, "the application failed"))
         elif self._gone is None and self._state is _State.CONNECTING:
-            self._refuse(Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the application failed; its log says why"))
+            self._refuse(application_failed())
 
     async def _readable(self) -> None:
         """Wait until the client has read what was sent, or does not matter any more."""

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from clusterd.config.model import Config, Scheduling
 from clusterd.linux.descriptors import raise_descriptor_limit
+from clusterd.linux.early_signals import let_signals_through
 from clusterd.linux.prctl import become_subreaper
 from clusterd.linux.title import set_title
 from clusterd.log import Logger
@@ -102,6 +103,7 @@ class Master:
         self._log.info("clusterd starts", pid=os.getpid(), workers=settings.workers, python=sys.executable)
         self._say_where()
         self.happened(events.Start(settings))
+        let_signals_through()  # not before: what they ask for follows the start
         self._loop.run_forever()
         self._loop.run_until_complete(self._close())
         self._loop.close()
