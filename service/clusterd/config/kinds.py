@@ -88,8 +88,8 @@ def file_path() -> Kind:
     return Kind("a path", read, {"type": "string", "minLength": 1})
 
 
-def choice(words: type[StrEnum], later: Mapping[str, str] | None = None) -> Kind:
-    """One of a few words. `later` has words that are planned, with what to say of them."""
+def choice(words: type[StrEnum]) -> Kind:
+    """One of a few words."""
     known = [word.value for word in words]
     booleans: dict[str, JSON] = {"true": True, "false": False}
     types = _TEXT | {CoreType.BOOLEAN} if booleans.keys() & set(known) else _TEXT
@@ -98,7 +98,7 @@ def choice(words: type[StrEnum], later: Mapping[str, str] | None = None) -> Kind
         if written in known:
             return words(written)
         lowered = written.lower()
-        raise Refusal((later or {}).get(lowered, f"write {lowered}" if lowered in known else ""))
+        raise Refusal(f"write {lowered}" if lowered in known else "")
 
     return Kind(_one_of(known), read, {"enum": [booleans.get(word, word) for word in known]}, types)
 

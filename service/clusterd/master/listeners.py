@@ -15,6 +15,7 @@ from pathlib import Path
 from clusterd.config.model import Address, Config, TcpAddress, UnixAddress
 from clusterd.systemd.sockets import PassedSocket, Role
 from clusterd.wire.messages import MOST_LISTENERS
+from clusterd.worker.sockets import ListeningSocket
 
 BACKLOG = 2048
 
@@ -29,7 +30,7 @@ class ListenError(Exception):
 class Listeners:
     """Every listening socket by role."""
 
-    http: tuple[socket.socket, ...]
+    http: tuple[ListeningSocket, ...]
     metrics: tuple[socket.socket, ...]
     control: tuple[socket.socket, ...]
     bound_paths: tuple[Path, ...]
@@ -78,7 +79,13 @@ def open_listeners(config: Config, passed: Iterable[PassedSocket], control_path:
         _remove(paths)
         raise ListenError(f"listen: {len(http)} addresses to serve HTTP on; at most {MOST_LISTENERS} are possible")
     decided = frozenset(setting for role, setting in _SETTINGS.items() if by_role[role])
-    return Listeners(tuple(http), tuple(metrics), tuple(control), tuple(paths), passed=decided)
+    return Listeners(
+        tuple(ListeningSocket(sock.detach()) for sock in http),
+        tuple(metrics),
+        tuple(control),
+        tuple(paths),
+        passed=decided,
+    )
 
 
 def _remove(paths: Iterable[Path]) -> None:

@@ -8,6 +8,7 @@ from clusterd.linux.bells import Bells
 from clusterd.log import Level
 from clusterd.master.children import Child, Children, Kind
 from clusterd.master.configurations import Configurations
+from clusterd.master.dealer import Dealer
 from clusterd.master.listeners import Listeners
 from clusterd.master.spawn import spawn_template
 from clusterd.metrics.scoreboard import Scoreboard
@@ -30,11 +31,13 @@ class Processes:
         scoreboard: Scoreboard,
         listeners: Listeners,
         configurations: Configurations,
+        dealer: Dealer,
     ) -> None:
         self._children = children
         self._scoreboard = scoreboard
         self._listeners = listeners
         self._configurations = configurations
+        self._dealer = dealer
         self._bells = Bells.create()
 
     def start_template(self, action: StartTemplate) -> None:
@@ -97,8 +100,18 @@ class Processes:
             self._children.send(takes, messages.Adopt(), theirs.fileno())
             self._children.send(gives, messages.Share(connections, SHARE_SECONDS), ours.fileno())
 
+    def serve(self, child: Child) -> None:
+        """Have a worker take new connections, by itself or from the master."""
+        self._children.send(child, messages.Serve())
+        self._dealer.serves(child)
+
+    def ended(self, serial: int) -> None:
+        """A worker is no more."""
+        self._dealer.ended(serial)
+
     def close_listeners(self) -> None:
         """The service stops: nobody is to wait in a queue that nobody serves."""
+        self._dealer.stop()
         self._listeners.close_bound()
 
     def retire(self, action: Retire) -> None:
@@ -106,6 +119,7 @@ class Processes:
         worker = self._children.get(action.serial)
         if worker is None:
             return
+        self._dealer.retires(action.serial)
         order = messages.Retire(action.seconds, action.idle_seconds, action.linger)
         successor = None if action.successor is None else self._children.get(action.successor)
         if successor is None:

@@ -1,12 +1,13 @@
-"""Kept-alive connections move from a retiring worker to its successor.
+"""Connections move from one process to another: from a retiring worker to its successor, or from the master.
 
 One packet carries one connection: its descriptor and what is known of it. The receiver answers
 with the packet's number *before* it reads a byte from the connection, the sender drops its copy
 when it has read that answer, and what is not acknowledged stays with the sender: at no time do two
 processes read one connection, and none is lost with either of them.
 
-    {"number": 1, "carried": {...}} + [connection]   retiring worker to successor
-    {"number": 1}                                    successor to retiring worker
+    {"number": 1, "carried": {...}} + [connection]   sender to receiver
+    {"number": 1}                                    receiver to sender
+    {"number": 1, "taken": false}                    receiver that had no descriptor left for it, to sender
 """
 
 import asyncio
@@ -16,9 +17,9 @@ from collections import deque
 from collections.abc import Callable
 
 from clusterd.http.carried import CarriedState
-from clusterd.http.engine import Connection, Engine
+from clusterd.http.engine import Connection
 from clusterd.wire.messages import ProtocolError
-from clusterd.wire.packets import Packet, close_all, receive, send
+from clusterd.wire.packets import DescriptorsMissing, Packet, close_all, receive, send
 
 
 class Sender:
@@ -94,7 +95,10 @@ class Sender:
                 return False
             if packet is None:
                 return False
-            connection = self._unacknowledged.pop(json.loads(packet.data)["number"])
+            answer = json.loads(packet.data)
+            if not answer.get("taken", True):
+                return False  # a successor without descriptors is as good as none
+            connection = self._unacknowledged.pop(answer["number"])
             connection.release()
             self._on_moved()
 
@@ -110,25 +114,28 @@ class Sender:
 
 
 class Receiver:
-    """Takes over the connections of a retiring worker."""
+    """Takes over the connections that another process passes on: each is acknowledged, and then `adopt` has it."""
 
     def __init__(
         self,
         sock: socket.socket,
         loop: asyncio.AbstractEventLoop,
-        engine: Engine,
-        on_adopted: Callable[[], None],
+        adopt: Callable[[socket.socket, CarriedState], None],
         on_end: Callable[["Receiver"], None],
     ) -> None:
         sock.setblocking(False)
         self._socket = sock
         self._loop = loop
-        self._engine = engine
-        self._on_adopted = on_adopted
+        self._adopt = adopt
         self._on_end = on_end
         self._held: Packet | None = None
         self._open = True
         loop.add_reader(sock.fileno(), self._read)
+
+    def finish(self) -> None:
+        """Take what has arrived, and no more."""
+        self._read()
+        self.close()
 
     def close(self) -> None:
         """Take no more; the sender keeps what is on its way."""
@@ -149,11 +156,13 @@ class Receiver:
                     self._held = receive(self._socket)
                 except BlockingIOError:
                     return
+                except DescriptorsMissing as cut:
+                    self._decline(cut.data)
+                    continue
                 except (OSError, ProtocolError):
                     self._held = None
                 if self._held is None:
-                    self.close()
-                    self._on_end(self)
+                    self._end()
                     return
             if not self._take(self._held):
                 return
@@ -169,14 +178,23 @@ class Receiver:
             return False
         except OSError:
             # The sender took it back, or died with its copy: either way it is not ours.
-            self.close()
-            self._on_end(self)
+            self._end()
             return False
         self._held = None
         (descriptor,) = packet.descriptors
-        self._engine.adopt(socket.socket(fileno=descriptor), CarriedState.from_json(offer["carried"]))
-        self._on_adopted()
+        self._adopt(socket.socket(fileno=descriptor), CarriedState.from_json(offer["carried"]))
         return True
+
+    def _decline(self, offer: bytes) -> None:
+        """The connection did not come through, for want of a descriptor: the sender has it still."""
+        try:
+            send(self._socket, json.dumps({"number": json.loads(offer)["number"], "taken": False}).encode())
+        except OSError:
+            self._end()  # and so it goes back with all the others
+
+    def _end(self) -> None:
+        self.close()
+        self._on_end(self)
 
     def _resume(self) -> None:
         self._loop.remove_writer(self._socket.fileno())
