@@ -26,7 +26,7 @@ ACCEPTS_A_TURN = 64
 """Then the master's other business has its turn."""
 
 REST_SECONDS = 0.05
-"""How long nothing is accepted when there are no descriptors, or the workers have none."""
+"""How long nothing is accepted when there are no descriptors for it."""
 
 LATE_SECONDS = 1.0
 """A connection that a worker has not taken by then goes to another one, if another one would take it."""
@@ -96,18 +96,20 @@ class Dealer:
     def look(self) -> None:
         """A few times a second: take back what a worker does not take, and deal again to one that is well again."""
         now = monotonic()
-        for lane in tuple(self._lanes):
-            if lane.is_late(now - LATE_SECONDS) and self._is_better_off_without(lane, now):
-                self._log.notice("worker does not take its connections, others get them", **self._fields(lane.serial))
-                self._end_lane(lane)
+        self._take_back([lane for lane in self._lanes if lane.is_late(now - LATE_SECONDS)], now)
         for serial in self._dealt_to - self._turn.keys():
             child, row = self._workers[serial], self._row(self._workers[serial])
             if row is not None and not is_silent(row, now):
                 self._enter(child)
         self._go_on()
 
-    def _is_better_off_without(self, late: Lane, now: float) -> bool:
-        return any(lane is not late and lane.standing(now) is Standing.READY for lane in self._turn.values())
+    def _take_back(self, late: list[Lane], now: float) -> None:
+        """Where another worker would take at once what is on its way to a late one."""
+        for lane in late:
+            if any(other is not lane and other.standing(now) is Standing.READY for other in self._turn.values()):
+                fields = self._workers[lane.serial].fields() if lane.serial in self._workers else {}
+                self._log.notice("worker does not take its connections, others get them", **fields)
+                self._end_lane(lane)
 
     def _enter(self, child: Child) -> None:
         """Give a worker its place at the end of the turn; where that is not possible, `look` tries again."""
@@ -126,24 +128,17 @@ class Dealer:
             self._children.send(child, Deal(), theirs.fileno())
         config = self._configurations.of(child.generation)
         terms = Terms(config.limits.connections, config.proxy_protocol is Switch.ON)
-        lane = Lane(child.serial, ours, self._loop, row, terms, self._answered, self._hung_up)
+        lane = Lane(child.serial, ours, self._loop, row, terms, self._heard, self._hung_up)
         self._lanes.add(lane)
         return lane
 
     def _row(self, child: Child) -> Row | None:
         return None if child.row is None else self._scoreboard.row(child.row)
 
-    def _fields(self, serial: int) -> dict[str, object]:
-        return self._workers[serial].fields() if serial in self._workers else {}
-
     # ---- what becomes of what was dealt
 
-    def _answered(self, lane: Lane) -> None:
-        if declined := lane.take_declined():
-            # It has no descriptors left: it will hardly have one for the next.
-            lane.is_blocked = True
-            self._rest_a_while()
-            self._waiting.extend(declined)
+    def _heard(self, lane: Lane) -> None:
+        self._waiting.extend(lane.take_declined())
         if lane is self._rescue and lane.is_clear and not self._waiting:
             self._end_lane(lane)
         else:
@@ -185,8 +180,8 @@ class Dealer:
 
     def _deal(self, lane: Lane, accepted: Accepted) -> bool:
         """Deal to the worker whose turn it is, which is the last one then. False where that was not possible."""
-        if not lane.deal(accepted):
-            self._rest_a_while()
+        anyway = lane.is_full() or lane is self._rescue  # there is nobody better
+        if not lane.deal(accepted, anyway=anyway):
             return False
         if lane.serial in self._turn:
             self._turn[lane.serial] = self._turn.pop(lane.serial)
@@ -223,6 +218,9 @@ class Dealer:
             return
         self._read(False)
         self._is_stopping = True
+        now = monotonic()
+        # The others will not be here for long.
+        self._take_back([lane for lane in self._lanes if lane.is_stuck(now)], now)
         if self._turn and "listen" not in self._listeners.passed:
             for listener in self._listeners.http:
                 self._last_call(listener)
@@ -275,15 +273,13 @@ class Dealer:
                 most -= 1
 
     def _rest_a_while(self) -> None:
-        """Something is used up, here or in a worker: the connections wait in the kernel's queue meanwhile."""
+        """What is missing would be missing again at once."""
         self._read(False)
         if self._rest is None:
             self._rest = self._loop.call_later(REST_SECONDS, self._rested)
 
     def _rested(self) -> None:
         self._rest = None
-        for lane in self._lanes:
-            lane.is_blocked = False
         self._go_on()
 
     def _complain(self, error: OSError) -> None:

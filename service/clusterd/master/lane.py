@@ -1,11 +1,10 @@
 """What the master has dealt to one worker: connections on their way, each kept until the worker has it.
 
-The protocol is that of worker/handover.py, and so is the promise: a worker answers before it reads a byte, and what it
-has not answered for is still the master's, whatever becomes of the worker.
+By the protocol of wire/passing.py a worker answers before it reads a byte, and what it has not answered for is still
+the master's, whatever becomes of the worker.
 """
 
 import asyncio
-import json
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from clusterd.http.carried import Address, CarriedState
 from clusterd.metrics.row import Row
 from clusterd.wire.messages import ProtocolError
 from clusterd.wire.packets import close_all, receive, send
+from clusterd.wire.passing import Answer, Decline, Offer
 
 MOST_UNACKNOWLEDGED = 64
 """Connections on their way to one worker. A queue of packets holds four times as many, and a worker that lives takes
@@ -23,6 +23,9 @@ them within a turn of its loop: beyond it they wait with the kernel, where any w
 
 SILENT_SECONDS = 0.6
 """A worker whose loop has not turned for so long, more than two of its ticks, is no help."""
+
+BLOCKED_SECONDS = 0.05
+"""How long a worker gets nothing that had no descriptor for a connection: it will hardly have one for the next."""
 
 SCHEME = "http"
 
@@ -85,7 +88,8 @@ class _Dealt:
 class Lane:
     """The master's end of the socketpair to one worker.
 
-    `on_answers` is called when the worker has answered for something, `on_end` when it will answer no more.
+    `on_news` is called when the worker has answered for something, or can be dealt to again; `on_end` when it will
+    answer no more.
     """
 
     def __init__(
@@ -95,22 +99,22 @@ class Lane:
         loop: asyncio.AbstractEventLoop,
         row: Row,
         terms: Terms,
-        on_answers: Callable[["Lane"], None],
+        on_news: Callable[["Lane"], None],
         on_end: Callable[["Lane"], None],
     ) -> None:
         sock.setblocking(False)
         self.serial = serial
-        self.is_blocked = False
-        """The worker declined one, or the kernel would take no more: not for now."""
         self._socket = sock
         self._loop = loop
         self._row = row
         self._terms = terms
-        self._on_answers = on_answers
+        self._on_news = on_news
         self._on_end = on_end
         self._number = 0
         self._unacknowledged: dict[int, _Dealt] = {}
         self._declined: list[Accepted] = []
+        self._blocked: asyncio.TimerHandle | None = None
+        """Running while the worker can not be dealt to."""
         self._open = True
         loop.add_reader(sock.fileno(), self._read)
 
@@ -121,13 +125,20 @@ class Lane:
 
     def has_room(self) -> bool:
         """Whether one more can be dealt."""
-        return not self.is_blocked and len(self._unacknowledged) < MOST_UNACKNOWLEDGED
+        return self._blocked is None and len(self._unacknowledged) < MOST_UNACKNOWLEDGED
+
+    def is_full(self) -> bool:
+        """Whether the worker has as many connections as it may have.
+
+        What is on its way does not count: the worker may have counted it already. It declines what is too much.
+        """
+        return self._row.connections >= self._terms.most_connections
 
     def standing(self, now: float) -> Standing:
         """What would become of a connection that is dealt now."""
         if not self.has_room():
             return Standing.BLOCKED
-        if self._row.connections + len(self._unacknowledged) >= self._terms.most_connections:
+        if self.is_full():
             return Standing.FULL
         return Standing.SILENT if is_silent(self._row, now) else Standing.READY
 
@@ -135,22 +146,29 @@ class Lane:
         """Whether what was dealt before `since` is still on its way."""
         return next((dealt.at < since for dealt in self._unacknowledged.values()), False)
 
-    def deal(self, accepted: Accepted) -> bool:
-        """Pass a connection on; False when that is not possible now, and it stays the caller's."""
+    def is_stuck(self, now: float) -> bool:
+        """Whether something is on its way, and the worker's loop does not turn."""
+        return not self.is_clear and is_silent(self._row, now)
+
+    def deal(self, accepted: Accepted, *, anyway: bool) -> bool:
+        """Pass a connection on; False when that is not possible now, and it stays the caller's.
+
+        A full worker sends the client away where it has to take it `anyway`, else it declines.
+        """
         carried = accepted.carried(awaits_header=self._terms.awaits_header)
-        packet = json.dumps({"number": self._number + 1, "carried": carried.to_json()}).encode()
+        offer = Offer(self._number + 1, carried.to_json(), anyway)
         try:
-            send(self._socket, packet, [accepted.sock.fileno()])
+            send(self._socket, offer.encode(), [accepted.sock.fileno()])
         except OSError:
             # Full, or the worker is gone: reading will say so.
-            self.is_blocked = True
+            self._block()
             return False
         self._number += 1
         self._unacknowledged[self._number] = _Dealt(accepted, monotonic())
         return True
 
     def take_declined(self) -> list[Accepted]:
-        """What the worker could not open; it is the caller's again."""
+        """What the worker would not have; it is the caller's again."""
         declined, self._declined = self._declined, []
         return declined
 
@@ -166,13 +184,15 @@ class Lane:
             self._socket.shutdown(socket.SHUT_RD)
             self._read_answers()
             self._socket.close()
+            if self._blocked is not None:
+                self._blocked.cancel()
         left = [dealt.accepted for dealt in self._unacknowledged.values()]
         self._unacknowledged.clear()
         return [*self.take_declined(), *left]
 
     def _read(self) -> None:
         if self._read_answers():
-            self._on_answers(self)
+            self._on_news(self)
         else:
             self._on_end(self)
 
@@ -184,31 +204,28 @@ class Lane:
                 if packet is None:
                     return False
                 close_all(packet.descriptors)
-                number, taken = _answer(packet.data)
-                dealt = self._unacknowledged.pop(number)
+                answer = Answer.decode(packet.data)
+                dealt = self._unacknowledged.pop(answer.number)
             except BlockingIOError:
                 return True
             except (OSError, ProtocolError, KeyError):
                 return False
-            if taken:
+            if answer.declined is None:
                 dealt.accepted.sock.close()
-            else:
-                self._declined.append(dealt.accepted)
+                continue
+            self._declined.append(dealt.accepted)
+            if answer.declined is Decline.NO_DESCRIPTOR:
+                self._block()
+
+    def _block(self) -> None:
+        if self._blocked is None:
+            self._blocked = self._loop.call_later(BLOCKED_SECONDS, self._unblock)
+
+    def _unblock(self) -> None:
+        self._blocked = None
+        self._on_news(self)
 
 
 def is_silent(row: Row, now: float) -> bool:
     """Whether the loop of the worker with this row has not turned for some time; `now` is time.monotonic()."""
     return row.heartbeat < (now - SILENT_SECONDS) * 1e9
-
-
-def _answer(data: bytes) -> tuple[int, bool]:
-    """The number that is answered for, and whether the worker has it. Raises ProtocolError."""
-    try:
-        match json.loads(data):
-            case {"number": int(number), "taken": bool(taken)}:
-                return number, taken
-            case {"number": int(number)}:
-                return number, True
-    except (ValueError, RecursionError):
-        pass
-    raise ProtocolError("an answer was expected")

@@ -179,7 +179,7 @@ class WorkerProcess:
     def _be_dealt_to(self, lanes: list[socket.socket]) -> None:
         """Also during a drain: somebody has died whose connections are nobody's yet. Not when it is over."""
         for sock in lanes:
-            receiver = Receiver(sock, self._loop, self._take_dealt, self._dealt.discard)
+            receiver = Receiver(sock, self._loop, self._take_dealt, self._dealt.discard, self._engine.has_room)
             if self._is_leaving:
                 receiver.close()
             else:
