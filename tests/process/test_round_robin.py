@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -73,22 +74,19 @@ def test_every_worker_gets_its_turn(make_service: MakeService, clients: ExitStac
 class Load:
     """Clients that ask on a new connection each time, and some that keep theirs, until told to end."""
 
-    def __init__(self, service: Service, fresh: int = 4, kept: int = 4) -> None:
+    def __init__(self, service: Service, kept: int) -> None:
         self.service = service
         self.over = threading.Event()
         self.failures: list[str] = []
         self.answered = 0
         self.generations: set[str] = set()
-        roles = [self._ask_anew] * fresh + [self._ask_on] * kept
+        roles = [self._ask_anew] * 4 + [self._ask_on] * kept
         self._threads = [threading.Thread(target=role) for role in roles]
         for thread in self._threads:
             thread.start()
 
     def end(self) -> None:
         self.over.set()
-        self.wait()
-
-    def wait(self) -> None:
         for thread in self._threads:
             thread.join(PATIENCE_SECONDS)
             assert not thread.is_alive()
@@ -122,8 +120,8 @@ class Load:
 
 
 @contextmanager
-def loaded(service: Service) -> Iterator[Load]:
-    load = Load(service)
+def loaded(service: Service, kept: int = 4) -> Iterator[Load]:
+    load = Load(service, kept=kept)
     try:
         wait_until(lambda: load.answered > 50, "the load is on")
         yield load
@@ -212,6 +210,30 @@ def test_whoever_is_accepted_before_a_stop_is_answered(make_service: MakeService
     for thread in threads:
         thread.join(PATIENCE_SECONDS)
     assert failures == []
+
+
+PASS = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3, inheritable=True)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "http"}
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+
+def test_what_systemd_passed_keeps_its_queue_for_the_next_start(make_service: MakeService) -> None:
+    service = make_service(scheduling="round_robin")
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+        service.port = listener.getsockname()[1]
+        service.passed = (listener.fileno(),)
+        service.inside = (sys.executable, "-c", PASS, str(listener.fileno()))
+        service.start()
+        with loaded(service, kept=0) as load:
+            for _ in range(3):
+                assert service.stop() == 0
+                service.start()
+                before = load.answered
+                wait_until(lambda: load.answered > before + 50, "the load goes on")  # noqa: B023
+        assert load.failures == []
 
 
 # ---- workers that do not take what they are dealt
@@ -332,7 +354,6 @@ def test_without_descriptors_the_master_lets_connections_wait(make_service: Make
         assert processor_seconds(service.pid) - used < 0.5
     made[0].settimeout(PATIENCE_SECONDS)
     assert len([answer(client) for client in made]) == 5
-    assert service.stop() == 0
 
 
 def test_a_worker_without_descriptors_leaves_its_connections_to_another(
