@@ -56,7 +56,7 @@ class Nothing:
     def nothing(self, *_: object, **__: object) -> None:
         """Whatever it is asked to do."""
 
-    request_done = request_timed_out = connections_changed = error = info = debug = nothing
+    request_done = request_timed_out = connections_changed = error = warning = info = debug = nothing
     set_write_buffer_limits = pause_reading = resume_reading = write = close = nothing
 
     def get_write_buffer_size(self) -> int:

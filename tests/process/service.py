@@ -84,6 +84,8 @@ class Service:
     environment: dict[str, str] = field(default_factory=dict)
     inside: tuple[str, ...] = ()
     """A command to run it in, such as unshare."""
+    passed: tuple[int, ...] = ()
+    """Descriptors that this command inherits."""
     process: subprocess.Popen[str] | None = None
     lines: list[str] = field(default_factory=list)
     _news: threading.Condition = field(default_factory=threading.Condition)
@@ -137,6 +139,7 @@ class Service:
             text=True,
             env=environment,
             cwd=self.directory,
+            pass_fds=self.passed,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -189,10 +192,11 @@ class Service:
 
     def _read(self) -> None:
         assert self.process is not None and self.process.stdout is not None
-        for line in self.process.stdout:
-            with self._news:
-                self.lines.append(line.rstrip("\n"))
-                self._news.notify_all()
+        with self.process.stdout as output:
+            for line in output:
+                with self._news:
+                    self.lines.append(line.rstrip("\n"))
+                    self._news.notify_all()
         with self._news:
             self._news.notify_all()
 

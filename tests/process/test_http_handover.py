@@ -44,7 +44,7 @@ def run_worker(
         senders[0].pass_on(connection)
 
     engine = Engine(application, HttpSettings(threads=threads), ledger, ledger, loop, pass_on)
-    Receiver(ends[1], loop, engine, lambda: None, lambda _: None)
+    Receiver(ends[1], loop, engine.adopt, lambda _: None)
     senders.append(Sender(ends[0], loop, lambda: None, lambda: None))
 
     def accept() -> None:

@@ -20,7 +20,7 @@ LIMIT = 3
 WORKERS = 2
 
 
-@pytest.fixture(params=["least_connections", "shared"])
+@pytest.fixture(params=["least_connections", "round_robin", "shared"])
 def service(request: pytest.FixtureRequest, make_service: MakeService) -> Service:
     limits = {"connections": LIMIT}
     service = make_service(workers=WORKERS, threads=2, scheduling=request.param, limits=limits).start()

@@ -138,8 +138,11 @@ class Load(threading.Thread):
                 return
 
 
-def test_reloads_under_load_lose_no_request_over_tls(make_service: MakeService, certificate: Certificate) -> None:
-    service, port = with_tls(make_service, certificate)
+@pytest.mark.parametrize("scheduling", ["least_connections", "round_robin"])
+def test_reloads_under_load_lose_no_request_over_tls(
+    make_service: MakeService, certificate: Certificate, scheduling: str
+) -> None:
+    service, port = with_tls(make_service, certificate, scheduling=scheduling)
     service.start()
     over = threading.Event()
     clients = [Load(port, certificate, over) for _ in range(6)]

@@ -40,7 +40,7 @@ from tests.unit.configurations import complaint, complaints
         ("threads: " + "9" * 5000, "1:10: threads: found 99999"),
         ("workers: 0", "1:10: workers: found 0, must be a whole number from 1 to 1024, or auto (too small)"),
         ("workers: Auto", "1:10: workers: found 'Auto', must be a whole number from 1 to 1024, or auto (write auto)"),
-        ("scheduling: round_robin", "must be least_connections or shared (not supported by this version of clusterd"),
+        ("scheduling: random", "found 'random', must be least_connections, round_robin or shared"),
         ("preload: True", "1:10: preload: found True, must be auto, true or false (write true)"),
         ("preload: yes", "1:10: preload: found 'yes', must be auto, true or false"),
         ("log: {access: false}", "1:15: log.access: found false, must be off, errors or all"),

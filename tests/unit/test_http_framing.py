@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from clusterd.http.body import BodyReader
 from clusterd.http.environ import EnvironMaker
 from clusterd.http.framing import ChunkDecoder, body_length
-from clusterd.http.head import Fields, Head, HeadParser, find_end
+from clusterd.http.head import FieldLine, Fields, Head, HeadParser, find_end
 from clusterd.http.refusal import Refusal
 from clusterd.http.response import Encoder, ResponseHead, Stamp
 from clusterd.http.settings import Limits
@@ -143,7 +143,8 @@ def test_response_without_a_body_has_none(status: str) -> None:
 
 
 def test_underscored_name_does_not_shadow_a_hyphenated_one() -> None:
-    fields = Fields({"x-user": "real", "x_user": "forged", "content_length": "7"}, [])
+    lines = [FieldLine("X-User", "real"), FieldLine("x_user", "forged"), FieldLine("Content_Length", "7")]
+    fields = Fields({line.name: line.value for line in lines}, lines)
     maker = EnvironMaker("/app", 4)
     of_connection = maker.of_connection(("1.2.3.4", 5), ("5.6.7.8", 80), "http")
     environ = maker.make(of_connection, Head("GET", "/a%20b?q=%20", 1, fields), None, BodyReader(BytesIO(), print))

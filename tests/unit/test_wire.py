@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from clusterd.wire import control, messages
 from clusterd.wire.packets import receive, send, socketpair
+from clusterd.wire.passing import Answer, Decline, Offer
 
 VALUES: dict[Any, Any] = {int: 3, str: "text", bool: True, float: 1.5}
 
@@ -53,6 +54,22 @@ def test_any_bytes_are_a_message_or_refused(packet: bytes) -> None:
         messages.decode(packet)
     except messages.ProtocolError:
         pass
+
+
+@pytest.mark.parametrize(
+    "said", [Offer(1, {"a": None}), Offer(2, {}, anyway=False), Answer(1), *map(Answer, [2, 3], Decline)]
+)
+def test_what_is_said_of_a_passing_connection_survives_the_wire(said: Offer | Answer) -> None:
+    assert type(said).decode(said.encode()) == said
+
+
+@pytest.mark.parametrize(
+    "packet", [b"", b"[]", b"[" * 100_000, b'{"number": 1}', b'{"number": 1, "declined": "never"}']
+)
+def test_nothing_else_is_taken_for_it(packet: bytes) -> None:
+    for kind in (Offer, Answer):
+        with pytest.raises(messages.ProtocolError):
+            kind.decode(packet)
 
 
 def test_a_message_that_fits_no_packet_is_refused() -> None:

@@ -117,8 +117,8 @@ def file_mode() -> Kind:
     return Kind("a mode from 0000 to 0777", read, schema, _TEXT | {CoreType.NUMBER})
 
 
-def choice(words: type[StrEnum], later: Mapping[str, str] | None = None) -> Kind:
-    """One of a few words. `later` has words that are planned, with what to say of them."""
+def choice(words: type[StrEnum]) -> Kind:
+    """One of a few words."""
     known = [word.value for word in words]
     booleans: dict[str, JSON] = {"true": True, "false": False}
     # What YAML takes for a number without quotes: either will do.
@@ -130,7 +130,7 @@ def choice(words: type[StrEnum], later: Mapping[str, str] | None = None) -> Kind
         if written in known:
             return words(written)
         lowered = written.lower()
-        raise Refusal((later or {}).get(lowered, f"write {lowered}" if lowered in known else ""))
+        raise Refusal(f"write {lowered}" if lowered in known else "")
 
     return Kind(_one_of(known), read, {"enum": [*(booleans.get(word, word) for word in known), *numbers]}, types)
 

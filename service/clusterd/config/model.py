@@ -61,6 +61,7 @@ class Scheduling(StrEnum):
     """Who gets a new connection."""
 
     LEAST_CONNECTIONS = "least_connections"
+    ROUND_ROBIN = "round_robin"
     SHARED = "shared"
 
 

@@ -17,7 +17,7 @@ from clusterd.config.kinds import (
     whole_number,
 )
 from clusterd.config.model import Scheduling, Switch, TlsVersion
-from clusterd.config.setting import NOT_YET, Applies, Setting, Shape
+from clusterd.config.setting import Applies, Setting, Shape
 
 _NEXT, _RESTART = Applies.NEXT_GENERATION, Applies.RESTART
 _NAME = text("a name", r"[A-Za-z_][A-Za-z0-9_.\-]{0,31}")
@@ -103,10 +103,11 @@ PROCESS_SETTINGS = (
     ),
     Setting(
         "scheduling",
-        choice(Scheduling, {"round_robin": NOT_YET}),
+        choice(Scheduling),
         "least_connections",
         _NEXT,
-        "Which worker takes a new connection: the one with the fewest, or shared for whichever the kernel wakes.",
+        "Which worker takes a new connection: the one with the fewest; each in turn with round_robin, where the master "
+        "accepts and passes connections on; or whichever the kernel wakes, with shared.",
     ),
     Setting(
         "tls.listen",

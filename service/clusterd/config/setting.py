@@ -5,9 +5,6 @@ from enum import Enum, StrEnum
 
 from clusterd.config.kinds import Kind
 
-NOT_YET = "not supported by this version of clusterd yet"
-"""What is said of a choice that is planned."""
-
 
 class Applies(StrEnum):
     """When a changed setting takes effect."""

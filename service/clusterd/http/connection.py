@@ -95,6 +95,11 @@ class Connection(Stream):
         self.behind_proxy = False
         """Whether the peer is trusted to say whom a request comes from."""
 
+    @property
+    def may_begin_outside(self) -> bool:
+        """Whether the first request is the first thing that comes: it can be served on the doorstep."""
+        return not (self.requests or self._awaits_header or self._reception.pending) and self.scheme == "http"
+
     # From the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -161,7 +161,7 @@ class Engine:
         """
         connection = Connection(self, sock, carried, peer, local, scheme)
         self._arriving.add(connection)
-        if carried is None and scheme == "http" and not self.origins.expects_header:
+        if connection.may_begin_outside:
             self._loop.call_soon(Doorstep(self._loop, sock, connection, self._move_in).begin)
             return
         self._set_up(sock, connection, lambda: self._arriving.discard(connection))

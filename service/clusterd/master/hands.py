@@ -21,7 +21,6 @@ from clusterd.supervisor.events import (
 )
 from clusterd.supervisor.settings import settings_of
 from clusterd.supervisor.states import FAILURES
-from clusterd.wire.messages import Serve
 
 _LEVELS = {
     actions.Severity.INFO: Level.INFO,
@@ -118,7 +117,7 @@ class Hands:
             case actions.Serve(serial):
                 # A worker that has died since the supervisor decided is not in the table: its death is in the queue.
                 if child := self._children.get(serial):
-                    self._children.send(child, Serve())
+                    self._processes.serve(child)
                     self._log.info("worker ready", **child.fields())
             case actions.Retire():
                 self._processes.retire(action)
@@ -135,7 +134,8 @@ class Hands:
     def _report(self, action: actions.Action) -> None:
         """Actions that tell somebody something."""
         match action:
-            case actions.WorkerEnded():
+            case actions.WorkerEnded(serial):
+                self._processes.ended(serial)
                 self._worker_ended(action)
             case actions.Announce(what):
                 self._service_manager.announce(what)

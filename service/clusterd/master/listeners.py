@@ -17,6 +17,7 @@ from pathlib import Path
 from clusterd.config.model import Address, Config, TcpAddress, UnixAddress, UnixSockets
 from clusterd.systemd.sockets import PassedSocket, Role
 from clusterd.wire.messages import MOST_LISTENERS
+from clusterd.worker.sockets import ListeningSocket
 
 BACKLOG = 2048
 
@@ -33,8 +34,8 @@ class ListenError(Exception):
 class Listeners:
     """Every listening socket by role."""
 
-    http: tuple[socket.socket, ...]
-    https: tuple[socket.socket, ...]
+    http: tuple[ListeningSocket, ...]
+    https: tuple[ListeningSocket, ...]
     metrics: tuple[socket.socket, ...]
     control: tuple[socket.socket, ...]
     bound_paths: tuple[Path, ...]
@@ -46,19 +47,28 @@ class Listeners:
         """The sockets by the setting that names their addresses."""
         return {"listen": self.http, "tls.listen": self.https, "metrics": self.metrics, "control": self.control}
 
+    @property
+    def public(self) -> tuple[ListeningSocket, ...]:
+        """Those that clients of the application connect to."""
+        return (*self.http, *self.https)
+
+    @property
+    def bound(self) -> tuple[ListeningSocket, ...]:
+        """Those of them that systemd did not pass."""
+        kept = {"listen": self.http, "tls.listen": self.https}
+        return tuple(each for setting, sockets in kept.items() if setting not in self.passed for each in sockets)
+
     def close_bound(self) -> None:
         """Take no new clients: those that connect from now on are refused, instead of waiting for nobody.
 
         What systemd passed is systemd's to close.
         """
-        for setting, sockets in (("listen", self.http), ("tls.listen", self.https)):
-            if setting not in self.passed:
-                for sock in sockets:
-                    sock.close()
+        for sock in self.bound:
+            sock.close()
 
     def close(self) -> None:
         """Close everything and remove what was bound."""
-        for sock in (*self.http, *self.https, *self.metrics, *self.control):
+        for sock in (*self.public, *self.metrics, *self.control):
             sock.close()
         _remove(self.bound_paths)
 
@@ -84,7 +94,14 @@ def open_listeners(config: Config, passed: Iterable[PassedSocket], control_path:
             # Inherited by every connection: a response in several pieces must not wait for acknowledgements.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     decided = frozenset(setting for role, setting in _SETTINGS.items() if by_role[role])
-    return Listeners(tuple(http), tuple(https), tuple(metrics), tuple(control), tuple(bound), passed=decided)
+    return Listeners(
+        tuple(ListeningSocket(sock.detach(), "http") for sock in http),
+        tuple(ListeningSocket(sock.detach(), "https") for sock in https),
+        tuple(metrics),
+        tuple(control),
+        tuple(bound),
+        passed=decided,
+    )
 
 
 def _check(http: Sequence[socket.socket], https: Sequence[socket.socket], config: Config) -> None:

@@ -16,6 +16,7 @@ from clusterd.linux.title import set_title
 from clusterd.log import Logger
 from clusterd.master.configurations import Configurations, worker_count
 from clusterd.master.control import ControlServer
+from clusterd.master.dealer import Dealer
 from clusterd.master.endpoint import Endpoint
 from clusterd.master.evenness import Evenness
 from clusterd.master.hands import Hands
@@ -73,7 +74,10 @@ class Master:
             self.status,
             self._busy,
         )
-        self._processes = processes = Processes(children, self._scoreboard, listeners, self._configurations)
+        self._dealer = Dealer(self._loop, listeners, children, self._scoreboard, self._configurations, log)
+        self._processes = processes = Processes(
+            children, self._scoreboard, listeners, self._configurations, self._dealer
+        )
         self._evenness = Evenness()
         self._hands = Hands(
             processes,
@@ -168,6 +172,7 @@ class Master:
                 watched.append(Watched(worker.serial, child.pid, row, hang, limits))
         self._monitor.look(watched, time.monotonic())
         self._even_out(watched)
+        self._dealer.look()
         self._log.flush()
         self._loop.call_later(LOOK_EVERY_SECONDS, self._look)
 

@@ -8,6 +8,7 @@ from clusterd.linux.bells import Bells
 from clusterd.log import Level
 from clusterd.master.children import Child, Children, Kind
 from clusterd.master.configurations import Configurations
+from clusterd.master.dealer import Dealer
 from clusterd.master.listeners import Listeners
 from clusterd.master.spawn import spawn_template
 from clusterd.metrics.scoreboard import Scoreboard
@@ -29,11 +30,13 @@ class Processes:
         scoreboard: Scoreboard,
         listeners: Listeners,
         configurations: Configurations,
+        dealer: Dealer,
     ) -> None:
         self._children = children
         self._scoreboard = scoreboard
         self._listeners = listeners
         self._configurations = configurations
+        self._dealer = dealer
         self._bells = Bells.create()
 
     def start_template(self, action: StartTemplate) -> None:
@@ -48,17 +51,16 @@ class Processes:
                 self._children.never_born(child, f"python: can not run {python}: {error.strerror}")
                 return
             self._children.born(child, pid)
-        listeners = self._listeners
-        schemes = [*("http" for _ in listeners.http), *("https" for _ in listeners.https)]
+        listeners = self._listeners.public
         order = messages.Load(
             generation=action.generation,
             config=to_json(config),
             preload=action.preload,
             refuse_unforkable=action.refuse_unforkable,
-            listeners=schemes,
+            listeners=[listener.scheme for listener in listeners],
             log_level=int(Level[config.log.level.name]),
         )
-        shared = (*self._bells.descriptors, *(sock.fileno() for sock in (*listeners.http, *listeners.https)))
+        shared = (*self._bells.descriptors, *(listener.fileno() for listener in listeners))
         descriptors = [self._scoreboard.descriptor, child.stacks, *shared]
         self._children.send(child, order, *descriptors)
 
@@ -97,8 +99,18 @@ class Processes:
             self._children.send(takes, messages.Adopt(), theirs.fileno())
             self._children.send(gives, messages.Share(connections, SHARE_SECONDS), ours.fileno())
 
+    def serve(self, child: Child) -> None:
+        """Have a worker take new connections, by itself or from the master."""
+        self._children.send(child, messages.Serve())
+        self._dealer.serves(child)
+
+    def ended(self, serial: int) -> None:
+        """A worker is no more."""
+        self._dealer.ended(serial)
+
     def close_listeners(self) -> None:
         """The service stops: nobody is to wait in a queue that nobody serves."""
+        self._dealer.stop()
         self._listeners.close_bound()
 
     def retire(self, action: Retire) -> None:
@@ -106,6 +118,7 @@ class Processes:
         worker = self._children.get(action.serial)
         if worker is None:
             return
+        self._dealer.retires(action.serial)
         order = messages.Retire(action.seconds, action.idle_seconds, action.linger)
         successor = None if action.successor is None else self._children.get(action.successor)
         if successor is None:

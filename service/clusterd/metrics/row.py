@@ -93,7 +93,7 @@ class Row:
     progress = _Cell()
     """When the loop or a thread last got ahead with a request, or had none; in monotonic nanoseconds."""
     accepting = _Cell()
-    """1 while it takes new connections, else 0; also 0 while it is full."""
+    """1 while it takes new connections, else 0; also 0 while it accepts for itself and is full."""
     connections = _Cell()
     """Open connections."""
     threads_free = _Cell()

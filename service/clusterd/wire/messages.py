@@ -187,6 +187,11 @@ class Adopt(Message):
 
 
 @dataclass(frozen=True)
+class Deal(Message):
+    """Serve the new connections that arrive on the descriptor: the master accepts them, and deals them in turn."""
+
+
+@dataclass(frozen=True)
 class HealthConnection(Message):
     """Serve the connection in the descriptor; the master speaks HTTP on its other end."""
 

@@ -19,6 +19,14 @@ _DESCRIPTOR_BYTES = array("i").itemsize
 _ANCILLARY_BYTES = socket.CMSG_SPACE(PACKET_DESCRIPTORS * _DESCRIPTOR_BYTES) + socket.CMSG_SPACE(_CREDENTIALS.size)
 
 
+class DescriptorsMissing(ProtocolError):
+    """A packet has come without its descriptors: this process may not open so many. `data` is what did arrive."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__("a packet was cut: it came with more descriptors than this process may open")
+        self.data = data
+
+
 @dataclass(frozen=True, slots=True)
 class Packet:
     """One received packet. The descriptors belong to whoever received it."""
@@ -62,7 +70,9 @@ def receive(sock: socket.socket) -> Packet | None:
             pid = _CREDENTIALS.unpack(payload[: _CREDENTIALS.size])[0]
     if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         close_all(descriptors)
-        raise ProtocolError("a packet was cut: too long, or with more descriptors than this process may open")
+        if flags & socket.MSG_TRUNC:
+            raise ProtocolError("a packet was cut: it was too long")
+        raise DescriptorsMissing(data)
     if not data:
         return None
     return Packet(data, tuple(descriptors), pid)

@@ -1,24 +1,15 @@
-"""Kept-alive connections move from a retiring worker to its successor.
-
-One packet carries one connection: its descriptor and what is known of it. The receiver answers
-with the packet's number *before* it reads a byte from the connection, the sender drops its copy
-when it has read that answer, and what is not acknowledged stays with the sender: at no time do two
-processes read one connection, and none is lost with either of them.
-
-    {"number": 1, "carried": {...}} + [connection]   retiring worker to successor
-    {"number": 1}                                    successor to retiring worker
-"""
+"""The two ends of a socketpair over which connections pass to another process (wire/passing.py)."""
 
 import asyncio
-import json
 import socket
 from collections import deque
 from collections.abc import Callable
 
 from clusterd.http.carried import CarriedState
-from clusterd.http.engine import Connection, Engine
+from clusterd.http.engine import Connection
 from clusterd.wire.messages import ProtocolError
-from clusterd.wire.packets import Packet, close_all, receive, send
+from clusterd.wire.packets import DescriptorsMissing, Packet, close_all, receive, send
+from clusterd.wire.passing import Answer, Decline, Offer
 
 
 class Sender:
@@ -47,8 +38,7 @@ class Sender:
         self._number += 1
         carried = connection.detach()
         self._unacknowledged[self._number] = connection
-        packet = json.dumps({"number": self._number, "carried": carried.to_json()}).encode()
-        self._unsent.append((self._number, packet))
+        self._unsent.append((self._number, Offer(self._number, carried.to_json()).encode()))
         self._write()
 
     def close(self) -> None:
@@ -94,7 +84,10 @@ class Sender:
                 return False
             if packet is None:
                 return False
-            connection = self._unacknowledged.pop(json.loads(packet.data)["number"])
+            answer = Answer.decode(packet.data)
+            if answer.declined is not None:
+                return False  # a successor without descriptors is as good as none
+            connection = self._unacknowledged.pop(answer.number)
             connection.release()
             self._on_moved()
 
@@ -112,25 +105,33 @@ class Sender:
 
 
 class Receiver:
-    """Takes over the connections of a retiring worker."""
+    """Takes over the connections that another process passes on: each is acknowledged, and then `adopt` has it.
+
+    Where `has_room` says no, those are declined that need not be taken anyway.
+    """
 
     def __init__(
         self,
         sock: socket.socket,
         loop: asyncio.AbstractEventLoop,
-        engine: Engine,
-        on_adopted: Callable[[], None],
+        adopt: Callable[[socket.socket, CarriedState], None],
         on_end: Callable[["Receiver"], None],
+        has_room: Callable[[], bool] = lambda: True,
     ) -> None:
         sock.setblocking(False)
         self._socket = sock
         self._loop = loop
-        self._engine = engine
-        self._on_adopted = on_adopted
+        self._adopt = adopt
         self._on_end = on_end
+        self._has_room = has_room
         self._held: Packet | None = None
         self._open = True
         loop.add_reader(sock.fileno(), self._read)
+
+    def finish(self) -> None:
+        """Take what has arrived, and no more."""
+        self._read()
+        self.close()
 
     def close(self) -> None:
         """Take no more; the sender keeps what is on its way."""
@@ -151,34 +152,50 @@ class Receiver:
                     self._held = receive(self._socket)
                 except BlockingIOError:
                     return
+                except DescriptorsMissing as cut:
+                    self._decline(Offer.decode(cut.data), Decline.NO_DESCRIPTOR)
+                    continue
                 except (OSError, ProtocolError):
                     self._held = None
                 if self._held is None:
-                    self.close()
-                    self._on_end(self)
+                    self._end()
                     return
             if not self._take(self._held):
                 return
 
     def _take(self, packet: Packet) -> bool:
         """Acknowledge, then adopt. False when the acknowledgement has to wait."""
-        offer = json.loads(packet.data)
+        offer = Offer.decode(packet.data)
+        if not offer.anyway and not self._has_room():
+            self._held = None
+            close_all(packet.descriptors)
+            self._decline(offer, Decline.FULL)
+            return True
         try:
-            send(self._socket, json.dumps({"number": offer["number"]}).encode())
+            send(self._socket, Answer(offer.number).encode())
         except BlockingIOError:
             self._loop.add_writer(self._socket.fileno(), self._resume)
             self._loop.remove_reader(self._socket.fileno())
             return False
         except OSError:
             # The sender took it back, or died with its copy: either way it is not ours.
-            self.close()
-            self._on_end(self)
+            self._end()
             return False
         self._held = None
         (descriptor,) = packet.descriptors
-        self._engine.adopt(socket.socket(fileno=descriptor), CarriedState.from_json(offer["carried"]))
-        self._on_adopted()
+        self._adopt(socket.socket(fileno=descriptor), CarriedState.from_json(offer.carried))
         return True
+
+    def _decline(self, offer: Offer, why: Decline) -> None:
+        """Leave a connection to the sender, which has it still."""
+        try:
+            send(self._socket, Answer(offer.number, why).encode())
+        except OSError:
+            self._end()  # and so it goes back with all the others
+
+    def _end(self) -> None:
+        self.close()
+        self._on_end(self)
 
     def _resume(self) -> None:
         self._loop.remove_writer(self._socket.fileno())

@@ -12,14 +12,14 @@ from time import time as wall_clock
 
 import uvloop
 
-from clusterd.config.model import Config
+from clusterd.config.model import Config, Scheduling
 from clusterd.http.carried import Address, CarriedState
 from clusterd.http.engine import Connection, Engine
 from clusterd.linux.bells import Bells
 from clusterd.log import Logger
 from clusterd.metrics.scoreboard import Scoreboard
 from clusterd.wire.channel import Channel, Received
-from clusterd.wire.messages import Adopt, HealthConnection, Overdue, Ready, Retire, Serve, Share, SuccessorLost
+from clusterd.wire.messages import Adopt, Deal, HealthConnection, Overdue, Ready, Retire, Serve, Share, SuccessorLost
 from clusterd.wire.packets import close_all
 from clusterd.worker.acceptor import Acceptor
 from clusterd.worker.application import LoadedApplication
@@ -71,6 +71,9 @@ class WorkerProcess:
         self._listeners = listeners
         self._acceptor: Acceptor | None = None
         self._receivers: set[Receiver] = set()
+        self._dealt: set[Receiver] = set()
+        """Where connections come from that the master accepts."""
+        self._is_leaving = False
         self._drain: Drain | None = None
         self._leave_by = 0.0
         self._sharing: Sender | None = None
@@ -117,9 +120,9 @@ class WorkerProcess:
                     self._leave_listeners()
             case Adopt():
                 for sock in self._sockets_of(received):
-                    self._receivers.add(
-                        Receiver(sock, self._loop, self._engine, self._adopted, self._receivers.discard)
-                    )
+                    self._receivers.add(Receiver(sock, self._loop, self._adopt, self._receivers.discard))
+            case Deal():
+                self._be_dealt_to(self._sockets_of(received))
             case Share(connections, seconds):
                 self._share(connections, seconds, self._sockets_of(received))
             case HealthConnection():
@@ -160,8 +163,8 @@ class WorkerProcess:
     def _serve(self) -> None:
         self._end_drain()
         self._engine.serve()
-        if self._acceptor is None:
-            self._row.accepting = 1
+        self._row.accepting = 1
+        if self._acceptor is None and self._config.scheduling is not Scheduling.ROUND_ROBIN:
             self._acceptor = Acceptor(
                 self._listeners, self._gate, self._bell, self._loop, self._accepted, self._engine.shed
             )
@@ -176,12 +179,29 @@ class WorkerProcess:
         self._row.accepted += 1
         self._engine.adopt(sock, peer=peer, local=listener.local, scheme=listener.scheme)
 
-    def _adopted(self) -> None:
+    def _be_dealt_to(self, lanes: list[socket.socket]) -> None:
+        """Also during a drain: somebody has died whose connections are nobody's yet. Not when it is over."""
+        for sock in lanes:
+            receiver = Receiver(sock, self._loop, self._take_dealt, self._dealt.discard, self._engine.has_room)
+            if self._is_leaving:
+                receiver.close()
+            else:
+                self._dealt.add(receiver)
+
+    def _take_dealt(self, sock: socket.socket, carried: CarriedState) -> None:
+        if self._engine.has_room():
+            self._row.accepted += 1
+            self._engine.adopt(sock, carried)
+        else:
+            self._engine.shed(sock, carried.scheme)
+
+    def _adopt(self, sock: socket.socket, carried: CarriedState) -> None:
+        self._engine.adopt(sock, carried)
         self._row.adopted += 1
 
     def _stop_accepting(self) -> None:
+        self._row.accepting = 0
         if self._acceptor is not None:
-            self._row.accepting = 0
             self._acceptor.stop()
             self._acceptor = None
 
@@ -211,6 +231,10 @@ class WorkerProcess:
 
     def _retire(self, orders: Orders, peers: list[socket.socket]) -> None:
         self._stop_accepting()
+        for receiver in tuple(self._dealt):
+            # Everything that the master has dealt is here: it has stopped before it sent these orders.
+            receiver.finish()
+        self._dealt.clear()
         self._end_sharing()
         self._end_drain()
         if not peers:
@@ -251,6 +275,9 @@ class WorkerProcess:
     def _leave_if_drained(self) -> None:
         if self._drain is not None and self._drain.finished(monotonic()):
             self._end_drain()
+            self._is_leaving = True
+            for receiver in self._dealt:
+                receiver.close()  # with what is unread in it, which the master deals to somebody else
             self._loop.stop()
 
     # ---- time
