@@ -34,10 +34,18 @@ FORBIDDEN_TRAILERS = frozenset(
 """What frames, routes or authorizes a message has to come before it (RFC 9110 section 6.5.1)."""
 
 
+_TELLING = frozenset({"content-length", "transfer-encoding", "expect", "connection"})
+_NOTHING_SAID = Framing(0, expects_continue=False, persists=True)
+"""Of a head of HTTP/1.1 in which none of these fields is: of most."""
+
+
 def framing_of(head: Head, limits: Limits) -> Framing:
     """How the body of this head is delimited, and what comes after it; worked out once. Raises Refusal."""
     framing = head.framing
     if framing is None:
+        if head.minor and _TELLING.isdisjoint(head.fields):
+            head.framing = _NOTHING_SAID
+            return _NOTHING_SAID
         framing = head.framing = Framing(body_length(head, limits), expects_continue(head), client_persists(head))
     return framing
 

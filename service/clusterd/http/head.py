@@ -33,6 +33,7 @@ LONGEST_REMEMBERED = 4096
 
 REMEMBERED_LINES = 2048
 LONGEST_REMEMBERED_LINE = 512
+LONGEST_REMEMBERED_NAME = 64
 
 _CGI_NAMES = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH"}
 """Without the HTTP_ that all others have (RFC 3875 section 4.1)."""
@@ -41,20 +42,37 @@ _ONCE = frozenset({"host", "content-length"})
 """Fields that must not be repeated, whatever their values: others along the way may choose another one."""
 
 
+class _Names(NamedTuple):
+    """A header's name as each interface wants it."""
+
+    lower: str
+    cgi: str
+    raw: bytes
+
+
+_names: Memory[str, _Names] = Memory(REMEMBERED)
+
+
+def _names_of(name: str) -> _Names:
+    lower = name.lower()
+    cgi = "" if "_" in lower else _CGI_NAMES.get(lower) or f"HTTP_{lower.upper().replace('-', '_')}"
+    names = _Names(lower, cgi, lower.encode("latin-1"))
+    if len(name) <= LONGEST_REMEMBERED_NAME:
+        _names.remember(name, names)
+    return names
+
+
 class FieldLine:
     """A header line, checked, and what the interfaces make of it: worked out once for all requests that bring it."""
 
     __slots__ = ("cgi_name", "name", "raw", "value")
 
     def __init__(self, name: str, value: str) -> None:
-        self.name = name.lower()
-        self.value = value.rstrip(" \t")
-        self.cgi_name = ""
-        """Empty for a name with an underscore: it could pass itself off as one with a hyphen. Both interfaces leave it
-        out, since frameworks name both alike (Django's META, say)."""
-        if "_" not in name:
-            self.cgi_name = _CGI_NAMES.get(self.name) or f"HTTP_{self.name.upper().replace('-', '_')}"
-        self.raw = (self.name.encode("latin-1"), self.value.encode("latin-1"))
+        self.name, self.cgi_name, raw = _names.get(name) or _names_of(name)
+        # `cgi_name` is empty for a name with an underscore, which could pass itself off as one with a hyphen: both
+        # interfaces leave it out, since frameworks name both alike (Django's META, say).
+        self.value = value = value.rstrip(" \t")
+        self.raw = (raw, value.encode("latin-1"))
 
 
 class Fields(dict[str, str]):
