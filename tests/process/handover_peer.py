@@ -81,7 +81,7 @@ class Peer:
                 self.accept()  # what has been accepted by the kernel is not lost with the listener
                 self.loop.remove_reader(self.listener.fileno())
                 self.listener.close()
-            self.engine.hand_over()
+            self.engine.retirement.hand_over()
         else:
             self.loop.remove_reader(0)
             self.stopping = True

@@ -36,6 +36,6 @@ async def move_on(
 
     ledger = Ledger()
     engine = Engine(application, settings, ledger, ledger, loop, on_movable=move)
-    engine.hand_over()
+    engine.retirement.hand_over()
     engine.adopt(server, arriving)
     return await moved

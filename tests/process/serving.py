@@ -127,7 +127,7 @@ class Serving:
 
         self.loop.call_soon_threadsafe(end)
         self._thread.join(PATIENCE)
-        threads_ended = self.engine.stop_threads(PATIENCE)
+        threads_ended = self.engine.threads.stop(PATIENCE)
         for listener in self._listeners:
             listener.close()
         self.loop.close()

@@ -56,9 +56,9 @@ def test_a_request_that_waits_for_a_thread_is_answered_although_its_client_half_
 
     with serving(blocking, 1) as server, server.client() as first, server.client() as second:
         first.send(request("/1"))
-        wait_until(lambda: server.engine.threads_busy)
+        wait_until(lambda: server.engine.threads.busy)
         second.send(request("/2"))
-        wait_until(lambda: server.engine.queue_length)
+        wait_until(lambda: server.engine.threads.waiting)
         second.socket.shutdown(socket.SHUT_WR)
         time.sleep(0.05)
         go.set()
@@ -153,13 +153,13 @@ def test_a_connection_that_arrives_during_a_hand_over_is_not_read_once_it_was_of
         connection.detach()
 
     with serving(hello, on_movable=offer) as server:
-        server.on_loop(server.engine.hand_over)
+        server.on_loop(server.engine.retirement.hand_over)
         with server.client() as client:
             wait_until(lambda: offered)
             client.send(request("/mine"))
             time.sleep(0.1)
             assert server.on_loop(lambda: offered[0]._reception.residual) == b""
-            server.on_loop(server.engine.serve)
+            server.on_loop(server.engine.retirement.take_back)
             server.on_loop(offered[0].resume)
             assert client.answer().body == b"/mine"
 

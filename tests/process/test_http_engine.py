@@ -286,16 +286,16 @@ def test_a_full_queue_is_answered_503_and_a_client_gone_from_it_is_not_served() 
         with first, second, third:
             first.send(get("/first", LAST))
             assert server.on_loop(lambda: None) is None
-            wait_until(lambda: server.on_loop(lambda: server.engine.threads_busy == 1))
+            wait_until(lambda: server.on_loop(lambda: server.engine.threads.busy == 1))
             second.send(get("/second", LAST))
-            wait_until(lambda: server.on_loop(lambda: server.engine.queue_length == 1))
+            wait_until(lambda: server.on_loop(lambda: server.engine.threads.waiting == 1))
             response = exchange(third, get("/third", LAST))
             assert response.startswith(b"HTTP/1.1 503 ")
             assert b"Retry-After" in response
-            assert not server.engine.has_free_thread()
+            assert not server.engine.threads.free
             # A reset: after a mere end of file it may still want its answer.
             second.reset()
-            wait_until(lambda: server.on_loop(lambda: server.engine.queue_length == 0))
+            wait_until(lambda: server.on_loop(lambda: server.engine.threads.waiting == 0))
             release.set()
             assert body_of(first.rest()) == b"done"
             assert served == ["/first"]
@@ -366,10 +366,10 @@ def test_closing_says_so_and_idle_connections_end_when_told() -> None:
         for client in (idle, busy):
             client.send(get("/"))
             assert b"Connection: close" not in client.socket.recv(1000)
-        server.on_loop(server.engine.close)
+        server.on_loop(server.engine.retirement.close)
         busy.send(get("/"))
         assert b"Connection: close" in busy.rest()
-        server.on_loop(server.engine.close_idle)
+        server.on_loop(server.engine.retirement.close_idle)
         assert idle.rest() == b""
 
 

@@ -57,8 +57,8 @@ def run_worker(
 
     if listener is not None:
         loop.add_reader(listener.fileno(), accept)
-    loop.add_signal_handler(signal.SIGUSR1, engine.hand_over)
-    loop.add_signal_handler(signal.SIGUSR2, engine.serve)
+    loop.add_signal_handler(signal.SIGUSR1, engine.retirement.hand_over)
+    loop.add_signal_handler(signal.SIGUSR2, engine.retirement.take_back)
     tick()
     os.write(ready, b".")
     loop.run_forever()

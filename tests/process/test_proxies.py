@@ -250,7 +250,7 @@ class Mover:
 
 
 def move(server: Serving, mover: Mover, successor: Serving) -> CarriedState:
-    server.on_loop(server.engine.hand_over)
+    server.on_loop(server.engine.retirement.hand_over)
     wait_until(lambda: mover.moved)
     sock, document = mover.moved.pop()
     carried = CarriedState.from_json(document)
@@ -316,11 +316,11 @@ def test_a_move_that_comes_to_nothing_changes_nothing(arrived: bytes) -> None:
         client.send(arrived)
         wait_until(lambda: any(each.peer and each.peer[1] == 4711 for each in server.engine.connections)
                    if len(arrived) >= len(LINE) else server.engine.connections)  # fmt: skip
-        server.on_loop(server.engine.hand_over)
+        server.on_loop(server.engine.retirement.hand_over)
         wait_until(lambda: offered)
         connection = offered[0]
         server.on_loop(connection.detach)
-        server.on_loop(server.engine.serve)
+        server.on_loop(server.engine.retirement.take_back)
         client.send((LINE + request())[len(arrived) :])
         server.on_loop(connection.resume)
         assert client_of(client.answer()) == ("192.0.2.1", 4711)
@@ -330,7 +330,7 @@ def test_a_stop_closes_who_has_not_said_anything_yet() -> None:
     with serving(wsgi, timeouts={"header": 60}, **BEHIND) as server, server.client() as client:
         client.send(LINE[:10])
         wait_until(lambda: server.engine.connections)
-        server.on_loop(server.engine.close_idle)
+        server.on_loop(server.engine.retirement.close_idle)
         assert closes_unanswered(client)
         with server.client() as late:
             assert closes_unanswered(late)

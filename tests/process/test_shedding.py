@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from clusterd.http import engine, surplus
+from clusterd.http import surplus
 from clusterd.worker.process import TICK_SECONDS
 from tests.process.service import Service
 from tests.process.serving import Client, Serving, request, serving, wait_until
@@ -134,16 +134,16 @@ def test_a_client_without_room_that_does_not_ask_is_dropped(monkeypatch: pytest.
 
 
 def test_those_who_are_told_to_come_back_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "MOST_SURPLUS", 2)
+    monkeypatch.setattr(surplus, "MOST_SURPLUS", 2)
     with serving(hello) as server, ExitStack() as stack:
         shedding(server)
         waiting = [stack.enter_context(server.client()) for _ in range(2)]
-        wait_until(lambda: len(server.engine._surplus) == 2)
+        wait_until(lambda: len(server.engine._shedder._clients) == 2)
         assert stack.enter_context(server.client()).rest() == b""
         for client in waiting:
             assert client.get().status == 503
             client.reset()
-        wait_until(lambda: not server.engine._surplus)
+        wait_until(lambda: not server.engine._shedder._clients)
         assert server.ledger.done == [503, 503]
 
 
@@ -170,5 +170,5 @@ def test_the_end_of_a_worker_waits_for_nobody_without_room() -> None:
     with serving(hello) as server:
         shedding(server)
         with server.client():
-            wait_until(lambda: server.engine._surplus)
+            wait_until(lambda: server.engine._shedder._clients)
             assert server.engine.is_idle

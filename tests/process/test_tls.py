@@ -334,14 +334,14 @@ def test_before_its_first_byte_a_connection_moves_and_afterwards_it_is_bound(
     ):
         assert used.get().status == 200
         wait_until(lambda: server.ledger.connections == 2)
-        server.on_loop(server.engine.hand_over)
+        server.on_loop(server.engine.retirement.hand_over)
         [(connection, carried)] = moved
         assert carried.scheme == "https"
         answer = used.get()
         assert answer.fields["connection"] == "close"
         assert used.rest() == b""
         # Taken back, it is served here as if nothing had been.
-        server.on_loop(server.engine.serve)
+        server.on_loop(server.engine.retirement.take_back)
         server.on_loop(connection.resume)
         with Client(certificate.client().wrap_socket(silent.socket, server_hostname=NAME)) as one:
             assert one.get().status == 200
@@ -350,6 +350,6 @@ def test_before_its_first_byte_a_connection_moves_and_afterwards_it_is_bound(
 def test_a_connection_that_can_not_move_ends_when_it_has_been_idle(start: Start, certificate: Certificate) -> None:
     with start(on_movable=lambda _: None) as server, client(server, certificate) as idle:
         assert idle.get().status == 200
-        server.on_loop(server.engine.hand_over)
-        server.on_loop(server.engine.close_idle)
+        server.on_loop(server.engine.retirement.hand_over)
+        server.on_loop(server.engine.retirement.close_idle)
         assert idle.rest() == b""  # with a close_notify: without one, reading raises

@@ -733,8 +733,8 @@ def test_a_client_that_stops_reading_is_cut_off() -> None:
 def test_a_rollout_closes_with_1012_and_a_stop_with_1001(application: Application) -> None:
     moved: list[object] = []
     with serving(application, interface=Interface.ASGI, on_movable=moved.append) as server:
-        for leave, code in ((server.engine.hand_over, 1012), (server.engine.close, 1001)):
-            server.on_loop(server.engine.serve)
+        for leave, code in ((server.engine.retirement.hand_over, 1012), (server.engine.retirement.close, 1001)):
+            server.on_loop(server.engine.retirement.take_back)
             with client_of(server) as client:
                 client.send("before")
                 assert client.recv(PATIENCE) == "before"
@@ -753,7 +753,7 @@ def test_a_rollout_closes_with_1012_and_a_stop_with_1001(application: Applicatio
 
 def test_a_websocket_that_is_accepted_while_the_server_leaves_is_closed_at_once(application: Application) -> None:
     with serving(application, interface=Interface.ASGI) as server:
-        server.on_loop(server.engine.hand_over)
+        server.on_loop(server.engine.retirement.hand_over)
         with client_of(server) as client, pytest.raises(ConnectionClosed) as caught:
             client.recv(PATIENCE)
         assert caught.value.rcvd is not None
@@ -765,7 +765,7 @@ def test_a_client_that_does_not_answer_the_close_is_cut_off(
 ) -> None:
     monkeypatch.setattr(websocket_session, "CLOSE_SECONDS", 0.1)
     with Raw(server) as raw:
-        server.on_loop(server.engine.close)
+        server.on_loop(server.engine.retirement.close)
         assert raw.closed_with()[0] == 1001
         # Neither messages nor pings put it off, and nothing is answered any more.
         with suppress(ConnectionError):  # cut off already, on a slow machine

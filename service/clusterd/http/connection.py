@@ -49,6 +49,7 @@ class Connection(Stream):
         "_engine",
         "_proceeding",
         "_reception",
+        "_retirement",
         "_socket",
         "_tls",
         "behind_proxy",
@@ -74,6 +75,7 @@ class Connection(Stream):
     ) -> None:
         super().__init__()
         self._engine = engine
+        self._retirement = engine.retirement
         self._socket = sock
         self._reception = Reception(
             engine.heads, engine.settings.limits, engine.adapter.new_body, carried.residual if carried else b""
@@ -106,7 +108,7 @@ class Connection(Stream):
         """Begin: read the first request, or go on with what came along."""
         self._enter(transport)
         # uvloop starts reading after this call, whatever was paused in it: before that nothing may move.
-        if self._engine.is_handing_over:
+        if self._retirement.is_handing_over:
             self._engine.call_soon(self._begin)
         else:
             self._begun = True
@@ -145,8 +147,8 @@ class Connection(Stream):
             self._await_header()
         else:
             self._begin_tls()
-        if self.stage is Stage.PREFACE and self._engine.is_retiring:
-            self._engine.at_rest(self)
+        if self.stage is Stage.PREFACE and self._retirement.is_under_way:
+            self._retirement.at_rest(self)
 
     def _await_header(self) -> None:
         if not self.behind_proxy:
@@ -203,7 +205,7 @@ class Connection(Stream):
     def _begin(self) -> None:
         self._begun = True
         if self.stage in AT_REST:
-            self._engine.at_rest(self)
+            self._retirement.at_rest(self)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of the current request or of those after it."""
@@ -403,8 +405,8 @@ class Connection(Stream):
             and framing_of(request.head, self._engine.settings.limits).persists
             and (not self._half_closed or self._reception.pending > 0)  # what it sent before is still answered
             and not self._reception.is_awaited  # whether the body will come, nobody knows
-            and not self._engine.is_closing
-            and not (self._tls is not None and self._engine.is_handing_over)  # it can not move
+            and not self._retirement.is_closing
+            and not (self._tls is not None and self._retirement.is_handing_over)  # it can not move
         )
 
     # Responses: called by the adapter, and for refusals.
@@ -427,7 +429,7 @@ class Connection(Stream):
         if self.stage is not _ANSWERING:
             return
         self._account(status)
-        if not persistent or (self._half_closed and not self._reception.pending) or self._engine.is_closing:
+        if not persistent or (self._half_closed and not self._reception.pending) or self._retirement.is_closing:
             self.deadline.answered()
             if self._is_client_through:
                 self.close()
@@ -509,8 +511,8 @@ class Connection(Stream):
         if not self._reading and self._reception.pending <= PIPELINE_LIMIT:
             # While more is here, it is answered first: to read on with each request would hold ever more.
             self.read_on()
-        if self._engine.is_retiring:
-            self._engine.at_rest(self)
+        if self._retirement.is_under_way:
+            self._retirement.at_rest(self)
 
     def _drop_call(self) -> None:
         """Nobody waits for the answer, or it is there."""
@@ -558,7 +560,7 @@ class Connection(Stream):
 
     def depart(self) -> None:
         """Where the server is leaving its clients, have the other protocol say so to this one."""
-        departure = self._engine.departure
+        departure = self._retirement.departure
         if departure is not None and self.stage is _TUNNEL and self.tunnel is not None:
             self.tunnel.depart(departure)
 

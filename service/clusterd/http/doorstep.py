@@ -12,6 +12,8 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, Protocol, cast
 
+from clusterd.http.entry import Entry
+
 READ_BYTES = 64 * 1024
 
 _AT_ONCE = socket.MSG_DONTWAIT
@@ -56,21 +58,21 @@ class _End(Enum):
 
 
 class Doorstep(asyncio.Transport, asyncio.Protocol):
-    """The transport of `resident` at first; `move_in` has the loop make one, with this as its first protocol."""
+    """The transport of `resident` at first; `entry` has the loop make one, with this as its first protocol."""
 
-    __slots__ = ("_end", "_is_moving", "_is_over", "_loop", "_move_in", "_resident", "_socket", "_unsent")
+    __slots__ = ("_end", "_entry", "_is_moving", "_is_over", "_loop", "_resident", "_socket", "_unsent")
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         sock: socket.socket,
         resident: Resident,
-        move_in: Callable[[socket.socket, "Doorstep"], object],
+        entry: Entry,
     ) -> None:
         self._loop = loop
         self._socket = sock
         self._resident = resident
-        self._move_in = move_in
+        self._entry = entry
         self._unsent = b""
         self._end = _End.NONE
         self._is_moving = False
@@ -174,9 +176,9 @@ class Doorstep(asyncio.Transport, asyncio.Protocol):
     def _move(self) -> None:
         if not self._is_over and not self._is_moving:
             self._is_moving = True
-            self._move_in(self._socket, self)
+            self._entry.enter(self._socket, self, self._failed)
 
-    def failed(self) -> None:
+    def _failed(self) -> None:
         """The loop could not take the socket: the client has gone."""
         self._lose()
 

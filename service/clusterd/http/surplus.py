@@ -1,11 +1,13 @@
 """Connections beyond limits.connections: told to come back, as soon as they have asked."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import cast
 
+from clusterd.http.entry import Entry
 from clusterd.http.ports import Counters, Log
 from clusterd.http.response import Stamp
 from clusterd.http.tls import TlsLayer
@@ -13,6 +15,9 @@ from clusterd.http.tls import TlsLayer
 PATIENCE_SECONDS = 2.0
 """In which the client may ask, and read the answer before the connection is dropped: closing a socket that holds
 unread bytes would destroy the answer on its way (RFC 9112 section 9.6)."""
+
+MOST_SURPLUS = 64
+"""Of them that are told so at the same time; still more are closed without a word."""
 
 REPORT_SECONDS = 10.0
 """The least time between two lines in the log: under a flood they would be the next thing that overflows."""
@@ -26,7 +31,7 @@ RESPONSE = (
 )
 
 
-class SurplusReport:
+class _Report:
     """Says in the log that clients are sent away, and what helps: the metrics only know that there was a 503."""
 
     __slots__ = ("_count", "_due", "_limit", "_log")
@@ -53,6 +58,48 @@ class SurplusReport:
             )
             self._count = 0
             self._due = now + REPORT_SECONDS
+
+
+class Shedder:
+    """Sends clients away."""
+
+    def __init__(
+        self,
+        entry: Entry,
+        loop: asyncio.AbstractEventLoop,
+        limit: int,
+        counters: Counters,
+        stamp: Stamp,
+        log: Log,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        self._entry = entry
+        self._loop = loop
+        self._counters = counters
+        self._stamp = stamp
+        self._tls = tls
+        self._report = _Report(limit, log)
+        self._clients: set[Surplus] = set()
+
+    def shed(self, sock: socket.socket, scheme: str) -> None:
+        """Have the client of a connected socket come back later."""
+        self._report.note()
+        if len(self._clients) >= MOST_SURPLUS:
+            sock.close()
+            return
+        tls = self._tls if scheme == "https" else None
+        client = Surplus(self._loop, self._counters, self._stamp, self._clients.discard, tls)
+        self._clients.add(client)
+        self._entry.enter(sock, client, lambda: self._clients.discard(client))
+
+    def tick(self, now: float) -> None:
+        """Report, every now and then."""
+        self._report.tick(now)
+
+    def abort(self) -> None:
+        """Drop those that have not read their answer."""
+        for client in tuple(self._clients):
+            client.abort()
 
 
 class Surplus(asyncio.Protocol):

@@ -73,6 +73,49 @@ class PoolThread(threading.Thread):
                 return
 
 
+class Threads(Protocol):
+    """What calls the application, as its surroundings see it."""
+
+    @property
+    def count(self) -> int:
+        """Threads there may be; 0 for an application on the loop."""
+
+    @property
+    def busy(self) -> int:
+        """Threads with a job."""
+
+    @property
+    def free(self) -> int:
+        """Threads that no job waits for, those not started yet included; 1 for an application on the loop."""
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that no thread can take at once."""
+
+    def progress(self, now: float) -> float:
+        """When jobs last got ahead (`time.monotonic()`); `now` while nothing is stuck."""
+
+    def stop(self, timeout: float) -> bool:
+        """End the threads, after the jobs they have. Returns whether all ended within `timeout` seconds. Blocks."""
+
+
+class OnLoop:
+    """In place of a pool, where the loop's own thread calls the application: whoever can ask finds it free."""
+
+    count = 0
+    busy = 0
+    free = 1
+    waiting = 0
+
+    def progress(self, now: float) -> float:
+        """That of the loop, which is watched by its ticks."""
+        return now
+
+    def stop(self, _: float) -> bool:
+        """Nothing is left to end."""
+        return True
+
+
 class ThreadPool:
     """Threads, each started when it is first needed, and jobs that wait for one.
 
@@ -91,7 +134,7 @@ class ThreadPool:
         post: Callable[[Callable[[], None]], object],
         on_saturation: Callable[[], None],
     ) -> None:
-        self._count = count
+        self.count = count
         self._queue_limit = queue_limit
         self._defer = defer
         self._post = post
@@ -126,7 +169,7 @@ class ThreadPool:
 
     @property
     def _usable(self) -> int:
-        return len(self._threads) if self._refused else self._count
+        return len(self._threads) if self._refused else self.count
 
     def submit(self, job: Job) -> bool:
         """Have the job run, now or when a thread is free. Returns False when too many wait already.
@@ -138,7 +181,7 @@ class ThreadPool:
         job.queued_at = monotonic()
         self._waiting.append(job)
         self._jobs += 1
-        if self._jobs == self._count:
+        if self._jobs == self.count:
             self._on_saturation()
         if not self._searching:
             self._searching = True
@@ -148,7 +191,7 @@ class ThreadPool:
     def over(self) -> None:
         """A job has run, and what it gave has been taken care of."""
         self._jobs -= 1
-        if self._jobs == self._count - 1:
+        if self._jobs == self.count - 1:
             self._on_saturation()
 
     def _wake_one(self) -> None:
@@ -162,7 +205,7 @@ class ThreadPool:
 
     def _another(self) -> bool:
         """Start a thread, and park it. Returns False when there are enough of them."""
-        if len(self._threads) == self._count or self.is_stopping:
+        if len(self._threads) == self.count or self.is_stopping:
             return False
         thread = PoolThread(self, len(self._threads) + 1)
         try:
@@ -213,7 +256,7 @@ class ThreadPool:
 
     def progress(self, now: float) -> float:
         """When the pool last made progress: `now` while a thread is idle or waits for a client."""
-        if len(self._threads) < self._count:
+        if len(self._threads) < self.count:
             return now
         latest = 0.0
         for thread in self._threads:

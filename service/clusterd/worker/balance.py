@@ -44,7 +44,7 @@ class Gate:
         self._row = row
         self._own = scoreboard.row(row)
         self._engine = engine
-        self._ahead = 0 if engine.has_threads or engine.tls is not None else LOOP_AHEAD
+        self._ahead = 0 if engine.threads.count or engine.tls is not None else LOOP_AHEAD
         self._has_looked = False
         self._seen: Peers | None = None
 
@@ -59,7 +59,7 @@ class Gate:
         self._own.accepting = int(has_room)  # others must not leave anything to a full worker
         if not has_room:
             return Turn.SHED if self._peers() is None else Turn.FULL
-        load, has_free_thread = engine.load, engine.has_free_thread()
+        load, has_free_thread = engine.load, engine.threads.free > 0
         if not load and has_free_thread:
             return Turn.ACCEPT  # nobody has less, so nobody need be looked at
         if self._scheduling is Scheduling.SHARED:
@@ -71,7 +71,7 @@ class Gate:
         peers = self._peers()
         if peers is None:
             return
-        if peers.has_free_thread > self._engine.has_free_thread() or peers.least_connections < self._engine.load:
+        if peers.has_free_thread > (self._engine.threads.free > 0) or peers.least_connections < self._engine.load:
             self._bells.ring(peers.row)
 
     def _peers(self) -> Peers | None:

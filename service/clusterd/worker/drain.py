@@ -32,9 +32,9 @@ class Drain:
     def begin(self) -> None:
         """Move or close what can be moved or closed now; the rest follows as it comes to rest."""
         if self._sender is None:
-            self._engine.close()
+            self._engine.retirement.close()
         else:
-            self._engine.hand_over()
+            self._engine.retirement.hand_over()
 
     def connection_at_rest(self, connection: Connection) -> None:
         """The engine has a connection that could move."""
@@ -50,7 +50,7 @@ class Drain:
         # What can not move ends with its next response; what has been idle since the beginning waits for none.
         idle_since = self._last_busy if self._sender is None else self._began
         if now - idle_since >= self._orders.idle_seconds:
-            self._engine.close_idle()
+            self._engine.retirement.close_idle()
         if now >= self._orders.deadline - LAST_WORDS_SECONDS:
             self._cut()
             return True

@@ -95,7 +95,7 @@ class WorkerProcess:
         finally:
             self._stop_accepting()
             self._stop_application()
-            self._engine.stop_threads(max(0.0, min(THREADS_END_SECONDS, self._leave_by - monotonic())))
+            self._engine.threads.stop(max(0.0, min(THREADS_END_SECONDS, self._leave_by - monotonic())))
             self._log.flush()
         return 0
 
@@ -162,7 +162,7 @@ class WorkerProcess:
 
     def _serve(self) -> None:
         self._end_drain()
-        self._engine.serve()
+        self._engine.retirement.take_back()
         self._row.accepting = 1
         if self._acceptor is None and self._config.scheduling is not Scheduling.ROUND_ROBIN:
             self._acceptor = Acceptor(
@@ -171,7 +171,7 @@ class WorkerProcess:
 
     def _saturation_changed(self) -> None:
         """At once on the scoreboard, for the others' decisions; and what waits may be this worker's now."""
-        self._row.threads_free = self._engine.threads_free
+        self._row.threads_free = self._engine.threads.free
         if self._acceptor is not None and self._row.threads_free:
             self._acceptor.accept()
 
@@ -216,13 +216,13 @@ class WorkerProcess:
             return
         self._sharing = Sender(others[0], self._loop, self._moved, self._end_sharing)
         self._sharing_ends = self._loop.call_later(seconds, self._end_sharing)
-        self._engine.give(connections)
+        self._engine.retirement.give(connections)
 
     def _end_sharing(self) -> None:
         sender, self._sharing = self._sharing, None
         if sender is None:
             return
-        self._engine.give(0)
+        self._engine.retirement.give(0)
         if self._sharing_ends is not None:
             self._sharing_ends.cancel()
         sender.close()
@@ -285,10 +285,10 @@ class WorkerProcess:
     def _tick(self) -> None:
         now = monotonic()
         self._row.heartbeat = monotonic_ns()
-        self._row.progress = int(self._engine.progress(now) * 1e9)
-        self._row.threads_busy = self._engine.threads_busy
-        self._row.threads_free = self._engine.threads_free
-        self._row.queue_length = self._engine.queue_length
+        self._row.progress = int(self._engine.threads.progress(now) * 1e9)
+        self._row.threads_busy = self._engine.threads.busy
+        self._row.threads_free = self._engine.threads.free
+        self._row.queue_length = self._engine.threads.waiting
         self._row.in_flight = self._engine.in_flight
         self._engine.tick(now)
         if self._acceptor is not None:
