@@ -49,7 +49,7 @@ class Disagreement(AssertionError):
 
 def outcome(heads: HeadParser, data: Sequence[bytes]) -> Outcome:
     """Feed the server's own parser. Whatever escapes but a Refusal is a finding, and raised."""
-    reception = Reception(heads, LIMITS, Body, b"")
+    reception = Reception(heads, LIMITS, Body)
     requests: list[Seen] = []
     for piece in data:
         reception.take(piece)

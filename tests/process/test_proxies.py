@@ -265,7 +265,7 @@ def test_a_connection_that_moves_within_its_header_still_needs_the_rest(start: S
     with start(on_movable=mover, **BEHIND) as server, start(**BEHIND) as successor, server.client() as client:
         part = header[:sent]
         client.send(part)
-        wait_until(lambda: any(each._reception.pending == len(part) for each in server.engine.connections))
+        wait_until(lambda: any(len(each._early) == len(part) for each in server.engine.connections))
         carried = move(server, mover, successor)
         assert (carried.residual, carried.awaits_header) == (part, True)
         client.send(header[len(part) :] + request())

@@ -25,7 +25,9 @@ REQUESTS = [("/first", None), ("/second", b"seven\r\n"), ("/third", b"abcde"), (
 
 
 def reception_of(limits: Limits, residual: bytes) -> Reception:
-    return Reception(HeadParser(limits), limits, Body, residual)
+    reception = Reception(HeadParser(limits), limits, Body)
+    reception.take(residual)
+    return reception
 
 
 def receive(reception: Reception, pieces: Sequence[bytes]) -> list[tuple[str, bytes | None]]:

@@ -1,24 +1,20 @@
-"""One client's connection: its requests answered one at a time and in order, its timeouts, its end or its move."""
+"""One client's connection: its requests, received and answered one at a time and in order."""
 
-import asyncio
 import socket
 from http import HTTPStatus
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from clusterd.http.call import Call
-from clusterd.http.carried import RESIDUAL_LIMIT, Address, CarriedState
-from clusterd.http.deadline import Deadline
+from clusterd.http.carried import Address, CarriedState
 from clusterd.http.framing import framing_of
 from clusterd.http.head import Fields, Head
+from clusterd.http.link import Link
 from clusterd.http.origin import Origin
-from clusterd.http.proxy_protocol import MalformedProxyHeader
 from clusterd.http.reception import Received, Reception, Request
 from clusterd.http.refusal import Refusal
 from clusterd.http.response import Encoder, refusal_response
-from clusterd.http.stage import AT_REST, RECEIVING, Stage
-from clusterd.http.stream import Stream
-from clusterd.http.tls import TlsLayer
+from clusterd.http.stage import RECEIVING, Stage
 from clusterd.http.tunnel import Tunnel
 
 if TYPE_CHECKING:
@@ -33,36 +29,14 @@ TURN_REQUESTS = 16
 CLIENT_CLOSED_REQUEST = 499
 """The status that nginx logs for a request whose client did not wait for the answer."""
 
-_GONE = ("", 0)
-"""The address of a client that is gone already."""
-
 # On Python 3.11 an enum's attribute costs four times as much as a name of the module.
 _IDLE, _ANSWERING, _TUNNEL, _REQUEST = Stage.IDLE, Stage.ANSWERING, Stage.TUNNEL, Received.REQUEST
 
 
-class Connection(Stream):
+class Connection(Link):
     """A connection, from its socket to the calls of the adapter; made by `Engine.adopt`."""
 
-    __slots__ = (
-        "_awaits_header",
-        "_begun",
-        "_engine",
-        "_proceeding",
-        "_reception",
-        "_retirement",
-        "_socket",
-        "_tls",
-        "behind_proxy",
-        "call",
-        "deadline",
-        "kept",
-        "local",
-        "peer",
-        "requests",
-        "scheme",
-        "stage",
-        "tunnel",
-    )
+    __slots__ = ("_proceeding", "_reception", "call", "kept", "tunnel")
 
     def __init__(
         self,
@@ -73,139 +47,38 @@ class Connection(Stream):
         local: Address | None = None,
         scheme: str = "http",
     ) -> None:
-        super().__init__()
-        self._engine = engine
-        self._retirement = engine.retirement
-        self._socket = sock
-        self._reception = Reception(
-            engine.heads, engine.settings.limits, engine.adapter.new_body, carried.residual if carried else b""
-        )
+        super().__init__(engine, sock, carried, peer, local, scheme)
+        self._reception = Reception(engine.heads, engine.settings.limits, engine.adapter.new_body)
         self._proceeding = False
-        self._begun = False
-        self._awaits_header = carried.awaits_header if carried else engine.origins.expects_header
-        self._tls: TlsLayer | None = None
         self.tunnel: Tunnel | None = None
-        self.stage = _IDLE
         self.call: Call | None = None
-        self.deadline = Deadline(engine, engine.settings.timeouts)
         self.kept: dict[str, Any] | None = None
         """What the adapter has made of the connection, to be used again for its next request."""
-        self.requests = carried.requests if carried else 0
-        self.peer = carried.peer if carried else peer
-        self.local = carried.local if carried else local
-        self.scheme = carried.scheme if carried else scheme
-        self.behind_proxy = False
-        """Whether the peer is trusted to say whom a request comes from."""
+
+    # From the link.
+
+    def _opened(self) -> None:
+        self._engine.opened(self)
+
+    def _go_on_with(self, early: bytes) -> None:
+        if early:
+            self._reception.take(early)
+        self._rest()
+        if self._reception.pending:
+            self._proceed()
+
+    def _at_rest(self) -> None:
+        self._retirement.at_rest(self)
+
+    def _forget_requests(self) -> None:
+        self._end_request()
+        self._reception.drop()
 
     @property
-    def may_begin_outside(self) -> bool:
-        """Whether the first request is the first thing that comes: it can be served on the doorstep."""
-        return not (self.requests or self._awaits_header or self._reception.pending) and self.scheme == "http"
+    def _unanswered(self) -> bytes:
+        return self._reception.residual
 
     # From the transport.
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin: read the first request, or go on with what came along."""
-        self._enter(transport)
-        # uvloop starts reading after this call, whatever was paused in it: before that nothing may move.
-        if self._retirement.is_handing_over:
-            self._engine.call_soon(self._begin)
-        else:
-            self._begun = True
-
-    def arrived(self, doorstep: asyncio.Transport) -> None:
-        """Begin on the doorstep."""
-        self._enter(doorstep)
-
-    def settled(self) -> None:
-        """Moved in from the doorstep: reading can be paused, and the connection be moved, from now on."""
-        if not self._reading:
-            self._transport.pause_reading()
-        self._begin()
-
-    def _enter(self, transport: asyncio.BaseTransport) -> None:
-        self._attach(transport)
-        if self.local is None and self._socket.family != socket.AF_UNIX:
-            # None where the client is gone already; reading will say so.
-            self.peer = self.peer or (transport.get_extra_info("peername") or _GONE)[:2]
-            self.local = (transport.get_extra_info("sockname") or _GONE)[:2]
-        self._engine.opened(self)
-        self._start()
-
-    def _start(self) -> None:
-        """From the beginning, or where another process left off."""
-        self.behind_proxy = self._engine.origins.trusts(self.peer)
-        needs_tls = self.scheme == "https" and not self._is_secure
-        if not self._awaits_header and not needs_tls:
-            self._rest()
-            if self._reception.pending:
-                self._proceed()
-            return
-        self.stage = Stage.PREFACE
-        self.deadline.rest_of_head()
-        if self._awaits_header:
-            self._await_header()
-        else:
-            self._begin_tls()
-        if self.stage is Stage.PREFACE and self._retirement.is_under_way:
-            self._retirement.at_rest(self)
-
-    def _await_header(self) -> None:
-        if not self.behind_proxy:
-            # Without its header it would pass by the proxy, and with it, it could say that it is anybody.
-            self._turn_away(HTTPStatus.FORBIDDEN, "it is none of trusted_proxies")
-            return
-        self.read_on()
-        self._read_header()
-
-    def _read_header(self) -> None:
-        """The PROXY protocol's, which comes before everything else and tells who is at the other side of the proxy."""
-        try:
-            header = self._reception.take_proxy_header()
-        except MalformedProxyHeader as error:
-            self._turn_away(HTTPStatus.BAD_REQUEST, f"it began with {error}")
-            return
-        if header is not None:
-            self._awaits_header = False
-            if header.tells_peer:
-                self.peer, self.local = header.peer, header.local or self.local
-            self._start()
-
-    def _begin_tls(self) -> None:
-        self.read_on()
-        if self._tls is None:
-            context = self._engine.tls
-            if context is None:
-                raise RuntimeError("a connection for HTTPS, and no certificate")
-            self._tls = TlsLayer(self._transport, context, self, self._secured, self._handshake_failed)
-            self._transport = self._tls
-        early = self._reception.residual
-        if early:
-            self._reception.drop()
-            self._tls.data_received(early)
-
-    @property
-    def _is_secure(self) -> bool:
-        return self._tls is not None and self._tls.is_open
-
-    def _secured(self) -> None:
-        self._rest()
-
-    def _handshake_failed(self, reason: str) -> None:
-        self._engine.log.debug("a TLS handshake failed", reason=reason, peer=self.peer[0] if self.peer else None)
-        self.close_politely()
-
-    def _turn_away(self, status: HTTPStatus, reason: str) -> None:
-        """Close without an answer; counted as if it had been one, for that is where one looks."""
-        if self.peer != _GONE:
-            self._engine.origins.turned_away(self.peer, reason)
-            self._engine.count(self, status.value, 0.0)
-        self.close()
-
-    def _begin(self) -> None:
-        self._begun = True
-        if self.stage in AT_REST:
-            self._retirement.at_rest(self)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of the current request or of those after it."""
@@ -221,10 +94,11 @@ class Connection(Stream):
             return
         if stage is Stage.LINGERING or stage is Stage.CLOSED:
             return
-        self._reception.take(data)
         if stage is Stage.PREFACE:
-            self._read_header()
-        elif self._reception.is_receiving:
+            self.receive_early(data)
+            return
+        self._reception.take(data)
+        if self._reception.is_receiving:
             self._receive_more()
         elif self._reception.pending > PIPELINE_LIMIT:
             self.stop_reading()
@@ -512,7 +386,7 @@ class Connection(Stream):
             # While more is here, it is answered first: to read on with each request would hold ever more.
             self.read_on()
         if self._retirement.is_under_way:
-            self._retirement.at_rest(self)
+            self._at_rest()
 
     def _drop_call(self) -> None:
         """Nobody waits for the answer, or it is there."""
@@ -563,69 +437,3 @@ class Connection(Stream):
         departure = self._retirement.departure
         if departure is not None and self.stage is _TUNNEL and self.tunnel is not None:
             self.tunnel.depart(departure)
-
-    # The end.
-
-    def close_politely(self) -> None:
-        """Close our side, and let the client read the last response before the rest is closed."""
-        self._end_request()
-        self._reception.drop()
-        if self._half_closed and self.writable:
-            self.close()
-            return
-        self.stage = Stage.LINGERING
-        if self.writable:
-            self.deadline.last_bytes()
-        else:
-            self.deadline.reader()
-        self.read_on()
-        self._transport.write_eof()
-
-    def close(self) -> None:
-        """Close when all that was written is out."""
-        self.stage = Stage.LINGERING
-        self.deadline.last_bytes()
-        self._transport.close()
-
-    def close_if_idle(self) -> None:
-        """Close a connection on which no request is under way."""
-        if self.stage in AT_REST:
-            self.close_politely()
-
-    # Hand-over.
-
-    @property
-    def movable(self) -> bool:
-        """Whether another process can take the connection over: between requests, with everything written out."""
-        return (
-            self._begun
-            and self.stage in AT_REST
-            and self.writable
-            and self._reception.pending <= RESIDUAL_LIMIT
-            and not self.is_bound
-        )
-
-    @property
-    def is_bound(self) -> bool:
-        """Whether it can never move, because this process alone can read what comes: TLS has begun."""
-        return self._tls is not None and not self._tls.is_untouched
-
-    def detach(self) -> CarriedState:
-        """Stop reading, and say what has to travel with the descriptor. Raises RuntimeError when not movable."""
-        if not self.movable:
-            raise RuntimeError("the connection can not move now")
-        self.stop_reading()
-        self.stage = Stage.DETACHED
-        self.deadline.never()
-        return CarriedState(
-            self._reception.residual, self.peer, self.local, self.scheme, self.requests, self._awaits_header
-        )
-
-    def release(self) -> None:
-        """Another process has acknowledged: drop our copy. Closing a copy sends nothing to the client."""
-        self._transport.abort()
-
-    def resume(self) -> None:
-        """The hand-over came to nothing: go on here."""
-        if self.stage is Stage.DETACHED:
-            self._start()

@@ -7,7 +7,6 @@ from time import monotonic
 from clusterd.http.call import Sink
 from clusterd.http.framing import CHUNKED, ChunkDecoder, framing_of
 from clusterd.http.head import Head, HeadParser, find_end, skip_empty_lines
-from clusterd.http.proxy_protocol import ProxyHeader, parse_proxy_header
 from clusterd.http.settings import Limits
 
 
@@ -45,11 +44,11 @@ class Reception:
 
     __slots__ = ("_buffer", "_decoder", "_heads", "_limits", "_missing", "_new_body", "is_awaited", "request")
 
-    def __init__(self, heads: HeadParser, limits: Limits, new_body: Callable[[int], Sink], residual: bytes) -> None:
+    def __init__(self, heads: HeadParser, limits: Limits, new_body: Callable[[int], Sink]) -> None:
         self._heads = heads
         self._limits = limits
         self._new_body = new_body
-        self._buffer: bytes | bytearray = residual
+        self._buffer: bytes | bytearray = b""
         self._decoder: ChunkDecoder | None = None
         self._missing = 0
         self.request: Request | None = None
@@ -80,16 +79,6 @@ class Reception:
             if isinstance(self._buffer, bytes):
                 self._buffer = bytearray(self._buffer)
             self._buffer += data
-
-    def take_proxy_header(self) -> ProxyHeader | None:
-        """The PROXY protocol header before the first request, or None while it is not complete.
-
-        Raises MalformedProxyHeader.
-        """
-        header = parse_proxy_header(self.residual)
-        if header is not None:
-            self._buffer = self._buffer[header.size :]
-        return header
 
     def advance(self) -> Received:
         """Go on with the request under way, or begin the next one.
