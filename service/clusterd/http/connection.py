@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from clusterd.http.call import Call
 from clusterd.http.carried import Address, CarriedState
-from clusterd.http.framing import framing_of
 from clusterd.http.head import Fields, Head
 from clusterd.http.link import Link
 from clusterd.http.origin import Origin
@@ -274,9 +273,10 @@ class Connection(Link):
     def persistent(self) -> bool:
         """Whether the connection may go on after the response to the request under way."""
         request = self._reception.request
+        framing = None if request is None else request.head.framing
         return (
-            request is not None
-            and framing_of(request.head, self._engine.settings.limits).persists
+            framing is not None
+            and framing.persists
             and (not self._half_closed or self._reception.pending > 0)  # what it sent before is still answered
             and not self._reception.is_awaited  # whether the body will come, nobody knows
             and not self._retirement.is_closing
@@ -371,7 +371,7 @@ class Connection(Link):
             self.refuse(refusal)
 
     def _account(self, status: int) -> None:
-        request = self.request
+        request = self._reception.request
         self._engine.count(self, status, monotonic() - request.started if request else 0.0)
 
     def _rest(self) -> None:
