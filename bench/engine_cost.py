@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
-from clusterd.http.connection import Connection
+from clusterd.http.connections.connection import Connection
 from clusterd.http.engine import Engine
 from clusterd.http.settings import HttpSettings, Interface
 

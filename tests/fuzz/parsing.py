@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from clusterd.http.asgi_scope import ScopeMaker
-from clusterd.http.body import Body, BodyReader
-from clusterd.http.environ import EnvironMaker
-from clusterd.http.head import Head, HeadParser
-from clusterd.http.reception import Received, Reception
-from clusterd.http.refusal import Refusal
+from clusterd.http.asgi.scope import ScopeMaker
+from clusterd.http.messages.head import Head, HeadParser
+from clusterd.http.messages.reception import Received, Reception
+from clusterd.http.messages.refusal import Refusal
 from clusterd.http.settings import Limits
+from clusterd.http.wsgi.body import Body, BodyReader
+from clusterd.http.wsgi.environ import EnvironMaker
 from tests.fuzz.mutation import corpus, mutated, pieces
 from tests.fuzz.reference import End, Reading, read
 

@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from clusterd.http.head import REMEMBERED, REMEMBERED_LINES, HeadParser
+from clusterd.http.messages.head import REMEMBERED, REMEMBERED_LINES, HeadParser
 from tests.fuzz.mutation import CORPUS
 from tests.fuzz.parsing import LIMITS, Parsing, check
 

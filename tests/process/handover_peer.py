@@ -16,7 +16,7 @@ from typing import Any
 
 import uvloop
 
-from clusterd.http.carried import CarriedState
+from clusterd.http.connections.carried import CarriedState
 from clusterd.http.engine import Connection, Engine
 from clusterd.http.settings import HttpSettings, Timeouts
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from clusterd.http.connection import Connection
+from clusterd.http.connections.connection import Connection
 from clusterd.http.settings import Interface
 from tests.process.certificates import make_certificate
 from tests.process.serving import PATIENCE, Client, Serving, request, serving, wait_until

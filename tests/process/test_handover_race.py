@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from clusterd.http.carried import CarriedState
+from clusterd.http.connections.carried import CarriedState
 from clusterd.http.settings import HttpSettings
 from tests.process.moving import move_on
 

@@ -78,7 +78,7 @@ def test_a_last_response_is_not_cut_while_its_client_reads_slowly() -> None:
 
 
 def test_a_connection_does_not_linger_for_ever_after_a_slow_last_response(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clusterd.http.deadline.LINGER", 0.2)
+    monkeypatch.setattr("clusterd.http.connections.deadline.LINGER", 0.2)
     with serving(big) as server, server.client() as client:
         client.send(request("/", "Connection: close"))
         assert len(client.answer().body) == 30_000_000

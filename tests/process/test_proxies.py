@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from clusterd.http.carried import CarriedState
+from clusterd.http.connections.carried import CarriedState
 from clusterd.http.engine import Connection
 from clusterd.http.settings import AccessLog, HttpSettings, Interface, Timeouts
 from tests.process.moving import move_on

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from clusterd.http import surplus
+from clusterd.http.connections import surplus
 from clusterd.worker.process import TICK_SECONDS
 from tests.process.service import Service
 from tests.process.serving import Client, Serving, request, serving, wait_until

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from clusterd.config.model import TlsVersion
-from clusterd.http.carried import CarriedState
+from clusterd.http.connections.carried import CarriedState
 from clusterd.http.engine import Connection
 from clusterd.http.settings import Interface
 from tests.process.certificates import NAME, Certificate, make_certificate

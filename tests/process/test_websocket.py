@@ -15,7 +15,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, ConnectionClosedOK, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from clusterd.http import websocket_session
+from clusterd.http.asgi.websocket import session as websocket_session
 from clusterd.http.settings import Interface
 from tests.process.serving import PATIENCE, Serving, request, serving, wait_until
 
@@ -311,7 +311,7 @@ def test_without_wsproto_it_is_answered_501_and_the_log_says_once_how_to_get_it(
     real = builtins.__import__
 
     def without(name: str, *rest: Any, **options: Any) -> Any:
-        if name == "clusterd.http.websocket":
+        if name == "clusterd.http.asgi.websocket.call":
             raise ModuleNotFoundError("No module named 'wsproto'", name="wsproto")
         return real(name, *rest, **options)
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterd.http.forwarded import NOTHING_TOLD, Told, told_by
-from clusterd.http.head import Fields
-from clusterd.http.trust import TrustedProxies
+from clusterd.http.messages.head import Fields
+from clusterd.http.origins.forwarded import NOTHING_TOLD, Told, told_by
+from clusterd.http.origins.trust import TrustedProxies
 
 TRUSTED = TrustedProxies(["127.0.0.1", "10.0.0.0/8", "fd00::/8"])
 

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterd.http.body import BodyReader
-from clusterd.http.environ import EnvironMaker
-from clusterd.http.framing import ChunkDecoder, body_length
-from clusterd.http.head import FieldLine, Fields, Head, HeadParser, find_end
-from clusterd.http.refusal import Refusal
-from clusterd.http.response import Encoder, ResponseHead, Stamp
+from clusterd.http.messages.framing import ChunkDecoder, body_length
+from clusterd.http.messages.head import FieldLine, Fields, Head, HeadParser, find_end
+from clusterd.http.messages.refusal import Refusal
+from clusterd.http.messages.response import Encoder, ResponseHead, Stamp
 from clusterd.http.settings import Limits
+from clusterd.http.wsgi.body import BodyReader
+from clusterd.http.wsgi.environ import EnvironMaker
 
 LIMITS = Limits(body=1000, headers=500, header_count=5, request_line=100)
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clusterd.http.framing import CHUNKED, ChunkDecoder, body_length
-from clusterd.http.head import Head, HeadParser, find_end
-from clusterd.http.refusal import Refusal
+from clusterd.http.messages.framing import CHUNKED, ChunkDecoder, body_length
+from clusterd.http.messages.head import Head, HeadParser, find_end
+from clusterd.http.messages.refusal import Refusal
 from clusterd.http.settings import Limits
 
 LIMITS = Limits(request_line=60, headers=120, header_count=5, body=1000)

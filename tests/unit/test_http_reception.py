@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterd.http.body import Body
-from clusterd.http.head import HeadParser
-from clusterd.http.reception import Received, Reception
-from clusterd.http.refusal import Refusal
+from clusterd.http.messages.head import HeadParser
+from clusterd.http.messages.reception import Received, Reception
+from clusterd.http.messages.refusal import Refusal
 from clusterd.http.settings import Limits
+from clusterd.http.wsgi.body import Body
 
 PIPELINE = (
     b"\r\nGET /first HTTP/1.1\r\nHost: a\r\n\r\n"

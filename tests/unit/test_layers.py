@@ -29,9 +29,22 @@ LAYERS = {
     "log": 1,
     "linux": 1,
 }
+HTTP_LAYERS = {
+    "engine": 5,
+    "asgi": 4,
+    "wsgi": 4,
+    "connections": 3,
+    "origins": 2,
+    "messages": 1,
+    "call": 0,
+    "settings": 0,
+    "ports": 0,
+    "address": 0,
+}
+"""Within http/: its packages, and the modules that are in none."""
 IMPURE = {"os", "signal", "socket", "time", "asyncio", "logging", "threading", "subprocess", "select", "random"}
 IN_THE_APPLICATIONS_INTERPRETER = ("clusterd.template.process", "clusterd.worker.birth", "clusterd.http.engine")
-LAZY = "clusterd.http.websocket"
+LAZY = "clusterd.http.asgi.websocket.call"
 """Imported when the first WebSocket is asked for, and alone allowed to need wsproto."""
 
 
@@ -92,6 +105,19 @@ def test_the_supervisor_is_pure() -> None:
             assert not IMPURE & {name.split(".")[0] for name in imports(module)}, module
 
 
+def http_part_of(module: str) -> str:
+    return module.split(".")[2]
+
+
+@pytest.mark.parametrize("module", [each for each in modules() if each.startswith("clusterd.http.")])
+def test_imports_within_http_go_downward(module: str) -> None:
+    own = http_part_of(module)
+    for imported in imports_at_once(module):
+        if imported.startswith("clusterd.http."):
+            other = http_part_of(imported)
+            assert other == own or HTTP_LAYERS[other] < HTTP_LAYERS[own], f"{module} imports {imported}"
+
+
 def test_the_worker_knows_neither_master_nor_supervisor() -> None:
     for module in modules():
         if package_of(module) in ("worker", "http"):
@@ -122,7 +148,7 @@ def test_what_runs_beside_the_application_needs_only_uvloop(module: str) -> None
 
 def test_one_module_imports_wsproto() -> None:
     importing = {module for module in modules() if any(name.split(".")[0] == "wsproto" for name in imports(module))}
-    assert importing == {"clusterd.http.websocket_wire"}
+    assert importing == {"clusterd.http.asgi.websocket.wire"}
 
 
 @pytest.mark.parametrize("module", IN_THE_APPLICATIONS_INTERPRETER)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from clusterd.http.threads import PoolThread, ThreadPool
+from clusterd.http.wsgi.threads import PoolThread, ThreadPool
 
 
 class Recorded:

@@ -4,7 +4,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from clusterd.http.connection import Connection
+    from clusterd.http.connections.connection import Connection
 
 
 class StartupFailed(Exception):

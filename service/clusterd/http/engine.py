@@ -12,25 +12,26 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import cast
 
-from clusterd.http.asgi import AsgiAdapter
-from clusterd.http.asgi_call import AsgiApplication
+from clusterd.http.address import Address
+from clusterd.http.asgi.adapter import AsgiAdapter
+from clusterd.http.asgi.call import AsgiApplication
 from clusterd.http.call import Adapter
-from clusterd.http.carried import Address, CarriedState
-from clusterd.http.connection import Connection
-from clusterd.http.doorstep import Doorstep
-from clusterd.http.entry import Entry
-from clusterd.http.expiry import expire
-from clusterd.http.head import HeadParser
-from clusterd.http.mailbox import Mailbox
-from clusterd.http.origin import Origins
+from clusterd.http.connections.carried import CarriedState
+from clusterd.http.connections.connection import Connection
+from clusterd.http.connections.doorstep import Doorstep
+from clusterd.http.connections.entry import Entry
+from clusterd.http.connections.expiry import expire
+from clusterd.http.connections.retirement import Retirement
+from clusterd.http.connections.stage import IN_FLIGHT
+from clusterd.http.connections.surplus import Shedder
+from clusterd.http.messages.head import HeadParser
+from clusterd.http.messages.response import Stamp
+from clusterd.http.origins.origin import Origins
 from clusterd.http.ports import Counters, Log
-from clusterd.http.response import Stamp
-from clusterd.http.retirement import Retirement
 from clusterd.http.settings import AccessLog, HttpSettings, Interface
-from clusterd.http.stage import IN_FLIGHT
-from clusterd.http.surplus import Shedder
-from clusterd.http.threads import OnLoop, ThreadPool, Threads
-from clusterd.http.wsgi import WsgiAdapter, WsgiApplication
+from clusterd.http.wsgi.adapter import WsgiAdapter, WsgiApplication
+from clusterd.http.wsgi.mailbox import Mailbox
+from clusterd.http.wsgi.threads import OnLoop, ThreadPool, Threads
 
 __all__ = ["Connection", "Engine", "InFlight"]
 

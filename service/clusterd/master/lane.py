@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from time import monotonic
 
-from clusterd.http.carried import Address, CarriedState
+from clusterd.http.address import Address
+from clusterd.http.connections.carried import CarriedState
 from clusterd.metrics.row import Row
 from clusterd.wire.messages import ProtocolError
 from clusterd.wire.packets import close_all, receive, send

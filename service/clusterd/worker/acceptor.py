@@ -11,7 +11,7 @@ import select
 import socket
 from collections.abc import Callable, Sequence
 
-from clusterd.http.carried import Address
+from clusterd.http.address import Address
 from clusterd.linux.bells import silence
 from clusterd.worker.balance import Gate, Turn
 from clusterd.worker.sockets import ListeningSocket

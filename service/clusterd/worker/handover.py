@@ -5,7 +5,7 @@ import socket
 from collections import deque
 from collections.abc import Callable
 
-from clusterd.http.carried import CarriedState
+from clusterd.http.connections.carried import CarriedState
 from clusterd.http.engine import Connection
 from clusterd.wire.messages import ProtocolError
 from clusterd.wire.packets import DescriptorsMissing, Packet, close_all, receive, send

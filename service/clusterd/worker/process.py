@@ -13,7 +13,8 @@ from time import time as wall_clock
 import uvloop
 
 from clusterd.config.model import Config, Scheduling
-from clusterd.http.carried import Address, CarriedState
+from clusterd.http.address import Address
+from clusterd.http.connections.carried import CarriedState
 from clusterd.http.engine import Connection, Engine
 from clusterd.linux.bells import Bells
 from clusterd.log import Logger

@@ -6,7 +6,7 @@ uvloop looks five times for a connection. Measured: a quarter of what accepting 
 
 import socket
 
-from clusterd.http.carried import Address
+from clusterd.http.address import Address
 
 _ALL_ADDRESSES = ("0.0.0.0", "::")
 

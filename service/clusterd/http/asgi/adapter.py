@@ -1,0 +1,123 @@
+"""The ASGI adapter (https://asgi.readthedocs.io): has the application called in a task on the loop."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from functools import partial
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from clusterd.http.asgi.call import AsgiApplication, AsgiCall
+from clusterd.http.asgi.inflow import Inflow
+from clusterd.http.asgi.lifespan import Lifespan
+from clusterd.http.asgi.scope import ScopeMaker
+from clusterd.http.asgi.websocket.handshake import handshake_of, wants_websocket
+from clusterd.http.connections.connection import Connection
+from clusterd.http.messages.head import Head
+from clusterd.http.messages.refusal import Refusal
+from clusterd.http.messages.response import Stamp
+from clusterd.http.ports import Log
+from clusterd.http.settings import HttpSettings
+
+if TYPE_CHECKING:
+    from clusterd.http.asgi.websocket.call import WebSocketCall
+
+REMEDY = "pip install wsproto"
+
+# asyncio's own, and not a function around it, which every request would pay for.
+_start: Callable[..., asyncio.Task[None]]
+if sys.version_info >= (3, 12):
+    # Begun at once: most calls never wait, and are over before the loop would have come to them.
+    _start = partial(asyncio.Task, eager_start=True)
+else:
+    _start = asyncio.Task
+
+
+class AsgiAdapter:
+    """Turns requests into calls."""
+
+    def __init__(
+        self,
+        application: AsgiApplication,
+        settings: HttpSettings,
+        log: Log,
+        stamp: Stamp,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._application = application
+        self._log = log
+        self._stamp = stamp
+        self._loop = loop
+        self._lifespan = Lifespan(application, log)
+        self._scopes = ScopeMaker(settings.root_path, self._lifespan.state)
+        self._limits = settings.limits
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._lack_is_known = False
+        """Whether it was logged that WebSockets can not be served."""
+
+    @property
+    def streams(self) -> bool:
+        """The application takes the body as it comes."""
+        return True
+
+    @property
+    def running(self) -> int:
+        """Calls under way: an application may go on after its response, with background tasks."""
+        return len(self._tasks)
+
+    def new_body(self, _: int, /) -> Inflow:
+        """Held in memory, and no more of it than the application has not taken yet."""
+        return Inflow()
+
+    def answer(self, connection: Connection) -> None:
+        """Call the application for the request of `connection`."""
+        request = connection.request
+        assert request is not None
+        common = connection.kept
+        if common is None:
+            origin = connection.origin
+            common = self._scopes.of_connection(origin.peer, origin.local, origin.scheme)
+            if not connection.behind_proxy:
+                connection.kept = common
+        head = request.head
+        call: AsgiCall | WebSocketCall
+        if head.upgrades and wants_websocket(head):
+            call, scope = self._websocket(connection, common, head)
+        else:
+            call = AsgiCall(connection, self._stamp, self._log)
+            scope = self._scopes.http(common, head)
+        connection.call = call
+        task = _start(call.run(self._application, scope), loop=self._loop)
+        if not task.done():
+            call.task = task
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _websocket(
+        self, connection: Connection, of_connection: dict[str, Any], head: Head
+    ) -> tuple["WebSocketCall", dict[str, Any]]:
+        """A call for a WebSocket, and its scope. Raises Refusal."""
+        handshake = handshake_of(head, self._limits)
+        try:
+            # Only now: an application without WebSockets need not have wsproto.
+            from clusterd.http.asgi.websocket.call import WebSocketCall
+        except ImportError as error:
+            if not self._lack_is_known:
+                self._lack_is_known = True
+                self._log.error(
+                    f"WebSockets are answered with 501: {error}. In the application's environment: {REMEDY}"
+                )
+            raise Refusal(HTTPStatus.NOT_IMPLEMENTED, "this server is set up without WebSockets") from error
+        call = WebSocketCall(connection, handshake, self._limits.body, self._stamp, self._log)
+        return call, self._scopes.websocket(of_connection, head, handshake.subprotocols)
+
+    async def startup(self) -> None:
+        """The application's lifespan begins. Raises StartupFailed."""
+        await self._lifespan.startup()
+
+    async def shutdown(self) -> None:
+        """The application's lifespan ends."""
+        await self._lifespan.shutdown()
+
+    def tick(self, now: float) -> None:
+        """Nothing waits here."""

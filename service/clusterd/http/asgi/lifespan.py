@@ -1,0 +1,60 @@
+"""The lifespan of an ASGI application (https://asgi.readthedocs.io/en/latest/specs/lifespan.html)."""
+
+import asyncio
+import traceback
+from typing import Any
+
+from clusterd.http.asgi.call import AsgiApplication, Message
+from clusterd.http.call import StartupFailed
+from clusterd.http.ports import Log
+
+
+class Lifespan:
+    """One call of the application that lasts as long as the worker. `state` is copied into every request's scope."""
+
+    def __init__(self, application: AsgiApplication, log: Log) -> None:
+        self._application = application
+        self._log = log
+        self._to_application: asyncio.Queue[Message] = asyncio.Queue()
+        self._from_application: asyncio.Queue[Message] = asyncio.Queue()
+        self._task: asyncio.Task[None] | None = None
+        self.state: dict[str, Any] = {}
+
+    async def startup(self) -> None:
+        """Have the application get ready. Raises StartupFailed when it says that it can not.
+
+        An application that raises or returns instead does not know lifespans, and goes without (as the
+        specification has it).
+        """
+        self._task = asyncio.get_running_loop().create_task(self._run())
+        answer = await self._ask("lifespan.startup")
+        if answer is not None and answer["type"] == "lifespan.startup.failed":
+            raise StartupFailed(answer.get("message") or "the application's lifespan.startup.failed says no reason")
+
+    async def shutdown(self) -> None:
+        """Have the application clean up; nothing for one without a lifespan."""
+        if self._task is None or self._task.done():
+            return
+        answer = await self._ask("lifespan.shutdown")
+        if answer is not None and answer["type"] == "lifespan.shutdown.failed":
+            self._log.error(f"the application's shutdown failed: {answer.get('message', '')}")
+
+    async def _ask(self, event: str) -> Message | None:
+        """Its answer to an event; None when the call has ended without one."""
+        assert self._task is not None
+        self._to_application.put_nowait({"type": event})
+        answer = asyncio.ensure_future(self._from_application.get())
+        await asyncio.wait([answer, self._task], return_when=asyncio.FIRST_COMPLETED)
+        if answer.done():
+            return answer.result()
+        answer.cancel()
+        return None
+
+    async def _run(self) -> None:
+        scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
+        try:
+            await self._application(scope, self._to_application.get, self._from_application.put)
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            self._log.debug(f"the application's lifespan ended\n{traceback.format_exc().rstrip()}")

@@ -1,0 +1,72 @@
+"""The scope of an ASGI call (https://asgi.readthedocs.io/en/latest/specs/www.html), from a request's head."""
+
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from clusterd.http.address import Address
+from clusterd.http.messages.head import Fields, Head
+
+_VERSIONS = {"version": "3.0", "spec_version": "2.4"}
+# Told apart by the application; none carries anything.
+_HTTP_EXTENSIONS: dict[str, dict[str, object]] = {
+    "http.response.trailers": {},
+    "http.response.pathsend": {},
+    "http.response.early_hint": {},
+}
+_WEBSOCKET_EXTENSIONS: dict[str, dict[str, object]] = {"websocket.http.response": {}}
+
+
+class ScopeMaker:
+    """Makes scopes; what is the same for all requests is made once. `state` comes from the lifespan."""
+
+    def __init__(self, root_path: str, state: dict[str, Any]) -> None:
+        self._root_path = root_path
+        self._state = state
+
+    def of_connection(self, peer: Address | None, local: Address | None, scheme: str) -> dict[str, Any]:
+        """What is the same for all requests of one connection, to be given to `http`."""
+        return {
+            "type": "http",
+            "asgi": _VERSIONS,
+            "scheme": scheme,
+            "root_path": self._root_path,
+            "client": peer,
+            "server": local,
+        }
+
+    def http(self, of_connection: dict[str, Any], head: Head) -> dict[str, Any]:
+        """The scope of one request."""
+        scope = of_connection.copy()
+        raw_path = head.path.encode("latin-1")
+        if b"%" in raw_path or not raw_path.isascii():
+            path = unquote_to_bytes(raw_path).decode("utf-8", "replace")
+        else:
+            path = head.path
+        if self._root_path and not (path == self._root_path or path.startswith(self._root_path + "/")):
+            path = self._root_path + path  # a proxy has cut it off; applications expect the whole path
+        fields = head.fields
+        scope["http_version"] = "1.1" if head.minor else "1.0"
+        scope["method"] = head.method
+        scope["path"] = path
+        scope["raw_path"] = raw_path
+        scope["query_string"] = head.query.encode("latin-1")
+        scope["headers"] = (fields.raw or _raw_of(fields)).copy()
+        scope["state"] = self._state.copy()
+        scope["extensions"] = _HTTP_EXTENSIONS.copy()
+        return scope
+
+    def websocket(self, of_connection: dict[str, Any], head: Head, subprotocols: list[str]) -> dict[str, Any]:
+        """The scope of a WebSocket, whose client offers these subprotocols."""
+        scope = self.http(of_connection, head)
+        del scope["method"]
+        scope["type"] = "websocket"
+        scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
+        scope["subprotocols"] = subprotocols
+        scope["extensions"] = _WEBSOCKET_EXTENSIONS.copy()
+        return scope
+
+
+def _raw_of(fields: Fields) -> list[tuple[bytes, bytes]]:
+    """The header lines as ASGI has them, made once for all requests that bring the same ones."""
+    fields.raw = [line.raw for line in fields.lines if line.cgi_name]
+    return fields.raw

@@ -1,0 +1,99 @@
+"""What becomes of a connection that comes to rest: it is kept, moves to another process, or is closed."""
+
+from collections.abc import Callable, Collection
+from enum import Enum, auto
+
+from clusterd.http.connections.connection import Connection
+from clusterd.http.connections.tunnel import Departure
+
+
+class Mode(Enum):
+    """What happens to a connection after its response."""
+
+    SERVING = auto()
+    """It is kept."""
+    HANDING_OVER = auto()
+    """It is kept, and offered to another process as soon as it is between requests."""
+    CLOSING = auto()
+    """It is closed."""
+
+
+_DEPARTURES = {Mode.HANDING_OVER: Departure.RESTART, Mode.CLOSING: Departure.STOP}
+
+
+class Retirement:
+    """Of a whole engine, or of some of its connections. `on_movable` takes those that are to move."""
+
+    def __init__(self, connections: Collection[Connection], on_movable: Callable[[Connection], None] | None) -> None:
+        self._connections = connections
+        self._on_movable = on_movable
+        self._closes_idle = False
+        self._to_give = 0
+        # Plain attributes, because every request asks for them.
+        self.is_closing = False
+        """Whether responses say `Connection: close`."""
+        self.is_handing_over = False
+        """Whether connections move as they come to rest."""
+        self.is_under_way = False
+        """Whether something is to be done with a connection that comes to rest."""
+        self.departure: Departure | None = None
+        """Why the server leaves its clients, when it does: what can not move to another process ends with it."""
+
+    def take_back(self) -> None:
+        """Keep connections, as in the beginning."""
+        self._closes_idle = False
+        self._enter(Mode.SERVING)
+
+    def hand_over(self) -> None:
+        """Offer every connection to `on_movable`: those at rest now, the others as they come to rest."""
+        self._enter(Mode.HANDING_OVER)
+        self._look_at_all()
+
+    def close(self) -> None:
+        """Let every response be its connection's last."""
+        self._enter(Mode.CLOSING)
+
+    def close_idle(self) -> None:
+        """Close the connections between requests, and those that come to rest later; of those that are to be handed
+        over, the ones that can not move.
+        """
+        self._closes_idle = True
+        self._note_whether_under_way()
+        self._look_at_all()
+
+    def give(self, count: int) -> None:
+        """Offer so many connections to `on_movable`, as they come to rest, and keep the others; 0 ends that."""
+        self._to_give = count
+        self._note_whether_under_way()
+        for connection in tuple(self._connections):
+            if not self._to_give:
+                break
+            self.at_rest(connection)
+
+    def at_rest(self, connection: Connection) -> None:
+        """A connection may be able to move, or to close."""
+        may_move = self.is_handing_over or self._to_give > 0
+        if may_move and self._on_movable is not None and connection.movable:
+            if self._to_give:
+                self._to_give -= 1
+                self._note_whether_under_way()
+            self._on_movable(connection)
+        elif self._closes_idle and (connection.is_bound or not self.is_handing_over):
+            connection.close_if_idle()
+
+    def _enter(self, mode: Mode) -> None:
+        self.is_closing = mode is Mode.CLOSING
+        self.is_handing_over = mode is Mode.HANDING_OVER
+        self._to_give = 0
+        self._note_whether_under_way()
+        self.departure = _DEPARTURES.get(mode)
+        if self.departure is not None:
+            for connection in tuple(self._connections):
+                connection.depart()
+
+    def _note_whether_under_way(self) -> None:
+        self.is_under_way = self.is_handing_over or self._closes_idle or self._to_give > 0
+
+    def _look_at_all(self) -> None:
+        for connection in tuple(self._connections):
+            self.at_rest(connection)

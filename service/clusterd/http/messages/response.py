@@ -1,0 +1,304 @@
+"""The bytes of a response: what the application says, checked, and the framing that the server adds."""
+
+import re
+from collections.abc import Iterable
+from email.utils import formatdate
+from enum import Enum, auto
+from http import HTTPStatus
+from time import time as wall_clock
+
+from clusterd.http.messages.framing import FORBIDDEN_TRAILERS
+from clusterd.http.messages.grammar import FIELD_LINE, FIELD_VALUE
+from clusterd.http.messages.head import Head
+from clusterd.http.messages.memory import Memory
+from clusterd.http.messages.refusal import Refusal
+
+_match_status = re.compile(rf"[1-9][0-9][0-9] {FIELD_VALUE}").fullmatch
+_match_field_line = re.compile(FIELD_LINE).fullmatch
+
+_SPECIAL = frozenset(
+    {"connection", "content-length", "date", "server"}
+    | {
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+_NO_BODY = frozenset({204, 304})
+
+
+class Stamp:
+    """The fields that the server adds to every response, `Server` if wanted and `Date`, made once a second at most."""
+
+    __slots__ = ("_second", "date", "fields", "server")
+
+    def __init__(self, names_server: bool = True) -> None:
+        self.server = b"Server: clusterd\r\n" if names_server else b""
+        self._second = -1
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Bring the date up to now (RFC 9110 section 6.6.1)."""
+        second = int(wall_clock())
+        if second != self._second:
+            self._second = second
+            self.date = f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
+            self.fields = self.server + self.date
+
+    def beside(self, own: set[str]) -> bytes:
+        """The fields for a response in which the application says some itself."""
+        return (b"" if "server" in own else self.server) + (b"" if "date" in own else self.date)
+
+
+class _Status:
+    """A status line, checked."""
+
+    __slots__ = ("code", "has_body", "line")
+
+    def __init__(self, text: str) -> None:
+        if _match_status(text) is None:
+            raise ValueError(f"malformed status {text!r}")
+        self.code = int(text[:3])
+        if self.code < 200:
+            raise ValueError(f"{text!r} is no final response")
+        self.line = f"HTTP/1.1 {text}\r\n".encode("latin-1")
+        self.has_body = self.code not in _NO_BODY
+
+
+# Applications repeat themselves: most responses have the status and the header lines of one before.
+_statuses: Memory[str | int, _Status] = Memory(256)
+_lines: Memory[tuple[str | bytes, str | bytes], bytes | int] = Memory(1024)
+"""A header line as it is sent, or a Content-Length."""
+_LONGEST_REMEMBERED = 256
+
+
+class ResponseHead:
+    """A status line and header fields from the application, checked: text from WSGI, a number and bytes from ASGI.
+
+    Raises ValueError for what can not be sent (control characters, so that no header can be injected; text
+    outside ISO-8859-1; a malformed status or Content-Length), TypeError for what is not text.
+    """
+
+    __slots__ = ("content_length", "fields", "has_body", "own", "status", "status_line", "wants_close")
+
+    def __init__(self, status: str | int, headers: Iterable[tuple[str, str] | tuple[bytes, bytes]]) -> None:
+        known = _statuses.get(status)
+        if known is None:
+            known = _Status(status if isinstance(status, str) else _status_text(status))
+            _statuses.remember(status, known)
+        self.status = known.code
+        self.status_line = known.line
+        self.has_body = known.has_body
+        self.content_length: int | None = None
+        self.wants_close = False
+        self.own: set[str] | None = None
+        lines = []
+        for header in headers:
+            try:
+                line = _lines.get(header)
+            except TypeError:  # a list where a tuple belongs, which other servers take
+                line = None
+            if line is None:
+                line = self._line(*header)
+            if isinstance(line, bytes):
+                lines.append(line)
+            elif self.content_length is None:
+                self.content_length = line  # the server adds it, where it belongs
+            elif self.content_length != line:
+                raise ValueError("two different Content-Lengths")
+        self.fields = b"".join(lines)
+
+    def _line(self, name: str | bytes, value: str | bytes) -> bytes | int:
+        """A header line as it is sent, empty where it is not; or the Content-Length."""
+        header = (name, value)
+        if isinstance(name, bytes):
+            name = name.decode("latin-1")
+        if isinstance(value, bytes):
+            value = value.decode("latin-1")
+        lower = name.lower()
+        line: bytes | int = b""
+        if lower == "content-length":
+            line = _content_length(value)
+        elif lower not in _SPECIAL or self._keep(lower, value):
+            line = field_line(name, value)
+        if len(value) < _LONGEST_REMEMBERED and (lower == "content-length" or lower not in _SPECIAL):
+            _lines.remember(header, line)
+        return line
+
+    def _keep(self, name: str, value: str) -> bool:
+        """Take note of a field that concerns the server. Returns whether it is sent as the application gave it."""
+        if name == "connection":
+            self.wants_close = self.wants_close or "close" in value.lower()
+        # The application's own Date and Server win; hop-by-hop fields are this hop's affair (PEP 3333), and
+        # dropped rather than refused, as gunicorn does: applications copy them from responses they relay.
+        if name not in ("date", "server"):
+            return False
+        self.own = (self.own or set()) | {name}
+        return True
+
+
+def _status_text(code: int) -> str:
+    try:
+        return f"{code} {HTTPStatus(code).phrase}"
+    except ValueError:
+        return f"{code} "  # the reason may be empty (RFC 9112 section 4)
+
+
+def _content_length(value: str) -> int:
+    if not (value.isascii() and value.isdigit()) or len(value) > 19:
+        raise ValueError(f"malformed Content-Length {value!r}")
+    return int(value)
+
+
+def field_line(name: str, value: str) -> bytes:
+    """A header field as it is sent. Raises ValueError for what can not be sent."""
+    line = name + ": " + value + "\r\n"  # not an f-string: what is not str must raise
+    if _match_field_line(line) is None or ":" in name:
+        raise ValueError(f"malformed header {name!r}: {value!r}")
+    return line.encode("latin-1")
+
+
+def plain_response(request: Head, head: ResponseHead, stamp: Stamp, body: bytes, *, persistent: bool) -> bytes | None:
+    """The response as nearly all are: whole, and its length as the application says if it says one. None for any
+    other, for which the Encoder takes longer; it would give the same for this one.
+    """
+    length = len(body)
+    if (
+        (head.content_length is not None and head.content_length != length)
+        or head.own is not None
+        or head.wants_close
+        or not head.has_body
+        or (persistent and not request.minor)  # it has to be told that
+        or request.method == "HEAD"
+    ):
+        return None
+    tail = b"\r\n" if persistent else b"Connection: close\r\n\r\n"
+    return b"%b%b%bContent-Length: %d\r\n%b%b" % (head.status_line, stamp.fields, head.fields, length, tail, body)
+
+
+class Delimited(Enum):
+    """How the client learns where the body ends (RFC 9112 section 6.3)."""
+
+    NO_BODY = auto()
+    LENGTH = auto()
+    CHUNKED = auto()
+    CLOSE = auto()
+
+
+class Encoder:
+    """Frames one response: `whole`, or `start`, any number of `more`, and `end`.
+
+    `persistent` tells afterwards whether the connection can be used again. What an application sends beyond
+    its Content-Length is cut off, so that it never becomes part of the next response; `excess` counts it.
+    """
+
+    __slots__ = ("_delimited", "_is_head", "_left", "_minor", "excess", "persistent", "trailers")
+
+    def __init__(self, request: Head, persistent: bool) -> None:
+        self._is_head = request.method == "HEAD"
+        self._minor = request.minor
+        self._delimited = Delimited.NO_BODY
+        self._left = 0
+        self.persistent = persistent
+        self.excess = 0
+        self.trailers = b""
+        """Field lines to follow a chunked body."""
+
+    def whole(self, head: ResponseHead, stamp: Stamp, body: bytes) -> bytes:
+        """The response whose body is all known: always delimited by its length."""
+        # An empty body of a HEAD says nothing about the length that GET would have.
+        if head.content_length is None and head.has_body and (body or not self._is_head):
+            head.content_length = len(body)
+        return self.start(head, stamp, body) + self.end()
+
+    def start(self, head: ResponseHead, stamp: Stamp, body: bytes = b"") -> bytes:
+        """The head and the beginning of the body."""
+        framing = self._delimit(head)
+        if self.persistent and not head.wants_close:
+            connection = "" if self._minor else "Connection: keep-alive\r\n"
+        else:
+            self.persistent = False
+            connection = "Connection: close\r\n"
+        tail = f"{framing}{connection}\r\n"
+        stamped = stamp.fields if head.own is None else stamp.beside(head.own)
+        return b"".join((head.status_line, stamped, head.fields, tail.encode(), self.more(body)))
+
+    def _delimit(self, head: ResponseHead) -> str:
+        length = head.content_length
+        if not head.has_body:
+            # 304 may tell the length of what it stands for, 204 must not (RFC 9110 section 8.6).
+            return f"Content-Length: {length}\r\n" if length is not None and head.status == 304 else ""
+        if length is not None:
+            if not self._is_head:
+                self._delimited = Delimited.LENGTH
+                self._left = length
+            return f"Content-Length: {length}\r\n"
+        if self._minor:
+            if not self._is_head:
+                self._delimited = Delimited.CHUNKED
+            return "Transfer-Encoding: chunked\r\n"
+        if not self._is_head:
+            self._delimited = Delimited.CLOSE
+            self.persistent = False
+        return ""
+
+    def more(self, data: bytes) -> bytes:
+        """A piece of the body as it goes over the wire."""
+        if not data or self._delimited is Delimited.NO_BODY:
+            return b""
+        if self._delimited is Delimited.LENGTH:
+            if len(data) > self._left:
+                self.excess += len(data) - self._left
+                data = data[: self._left]
+            self._left -= len(data)
+            return data
+        if self._delimited is Delimited.CHUNKED:
+            return b"%x\r\n%b\r\n" % (len(data), data)
+        return data
+
+    @property
+    def satisfied(self) -> bool:
+        """Whether the rest of the body is not wanted. A generator that gave just enough goes on: it may do more."""
+        return self._delimited is Delimited.NO_BODY or self.excess > 0
+
+    @property
+    def missing(self) -> int:
+        """Bytes promised by Content-Length and not sent: at the end, only closing can tell the client."""
+        return self._left
+
+    def end(self) -> bytes:
+        """What delimits the end. A body that fell short of its length takes the connection with it."""
+        if self._left:
+            self.persistent = False
+        return b"0\r\n%b\r\n" % self.trailers if self._delimited is Delimited.CHUNKED else b""
+
+
+def trailer_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Field lines for after a body, those left out that have to come before it (RFC 9110 section 6.5.1).
+
+    Raises ValueError for what can not be sent.
+    """
+    return b"".join(
+        field_line(name.decode("latin-1"), value.decode("latin-1"))
+        for name, value in headers
+        if name.lower() not in FORBIDDEN_TRAILERS
+    )
+
+
+def early_hints(links: Iterable[bytes]) -> bytes:
+    """An interim response that tells what the real one will link to (RFC 8297). Raises ValueError."""
+    lines = b"".join(field_line("Link", link.decode("latin-1")) for link in links)
+    return b"HTTP/1.1 103 Early Hints\r\n%b\r\n" % lines
+
+
+def refusal_response(refusal: Refusal) -> tuple[ResponseHead, bytes]:
+    """The response to a refused request, in plain text."""
+    headers = [("Content-Type", "text/plain; charset=utf-8"), *refusal.headers]
+    if refusal.status is HTTPStatus.SERVICE_UNAVAILABLE:
+        headers.append(("Retry-After", "1"))
+    status = f"{refusal.status.value} {refusal.status.phrase}"
+    return ResponseHead(status, headers), f"{status}: {refusal.reason}\n".encode()

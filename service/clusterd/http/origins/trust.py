@@ -1,0 +1,54 @@
+"""Whom to believe what it says of where a request comes from. No socket."""
+
+from collections.abc import Iterable
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+from clusterd.http.address import Address
+from clusterd.http.messages.memory import Memory
+
+UNIX = "unix"
+"""Stands for every peer that has no address: those on a Unix socket, whose mode says who may connect."""
+
+_REMEMBERED = 1024
+
+
+def plain_ip(text: str) -> IPv4Address | IPv6Address | None:
+    """The IP address that `text` is, None when it is none or has a zone.
+
+    An IPv4 address is one also where a socket for both families calls it ::ffff:192.0.2.1 (RFC 4291 section 2.5.5.2):
+    a list of networks, here or in the application, must not be passed by another spelling.
+    """
+    try:
+        found = ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(found, IPv6Address):
+        return None if found.scope_id else found.ipv4_mapped or found
+    return found
+
+
+class TrustedProxies:
+    """The addresses and networks of proxies, and maybe `unix`."""
+
+    __slots__ = ("_known", "_networks", "_unix")
+
+    def __init__(self, trusted: Iterable[str]) -> None:
+        listed = tuple(trusted)
+        self._unix = UNIX in listed
+        self._networks = tuple(ip_network(each) for each in listed if each != UNIX)
+        self._known: Memory[str, bool] = Memory(_REMEMBERED)
+
+    def trusts(self, peer: Address | None) -> bool:
+        """Whether a peer is one of them; None is one without an address."""
+        return self._unix if peer is None else self.includes(peer[0])
+
+    def includes(self, host: str) -> bool:
+        """Whether an address, in whatever spelling, is one of them."""
+        if not self._networks:
+            return False
+        known = self._known.get(host)
+        if known is None:
+            address = plain_ip(host.partition("%")[0])  # a link-local peer has a zone, and networks have none
+            known = address is not None and any(address in network for network in self._networks)
+            self._known.remember(host, known)
+        return known

@@ -1,0 +1,1 @@
+"""The WSGI adapter (PEP 3333): the application is called in a thread, or on the loop."""

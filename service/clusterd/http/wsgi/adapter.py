@@ -1,0 +1,81 @@
+"""The WSGI adapter (PEP 3333): has the application called in a thread or on the loop."""
+
+from collections.abc import Callable
+from http import HTTPStatus
+
+from clusterd.http.connections.connection import Connection
+from clusterd.http.messages.refusal import Refusal
+from clusterd.http.messages.response import Stamp
+from clusterd.http.ports import Log
+from clusterd.http.settings import HttpSettings
+from clusterd.http.wsgi.body import Body
+from clusterd.http.wsgi.environ import EnvironMaker
+from clusterd.http.wsgi.exchange import Service, WsgiApplication
+from clusterd.http.wsgi.loop_call import LoopCall
+from clusterd.http.wsgi.mailbox import Mailbox
+from clusterd.http.wsgi.thread_call import ThreadCall
+from clusterd.http.wsgi.threads import ThreadPool
+
+__all__ = ["WsgiAdapter", "WsgiApplication"]
+
+
+class WsgiAdapter:
+    """Turns requests into calls."""
+
+    def __init__(
+        self,
+        application: WsgiApplication,
+        settings: HttpSettings,
+        log: Log,
+        stamp: Stamp,
+        mailbox: Mailbox,
+        pool: ThreadPool | None,
+        on_overdue: Callable[[str], None],
+    ) -> None:
+        environs = EnvironMaker(settings.root_path, settings.threads)
+        self._service = Service(application, environs, stamp, mailbox, log, on_overdue)
+        self._pool = pool
+        self._queue_timeout = settings.timeouts.queue
+
+    @property
+    def streams(self) -> bool:
+        """A slow upload holds no thread: the body is received first."""
+        return False
+
+    def new_body(self, expected: int, /) -> Body:
+        """In memory, or in a file when it is long."""
+        return Body(expected)
+
+    def answer(self, connection: Connection) -> None:
+        """Call the application for the request of `connection`, or refuse it when too many wait."""
+        if self._pool is None:
+            loop_call = LoopCall(self._service, connection)
+            connection.call = loop_call
+            loop_call.run()
+            return
+        call = ThreadCall(self._service, connection, self._pool)
+        connection.call = call
+        if not self._pool.submit(call):
+            connection.refuse(_busy("too many requests wait"))
+
+    @property
+    def running(self) -> int:
+        """In threads, or 0: a call on the loop is over before anyone can ask."""
+        return self._pool.busy if self._pool is not None else 0
+
+    async def startup(self) -> None:
+        """Nothing: WSGI has no words for it."""
+
+    async def shutdown(self) -> None:
+        """Nothing: WSGI has no words for it."""
+
+    def tick(self, now: float) -> None:
+        """Refuse what has waited for a thread for too long."""
+        if self._pool is not None:
+            for call in self._pool.withdraw_older(now - self._queue_timeout):
+                if isinstance(call, ThreadCall):
+                    call.refuse(_busy("no thread was free in time"))
+
+
+def _busy(reason: str) -> Refusal:
+    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, reason)

@@ -1,0 +1,256 @@
+"""One call of a WSGI application (PEP 3333), as the bytes to send; the same in a thread and on the loop."""
+
+import traceback
+from collections.abc import Callable, Generator, Iterable, Sequence
+from http import HTTPStatus
+from io import BytesIO
+from types import TracebackType
+from typing import Any, cast
+
+from clusterd.http.connections.connection import Connection
+from clusterd.http.messages.refusal import application_failed
+from clusterd.http.messages.response import Encoder, ResponseHead, Stamp, plain_response, refusal_response
+from clusterd.http.ports import Log
+from clusterd.http.wsgi.body import Body, BodyReader
+from clusterd.http.wsgi.environ import EnvironMaker
+from clusterd.http.wsgi.mailbox import Mailbox
+
+WsgiApplication = Callable[..., Iterable[bytes]]
+ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
+
+_NOTHING = BodyReader(BytesIO(), lambda: None)
+"""What a request without a body reads from: one for all, since nothing in it moves."""
+
+
+class ClientGone(Exception):
+    """Raised into the application's write() when nobody reads any more."""
+
+
+class Service:
+    """What every call of the application needs."""
+
+    __slots__ = ("_log", "application", "environs", "mailbox", "on_overdue", "stamp")
+
+    def __init__(
+        self,
+        application: WsgiApplication,
+        environs: EnvironMaker,
+        stamp: Stamp,
+        mailbox: Mailbox,
+        log: Log,
+        on_overdue: Callable[[str], None],
+    ) -> None:
+        self.application = application
+        self.environs = environs
+        self.stamp = stamp
+        self.mailbox = mailbox
+        self.on_overdue = on_overdue
+        self._log = log
+
+    def report(self, message: str) -> None:
+        """Log an error; from any thread."""
+        self.mailbox.post(self._log.error, message)
+
+
+class Exchange:
+    """One request and what the application says to it.
+
+    `begin` calls the application. What it returns is sent by the subclass, which knows how to wait for the
+    client; afterwards `failed`, `status` and `persistent` tell how the response ended.
+    """
+
+    __slots__ = (
+        "_body",
+        "_connection",
+        "_encoder",
+        "_head",
+        "_persistent",
+        "_request",
+        "_service",
+        "environ",
+        "failed",
+        "started",
+    )
+
+    def __init__(self, service: Service, connection: Connection) -> None:
+        request = connection.request
+        assert request is not None
+        self._service = service
+        self._request = request.head
+        self._connection = connection
+        self._body = cast("Body | None", request.body)
+        self._encoder: Encoder | None = None
+        """None while nothing was sent, and for a response sent as a whole."""
+        self._persistent = False
+        self._head: ResponseHead | None = None
+        self.environ = self._make_environ()
+        self.started = False
+        """Whether anything was given to be sent."""
+        self.failed = False
+        """Whether the response is incomplete, so that the connection has to be closed."""
+
+    def _make_environ(self) -> dict[str, Any]:
+        body, connection, environs = self._body, self._connection, self._service.environs
+        common = connection.kept
+        if common is None:
+            if connection.behind_proxy:
+                common = environs.of_request(connection.origin)
+            else:
+                common = environs.of_connection(connection.peer, connection.local, connection.scheme)
+                connection.kept = common
+        reader = _NOTHING if body is None else BodyReader(body.file, self.note_progress)
+        return environs.make(common, self._request, body, reader)
+
+    # ---- for the subclass
+
+    def note_progress(self) -> None:
+        """The application called into the server."""
+
+    def write(self, data: bytes) -> None:
+        """Send at once: what start_response returns."""
+        raise NotImplementedError
+
+    def begin(self) -> bytes | Generator[bytes, None, None]:
+        """Call the application: the response as a whole, or one piece after the other.
+
+        The application's errors become a 500, or an incomplete response.
+        """
+        try:
+            result = self._service.application(self.environ, self._start_response)
+            if type(result) is list and len(result) == 1 and not self.started:
+                return self._whole(self._head_now(), _checked(result[0]))
+        except BaseException as error:
+            return self._fail(error)
+        return self._pieces(result)
+
+    def conclude(self) -> None:
+        """On the loop: the response is over."""
+        if self.failed:
+            self._connection.break_off(self._status)
+        else:
+            persistent = self._persistent if self._encoder is None else self._encoder.persistent
+            self._connection.finish(self._status, persistent=persistent)
+
+    def client_closed(self) -> None:
+        """It may wait for its answer."""
+
+    def cancel(self) -> None:
+        """It finds out when it next calls into the server."""
+
+    def release(self) -> None:
+        """Nobody reads the body any more."""
+        if self._body is not None:
+            self._body.close()
+
+    # ---- what the application returned
+
+    def abandon(self, output: Generator[bytes, None, None]) -> None:
+        """Nobody waits for the rest of the response: run the application's close()."""
+        self.failed = True
+        try:
+            output.close()
+        except BaseException:
+            self._service.report(f"{self._describe()} raised when it was closed\n{traceback.format_exc().rstrip()}")
+
+    def _pieces(self, result: Iterable[bytes]) -> Generator[bytes, None, None]:
+        try:
+            yield from self._sent_of(result)
+        except BaseException as error:
+            if self.failed:
+                raise  # abandoned: nothing can be sent any more, a GeneratorExit least of all
+            yield self._fail(error)
+
+    def _sent_of(self, result: Iterable[bytes]) -> Generator[bytes, None, None]:
+        try:
+            for chunk in result:
+                self.note_progress()
+                yield self._encode(_checked(chunk)) if chunk else b""  # also nothing gives others a turn
+                if self._encoder is not None and self._encoder.satisfied:
+                    break
+            yield self._whole(self._head_now(), b"") if self._encoder is None else self._encoder.end()
+        finally:
+            close = getattr(result, "close", None)
+            if close is not None:
+                close()
+        if self._encoder is not None:
+            self._check_length(self._encoder)
+
+    def _encode(self, data: bytes) -> bytes:
+        if self._encoder is not None:
+            return self._encoder.more(data)
+        head = self._head_now()
+        self.started = True
+        # Now, and not when the request came: a drain that began meanwhile wants `Connection: close`.
+        self._encoder = Encoder(self._request, self._connection.persistent)
+        return self._encoder.start(head, self._service.stamp, data)
+
+    def _whole(self, head: ResponseHead, body: bytes) -> bytes:
+        self.started = True
+        self._persistent = persistent = self._connection.persistent
+        response = plain_response(self._request, head, self._service.stamp, body, persistent=persistent)
+        if response is not None:
+            return response
+        self._encoder = encoder = Encoder(self._request, persistent)
+        response = encoder.whole(head, self._service.stamp, body)
+        self._check_length(encoder)
+        return response
+
+    def _head_now(self) -> ResponseHead:
+        if self._head is None:
+            raise AssertionError("the application returned a body without calling start_response")
+        return self._head
+
+    # ---- what it calls
+
+    def _start_response(
+        self, status: str, headers: Sequence[tuple[str, str]], exc_info: ExcInfo | None = None
+    ) -> Callable[[bytes], None]:
+        self.note_progress()
+        try:
+            if exc_info is not None:
+                if self.started and exc_info[1] is not None:
+                    raise exc_info[1].with_traceback(exc_info[2])
+            elif self._head is not None:
+                raise AssertionError("start_response was called twice without exc_info")
+        finally:
+            exc_info = None  # PEP 3333: a traceback kept here would be a circular reference
+        self._head = ResponseHead(status, headers)
+        return self._write_now
+
+    def _write_now(self, data: bytes) -> None:
+        self.note_progress()
+        self.write(self._encode(_checked(data)))
+
+    # ---- how it ended
+
+    @property
+    def _status(self) -> int:
+        return self._head.status if self._head is not None else HTTPStatus.INTERNAL_SERVER_ERROR.value
+
+    def _fail(self, error: BaseException) -> bytes:
+        """The answer to an error of the application; SystemExit too ends a request, and never the server."""
+        if isinstance(error, ClientGone):
+            self.failed = True
+            return b""
+        self._service.report(f"{self._describe()} raised\n{''.join(traceback.format_exception(error)).rstrip()}")
+        if self.started:
+            self.failed = True
+            return b""
+        self._head, body = refusal_response(application_failed())
+        return self._whole(self._head, body)
+
+    def _check_length(self, encoder: Encoder) -> None:
+        if encoder.missing:
+            self.failed = True
+            self._service.report(f"{self._describe()} sent {encoder.missing} bytes less than its Content-Length")
+        elif encoder.excess:
+            self._service.report(f"{self._describe()} sent {encoder.excess} bytes more than its Content-Length")
+
+    def _describe(self) -> str:
+        return f"the application, for {self._request.method} {self._request.target},"
+
+
+def _checked(data: object) -> bytes:
+    if not isinstance(data, bytes):
+        raise TypeError(f"the application returned {type(data).__name__} where bytes belong")
+    return data

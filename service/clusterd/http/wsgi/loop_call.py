@@ -1,0 +1,66 @@
+"""A call of the application on the event loop (`threads: 0`)."""
+
+from collections.abc import Generator
+
+from clusterd.http.call import Phase
+from clusterd.http.connections.connection import Connection
+from clusterd.http.wsgi.exchange import ClientGone, Exchange, Service
+
+TURN_PIECES = 16
+"""Pieces of a response that an application gives in a row, before other connections have their turn."""
+
+
+class LoopCall(Exchange):
+    """Pulled whenever the client can take more."""
+
+    __slots__ = ("_output", "_over", "phase")
+
+    def __init__(self, service: Service, connection: Connection) -> None:
+        super().__init__(service, connection)
+        self._over = False
+        self._output: Generator[bytes, None, None] | None = None
+        self.phase = Phase.RUNNING
+
+    def run(self) -> None:
+        """Call the application, and send what it has at once."""
+        output = self.begin()
+        if isinstance(output, bytes):
+            self._connection.send(output)
+            self._end()
+        else:
+            self._output = output
+            self.resume()
+
+    def resume(self) -> None:
+        """Go on while the client reads."""
+        connection = self._connection
+        for _ in range(TURN_PIECES):
+            if self._over or self._output is None or not connection.writable:
+                return
+            data = next(self._output, None)
+            if data is None:
+                self._end()
+                return
+            self.phase = Phase.SENDING
+            connection.send(data)
+        connection.yield_turn()
+
+    def _end(self) -> None:
+        if not self._over:
+            self._over = True
+            self._connection.call = None
+            self.conclude()
+
+    def write(self, data: bytes) -> None:
+        """Send what the application wrote; the loop can not wait for the client here."""
+        if self._over:
+            raise ClientGone
+        self._connection.send(data)
+
+    def disconnected(self) -> None:
+        """Run the application's close()."""
+        if not self._over:
+            self._over = True
+            if self._output is not None:
+                self.abandon(self._output)
+            self.release()

@@ -1,0 +1,136 @@
+"""A call of the application in a thread of the pool."""
+
+import threading
+import traceback
+
+from clusterd.http.call import Phase
+from clusterd.http.connections.connection import Connection
+from clusterd.http.messages.refusal import Refusal
+from clusterd.http.wsgi.exchange import ClientGone, Exchange, Service
+from clusterd.http.wsgi.threads import PoolThread, ThreadPool, ThreadState
+
+AHEAD_BYTES = 64 * 1024
+"""How much an application may have given beyond what the client's connection has taken."""
+
+
+class ThreadCall(Exchange):
+    """The loop sends what the thread gives, and says when there is room for more."""
+
+    __slots__ = ("_given", "_gone", "_pool", "_room", "_taken", "_thread", "_written", "queued_at")
+
+    def __init__(self, service: Service, connection: Connection, pool: ThreadPool) -> None:
+        self._pool = pool
+        self._thread: PoolThread | None = None
+        self._room: threading.Event | None = None
+        """Made when the thread first has to wait: most never do, and an Event costs as much as a whole response."""
+        # Bytes: given by the thread, written to the connection, and read by the client as far as is known.
+        self._given = 0
+        self._written = 0
+        self._taken = 0
+        self._gone = False
+        self.queued_at = 0.0
+        super().__init__(service, connection)
+
+    # ---- on the thread
+
+    def run(self, thread: PoolThread) -> None:
+        """Run the application; called by the pool."""
+        self._thread = thread
+        last = b""
+        try:
+            last = self._run()
+        except BaseException:  # SystemExit and its like end a request, never a thread of the pool
+            self._service.report(f"a request ended with\n{traceback.format_exc().rstrip()}")
+            self.failed = True
+        self._service.mailbox.post(self._ended, last)
+
+    def _run(self) -> bytes:
+        """Returns what is left to send: the thread need not wait until the client has read that."""
+        output = self.begin()
+        if isinstance(output, bytes):
+            return output
+        try:
+            for data in output:
+                if data:
+                    self.write(data)
+                elif self._gone:
+                    raise ClientGone
+        except ClientGone:
+            self.abandon(output)
+        return b""
+
+    def note_progress(self) -> None:
+        """The application called into the server."""
+        if self._thread is not None:
+            self._thread.note_progress()
+
+    def write(self, data: bytes) -> None:
+        """Have `data` sent, and wait while too much is on its way. Raises ClientGone."""
+        thread = self._thread
+        assert thread is not None
+        if self._gone:
+            raise ClientGone
+        self._given += len(data)
+        self._service.mailbox.post(self._send, data)
+        while self._given - self._taken > AHEAD_BYTES and not self._gone:
+            if self._room is None:
+                self._room = threading.Event()
+                continue  # the loop may have made room before it could see the event
+            thread.state = ThreadState.WAITING_FOR_CLIENT
+            self._room.wait()
+            self._room.clear()
+        thread.state = ThreadState.WORKING
+        thread.note_progress()
+
+    # ---- on the loop
+
+    @property
+    def phase(self) -> Phase:
+        """How far the answer is."""
+        if self._thread is None:
+            return Phase.QUEUED
+        return Phase.SENDING if self.started else Phase.RUNNING
+
+    def _send(self, data: bytes) -> None:
+        if self._gone:
+            return
+        self._connection.send(data)
+        self._written += len(data)
+        if self._connection.writable:
+            self.resume()
+
+    def _ended(self, last: bytes) -> None:
+        self._pool.over()
+        if self._gone:
+            self.release()
+        else:
+            self._gone = True
+            self._connection.call = None
+            self._connection.send(last)
+            self.conclude()
+
+    def resume(self) -> None:
+        """The client has taken everything that was sent."""
+        self._taken = self._written
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._room is not None:
+            self._room.set()
+
+    def refuse(self, refusal: Refusal) -> None:
+        """It never ran."""
+        if not self._gone:
+            self._connection.refuse(refusal)
+
+    def cancel(self) -> None:
+        """A thread can not be ended from outside, only with its process."""
+        if self._thread is not None:
+            self._service.on_overdue(f"{self._request.method} {self._request.target}")
+
+    def disconnected(self) -> None:
+        """Let the thread find out, and drop a call that still waits for one."""
+        self._gone = True
+        if self._thread is None and self._pool.withdraw(self):
+            self.release()
+        self._wake()
