@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from bench.slow_clients import APPLICATION, MOST_RATIO, latency, normal_client, slow_clients
 
-from clusterd.http.connections.connection import PIPELINE_LIMIT
+from clusterd.http.connections.intake import PIPELINE_LIMIT
 from clusterd.http.settings import Interface
 from tests.process.service import Service
 from tests.process.serving import Serving, request, serving, wait_until

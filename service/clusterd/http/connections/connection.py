@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 from clusterd.http.address import Address
 from clusterd.http.call import Call
 from clusterd.http.connections.carried import CarriedState
-from clusterd.http.connections.link import Link
-from clusterd.http.connections.stage import RECEIVING, Stage
+from clusterd.http.connections.intake import PIPELINE_LIMIT, Intake
+from clusterd.http.connections.stage import Stage
 from clusterd.http.connections.tunnel import Tunnel
 from clusterd.http.messages.head import Fields, Head
-from clusterd.http.messages.reception import Received, Reception, Request
 from clusterd.http.messages.refusal import Refusal
 from clusterd.http.messages.response import Encoder, refusal_response
 from clusterd.http.origins.origin import Origin
@@ -20,23 +19,17 @@ from clusterd.http.origins.origin import Origin
 if TYPE_CHECKING:
     from clusterd.http.engine import Engine
 
-PIPELINE_LIMIT = 64 * 1024
-"""Bytes held while an earlier request is answered; beyond it the client waits in the kernel."""
-
-TURN_REQUESTS = 16
-"""Requests of one client that are answered at once and in a row, before other connections have their turn."""
-
 CLIENT_CLOSED_REQUEST = 499
 """The status that nginx logs for a request whose client did not wait for the answer."""
 
 # On Python 3.11 an enum's attribute costs four times as much as a name of the module.
-_IDLE, _ANSWERING, _TUNNEL, _REQUEST = Stage.IDLE, Stage.ANSWERING, Stage.TUNNEL, Received.REQUEST
+_IDLE, _ANSWERING, _TUNNEL = Stage.IDLE, Stage.ANSWERING, Stage.TUNNEL
 
 
-class Connection(Link):
+class Connection(Intake):
     """A connection, from its socket to the calls of the adapter; made by `Engine.adopt`."""
 
-    __slots__ = ("_proceeding", "_reception", "call", "kept", "tunnel")
+    __slots__ = ("call", "kept", "tunnel")
 
     def __init__(
         self,
@@ -48,8 +41,6 @@ class Connection(Link):
         scheme: str = "http",
     ) -> None:
         super().__init__(engine, sock, carried, peer, local, scheme)
-        self._reception = Reception(engine.heads, engine.settings.limits, engine.adapter.new_body)
-        self._proceeding = False
         self.tunnel: Tunnel | None = None
         self.call: Call | None = None
         self.kept: dict[str, Any] | None = None
@@ -60,13 +51,6 @@ class Connection(Link):
     def _opened(self) -> None:
         self._engine.opened(self)
 
-    def _go_on_with(self, early: bytes) -> None:
-        if early:
-            self._reception.take(early)
-        self._rest()
-        if self._reception.pending:
-            self._proceed()
-
     def _at_rest(self) -> None:
         self._retirement.at_rest(self)
 
@@ -74,34 +58,7 @@ class Connection(Link):
         self._end_request()
         self._reception.drop()
 
-    @property
-    def _unanswered(self) -> bytes:
-        return self._reception.residual
-
     # From the transport.
-
-    def data_received(self, data: bytes) -> None:
-        """Take bytes of the current request or of those after it."""
-        stage = self.stage
-        if stage in RECEIVING:
-            self._reception.take(data)
-            if stage is not _IDLE and stage is Stage.BODY:
-                self.deadline.more_of_body()
-            self._proceed()
-            return
-        if stage is _TUNNEL and self.tunnel is not None:
-            self.tunnel.receive(data)
-            return
-        if stage is Stage.LINGERING or stage is Stage.CLOSED:
-            return
-        if stage is Stage.PREFACE:
-            self.receive_early(data)
-            return
-        self._reception.take(data)
-        if self._reception.is_receiving:
-            self._receive_more()
-        elif self._reception.pending > PIPELINE_LIMIT:
-            self.stop_reading()
 
     def eof_received(self) -> bool:
         """The client has closed its sending side: what it has asked for is still answered."""
@@ -146,10 +103,12 @@ class Connection(Link):
 
     # Requests.
 
-    @property
-    def request(self) -> Request | None:
-        """The request under way, being received or answered."""
-        return self._reception.request
+    def _answer(self) -> None:
+        self._engine.adapter.answer(self)
+
+    def _pass_on(self, data: bytes) -> None:
+        if self.tunnel is not None:
+            self.tunnel.receive(data)
 
     @property
     def origin(self) -> Origin:
@@ -158,117 +117,6 @@ class Connection(Link):
         if request is None or not self.behind_proxy:
             return Origin(self.peer, self.local, self.scheme, tells_scheme=False)
         return self._engine.origins.of(request.head.fields, self.peer, self.local, self.scheme)
-
-    def _proceed(self) -> None:
-        """Take requests out of what was read, as long as each is answered at once."""
-        if self._proceeding:
-            return
-        self._proceeding = True
-        left = TURN_REQUESTS
-        try:
-            while self.stage in RECEIVING:
-                received = self._receive()
-                if received is _REQUEST:
-                    self._answer()
-                    if self.stage is _IDLE and not self._reception.pending:
-                        break  # as nearly always: answered at once, and nothing more to look at
-                    left -= 1
-                    if not left and self.stage is _IDLE:
-                        break
-                elif received is Received.BODY and self._engine.adapter.streams and not self._half_closed:
-                    self._answer()
-                    break
-                else:
-                    self._await_rest(received)
-                    break
-        except Refusal as refusal:
-            self.refuse(refusal)
-        finally:
-            self._proceeding = False
-        if not left and self.stage is _IDLE:
-            self._proceed_later()
-        elif self._half_closed and self.stage in RECEIVING:
-            self.close()  # nothing that is still missing can come
-
-    def _proceed_later(self) -> None:
-        """Go on when other connections have had their turn; until then, no more is read than is here."""
-        self._proceeding = True
-        self.stop_reading()
-        self._engine.call_soon(self._proceed_now)
-
-    def _proceed_now(self) -> None:
-        self._proceeding = False
-        self._proceed()
-
-    def _receive(self) -> Received:
-        try:
-            return self._reception.advance()
-        except OSError as error:
-            self._engine.log.error(f"a request's body can not be stored: {error}")
-            raise Refusal(HTTPStatus.INSUFFICIENT_STORAGE, "the body can not be stored") from error
-
-    def _await_rest(self, received: Received) -> None:
-        """Some of a request is here: from now on the rest is waited for."""
-        self.read_on()
-        if received is Received.HEAD and self.stage is Stage.IDLE:
-            self.stage = Stage.HEAD
-            self.deadline.rest_of_head()
-        elif received is Received.BODY and self.stage is not Stage.BODY:
-            self.stage = Stage.BODY
-            self.deadline.request()
-            self.deadline.more_of_body()
-            self.invite_body()
-
-    def invite_body(self) -> None:
-        """Tell a client that waits for it to go on (RFC 9110 section 10.1.1)."""
-        if self._reception.is_awaited:
-            self._reception.is_awaited = False
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def _answer(self) -> None:
-        """As much of the request is here as the adapter needs: have it answered."""
-        if self._reception.is_receiving:
-            self.deadline.request()
-            self.deadline.more_of_body()
-            self.read_on()
-            self._hold_back()
-        elif self.stage is Stage.BODY:
-            self.deadline.answer()
-        else:
-            self.deadline.whole_request()
-        self.stage = _ANSWERING
-        self.requests += 1
-        self._engine.adapter.answer(self)
-
-    def _receive_more(self) -> None:
-        """Of a body whose request is being answered, or has been."""
-        try:
-            received = self._receive()
-        except Refusal as refusal:
-            self.refuse_late(refusal)
-            return
-        if received is Received.BODY:
-            if self.writable:
-                self.deadline.more_of_body()
-            self._hold_back()
-        elif self.stage is Stage.SKIPPING:
-            self._go_on()
-        elif self.writable:
-            self.deadline.answer()
-
-    def _hold_back(self) -> None:
-        """Read no more while the application has not taken what is here: no fault of the client's."""
-        body = self.request.body if self.request else None
-        if body is not None and body.is_full and self._reading:
-            self.stop_reading()
-            self.deadline.answer()
-
-    def take_more(self) -> None:
-        """The application has taken what was here of the body."""
-        if self._reception.is_receiving and not self._reading:
-            self.read_on()
-            if self.writable:
-                self.deadline.more_of_body()
 
     @property
     def persistent(self) -> bool:
