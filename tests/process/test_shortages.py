@@ -39,3 +39,15 @@ def test_a_start_for_which_there_are_not_enough_descriptors_ends_and_says_so(mak
     assert service.wait() in (1, 70)
     assert "Too many open files" in service.log()
     assert len(service.lines) < 300
+
+
+def test_fewer_descriptors_than_connections_are_a_warning(make_service: MakeService) -> None:
+    service = make_service(limits={"connections": 500})
+    service.inside = ("prlimit", "--nofile=400:400", "--")
+    service.start()
+    line = service.wait_for_line("limits.connections is 500, and the limit of descriptors leaves 272 to a worker")
+    assert "raise LimitNOFILE=" in line
+    service.configure(limits={"connections": 200})
+    before = len(service.lines)
+    assert service.reload().returncode == 0
+    assert not any("limits.connections is" in each for each in service.lines[before:])

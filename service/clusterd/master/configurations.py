@@ -8,6 +8,7 @@ from clusterd.config.cpus import available_cpus
 from clusterd.config.loader import ConfigError
 from clusterd.config.model import Config
 from clusterd.log import Logger
+from clusterd.worker.engine_settings import usable_connections
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,12 @@ class Configurations:
 
     def adopt(self, generation: int) -> Config:
         """`generation` runs on what was read last."""
-        self._by_generation[generation] = self._candidate
-        return self._candidate
+        config = self._by_generation[generation] = self._candidate
+        usable, wanted = usable_connections(config), config.limits.connections
+        if usable < wanted:
+            how = f"limits.connections is {wanted}, and the limit of descriptors leaves {usable} to a worker: "
+            self._log.warning(f"{how}raise LimitNOFILE= of the unit (ulimit -n)")
+        return config
 
     def of(self, generation: int) -> Config:
         """What `generation` runs on."""

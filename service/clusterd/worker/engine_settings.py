@@ -8,8 +8,13 @@ RESERVED_DESCRIPTORS = 128
 """For listeners, channels, clients that are sent away and the application's files, before connections have them all."""
 
 
+def usable_connections(config: Config) -> int:
+    """How many connections a worker may hold: limits.connections, and no more than there are descriptors for."""
+    return min(config.limits.connections, max(1, descriptor_limit() - RESERVED_DESCRIPTORS))
+
+
 def engine_settings(config: Config, interface: Interface) -> HttpSettings:
-    """What the engine needs of `config`; no more connections than there are descriptors for."""
+    """What the engine needs of `config`."""
     timeouts, limits = config.timeouts, config.limits
     return HttpSettings(
         interface=interface,
@@ -28,7 +33,7 @@ def engine_settings(config: Config, interface: Interface) -> HttpSettings:
             request=timeouts.request,
         ),
         limits=Limits(
-            connections=min(limits.connections, max(1, descriptor_limit() - RESERVED_DESCRIPTORS)),
+            connections=usable_connections(config),
             queue=limits.queue,
             request_line=limits.request_line,
             headers=limits.headers,
