@@ -6,14 +6,17 @@ The kernel's own memory for a socket is not in it.
 """
 
 import socket
+import ssl
+import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from bench.slow_clients import raise_descriptor_limit
-from bench.subject import Service, service
+from bench.subject import free_port, service
 
 CONNECTIONS = 5000
 WARM_UP = 200
@@ -43,38 +46,66 @@ def proportional_set_size(pid: int) -> int:
     raise AssertionError("no Pss")
 
 
-def open_connections(subject: Service, count: int, opened: ExitStack) -> None:
+Connect = Callable[[], socket.socket]
+
+
+def open_connections(connect: Connect, count: int, opened: ExitStack) -> None:
     """Each of them with a request answered."""
     for number in range(count):
-        client = opened.enter_context(socket.create_connection(("127.0.0.1", subject.port)))
+        client = opened.enter_context(connect())
         client.sendall(REQUEST % number)
         answer = client.recv(4096)
         if not answer.endswith(b"hello"):
             raise AssertionError(f"a client got {answer!r}")
 
 
-def measure(name: str, connections: int, **settings: Any) -> None:
-    """Print what a connection costs with these settings."""
-    with tempfile.TemporaryDirectory() as directory:
-        (Path(directory) / "hello.py").write_text(APPLICATIONS)
-        with service(Path(directory), workers=1, **settings) as subject:
+def cost(connections: int, *, secure: bool = False, **settings: Any) -> float:
+    """Bytes for each of so many connections with these settings."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        (directory / "hello.py").write_text(APPLICATIONS)
+        port = free_port()
+        if secure:
+            certificate = make_certificate(directory)
+            settings["tls"] = {"listen": [f"127.0.0.1:{port}"], "certificate": str(certificate)}
+        with service(directory, workers=1, **settings) as subject:
+
+            def connect() -> socket.socket:
+                if secure:
+                    return context.wrap_socket(socket.create_connection(("127.0.0.1", port)))
+                return socket.create_connection(("127.0.0.1", subject.port))
+
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             pid = int(subject.workers()[0]["pid"])
             with ExitStack() as opened:
-                open_connections(subject, WARM_UP, opened)
+                open_connections(connect, WARM_UP, opened)
             before = proportional_set_size(pid)
             with ExitStack() as opened:
-                open_connections(subject, connections, opened)
-                grown = proportional_set_size(pid) - before
-    print(f"{name}: {grown / connections:.0f} bytes a connection, with {connections} of them", flush=True)
+                open_connections(connect, connections, opened)
+                return (proportional_set_size(pid) - before) / connections
 
 
-def main(connections: int) -> None:
-    """Measure every kind of application."""
+def make_certificate(directory: Path) -> Path:
+    """One that nobody trusts, with its key in the same file."""
+    path = directory / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-subj", "/CN=bench", "-keyout", str(path), "-out", str(directory / "public.pem")]
+    subprocess.run(command, check=True, capture_output=True)
+    path.write_text(path.read_text() + (directory / "public.pem").read_text())
+    return path
+
+
+def all_kinds(connections: int) -> Iterator[tuple[str, float]]:
+    """Every kind of application, and one over TLS."""
     raise_descriptor_limit()
-    measure("WSGI on the loop", connections, app="hello:wsgi", threads=0)
-    measure("WSGI in threads", connections, app="hello:wsgi", threads=4)
-    measure("ASGI", connections, app="hello:asgi", interface="asgi")
+    yield "WSGI on the loop", cost(connections, app="hello:wsgi", threads=0)
+    yield "WSGI in threads", cost(connections, app="hello:wsgi", threads=4)
+    yield "ASGI", cost(connections, app="hello:asgi", interface="asgi")
+    yield "WSGI on the loop, over TLS", cost(connections, app="hello:wsgi", threads=0, secure=True)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else CONNECTIONS)
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else CONNECTIONS
+    for kind, size in all_kinds(count):
+        print(f"{kind}: {size:.0f} bytes a connection, with {count} of them", flush=True)

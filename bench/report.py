@@ -3,12 +3,21 @@
 import os
 import platform
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench import servers
 from bench.comparison import Outcome
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+
+_TITLES = {
+    "rollouts": "Twenty reloads under load",
+    "recovery": "A worker that is killed",
+    "start": "A start with 16 workers",
+    "idle_memory": "Connections that are kept alive and idle",
+    "slow_headers": "Clients that never finish their headers",
+}
 
 _INTRODUCTION = """\
 # Benchmarks
@@ -28,8 +37,16 @@ The promises that are checked stand below each table, with what was found.
 """
 
 
-def write(outcomes: list[Outcome], rounds: int, seconds: int) -> None:
-    """Write the page."""
+@dataclass(frozen=True)
+class Finding:
+    """What a scenario found, and whether a promise about it holds."""
+
+    text: str
+    holds: bool
+
+
+def write(outcomes: list[Outcome], findings: dict[str, list[Finding]], rounds: int, seconds: int) -> None:
+    """Write the page: what the scenarios found by themselves, and what the comparisons did."""
     used = {server.name: server for outcome in outcomes for server in outcome.scenario.servers}
     found = servers.versions([server for server in used.values() if server.is_there])
     parts = [
@@ -44,8 +61,15 @@ def write(outcomes: list[Outcome], rounds: int, seconds: int) -> None:
             date=time.strftime("%Y-%m-%d"),
         )
     ]
+    alone = {name: found for name, found in findings.items() if name in _TITLES}
+    parts += [_list(_TITLES[name], found) for name, found in alone.items()]
     parts += [_section(outcome) for outcome in outcomes]
     PAGE.write_text("\n".join(parts), encoding="utf-8")
+
+
+def _list(title: str, findings: list[Finding]) -> str:
+    lines = [f"- {'' if finding.holds else 'DOES NOT HOLD: '}{finding.text}" for finding in findings]
+    return "\n".join([f"## {title}", "", *lines, ""])
 
 
 def _section(outcome: Outcome) -> str:

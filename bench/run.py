@@ -14,8 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import comparison
+from bench import comparison, slow_clients
+from bench import idle_memory as idle
 from bench import report as benchmarks_page
+from bench.report import Finding
 from bench.subject import Service, service
 
 CLIENTS = ("kept:50:0.02", "kept:50:0.2", "fresh:16:0.1")
@@ -32,16 +34,26 @@ SECONDS = 2
 
 @dataclass
 class Report:
-    """What a scenario found."""
+    """What the scenarios found. `outcomes` are the comparisons with other servers."""
 
-    lines: list[str] = field(default_factory=list)
-    broken: list[str] = field(default_factory=list)
+    findings: dict[str, list[Finding]] = field(default_factory=dict)
+    outcomes: list[comparison.Outcome] = field(default_factory=list)
+
+    def begin(self, scenario: str) -> None:
+        """What is said from now on was found by this scenario."""
+        print(scenario, flush=True)
+        self.findings[scenario] = []
 
     def say(self, text: str, *, holds: bool = True) -> None:
-        """Print a finding, and remember it when it breaks a promise."""
+        """Print and keep a finding."""
         print(f"  {'ok  ' if holds else 'FAIL'} {text}", flush=True)
-        if not holds:
-            self.broken.append(text)
+        [*_, findings] = self.findings.values()
+        findings.append(Finding(text, holds))
+
+    @property
+    def is_good(self) -> bool:
+        """Whether every promise holds."""
+        return all(finding.holds for findings in self.findings.values() for finding in findings)
 
 
 @dataclass
@@ -155,23 +167,38 @@ def start(report: Report) -> None:
 
 
 def throughput(report: Report) -> None:
-    """Side by side with other servers; writes docs/benchmarks.md."""
-    outcomes = []
+    """Side by side with other servers: with it, docs/benchmarks.md is written."""
     for scenario in comparison.SCENARIOS:
         print(f"  {scenario.title}", flush=True)
         outcome = comparison.run(scenario, ROUNDS, SECONDS)
-        outcomes.append(outcome)
+        report.outcomes.append(outcome)
         for name, rounds in outcome.rounds.items():
             print(f"       {name}: {', '.join(f'{each:,.0f}' for each in rounds)}", flush=True)
         for text, holds in outcome.verdicts():
             report.say(text, holds=holds)
-    benchmarks_page.write(outcomes, ROUNDS, SECONDS)
+
+
+def idle_memory(report: Report) -> None:
+    """What a connection costs that is kept alive."""
+    for name, size in idle.all_kinds(idle.CONNECTIONS):
+        report.say(f"{name}: {size:,.0f} bytes of memory for an idle connection, with {idle.CONNECTIONS:,} of them")
+
+
+def slow_headers(report: Report) -> None:
+    """Beside clients that never finish their heads."""
+    for threads in (0, 4):
+        ratio = slow_clients.measure(slow_clients.CONNECTIONS, slow_clients.ROUNDS, threads)
+        beside = f"beside {slow_clients.CONNECTIONS:,} slow ones (at most {slow_clients.MOST_RATIO:g})"
+        text = f"threads {threads}: a normal client waits {ratio:.2f} times as long {beside}"
+        report.say(text, holds=ratio <= slow_clients.MOST_RATIO)
 
 
 SCENARIOS: dict[str, Callable[[Report], None]] = {
     "rollouts": rollouts,
     "recovery": recovery,
     "start": start,
+    "idle_memory": idle_memory,
+    "slow_headers": slow_headers,
     "throughput": throughput,
 }
 
@@ -180,9 +207,11 @@ def main() -> int:
     """The exit status: 1 when a promise does not hold."""
     report = Report()
     for name in sys.argv[1:] or SCENARIOS:
-        print(name, flush=True)
+        report.begin(name)
         SCENARIOS[name](report)
-    return 1 if report.broken else 0
+    if report.outcomes:
+        benchmarks_page.write(report.outcomes, report.findings, ROUNDS, SECONDS)
+    return 0 if report.is_good else 1
 
 
 if __name__ == "__main__":
