@@ -52,7 +52,7 @@ docs: venv ## write the generated files anew: JSON Schema, docs/settings.md, clu
 	$(BIN)/python packaging/settings_manual.py
 
 bench: $(VENV)-bench/ready ## measure, beside other servers: see bench/README.md
-	packaging/system-packages wrk apache2-utils nginx-light
+	packaging/system-packages wrk apache2-utils nginx-light openssl
 	$(VENV)-bench/bin/python -m bench.run $(ARGS)
 
 lock: ## resolve requirements/*.in anew into hash-locked requirements/*.txt
