@@ -1,5 +1,6 @@
 """HTTPS, as clients see it: byte by byte, and with everything that plain HTTP does."""
 
+import ctypes
 import hashlib
 import json
 import socket
@@ -270,6 +271,56 @@ def test_a_session_is_resumed(certificate: Certificate) -> None:
         sock = socket.create_connection(server.address[:2], timeout=PATIENCE)
         with context.wrap_socket(sock, server_hostname=NAME, session=session) as again:
             assert again.session_reused
+
+
+class Rekeying(Conversation):
+    """A client that asks for new keys, which Python itself can not: `struct PySSLSocket` has the SSL* after its head
+    and one pointer, and that is the same OpenSSL."""
+
+    def ask(self, times: int) -> bytes:
+        """What goes over the wire."""
+        openssl = ctypes.CDLL("libssl.so.3")
+        connection = ctypes.c_void_p.from_address(id(self.tls._sslobj) + 3 * ctypes.sizeof(ctypes.c_void_p))  # type: ignore[attr-defined]
+        for _ in range(times):
+            assert openssl.SSL_key_update(connection, 1) == 1
+            assert openssl.SSL_do_handshake(connection) == 1
+        return self.outgoing.read()
+
+
+@contextmanager
+def rekeying(server: Serving, certificate: Certificate) -> Iterator[Rekeying]:
+    """With so little room on the way back that it is full after a few answers."""
+    ours, theirs = socket.socketpair()
+    ours.settimeout(PATIENCE)
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    server.on_loop(lambda: server.engine.adopt(theirs, scheme="https"))
+    with ours:
+        conversation = Rekeying(ours, certificate)
+        conversation.step(conversation.tls.do_handshake)
+        yield conversation
+
+
+def test_who_asks_for_keys_and_never_reads_is_dropped(certificate: Certificate) -> None:
+    with serving(wsgi, tls=certificate.server()) as server, rekeying(server, certificate) as client:
+        for _ in range(100):
+            try:
+                client.socket.sendall(client.ask(100))
+            except OSError:
+                break
+        wait_until(lambda: not server.engine.load)
+
+
+def test_who_asks_for_keys_may_be_idle_no_longer(certificate: Certificate) -> None:
+    with (
+        serving(wsgi, tls=certificate.server(), timeouts={"keepalive": 0.5}) as server,
+        rekeying(server, certificate) as client,
+    ):
+        [connection] = server.engine.connections
+        client.socket.sendall(client.ask(300))
+        wait_until(lambda: not connection.writable)
+        while client.socket.recv(65536):
+            pass
+        assert server.ledger.done == []
 
 
 def test_the_proxy_protocol_comes_before_the_handshake(start: Start, certificate: Certificate) -> None:

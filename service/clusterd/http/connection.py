@@ -250,11 +250,14 @@ class Connection(Stream):
     def pause_writing(self) -> None:
         """The kernel did not take everything: the client reads too slowly, or not at all."""
         self._outflow.stop()
-        self.deadline.reader()
+        if self.stage not in AT_REST:  # else TLS itself has answered, and what is waited for is the same as before
+            self.deadline.reader()
 
     def resume_writing(self) -> None:
         """The client has caught up."""
         self._outflow.clear()
+        if self.stage in AT_REST:
+            return
         self.deadline.read()
         if self.stage is Stage.LINGERING:
             self.deadline.last_bytes()
