@@ -116,6 +116,15 @@ def test_a_refusal_is_read_by_a_client_that_goes_on_sending(start: Callable[...,
         assert client.answer().status == 400
 
 
+def test_a_request_that_is_here_is_answered_where_idle_connections_are_closed(start: Callable[..., Any]) -> None:
+    with start() as server:
+        server.on_loop(server.engine.close)
+        server.on_loop(server.engine.close_idle)
+        with asked_before(server, request()) as client, asked_before(server, b"") as idle:
+            assert client.answer().fields["connection"] == "close"
+            assert client.rest() == idle.rest() == b""
+
+
 def test_while_it_moves_in_it_can_be_dropped(start: Callable[..., Any]) -> None:
     with start() as server:
         ours, theirs = socket.socketpair(socket.AF_UNIX)

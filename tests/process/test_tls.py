@@ -404,3 +404,19 @@ def test_a_connection_that_can_not_move_ends_when_it_has_been_idle(start: Start,
         server.on_loop(server.engine.hand_over)
         server.on_loop(server.engine.close_idle)
         assert idle.rest() == b""  # with a close_notify: without one, reading raises
+
+
+def test_a_request_that_comes_with_the_end_of_the_handshake_is_answered(start: Start, certificate: Certificate) -> None:
+    with start(on_movable=lambda _: None) as server, server.client() as raw:
+        wait_until(lambda: server.ledger.connections)
+        server.on_loop(server.engine.hand_over)
+        server.on_loop(server.engine.close_idle)
+        conversation = Conversation(raw.socket, certificate)
+
+        def finish_and_ask() -> None:
+            conversation.tls.do_handshake()
+            conversation.tls.write(request())
+            raw.send(conversation.outgoing.read())
+
+        conversation.step(finish_and_ask)
+        assert conversation.step(lambda: conversation.tls.read(17)) == b"HTTP/1.1 200 OK\r\n"

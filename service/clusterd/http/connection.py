@@ -106,7 +106,7 @@ class Connection(Stream):
         """Begin: read the first request, or go on with what came along."""
         self._enter(transport)
         # uvloop starts reading after this call, whatever was paused in it: before that nothing may move.
-        if self._engine.is_handing_over:
+        if self._engine.is_retiring:
             self._engine.call_soon(self._begin)
         else:
             self._begun = True
@@ -145,7 +145,7 @@ class Connection(Stream):
             self._await_header()
         else:
             self._begin_tls()
-        if self.stage is Stage.PREFACE and self._engine.is_retiring:
+        if self.stage is Stage.PREFACE and self._engine.is_retiring and self._begun:
             self._engine.at_rest(self)
 
     def _await_header(self) -> None:
@@ -187,7 +187,9 @@ class Connection(Stream):
         return self._tls is not None and self._tls.is_open
 
     def _secured(self) -> None:
+        self._begun = False  # its request may have come along, and is not to be closed upon unread
         self._rest()
+        self._engine.call_soon(self._begin)
 
     def _handshake_failed(self, reason: str) -> None:
         self._engine.log.debug("a TLS handshake failed", reason=reason, peer=self.peer[0] if self.peer else None)
@@ -512,7 +514,7 @@ class Connection(Stream):
         if not self._reading and self._reception.pending <= PIPELINE_LIMIT:
             # While more is here, it is answered first: to read on with each request would hold ever more.
             self.read_on()
-        if self._engine.is_retiring:
+        if self._engine.is_retiring and self._begun:
             self._engine.at_rest(self)
 
     def _drop_call(self) -> None:
