@@ -186,6 +186,19 @@ def test_a_client_that_says_goodbye_after_its_request_is_answered(start: Start, 
         assert len(raw.rest()) > HUGE
 
 
+def test_pipelined_requests_with_a_goodbye_are_all_answered(start: Start, certificate: Certificate) -> None:
+    with start() as server, server.client() as raw:
+        conversation = Conversation(raw.socket, certificate)
+        conversation.step(conversation.tls.do_handshake)
+        conversation.tls.write(request() * 40)
+        with pytest.raises(ssl.SSLWantReadError):
+            conversation.tls.unwrap()
+        raw.send(conversation.outgoing.read())
+        raw.rest()
+        wait_until(lambda: not server.engine.load)
+        assert server.ledger.done == [200] * 40
+
+
 def test_without_the_last_byte_of_a_request_a_goodbye_ends_it(start: Start, certificate: Certificate) -> None:
     with start() as server, server.client() as raw:
         conversation = Conversation(raw.socket, certificate)

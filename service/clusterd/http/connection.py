@@ -236,8 +236,10 @@ class Connection(Stream):
             return False  # the rest of the body can not come
         if self.call is not None:
             self.call.client_closed()
-        return self.stage in (Stage.ANSWERING, Stage.FLUSHING) or (
-            self.stage is Stage.LINGERING and not self.writable  # closed when the last response is out
+        return (
+            self.stage in (Stage.ANSWERING, Stage.FLUSHING)
+            or self._proceeding  # later: over TLS the end can come in one piece with requests that await their turn
+            or (self.stage is Stage.LINGERING and not self.writable)  # closed when the last response is out
         )
 
     def connection_lost(self, _: Exception | None) -> None:
