@@ -3,6 +3,7 @@
 import gc
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -115,6 +116,15 @@ def test_a_refusal_is_read_by_a_client_that_goes_on_sending(start: Callable[...,
         assert client.answer().status == 400
 
 
+def test_a_request_that_is_here_is_answered_where_idle_connections_are_closed(start: Callable[..., Any]) -> None:
+    with start() as server:
+        server.on_loop(server.engine.retirement.close)
+        server.on_loop(server.engine.retirement.close_idle)
+        with asked_before(server, request()) as client, asked_before(server, b"") as idle:
+            assert client.answer().fields["connection"] == "close"
+            assert client.rest() == idle.rest() == b""
+
+
 def test_while_it_moves_in_it_can_be_dropped(start: Callable[..., Any]) -> None:
     with start() as server:
         ours, theirs = socket.socketpair(socket.AF_UNIX)
@@ -128,6 +138,26 @@ def test_while_it_moves_in_it_can_be_dropped(start: Callable[..., Any]) -> None:
         assert ours.recv(1) == b""
         ours.close()
         wait_until(lambda: not server.engine.load)
+
+
+@pytest.fixture
+def default_timeout() -> Iterator[None]:
+    """What applications set that ask others over the network."""
+    socket.setdefaulttimeout(PATIENCE)
+    yield
+    socket.setdefaulttimeout(None)
+
+
+@pytest.mark.usefixtures("default_timeout")
+def test_a_default_timeout_of_the_application_has_nobody_wait(start: Callable[..., Any]) -> None:
+    with start() as server, server.client() as silent:
+        wait_until(lambda: server.ledger.connections)  # not before the server has given up waiting for it
+        started = time.monotonic()
+        with server.client() as client:
+            assert client.get().body == b"hello"
+            assert client.get("/huge").body == b"x" * HUGE
+        assert silent.get().body == b"hello"
+        assert time.monotonic() - started < PATIENCE / 2
 
 
 @pytest.mark.parametrize("secure", [False, True])

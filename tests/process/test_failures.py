@@ -54,6 +54,16 @@ def test_a_dead_template_is_replaced_by_its_spare(make_service: MakeService) -> 
     assert service.ask().version == "1"
 
 
+def test_a_default_timeout_of_the_application_ends_no_template(make_service: MakeService) -> None:
+    service = make_service(workers=1)
+    service.deploy("1", f"import socket\nsocket.setdefaulttimeout(0.01)\n{HELLO}")
+    service.start()
+    for _ in range(2):
+        kill_template(service)
+    assert "spare template died" not in service.log()
+    assert service.ask().version == "1"
+
+
 def kill_template(service: Service) -> None:
     """Kill the template when it has a spare, and wait for the spare's own spare."""
     spare = wait_until(lambda: titled(service, "spare gen 1"), "there is a spare")

@@ -112,6 +112,29 @@ def test_whoever_is_accepted_before_a_stop_is_answered(make_service: MakeService
     assert failures == [] or (where == "tcp" and len(failures) == 1 and "ConnectionResetError" in failures[0])
 
 
+@pytest.mark.parametrize("where", ["tcp", "unix"])
+def test_a_stop_loses_none_of_a_crowd_in_the_queue(make_service: MakeService, clients: ExitStack, where: str) -> None:
+    service = make_service(scheduling="round_robin", workers=2, limits={"queue": 1000})
+    unix = service.directory / "http.sock"
+    if where == "unix":
+        service.configure(listen=[f"unix:{unix}"])
+    service.start()
+    service.signal(signal.SIGSTOP)
+    crowd = []
+    for _ in range(500):  # more than may be on their way to two workers
+        client = clients.enter_context(socket.socket(socket.AF_UNIX if where == "unix" else socket.AF_INET))
+        client.settimeout(PATIENCE_SECONDS)
+        client.connect(str(unix) if where == "unix" else ("127.0.0.1", service.port))
+        client.sendall(REQUEST)
+        crowd.append(client)
+    service.signal(signal.SIGTERM)
+    service.signal(signal.SIGCONT)
+    for client in crowd:
+        answer(client)
+        client.close()
+    assert service.wait() == 0
+
+
 PASS = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3, inheritable=True)

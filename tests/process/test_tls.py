@@ -1,5 +1,6 @@
 """HTTPS, as clients see it: byte by byte, and with everything that plain HTTP does."""
 
+import ctypes
 import hashlib
 import json
 import socket
@@ -185,6 +186,19 @@ def test_a_client_that_says_goodbye_after_its_request_is_answered(start: Start, 
         assert len(raw.rest()) > HUGE
 
 
+def test_pipelined_requests_with_a_goodbye_are_all_answered(start: Start, certificate: Certificate) -> None:
+    with start() as server, server.client() as raw:
+        conversation = Conversation(raw.socket, certificate)
+        conversation.step(conversation.tls.do_handshake)
+        conversation.tls.write(request() * 40)
+        with pytest.raises(ssl.SSLWantReadError):
+            conversation.tls.unwrap()
+        raw.send(conversation.outgoing.read())
+        raw.rest()
+        wait_until(lambda: not server.engine.load)
+        assert server.ledger.done == [200] * 40
+
+
 def test_without_the_last_byte_of_a_request_a_goodbye_ends_it(start: Start, certificate: Certificate) -> None:
     with start() as server, server.client() as raw:
         conversation = Conversation(raw.socket, certificate)
@@ -272,6 +286,56 @@ def test_a_session_is_resumed(certificate: Certificate) -> None:
             assert again.session_reused
 
 
+class Rekeying(Conversation):
+    """A client that asks for new keys, which Python itself can not: `struct PySSLSocket` has the SSL* after its head
+    and one pointer, and that is the same OpenSSL."""
+
+    def ask(self, times: int) -> bytes:
+        """What goes over the wire."""
+        openssl = ctypes.CDLL("libssl.so.3")
+        connection = ctypes.c_void_p.from_address(id(self.tls._sslobj) + 3 * ctypes.sizeof(ctypes.c_void_p))  # type: ignore[attr-defined]
+        for _ in range(times):
+            assert openssl.SSL_key_update(connection, 1) == 1
+            assert openssl.SSL_do_handshake(connection) == 1
+        return self.outgoing.read()
+
+
+@contextmanager
+def rekeying(server: Serving, certificate: Certificate) -> Iterator[Rekeying]:
+    """With so little room on the way back that it is full after a few answers."""
+    ours, theirs = socket.socketpair()
+    ours.settimeout(PATIENCE)
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    server.on_loop(lambda: server.engine.adopt(theirs, scheme="https"))
+    with ours:
+        conversation = Rekeying(ours, certificate)
+        conversation.step(conversation.tls.do_handshake)
+        yield conversation
+
+
+def test_who_asks_for_keys_and_never_reads_is_dropped(certificate: Certificate) -> None:
+    with serving(wsgi, tls=certificate.server()) as server, rekeying(server, certificate) as client:
+        for _ in range(100):
+            try:
+                client.socket.sendall(client.ask(100))
+            except OSError:
+                break
+        wait_until(lambda: not server.engine.load)
+
+
+def test_who_asks_for_keys_may_be_idle_no_longer(certificate: Certificate) -> None:
+    with (
+        serving(wsgi, tls=certificate.server(), timeouts={"keepalive": 0.5}) as server,
+        rekeying(server, certificate) as client,
+    ):
+        [connection] = server.engine.connections
+        client.socket.sendall(client.ask(300))
+        wait_until(lambda: not connection.writable)
+        while client.socket.recv(65536):
+            pass
+        assert server.ledger.done == []
+
+
 def test_the_proxy_protocol_comes_before_the_handshake(start: Start, certificate: Certificate) -> None:
     header = (
         b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes([192, 0, 2, 1, 198, 51, 100, 2]) + struct.pack("!HH", 4711, 443)
@@ -353,3 +417,19 @@ def test_a_connection_that_can_not_move_ends_when_it_has_been_idle(start: Start,
         server.on_loop(server.engine.retirement.hand_over)
         server.on_loop(server.engine.retirement.close_idle)
         assert idle.rest() == b""  # with a close_notify: without one, reading raises
+
+
+def test_a_request_that_comes_with_the_end_of_the_handshake_is_answered(start: Start, certificate: Certificate) -> None:
+    with start(on_movable=lambda _: None) as server, server.client() as raw:
+        wait_until(lambda: server.ledger.connections)
+        server.on_loop(server.engine.retirement.hand_over)
+        server.on_loop(server.engine.retirement.close_idle)
+        conversation = Conversation(raw.socket, certificate)
+
+        def finish_and_ask() -> None:
+            conversation.tls.do_handshake()
+            conversation.tls.write(request())
+            raw.send(conversation.outgoing.read())
+
+        conversation.step(finish_and_ask)
+        assert conversation.step(lambda: conversation.tls.read(17)) == b"HTTP/1.1 200 OK\r\n"

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from clusterd.worker.application import LoadError
 from tests.process.certificates import NAME, Certificate, make_certificate
 from tests.process.service import PATIENCE_SECONDS, Service, free_port, wait_until
 from tests.process.serving import PATIENCE, Client
@@ -111,6 +112,16 @@ def test_a_start_with_a_bad_certificate_says_what_is_wrong(
     checked = check(service)
     assert checked.returncode == 1
     assert says in checked.stderr
+
+
+def test_a_file_that_vanishes_while_it_is_read_is_named(
+    certificate: Certificate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate.combined.unlink()
+    # There when it is looked for, and replaced before OpenSSL opens it: install(1) unlinks first.
+    monkeypatch.setattr(Path, "read_bytes", lambda _: b"")
+    with pytest.raises(LoadError, match=f"tls.certificate: {certificate.combined} .* can not be read: No such file"):
+        certificate.server()
 
 
 # ---- connections that can not move

@@ -5,6 +5,7 @@ connection until the worker has said that it has it: one that dies with connecti
 """
 
 import asyncio
+import select
 import socket
 from collections import deque
 from itertools import islice
@@ -30,6 +31,9 @@ REST_SECONDS = 0.05
 
 LATE_SECONDS = 1.0
 """A connection that a worker has not taken by then goes to another one, if another one would take it."""
+
+LAST_CALL_SECONDS = 0.5
+"""How long a stop has for dealing whoever waits, where that are more than can be on their way at the same time."""
 
 COMPLAIN_EVERY_SECONDS = 60.0
 
@@ -224,6 +228,7 @@ class Dealer:
         if self._turn:
             for listener in self._listeners.bound:
                 self._last_call(listener)
+            self._deal_the_rest()
 
     def _last_call(self, listener: ListeningSocket) -> None:
         """Take whoever waits, and have the kernel refuse the others from then on: workers hold the socket too."""
@@ -234,6 +239,17 @@ class Dealer:
             # The other way round: a TCP socket forgets who waits.
             self._accept_from(listener, most=None)
             listener.shutdown(socket.SHUT_RD)
+
+    def _deal_the_rest(self) -> None:
+        """Wait for the workers to make room for it: in a moment they are told to leave, and do when they are idle."""
+        deadline = monotonic() + LAST_CALL_SECONDS
+        while self._waiting and self._turn and (left := deadline - monotonic()) > 0:
+            poll = select.poll()
+            lanes = {lane.fileno(): lane for lane in self._turn.values()}
+            for descriptor in lanes:
+                poll.register(descriptor, select.POLLIN)
+            for descriptor, _ in poll.poll(left * 1000):
+                lanes[descriptor].read()
 
     def _read(self, wanted: bool) -> None:
         if wanted == self._is_reading:
@@ -250,10 +266,10 @@ class Dealer:
         self._go_on()
 
     def _accept_from(self, listener: ListeningSocket, most: int | None) -> None:
-        """Accept as long as there is somebody to deal to, and deal."""
+        """Accept as long as there is somebody to deal to, and deal; all that there are where `most` is None."""
         while most is None or most > 0:
             lane = self._next()
-            if lane is None:
+            if lane is None and most is not None:
                 return
             try:
                 sock, peer = listener.take()
@@ -266,9 +282,8 @@ class Dealer:
                     self._rest_a_while()
                 return
             accepted = Accepted(sock, peer, listener.local, listener.scheme)
-            if not self._deal(lane, accepted):
+            if lane is None or not self._deal(lane, accepted):
                 self._waiting.append(accepted)
-                return
             if most is not None:
                 most -= 1
 

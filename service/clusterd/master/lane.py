@@ -116,7 +116,7 @@ class Lane:
         self._blocked: asyncio.TimerHandle | None = None
         """Running while the worker can not be dealt to."""
         self._open = True
-        loop.add_reader(sock.fileno(), self._read)
+        loop.add_reader(sock.fileno(), self.read)
 
     @property
     def is_clear(self) -> bool:
@@ -190,7 +190,12 @@ class Lane:
         self._unacknowledged.clear()
         return [*self.take_declined(), *left]
 
-    def _read(self) -> None:
+    def fileno(self) -> int:
+        """The descriptor that answers come to."""
+        return self._socket.fileno()
+
+    def read(self) -> None:
+        """Take the answers that are here."""
         if self._read_answers():
             self._on_news(self)
         else:

@@ -145,12 +145,12 @@ def _fork_on_request(channel: socket.socket, offspring: Offspring) -> None:
             child_channel, stacks = packet.descriptors
             if _fork_detached(channel, order.serial):
                 channel.close()
-                be_born(_birth(offspring, order, socket.socket(fileno=child_channel), stacks))
+                be_born(_birth(offspring, order, _patient(child_channel), stacks))
         elif isinstance(order, ForkSpare):
             (child_channel,) = packet.descriptors
             if _fork_detached(channel, order.serial):
                 channel.close()
-                channel = socket.socket(fileno=child_channel)
+                channel = _patient(child_channel)
                 set_title(f"clusterd: spare gen {generation}", f"clusterd-s{generation}")
                 send(channel, encode(Hello(order.serial, LAYOUT_VERSION)))
                 continue
@@ -198,6 +198,13 @@ def _fork_detached(channel: socket.socket, serial: int) -> bool:
     if wait_for_child(between):
         _say(channel, ForkFailed(serial, "fork was refused: too many processes or not enough memory"))
     return False
+
+
+def _patient(descriptor: int) -> socket.socket:
+    """A channel that waits as long as it takes, whatever default the application has set (socket.setdefaulttimeout)."""
+    channel = socket.socket(fileno=descriptor)
+    channel.settimeout(None)
+    return channel
 
 
 def _say(channel: socket.socket, message: Message) -> None:

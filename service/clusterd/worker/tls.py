@@ -41,6 +41,8 @@ def server_context(tls: Tls, environ: Mapping[str, str]) -> ssl.SSLContext:
         raise LoadError(f"tls.key: {key} is encrypted; clusterd has nobody to ask for the passphrase", "") from None
     except ssl.SSLError as error:
         raise LoadError(_what_is_wrong(error, certificate, key), "") from error
+    except OSError as error:  # readable a moment ago: it is being replaced
+        raise LoadError(f"tls.certificate: {certificate} or {key} can not be read: {error.strerror}", "") from error
     return context
 
 

@@ -9,7 +9,7 @@ from clusterd.http.address import Address
 from clusterd.http.call import Call
 from clusterd.http.connections.carried import CarriedState
 from clusterd.http.connections.intake import PIPELINE_LIMIT, Intake
-from clusterd.http.connections.stage import Stage
+from clusterd.http.connections.stage import AT_REST, Stage
 from clusterd.http.connections.tunnel import Tunnel
 from clusterd.http.messages.head import Fields, Head
 from clusterd.http.messages.refusal import Refusal
@@ -67,8 +67,10 @@ class Connection(Intake):
             return False  # the rest of the body can not come
         if self.call is not None:
             self.call.client_closed()
-        return self.stage in (Stage.ANSWERING, Stage.FLUSHING) or (
-            self.stage is Stage.LINGERING and not self.writable  # closed when the last response is out
+        return (
+            self.stage in (Stage.ANSWERING, Stage.FLUSHING)
+            or self._proceeding  # later: over TLS the end can come in one piece with requests that await their turn
+            or (self.stage is Stage.LINGERING and not self.writable)  # closed when the last response is out
         )
 
     def connection_lost(self, _: Exception | None) -> None:
@@ -83,11 +85,14 @@ class Connection(Intake):
     def pause_writing(self) -> None:
         """The kernel did not take everything: the client reads too slowly, or not at all."""
         self._outflow.stop()
-        self.deadline.reader()
+        if self.stage not in AT_REST:  # else TLS itself has answered, and what is waited for is the same as before
+            self.deadline.reader()
 
     def resume_writing(self) -> None:
         """The client has caught up."""
         self._outflow.clear()
+        if self.stage in AT_REST:
+            return
         self.deadline.read()
         if self.stage is Stage.LINGERING:
             self.deadline.last_bytes()
@@ -234,7 +239,7 @@ class Connection(Intake):
         if not self._reading and self._reception.pending <= PIPELINE_LIMIT:
             # While more is here, it is answered first: to read on with each request would hold ever more.
             self.read_on()
-        if self._retirement.is_under_way:
+        if self._retirement.is_under_way and self._begun:
             self._at_rest()
 
     def _drop_call(self) -> None:

@@ -69,6 +69,10 @@ class Doorstep(asyncio.Transport, asyncio.Protocol):
         resident: Resident,
         entry: Entry,
     ) -> None:
+        if sock.timeout:
+            # The application has set a default for all sockets (socket.setdefaulttimeout): Python would wait that long
+            # before it so much as looks, _AT_ONCE or not, and the loop with it.
+            sock.setblocking(False)
         self._loop = loop
         self._socket = sock
         self._resident = resident

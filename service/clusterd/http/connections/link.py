@@ -109,7 +109,7 @@ class Link(Stream):
         """Begin: read the first request, or go on with what came along."""
         self._enter(transport)
         # uvloop starts reading after this call, whatever was paused in it: before that nothing may move.
-        if self._retirement.is_handing_over:
+        if self._retirement.is_under_way:
             self._engine.call_soon(self._begin)
         else:
             self._begun = True
@@ -151,7 +151,7 @@ class Link(Stream):
             self._await_header()
         else:
             self._begin_tls()
-        if self.stage is Stage.PREFACE and self._retirement.is_under_way:
+        if self.stage is Stage.PREFACE and self._retirement.is_under_way and self._begun:
             self._at_rest()
 
     def _await_header(self) -> None:
@@ -198,11 +198,16 @@ class Link(Stream):
             context = self._engine.tls
             if context is None:
                 raise RuntimeError("a connection for HTTPS, and no certificate")
-            self._tls = TlsLayer(self._transport, context, self, self._start, self._handshake_failed)
+            self._tls = TlsLayer(self._transport, context, self, self._secured, self._handshake_failed)
             self._transport = self._tls
         early, self._early = self._early, b""
         if early:
             self._tls.data_received(early)
+
+    def _secured(self) -> None:
+        self._begun = False  # its request may have come along, and is not to be closed upon unread
+        self._start()
+        self._engine.call_soon(self._begin)
 
     def _handshake_failed(self, reason: str) -> None:
         self._engine.log.debug("a TLS handshake failed", reason=reason, peer=self.peer[0] if self.peer else None)

@@ -15,6 +15,10 @@ from typing import Any, cast
 READ_BYTES = 64 * 1024
 """OpenSSL gives a record at a time, of at most 16 KiB."""
 
+MOST_UNREAD = 64 * 1024
+"""Bytes of TLS's own answers that wait for a client. One that only asks (for new keys, for a renegotiation), as often
+as it can, and never reads would fill the memory with them."""
+
 _PLAIN_HTTP = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
     b"400 Bad Request: this port speaks HTTPS: write https://\n"
@@ -53,6 +57,7 @@ class TlsLayer(asyncio.Transport, asyncio.Protocol):
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._stage = _Stage.UNTOUCHED
         self._client_closed = False
+        self._unread = 0
         self._transport.set_protocol(self)
 
     @property
@@ -112,8 +117,17 @@ class TlsLayer(asyncio.Transport, asyncio.Protocol):
                 break
             pieces.append(piece)
         if self._outgoing.pending:
-            self._flush()
+            self._flush_answers()
         return pieces
+
+    def _flush_answers(self) -> None:
+        """To what the client has asked of TLS itself."""
+        self._unread += self._outgoing.pending
+        self._flush()
+        if not self._transport.get_write_buffer_size():
+            self._unread = 0
+        elif self._unread > MOST_UNREAD:
+            self._transport.abort()
 
     def eof_received(self) -> bool | None:
         """The client sends nothing more, and has not said so in TLS: of a request that is incomplete, that is plain."""
