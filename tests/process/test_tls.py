@@ -212,9 +212,10 @@ def test_without_the_last_byte_of_a_request_a_goodbye_ends_it(start: Start, cert
         assert server.ledger.done == []
 
 
-def test_plain_http_is_told_so_in_plain_http(start: Start) -> None:
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "OPTIONS", "X"])
+def test_plain_http_is_told_so_in_plain_http(start: Start, method: str) -> None:
     with start() as server, server.client() as one:
-        answer = one.get()
+        answer = one.get(method=method)
         assert answer.status == 400
         assert b"https://" in answer.body
         assert server.ledger.done == []

@@ -58,6 +58,8 @@ class TlsLayer(asyncio.Transport, asyncio.Protocol):
         self._stage = _Stage.UNTOUCHED
         self._client_closed = False
         self._unread = 0
+        self._is_plain = False
+        """Whether the client began with a letter, as HTTP does and TLS does not."""
         self._transport.set_protocol(self)
 
     @property
@@ -76,6 +78,8 @@ class TlsLayer(asyncio.Transport, asyncio.Protocol):
         """Take what was read: of the handshake, or records for what is above."""
         if self._stage is _Stage.ENDED or self._client_closed:
             return
+        if self._stage is _Stage.UNTOUCHED:
+            self._is_plain = data[:1].isalpha()  # a handshake begins with 22 (RFC 8446 section 5.1)
         self._incoming.write(data)
         try:
             if not self.is_open and not self._shake_hands():
@@ -157,7 +161,7 @@ class TlsLayer(asyncio.Transport, asyncio.Protocol):
         if was_open:
             self._transport.abort()  # somebody has changed what was sent, or made it up
             return
-        if error.reason == "HTTP_REQUEST":
+        if self._is_plain:
             self._outgoing.read()
             self._transport.write(_PLAIN_HTTP)
         self._flush()
