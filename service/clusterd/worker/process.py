@@ -27,6 +27,7 @@ from clusterd.worker.balance import Gate
 from clusterd.worker.drain import LAST_WORDS_SECONDS, Drain, Orders
 from clusterd.worker.engine_settings import engine_settings
 from clusterd.worker.handover import Receiver, Sender
+from clusterd.worker.sharing import Sharing
 from clusterd.worker.sockets import ListeningSocket
 
 TICK_SECONDS = 0.25
@@ -76,8 +77,7 @@ class WorkerProcess:
         self._is_leaving = False
         self._drain: Drain | None = None
         self._leave_by = 0.0
-        self._sharing: Sender | None = None
-        self._sharing_ends: asyncio.TimerHandle | None = None
+        self._sharing = Sharing(self._engine, self._loop, self._moved)
         self._channel = Channel(channel, self._loop, self._on_message, self._on_channel_end)
 
     def start_application(self) -> None:
@@ -209,23 +209,12 @@ class WorkerProcess:
 
     def _share(self, connections: int, seconds: float, others: list[socket.socket]) -> None:
         """Let another worker have some connections. A drain has all of them, and comes first."""
-        self._end_sharing()
-        if self._drain is not None or not others:
+        if self._drain is None:
+            for sock in others:
+                self._sharing.share(connections, seconds, sock)
+        else:
             for sock in others:
                 sock.close()
-            return
-        self._sharing = Sender(others[0], self._loop, self._moved, self._end_sharing)
-        self._sharing_ends = self._loop.call_later(seconds, self._end_sharing)
-        self._engine.give(connections)
-
-    def _end_sharing(self) -> None:
-        sender, self._sharing = self._sharing, None
-        if sender is None:
-            return
-        self._engine.give(0)
-        if self._sharing_ends is not None:
-            self._sharing_ends.cancel()
-        sender.close()
 
     # ---- draining
 
@@ -235,7 +224,7 @@ class WorkerProcess:
             # Everything that the master has dealt is here: it has stopped before it sent these orders.
             receiver.finish()
         self._dealt.clear()
-        self._end_sharing()
+        self._sharing.end()
         self._end_drain()
         if not peers:
             # Connections on their way here would only be closed; with their sender they are as well off.
@@ -264,7 +253,7 @@ class WorkerProcess:
     def _connection_at_rest(self, connection: Connection) -> None:
         if self._drain is not None:
             self._drain.connection_at_rest(connection)
-        elif self._sharing is not None:
+        else:
             self._sharing.pass_on(connection)
 
     def _connection_closed(self, _: Connection) -> None:
