@@ -14,6 +14,7 @@ import uvloop
 from clusterd.http.carried import CarriedState
 from clusterd.http.engine import Connection
 from clusterd.http.settings import AccessLog, HttpSettings, Interface, Timeouts
+from clusterd.http.stage import Stage
 from tests.process.moving import move_on
 from tests.process.serving import Answer, Client, Serving, request, serving, wait_until
 
@@ -333,6 +334,8 @@ def test_a_stop_closes_who_has_not_said_anything_yet() -> None:
         server.on_loop(server.engine.close_idle)
         assert closes_unanswered(client)
         with server.client() as late:
+            wait_until(lambda: any(each.stage is Stage.PREFACE for each in server.engine.connections))
+            server.on_loop(server.engine.close_idle)
             assert closes_unanswered(late)
 
 

@@ -5,6 +5,7 @@ import json
 import socket
 import ssl
 import struct
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from clusterd.config.model import TlsVersion
 from clusterd.http.carried import CarriedState
 from clusterd.http.engine import Connection
 from clusterd.http.settings import Interface
+from clusterd.http.stage import Stage
 from tests.process.certificates import NAME, Certificate, make_certificate
 from tests.process.serving import PATIENCE, Client, Serving, request, serving, wait_until
 
@@ -351,5 +353,24 @@ def test_a_connection_that_can_not_move_ends_when_it_has_been_idle(start: Start,
     with start(on_movable=lambda _: None) as server, client(server, certificate) as idle:
         assert idle.get().status == 200
         server.on_loop(server.engine.hand_over)
-        server.on_loop(server.engine.close_idle)
+        server.on_loop(lambda: server.engine.close_idle(time.monotonic()))
         assert idle.rest() == b""  # with a close_notify: without one, reading raises
+
+
+def test_one_that_has_just_been_answered_or_has_begun_to_ask_is_not_idle(
+    start: Start, certificate: Certificate
+) -> None:
+    with start(on_movable=lambda _: None) as server, client(server, certificate) as one:
+        began = time.monotonic()
+        server.on_loop(server.engine.hand_over)
+        server.on_loop(server.engine.serve)
+        assert one.get().status == 200
+        server.on_loop(server.engine.hand_over)
+        server.on_loop(lambda: server.engine.close_idle(began - 1))
+        one.send(request()[:10])
+        wait_until(lambda: [each.stage for each in server.engine.connections] == [Stage.HEAD])
+        server.on_loop(lambda: server.engine.close_idle(time.monotonic()))
+        one.send(request()[10:])
+        answer = one.answer()
+        assert (answer.status, answer.fields["connection"]) == (200, "close")
+        assert one.rest() == b""

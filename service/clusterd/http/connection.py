@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from http import HTTPStatus
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -585,10 +586,17 @@ class Connection(Stream):
         self.deadline.last_bytes()
         self._transport.close()
 
-    def close_if_idle(self) -> None:
-        """Close a connection on which no request is under way."""
-        if self.stage in AT_REST:
+    def close_if_idle(self, since: float) -> None:
+        """Close a connection that has waited for a request since then."""
+        if self.stage in AT_REST and self._waits_since() <= since:
             self.close_politely()
+
+    def _waits_since(self) -> float:
+        """On the engine's clock; infinite where a part of a head is here: timeouts.header is for that."""
+        if self.stage is Stage.HEAD:
+            return inf
+        timeouts = self._engine.settings.timeouts
+        return self.deadline.due - (timeouts.keepalive if self.stage is _IDLE else timeouts.header)
 
     # Hand-over.
 

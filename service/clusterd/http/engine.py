@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
+from math import inf
 from time import monotonic
 from typing import cast
 
@@ -102,7 +103,6 @@ class Engine:
         self._loop = loop
         self._on_movable = on_movable
         self._on_closed = on_closed
-        self._closing_idle = False
         self._to_give = 0
         # Plain attributes, because every request asks for them.
         self.is_closing = False
@@ -221,7 +221,6 @@ class Engine:
 
     def serve(self) -> None:
         """Keep connections, from the start and again after a retirement that was taken back."""
-        self._closing_idle = False
         self._enter(EngineMode.SERVING)
 
     def hand_over(self) -> None:
@@ -245,7 +244,7 @@ class Engine:
                 connection.depart()
 
     def _note_whether_resting_matters(self) -> None:
-        self.is_retiring = self.is_handing_over or self._closing_idle or self._to_give > 0
+        self.is_retiring = self.is_handing_over or self._to_give > 0
 
     def give(self, count: int) -> None:
         """Offer so many connections to `on_movable`, as they come to rest, and keep the others; 0 ends that."""
@@ -256,14 +255,13 @@ class Engine:
                 break
             self.at_rest(connection)
 
-    def close_idle(self) -> None:
-        """Close the connections between requests, and those that come to rest later; of those that are to be handed
-        over, the ones that can not move.
+    def close_idle(self, since: float = inf) -> None:
+        """Close the connections that have waited for a request since then; where they are handed over, those that can
+        not move. Without a time all that are not in flight, also those that have sent a part of a head.
         """
-        self._closing_idle = True
-        self._note_whether_resting_matters()
         for connection in tuple(self.connections):
-            self.at_rest(connection)
+            if connection.is_bound or not self.is_handing_over:
+                connection.close_if_idle(since)
 
     def abort(self) -> None:
         """Drop every connection at once."""
@@ -273,15 +271,13 @@ class Engine:
             surplus.abort()
 
     def at_rest(self, connection: Connection) -> None:
-        """A connection may be able to move, or to close."""
+        """A connection may be able to move."""
         may_move = self.is_handing_over or self._to_give > 0
         if may_move and self._on_movable is not None and connection.movable:
             if self._to_give:
                 self._to_give -= 1
                 self._note_whether_resting_matters()
             self._on_movable(connection)
-        elif self._closing_idle and (connection.is_bound or not self.is_handing_over):
-            connection.close_if_idle()
 
     # ---- requests
 

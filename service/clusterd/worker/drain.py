@@ -47,10 +47,13 @@ class Drain:
             return not self._orders.linger
         if self._engine.in_flight:
             self._last_busy = now
-        # What can not move ends with its next response; what has been idle since the beginning waits for none.
-        idle_since = self._last_busy if self._sender is None else self._began
-        if now - idle_since >= self._orders.idle_seconds:
-            self._engine.close_idle()
+        idle_since = now - self._orders.idle_seconds
+        if self._sender is None:
+            if self._last_busy <= idle_since:
+                self._engine.close_idle()
+        elif self._began <= idle_since:
+            # What can not move ends with its next response; nobody waits longer for that one.
+            self._engine.close_idle(idle_since)
         if now >= self._orders.deadline - LAST_WORDS_SECONDS:
             self._cut()
             return True
