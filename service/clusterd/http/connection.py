@@ -598,6 +598,15 @@ class Connection(Stream):
         timeouts = self._engine.settings.timeouts
         return self.deadline.due - (timeouts.keepalive if self.stage is _IDLE else timeouts.header)
 
+    @property
+    def unfinished(self) -> str:
+        """What would be lost with the connection besides the request under way, in words; empty where nothing would."""
+        if self.stage is Stage.HEAD:
+            return "a part of a request was here"
+        if self.stage is Stage.LINGERING and self._transport.get_write_buffer_size():
+            return "the client had not read the whole response"
+        return ""
+
     # Hand-over.
 
     @property

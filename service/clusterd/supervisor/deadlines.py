@@ -6,13 +6,16 @@ from clusterd.supervisor.failures import fail
 from clusterd.supervisor.states import COMING, EndReason, TemplateState, WorkerState
 from clusterd.supervisor.table import Template, Worker
 
+LAST_WORDS_SECONDS = 0.5
+"""A worker that cuts what is left at the end of its drain says so, and ends by itself."""
+
 
 def enforce_deadlines(cluster: Cluster) -> list[Template]:
     """Kill whatever is over its time. Returns the templates whose import was."""
     for worker in cluster.table.in_state(*COMING):
         _watch_boot(cluster, worker)
     for worker in cluster.table.in_state(WorkerState.DRAINING):
-        if cluster.due(worker.deadline):
+        if cluster.due(worker.deadline + LAST_WORDS_SECONDS):
             cluster.kill(worker, EndReason.DRAIN_TIMEOUT, "not drained within timeouts.drain")
     _limit_draining(cluster)
     return [

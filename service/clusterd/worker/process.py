@@ -231,10 +231,12 @@ class WorkerProcess:
             for receiver in self._receivers:
                 receiver.close()
             self._receivers.clear()
-        self._leave_by = orders.deadline - LAST_WORDS_SECONDS
+        self._leave_by = orders.deadline + LAST_WORDS_SECONDS
         sender = Sender(peers[0], self._loop, self._moved, self._successor_lost) if peers else None
         self._drain = Drain(self._engine, sender, orders, self._log, monotonic())
         self._drain.begin()
+        # Not only at the next tick. A little later, since timers of the loop may be early by their resolution.
+        self._loop.call_later(max(0.0, orders.deadline - monotonic()) + 0.002, self._leave_if_drained)
         self._leave_if_drained()
 
     def _end_drain(self) -> None:
