@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.process.certificates import NAME, make_certificate
-from tests.process.service import HELLO, Service, free_port
+from tests.process.service import HELLO, Service, free_port, wait_until
 from tests.process.serving import Client, request
 
 MakeService = Callable[..., Service]
@@ -104,3 +104,38 @@ def test_a_retired_worker_that_may_have_to_come_back_is_not_at_the_end_of_a_drai
             assert each.chunk()
     assert "request cut" not in service.log()
     assert all(Path(f"/proc/{pid}").exists() for pid in before)
+
+
+CLEANS_UP = """
+import asyncio, os
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        with open(f"ending-{os.environ['CLUSTERD_GENERATION']}", "w"):
+            pass
+        await asyncio.sleep(2)
+        return await send({"type": "lifespan.shutdown.complete"})
+    while scope["path"] == "/wait" and not os.path.exists("go"):
+        await asyncio.sleep(0.01)
+    body = os.environ["CLUSTERD_GENERATION"].encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})
+    await send({"type": "http.response.body", "body": body})
+"""
+
+
+def test_a_worker_that_is_about_to_end_takes_nothing_over(make_service: MakeService) -> None:
+    """The first generation hands a connection over to the second just when that one has handed over everything."""
+    service = make_service(workers=1)
+    service.deploy("1", CLEANS_UP)
+    service.start()
+    with client_of(service) as client:
+        client.send(request("/wait"))
+        wait_until(lambda: service.workers()[0]["in_flight"], "it is being answered")
+        assert service.reload().returncode == 0
+        assert service.reload().returncode == 0
+        wait_until((service.directory / "ending-2").exists, "the second generation ends")
+        (service.directory / "go").touch()
+        assert client.answer().body == b"1"
+        assert client.get().body in (b"1", b"3")

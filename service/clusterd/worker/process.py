@@ -119,8 +119,7 @@ class WorkerProcess:
                 if not linger:
                     self._leave_listeners()
             case Adopt():
-                for sock in self._sockets_of(received):
-                    self._receivers.add(Receiver(sock, self._loop, self._adopt, self._receivers.discard))
+                self._be_passed(self._sockets_of(received))
             case Deal():
                 self._be_dealt_to(self._sockets_of(received))
             case Share(connections, seconds):
@@ -195,6 +194,15 @@ class WorkerProcess:
         else:
             self._engine.shed(sock, carried.scheme)
 
+    def _be_passed(self, others: list[socket.socket]) -> None:
+        """Connections of other workers. The loop turns a little longer than connections are served."""
+        for sock in others:
+            receiver = Receiver(sock, self._loop, self._adopt, self._receivers.discard)
+            if self._is_leaving:
+                receiver.close()
+            else:
+                self._receivers.add(receiver)
+
     def _adopt(self, sock: socket.socket, carried: CarriedState) -> None:
         self._engine.adopt(sock, carried)
         self._row.adopted += 1
@@ -267,8 +275,9 @@ class WorkerProcess:
         if self._drain is not None and self._drain.finished(monotonic()):
             self._end_drain()
             self._is_leaving = True
-            for receiver in self._dealt:
-                receiver.close()  # with what is unread in it, which the master deals to somebody else
+            for receiver in (*self._dealt, *self._receivers):
+                receiver.close()  # with what is unread in it: its sender has that still
+            self._receivers.clear()
             self._loop.stop()
 
     # ---- time
