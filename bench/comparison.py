@@ -167,11 +167,18 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("Flask, JSON", _SMALL_WSGI, lambda _: "flask_json:app", wrk()),
     Scenario("FastAPI, JSON", _SMALL_ASGI, lambda _: "fastapi_json:app", wrk()),
     Scenario(
-        "With a metrics endpoint and without",
-        (servers.CLUSTERD_ASGI, servers.CLUSTERD_METRICS),
+        "Per-request metrics on and off, ASGI",
+        (servers.CLUSTERD_ASGI_METRICS, servers.CLUSTERD_ASGI_UNCOUNTED, servers.CLUSTERD_ASGI),
         lambda _: "hello:asgi",
         wrk(),
-        (Promise(servers.CLUSTERD_METRICS, (servers.CLUSTERD_ASGI,), 0.97),),
+        (Promise(servers.CLUSTERD_ASGI_METRICS, (servers.CLUSTERD_ASGI_UNCOUNTED,), 0.97),),
+    ),
+    Scenario(
+        "Per-request metrics on and off, WSGI on the loop",
+        (servers.CLUSTERD_LOOP_METRICS, servers.CLUSTERD_LOOP_UNCOUNTED, servers.CLUSTERD_LOOP),
+        lambda _: "hello:wsgi",
+        wrk(),
+        (Promise(servers.CLUSTERD_LOOP_METRICS, (servers.CLUSTERD_LOOP_UNCOUNTED,), 0.97),),
     ),
     *map(_table, (1, 2, 4, 8, 16)),
 )
