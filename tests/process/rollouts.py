@@ -166,6 +166,7 @@ async def attempt(trial: Trial, directory: Path, certificate: Certificate) -> Ou
     """One trial, with a service and a crowd of its own."""
     random = Random(f"{trial.seed} configuration")
     tls_port = free_port()
+    most = random.choice((1, 64)) if trial.short else 64
     source = ASGI if trial.kind == "asgi" else WSGI
     service = Service(directory)
     service.deploy("1", "BROKEN = False\n" + source)
@@ -175,7 +176,7 @@ async def attempt(trial: Trial, directory: Path, certificate: Certificate) -> Ou
         scheduling=trial.scheduling,
         preload=random.choice(("auto", False)),
         worker_start="app:prepare",
-        rollout={"settle": random.choice(("0ms", "200ms")), "surge": random.choice((1, 2)), "max_draining": 64},
+        rollout={"settle": random.choice(("0ms", "200ms")), "surge": random.choice((1, 2)), "max_draining": most},
         timeouts={
             "drain": random.choice(("500ms", "900ms")) if trial.short else "30s",
             "drain_idle": "500ms" if trial.short else random.choice(("1s", "10s")),

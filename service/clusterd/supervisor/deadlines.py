@@ -14,10 +14,13 @@ def enforce_deadlines(cluster: Cluster) -> list[Template]:
     """Kill whatever is over its time. Returns the templates whose import was."""
     for worker in cluster.table.in_state(*COMING):
         _watch_boot(cluster, worker)
+    _limit_draining(cluster)
     for worker in cluster.table.in_state(WorkerState.DRAINING):
         if cluster.due(worker.deadline + LAST_WORDS_SECONDS):
-            cluster.kill(worker, EndReason.DRAIN_TIMEOUT, "not drained within timeouts.drain")
-    _limit_draining(cluster)
+            if worker.end is EndReason.MAX_DRAINING:
+                cluster.kill(worker, EndReason.MAX_DRAINING, "it did not end its drain")
+            else:
+                cluster.kill(worker, EndReason.DRAIN_TIMEOUT, "not drained within timeouts.drain")
     return [
         template
         for template in list(cluster.table.templates.values())
@@ -59,4 +62,4 @@ def _limit_draining(cluster: Cluster) -> None:
         )
         for worker in draining:
             if worker.generation == number:
-                cluster.kill(worker, EndReason.MAX_DRAINING, f"more than {limit} generations were draining")
+                cluster.end_drain(worker, EndReason.MAX_DRAINING)
