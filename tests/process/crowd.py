@@ -272,6 +272,8 @@ class Crowd:
             except (OSError, TimeoutError) as error:
                 self.wrong.append(f"{name}: no connection: {error!r}")
                 return
+            if connection is None:
+                continue
             try:
                 while not self._over and not connection.is_last:
                     await kind(connection, random)
@@ -288,7 +290,7 @@ class Crowd:
             finally:
                 connection.writer.close()
 
-    async def _connect(self, random: Random, *, secure: bool) -> _Connection:
+    async def _connect(self, random: Random, *, secure: bool) -> _Connection | None:
         sock = socket.socket()
         sock.setblocking(False)
         if random.random() < 0.5:
@@ -297,7 +299,12 @@ class Crowd:
         opened = asyncio.open_connection(
             sock=sock, ssl=self._tls if secure else None, server_hostname=NAME if secure else None
         )
-        return _Connection(*await asyncio.wait_for(opened, PATIENCE_SECONDS), secure=secure)
+        port: int = sock.getsockname()[1]
+        try:
+            return _Connection(*await asyncio.wait_for(opened, PATIENCE_SECONDS), secure=secure)
+        except (OSError, TimeoutError) as error:
+            self.losses.append(Loss("handshake", port, "", repr(error), secure))
+            return None
 
     def _token(self) -> str:
         self._number += 1

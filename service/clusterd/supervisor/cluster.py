@@ -152,11 +152,6 @@ class Cluster:
             )
         )
 
-    def end_drain(self, worker: Worker, reason: EndReason) -> None:
-        """Have a draining `worker` cut what it holds, say so and end."""
-        worker.deadline = min(worker.deadline, self.now)
-        self.retire(worker, None, reason)
-
     def kill(self, worker: Worker, reason: EndReason, detail: str = "") -> None:
         """End `worker` now."""
         if worker.state is WorkerState.ENDING:

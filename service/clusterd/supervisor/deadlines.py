@@ -3,11 +3,15 @@
 from clusterd.supervisor.actions import Severity
 from clusterd.supervisor.cluster import Cluster
 from clusterd.supervisor.failures import fail
+from clusterd.supervisor.slots import successor_of
 from clusterd.supervisor.states import COMING, EndReason, TemplateState, WorkerState
 from clusterd.supervisor.table import Template, Worker
 
 LAST_WORDS_SECONDS = 0.5
 """A worker that cuts what is left at the end of its drain says so, and ends by itself."""
+
+HURRY_SECONDS = 0.3
+"""For one draining worker too many to hand over what is on its way; then it cuts the rest."""
 
 
 def enforce_deadlines(cluster: Cluster) -> list[Template]:
@@ -62,4 +66,5 @@ def _limit_draining(cluster: Cluster) -> None:
         )
         for worker in draining:
             if worker.generation == number:
-                cluster.end_drain(worker, EndReason.MAX_DRAINING)
+                worker.deadline = min(worker.deadline, cluster.now + HURRY_SECONDS)
+                cluster.retire(worker, successor_of(cluster, worker), EndReason.MAX_DRAINING)
