@@ -24,9 +24,10 @@ _INTRODUCTION = """\
 
 <!-- Made by `make bench`: run it again rather than edit this. -->
 
-Every server of a table was measured in one run on one machine, in turn, {rounds} rounds of {seconds} s each, with the
-load generator on the same machine. The numbers are medians over the rounds; the ratio is that to the first row, within
-each round, and again the median. Absolute numbers say something about this machine only. How to read and repeat them:
+Every server of a table was measured in one run on one machine, in turn, {rounds} rounds of {seconds} s each (15 where
+the promise is about a few percent), with the load generator on the same machine. The numbers are medians over the
+rounds; the ratio is that to the first row, within each round, and again the median. Absolute numbers say something
+about this machine only. How to read and repeat them:
 [bench/README.md](../bench/README.md).
 
 - Machine: {cores} cores, {processor}, Linux {kernel}

@@ -115,8 +115,13 @@ _GRANIAN = (
 CLUSTERD_LOOP = Server("clusterd, on the loop", f"{_CLUSTERD} --threads 0", "clusterd")
 CLUSTERD_THREADS = Server("clusterd, 4 threads", f"{_CLUSTERD} --threads 4", "clusterd")
 CLUSTERD_ASGI = Server("clusterd, ASGI", _CLUSTERD, "clusterd")
-CLUSTERD_METRICS = Server(
-    "clusterd, metrics on", _CLUSTERD.replace("--metrics off", "--metrics unix:{directory}/metrics.sock"), "clusterd"
+_WITH_METRICS = _CLUSTERD.replace("--metrics off", "--metrics unix:{directory}/metrics.sock")
+_UNCOUNTED = f"{_CLUSTERD} --worker_start uncounted:stop_counting"
+CLUSTERD_ASGI_METRICS = Server("clusterd, ASGI, metrics on", _WITH_METRICS, "clusterd")
+CLUSTERD_ASGI_UNCOUNTED = Server("clusterd, ASGI, metrics off, requests uncounted", _UNCOUNTED, "clusterd")
+CLUSTERD_LOOP_METRICS = Server("clusterd, on the loop, metrics on", f"{_WITH_METRICS} --threads 0", "clusterd")
+CLUSTERD_LOOP_UNCOUNTED = Server(
+    "clusterd, on the loop, metrics off, requests uncounted", f"{_UNCOUNTED} --threads 0", "clusterd"
 )
 GRANIAN_WSGI_1 = Server("granian, 1 thread", f"{_GRANIAN} --interface wsgi --blocking-threads 1", "granian")
 GRANIAN_WSGI_4 = Server("granian, 4 threads", f"{_GRANIAN} --interface wsgi --blocking-threads 4", "granian")

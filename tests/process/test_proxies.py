@@ -12,6 +12,7 @@ import pytest
 import uvloop
 
 from clusterd.http.connections.carried import CarriedState
+from clusterd.http.connections.stage import Stage
 from clusterd.http.engine import Connection
 from clusterd.http.settings import AccessLog, HttpSettings, Interface, Timeouts
 from tests.process.moving import move_on
@@ -333,6 +334,8 @@ def test_a_stop_closes_who_has_not_said_anything_yet() -> None:
         server.on_loop(server.engine.retirement.close_idle)
         assert closes_unanswered(client)
         with server.client() as late:
+            wait_until(lambda: any(each.stage is Stage.PREFACE for each in server.engine.connections))
+            server.on_loop(server.engine.retirement.close_idle)
             assert closes_unanswered(late)
 
 

@@ -240,6 +240,8 @@ def test_a_client_that_streams_for_ever_holds_up_no_rollout(make_service: MakeSe
     # The first of three draining generations is one too many.
     wait_until(lambda: ended(streams[0]), "the oldest generation is ended")
     assert "max_draining" in service.log()
+    service.wait_for_line("request cut at the end of the drain generation=1 .*target=/stream")
+    service.wait_for_line("worker ended.* generation=1 .*reason=max_draining")
     for client in streams:
         client.close()
 

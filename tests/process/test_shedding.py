@@ -4,13 +4,15 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from clusterd.http.connections import surplus
 from clusterd.worker.process import TICK_SECONDS
-from tests.process.service import Service
+from tests.process.certificates import NAME, make_certificate
+from tests.process.service import Service, free_port
 from tests.process.serving import Client, Serving, request, serving, wait_until
 
 MakeService = Callable[..., Service]
@@ -50,6 +52,7 @@ def test_clients_are_sent_away_when_every_worker_is_full_and_served_again_afterw
         answer = refused.get(method=method)
         assert (answer.status, answer.fields["retry-after"], answer.fields["connection"]) == (503, "1", "close")
         assert refused.rest() == b""
+        assert [worker["connections"] for worker in service.workers()] == [LIMIT] * WORKERS
     for client in kept:
         assert client.get().status == 200  # those that were here are not touched
     kept.pop().reset()
@@ -57,6 +60,40 @@ def test_clients_are_sent_away_when_every_worker_is_full_and_served_again_afterw
     assert client_of(service, clients).get().status == 200
     counted = [line for line in service.metrics().text.splitlines() if 'code="5xx"' in line and "_total" in line]
     assert sum(float(line.split()[-1]) for line in counted) == 3, counted
+
+
+@pytest.mark.parametrize("scheduling", ["least_connections", "round_robin", "shared"])
+def test_clients_over_tls_are_sent_away_as_well(
+    make_service: MakeService, clients: ExitStack, tmp_path: Path, scheduling: str
+) -> None:
+    certificate, port = make_certificate(tmp_path / "certificates"), free_port()
+    files = {"certificate": str(certificate.certificate), "key": str(certificate.key)}
+    service = make_service(
+        workers=WORKERS,
+        scheduling=scheduling,
+        limits={"connections": LIMIT},
+        tls={"listen": [f"127.0.0.1:{port}"], **files},
+    ).start()
+    wait_until(lambda: all(worker["accepting"] for worker in service.workers()))
+
+    def secure() -> Client:
+        sock = socket.create_connection(("127.0.0.1", port), timeout=30)
+        return clients.enter_context(Client(certificate.client().wrap_socket(sock, server_hostname=NAME)))
+
+    kept = [secure() for _ in range(WORKERS * LIMIT)]
+    for client in kept:
+        assert client.get().status == 200
+    for _ in range(5):
+        refused = secure()
+        answer = refused.get()
+        assert (answer.status, answer.fields["retry-after"], answer.fields["connection"]) == (503, "1", "close")
+        assert refused.rest() == b""
+        assert [worker["connections"] for worker in service.workers()] == [LIMIT] * WORKERS
+    for client in kept:
+        assert client.get().status == 200
+    kept.pop().reset()
+    wait_until(lambda: sum(worker["connections"] for worker in service.workers()) == WORKERS * LIMIT - 1)
+    assert secure().get().status == 200
 
 
 def test_the_log_says_why_clients_are_sent_away_and_does_not_repeat_itself(

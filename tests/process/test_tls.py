@@ -6,6 +6,7 @@ import json
 import socket
 import ssl
 import struct
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from clusterd.config.model import TlsVersion
 from clusterd.http.connections.carried import CarriedState
+from clusterd.http.connections.stage import Stage
 from clusterd.http.engine import Connection
 from clusterd.http.settings import Interface
 from tests.process.certificates import NAME, Certificate, make_certificate
@@ -434,3 +436,22 @@ def test_a_request_that_comes_with_the_end_of_the_handshake_is_answered(start: S
 
         conversation.step(finish_and_ask)
         assert conversation.step(lambda: conversation.tls.read(17)) == b"HTTP/1.1 200 OK\r\n"
+
+
+def test_one_that_has_just_been_answered_or_has_begun_to_ask_is_not_idle(
+    start: Start, certificate: Certificate
+) -> None:
+    with start(on_movable=lambda _: None) as server, client(server, certificate) as one:
+        began = time.monotonic()
+        server.on_loop(server.engine.retirement.hand_over)
+        server.on_loop(server.engine.retirement.take_back)
+        assert one.get().status == 200
+        server.on_loop(server.engine.retirement.hand_over)
+        server.on_loop(lambda: server.engine.retirement.close_idle(began - 1))
+        one.send(request()[:10])
+        wait_until(lambda: [each.stage for each in server.engine.connections] == [Stage.HEAD])
+        server.on_loop(lambda: server.engine.retirement.close_idle(time.monotonic()))
+        one.send(request()[10:])
+        answer = one.answer()
+        assert (answer.status, answer.fields["connection"]) == (200, "close")
+        assert one.rest() == b""

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 MOST_AHEAD = 1.25
 """The most loaded worker may have so many times the connections of the least loaded, and one more."""
-PAUSE_SECONDS = 1.5
-"""Between two moves: what is on its way must have arrived before it is counted again."""
+PAUSE_SECONDS = 0.75
+"""Between two moves: longer than one may take (`SHARE_SECONDS`), so that what is on its way has arrived before it is
+counted again; and short enough for a second move within the two seconds that are promised."""
 
 
 @dataclass(frozen=True, slots=True)

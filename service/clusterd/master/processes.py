@@ -17,7 +17,7 @@ from clusterd.systemd.environment import clean_environment
 from clusterd.wire import messages
 from clusterd.wire.packets import socketpair
 
-SHARE_SECONDS = 1.0
+SHARE_SECONDS = 0.5
 """For connections to come to rest that are to move to another worker."""
 
 

@@ -3,18 +3,28 @@
 from clusterd.supervisor.actions import Severity
 from clusterd.supervisor.cluster import Cluster
 from clusterd.supervisor.failures import fail
+from clusterd.supervisor.slots import successor_of
 from clusterd.supervisor.states import COMING, EndReason, TemplateState, WorkerState
 from clusterd.supervisor.table import Template, Worker
+
+LAST_WORDS_SECONDS = 0.5
+"""A worker that cuts what is left at the end of its drain says so, and ends by itself."""
+
+HURRY_SECONDS = 0.3
+"""For one draining worker too many to hand over what is on its way; then it cuts the rest."""
 
 
 def enforce_deadlines(cluster: Cluster) -> list[Template]:
     """Kill whatever is over its time. Returns the templates whose import was."""
     for worker in cluster.table.in_state(*COMING):
         _watch_boot(cluster, worker)
-    for worker in cluster.table.in_state(WorkerState.DRAINING):
-        if cluster.due(worker.deadline):
-            cluster.kill(worker, EndReason.DRAIN_TIMEOUT, "not drained within timeouts.drain")
     _limit_draining(cluster)
+    for worker in cluster.table.in_state(WorkerState.DRAINING):
+        if cluster.due(worker.deadline + LAST_WORDS_SECONDS):
+            if worker.end is EndReason.MAX_DRAINING:
+                cluster.kill(worker, EndReason.MAX_DRAINING, "it did not end its drain")
+            else:
+                cluster.kill(worker, EndReason.DRAIN_TIMEOUT, "not drained within timeouts.drain")
     return [
         template
         for template in list(cluster.table.templates.values())
@@ -56,4 +66,5 @@ def _limit_draining(cluster: Cluster) -> None:
         )
         for worker in draining:
             if worker.generation == number:
-                cluster.kill(worker, EndReason.MAX_DRAINING, f"more than {limit} generations were draining")
+                worker.deadline = min(worker.deadline, cluster.now + HURRY_SECONDS)
+                cluster.retire(worker, successor_of(cluster, worker), EndReason.MAX_DRAINING)

@@ -77,7 +77,7 @@ class EndReason(StrEnum):
     DRAIN_TIMEOUT = "drain_timeout"
     """Still not drained after timeouts.drain; killed by clusterd."""
     MAX_DRAINING = "max_draining"
-    """More generations drained at once than rollout.max_draining; killed by clusterd."""
+    """More generations drained at once than rollout.max_draining; ended by clusterd."""
     EXIT = "exit"
     """It exited unasked."""
     SIGNAL = "signal"

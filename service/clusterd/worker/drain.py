@@ -7,7 +7,8 @@ from clusterd.log import Logger
 from clusterd.worker.handover import Sender
 
 LAST_WORDS_SECONDS = 0.3
-"""How long before the master's deadline a worker gives up by itself, so that it can say what it cut."""
+"""After the end of a drain: for the worker to say what it cut, and to have the application clean up. Then the master
+kills it (`supervisor/deadlines.py`, which waits a little longer)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +43,22 @@ class Drain:
             self._sender.pass_on(connection)
 
     def finished(self, now: float) -> bool:
-        """Enforce the times; True when the worker may leave."""
+        """Enforce the times; True when the worker may leave.
+
+        One that lingers may have to take its slot back: it stays, and nothing of it is cut before it is told to go.
+        """
         if self._engine.is_idle:
             return not self._orders.linger
         if self._engine.in_flight:
             self._last_busy = now
-        # What can not move ends with its next response; what has been idle since the beginning waits for none.
-        idle_since = self._last_busy if self._sender is None else self._began
-        if now - idle_since >= self._orders.idle_seconds:
-            self._engine.retirement.close_idle()
-        if now >= self._orders.deadline - LAST_WORDS_SECONDS:
+        idle_since = now - self._orders.idle_seconds
+        if self._sender is None:
+            if self._last_busy <= idle_since:
+                self._engine.retirement.close_idle()
+        elif self._began <= idle_since:
+            # What can not move ends with its next response; nobody waits longer for that one.
+            self._engine.retirement.close_idle(idle_since)
+        if now >= self._orders.deadline and not self._orders.linger:
             self._cut()
             return True
         return False
@@ -76,4 +83,11 @@ class Drain:
                 age=request.age,
                 reason="drain_timeout",
             )
-        self._engine.abort()
+        for connection in self._engine.connections:
+            if why := connection.unfinished:
+                host, port = connection.peer or ("unix", 0)
+                self._log.warning(
+                    f"connection cut at the end of the drain: {why}", peer=f"{host}:{port}", reason="drain_timeout"
+                )
+        self._engine.retirement.close_idle()
+        self._engine.call_soon(self._engine.abort)  # when that is out: a TLS connection says that it ends

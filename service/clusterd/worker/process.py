@@ -28,6 +28,7 @@ from clusterd.worker.balance import Gate
 from clusterd.worker.drain import LAST_WORDS_SECONDS, Drain, Orders
 from clusterd.worker.engine_settings import engine_settings
 from clusterd.worker.handover import Receiver, Sender
+from clusterd.worker.sharing import Sharing
 from clusterd.worker.sockets import ListeningSocket
 
 TICK_SECONDS = 0.25
@@ -77,8 +78,7 @@ class WorkerProcess:
         self._is_leaving = False
         self._drain: Drain | None = None
         self._leave_by = 0.0
-        self._sharing: Sender | None = None
-        self._sharing_ends: asyncio.TimerHandle | None = None
+        self._sharing = Sharing(self._engine, self._loop, self._moved)
         self._channel = Channel(channel, self._loop, self._on_message, self._on_channel_end)
 
     def start_application(self) -> None:
@@ -120,8 +120,7 @@ class WorkerProcess:
                 if not linger:
                     self._leave_listeners()
             case Adopt():
-                for sock in self._sockets_of(received):
-                    self._receivers.add(Receiver(sock, self._loop, self._adopt, self._receivers.discard))
+                self._be_passed(self._sockets_of(received))
             case Deal():
                 self._be_dealt_to(self._sockets_of(received))
             case Share(connections, seconds):
@@ -196,6 +195,15 @@ class WorkerProcess:
         else:
             self._engine.shed(sock, carried.scheme)
 
+    def _be_passed(self, others: list[socket.socket]) -> None:
+        """Connections of other workers. The loop turns a little longer than connections are served."""
+        for sock in others:
+            receiver = Receiver(sock, self._loop, self._adopt, self._receivers.discard)
+            if self._is_leaving:
+                receiver.close()
+            else:
+                self._receivers.add(receiver)
+
     def _adopt(self, sock: socket.socket, carried: CarriedState) -> None:
         self._engine.adopt(sock, carried)
         self._row.adopted += 1
@@ -210,23 +218,12 @@ class WorkerProcess:
 
     def _share(self, connections: int, seconds: float, others: list[socket.socket]) -> None:
         """Let another worker have some connections. A drain has all of them, and comes first."""
-        self._end_sharing()
-        if self._drain is not None or not others:
+        if self._drain is None:
+            for sock in others:
+                self._sharing.share(connections, seconds, sock)
+        else:
             for sock in others:
                 sock.close()
-            return
-        self._sharing = Sender(others[0], self._loop, self._moved, self._end_sharing)
-        self._sharing_ends = self._loop.call_later(seconds, self._end_sharing)
-        self._engine.retirement.give(connections)
-
-    def _end_sharing(self) -> None:
-        sender, self._sharing = self._sharing, None
-        if sender is None:
-            return
-        self._engine.retirement.give(0)
-        if self._sharing_ends is not None:
-            self._sharing_ends.cancel()
-        sender.close()
 
     # ---- draining
 
@@ -236,17 +233,19 @@ class WorkerProcess:
             # Everything that the master has dealt is here: it has stopped before it sent these orders.
             receiver.finish()
         self._dealt.clear()
-        self._end_sharing()
+        self._sharing.end()
         self._end_drain()
         if not peers:
             # Connections on their way here would only be closed; with their sender they are as well off.
             for receiver in self._receivers:
                 receiver.close()
             self._receivers.clear()
-        self._leave_by = orders.deadline - LAST_WORDS_SECONDS
+        self._leave_by = orders.deadline + LAST_WORDS_SECONDS
         sender = Sender(peers[0], self._loop, self._moved, self._successor_lost) if peers else None
         self._drain = Drain(self._engine, sender, orders, self._log, monotonic())
         self._drain.begin()
+        # Not only at the next tick. A little later, since timers of the loop may be early by their resolution.
+        self._loop.call_later(max(0.0, orders.deadline - monotonic()) + 0.002, self._leave_if_drained)
         self._leave_if_drained()
 
     def _end_drain(self) -> None:
@@ -265,7 +264,7 @@ class WorkerProcess:
     def _connection_at_rest(self, connection: Connection) -> None:
         if self._drain is not None:
             self._drain.connection_at_rest(connection)
-        elif self._sharing is not None:
+        else:
             self._sharing.pass_on(connection)
 
     def _connection_closed(self, _: Connection) -> None:
@@ -277,8 +276,9 @@ class WorkerProcess:
         if self._drain is not None and self._drain.finished(monotonic()):
             self._end_drain()
             self._is_leaving = True
-            for receiver in self._dealt:
-                receiver.close()  # with what is unread in it, which the master deals to somebody else
+            for receiver in (*self._dealt, *self._receivers):
+                receiver.close()  # with what is unread in it: its sender has that still
+            self._receivers.clear()
             self._loop.stop()
 
     # ---- time

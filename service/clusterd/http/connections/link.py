@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from http import HTTPStatus
+from math import inf
 from typing import TYPE_CHECKING
 
 from clusterd.http.address import Address
@@ -54,7 +55,7 @@ class Link(Stream):
         self._retirement = engine.retirement
         self._socket = sock
         self._begun = False
-        """Whether reading can be paused, without which nothing may move."""
+        """Whether reading can be paused, without which nothing may move, and what is here already has been read."""
         self._tls: TlsLayer | None = None
         self._early = carried.residual if carried is not None else b""
         """What was read before the first request may come."""
@@ -235,10 +236,26 @@ class Link(Stream):
         self.deadline.last_bytes()
         self._transport.close()
 
-    def close_if_idle(self) -> None:
-        """Close a connection on which no request is under way."""
-        if self.stage in AT_REST:
+    def close_if_idle(self, since: float) -> None:
+        """Close a connection that has waited for a request since then."""
+        if self._begun and self.stage in AT_REST and self._waits_since() <= since:
             self.close_politely()
+
+    def _waits_since(self) -> float:
+        """On the engine's clock; infinite where a part of a head is here: timeouts.header is for that."""
+        if self.stage is Stage.HEAD:
+            return inf
+        timeouts = self._engine.settings.timeouts
+        return self.deadline.due - (timeouts.keepalive if self.stage is Stage.IDLE else timeouts.header)
+
+    @property
+    def unfinished(self) -> str:
+        """What would be lost with the connection besides the request under way, in words; empty where nothing would."""
+        if self.stage is Stage.HEAD:
+            return "a part of a request was here"
+        if self.stage is Stage.LINGERING and self._transport.get_write_buffer_size():
+            return "the client had not read the whole response"
+        return ""
 
     # ---- the hand-over
 

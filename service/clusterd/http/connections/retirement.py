@@ -1,7 +1,8 @@
-"""What becomes of a connection that comes to rest: it is kept, moves to another process, or is closed."""
+"""What becomes of connections: they are kept, move to another process as they come to rest, or are closed."""
 
 from collections.abc import Callable, Collection
 from enum import Enum, auto
+from math import inf
 
 from clusterd.http.connections.connection import Connection
 from clusterd.http.connections.tunnel import Departure
@@ -27,7 +28,6 @@ class Retirement:
     def __init__(self, connections: Collection[Connection], on_movable: Callable[[Connection], None] | None) -> None:
         self._connections = connections
         self._on_movable = on_movable
-        self._closes_idle = False
         self._to_give = 0
         # Plain attributes, because every request asks for them.
         self.is_closing = False
@@ -41,25 +41,25 @@ class Retirement:
 
     def take_back(self) -> None:
         """Keep connections, as in the beginning."""
-        self._closes_idle = False
         self._enter(Mode.SERVING)
 
     def hand_over(self) -> None:
         """Offer every connection to `on_movable`: those at rest now, the others as they come to rest."""
         self._enter(Mode.HANDING_OVER)
-        self._look_at_all()
+        for connection in tuple(self._connections):
+            self.at_rest(connection)
 
     def close(self) -> None:
         """Let every response be its connection's last."""
         self._enter(Mode.CLOSING)
 
-    def close_idle(self) -> None:
-        """Close the connections between requests, and those that come to rest later; of those that are to be handed
-        over, the ones that can not move.
+    def close_idle(self, since: float = inf) -> None:
+        """Close the connections that have waited for a request since then; where they are handed over, those that can
+        not move. Without a time all that are not in flight, also those that have sent a part of a head.
         """
-        self._closes_idle = True
-        self._note_whether_under_way()
-        self._look_at_all()
+        for connection in tuple(self._connections):
+            if connection.is_bound or not self.is_handing_over:
+                connection.close_if_idle(since)
 
     def give(self, count: int) -> None:
         """Offer so many connections to `on_movable`, as they come to rest, and keep the others; 0 ends that."""
@@ -71,15 +71,13 @@ class Retirement:
             self.at_rest(connection)
 
     def at_rest(self, connection: Connection) -> None:
-        """A connection may be able to move, or to close."""
+        """A connection may be able to move."""
         may_move = self.is_handing_over or self._to_give > 0
         if may_move and self._on_movable is not None and connection.movable:
             if self._to_give:
                 self._to_give -= 1
                 self._note_whether_under_way()
             self._on_movable(connection)
-        elif self._closes_idle and (connection.is_bound or not self.is_handing_over):
-            connection.close_if_idle()
 
     def _enter(self, mode: Mode) -> None:
         self.is_closing = mode is Mode.CLOSING
@@ -92,8 +90,4 @@ class Retirement:
                 connection.depart()
 
     def _note_whether_under_way(self) -> None:
-        self.is_under_way = self.is_handing_over or self._closes_idle or self._to_give > 0
-
-    def _look_at_all(self) -> None:
-        for connection in tuple(self._connections):
-            self.at_rest(connection)
+        self.is_under_way = self.is_handing_over or self._to_give > 0
