@@ -19,6 +19,7 @@ from clusterd.http.response import Encoder, refusal_response
 from clusterd.http.stage import AT_REST, RECEIVING, Stage
 from clusterd.http.stream import Stream
 from clusterd.http.tls import TlsLayer
+from clusterd.http.transfer import FileTransfer
 from clusterd.http.tunnel import Tunnel
 
 if TYPE_CHECKING:
@@ -254,6 +255,9 @@ class Connection(Stream):
 
     def resume_writing(self) -> None:
         """The client has caught up."""
+        if self._outflow.transfer is not None:
+            self._send_on()
+            return
         self._outflow.clear()
         self.deadline.read()
         if self.stage is Stage.LINGERING:
@@ -414,6 +418,31 @@ class Connection(Stream):
         if data and self.stage is _ANSWERING:
             self._transport.write(data)
 
+    @property
+    def takes_files(self) -> bool:
+        """Whether a file can go out as it is. Over TLS it has to be read, to be encrypted."""
+        return self._tls is None
+
+    def send_file(self, transfer: FileTransfer) -> None:
+        """Send a part of the response out of a file, behind what was sent before: like a write of all of it."""
+        if self.stage is _ANSWERING:
+            self._socket.setblocking(False)  # on the doorstep it may block
+            self._outflow.transfer = transfer
+            if self._outflow.is_clear:
+                self._send_on()
+
+    def _send_on(self) -> None:
+        outflow = self._outflow
+        if outflow.transfer is None:
+            return  # given up before its turn came
+        went_out = outflow.send_on(self._socket)
+        if outflow.transfer is not None:
+            self.pause_writing()
+            if went_out:
+                self._engine.call_soon(self._send_on)
+        elif went_out and not outflow.is_clear:
+            self.resume_writing()
+
     def yield_turn(self) -> None:
         """Call `resume` again when other connections have had their turn."""
         self._engine.call_soon(self._resume_call)
@@ -516,6 +545,8 @@ class Connection(Stream):
         """Nobody waits for the answer, or it is there."""
         request = self.request
         call, self.call = self.call, None
+        if self._outflow.transfer is not None:
+            self._outflow.drop_file()  # before the call closes it
         if call is not None:
             call.disconnected()  # a thread may be reading the body: it is closed by the last who does
         elif request is not None and request.body is not None:
