@@ -10,6 +10,7 @@ from clusterd.http.call import Call
 from clusterd.http.connections.carried import CarriedState
 from clusterd.http.connections.intake import PIPELINE_LIMIT, Intake
 from clusterd.http.connections.stage import AT_REST, Stage
+from clusterd.http.connections.transfer import FileTransfer
 from clusterd.http.connections.tunnel import Tunnel
 from clusterd.http.messages.head import Fields, Head
 from clusterd.http.messages.refusal import Refusal
@@ -90,6 +91,9 @@ class Connection(Intake):
 
     def resume_writing(self) -> None:
         """The client has caught up."""
+        if self._outflow.has_file():
+            self._send_on()
+            return
         self._outflow.clear()
         if self.stage in AT_REST:
             return
@@ -143,6 +147,31 @@ class Connection(Intake):
         """Send a part of the response."""
         if data and self.stage is _ANSWERING:
             self._transport.write(data)
+
+    @property
+    def takes_files(self) -> bool:
+        """Whether a file can go out as it is. Over TLS it has to be read, to be encrypted."""
+        return self._tls is None
+
+    def send_file(self, transfer: FileTransfer) -> None:
+        """Send a part of the response out of a file, behind what was sent before: like a write of all of it."""
+        if self.stage is _ANSWERING:
+            self._socket.setblocking(False)  # on the doorstep it may block
+            self._outflow.transfer = transfer
+            if self._outflow.is_clear:
+                self._send_on()
+
+    def _send_on(self) -> None:
+        outflow = self._outflow
+        if not outflow.has_file():
+            return  # given up before its turn came
+        went_out = outflow.send_on(self._socket)
+        if outflow.has_file():
+            self.pause_writing()
+            if went_out:
+                self._engine.call_soon(self._send_on)
+        elif went_out and not outflow.is_clear:
+            self.resume_writing()
 
     def yield_turn(self) -> None:
         """Call `resume` again when other connections have had their turn."""
@@ -246,6 +275,8 @@ class Connection(Intake):
         """Nobody waits for the answer, or it is there."""
         request = self.request
         call, self.call = self.call, None
+        if self._outflow.has_file():
+            self._outflow.drop_file()  # before the call closes it
         if call is not None:
             call.disconnected()  # a thread may be reading the body: it is closed by the last who does
         elif request is not None and request.body is not None:

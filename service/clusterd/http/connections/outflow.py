@@ -1,12 +1,15 @@
 """The sending side of a connection: what the kernel has not taken yet, and whether the client goes on reading."""
 
 import asyncio
+import socket
+
+from clusterd.http.connections.transfer import FileTransfer
 
 
 class Outflow:
     """Watches what waits to be sent."""
 
-    __slots__ = ("_transport", "_waiting", "is_clear")
+    __slots__ = ("_transport", "_waiting", "is_clear", "transfer")
 
     def __init__(self, transport: asyncio.Transport) -> None:
         # With a limit of 0, uvloop writes at once and pauses the connection only for what the kernel did not
@@ -16,16 +19,22 @@ class Outflow:
         self._waiting = 0
         self.is_clear = True
         """Whether all that was written has been taken by the kernel."""
+        self.transfer: FileTransfer | None = None
+        """A file that follows what was written. As long as it is on its way, nothing is clear."""
 
     def move(self, transport: asyncio.Transport) -> None:
         """Another transport sends from now on."""
         transport.set_write_buffer_limits(high=0)
         self._transport = transport
 
+    def has_file(self) -> bool:
+        """Whether a file is on its way."""
+        return self.transfer is not None
+
     def stop(self) -> None:
         """The kernel did not take everything."""
         self.is_clear = False
-        self._waiting = self._transport.get_write_buffer_size()
+        self._waiting = self._left()
 
     def clear(self) -> None:
         """The kernel has taken the rest."""
@@ -33,5 +42,22 @@ class Outflow:
 
     def has_moved(self) -> bool:
         """Whether the client has read anything since this was last asked."""
-        before, self._waiting = self._waiting, self._transport.get_write_buffer_size()
+        before, self._waiting = self._waiting, self._left()
         return self._waiting < before
+
+    def _left(self) -> int:
+        written = self._transport.get_write_buffer_size()
+        return written if self.transfer is None else written + self.transfer.left
+
+    def send_on(self, sock: socket.socket) -> bool:
+        """Send more of the file. Returns whether the kernel took all that it was given."""
+        assert self.transfer is not None
+        self.transfer.go_on(sock, self._transport)
+        if self.transfer.is_over:
+            self.transfer = None
+        return not self._transport.get_write_buffer_size()
+
+    def drop_file(self) -> None:
+        """What is left of the file is not sent."""
+        self.transfer = None
+        self.is_clear = not self._transport.get_write_buffer_size()

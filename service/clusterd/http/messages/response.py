@@ -260,6 +260,10 @@ class Encoder:
             return b"%x\r\n%b\r\n" % (len(data), data)
         return data
 
+    def sent_beside(self, size: int) -> None:
+        """So much of a body with a length went out without `more`."""
+        self._left -= size
+
     @property
     def satisfied(self) -> bool:
         """Whether the rest of the body is not wanted. A generator that gave just enough goes on: it may do more."""

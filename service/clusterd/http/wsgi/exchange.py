@@ -1,5 +1,6 @@
 """One call of a WSGI application (PEP 3333), as the bytes to send; the same in a thread and on the loop."""
 
+import os
 import traceback
 from collections.abc import Callable, Generator, Iterable, Sequence
 from http import HTTPStatus
@@ -8,14 +9,18 @@ from types import TracebackType
 from typing import Any, cast
 
 from clusterd.http.connections.connection import Connection
+from clusterd.http.connections.transfer import SMALL_BYTES, FileTransfer
 from clusterd.http.messages.refusal import application_failed
 from clusterd.http.messages.response import Encoder, ResponseHead, Stamp, plain_response, refusal_response
 from clusterd.http.ports import Log
 from clusterd.http.wsgi.body import Body, BodyReader
 from clusterd.http.wsgi.environ import EnvironMaker
+from clusterd.http.wsgi.file_wrapper import FileWrapper, RegularFile
 from clusterd.http.wsgi.mailbox import Mailbox
 
 WsgiApplication = Callable[..., Iterable[bytes]]
+Output = Generator[bytes | FileTransfer, None, None]
+"""What is to be sent, piece by piece. After a transfer it is asked for more when that is through."""
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
 _NOTHING = BodyReader(BytesIO(), lambda: None)
@@ -110,7 +115,7 @@ class Exchange:
         """Send at once: what start_response returns."""
         raise NotImplementedError
 
-    def begin(self) -> bytes | Generator[bytes, None, None]:
+    def begin(self) -> bytes | Output:
         """Call the application: the response as a whole, or one piece after the other.
 
         The application's errors become a 500, or an incomplete response.
@@ -131,6 +136,13 @@ class Exchange:
             persistent = self._persistent if self._encoder is None else self._encoder.persistent
             self._connection.finish(self._status, persistent=persistent)
 
+    def conclude_file(self, transfer: FileTransfer) -> None:
+        """On the loop: the response is over with its file, which its output is not asked about any more."""
+        assert self._encoder is not None
+        self._encoder.sent_beside(transfer.sent)
+        self._check_length(self._encoder)
+        self.conclude()
+
     def client_closed(self) -> None:
         """It may wait for its answer."""
 
@@ -144,7 +156,7 @@ class Exchange:
 
     # ---- what the application returned
 
-    def abandon(self, output: Generator[bytes, None, None]) -> None:
+    def abandon(self, output: Output) -> None:
         """Nobody waits for the rest of the response: run the application's close()."""
         self.failed = True
         try:
@@ -152,7 +164,7 @@ class Exchange:
         except BaseException:
             self._service.report(f"{self._describe()} raised when it was closed\n{traceback.format_exc().rstrip()}")
 
-    def _pieces(self, result: Iterable[bytes]) -> Generator[bytes, None, None]:
+    def _pieces(self, result: Iterable[bytes]) -> Output:
         try:
             yield from self._sent_of(result)
         except BaseException as error:
@@ -160,20 +172,57 @@ class Exchange:
                 raise  # abandoned: nothing can be sent any more, a GeneratorExit least of all
             yield self._fail(error)
 
-    def _sent_of(self, result: Iterable[bytes]) -> Generator[bytes, None, None]:
+    def _sent_of(self, result: Iterable[bytes]) -> Output:
         try:
-            for chunk in result:
-                self.note_progress()
-                yield self._encode(_checked(chunk)) if chunk else b""  # also nothing gives others a turn
-                if self._encoder is not None and self._encoder.satisfied:
-                    break
-            yield self._whole(self._head_now(), b"") if self._encoder is None else self._encoder.end()
+            file = result.regular_file() if type(result) is FileWrapper and self._takes_file else None
+            if file is not None:
+                yield from self._file(result, file)
+            else:
+                yield from self._chunks(result)
         finally:
             close = getattr(result, "close", None)
             if close is not None:
                 close()
         if self._encoder is not None:
             self._check_length(self._encoder)
+
+    def _chunks(self, result: Iterable[bytes]) -> Output:
+        for chunk in result:
+            self.note_progress()
+            yield self._encode(_checked(chunk)) if chunk else b""  # also nothing gives others a turn
+            if self._encoder is not None and self._encoder.satisfied:
+                break
+        yield self._whole(self._head_now(), b"") if self._encoder is None else self._encoder.end()
+
+    @property
+    def _takes_file(self) -> bool:
+        return not self.started and self._connection.takes_files
+
+    def _file(self, result: Iterable[bytes], file: RegularFile) -> Output:
+        """A file is all of the body, so that its length is known."""
+        head = self._head_now()
+        size = file.size if head.content_length is None else min(file.size, head.content_length)
+        if size <= SMALL_BYTES:
+            yield self._whole(head, file.file.read(size))
+            return
+        # One of our own: whatever the application does with its file, the number can not become another file's.
+        try:
+            descriptor = os.dup(file.file.fileno())
+        except OSError:  # there are no more
+            yield from self._chunks(result)
+            return
+        try:
+            if head.content_length is None and head.has_body:
+                head.content_length = size
+            yield self._encode(b"")
+            encoder = self._encoder
+            assert encoder is not None
+            if encoder.missing:
+                transfer = FileTransfer(descriptor, file.offset, size)
+                yield transfer
+                encoder.sent_beside(transfer.sent)
+        finally:
+            os.close(descriptor)
 
     def _encode(self, data: bytes) -> bytes:
         if self._encoder is not None:

@@ -1,7 +1,11 @@
 """`wsgi.file_wrapper` (PEP 3333, "Optional Platform-Specific File Handling")."""
 
 from collections.abc import Iterator
-from typing import Protocol
+from inspect import unwrap
+from io import BufferedRandom, BufferedReader, FileIO
+from typing import NamedTuple, Protocol, cast
+
+from clusterd.http.connections.transfer import regular_bytes
 
 BLOCK_BYTES = 64 * 1024
 
@@ -11,6 +15,14 @@ class Readable(Protocol):
 
     def read(self, size: int, /) -> bytes:
         """Up to `size` bytes; empty at the end."""
+
+
+class RegularFile(NamedTuple):
+    """A file whose bytes are what reading it gives, from its position on."""
+
+    file: BufferedReader | BufferedRandom | FileIO
+    offset: int
+    size: int
 
 
 class FileWrapper:
@@ -25,3 +37,23 @@ class FileWrapper:
     def __iter__(self) -> Iterator[bytes]:
         while block := self.file.read(self.block_bytes):
             yield block
+
+    def regular_file(self) -> RegularFile | None:
+        """What is read here, if it is a regular file with something left to read.
+
+        A descriptor is not enough: a GzipFile has that of what is compressed. So it has to be what open() gives, or
+        something around it that reads by its very `read` (Django's File, a NamedTemporaryFile).
+        """
+        file = getattr(unwrap(self.file.read), "__self__", None)
+        if type(file) not in (BufferedReader, BufferedRandom, FileIO):
+            return None
+        file = cast("BufferedReader | BufferedRandom | FileIO", file)
+        if type(getattr(file, "raw", file)) is not FileIO:
+            return None
+        try:
+            file.flush()
+            offset = file.tell()
+            size = regular_bytes(file.fileno(), offset)
+        except (OSError, ValueError):  # a pipe has no position, a closed file nothing at all: reading tells
+            return None
+        return RegularFile(file, offset, size) if size and file.readable() else None

@@ -1,10 +1,8 @@
 """A call of the application on the event loop (`threads: 0`)."""
 
-from collections.abc import Generator
-
 from clusterd.http.call import Phase
 from clusterd.http.connections.connection import Connection
-from clusterd.http.wsgi.exchange import ClientGone, Exchange, Service
+from clusterd.http.wsgi.exchange import ClientGone, Exchange, Output, Service
 
 TURN_PIECES = 16
 """Pieces of a response that an application gives in a row, before other connections have their turn."""
@@ -18,7 +16,7 @@ class LoopCall(Exchange):
     def __init__(self, service: Service, connection: Connection) -> None:
         super().__init__(service, connection)
         self._over = False
-        self._output: Generator[bytes, None, None] | None = None
+        self._output: Output | None = None
         self.phase = Phase.RUNNING
 
     def run(self) -> None:
@@ -42,7 +40,10 @@ class LoopCall(Exchange):
                 self._end()
                 return
             self.phase = Phase.SENDING
-            connection.send(data)
+            if isinstance(data, bytes):
+                connection.send(data)
+            else:
+                connection.send_file(data)
         connection.yield_turn()
 
     def _end(self) -> None:

@@ -2,11 +2,13 @@
 
 import threading
 import traceback
+from math import inf
 
 from clusterd.http.call import Phase
 from clusterd.http.connections.connection import Connection
+from clusterd.http.connections.transfer import FileTransfer
 from clusterd.http.messages.refusal import Refusal
-from clusterd.http.wsgi.exchange import ClientGone, Exchange, Service
+from clusterd.http.wsgi.exchange import ClientGone, Exchange, Output, Service
 from clusterd.http.wsgi.threads import PoolThread, ThreadPool, ThreadState
 
 AHEAD_BYTES = 64 * 1024
@@ -14,9 +16,13 @@ AHEAD_BYTES = 64 * 1024
 
 
 class ThreadCall(Exchange):
-    """The loop sends what the thread gives, and says when there is room for more."""
+    """The loop sends what the thread gives, and says when there is room for more.
 
-    __slots__ = ("_given", "_gone", "_pool", "_room", "_taken", "_thread", "_written", "queued_at")
+    A file is sent by the loop alone, and the thread is free meanwhile. Afterwards a thread runs the application's
+    close(), which may take its time; the client need not wait for that.
+    """
+
+    __slots__ = ("_given", "_gone", "_pool", "_room", "_sending", "_taken", "_thread", "_written", "queued_at")
 
     def __init__(self, service: Service, connection: Connection, pool: ThreadPool) -> None:
         self._pool = pool
@@ -28,6 +34,8 @@ class ThreadCall(Exchange):
         self._written = 0
         self._taken = 0
         self._gone = False
+        self._sending: _Sending | None = None
+        """The file on its way."""
         self.queued_at = 0.0
         super().__init__(service, connection)
 
@@ -36,21 +44,26 @@ class ThreadCall(Exchange):
     def run(self, thread: PoolThread) -> None:
         """Run the application; called by the pool."""
         self._thread = thread
-        last = b""
+        last: bytes | _Sending = b""
         try:
             last = self._run()
         except BaseException:  # SystemExit and its like end a request, never a thread of the pool
             self._service.report(f"a request ended with\n{traceback.format_exc().rstrip()}")
             self.failed = True
-        self._service.mailbox.post(self._ended, last)
+        if isinstance(last, bytes):
+            self._service.mailbox.post(self._ended, last)
+        else:
+            self._service.mailbox.post(self._send_file, last)
 
-    def _run(self) -> bytes:
+    def _run(self) -> "bytes | _Sending":
         """Returns what is left to send: the thread need not wait until the client has read that."""
         output = self.begin()
         if isinstance(output, bytes):
             return output
         try:
             for data in output:
+                if isinstance(data, FileTransfer):
+                    return _Sending(self, data, output)
                 if data:
                     self.write(data)
                 elif self._gone:
@@ -82,14 +95,19 @@ class ThreadCall(Exchange):
         thread.state = ThreadState.WORKING
         thread.note_progress()
 
+    def close_file(self, output: Output) -> None:
+        """Run the application's close(), after a transfer."""
+        self.abandon(output)
+        self._service.mailbox.post(self._file_closed)
+
     # ---- on the loop
 
     @property
     def phase(self) -> Phase:
         """How far the answer is."""
-        if self._thread is None:
-            return Phase.QUEUED
-        return Phase.SENDING if self.started else Phase.RUNNING
+        if self.started:
+            return Phase.SENDING
+        return Phase.QUEUED if self._thread is None else Phase.RUNNING
 
     def _send(self, data: bytes) -> None:
         if self._gone:
@@ -109,8 +127,37 @@ class ThreadCall(Exchange):
             self._connection.send(last)
             self.conclude()
 
+    def _send_file(self, sending: "_Sending") -> None:
+        self._pool.over()
+        self._thread = None
+        self._sending = sending
+        if self._gone:
+            self._let_go_of_file()
+            return
+        self._connection.send_file(sending.transfer)
+        if self._connection.writable:
+            self.resume()
+
+    def _file_sent(self, sending: "_Sending") -> None:
+        self._gone = True
+        self._connection.call = None
+        self.conclude_file(sending.transfer)
+        self._let_go_of_file()  # only now: it declares what is left of the response a failure
+
+    def _let_go_of_file(self) -> None:
+        sending, self._sending = self._sending, None
+        if sending is not None:
+            self._pool.submit_rest(sending)
+
+    def _file_closed(self) -> None:
+        self._pool.over()
+        self.release()
+
     def resume(self) -> None:
         """The client has taken everything that was sent."""
+        if self._sending is not None:
+            self._file_sent(self._sending)
+            return
         self._taken = self._written
         self._wake()
 
@@ -133,4 +180,21 @@ class ThreadCall(Exchange):
         self._gone = True
         if self._thread is None and self._pool.withdraw(self):
             self.release()
+        self._let_go_of_file()
         self._wake()
+
+
+class _Sending:
+    """A file on its way, and what has to run in a thread when it is through, or not sent any more."""
+
+    __slots__ = ("_call", "_output", "queued_at", "transfer")
+
+    def __init__(self, call: ThreadCall, transfer: FileTransfer, output: Output) -> None:
+        self._call = call
+        self._output = output
+        self.transfer = transfer
+        self.queued_at = inf
+
+    def run(self, _: PoolThread) -> None:
+        """Run the application's close(); called by the pool."""
+        self._call.close_file(self._output)

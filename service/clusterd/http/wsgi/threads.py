@@ -180,13 +180,23 @@ class ThreadPool:
             return False
         job.queued_at = monotonic()
         self._waiting.append(job)
+        self._added()
+        return True
+
+    def submit_rest(self, job: Job) -> None:
+        """Have the rest of a job run that was `over` for the while. It has waited before: none refuses it, or withdraws
+        it if its `queued_at` is infinite, and it comes first.
+        """
+        self._waiting.appendleft(job)
+        self._added()
+
+    def _added(self) -> None:
         self._jobs += 1
         if self._jobs == self.count:
             self._on_saturation()
         if not self._searching:
             self._searching = True
             self._defer(self._wake_one)
-        return True
 
     def over(self) -> None:
         """A job has run, and what it gave has been taken care of."""
