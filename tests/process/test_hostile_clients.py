@@ -3,8 +3,10 @@
 import resource
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -13,8 +15,9 @@ from bench.slow_clients import APPLICATION, MOST_RATIO, latency, normal_client, 
 
 from clusterd.http.connections.intake import PIPELINE_LIMIT
 from clusterd.http.settings import Interface
+from tests.process.certificates import NAME, make_certificate
 from tests.process.service import Service
-from tests.process.serving import Serving, request, serving, wait_until
+from tests.process.serving import PATIENCE, Client, Serving, request, serving, wait_until
 
 MakeService = Callable[..., Service]
 Start = Callable[..., Any]
@@ -218,3 +221,28 @@ def test_what_comes_after_many_requests_is_read_however_long_it_is(kind: str) ->
         sender.join()
         assert bodies.count(b"hello") == 4002
         assert bodies[-1] == b"chunk"
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_a_reader_that_is_slow_and_moves_is_waited_for(secure: bool, tmp_path: Path) -> None:
+    """Slower than the kernel's buffer has room to tell of within timeouts.write."""
+    huge = b"x" * 20_000_000
+
+    def app(_: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        start_response("200 OK", [])
+        return [huge]
+
+    certificate = make_certificate(tmp_path) if secure else None
+    with serving(app, timeouts={"write": 0.6}, tls=certificate.server() if certificate else None) as server:
+        sock: socket.socket = socket.create_connection(server.address[:2], PATIENCE)
+        if certificate:
+            sock = certificate.client().wrap_socket(sock, server_hostname=NAME)
+        with Client(sock) as client:
+            client.send(request())
+            client.answer_head()
+            received = 0
+            for _ in range(25):
+                received += len(client.read(50_000))
+                time.sleep(0.1)
+            assert server.ledger.timeouts == 0
+            assert received + len(client.read(len(huge) - received)) == len(huge)
