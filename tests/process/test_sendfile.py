@@ -208,12 +208,12 @@ def test_a_reader_that_stalls_is_cut_off_and_one_that_reads_is_not(start: Callab
         stalled.send(request("/file"))
         slow.send(request("/file"))
         received = slow.answer_head().body
-        while len(received) < len(data) // 2:
-            received += slow.read(2_000_000)
-            threading.Event().wait(0.05)
-        assert server.ledger.timeouts == 1
+        while not server.ledger.timeouts:
+            received += slow.read(500_000)
+            threading.Event().wait(0.02)
         received += slow.read(len(data) - len(received))
         assert received == data
+        assert server.ledger.timeouts == 1
 
 
 def test_others_have_their_turn_beside_a_transfer(start: Callable[..., Any], disk: Disk) -> None:
