@@ -18,6 +18,10 @@ from typing import Any
 
 import requests
 
+AS_BY_SYSTEMD = ("env", "--default-signal")
+"""No signal ignored: a shell's background job, as whoever runs the tests may be, ignores SIGINT and SIGQUIT, and hands
+that down."""
+
 PATIENCE_SECONDS = 60.0
 """How long an event is waited for before a test fails: far beyond what it takes, for slow machines."""
 
@@ -132,7 +136,7 @@ class Service:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("LISTEN_", "NOTIFY_", "WATCHDOG_"))}
         environment |= {"PYTHONDONTWRITEBYTECODE": "1", **self.environment}
         self.process = subprocess.Popen(
-            [*self.inside, sys.executable, "-m", "clusterd.cli.clusterd", "--config", str(self.config)],
+            [*AS_BY_SYSTEMD, *self.inside, sys.executable, "-m", "clusterd.cli.clusterd", "--config", str(self.config)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.service import PATIENCE_SECONDS, Service, wait_until
+from tests.process.service import AS_BY_SYSTEMD, PATIENCE_SECONDS, Service, wait_until
 
 MakeService = Callable[..., Service]
 
@@ -74,7 +74,15 @@ def test_a_check_that_hangs_ends_when_asked(make_service: MakeService, number: s
     service = make_service()
     importing, go = service.directory / "importing", service.directory / "go"
     service.deploy("1", hanging(importing, go))
-    command = [sys.executable, "-m", "clusterd.cli.clusterd", "--check", "--config", str(service.config)]
+    command = [
+        *AS_BY_SYSTEMD,
+        sys.executable,
+        "-m",
+        "clusterd.cli.clusterd",
+        "--check",
+        "--config",
+        str(service.config),
+    ]
     with subprocess.Popen(command, cwd=service.directory, stderr=subprocess.DEVNULL) as check:
         try:
             wait_until(importing.exists, "the application is imported")
