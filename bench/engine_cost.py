@@ -72,6 +72,7 @@ class Socket:
     """One request, and an answer that is taken."""
 
     family = socket.AF_INET
+    timeout = None
 
     def recv(self, *_: int) -> bytes:
         """The request."""
