@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
+from clusterd.http.connections.carried import CarriedState
 from clusterd.http.connections.connection import Connection
 from clusterd.http.engine import Engine
 from clusterd.http.settings import HttpSettings, Interface
@@ -96,7 +97,8 @@ def engine() -> tuple[Engine, Loop]:
 def kept(requests: Callable[[int], bytes]) -> float:
     """Seconds a request of a connection that is kept."""
     made, _ = engine()
-    connection = Connection(made, cast(socket.socket, Socket()), None, ("127.0.0.1", 4711), ("127.0.0.1", 8000))
+    carried = CarriedState(b"", ("127.0.0.1", 4711), ("127.0.0.1", 8000), "http", 0)
+    connection = Connection(made, cast(socket.socket, Socket()), carried)
     connection.connection_made(cast(asyncio.Transport, Nothing()))
     asked = [requests(number) for number in range(REQUESTS)]
     started = time.perf_counter()

@@ -127,11 +127,13 @@ class Engine:
         local: Address | None = None,
         scheme: str = "http",
     ) -> None:
-        """Serve a connected socket, which is the engine's from now on; `carried` where another process served it.
+        """Serve a connected socket, which is the engine's from now on; `carried` is what is known of it already.
 
-        `peer` and `local` are its addresses where they are known already; else they are asked for.
+        Without that it is a new one, and `peer` and `local` are its addresses; where they are None, they are asked for.
         """
-        connection = Connection(self, sock, carried, peer, local, scheme)
+        if carried is None:
+            carried = CarriedState(b"", peer, local, scheme, 0, self.origins.expects_header)
+        connection = Connection(self, sock, carried)
         self._arriving.add(connection)
         if connection.may_begin_outside:
             self._loop.call_soon(Doorstep(self._loop, sock, connection, self._entry).begin)

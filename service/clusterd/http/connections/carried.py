@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from clusterd.http.address import Address
 
@@ -10,8 +10,8 @@ RESIDUAL_LIMIT = 32 * 1024
 """Bytes read beyond the last request that can travel along: in base64 they still fit a 64 KiB packet."""
 
 
-@dataclass(frozen=True, slots=True)
-class CarriedState:
+# Made for every connection: a frozen dataclass takes twice as long.
+class CarriedState(NamedTuple):
     """A connection between two requests.
 
     `residual` was read but belongs to a request not yet complete; `peer` and `local` are None on a unix

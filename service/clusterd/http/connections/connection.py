@@ -5,7 +5,6 @@ from http import HTTPStatus
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from clusterd.http.address import Address
 from clusterd.http.call import Call
 from clusterd.http.connections.carried import CarriedState
 from clusterd.http.connections.intake import PIPELINE_LIMIT, Intake
@@ -32,16 +31,8 @@ class Connection(Intake):
 
     __slots__ = ("call", "kept", "tunnel")
 
-    def __init__(
-        self,
-        engine: "Engine",
-        sock: socket.socket,
-        carried: CarriedState | None,
-        peer: Address | None = None,
-        local: Address | None = None,
-        scheme: str = "http",
-    ) -> None:
-        super().__init__(engine, sock, carried, peer, local, scheme)
+    def __init__(self, engine: "Engine", sock: socket.socket, carried: CarriedState) -> None:
+        super().__init__(engine, sock, carried)
         self.tunnel: Tunnel | None = None
         self.call: Call | None = None
         self.kept: dict[str, Any] | None = None

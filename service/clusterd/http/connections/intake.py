@@ -4,7 +4,6 @@ import socket
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from clusterd.http.address import Address
 from clusterd.http.connections.carried import CarriedState
 from clusterd.http.connections.link import Link
 from clusterd.http.connections.stage import RECEIVING, Stage
@@ -29,16 +28,8 @@ class Intake(Link):
 
     __slots__ = ("_proceeding", "_reception")
 
-    def __init__(
-        self,
-        engine: "Engine",
-        sock: socket.socket,
-        carried: CarriedState | None,
-        peer: Address | None,
-        local: Address | None,
-        scheme: str,
-    ) -> None:
-        super().__init__(engine, sock, carried, peer, local, scheme)
+    def __init__(self, engine: "Engine", sock: socket.socket, carried: CarriedState) -> None:
+        super().__init__(engine, sock, carried)
         self._reception = Reception(engine.heads, engine.settings.limits, engine.adapter.new_body)
         self._proceeding = False
 

@@ -6,7 +6,6 @@ from http import HTTPStatus
 from math import inf
 from typing import TYPE_CHECKING
 
-from clusterd.http.address import Address
 from clusterd.http.connections.carried import RESIDUAL_LIMIT, CarriedState
 from clusterd.http.connections.deadline import Deadline
 from clusterd.http.connections.stage import AT_REST, Stage
@@ -41,15 +40,7 @@ class Link(Stream):
         "stage",
     )
 
-    def __init__(
-        self,
-        engine: "Engine",
-        sock: socket.socket,
-        carried: CarriedState | None,
-        peer: Address | None,
-        local: Address | None,
-        scheme: str,
-    ) -> None:
+    def __init__(self, engine: "Engine", sock: socket.socket, carried: CarriedState) -> None:
         super().__init__()
         self._engine = engine
         self._retirement = engine.retirement
@@ -57,20 +48,17 @@ class Link(Stream):
         self._begun = False
         """Whether reading can be paused, without which nothing may move, and what is here already has been read."""
         self._tls: TlsLayer | None = None
-        self._early = carried.residual if carried is not None else b""
+        self._early = carried.residual
         """What was read before the first request may come."""
         self.stage = Stage.IDLE
         self.deadline = Deadline(engine, engine.settings.timeouts)
         self.behind_proxy = False
         """Whether the peer is trusted to say whom a request comes from."""
-        if carried is None:
-            self._awaits_header = engine.origins.expects_header
-            self.requests = 0
-            self.peer, self.local, self.scheme = peer, local, scheme
-        else:
-            self._awaits_header = carried.awaits_header
-            self.requests = carried.requests
-            self.peer, self.local, self.scheme = carried.peer, carried.local, carried.scheme
+        self._awaits_header = carried.awaits_header
+        self.requests = carried.requests
+        self.peer = carried.peer
+        self.local = carried.local
+        self.scheme = carried.scheme
 
     # ---- for the requests, which are the subclass's affair
 
