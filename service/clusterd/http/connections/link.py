@@ -254,7 +254,7 @@ class Link(Stream):
             self._begun
             and self.stage in AT_REST
             and self.writable
-            and len(self._early) + len(self._unanswered) <= RESIDUAL_LIMIT
+            and len(self._residual) <= RESIDUAL_LIMIT
             and not self.is_bound
         )
 
@@ -263,6 +263,11 @@ class Link(Stream):
         """Whether it can never move, because this process alone can read what comes: TLS has begun."""
         return self._tls is not None and not self._tls.is_untouched
 
+    @property
+    def _residual(self) -> bytes:
+        """What was read and nobody has answered, which has to move too."""
+        return self._early or self._unanswered
+
     def detach(self) -> CarriedState:
         """Stop reading, and say what has to travel with the descriptor. Raises RuntimeError when not movable."""
         if not self.movable:
@@ -270,8 +275,7 @@ class Link(Stream):
         self.stop_reading()
         self.stage = Stage.DETACHED
         self.deadline.never()
-        residual = self._early or self._unanswered
-        return CarriedState(residual, self.peer, self.local, self.scheme, self.requests, self._awaits_header)
+        return CarriedState(self._residual, self.peer, self.local, self.scheme, self.requests, self._awaits_header)
 
     def release(self) -> None:
         """Another process has acknowledged: drop our copy. Closing a copy sends nothing to the client."""

@@ -15,10 +15,7 @@ class Outflow:
     __slots__ = ("_transport", "_waiting", "is_clear", "transfer")
 
     def __init__(self, transport: asyncio.Transport) -> None:
-        # With a limit of 0, uvloop writes at once and pauses the connection only for what the kernel did not
-        # take: clear means an empty buffer, which is what back pressure and a hand-over need to know.
-        transport.set_write_buffer_limits(high=0)
-        self._transport = transport
+        self.move(transport)
         self._waiting = 0
         self.is_clear = True
         """Whether all that was written has been taken by the kernel."""
@@ -26,7 +23,9 @@ class Outflow:
         """A file that follows what was written. As long as it is on its way, nothing is clear."""
 
     def move(self, transport: asyncio.Transport) -> None:
-        """Another transport sends from now on."""
+        """Send by this transport from now on."""
+        # With a limit of 0, uvloop writes at once and pauses the connection only for what the kernel did not
+        # take: clear means an empty buffer, which is what back pressure and a hand-over need to know.
         transport.set_write_buffer_limits(high=0)
         self._transport = transport
 
