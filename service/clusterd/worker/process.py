@@ -120,9 +120,12 @@ class WorkerProcess:
                 if not linger:
                     self._leave_listeners()
             case Adopt():
-                self._be_passed(self._sockets_of(received))
+                for sock in self._sockets_of(received):
+                    self._keep(Receiver(sock, self._loop, self._adopt, self._receivers.discard), self._receivers)
             case Deal():
-                self._be_dealt_to(self._sockets_of(received))
+                for sock in self._sockets_of(received):
+                    room = self._engine.has_room
+                    self._keep(Receiver(sock, self._loop, self._take_dealt, self._dealt.discard, room), self._dealt)
             case Share(connections, seconds):
                 self._share(connections, seconds, self._sockets_of(received))
             case HealthConnection():
@@ -179,14 +182,14 @@ class WorkerProcess:
         self._row.accepted += 1
         self._engine.adopt(sock, peer=peer, local=listener.local, scheme=listener.scheme)
 
-    def _be_dealt_to(self, lanes: list[socket.socket]) -> None:
-        """Also during a drain: somebody has died whose connections are nobody's yet. Not when it is over."""
-        for sock in lanes:
-            receiver = Receiver(sock, self._loop, self._take_dealt, self._dealt.discard, self._engine.has_room)
-            if self._is_leaving:
-                receiver.close()
-            else:
-                self._dealt.add(receiver)
+    def _keep(self, receiver: Receiver, among: set[Receiver]) -> None:
+        """Also during a drain: somebody may have died whose connections are nobody's yet. Not when it is over, for the
+        loop turns a little longer than connections are served.
+        """
+        if self._is_leaving:
+            receiver.close()
+        else:
+            among.add(receiver)
 
     def _take_dealt(self, sock: socket.socket, carried: CarriedState) -> None:
         if self._engine.has_room():
@@ -194,15 +197,6 @@ class WorkerProcess:
             self._engine.adopt(sock, carried)
         else:
             self._engine.shed(sock, carried.scheme)
-
-    def _be_passed(self, others: list[socket.socket]) -> None:
-        """Connections of other workers. The loop turns a little longer than connections are served."""
-        for sock in others:
-            receiver = Receiver(sock, self._loop, self._adopt, self._receivers.discard)
-            if self._is_leaving:
-                receiver.close()
-            else:
-                self._receivers.add(receiver)
 
     def _adopt(self, sock: socket.socket, carried: CarriedState) -> None:
         self._engine.adopt(sock, carried)
