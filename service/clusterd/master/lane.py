@@ -14,6 +14,7 @@ from time import monotonic
 from clusterd.http.address import Address
 from clusterd.http.connections.carried import CarriedState
 from clusterd.metrics.row import Row
+from clusterd.metrics.scoreboard import SILENT_NANOSECONDS
 from clusterd.wire.messages import ProtocolError
 from clusterd.wire.packets import close_all, receive, send
 from clusterd.wire.passing import Answer, Decline, Offer
@@ -21,9 +22,6 @@ from clusterd.wire.passing import Answer, Decline, Offer
 MOST_UNACKNOWLEDGED = 64
 """Connections on their way to one worker. A queue of packets holds four times as many, and a worker that lives takes
 them within a turn of its loop: beyond it they wait with the kernel, where any worker can have them."""
-
-SILENT_SECONDS = 0.6
-"""A worker whose loop has not turned for so long, more than two of its ticks, is no help."""
 
 BLOCKED_SECONDS = 0.05
 """How long a worker gets nothing that had no descriptor for a connection: it will hardly have one for the next."""
@@ -233,4 +231,4 @@ class Lane:
 
 def is_silent(row: Row, now: float) -> bool:
     """Whether the loop of the worker with this row has not turned for some time; `now` is time.monotonic()."""
-    return row.heartbeat < (now - SILENT_SECONDS) * 1e9
+    return row.heartbeat < now * 1e9 - SILENT_NANOSECONDS

@@ -14,13 +14,16 @@ from typing import Final, Self
 
 from clusterd.metrics.row import ROW_CELLS, Row
 
-__all__ = ["LAYOUT_VERSION", "MAXIMUM_ROWS", "Peers", "Row", "Scoreboard", "ScoreboardError"]
+__all__ = ["LAYOUT_VERSION", "MAXIMUM_ROWS", "SILENT_NANOSECONDS", "Peers", "Row", "Scoreboard", "ScoreboardError"]
 
 MAXIMUM_ROWS: Final = 4096
 """Rows there is room for, draining predecessors included. The memory is sparse: an unused row costs none."""
 
 LAYOUT_VERSION: Final = 1
 """To be raised with every change of the layout; a worker says the one it knows in its `hello`."""
+
+SILENT_NANOSECONDS: Final = 600_000_000
+"""A worker whose loop has not turned for so long, more than two of its ticks, is no help."""
 
 _MAGIC: Final = 0x636C7573746572  # "cluster"
 _CELL: Final = 8

@@ -6,7 +6,7 @@ from time import monotonic_ns
 from clusterd.config.model import Scheduling
 from clusterd.http.engine import Engine
 from clusterd.linux.bells import Bells
-from clusterd.metrics.scoreboard import Peers, Scoreboard
+from clusterd.metrics.scoreboard import SILENT_NANOSECONDS, Peers, Scoreboard
 
 SHARE_AHEAD = 8
 """A worker may be ahead of the least loaded by an eighth of what that one has: to count more exactly would have
@@ -17,9 +17,6 @@ LOOP_AHEAD = 2
 (a quarter of the throughput with a new one for each request), and those that stay are evened out by the master. With
 threads each connection may be about to need one, and another worker may have it free; those with TLS stay where they
 are."""
-
-SILENT_NANOSECONDS = 600_000_000
-"""A peer whose loop has not turned for so long, more than two of its ticks, is no help."""
 
 
 class Turn(Enum):
