@@ -1,6 +1,7 @@
 """Fixtures of the process ring."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,3 +26,10 @@ def make_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     for service in made:
         service.destroy()
         print(f"--- log of {service.directory.name}\n{service.log()}")
+
+
+@pytest.fixture
+def clients() -> Iterator[ExitStack]:
+    """Where the connections of a test are kept, to be closed when it is over."""
+    with ExitStack() as stack:
+        yield stack

@@ -17,12 +17,6 @@ from tests.process.test_shortages import titles
 MakeService = Callable[..., Service]
 
 
-@pytest.fixture
-def clients() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
 @pytest.mark.parametrize("threads", [0, 4])
 def test_every_worker_gets_its_turn(make_service: MakeService, clients: ExitStack, threads: int) -> None:
     service = make_service(scheduling="round_robin", workers=4, threads=threads).start()

@@ -6,7 +6,7 @@ import socket
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,6 @@ from tests.process.clients import REQUEST, answer, asking, connect, loaded, slot
 from tests.process.service import HELLO, PATIENCE_SECONDS, Service, wait_until
 
 MakeService = Callable[..., Service]
-
-
-@pytest.fixture
-def clients() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
 
 
 # ---- reloads and stops

@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,6 @@ def service(request: pytest.FixtureRequest, make_service: MakeService) -> Servic
     # Ready is before that: with one of them still to begin, the other would be all there is.
     wait_until(lambda: all(worker["accepting"] for worker in service.workers()))
     return service
-
-
-@pytest.fixture
-def clients() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
 
 
 def client_of(service: Service, clients: ExitStack) -> Client:
