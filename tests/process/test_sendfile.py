@@ -174,7 +174,7 @@ def test_a_file_that_is_cut_while_it_is_sent_ends_the_connection(start: Callable
         os.truncate(disk.directory / "file", 1000)
         assert len(client.rest()) < int(head.fields["content-length"])
         wait_until(lambda: any("less than its Content-Length" in line for line in server.ledger.errors))
-        assert disk.closed == ["file"]
+        wait_until(lambda: disk.closed == ["file"])
 
 
 def test_wsgi_begins_where_the_file_stands(disk: Disk) -> None:
