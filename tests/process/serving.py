@@ -252,3 +252,20 @@ def request(target: str = "/", *lines: str, method: str = "GET", body: bytes = b
     if body:
         fields.append(f"Content-Length: {len(body)}")
     return "\r\n".join([*fields, "", ""]).encode("latin-1") + body
+
+
+@contextmanager
+def asked_before(
+    server: Serving, data: bytes, adopt: Callable[[socket.socket], object] | None = None
+) -> Iterator[Client]:
+    """A connection whose first bytes are here before the server looks at it."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX)
+    ours.settimeout(PATIENCE)
+    sender = threading.Thread(target=ours.sendall, args=(data,))
+    sender.start()
+    if len(data) < 50_000:
+        sender.join()
+    server.on_loop(lambda: (adopt or server.engine.adopt)(theirs))
+    with Client(ours) as client:
+        yield client
+        sender.join(PATIENCE)

@@ -2,10 +2,8 @@
 
 import gc
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -13,7 +11,7 @@ import pytest
 from clusterd.http.connections.connection import Connection
 from clusterd.http.settings import Interface
 from tests.process.certificates import make_certificate
-from tests.process.serving import PATIENCE, Client, Serving, request, serving, wait_until
+from tests.process.serving import PATIENCE, Client, asked_before, request, serving, wait_until
 
 HUGE = 8_000_000
 LAST = "Connection: close"
@@ -36,23 +34,6 @@ def start(request: pytest.FixtureRequest) -> Callable[..., Any]:
     if request.param == "asgi":
         return lambda **settings: serving(asgi, interface=Interface.ASGI, **settings)
     return lambda **settings: serving(wsgi, threads=2 * (request.param != "wsgi"), **settings)
-
-
-@contextmanager
-def asked_before(
-    server: Serving, data: bytes, adopt: Callable[[socket.socket], object] | None = None
-) -> Iterator[Client]:
-    """A connection whose first bytes are here before the server looks at it."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX)
-    ours.settimeout(PATIENCE)
-    sender = threading.Thread(target=ours.sendall, args=(data,))
-    sender.start()
-    if len(data) < 50_000:
-        sender.join()
-    server.on_loop(lambda: (adopt or server.engine.adopt)(theirs))
-    with Client(ours) as client:
-        yield client
-        sender.join(PATIENCE)
 
 
 @pytest.mark.parametrize("lines", [(), (LAST,)])

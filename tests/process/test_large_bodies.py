@@ -27,6 +27,8 @@ PIECE = bytes(range(256)) * 4096
 def app(environ, start_response):
     if environ["REQUEST_METHOD"] == "GET":
         start_response("200 OK", [])
+        if environ["PATH_INFO"] == "/file":
+            return environ["wsgi.file_wrapper"](open(environ["QUERY_STRING"], "rb"))
         return (PIECE for _ in range(int(environ["QUERY_STRING"])))
     digest = hashlib.sha256()
     while piece := environ["wsgi.input"].read(1 << 20):
@@ -44,6 +46,9 @@ async def app(scope, receive, send):
     if scope["type"] != "http":
         return
     await send({"type": "http.response.start", "status": 200, "headers": []})
+    if scope["path"] == "/file":
+        await send({"type": "http.response.pathsend", "path": scope["query_string"].decode()})
+        return
     if scope["method"] == "GET":
         for _ in range(int(scope["query_string"])):
             await send({"type": "http.response.body", "body": PIECE, "more_body": True})
@@ -119,11 +124,21 @@ def test_an_upload_costs_no_memory(service: Service, kind: Kind) -> None:
 
 
 def test_a_download_costs_no_memory_however_slowly_it_is_read(service: Service) -> None:
+    download_costs_no_memory(service, f"/?{BODY_BYTES // len(PIECE)}")
+
+
+def test_neither_does_a_file(service: Service, tmp_path: Path) -> None:
+    with (tmp_path / "file").open("wb") as file:
+        file.truncate(BODY_BYTES)  # a hole: nothing of it is on the disk
+    download_costs_no_memory(service, f"/file?{tmp_path}/file")
+
+
+def download_costs_no_memory(service: Service, target: str) -> None:
     pid = service.workers()[0]["pid"]
     before = peak(pid)
     received = 0
     with socket.create_connection(("127.0.0.1", service.port), timeout=120) as client:
-        client.sendall(b"GET /?%d HTTP/1.0\r\nHost: x\r\n\r\n" % (BODY_BYTES // len(PIECE)))
+        client.sendall(b"GET %s HTTP/1.0\r\nHost: x\r\n\r\n" % target.encode())
         # Nothing is read while the worker answers others: time enough to get far ahead of this client.
         for _ in range(50):
             service.get("/?1")

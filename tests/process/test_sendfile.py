@@ -4,66 +4,19 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from clusterd.http.connections import transfer
-from clusterd.http.settings import Interface
 from tests.process.certificates import NAME, make_certificate
+from tests.process.disk import WAYS, Disk
 from tests.process.serving import PATIENCE, Client, Serving, request, serving, wait_until
 
 LARGE = 50_000_000
 SIZES = [0, 1, transfer.SMALL_BYTES, transfer.SMALL_BYTES + 1, 3_000_000, LARGE]
-
-
-class Disk:
-    """Files, and an application for each interface that sends them: /NAME?position=N&length=N."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.closed: list[str] = []
-        self.opened = threading.Event()
-
-    def write(self, name: str, size: int) -> bytes:
-        data = os.urandom(min(size, 1 << 20)) * (size // (1 << 20) + 1)
-        (self.directory / name).write_bytes(data[:size])
-        return data[:size]
-
-    def wsgi(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        name = environ["PATH_INFO"].strip("/")
-        if not name:
-            start_response("200 OK", [])
-            return [b"hello"]
-        options = dict(each.split("=") for each in environ["QUERY_STRING"].split("&") if each)
-        file = (self.directory / name).open("rb")
-        file.seek(int(options.get("position", 0)))
-        start_response("200 OK", [("Content-Length", options["length"])] if "length" in options else [])
-        wrapped = environ["wsgi.file_wrapper"](file)
-        disk, close = self, wrapped.close
-
-        def note_and_close() -> None:
-            disk.closed.append(name)
-            close()
-
-        wrapped.close = note_and_close
-        self.opened.set()
-        return wrapped
-
-    async def asgi(self, scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
-        name = scope["path"].strip("/")
-        options = dict(each.split("=") for each in scope["query_string"].decode().split("&") if each)
-        lengths = [(b"content-length", options["length"].encode())] if "length" in options else []
-        await send({"type": "http.response.start", "status": 200, "headers": lengths})
-        if name:
-            self.opened.set()
-            try:
-                await send({"type": "http.response.pathsend", "path": str(self.directory / name)})
-            finally:
-                self.closed.append(name)
-        else:
-            await send({"type": "http.response.body", "body": b"hello"})
 
 
 @pytest.fixture
@@ -71,11 +24,9 @@ def disk(tmp_path: Path) -> Disk:
     return Disk(tmp_path)
 
 
-@pytest.fixture(params=["wsgi", "wsgi in threads", "asgi"])
+@pytest.fixture(params=WAYS)
 def start(request: pytest.FixtureRequest, disk: Disk) -> Callable[..., Any]:
-    if request.param == "asgi":
-        return lambda **settings: serving(disk.asgi, interface=Interface.ASGI, **settings)
-    return lambda **settings: serving(disk.wsgi, threads=2 * (request.param != "wsgi"), **settings)
+    return partial(disk.serving, request.param)
 
 
 @pytest.fixture
