@@ -14,7 +14,7 @@ from typing import cast
 
 from clusterd.http.address import Address
 from clusterd.http.asgi.adapter import AsgiAdapter
-from clusterd.http.asgi.call import AsgiApplication
+from clusterd.http.asgi.application import AsgiApplication
 from clusterd.http.call import Adapter
 from clusterd.http.connections.carried import CarriedState
 from clusterd.http.connections.connection import Connection

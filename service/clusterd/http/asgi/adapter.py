@@ -7,7 +7,8 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from clusterd.http.asgi.call import AsgiApplication, AsgiCall
+from clusterd.http.asgi.application import AsgiApplication
+from clusterd.http.asgi.call import AsgiCall
 from clusterd.http.asgi.inflow import Inflow
 from clusterd.http.asgi.lifespan import Lifespan
 from clusterd.http.asgi.scope import ScopeMaker

@@ -4,7 +4,7 @@ import asyncio
 import traceback
 from typing import Any
 
-from clusterd.http.asgi.call import AsgiApplication, Message
+from clusterd.http.asgi.application import AsgiApplication, Message
 from clusterd.http.call import StartupFailed
 from clusterd.http.ports import Log
 

@@ -6,7 +6,8 @@ from enum import Enum
 from http import HTTPStatus
 from typing import Any
 
-from clusterd.http.asgi.call import AsgiApplication, AsgiCall, ClientDisconnected, Message
+from clusterd.http.asgi.application import AsgiApplication, ClientDisconnected, Message
+from clusterd.http.asgi.call import AsgiCall
 from clusterd.http.asgi.websocket.handshake import Handshake, acceptance
 from clusterd.http.asgi.websocket.session import MESSAGE_COST, Session
 from clusterd.http.asgi.websocket.wire import Close, Wire, agree_on_compression
@@ -67,7 +68,8 @@ class WebSocketCall:
         try:
             await application(scope, self.receive, self.send)
         except asyncio.CancelledError:
-            self._fail("" if self._closed is not None else "was cancelled")
+            given_up = self._closed is not None if self._denial is None else self._denial.gone
+            self._fail("" if given_up else "was cancelled")
         except ClientDisconnected:
             self._fail("")
         except BaseException as error:  # SystemExit too ends a call, and never the server

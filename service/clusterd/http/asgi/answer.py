@@ -1,0 +1,210 @@
+"""The answer to one HTTP request of an ASGI application: its messages, in their order, as the bytes to send."""
+
+from collections.abc import Iterable
+from enum import Enum
+from http import HTTPStatus
+
+from clusterd.http.asgi.application import Message
+from clusterd.http.connections.connection import Connection
+from clusterd.http.connections.transfer import FileTransfer
+from clusterd.http.messages.refusal import application_failed
+from clusterd.http.messages.response import (
+    Encoder,
+    ResponseHead,
+    Stamp,
+    early_hints,
+    plain_response,
+    refusal_response,
+    trailer_lines,
+)
+from clusterd.http.ports import Log
+
+
+class _Expected(Enum):
+    """What the application is to send next."""
+
+    START = "http.response.start"
+    BODY = "http.response.body"
+    TRAILERS = "http.response.trailers"
+    REST_OF_FILE = "the rest of its file"
+    """Which is on its way: nothing may come between."""
+    NOTHING = "nothing"
+
+
+# On Python 3.11 an enum's attribute costs four times as much as a name of the module.
+_START, _BODY, _TRAILERS, _NOTHING = _Expected.START, _Expected.BODY, _Expected.TRAILERS, _Expected.NOTHING
+_REST_OF_FILE = _Expected.REST_OF_FILE
+
+
+class Answer:
+    """What was sent, and what may come next. Nothing here waits: the connection takes all that it is given."""
+
+    __slots__ = (
+        "_connection",
+        "_encoder",
+        "_expected",
+        "_has_trailers",
+        "_head",
+        "_log",
+        "_request",
+        "_stamp",
+        "gone",
+        "started",
+    )
+
+    def __init__(self, connection: Connection, stamp: Stamp, log: Log) -> None:
+        request = connection.request
+        assert request is not None
+        self._connection = connection
+        self._request = request.head
+        self._stamp = stamp
+        self._log = log
+        self._expected = _START
+        self._head: ResponseHead | None = None
+        self._encoder: Encoder | None = None
+        self._has_trailers = False
+        self.gone = False
+        """Nobody waits for the rest of it: the client has gone, or the server has given up."""
+        self.started = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more can be sent: the response is complete, or nobody waits for it."""
+        return self.gone or self._expected is _NOTHING
+
+    # ---- the messages
+
+    @property
+    def expects_body(self) -> bool:
+        """Whether a body comes next, or more of it."""
+        return self._expected is _BODY
+
+    def take(self, message: Message) -> None:
+        """Send what the message says. Raises RuntimeError for one that has no place here."""
+        kind, expected = message["type"], self._expected
+        if kind == "http.response.body" and expected is _BODY:
+            self._take_body(message.get("body", b""), more=message.get("more_body", False))
+        elif kind == "http.response.start" and expected is _START:
+            self._head = ResponseHead(message["status"], message.get("headers", ()))
+            self._has_trailers = message.get("trailers", False)
+            self._expected = _BODY
+        elif kind == "http.response.trailers" and expected is _TRAILERS:
+            self._take_trailers(message.get("headers", ()), more=message.get("more_trailers", False))
+        elif kind == "http.response.early_hint" and expected is _START:
+            if self._request.minor:  # HTTP/1.0 knows no interim responses
+                self._connection.send(early_hints(message.get("links", ())))
+        else:
+            raise RuntimeError(f"the application sent {kind!r} where {expected.value} was expected")
+
+    def _take_body(self, data: bytes | bytearray | memoryview, *, more: bool) -> None:
+        if not isinstance(data, bytes):
+            data = bytes(data)
+        connection = self._connection
+        head = self._head
+        assert head is not None
+        if self._encoder is None:
+            self.started = True
+            persistent = connection.persistent
+            if not more and not self._has_trailers:
+                response = plain_response(self._request, head, self._stamp, data, persistent=persistent)
+                if response is not None:
+                    connection.send(response)
+                    self._finish(persistent=persistent)
+                    return
+            self._encoder = encoder = Encoder(self._request, persistent)
+            if not more and not self._has_trailers:
+                connection.send(encoder.whole(head, self._stamp, data))
+                self._complete()
+                return
+            connection.send(encoder.start(head, self._stamp, data))
+        else:
+            encoder = self._encoder
+            connection.send(encoder.more(data))
+        if not more:
+            if self._has_trailers:
+                self._expected = _TRAILERS
+                return
+            connection.send(encoder.end())
+            self._complete()
+
+    def _take_trailers(self, headers: Iterable[tuple[bytes, bytes]], *, more: bool) -> None:
+        encoder = self._encoder
+        assert encoder is not None
+        encoder.trailers += trailer_lines(headers)
+        if not more:
+            self._connection.send(encoder.end())
+            self._complete()
+
+    # ---- a file that is all of the body, by sendfile(2)
+
+    @property
+    def _takes_file(self) -> bool:
+        return self._encoder is None and not self._has_trailers and self._connection.takes_files
+
+    def _begin_file(self, descriptor: int, size: int) -> FileTransfer:
+        connection, head = self._connection, self._head
+        assert head is not None
+        if head.content_length is None and head.has_body:
+            head.content_length = size
+        self.started = True
+        self._encoder = encoder = Encoder(self._request, connection.persistent)
+        connection.send(encoder.start(head, self._stamp))
+        transfer = FileTransfer(descriptor, 0, min(size, encoder.missing))
+        if encoder.missing:
+            self._expected = _REST_OF_FILE
+            connection.send_file(transfer)
+        return transfer
+
+    def _end_file(self, transfer: FileTransfer) -> None:
+        encoder = self._encoder
+        assert encoder is not None
+        encoder.sent_beside(transfer.sent)
+        self._complete()
+
+    # ---- the end
+
+    @property
+    def _status(self) -> int:
+        return self._head.status if self._head else HTTPStatus.INTERNAL_SERVER_ERROR.value
+
+    def _complete(self) -> None:
+        encoder = self._encoder
+        assert encoder is not None
+        if encoder.missing:
+            self._report(f"sent {encoder.missing} bytes less than its Content-Length")
+            self._break_off()
+            return
+        if encoder.excess:
+            self._report(f"sent {encoder.excess} bytes more than its Content-Length")
+        self._finish(persistent=encoder.persistent)
+
+    def _finish(self, *, persistent: bool) -> None:
+        self._let_go()
+        self._connection.finish(self._status, persistent=persistent)
+
+    def _break_off(self) -> None:
+        self._let_go()
+        self._connection.break_off(self._status)
+
+    def _let_go(self) -> None:
+        """Nothing more can be sent."""
+        self._expected = _NOTHING
+        self._connection.call = None
+
+    def fail(self, how: str) -> None:
+        """The application has ended, `how` (nothing to be said of it if empty): without completing the response, or
+        after it.
+        """
+        if how:
+            self._report(how)
+        if self.is_over:
+            return
+        if self.started:
+            self._break_off()
+            return
+        self._head, body = refusal_response(application_failed())
+        self._has_trailers = False
+        self._take_body(body, more=False)
+
+    def _report(self, what: str) -> None:
+        self._log.error(f"the application, for {self._request.method} {self._request.target}, {what}")
