@@ -165,6 +165,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("10 KB POST, ASGI", _SMALL_ASGI, _hello, wrk("/echo", 16, "-s", _POST)),
     # With two threads: on loopback the reader pays for what sendfile(2) saves the server, and one is not enough.
     Scenario("1 MB file, WSGI", _SMALL_WSGI, _hello, wrk("/file", 16, "-t2")),
+    Scenario("1 MB file, ASGI", _SMALL_ASGI, _hello, wrk("/file", 16, "-t2")),
     Scenario("5 ms of sleep in the handler, WSGI, 4 threads", _SMALL_WSGI[1:], _hello, wrk("/sleep", 64)),
     Scenario("5 ms of sleep in the handler, ASGI", _SMALL_ASGI, _hello, wrk("/sleep", 64)),
     Scenario("Flask, JSON", _SMALL_WSGI, lambda _: "flask_json:app", wrk()),

@@ -45,6 +45,25 @@ async def asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
             more = message["more_body"]
     elif scope["path"] == "/sleep":
         await asyncio.sleep(0.005)
+    elif scope["path"] == "/file":
+        await _send_megabyte(scope, send)
+        return
     headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def _send_megabyte(scope: dict[str, Any], send: Any) -> None:
+    """By its path where the server takes that, else in pieces, as Starlette's FileResponse does."""
+    headers = [(b"content-type", b"application/octet-stream"), (b"content-length", str(1 << 20).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    if "http.response.pathsend" in (scope.get("extensions") or {}):
+        await send({"type": "http.response.pathsend", "path": str(MEGABYTE)})
+        return
+    in_thread = asyncio.get_running_loop().run_in_executor
+    with await in_thread(None, MEGABYTE.open, "rb") as file:
+        more = True
+        while more:
+            piece = await in_thread(None, file.read, 1 << 16)
+            more = len(piece) == 1 << 16
+            await send({"type": "http.response.body", "body": piece, "more_body": more})
