@@ -113,6 +113,7 @@ def test_nothing_is_left_to_a_full_worker_because_it_has_free_threads(
     service = make_service(workers=2, threads=1, limits={"connections": 2})
     service.deploy("1", BLOCKS.replace("DIRECTORY", str(service.directory)))
     service.start()
+    wait_until(lambda: all(worker["accepting"] for worker in service.workers()))
     full = [client_of(service, clients) for _ in range(4)]
     pids = [client.get("/pid").body for client in full]
     assert len(set(pids)) == 2
