@@ -10,6 +10,10 @@ LAST_WORDS_SECONDS = 0.3
 """After the end of a drain: for the worker to say what it cut, and to have the application clean up. Then the master
 kills it (`supervisor/deadlines.py`, which waits a little longer)."""
 
+ANSWERS_SECONDS = 0.1
+"""Of these, for what is on its way to another worker: its client may have asked already, and is not lost if that one
+answers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Orders:
@@ -58,23 +62,26 @@ class Drain:
         elif self._began <= idle_since:
             # What can not move ends with its next response; nobody waits longer for that one.
             self._engine.retirement.close_idle(idle_since)
-        if now >= self._orders.deadline and not self._orders.linger:
-            self._cut()
-            return True
-        return False
+        if self._orders.linger or now < self._orders.deadline:
+            return False
+        if self._sender is not None and self._sender.awaits_answers and now < self._orders.deadline + ANSWERS_SECONDS:
+            return False
+        self._cut()
+        return True
 
-    def end(self) -> None:
-        """Nothing moves any more: what is not acknowledged stays."""
+    def end(self) -> list[Connection]:
+        """Nothing moves any more: what is not acknowledged stays, and is returned."""
         sender, self._sender = self._sender, None
-        if sender is not None:
-            # Without it by then: a connection that goes on here is not to be offered to it again.
-            sender.close()
+        # Without it by then: a connection that goes on here is not to be offered to it again.
+        return [] if sender is None else sender.close()
 
     def successor_lost(self) -> None:
         """The sender has ended by itself."""
         self._sender = None
 
     def _cut(self) -> None:
+        for connection in self.end():
+            self._log_cut(connection, "no worker has taken it over in time")
         for request in self._engine.requests_in_flight():
             self._log.warning(
                 "request cut at the end of the drain",
@@ -85,9 +92,12 @@ class Drain:
             )
         for connection in self._engine.connections:
             if why := connection.unfinished:
-                host, port = connection.peer or ("unix", 0)
-                self._log.warning(
-                    f"connection cut at the end of the drain: {why}", peer=f"{host}:{port}", reason="drain_timeout"
-                )
+                self._log_cut(connection, why)
         self._engine.retirement.close_idle()
         self._engine.call_soon(self._engine.abort)  # when that is out: a TLS connection says that it ends
+
+    def _log_cut(self, connection: Connection, why: str) -> None:
+        host, port = connection.peer or ("unix", 0)
+        self._log.warning(
+            f"connection cut at the end of the drain: {why}", peer=f"{host}:{port}", reason="drain_timeout"
+        )

@@ -41,17 +41,22 @@ class Sender:
         self._unsent.append((self._number, Offer(self._number, carried.to_json()).encode()))
         self._write()
 
-    def close(self) -> None:
-        """Take back what the successor has not acknowledged.
+    @property
+    def awaits_answers(self) -> bool:
+        """Whether something is on its way."""
+        return bool(self._unacknowledged)
+
+    def close(self) -> list[Connection]:
+        """Take back what the successor has not acknowledged, and return it.
 
         Reading is shut down first: from then on no acknowledgement can be given, so those that are
         in the queue are all there will ever be.
         """
         if not self._open:
-            return
+            return []
         self._socket.shutdown(socket.SHUT_RD)
         self._read_acknowledgements()
-        self._end()
+        return self._end()
 
     def _write(self) -> None:
         while self._unsent:
@@ -91,17 +96,18 @@ class Sender:
             connection.release()
             self._on_moved()
 
-    def _end(self) -> None:
+    def _end(self) -> list[Connection]:
         if not self._open:
-            return  # whoever learned of the loss has closed this
+            return []  # whoever learned of the loss has closed this
         self._open = False
         self._loop.remove_reader(self._socket.fileno())
         self._loop.remove_writer(self._socket.fileno())
         self._socket.close()
         self._unsent.clear()
-        kept, self._unacknowledged = self._unacknowledged, {}
-        for connection in kept.values():
+        kept, self._unacknowledged = list(self._unacknowledged.values()), {}
+        for connection in kept:
             connection.resume()
+        return kept
 
 
 class Receiver:

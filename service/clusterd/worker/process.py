@@ -25,7 +25,7 @@ from clusterd.wire.packets import close_all
 from clusterd.worker.acceptor import Acceptor
 from clusterd.worker.application import LoadedApplication
 from clusterd.worker.balance import Gate
-from clusterd.worker.drain import LAST_WORDS_SECONDS, Drain, Orders
+from clusterd.worker.drain import ANSWERS_SECONDS, LAST_WORDS_SECONDS, Drain, Orders
 from clusterd.worker.engine_settings import engine_settings
 from clusterd.worker.handover import Receiver, Sender
 from clusterd.worker.sharing import Sharing
@@ -238,8 +238,9 @@ class WorkerProcess:
         sender = Sender(peers[0], self._loop, self._moved, self._successor_lost) if peers else None
         self._drain = Drain(self._engine, sender, orders, self._log, monotonic())
         self._drain.begin()
-        # Not only at the next tick. A little later, since timers of the loop may be early by their resolution.
-        self._loop.call_later(max(0.0, orders.deadline - monotonic()) + 0.002, self._leave_if_drained)
+        for end in (orders.deadline, orders.deadline + ANSWERS_SECONDS):
+            # Not only at the next tick. A little later, since timers of the loop may be early by their resolution.
+            self._loop.call_later(max(0.0, end - monotonic()) + 0.002, self._leave_if_drained)
         self._leave_if_drained()
 
     def _end_drain(self) -> None:
