@@ -13,7 +13,7 @@ import pytest
 
 from clusterd.http.engine import Connection
 from clusterd.http.settings import AccessLog
-from tests.process.serving import Client, Serving, serving, wait_until
+from tests.process.serving import PATIENCE, Client, Serving, serving, wait_until
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Callable[[bytes], object]]
@@ -371,6 +371,31 @@ def test_closing_says_so_and_idle_connections_end_when_told() -> None:
         assert b"Connection: close" in busy.rest()
         server.on_loop(server.engine.retirement.close_idle)
         assert idle.rest() == b""
+
+
+def test_a_response_that_did_not_say_so_is_followed_by_one_that_does() -> None:
+    """Its client may have the next request under way: to close on it would lose that."""
+    goes_on = threading.Event()
+
+    def pieces() -> Iterator[bytes]:
+        yield b"first"
+        assert goes_on.wait(PATIENCE)
+        yield b"second"
+
+    def streams(_: Environ, start_response: StartResponse) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        return pieces()
+
+    with serving(streams, threads=1) as server, server.client() as client:
+        client.send(get("/"))
+        assert "connection" not in client.answer_head().fields
+        server.on_loop(server.engine.retirement.close)
+        goes_on.set()
+        assert [client.chunk() for _ in range(3)] == [b"first", b"second", b""]
+        wait_until(lambda: not server.engine.in_flight)
+        client.send(get("/"))
+        assert client.answer().fields["connection"] == "close"
+        assert client.rest() == b""
 
 
 def test_the_access_log() -> None:

@@ -177,7 +177,7 @@ class Connection(Intake):
         if self.stage is not _ANSWERING:
             return
         self._account(status)
-        if not persistent or (self._half_closed and not self._reception.pending) or self._retirement.is_closing:
+        if not persistent or (self._half_closed and not self._reception.pending):
             self.deadline.answered()
             if self._is_client_through:
                 self.close()
