@@ -60,6 +60,11 @@ class Acceptor:
         """Accept what waits, as long as it is this worker's turn."""
         self._accept(insist=False)
 
+    def accept_declined(self) -> None:
+        """Accept what was left to others, if anything was: something has become free here."""
+        if self._again is not None:
+            self._accept(insist=False)
+
     def _rung(self) -> None:
         silence(self._bell)
         self._accept(insist=False)
