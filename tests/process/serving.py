@@ -72,10 +72,10 @@ class Serving:
         self.loop.set_exception_handler(lambda _, context: self.faults.append(context))
         self.engine = Engine(application, settings, self.ledger, self.ledger, self.loop, on_movable=on_movable, tls=tls)
         self._scheme = "https" if tls else "http"
-        self._thread = threading.Thread(target=self._run)
+        self.thread = threading.Thread(target=self._run)
         self.address = self._listen(socket.create_server(("127.0.0.1", 0)))
         self._tick()
-        self._thread.start()
+        self.thread.start()
 
     def _listen(self, listener: socket.socket) -> Any:
         listener.setblocking(False)
@@ -95,7 +95,7 @@ class Serving:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        self.engine.run()
 
     def on_loop(self, call: Callable[[], Any]) -> Any:
         """Call on the loop's thread and wait for the result."""
@@ -123,10 +123,12 @@ class Serving:
                 self.loop.remove_reader(listener.fileno())
             self.engine.abort()
             # Again, for what was not set up yet.
-            self.loop.call_later(0.02, end if self.engine.load else self.loop.stop)
+            self.loop.call_later(0.02, end if self.engine.load else self.engine.leave)
 
         self.loop.call_soon_threadsafe(end)
-        self._thread.join(PATIENCE)
+        self.thread.join(PATIENCE)
+        # As a worker does: it has to turn once more, and nothing that was meant for `run` may be left to stop it.
+        self.loop.run_until_complete(asyncio.sleep(0.001))
         threads_ended = self.engine.threads.stop(PATIENCE)
         for listener in self._listeners:
             listener.close()

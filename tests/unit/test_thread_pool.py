@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from clusterd.http.wsgi.threads import PoolThread, ThreadPool
+from clusterd.http.wsgi.pool_thread import PoolThread
+from clusterd.http.wsgi.threads import ThreadPool
 
 
 class Recorded:

@@ -30,8 +30,9 @@ from clusterd.http.origins.origin import Origins
 from clusterd.http.ports import Counters, Log
 from clusterd.http.settings import AccessLog, HttpSettings, Interface
 from clusterd.http.wsgi.adapter import WsgiAdapter, WsgiApplication
+from clusterd.http.wsgi.lending import LendingPool
 from clusterd.http.wsgi.mailbox import Mailbox
-from clusterd.http.wsgi.threads import OnLoop, ThreadPool, Threads
+from clusterd.http.wsgi.threads import OnLoop, Threads
 
 __all__ = ["Connection", "Engine", "InFlight"]
 
@@ -89,7 +90,7 @@ class Engine:
         self._arriving: set[Connection] = set()
         self._entry = Entry(loop)
         self._shedder = Shedder(self._entry, loop, settings.limits.connections, counters, self.stamp, log, tls)
-        self.threads: Threads = OnLoop()
+        self.threads: Threads = OnLoop(loop)
         self.adapter: Adapter
         if settings.interface is Interface.ASGI:
             self.adapter = AsgiAdapter(cast(AsgiApplication, application), settings, log, self.stamp, loop)
@@ -98,10 +99,18 @@ class Engine:
         pool = None
         if settings.threads:
             limit = settings.limits.queue
-            self.threads = pool = ThreadPool(settings.threads, limit, loop.call_soon, mailbox.post, on_saturation)
+            self.threads = pool = LendingPool(settings.threads, limit, loop, mailbox, on_saturation)
         self.adapter = WsgiAdapter(
             cast(WsgiApplication, application), settings, log, self.stamp, mailbox, pool, on_overdue
         )
+
+    def run(self) -> None:
+        """Run the loop until `leave`. While that pays, threads of the pool run it in the place of this one."""
+        self.threads.run()
+
+    def leave(self) -> None:
+        """Have `run` return."""
+        self.threads.leave()
 
     async def startup(self) -> None:
         """Have the application get ready. Raises StartupFailed."""

@@ -87,12 +87,13 @@ class WorkerProcess:
 
     def run(self) -> int:
         """Say ready, serve until a drain is over; the exit status."""
-        self._loop.add_signal_handler(signal.SIGTERM, self._on_terminate)
+        # Not the loop's own handler, which needs the loop to be run by the main thread.
+        signal.signal(signal.SIGTERM, lambda *_: self._loop.call_soon_threadsafe(self._on_terminate))
         self._row.started_at = wall_clock()
         self._tick()
         self._channel.send(Ready())
         try:
-            self._loop.run_forever()
+            self._engine.run()
         finally:
             self._stop_accepting()
             self._stop_application()
@@ -176,7 +177,7 @@ class WorkerProcess:
         """At once on the scoreboard, for the others' decisions; and what waits may be this worker's now."""
         self._row.threads_free = self._engine.threads.free
         if self._acceptor is not None and self._row.threads_free:
-            self._acceptor.accept()
+            self._acceptor.accept_declined()
 
     def _accepted(self, listener: ListeningSocket, sock: socket.socket, peer: Address | None) -> None:
         self._row.accepted += 1
@@ -274,7 +275,7 @@ class WorkerProcess:
             for receiver in (*self._dealt, *self._receivers):
                 receiver.close()  # with what is unread in it: its sender has that still
             self._receivers.clear()
-            self._loop.stop()
+            self._engine.leave()
 
     # ---- time
 

@@ -23,6 +23,16 @@ class Mailbox:
             except RuntimeError:
                 pass  # the loop is closed: the process is leaving, and the connection is gone
 
+    def hold(self) -> None:
+        """Wake nobody: whoever says so has the loop, is not running it now, and will say `release`."""
+        self._woken = True
+
+    def release(self) -> None:
+        """Wake the loop again, and deliver when it turns next what was posted meanwhile."""
+        self._woken = False
+        if self._calls:
+            self._loop.call_soon(self._deliver)
+
     def _deliver(self) -> None:
         # Cleared before the queue is emptied: who appends after the last look sees it cleared, and wakes us.
         self._woken = False

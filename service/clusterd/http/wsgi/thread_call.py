@@ -9,7 +9,8 @@ from clusterd.http.connections.connection import Connection
 from clusterd.http.connections.transfer import FileTransfer
 from clusterd.http.messages.refusal import Refusal
 from clusterd.http.wsgi.exchange import ClientGone, Exchange, Output, Service
-from clusterd.http.wsgi.threads import PoolThread, ThreadPool, ThreadState
+from clusterd.http.wsgi.pool_thread import PoolThread, ThreadState
+from clusterd.http.wsgi.threads import ThreadPool
 
 AHEAD_BYTES = 64 * 1024
 """How much an application may have given beyond what the client's connection has taken."""
@@ -89,8 +90,7 @@ class ThreadCall(Exchange):
             if self._room is None:
                 self._room = threading.Event()
                 continue  # the loop may have made room before it could see the event
-            thread.state = ThreadState.WAITING_FOR_CLIENT
-            self._room.wait()
+            thread.wait_for_client(self._room)
             self._room.clear()
         thread.state = ThreadState.WORKING
         thread.note_progress()

@@ -8,69 +8,14 @@ left to do by then, and nobody is woken for nothing. Measured with 16 connection
 requests of a pool that wakes a thread for each job.
 """
 
+import asyncio
 import threading
-import traceback
 from collections import deque
 from collections.abc import Callable
-from enum import Enum, auto
 from time import monotonic
 from typing import Protocol
 
-
-class ThreadState(Enum):
-    """What a thread of the pool is doing."""
-
-    IDLE = auto()
-    WORKING = auto()
-    WAITING_FOR_CLIENT = auto()
-    """The application gave more than the client has read: no sign of a hang."""
-
-
-class Job(Protocol):
-    """Something to run in a thread of the pool."""
-
-    queued_at: float
-    """Monotonic seconds at which it was submitted."""
-
-    def run(self, thread: "PoolThread") -> None:
-        """Do it. Called once, in `thread`."""
-
-
-class PoolThread(threading.Thread):
-    """One thread. `progress` is the monotonic time at which what it runs last called into the server."""
-
-    def __init__(self, pool: "ThreadPool", number: int) -> None:
-        super().__init__(name=f"clusterd-{number}", daemon=True)  # a stuck one must not keep the process alive
-        self.state = ThreadState.IDLE
-        self.progress = monotonic()
-        self._pool = pool
-        self._baton = threading.Lock()
-        self._baton.acquire()
-
-    def note_progress(self) -> None:
-        """The application called into the server."""
-        self.progress = monotonic()
-
-    def wake(self) -> None:
-        """Have the parked thread look for a job."""
-        self._baton.release()
-
-    def run(self) -> None:
-        """Run one job after the other."""
-        pool = self._pool
-        while True:
-            self._baton.acquire()
-            pool.search_begun()
-            while (job := pool.next_job(self)) is not None:
-                self.progress = monotonic()
-                self.state = ThreadState.WORKING
-                try:
-                    job.run(self)
-                except BaseException:  # a job answers for its own errors; this one is ours, and the
-                    traceback.print_exc()  # thread must go on: there is no other that would take its place
-                self.state = ThreadState.IDLE
-            if pool.is_stopping:
-                return
+from clusterd.http.wsgi.pool_thread import Job, PoolThread, ThreadState
 
 
 class Threads(Protocol):
@@ -98,6 +43,12 @@ class Threads(Protocol):
     def stop(self, timeout: float) -> bool:
         """End the threads, after the jobs they have. Returns whether all ended within `timeout` seconds. Blocks."""
 
+    def run(self) -> None:
+        """Run the event loop, until `leave`."""
+
+    def leave(self) -> None:
+        """Have `run` return. Called on the loop."""
+
 
 class OnLoop:
     """In place of a pool, where the loop's own thread calls the application: whoever can ask finds it free."""
@@ -106,6 +57,17 @@ class OnLoop:
     busy = 0
     free = 1
     waiting = 0
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def run(self) -> None:
+        """Run the event loop, until `leave`."""
+        self._loop.run_forever()
+
+    def leave(self) -> None:
+        """Have `run` return."""
+        self._loop.stop()
 
     def progress(self, now: float) -> float:
         """That of the loop, which is watched by its ticks."""
@@ -194,6 +156,10 @@ class ThreadPool:
         self._jobs += 1
         if self._jobs == self.count:
             self._on_saturation()
+        self._announce()
+
+    def _announce(self) -> None:
+        """A job waits."""
         if not self._searching:
             self._searching = True
             self._defer(self._wake_one)
@@ -211,6 +177,9 @@ class ThreadPool:
                 self._searching = False
                 return
             thread = self._parked.pop()
+        self._wake(thread)
+
+    def _wake(self, thread: PoolThread) -> None:
         thread.wake()
 
     def _another(self) -> bool:
@@ -228,12 +197,18 @@ class ThreadPool:
         self._parked.append(thread)
         return True
 
-    def search_begun(self) -> None:
-        """The woken thread looks for a job now: for one that comes after its look, another is woken. In the thread."""
+    def woken(self, _: PoolThread, /) -> None:
+        """It looks for a job now: for one that comes after its look, another is woken. In the thread."""
         self._searching = False
 
+    def took(self, seconds: float, jobs: int, /) -> None:
+        """So many jobs have taken so long. In the thread."""
+
+    def waits(self, thread: PoolThread, /) -> None:
+        """The thread's job can not go on before the loop has turned. In the thread."""
+
     def next_job(self, thread: PoolThread) -> Job | None:
-        """What the thread does next. None: it is parked, and waits to be woken. Called in the thread."""
+        """What the thread does next. None: it is parked, and waits to be woken. In the thread."""
         waiting = self._waiting
         while True:
             try:
