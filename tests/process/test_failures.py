@@ -2,7 +2,10 @@
 
 import os
 import signal
+import socket
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -240,3 +243,28 @@ def test_a_thread_that_does_not_answer_in_time_has_its_worker_replaced(make_serv
     wait_until(lambda: {w["pid"] for w in service.workers()} - {first}, "a successor takes over")
     assert service.ask().pid != first
     service.wait_for_line("reason=request_timeout")
+
+
+def test_no_time_is_over_before_its_end(make_service: MakeService) -> None:
+    """They are looked at a few times a second: that may make them later, and never earlier."""
+    service = make_service(workers=1, threads=8, timeouts={"request": "600ms", "header": "600ms"})
+    service.deploy("1", "import time\n" + HELLO.replace("    body", "    time.sleep(0.45)\n    body", 1))
+    service.start()
+
+    def ask(number: int) -> int:
+        time.sleep(number * 0.05)
+        return service.get().status_code
+
+    def half_a_head(number: int) -> float:
+        time.sleep(number * 0.05)
+        with socket.create_connection(("127.0.0.1", service.port), timeout=20) as client:
+            client.sendall(b"GET / HT")
+            began = time.monotonic()
+            assert client.recv(1000).startswith(b"HTTP/1.1 408")
+            return time.monotonic() - began
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = pool.map(ask, range(8))
+        waits = pool.map(half_a_head, range(8))
+        assert set(answers) == {200}
+        assert min(waits) > 0.59

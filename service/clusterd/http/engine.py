@@ -81,8 +81,7 @@ class Engine:
         self.stamp = Stamp(settings.server_header)
         self.heads = HeadParser(settings.limits)
         self.origins = Origins(settings, log)
-        self.now = monotonic()
-        """Time of the last tick, which is near enough for every timeout."""
+        self._ticked_at = monotonic()
         self.connections: set[Connection] = set()
         self._loop = loop
         self.retirement = Retirement(self.connections, on_movable)
@@ -234,12 +233,12 @@ class Engine:
 
         One sweep over the connections costs less than a timer for each, made and cancelled with every request.
         """
-        late = now - self.now > LATE_SECONDS
-        self.now = now
+        late = now - self._ticked_at > LATE_SECONDS
+        self._ticked_at = now
         self.stamp.refresh()
         self.adapter.tick(now)
         self._shedder.tick(now)
         if late:
             return  # the loop was busy: what clients sent meanwhile is read before they are judged
         for connection in [each for each in self.connections if each.deadline.due <= now]:
-            expire(connection, self.counters)
+            expire(connection, self.counters, now)

@@ -1,7 +1,7 @@
 """When a connection has waited long enough. The engine compares: a sweep over all of them costs less than timers."""
 
 from math import inf
-from typing import Protocol
+from time import monotonic
 
 from clusterd.http.settings import Timeouts
 
@@ -10,55 +10,47 @@ LINGER = 2.0
 would reset the connection, and destroy what the client has not read yet (RFC 9112 section 9.6)."""
 
 
-class Clock(Protocol):
-    """Where the time comes from."""
-
-    now: float
-    """Monotonic seconds at the engine's last tick, which is near enough for every timeout."""
-
-
 class Deadline:
     """What a connection waits for now, and until when."""
 
-    __slots__ = ("_answer_by", "_clock", "_timeouts", "due")
+    __slots__ = ("_answer_by", "_timeouts", "due")
 
-    def __init__(self, clock: Clock, timeouts: Timeouts) -> None:
-        self._clock = clock
+    def __init__(self, timeouts: Timeouts) -> None:
         self._timeouts = timeouts
         self._answer_by = inf
         self.due = inf
-        """On the clock; infinite when nothing is waited for."""
+        """By time.monotonic; infinite when nothing is waited for."""
 
     def first_byte(self) -> None:
         """Of the next request: timeouts.keepalive."""
         self._answer_by = inf
-        self.due = self._clock.now + self._timeouts.keepalive
+        self.due = monotonic() + self._timeouts.keepalive
 
     def rest_of_head(self) -> None:
         """From its first byte on, however it trickles: timeouts.header. A PROXY header's too, from the beginning."""
-        self.due = self._clock.now + self._timeouts.header
+        self.due = monotonic() + self._timeouts.header
 
-    def request(self) -> None:
-        """The head is complete: timeouts.request begins."""
+    def request(self, started: float) -> None:
+        """The head was complete at `started`: timeouts.request begins."""
         timeout = self._timeouts.request
-        self._answer_by = inf if timeout is None else self._clock.now + timeout
+        self._answer_by = inf if timeout is None else started + timeout
 
     def more_of_body(self) -> None:
         """Anything of it: timeouts.body."""
-        self.due = min(self._answer_by, self._clock.now + self._timeouts.body)
+        self.due = min(self._answer_by, monotonic() + self._timeouts.body)
 
-    def whole_request(self) -> None:
+    def whole_request(self, started: float) -> None:
         """The request came as a whole: `request` and `answer` in one."""
         timeout = self._timeouts.request
-        self._answer_by = self.due = inf if timeout is None else self._clock.now + timeout
+        self._answer_by = self.due = inf if timeout is None else started + timeout
 
     def answer(self) -> None:
         """The end of the response."""
         self.due = self._answer_by
 
-    def answer_over(self) -> bool:
+    def answer_over(self, now: float) -> bool:
         """Whether timeouts.request is what has passed."""
-        return self._clock.now >= self._answer_by
+        return now >= self._answer_by
 
     def answered(self) -> None:
         """The application is through; the client may still be reading."""
@@ -66,7 +58,7 @@ class Deadline:
 
     def reader(self) -> None:
         """The client has to read something: timeouts.write, within what is left of timeouts.request."""
-        self.due = min(self._answer_by, self._clock.now + self._timeouts.write)
+        self.due = min(self._answer_by, monotonic() + self._timeouts.write)
 
     def read(self) -> None:
         """The client has read everything."""
@@ -74,11 +66,11 @@ class Deadline:
 
     def last_bytes(self) -> None:
         """What the client sends after the last response."""
-        self.due = self._clock.now + LINGER
+        self.due = monotonic() + LINGER
 
     def within(self, seconds: float) -> None:
         """Whatever another protocol waits for."""
-        self.due = self._clock.now + seconds
+        self.due = monotonic() + seconds
 
     def never(self) -> None:
         """Nothing is waited for."""

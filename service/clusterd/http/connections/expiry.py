@@ -8,8 +8,8 @@ from clusterd.http.messages.refusal import Refusal
 from clusterd.http.ports import Counters
 
 
-def expire(connection: Connection, counters: Counters) -> None:
-    """Act on it, by what was waited for; `connection.deadline` is due."""
+def expire(connection: Connection, counters: Counters, now: float) -> None:
+    """Act on it, by what was waited for; `connection.deadline` is due at `now` (time.monotonic)."""
     match connection.stage:
         case Stage.IDLE:
             connection.close_politely()
@@ -21,7 +21,7 @@ def expire(connection: Connection, counters: Counters) -> None:
             connection.refuse(_too_slow())
         case Stage.TUNNEL if connection.writable and connection.tunnel is not None:
             connection.tunnel.expire()
-        case Stage.ANSWERING if connection.deadline.answer_over():
+        case Stage.ANSWERING if connection.deadline.answer_over(now):
             counters.request_timed_out()
             _answer_late(connection)
         case Stage.LINGERING if connection.writable:

@@ -156,7 +156,8 @@ class Intake(Link):
             self.deadline.rest_of_head()
         elif received is Received.BODY and self.stage is not Stage.BODY:
             self.stage = Stage.BODY
-            self.deadline.request()
+            assert self.request is not None
+            self.deadline.request(self.request.started)
             self.deadline.more_of_body()
             self.invite_body()
 
@@ -168,15 +169,17 @@ class Intake(Link):
 
     def _begin_answer(self) -> None:
         """How long it may take, and the rest of the body, depend on how much of that is here."""
-        if self._reception.is_receiving:
-            self.deadline.request()
+        request = self._reception.request
+        assert request is not None
+        if not request.is_complete:
+            self.deadline.request(request.started)
             self.deadline.more_of_body()
             self.read_on()
             self._hold_back()
         elif self.stage is Stage.BODY:
             self.deadline.answer()
         else:
-            self.deadline.whole_request()
+            self.deadline.whole_request(request.started)
         self.stage = Stage.ANSWERING
         self.requests += 1
         self._answer()

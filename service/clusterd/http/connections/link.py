@@ -51,7 +51,7 @@ class Link(Stream):
         self._early = carried.residual
         """What was read before the first request may come."""
         self.stage = Stage.IDLE
-        self.deadline = Deadline(engine, engine.settings.timeouts)
+        self.deadline = Deadline(engine.settings.timeouts)
         self.behind_proxy = False
         """Whether the peer is trusted to say whom a request comes from."""
         self._awaits_header = carried.awaits_header
@@ -230,7 +230,7 @@ class Link(Stream):
             self.close_politely()
 
     def _waits_since(self) -> float:
-        """On the engine's clock; infinite where a part of a head is here: timeouts.header is for that."""
+        """By time.monotonic; infinite where a part of a head is here: timeouts.header is for that."""
         if self.stage is Stage.HEAD:
             return inf
         timeouts = self._engine.settings.timeouts
