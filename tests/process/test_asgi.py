@@ -474,3 +474,18 @@ def test_an_application_without_a_lifespan_is_served() -> None:
         assert client.get().body == b"{}"
         asyncio.run_coroutine_threadsafe(server.engine.shutdown(), server.loop).result(10)
         assert "NotImplementedError" in server.ledger.details[0]
+
+
+@pytest.mark.parametrize("event", ["lifespan.startup", "lifespan.shutdown"])
+def test_a_lifespan_that_breaks_off_is_in_the_log(event: str) -> None:
+    async def lifespan(scope: Scope, receive: Callable[..., Any], send: Callable[..., Any]) -> None:
+        while (message := await receive())["type"] != event:
+            await send({"type": f"{message['type']}.complete"})
+        raise ConnectionError("no database")
+
+    with serving(lifespan_of(lifespan), interface=Interface.ASGI) as server, server.client() as client:
+        asyncio.run_coroutine_threadsafe(server.engine.startup(), server.loop).result(10)
+        assert client.get().body == b"{}"
+        asyncio.run_coroutine_threadsafe(server.engine.shutdown(), server.loop).result(10)
+        ((message, _),) = server.ledger.warnings
+        assert "ConnectionError: no database" in message

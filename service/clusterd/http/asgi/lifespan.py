@@ -51,10 +51,20 @@ class Lifespan:
         return None
 
     async def _run(self) -> None:
+        has_asked = False
+
+        async def receive() -> Message:
+            nonlocal has_asked
+            has_asked = True
+            return await self._to_application.get()
+
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
         try:
-            await self._application(scope, self._to_application.get, self._from_application.put)
+            await self._application(scope, receive, self._from_application.put)
         except asyncio.CancelledError:
             raise
         except BaseException:
-            self._log.debug(f"the application's lifespan ended\n{traceback.format_exc().rstrip()}")
+            # One that does not know lifespans raises at once; one that has asked for an event does, and has failed.
+            # It is served all the same (as the specification has it): only lifespan.startup.failed forbids it.
+            log = self._log.warning if has_asked else self._log.debug
+            log(f"the application's lifespan ended\n{traceback.format_exc().rstrip()}")
