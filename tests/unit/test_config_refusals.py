@@ -90,6 +90,8 @@ from tests.unit.configurations import complaint, complaints
             "1:22: unix_sockets.mode: found 660, must be a mode from 0000 to 0777 (write four",
         ),
         ("unix_sockets: {mode: 0o660}", "unix_sockets.mode: found 0o660, must be a mode"),
+        ("unix_sockets: {owner: nobodyhere}", "1:23: unix_sockets.owner: there is no user 'nobodyhere'"),
+        ("unix_sockets: {group: nobodyhere}", "1:23: unix_sockets.group: there is no group 'nobodyhere'"),
         ("unix_sockets: {owner: a b}", "1:23: unix_sockets.owner: found 'a b', must be a name, or null"),
         ('listen: ["unix:/a"]\ncontrol: /a', "2:10: control: /a is listened on for HTTP too"),
         ("root_path: /", "1:12: root_path: found '/', must be \"\", or a path that begins with /"),

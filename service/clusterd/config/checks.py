@@ -1,6 +1,8 @@
 """What each setting can not know by itself: values that do not go together, and paths that lead nowhere."""
 
+import grp
 import os
+import pwd
 import stat
 
 from clusterd.config.model import Address, Switch, TcpAddress, UnixAddress
@@ -84,6 +86,17 @@ def check_paths(given: Values) -> None:
             if not is_right(mode):
                 hint = f"write {path}/bin/python" if os.path.exists(f"{path}/bin/python") and key == "python" else ""
                 given.refuse(given.places[key], key, f"{path} is not {what}", hint=hint)
+
+
+def check_names(given: Values) -> None:
+    """Refuse users and groups that were written and that this machine does not know."""
+    for key, look_up, what in (("owner", pwd.getpwnam, "user"), ("group", grp.getgrnam, "group")):
+        key, name = f"unix_sockets.{key}", given.values.get(f"unix_sockets.{key}")
+        if name is not None and key in given.places:
+            try:
+                look_up(name)
+            except KeyError:
+                given.refuse(given.places[key], key, f"there is no {what} {name!r} on this machine")
 
 
 def _at_most(given: Values, key: str, bound: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Never
 
-from clusterd.config.checks import check_combinations, check_paths
+from clusterd.config.checks import check_combinations, check_names, check_paths
 from clusterd.config.document import parse_document
 from clusterd.config.model import Config, HealthCheck, Limits, Log, Rollout, Timeouts, Tls, UnixSockets
 from clusterd.config.problems import ConfigError, Place, Problem
@@ -53,6 +53,7 @@ def load(
     if not given.problems:
         check_combinations(given, source)
     check_paths(given)
+    check_names(given)
     if given.problems:
         raise ConfigError(tuple(given.problems))
     return _built(given.values)
