@@ -116,6 +116,14 @@ def test_a_bad_deploy_changes_nothing_and_says_why(make_service: MakeService, de
     assert service.ask().version == "3"
 
 
+def test_each_failed_reload_shows_its_traceback(make_service: MakeService) -> None:
+    service = make_service().start()
+    service.deploy("2", "raise RuntimeError('broken deploy')\n")
+    for count in (1, 2):
+        assert service.reload().returncode == 1
+        assert service.log().count("raise RuntimeError('broken deploy')") == count
+
+
 def test_a_bad_file_changes_nothing(make_service: MakeService) -> None:
     service = make_service().start()
     good = service.config.read_text()

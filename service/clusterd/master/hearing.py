@@ -36,7 +36,7 @@ class Hearing:
         self._ledger = ledger
         self._log = log
         self._happened = happened
-        self._last_traceback = ""
+        self._last_traceback: tuple[int, str] | None = None
         self._health_checks: set[asyncio.Task[None]] = set()
         self.children = Children(loop, self._on_message, self._on_hello, self._on_death)
         self.stacks = StackReader(self.children, loop, log)
@@ -79,9 +79,9 @@ class Hearing:
                 self._log.warning(f"unexpected message {type(unexpected).__name__}", **child.fields())
 
     def _report_once(self, what: str, traceback: str, child: Child) -> None:
-        """The whole traceback the first time; a slot that keeps failing the same way adds one line a time."""
-        if traceback and traceback != self._last_traceback:
-            self._last_traceback = traceback
+        """The whole traceback once in each generation; a slot that keeps failing the same way adds one line a time."""
+        if traceback and (child.generation, traceback) != self._last_traceback:
+            self._last_traceback = child.generation, traceback
             self._log.error(f"{what}\n{traceback}", **child.fields())
 
     def _worker_ready(self, child: Child) -> None:
