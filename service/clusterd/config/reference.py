@@ -139,10 +139,8 @@ def _default(setting: Setting) -> str:
         return "none, it is required"
     if setting.shape is Shape.NAMED:
         return "`{}`"
-    if setting.may_be_empty:
-        return "`[]`"
     if setting.shape is Shape.LIST:
-        return f'`["{setting.default}"]`'
+        return f'`["{setting.default}"]`' if setting.default else "`[]`"
     return f"`{setting.default}`" if setting.default else '`""`'
 
 

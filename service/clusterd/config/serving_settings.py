@@ -41,7 +41,8 @@ SERVING_SETTINGS = (
         either(duration("100ms", "24h"), "off"),
         "off",
         _NEXT,
-        "From the end of a request's head to the end of its response: past it the client is answered 504.",
+        "From the end of a request's head to the end of its response: past it the client is answered 504. An ASGI call "
+        "is cancelled; a thread can not be, so its stack is logged and its worker replaced, successor first.",
     ),
     Setting(
         "timeouts.keepalive",
@@ -119,6 +120,7 @@ SERVING_SETTINGS = (
         choice(AccessLog),
         "errors",
         _NEXT,
-        "Which requests are logged: off, errors (status 500 and above) or all.",
+        "Which requests are logged, as info (so log.level must be info or debug): off, errors (status 500 and above) "
+        "or all.",
     ),
 )
