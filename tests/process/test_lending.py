@@ -192,6 +192,32 @@ def test_what_is_raised_in_the_loop_is_raised_where_it_is_run() -> None:
     loop.close()
 
 
+def test_whoever_is_woken_beside_the_one_that_is_to_have_the_loop_is_awake() -> None:
+    """Found by a random load at a switch interval of 10 us: such a thread was neither parked nor woken, for good."""
+    loop = uvloop.new_event_loop()
+    pool = LendingPool(3, 1000, loop, Mailbox(loop), lambda: None)
+
+    class Done:
+        queued_at = 0.0
+
+        def run(self, _: PoolThread) -> None:
+            loop.call_soon_threadsafe(pool.over)
+
+    def begin() -> None:
+        while not pool._pace.is_short:
+            pool.took(0.0001, 100)
+        for _ in range(4):
+            pool.submit(Done())
+        pool._wake_one()
+        pool._wake_one()
+        loop.call_later(0.1, pool.leave)
+
+    loop.call_soon(begin)
+    pool.run()
+    assert pool.stop(5)
+    loop.close()
+
+
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_everybody_is_answered_whatever_comes(threads: int) -> None:
     """Calls of every length, alone and many at once, in random order."""

@@ -121,7 +121,7 @@ class LendingPool(ThreadPool):
     # ---- on the loop
 
     def _wake(self, thread: PoolThread) -> None:
-        if self._is_run and len(self._waiting) > 1 and self._pace.is_short:
+        if self._is_run and self._candidate is None and len(self._waiting) > 1 and self._pace.is_short:
             self._candidate = thread
             self._stop_loop()
         else:
@@ -148,8 +148,9 @@ class LendingPool(ThreadPool):
     def woken(self, thread: PoolThread, /) -> None:
         """To use the loop, or to look for a job."""
         if self._borrower is thread:
-            self._use_loop(thread)
-        super().woken(thread)
+            self._use_loop(thread)  # afterwards the owner sees to it that somebody looks
+        else:
+            super().woken(thread)
 
     def took(self, seconds: float, jobs: int, /) -> None:
         """So many jobs have taken so long."""
