@@ -294,6 +294,6 @@ def test_unix_sockets_have_the_owner_and_mode_that_are_asked_for(make_service: M
 def test_an_owner_that_is_not_there_is_named(make_service: MakeService, tmp_path: Path, key: str, what: str) -> None:
     service = make_service(listen=[f"unix:{tmp_path}/http.sock"], unix_sockets={key: "nobody-of-that-name"})
     service.start(wait=False)
-    assert service.wait() == 75
+    assert service.wait() == 78
     assert f"unix_sockets.{key}: there is no {what} 'nobody-of-that-name' on this machine" in service.log()
     assert not (tmp_path / "http.sock").exists()
