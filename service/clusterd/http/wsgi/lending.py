@@ -130,11 +130,11 @@ class LendingPool(ThreadPool):
     def _announce(self) -> None:
         if self._borrower is None:
             super()._announce()
-        elif not self._will_stop:
+        else:
             self._stop_loop()
 
     def _stop_lent_loop(self) -> None:
-        """For a job that waits, or to be returned."""
+        """For it to be returned; one that was returned meanwhile goes on."""
         if self._borrower is not None:
             self._stop_loop()
 
