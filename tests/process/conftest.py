@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.process.disk import WAYS, Disk
 from tests.process.service import Service
 
 
@@ -33,3 +35,15 @@ def clients() -> Iterator[ExitStack]:
     """Where the connections of a test are kept, to be closed when it is over."""
     with ExitStack() as stack:
         yield stack
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Disk:
+    """Files to be sent."""
+    return Disk(tmp_path)
+
+
+@pytest.fixture(params=WAYS)
+def serve_disk(request: pytest.FixtureRequest, disk: Disk) -> Callable[..., Any]:
+    """Serve the files of `disk`, in each of the ways."""
+    return partial(disk.serving, request.param)

@@ -4,7 +4,6 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +11,11 @@ import pytest
 
 from clusterd.http.connections import transfer
 from tests.process.certificates import NAME, make_certificate
-from tests.process.disk import WAYS, Disk
+from tests.process.disk import Disk
 from tests.process.serving import PATIENCE, Client, Serving, request, serving, wait_until
 
 LARGE = 50_000_000
 SIZES = [0, 1, transfer.SMALL_BYTES, transfer.SMALL_BYTES + 1, 3_000_000, LARGE]
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Disk:
-    return Disk(tmp_path)
-
-
-@pytest.fixture(params=WAYS)
-def start(request: pytest.FixtureRequest, disk: Disk) -> Callable[..., Any]:
-    return partial(disk.serving, request.param)
 
 
 @pytest.fixture
@@ -45,10 +34,10 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_the_bytes_are_those_of_the_file(
-    start: Callable[..., Any], disk: Disk, sent: list[int], size: int, tmp_path: Path
+    serve_disk: Callable[..., Any], disk: Disk, sent: list[int], size: int, tmp_path: Path
 ) -> None:
     data = disk.write("file", size)
-    with start() as server, server.client() as client:
+    with serve_disk() as server, server.client() as client:
         for _ in range(2):
             answer = client.get("/file")
             assert answer.body == data
@@ -58,9 +47,9 @@ def test_the_bytes_are_those_of_the_file(
     assert disk.closed == ["file"] * 2
 
 
-def test_over_a_unix_socket(start: Callable[..., Any], disk: Disk, tmp_path: Path) -> None:
+def test_over_a_unix_socket(serve_disk: Callable[..., Any], disk: Disk, tmp_path: Path) -> None:
     data = disk.write("file", 3_000_000)
-    with start() as server:
+    with serve_disk() as server:
         server.listen_unix(tmp_path / "socket")
         sock = socket.socket(socket.AF_UNIX)
         sock.connect(str(tmp_path / "socket"))
@@ -68,10 +57,10 @@ def test_over_a_unix_socket(start: Callable[..., Any], disk: Disk, tmp_path: Pat
             assert client.get("/file").body == data
 
 
-def test_over_tls_it_is_read(start: Callable[..., Any], disk: Disk, sent: list[int], tmp_path: Path) -> None:
+def test_over_tls_it_is_read(serve_disk: Callable[..., Any], disk: Disk, sent: list[int], tmp_path: Path) -> None:
     data = disk.write("file", 3_000_000)
     certificate = make_certificate(tmp_path)
-    with start(tls=certificate.server()) as server:
+    with serve_disk(tls=certificate.server()) as server:
         sock = certificate.client().wrap_socket(
             socket.create_connection(server.address[:2], PATIENCE), server_hostname=NAME
         )
@@ -80,46 +69,46 @@ def test_over_tls_it_is_read(start: Callable[..., Any], disk: Disk, sent: list[i
     assert sent == []
 
 
-def test_pipelined_requests_come_one_after_the_other(start: Callable[..., Any], disk: Disk) -> None:
+def test_pipelined_requests_come_one_after_the_other(serve_disk: Callable[..., Any], disk: Disk) -> None:
     data = disk.write("file", 3_000_000)
-    with start() as server, server.client() as client:
+    with serve_disk() as server, server.client() as client:
         client.send(request("/file") + request("/") + request("/file") + request("/", "Connection: close"))
         assert [client.answer().body for _ in range(4)] == [data, b"hello", data, b"hello"]
         assert client.rest() == b""
 
 
-def test_http_1_0_and_close(start: Callable[..., Any], disk: Disk) -> None:
+def test_http_1_0_and_close(serve_disk: Callable[..., Any], disk: Disk) -> None:
     data = disk.write("file", 3_000_000)
-    with start() as server, server.client() as client:
+    with serve_disk() as server, server.client() as client:
         client.send(b"GET /file HTTP/1.0\r\n\r\n")
         assert client.rest().endswith(data)
 
 
-def test_head_sends_nothing_of_it(start: Callable[..., Any], disk: Disk) -> None:
+def test_head_sends_nothing_of_it(serve_disk: Callable[..., Any], disk: Disk) -> None:
     disk.write("file", 3_000_000)
-    with start() as server, server.client() as client:
+    with serve_disk() as server, server.client() as client:
         assert client.get("/file", method="HEAD").fields["content-length"] == "3000000"
         assert client.get("/").body == b"hello"
 
 
-def test_no_more_than_was_promised(start: Callable[..., Any], disk: Disk) -> None:
+def test_no_more_than_was_promised(serve_disk: Callable[..., Any], disk: Disk) -> None:
     data = disk.write("file", 3_000_000)
-    with start() as server, server.client() as client:
+    with serve_disk() as server, server.client() as client:
         assert client.get("/file?length=2000000").body == data[:2_000_000]
         assert client.get("/").body == b"hello"
 
 
-def test_less_than_was_promised_ends_the_connection(start: Callable[..., Any], disk: Disk) -> None:
+def test_less_than_was_promised_ends_the_connection(serve_disk: Callable[..., Any], disk: Disk) -> None:
     data = disk.write("file", 3_000_000)
-    with start() as server, server.client() as client:
+    with serve_disk() as server, server.client() as client:
         client.send(request("/file?length=3000001") + request("/"))
         assert client.rest().endswith(data)
         wait_until(lambda: any("1 bytes less than its Content-Length" in line for line in server.ledger.errors))
 
 
-def test_a_file_that_is_cut_while_it_is_sent_ends_the_connection(start: Callable[..., Any], disk: Disk) -> None:
+def test_a_file_that_is_cut_while_it_is_sent_ends_the_connection(serve_disk: Callable[..., Any], disk: Disk) -> None:
     disk.write("file", LARGE)
-    with start() as server, server.client() as client:
+    with serve_disk() as server, server.client() as client:
         client.send(request("/file") + request("/"))
         head = client.answer_head()
         os.truncate(disk.directory / "file", 1000)
@@ -137,9 +126,9 @@ def test_wsgi_begins_where_the_file_stands(disk: Disk) -> None:
             assert client.get("/file?position=3000000").body == b""
 
 
-def test_a_client_that_goes_away_leaves_nothing_open(start: Callable[..., Any], disk: Disk) -> None:
+def test_a_client_that_goes_away_leaves_nothing_open(serve_disk: Callable[..., Any], disk: Disk) -> None:
     disk.write("file", LARGE)
-    with start() as server:
+    with serve_disk() as server:
         with server.client() as client:
             client.get("/")
         before = len(os.listdir("/proc/self/fd"))
@@ -153,9 +142,9 @@ def test_a_client_that_goes_away_leaves_nothing_open(start: Callable[..., Any], 
         wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before)
 
 
-def test_a_reader_that_stalls_is_cut_off_and_one_that_reads_is_not(start: Callable[..., Any], disk: Disk) -> None:
+def test_a_reader_that_stalls_is_cut_off_and_one_that_reads_is_not(serve_disk: Callable[..., Any], disk: Disk) -> None:
     data = disk.write("file", LARGE)
-    with start(timeouts={"write": 0.5}) as server, server.client() as stalled, server.client() as slow:
+    with serve_disk(timeouts={"write": 0.5}) as server, server.client() as stalled, server.client() as slow:
         stalled.send(request("/file"))
         slow.send(request("/file"))
         received = slow.answer_head().body
@@ -167,7 +156,7 @@ def test_a_reader_that_stalls_is_cut_off_and_one_that_reads_is_not(start: Callab
         assert server.ledger.timeouts == 1
 
 
-def test_others_have_their_turn_beside_a_transfer(start: Callable[..., Any], disk: Disk) -> None:
+def test_others_have_their_turn_beside_a_transfer(serve_disk: Callable[..., Any], disk: Disk) -> None:
     disk.write("file", LARGE)
     over = threading.Event()
 
@@ -176,7 +165,7 @@ def test_others_have_their_turn_beside_a_transfer(start: Callable[..., Any], dis
             while not over.is_set():
                 assert len(client.get("/file").body) == LARGE
 
-    with start() as server:
+    with serve_disk() as server:
         downloads = [threading.Thread(target=download, args=(server,)) for _ in range(2)]
         for each in downloads:
             each.start()
@@ -188,7 +177,7 @@ def test_others_have_their_turn_beside_a_transfer(start: Callable[..., Any], dis
             each.join(PATIENCE)
 
 
-def test_a_connection_moves_only_when_its_file_is_through(start: Callable[..., Any], disk: Disk) -> None:
+def test_a_connection_moves_only_when_its_file_is_through(serve_disk: Callable[..., Any], disk: Disk) -> None:
     data = disk.write("file", LARGE)
     moved: list[bool] = []
 
@@ -197,7 +186,7 @@ def test_a_connection_moves_only_when_its_file_is_through(start: Callable[..., A
         connection.detach()
         server.loop.call_soon(connection.release)
 
-    with start(on_movable=move) as server, server.client() as client:
+    with serve_disk(on_movable=move) as server, server.client() as client:
         client.send(request("/file"))
         client.answer_head()
         server.on_loop(server.engine.retirement.hand_over)

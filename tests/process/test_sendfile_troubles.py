@@ -7,7 +7,6 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +34,6 @@ def app(environ, start_response):
 """
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Disk:
-    return Disk(tmp_path)
-
-
-@pytest.fixture(params=WAYS)
-def start(request: pytest.FixtureRequest, disk: Disk) -> Callable[..., Any]:
-    return partial(disk.serving, request.param)
-
-
 def broken(number: int) -> Callable[..., int]:
     def call(*_: Any) -> int:
         raise OSError(number, os.strerror(number))
@@ -53,11 +42,11 @@ def broken(number: int) -> Callable[..., int]:
 
 
 def test_a_filesystem_that_knows_no_sendfile_is_read(
-    start: Callable[..., Any], disk: Disk, monkeypatch: pytest.MonkeyPatch
+    serve_disk: Callable[..., Any], disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("clusterd.http.connections.transfer.os.sendfile", broken(errno.EINVAL))
     data = disk.write("file", 3_000_000)
-    with start() as server, server.client() as client:
+    with serve_disk() as server, server.client() as client:
         for _ in range(2):
             assert client.get("/file").body == data
 
@@ -71,12 +60,12 @@ def test_without_another_descriptor_the_file_is_read(disk: Disk, monkeypatch: py
 
 
 def test_a_disk_that_fails_on_the_way_ends_the_connection(
-    start: Callable[..., Any], disk: Disk, monkeypatch: pytest.MonkeyPatch
+    serve_disk: Callable[..., Any], disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk.write("file", LARGE)
     monkeypatch.setattr("clusterd.http.connections.transfer.os.sendfile", broken(errno.EIO))
     monkeypatch.setattr("clusterd.http.connections.transfer.os.pread", broken(errno.EIO))
-    with start() as server, server.client() as client:
+    with serve_disk() as server, server.client() as client:
         client.send(request("/file"))
         assert client.answer_head().fields["content-length"] == str(LARGE)
         assert client.rest() == b""
@@ -85,10 +74,10 @@ def test_a_disk_that_fails_on_the_way_ends_the_connection(
 
 @pytest.mark.parametrize("lines", [(), ("Connection: close",)])
 def test_it_can_be_the_first_answer_of_a_new_connection(
-    start: Callable[..., Any], disk: Disk, lines: tuple[str, ...]
+    serve_disk: Callable[..., Any], disk: Disk, lines: tuple[str, ...]
 ) -> None:
     data = disk.write("file", LARGE)
-    with start() as server, asked_before(server, request("/file", *lines)) as client:
+    with serve_disk() as server, asked_before(server, request("/file", *lines)) as client:
         assert client.answer().body == data
         if lines:
             assert client.rest() == b""
@@ -96,9 +85,9 @@ def test_it_can_be_the_first_answer_of_a_new_connection(
             assert client.get("/").body == b"hello"
 
 
-def test_the_time_of_a_request_counts(start: Callable[..., Any], disk: Disk) -> None:
+def test_the_time_of_a_request_counts(serve_disk: Callable[..., Any], disk: Disk) -> None:
     disk.write("file", LARGE)
-    with start(timeouts={"request": 0.3}) as server, server.client() as client:
+    with serve_disk(timeouts={"request": 0.3}) as server, server.client() as client:
         client.send(request("/file"))
         head = client.answer_head()
         wait_until(lambda: server.ledger.timeouts)
