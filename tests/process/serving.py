@@ -68,6 +68,7 @@ class Serving:
         self.ledger = Ledger()
         self._listeners: list[socket.socket] = []
         self.loop = uvloop.new_event_loop()
+        self.has_no_room = False
         self.faults: list[dict[str, Any]] = []
         self.loop.set_exception_handler(lambda _, context: self.faults.append(context))
         self.engine = Engine(application, settings, self.ledger, self.ledger, self.loop, on_movable=on_movable, tls=tls)
@@ -85,7 +86,8 @@ class Serving:
 
     def _accept(self, listener: socket.socket) -> None:
         try:
-            self.engine.adopt(listener.accept()[0], scheme=self._scheme)
+            take = self.engine.shed if self.has_no_room else self.engine.adopt
+            take(listener.accept()[0], scheme=self._scheme)
         except BlockingIOError:
             pass
 

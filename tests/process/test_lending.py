@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,12 +26,12 @@ PIECE = bytes(range(256)) * 100
 
 def is_lent() -> bool:
     """Whether the caller has been called by a thread that has the loop."""
-    frame = sys._getframe()
-    while frame.f_back is not None:
-        frame = frame.f_back
-        if frame.f_code is LendingPool._use_loop.__code__:
-            return True
-    return False
+    thread = threading.current_thread()
+    if not isinstance(thread, PoolThread):
+        return False
+    pool = thread._pool
+    assert isinstance(pool, LendingPool)
+    return pool._borrower is thread
 
 
 class Application:
@@ -261,15 +260,13 @@ def test_everybody_is_answered_whatever_comes(threads: int) -> None:
 
 
 WHERE = """
-import sys
+import threading
 
 def app(environ, start_response):
-    frame, lent = sys._getframe(), b"kept"
-    while frame := frame.f_back:
-        if frame.f_code.co_name == "_use_loop":
-            lent = b"lent"
+    thread = threading.current_thread()
+    pool = getattr(thread, "_pool", None)
     start_response("200 OK", [("Content-Length", "4")])
-    return [lent]
+    return [b"lent" if pool is not None and pool._borrower is thread else b"kept"]
 """
 
 

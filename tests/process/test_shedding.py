@@ -13,7 +13,7 @@ from clusterd.http.connections import surplus
 from clusterd.worker.process import TICK_SECONDS
 from tests.process.certificates import NAME, make_certificate
 from tests.process.service import Service, free_port
-from tests.process.serving import Client, Serving, request, serving, wait_until
+from tests.process.serving import Client, request, serving, wait_until
 
 MakeService = Callable[..., Service]
 
@@ -151,15 +151,10 @@ def hello(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[b
     return [b"hello"]
 
 
-def shedding(server: Serving) -> None:
-    """From now on the engine has no room."""
-    server.engine.adopt = server.engine.shed  # type: ignore[assignment,method-assign]
-
-
 def test_a_client_without_room_that_does_not_ask_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(surplus, "PATIENCE_SECONDS", 0.05)
     with serving(hello) as server:
-        shedding(server)
+        server.has_no_room = True
         with server.client() as client:
             assert client.rest() == b""
         assert server.ledger.done == []
@@ -168,7 +163,7 @@ def test_a_client_without_room_that_does_not_ask_is_dropped(monkeypatch: pytest.
 def test_those_who_are_told_to_come_back_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(surplus, "MOST_SURPLUS", 2)
     with serving(hello) as server, ExitStack() as stack:
-        shedding(server)
+        server.has_no_room = True
         waiting = [stack.enter_context(server.client()) for _ in range(2)]
         wait_until(lambda: len(server.engine._shedder._clients) == 2)
         assert stack.enter_context(server.client()).rest() == b""
@@ -182,7 +177,7 @@ def test_those_who_are_told_to_come_back_are_bounded_too(monkeypatch: pytest.Mon
 def test_every_client_without_room_is_told_of_once_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(surplus, "REPORT_SECONDS", 0.5)
     with serving(hello, limits={"connections": 7}) as server:
-        shedding(server)
+        server.has_no_room = True
         said = server.ledger.warnings
         began = time.monotonic()
         for sent in range(1, 4):
@@ -200,7 +195,7 @@ def count_of(warning: tuple[str, dict[str, Any]]) -> int:
 
 def test_the_end_of_a_worker_waits_for_nobody_without_room() -> None:
     with serving(hello) as server:
-        shedding(server)
+        server.has_no_room = True
         with server.client():
             wait_until(lambda: server.engine._shedder._clients)
             assert server.engine.is_idle

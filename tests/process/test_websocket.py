@@ -1,7 +1,6 @@
 """WebSockets over real sockets: the handshake, messages both ways, the closing handshake, and what goes wrong."""
 
 import asyncio
-import builtins
 import os
 import socket
 import struct
@@ -303,24 +302,6 @@ def test_a_wsgi_application_answers_it_as_http() -> None:
     with serving(application) as server, server.client() as client:
         assert client.get("/", *HANDSHAKE).body == b"websocket"
         assert client.get("/", *HANDSHAKE).body == b"websocket"
-
-
-def test_without_wsproto_it_is_answered_501_and_the_log_says_once_how_to_get_it(
-    server: Serving, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = builtins.__import__
-
-    def without(name: str, *rest: Any, **options: Any) -> Any:
-        if name == "clusterd.http.asgi.websocket.call":
-            raise ModuleNotFoundError("No module named 'wsproto'", name="wsproto")
-        return real(name, *rest, **options)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    for _ in range(2):
-        with server.client() as client:
-            assert client.get("/echo", *HANDSHAKE).status == 501
-    assert len(server.ledger.errors) == 1
-    assert "pip install wsproto" in server.ledger.errors[0]
 
 
 # ---- messages

@@ -10,9 +10,10 @@ import asyncio
 import socket
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from clusterd.http.connections.entry import Entry
+from clusterd.http.connections.transport import LoopTransport, Receiver, Transport
 
 READ_BYTES = 64 * 1024
 
@@ -20,32 +21,17 @@ _AT_ONCE = socket.MSG_DONTWAIT
 """The socket itself may block: it is the loop that changes that, when it takes it."""
 
 
-class Resident(Protocol):
-    """What is served here: an asyncio.Protocol that can do with another transport."""
+class Resident(Receiver, Protocol):
+    """What is served here: a receiver that can do with another transport."""
 
-    def arrived(self, doorstep: asyncio.Transport, /) -> None:
+    def arrived(self, doorstep: Transport, /) -> None:
         """Begin, on the doorstep."""
 
-    def moved_in(self, transport: asyncio.Transport, /) -> None:
+    def moved_in(self, transport: Transport, /) -> None:
         """Go on with the loop's own transport."""
 
     def settled(self) -> None:
         """From now on, reading can be paused."""
-
-    def data_received(self, data: bytes, /) -> None:
-        """As of an asyncio.Protocol."""
-
-    def eof_received(self) -> bool | None:
-        """As of an asyncio.Protocol."""
-
-    def connection_lost(self, error: Exception | None, /) -> None:
-        """As of an asyncio.Protocol."""
-
-    def pause_writing(self) -> None:
-        """As of an asyncio.Protocol."""
-
-    def resume_writing(self) -> None:
-        """As of an asyncio.Protocol."""
 
 
 class _End(Enum):
@@ -57,9 +43,10 @@ class _End(Enum):
     ABORT = auto()
 
 
-class Doorstep(asyncio.Transport, asyncio.Protocol):
+class Doorstep:
     """The transport of `resident` at first; `entry` has the loop make one, with this as its first protocol."""
 
+    __deletable__ = ("_resident",)  # mypyc's word for what `del` may be said of
     __slots__ = ("_end", "_entry", "_is_moving", "_is_over", "_loop", "_resident", "_socket", "_unsent")
 
     def __init__(
@@ -104,7 +91,7 @@ class Doorstep(asyncio.Transport, asyncio.Protocol):
 
     # ---- from above, as of a transport
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
+    def write(self, data: bytes) -> None:
         """Send what the kernel takes; the rest when the connection has moved in."""
         if self._is_over:
             return
@@ -119,7 +106,7 @@ class Doorstep(asyncio.Transport, asyncio.Protocol):
             self.abort()
             return
         if sent < len(data):
-            self._unsent = bytes(data[sent:])
+            self._unsent = data[sent:]
             self._resident.pause_writing()
 
     def write_eof(self) -> None:
@@ -186,10 +173,10 @@ class Doorstep(asyncio.Transport, asyncio.Protocol):
         """The loop could not take the socket: the client has gone."""
         self._lose()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, moved: LoopTransport) -> None:
         """The loop's transport is there."""
-        resident, moved = self._resident, cast(asyncio.Transport, transport)
-        moved.set_protocol(cast(asyncio.Protocol, resident))
+        resident = self._resident
+        moved.set_protocol(resident)
         resident.moved_in(moved)
         if self._unsent:
             moved.write(self._unsent)

@@ -3,6 +3,16 @@
 import asyncio
 import socket
 from collections.abc import Callable
+from typing import Protocol, cast
+
+from clusterd.http.connections.transport import LoopTransport
+
+
+class Newcomer(Protocol):
+    """Who awaits a transport: a Receiver, unless it has the transport given to one."""
+
+    def connection_made(self, transport: LoopTransport, /) -> None:
+        """Here it is."""
 
 
 class Entry:
@@ -12,8 +22,8 @@ class Entry:
         self._loop = loop
         self._tasks: set[asyncio.Task[object]] = set()
 
-    def enter(self, sock: socket.socket, protocol: asyncio.Protocol, failed: Callable[[], object]) -> None:
-        """Give `sock` to the loop, with this protocol; `failed` is called where that is not possible.
+    def enter(self, sock: socket.socket, newcomer: Newcomer, failed: Callable[[], object]) -> None:
+        """Give `sock` to the loop, with `newcomer` as its protocol; `failed` is called where that is not possible.
 
         A client may be gone before its connection is set up: nothing to say about it.
         """
@@ -23,6 +33,7 @@ class Entry:
             if task.cancelled() or task.exception() is not None:
                 failed()
 
+        protocol = cast(asyncio.Protocol, newcomer)
         task: asyncio.Task[object] = self._loop.create_task(self._loop.connect_accepted_socket(lambda: protocol, sock))
         self._tasks.add(task)
         task.add_done_callback(done)

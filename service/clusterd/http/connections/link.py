@@ -1,16 +1,16 @@
 """A connection without its requests: how it begins, how it moves to another process, and how it ends."""
 
-import asyncio
 import socket
 from http import HTTPStatus
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from clusterd.http.connections.carried import RESIDUAL_LIMIT, CarriedState
 from clusterd.http.connections.deadline import Deadline
 from clusterd.http.connections.stage import AT_REST, Stage
 from clusterd.http.connections.stream import Stream
 from clusterd.http.connections.tls import TlsLayer
+from clusterd.http.connections.transport import LoopTransport, Receiver, Transport
 from clusterd.http.origins.proxy_protocol import MalformedProxyHeader, parse_proxy_header
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Link(Stream):
         """Whether the first request is the first thing that comes: it can be served on the doorstep."""
         return not (self.requests or self._awaits_header or self._early) and self.scheme == "http"
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: Transport) -> None:
         """Begin: read the first request, or go on with what came along."""
         self._enter(transport)
         # uvloop starts reading after this call, whatever was paused in it: before that nothing may move.
@@ -103,7 +103,7 @@ class Link(Stream):
         else:
             self._begun = True
 
-    def arrived(self, doorstep: asyncio.Transport) -> None:
+    def arrived(self, doorstep: Transport) -> None:
         """Begin on the doorstep."""
         self._enter(doorstep)
 
@@ -118,7 +118,7 @@ class Link(Stream):
         if self.stage in AT_REST:
             self._at_rest()
 
-    def _enter(self, transport: asyncio.BaseTransport) -> None:
+    def _enter(self, transport: Transport) -> None:
         self._attach(transport)
         if self.local is None and self._socket.family != socket.AF_UNIX:
             # None where the client is gone already; reading will say so.
@@ -187,7 +187,8 @@ class Link(Stream):
             context = self._engine.tls
             if context is None:
                 raise RuntimeError("a connection for HTTPS, and no certificate")
-            self._tls = TlsLayer(self._transport, context, self, self._secured, self._handshake_failed)
+            transport = cast(LoopTransport, self._transport)  # never a doorstep: that is for plain HTTP
+            self._tls = TlsLayer(transport, context, cast(Receiver, self), self._secured, self._handshake_failed)
             self._transport = self._tls
         early, self._early = self._early, b""
         if early:

@@ -1,12 +1,12 @@
 """The sending side of a connection: what the kernel has not taken yet, and whether the client goes on reading."""
 
-import asyncio
 import socket
 import sys
 from fcntl import ioctl
 from termios import TIOCOUTQ
 
 from clusterd.http.connections.transfer import FileTransfer
+from clusterd.http.connections.transport import Transport
 
 
 class Outflow:
@@ -14,7 +14,7 @@ class Outflow:
 
     __slots__ = ("_transport", "_waiting", "is_clear", "transfer")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: Transport) -> None:
         self.move(transport)
         self._waiting = 0
         self.is_clear = True
@@ -22,7 +22,7 @@ class Outflow:
         self.transfer: FileTransfer | None = None
         """A file that follows what was written. As long as it is on its way, nothing is clear."""
 
-    def move(self, transport: asyncio.Transport) -> None:
+    def move(self, transport: Transport) -> None:
         """Send by this transport from now on."""
         # With a limit of 0, uvloop writes at once and pauses the connection only for what the kernel did not
         # take: clear means an empty buffer, which is what back pressure and a hand-over need to know.

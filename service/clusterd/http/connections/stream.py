@@ -1,28 +1,28 @@
 """The bytes of a connection: read and written with back pressure both ways, and ended. Nothing here knows HTTP."""
 
-import asyncio
 from typing import cast
 
 from clusterd.http.connections.outflow import Outflow
+from clusterd.http.connections.transport import Transport
 
 
-class Stream(asyncio.Protocol):
+class Stream:
     """What a connection is, whatever is spoken on it."""
 
     __slots__ = ("_half_closed", "_outflow", "_reading", "_transport")
 
     def __init__(self) -> None:
-        self._transport: asyncio.Transport
+        self._transport: Transport
         self._outflow: Outflow
         self._reading = True
         self._half_closed = False
         """The client has closed its sending side."""
 
-    def _attach(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self._outflow = Outflow(self._transport)
+    def _attach(self, transport: Transport) -> None:
+        self._transport = transport
+        self._outflow = Outflow(transport)
 
-    def moved_in(self, transport: asyncio.Transport) -> None:
+    def moved_in(self, transport: Transport) -> None:
         """Go on with another transport of the same socket."""
         self._transport = transport
         self._outflow.move(transport)

@@ -5,10 +5,10 @@ import socket
 import ssl
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import cast
 
 from clusterd.http.connections.entry import Entry
 from clusterd.http.connections.tls import TlsLayer
+from clusterd.http.connections.transport import LoopTransport, Transport
 from clusterd.http.messages.response import Stamp
 from clusterd.http.ports import Counters, Log
 
@@ -102,7 +102,7 @@ class Shedder:
             client.abort()
 
 
-class Surplus(asyncio.Protocol):
+class Surplus:
     """Reads nothing of what is asked, and keeps nothing: it costs as little as can be."""
 
     __slots__ = ("_answered", "_closed", "_counters", "_loop", "_stamp", "_timer", "_tls", "_transport")
@@ -120,13 +120,13 @@ class Surplus(asyncio.Protocol):
         self._stamp = stamp
         self._closed = closed
         self._tls = tls
-        self._transport: asyncio.Transport | None = None
+        self._transport: Transport | None = None
         self._timer: asyncio.TimerHandle
         self._answered = False
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: LoopTransport) -> None:
         """Wait for the request: a response before it would be taken for none (Go's client, for one)."""
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = transport
         if self._tls is not None:
             self._transport = TlsLayer(transport, self._tls, self, lambda: None, lambda _: self.abort())
         self._timer = self._loop.call_later(PATIENCE_SECONDS, self.abort)
@@ -138,6 +138,15 @@ class Surplus(asyncio.Protocol):
             self._transport.write(RESPONSE % self._stamp.fields)
             self._transport.write_eof()
             self._counters.request_done(HTTPStatus.SERVICE_UNAVAILABLE.value, 0.0)
+
+    def eof_received(self) -> None:
+        """What is written still goes out, and then the transport closes."""
+
+    def pause_writing(self) -> None:
+        """Nothing follows the answer."""
+
+    def resume_writing(self) -> None:
+        """As above."""
 
     def connection_lost(self, _: Exception | None) -> None:
         """The client has gone, or its time is over."""

@@ -6,11 +6,12 @@ can not close one direction and let the client read on, which every last respons
 as long as nothing has been read of the handshake, a connection here can still move to another process.
 """
 
-import asyncio
 import ssl
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Any, cast
+from typing import Any
+
+from clusterd.http.connections.transport import LoopTransport, Receiver
 
 READ_BYTES = 64 * 1024
 """OpenSSL gives a record at a time, of at most 16 KiB."""
@@ -36,19 +37,20 @@ class _Stage(Enum):
     """Our side is closed, or the handshake failed: what comes is dropped."""
 
 
-class TlsLayer(asyncio.Transport, asyncio.Protocol):
+class TlsLayer:
     """One connection's. `secured` is called when the handshake is through, `failed` with the reason when it is not."""
+
+    __deletable__ = ("_above", "_failed", "_secured")  # mypyc's word for what `del` may be said of
 
     def __init__(
         self,
-        transport: asyncio.BaseTransport,
+        transport: LoopTransport,
         context: ssl.SSLContext,
-        above: asyncio.Protocol,
+        above: Receiver,
         secured: Callable[[], object],
         failed: Callable[[str], object],
     ) -> None:
-        super().__init__()
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = transport
         self._above = above
         self._secured = secured
         self._failed = failed
@@ -173,13 +175,14 @@ class TlsLayer(asyncio.Transport, asyncio.Protocol):
 
     # ---- from above, as of a transport
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:
+    def write(self, data: bytes) -> None:
         """Send `data`, encrypted."""
         if not self.is_open:
             return
         left = memoryview(data)
         while left:
-            left = left[self._tls.write(left) :]
+            written = self._tls.write(left)
+            left = left[written:]
         self._flush()
 
     def write_eof(self) -> None:

@@ -5,12 +5,13 @@ socket takes no more, a small piece of the file is written to the transport, and
 transport says so as it does after any write. So whatever becomes of the connection meanwhile, there is nothing to undo.
 """
 
-import asyncio
 import os
 import socket
 import stat
 from io import BufferedReader
 from pathlib import Path
+
+from clusterd.http.connections.transport import Transport
 
 SMALL_BYTES = 32 * 1024
 """A file up to this size is read and sent with its head in one write."""
@@ -56,7 +57,7 @@ class FileTransfer:
         """Whether nothing more comes: all of it was sent, or the file ended early."""
         return not self.left or self._is_short
 
-    def go_on(self, sock: socket.socket, transport: asyncio.Transport) -> None:
+    def go_on(self, sock: socket.socket, transport: Transport) -> None:
         """Send a turn's worth over `transport`, whose socket does not block, and whose buffer is empty. If that is not
         empty afterwards, going on has to wait until it is.
         """
@@ -72,7 +73,7 @@ class FileTransfer:
         if sent < wanted:
             self._write_piece(transport)
 
-    def _write_piece(self, transport: asyncio.Transport) -> None:
+    def _write_piece(self, transport: Transport) -> None:
         try:
             piece = os.pread(self._descriptor, min(self.left, PIECE_BYTES), self._offset)
         except OSError:  # the disk fails: all that the client can be told is that something is missing

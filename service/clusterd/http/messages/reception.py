@@ -89,7 +89,8 @@ class Reception:
             return self._receive_body(self.request)
         if self._buffer.startswith(b"\r"):
             # Empty lines before a request are ignored (RFC 9112 section 2.2), and half of one begins nothing.
-            self._buffer = self._buffer[skip_empty_lines(self._buffer) :]
+            begin = skip_empty_lines(self._buffer)
+            self._buffer = self._buffer[begin:]
             if self._buffer == b"\r":
                 return Received.NOTHING
         if not self._buffer:

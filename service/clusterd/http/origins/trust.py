@@ -30,17 +30,17 @@ def plain_ip(text: str) -> IPv4Address | IPv6Address | None:
 class TrustedProxies:
     """The addresses and networks of proxies, and maybe `unix`."""
 
-    __slots__ = ("_known", "_networks", "_unix")
+    __slots__ = ("_includes_unix", "_known", "_networks")
 
     def __init__(self, trusted: Iterable[str]) -> None:
         listed = tuple(trusted)
-        self._unix = UNIX in listed
+        self._includes_unix = UNIX in listed
         self._networks = tuple(ip_network(each) for each in listed if each != UNIX)
         self._known: Memory[str, bool] = Memory(_REMEMBERED)
 
     def trusts(self, peer: Address | None) -> bool:
         """Whether a peer is one of them; None is one without an address."""
-        return self._unix if peer is None else self.includes(peer[0])
+        return self._includes_unix if peer is None else self.includes(peer[0])
 
     def includes(self, host: str) -> bool:
         """Whether an address, in whatever spelling, is one of them."""

@@ -23,11 +23,11 @@ class ThreadCall(Exchange):
     close(), which may take its time; the client need not wait for that.
     """
 
-    __slots__ = ("_given", "_gone", "_pool", "_room", "_sending", "_taken", "_thread", "_written", "queued_at")
+    __slots__ = ("_given", "_gone", "_pool", "_room", "_runner", "_sending", "_taken", "_written", "queued_at")
 
     def __init__(self, service: Service, connection: Connection, pool: ThreadPool) -> None:
         self._pool = pool
-        self._thread: PoolThread | None = None
+        self._runner: PoolThread | None = None
         self._room: threading.Event | None = None
         """Made when the thread first has to wait: most never do, and an Event costs as much as a whole response."""
         # Bytes: given by the thread, written to the connection, and read by the client as far as is known.
@@ -44,7 +44,7 @@ class ThreadCall(Exchange):
 
     def run(self, thread: PoolThread) -> None:
         """Run the application; called by the pool."""
-        self._thread = thread
+        self._runner = thread
         last: bytes | _Sending = b""
         try:
             last = self._run()
@@ -75,12 +75,12 @@ class ThreadCall(Exchange):
 
     def note_progress(self) -> None:
         """The application called into the server."""
-        if self._thread is not None:
-            self._thread.note_progress()
+        if self._runner is not None:
+            self._runner.note_progress()
 
     def write(self, data: bytes) -> None:
         """Have `data` sent, and wait while too much is on its way. Raises ClientGone."""
-        thread = self._thread
+        thread = self._runner
         assert thread is not None
         if self._gone:
             raise ClientGone
@@ -107,7 +107,7 @@ class ThreadCall(Exchange):
         """How far the answer is."""
         if self.started:
             return Phase.SENDING
-        return Phase.QUEUED if self._thread is None else Phase.RUNNING
+        return Phase.QUEUED if self._runner is None else Phase.RUNNING
 
     def _send(self, data: bytes) -> None:
         if self._gone:
@@ -129,7 +129,7 @@ class ThreadCall(Exchange):
 
     def _send_file(self, sending: "_Sending") -> None:
         self._pool.over()
-        self._thread = None
+        self._runner = None
         self._sending = sending
         if self._gone:
             self._let_go_of_file()
@@ -172,13 +172,13 @@ class ThreadCall(Exchange):
 
     def cancel(self) -> None:
         """A thread can not be ended from outside, only with its process."""
-        if self._thread is not None:
+        if self._runner is not None:
             self._service.on_overdue(f"{self._request.method} {self._request.target}")
 
     def disconnected(self) -> None:
         """Let the thread find out, and drop a call that still waits for one."""
         self._gone = True
-        if self._thread is None and self._pool.withdraw(self):
+        if self._runner is None and self._pool.withdraw(self):
             self.release()
         self._let_go_of_file()
         self._wake()

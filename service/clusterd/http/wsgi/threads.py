@@ -214,16 +214,21 @@ class ThreadPool:
             try:
                 job = waiting.popleft()
             except IndexError:
-                with self._lock:
-                    if waiting:
-                        continue
-                    if not self.is_stopping:
-                        self._parked.append(thread)
+                if self._park(thread):
                     return None
+                continue
             if waiting and not self._searching:
                 self._searching = True
                 self._post(self._wake_one)
             return job
+
+    def _park(self, thread: PoolThread) -> bool:
+        with self._lock:
+            if self._waiting:
+                return False
+            if not self.is_stopping:
+                self._parked.append(thread)
+            return True
 
     def withdraw(self, job: Job) -> bool:
         """Take a job back that still waits. Returns False when it is running or done."""
