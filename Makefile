@@ -11,24 +11,34 @@ BENCH_PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(VENV)-bench/bin/python -m pip ins
 # systemd-python is a source package: it is compiled against libsystemd.
 PACKAGES_RUN    := gcc libc6-dev libsystemd-dev pkg-config python3-dev python3-venv
 # The system ring builds the .deb and boots Debian in a container.
-PACKAGES_DEB    := debhelper dh-python dpkg-dev fakeroot python3
-PACKAGES_SYSTEM := $(PACKAGES_DEB) debootstrap systemd-container util-linux iproute2
+PACKAGES_DEB    := debhelper dh-python dpkg-dev fakeroot python3-dev python3-venv
+PACKAGES_SYSTEM := debootstrap systemd-container util-linux iproute2
+
+# The engine as it is installed: compiled for $(PYTHON), from these.
+COMPILED := build/compiled
+SOURCES  := setup.py setup.cfg packaging/build-wheel requirements/compile.txt $(shell find service -name '*.py')
 
 # For `make fuzz`.
 SECONDS := 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz lint format venv deb docs bench lock clean
+.PHONY: help run test test-compiled wheel fuzz lint format venv deb docs bench lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: venv ## run clusterd in the foreground with the example application (Ctrl-C drains and ends it)
 	$(BIN)/clusterd --config etc/clusterd/clusterd.yaml
 
 test: $(VENV)/test lint ## lint, then every test: unit, process and system (ARGS='-k name' to choose)
 	@if [ "$$(id -u)" = 0 ]; then packaging/system-packages $(PACKAGES_SYSTEM); fi
+	@# Without arguments also as it is installed. First, so that the last line counts the most tests.
+	$(if $(ARGS),,$(MAKE) --no-print-directory test-compiled)
 	$(BIN)/python -m pytest $(ARGS)
+
+test-compiled: $(VENV)/test $(COMPILED)/ready ## the unit and process rings once more, with the engine compiled
+	PYTHONPATH=$(COMPILED) CLUSTERD_ENGINE=compiled $(BIN)/python -m pytest -o pythonpath=$(COMPILED) \
+		$(or $(ARGS),tests/unit tests/process tests/fuzz)
 
 fuzz: $(VENV)/test ## throw hostile bytes at the HTTP engine (SECONDS=60, SEED=number to see the same again)
 	$(BIN)/python -m tests.fuzz.run $(SECONDS) $(SEED)
@@ -43,6 +53,10 @@ format: $(VENV)/test ## put imports and layout in order
 
 venv: $(VENV)/run ## make .venv with clusterd and clusterctl in it
 
+wheel: ## build the wheel, compiled for $(PYTHON), into build/wheel/
+	packaging/system-packages $(PACKAGES_RUN)
+	packaging/build-wheel build/wheel $(PYTHON)
+
 deb: ## build the Debian package into build/
 	packaging/system-packages $(PACKAGES_DEB)
 	packaging/build-deb build
@@ -51,7 +65,7 @@ docs: venv ## write the generated files anew: JSON Schema, docs/settings.md, clu
 	$(BIN)/python -m clusterd.config.reference
 	$(BIN)/python packaging/settings_manual.py
 
-bench: $(VENV)-bench/ready ## measure, beside other servers: see bench/README.md
+bench: $(VENV)-bench/clusterd ## measure, beside other servers: see bench/README.md
 	packaging/system-packages wrk apache2-utils nginx-light openssl
 	$(VENV)-bench/bin/python -m bench.run $(ARGS)
 
@@ -76,7 +90,17 @@ $(VENV)-bench/ready: $(VENV)/run requirements/bench.txt
 	$(BENCH_PIP) -r requirements/build.txt
 	$(BENCH_PIP) --use-pep517 -r requirements/run.txt
 	$(BENCH_PIP) --use-pep517 -r requirements/bench.txt
-	$(VENV)-bench/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+# What is measured is what is installed.
+$(VENV)-bench/clusterd: $(VENV)-bench/ready $(COMPILED)/ready
+	$(VENV)-bench/bin/python -m pip install --quiet --no-deps --force-reinstall build/wheel/clusterd-*.whl
+	@touch $@
+
+$(COMPILED)/ready: $(SOURCES) | $(VENV)/run
+	packaging/build-wheel build/wheel $(PYTHON)
+	rm -rf $(COMPILED)
+	$(PYTHON) -m zipfile -e build/wheel/clusterd-*.whl $(COMPILED)
 	@touch $@
 
 $(VENV)/test: $(VENV)/run requirements/test.txt

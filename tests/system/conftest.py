@@ -3,14 +3,14 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.system.machine import Machine, booted
 from tests.system.prerequisites import missing_prerequisite
-from tests.system.roots import RootUnavailableError, cached_root
+from tests.system.roots import BUILD_PACKAGES, PACKAGES, RootUnavailableError, cached_root
 
 SUITES = ("bookworm", "trixie")
 _REPOSITORY = Path(__file__).parents[2]
@@ -36,20 +36,24 @@ def able_machine() -> None:
 def suite_root(request: pytest.FixtureRequest, able_machine: None) -> tuple[str, Path]:
     """A suite and its root."""
     suite: str = request.param
+    return suite, _root(suite, PACKAGES)
+
+
+def _root(suite: str, packages: Sequence[str]) -> Path:
     try:
-        return suite, cached_root(suite)
+        return cached_root(suite, packages)
     except RootUnavailableError as error:
         _stand_aside(f"a Debian root: {error}")
         raise
 
 
 @pytest.fixture(scope="session")
-def package(able_machine: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The .deb of this working tree. One for both suites, as it is going to be published."""
+def package(suite_root: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The .deb of this working tree, built in that Debian: the engine is compiled for its Python."""
+    suite, _ = suite_root
     directory = tmp_path_factory.mktemp("package")
-    built = subprocess.run(
-        [_REPOSITORY / "packaging/build-deb", directory], capture_output=True, text=True, check=False
-    )
+    command = [_REPOSITORY / "packaging/build-deb", directory, _root(suite, BUILD_PACKAGES)]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stdout + built.stderr
     (deb,) = directory.glob("clusterd_*.deb")
     return deb

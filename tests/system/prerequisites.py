@@ -10,9 +10,6 @@ _PROGRAMS = {
     "setpriv": "util-linux",
     "unshare": "util-linux",
     "debootstrap": "debootstrap",
-    "dpkg-buildpackage": "dpkg-dev",
-    "dh": "debhelper",
-    "dh_python3": "dh-python",
 }
 
 

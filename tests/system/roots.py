@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 MIRROR = os.environ.get("CLUSTERD_DEBIAN_MIRROR", "http://deb.debian.org/debian")
@@ -23,32 +24,36 @@ PACKAGES = (
 )
 
 
+# What builds the package: the Build-Depends of debian/control.
+BUILD_PACKAGES = ("build-essential", "debhelper", "dh-python", "fakeroot", "python3-dev", "python3-venv")
+
+
 class RootUnavailableError(Exception):
     """No root could be built: the mirror is out of reach, or debootstrap failed."""
 
 
-def cached_root(suite: str) -> Path:
-    """A directory with a minimal Debian of that suite, never written to: machines boot on an overlay of it.
+def cached_root(suite: str, packages: Sequence[str] = PACKAGES) -> Path:
+    """A directory with a minimal Debian of that suite, never written to: it is used under an overlay.
 
     Raises RootUnavailableError with the end of debootstrap's log.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "clusterd" / "roots"
     cache.mkdir(parents=True, exist_ok=True)
-    key = hashlib.sha256("\n".join((suite, *PACKAGES)).encode()).hexdigest()[:12]
+    key = hashlib.sha256("\n".join((suite, *packages)).encode()).hexdigest()[:12]
     root = cache / f"{suite}-{key}"
     # Two test runs at once build it once: the lock is the kernel's, so a killed run leaves none behind.
     with (cache / f"{suite}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not root.is_dir():
-            _build(suite, root)
+            _build(suite, root, packages)
     return root
 
 
-def _build(suite: str, root: Path) -> None:
+def _build(suite: str, root: Path, packages: Sequence[str]) -> None:
     building = root.with_name(f"{suite}.building")
     if building.exists():
         shutil.rmtree(building)
-    kind = ("--variant=minbase", f"--include={','.join(PACKAGES)}")
+    kind = ("--variant=minbase", f"--include={','.join(packages)}")
     command = ["debootstrap", *kind, suite, str(building), MIRROR]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     if built.returncode != 0:

@@ -37,6 +37,7 @@ HTTP_LAYERS = {
     "origins": 2,
     "messages": 1,
     "call": 0,
+    "compilation": 0,
     "settings": 0,
     "ports": 0,
     "address": 0,

@@ -11,6 +11,7 @@ from typing import NoReturn
 from clusterd import __version__
 from clusterd.config.schema import SETTINGS
 from clusterd.config.setting import Setting, Shape
+from clusterd.http.compilation import describe
 
 DEFAULT_CONFIG = Path("/etc/clusterd/clusterd.yaml")
 
@@ -63,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"Without APP and --config the configuration is {DEFAULT_CONFIG}. A flag wins over the file.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"clusterd {__version__}")
+    parser.add_argument("--version", action="version", version=_version())
     parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration file")
     parser.add_argument(
         "--check",
@@ -82,6 +83,10 @@ def _parser() -> argparse.ArgumentParser:
             more = f"{text} May be given several times."
             settings.add_argument(setting.flag, dest=setting.key, action="append", metavar=setting.metavar, help=more)
     return parser
+
+
+def _version() -> str:
+    return f"clusterd {__version__} (the engine runs {describe()} under Python {sys.version.split()[0]})"
 
 
 def _help(setting: Setting) -> str:

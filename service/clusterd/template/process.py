@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, replace
 
 from clusterd.config.model import Config, from_json
+from clusterd.http.compilation import mismatch
 from clusterd.linux.bells import BELLS, Bells
 from clusterd.linux.stacks import write_stacks_to
 from clusterd.linux.title import set_title
@@ -91,6 +92,8 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...]) -> 
         bells=Bells(bells),
         log=log,
     )
+    if why := mismatch():
+        log.notice(f"the engine runs interpreted, at about two thirds of its speed: {why}")
     send(channel, encode(Importing()))
     started = time.monotonic()
     if order.preload:
