@@ -11,7 +11,12 @@ from glob import glob
 
 from setuptools import Extension, setup
 
-COMPILED = ("service/clusterd/http/**/*.py",)
+COMPILED = (
+    "service/clusterd/http/**/*.py",
+    "service/clusterd/worker/acceptor.py",
+    "service/clusterd/worker/balance.py",
+    "service/clusterd/worker/waiting.py",
+)
 INTERPRETED = {
     "service/clusterd/http/compilation.py",  # tells the one from the other
     "service/clusterd/http/asgi/application.py",  # an exception, whose base is none of mypyc's

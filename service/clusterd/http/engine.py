@@ -144,7 +144,9 @@ class Engine:
         connection = Connection(self, sock, carried)
         self._arriving.add(connection)
         if connection.may_begin_outside:
-            self._loop.call_soon(Doorstep(self._loop, sock, connection, self._entry).begin)
+            # At once, not in the loop's next round: whoever accepts knows then what is left of it when it decides about
+            # the next one, and does not take more than it can answer while another worker has nothing to do.
+            Doorstep(self._loop, sock, connection, self._entry).begin()
             return
         self._entry.enter(sock, connection, lambda: self._arriving.discard(connection))
 

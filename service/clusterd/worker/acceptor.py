@@ -10,6 +10,7 @@ import asyncio
 import select
 import socket
 from collections.abc import Callable, Sequence
+from time import monotonic
 
 from clusterd.http.address import Address
 from clusterd.linux.bells import silence
@@ -21,8 +22,8 @@ GIVE_WAY_SECONDS = 0.005
 """How long the worker that was called has to take a connection. It nearly always does within a tenth of it."""
 FULL_SECONDS = 0.05
 """How often a full worker looks whether it has room again, where nothing tells it."""
-ACCEPTS_A_TURN = 64
-"""Then other connections have their turn."""
+TURN_SECONDS = 0.002
+"""Then other connections have their turn: a new one is answered within its accept, if its request is here already."""
 
 
 class Acceptor:
@@ -75,9 +76,9 @@ class Acceptor:
             return
         self._cancel_again()
         self._gate.look()
-        left = ACCEPTS_A_TURN
+        turn_ends = monotonic() + TURN_SECONDS
         for listener in self._listeners:
-            while left:
+            while True:
                 turn = self._gate.turn()
                 if turn is Turn.GIVE_WAY and insist:
                     insist = False
@@ -86,10 +87,11 @@ class Acceptor:
                     return
                 if not self._accept_one(listener, turn):
                     break
-                left -= 1
+                if monotonic() >= turn_ends:
+                    self._room.join()
+                    self._again = self._loop.call_later(0, self.accept)
+                    return
         self._room.join()
-        if not left:
-            self._again = self._loop.call_later(0, self.accept)
 
     def _accept_one(self, listener: ListeningSocket, turn: Turn) -> bool:
         try:
