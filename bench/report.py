@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench import servers
 from bench.comparison import Outcome
+from clusterd.http.compilation import describe
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
@@ -31,7 +32,7 @@ about this machine only. How to read and repeat them:
 [bench/README.md](../bench/README.md).
 
 - Machine: {cores} cores, {processor}, Linux {kernel}
-- Python {python}; {versions}
+- Python {python}; {versions}; clusterd's engine {engine}
 - Made on {date}
 
 The promises that are checked stand below each table, with what was found.
@@ -58,6 +59,7 @@ def write(outcomes: list[Outcome], findings: dict[str, list[Finding]], rounds: i
             processor=_processor(),
             kernel=platform.release().partition("-")[0],
             python=platform.python_version(),
+            engine=describe(),
             versions=", ".join(f"{name} {version}" for name, version in sorted(found.items())),
             date=time.strftime("%Y-%m-%d"),
         )

@@ -26,7 +26,8 @@ PIECE = bytes(range(256)) * 100
 
 def is_lent() -> bool:
     """Whether the caller has been called by a thread that has the loop."""
-    thread = threading.current_thread()
+    runs = getattr(threading.current_thread(), "_target", None)
+    thread = getattr(runs, "__self__", None)
     if not isinstance(thread, PoolThread):
         return False
     pool = thread._pool
@@ -263,10 +264,9 @@ WHERE = """
 import threading
 
 def app(environ, start_response):
-    thread = threading.current_thread()
-    pool = getattr(thread, "_pool", None)
+    thread = threading.current_thread()._target.__self__
     start_response("200 OK", [("Content-Length", "4")])
-    return [b"lent" if pool is not None and pool._borrower is thread else b"kept"]
+    return [b"lent" if thread._pool._borrower is thread else b"kept"]
 """
 
 

@@ -42,6 +42,21 @@ def test_runs_as_its_own_user_with_a_control_socket_for_its_group(machine: Machi
     assert stat.S_IMODE(directory.st_mode) == 0o750
 
 
+def test_the_engine_is_compiled_for_this_debian(machine: Machine) -> None:
+    assert "(the engine runs compiled under" in machine.run("clusterd", "--version").stdout
+
+
+def test_it_serves_on_where_the_engine_was_compiled_for_another_python(machine: Machine) -> None:
+    """As after an upgrade of Debian: slower, not removed, and the log says why."""
+    for library in (machine.root / "usr/lib/clusterd").rglob("*.so"):
+        before, _, after = library.name.partition(".cpython-")
+        library.rename(library.with_name(f"{before}.cpython-399{after[3:]}"))
+    machine.systemctl("start", "clusterd")
+    assert ask(machine).status == 200
+    assert "(the engine runs interpreted under" in machine.run("clusterd", "--version").stdout
+    machine.wait_for_journal("the engine runs interpreted, .* it was compiled for cpython-399-", "-u", "clusterd")
+
+
 def test_systemd_finds_nothing_wrong_with_the_units(machine: Machine) -> None:
     units = (*SOCKETS, "clusterd-https.socket", "clusterd.service", "clusterd@a.service", "clusterd@a.socket")
     # Manual pages are not looked at: a minimal Debian excludes them, and has no man to ask.

@@ -16,6 +16,10 @@ _ENGINE = os.environ.get("CLUSTERD_ENGINE", "interpreted")
 """What the tests are run with: `make test-compiled` says compiled."""
 
 
+_BASES = {"Enum", "NamedTuple", "Protocol", "Exception", "ValueError", "dict", "Generic"}
+"""Of those that are not compiled themselves: mypyc makes these no structures, or knows how they are laid out."""
+
+
 def compiled_modules() -> list[str]:
     before = Path.cwd()
     os.chdir(_REPOSITORY)
@@ -52,6 +56,15 @@ def _tag() -> str:
     tag = sys.implementation.cache_tag
     assert tag is not None
     return tag
+
+
+def test_no_class_inherits_what_is_laid_out_by_python() -> None:
+    """A subclass of threading.Thread compiled, and overwrote the list of weak references to it: a crash much later."""
+    trees = [ast.parse((_REPOSITORY / module).read_text(encoding="utf-8")) for module in compiled_modules()]
+    classes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    known = _BASES | {each.name for each in classes}
+    bases = {ast.unparse(base).partition("[")[0]: each.name for each in classes for base in each.bases}
+    assert {base: name for base, name in bases.items() if base not in known} == {}
 
 
 @pytest.mark.parametrize("module", compiled_modules())

@@ -37,7 +37,7 @@ def threads_refused(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
-        patch.setattr(PoolThread, "start", refuse)
+        patch.setattr(threading.Thread, "start", refuse)
         yield
 
 

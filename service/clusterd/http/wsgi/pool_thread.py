@@ -50,16 +50,28 @@ class Pool(Protocol):
         """The thread's job can not go on before the loop has turned."""
 
 
-class PoolThread(threading.Thread):
+class PoolThread:
     """One thread. `progress` is the monotonic time at which what it runs last called into the server."""
 
+    __slots__ = ("_baton", "_pool", "_python_thread", "progress", "state")
+
     def __init__(self, pool: Pool, number: int) -> None:
-        super().__init__(name=f"clusterd-{number}", daemon=True)  # a stuck one must not keep the process alive
+        # A stuck one must not keep the process alive.
+        self._python_thread = threading.Thread(target=self._run, name=f"clusterd-{number}", daemon=True)
         self.state = ThreadState.IDLE
         self.progress = monotonic()
         self._pool = pool
         self._baton = threading.Lock()
         self._baton.acquire()
+
+    def start(self) -> None:
+        """Let it run. Raises RuntimeError when the system gives no more threads."""
+        self._python_thread.start()
+
+    def end(self, timeout: float) -> bool:
+        """Wait for its end, for so many seconds at most. Returns whether it has ended."""
+        self._python_thread.join(timeout)
+        return not self._python_thread.is_alive()
 
     def note_progress(self) -> None:
         """The application called into the server."""
@@ -75,8 +87,7 @@ class PoolThread(threading.Thread):
         """Have the parked thread look for a job."""
         self._baton.release()
 
-    def run(self) -> None:
-        """Run one job after the other."""
+    def _run(self) -> None:
         pool = self._pool
         while True:
             self._baton.acquire()

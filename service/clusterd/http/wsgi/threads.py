@@ -263,6 +263,5 @@ class ThreadPool:
             parked, self._parked = self._parked, []
         for thread in parked:
             thread.wake()
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - monotonic()))
-        return not any(thread.is_alive() for thread in self._threads)
+        ended = [thread.end(max(0.0, deadline - monotonic())) for thread in self._threads]
+        return all(ended)
