@@ -37,7 +37,7 @@ test: $(VENV)/test lint ## lint, then every test: unit, process and system (ARGS
 	$(BIN)/python -m pytest $(ARGS)
 
 test-compiled: $(VENV)/test $(COMPILED)/ready ## the unit and process rings once more, with the engine compiled
-	PYTHONPATH=$(COMPILED) CLUSTERD_ENGINE=compiled $(BIN)/python -m pytest -o pythonpath=$(COMPILED) \
+	PYTHONPATH=$(abspath $(COMPILED)) CLUSTERD_ENGINE=compiled $(BIN)/python -m pytest -o pythonpath=$(COMPILED) \
 		$(or $(ARGS),tests/unit tests/process tests/fuzz)
 
 fuzz: $(VENV)/test ## throw hostile bytes at the HTTP engine (SECONDS=60, SEED=number to see the same again)
