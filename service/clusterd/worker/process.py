@@ -112,6 +112,9 @@ class WorkerProcess:
     # ---- what the master says
 
     def _on_message(self, received: Received) -> None:
+        if received.lacks_descriptors:
+            # What should have come over it stays with its sender.
+            self._log.warning("there are no descriptors left for connections: raise LimitNOFILE= of the unit")
         match received.message:
             case Serve():
                 self._serve()
