@@ -1,8 +1,9 @@
 """Started by path under the application's own interpreter: `PYTHON bootstrap.py 3 PADDING`.
 
-It loads the package `clusterd` from where this file lies, and what of it is compiled for this interpreter, without putting that directory on
-sys.path: nothing beside the package (or of the master's interpreter) can shadow what the
-application imports. Written so that any Python 3 can run it far enough to say what is missing.
+It loads the package `clusterd` from where this file lies, and what of it is compiled for this
+interpreter, without putting that directory on sys.path: nothing beside the package (or of the
+master's interpreter) can shadow what the application imports. Written so that any Python 3 can
+run it far enough to say what is missing.
 """
 
 import json
