@@ -11,7 +11,7 @@ BENCH_PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(VENV)-bench/bin/python -m pip ins
 # systemd-python is a source package: it is compiled against libsystemd.
 PACKAGES_RUN    := gcc libc6-dev libsystemd-dev pkg-config python3-dev python3-venv
 # The system ring builds the .deb and boots Debian in a container.
-PACKAGES_DEB    := debhelper dh-python dpkg-dev fakeroot python3-dev python3-venv
+PACKAGES_DEB    := build-essential debhelper dh-python fakeroot python3-dev python3-venv
 PACKAGES_SYSTEM := debootstrap systemd-container util-linux iproute2
 
 # The engine as it is installed: compiled for $(PYTHON), from these.
