@@ -26,7 +26,7 @@ _EXIT_STATUS = (
 
 def main() -> int:
     """The entry point; returns the exit status."""
-    options = _parser().parse_args()
+    options = command_line().parse_args()
     spinner = tables.Spinner()
     try:
         return _run(options, spinner)
@@ -117,7 +117,8 @@ _SHOWN: dict[str, Callable[[dict[str, Any]], str]] = {"status": _status, "worker
 # ---- the command line
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """Of which the completions are made too."""
     parser = argparse.ArgumentParser(
         prog="clusterctl", description="See and control a running clusterd.", epilog=_EXIT_STATUS, allow_abbrev=False
     )
