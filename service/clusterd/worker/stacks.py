@@ -28,6 +28,9 @@ def _requests(requests: list[InFlight]) -> Iterator[str]:
 def _threads() -> Iterator[str]:
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     for ident, frame in sys._current_frames().items():  # noqa: SLF001 - documented, for exactly this
+        if ident == threading.get_ident():
+            yield f"Thread {names.get(ident, ident)} runs the event loop"
+            continue
         yield f"Thread {names.get(ident, ident)} (most recent call last):"
         yield "".join(traceback.format_stack(frame)).rstrip()
 
