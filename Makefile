@@ -64,6 +64,7 @@ deb: ## build the Debian package into build/
 docs: venv ## write the generated files anew: JSON Schema, docs/settings.md, clusterd.yaml(5)
 	$(BIN)/python -m clusterd.config.reference
 	$(BIN)/python packaging/settings_manual.py
+	$(BIN)/python packaging/completions.py
 
 bench: $(VENV)-bench/clusterd ## measure, beside other servers: see bench/README.md
 	packaging/system-packages wrk apache2-utils nginx-light openssl

@@ -261,7 +261,11 @@ class Service:
 
     def ask_to_reload(self) -> dict[str, Any]:
         """What `clusterctl reload` asks for and gets, without a process of its own: for many of them."""
-        return self._command("reload")[-1]
+        return self.ask_to("reload")
+
+    def ask_to(self, command: str, **arguments: object) -> dict[str, Any]:
+        """The result of a command on the control socket."""
+        return self._command(command, **arguments)[-1]
 
     def describe(self) -> dict[str, Any] | None:
         """The state by the control socket; None while nobody answers."""
@@ -272,12 +276,12 @@ class Service:
         data: dict[str, Any] | None = answer[-1]["data"] if answer else None
         return data
 
-    def _command(self, command: str) -> list[dict[str, Any]]:
+    def _command(self, command: str, **arguments: object) -> list[dict[str, Any]]:
         """The lines of the answer to a command, until the end of it or of the connection."""
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(PATIENCE_SECONDS)
             sock.connect(str(self.control))
-            sock.sendall(json.dumps({"version": 1, "command": command}).encode() + b"\n")
+            sock.sendall(json.dumps({"version": 1, "command": command, **arguments}).encode() + b"\n")
             lines = []
             with sock.makefile("rb") as answer:
                 for line in answer:

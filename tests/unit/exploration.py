@@ -45,6 +45,8 @@ class World:
     started: int = 0
     ended: int = 0
     reloading: bool = False
+    restarts_asked: int = 0
+    restarts_ended: list[int] = field(default_factory=list)
     finished: bool = False
     history: list[str] = field(default_factory=list)
 
@@ -93,6 +95,8 @@ class World:
                 events.ReloadAsked(),
                 events.ReloadAsked(),
                 events.ScaleAsked(pick.choice([-1, 1])),
+                events.RestartAsked(self.restarts_asked + 1, pick.randint(1, 5)),
+                events.RestartAsked(self.restarts_asked + 1, pick.randint(1, 5)),
                 events.WorkerGone(worker, "SIGKILL", by_signal=True),
                 events.WorkerStalled(worker, pick.choice([5.0, 9.0]), "hung"),
                 events.TemplateGone(template, "SIGKILL"),
@@ -104,6 +108,7 @@ class World:
             ]
         )
         self.leave(happening)
+        self.restarts_asked += isinstance(happening, events.RestartAsked)
         return happening
 
     def advance(self) -> bool:
@@ -197,6 +202,8 @@ class World:
                 self.started += 1
             case actions.RolloutEnded():
                 self.ended += 1
+            case actions.RestartEnded(number):
+                self.restarts_ended.append(number)
             case actions.Finish():
                 self.finished = True
             case _:
@@ -256,6 +263,9 @@ class World:
             self.failed_generations.add(action.generation)
         if isinstance(action, actions.RolloutEnded) and action.failure is None:
             self.require(action.generation not in self.failed_generations, "a generation that failed is withdrawn")
+        if isinstance(action, actions.RestartEnded) and action.failure is None:
+            serving = [w for w in cluster.table.in_slot(action.slot) if w.state is WorkerState.READY]
+            self.require(len(serving) == 1, "a restarted slot has one worker that serves")
         if isinstance(action, actions.Announce):
             self.reloading = action.what is actions.Announcement.RELOADING
 
@@ -290,6 +300,8 @@ class World:
     def check_settled(self) -> None:
         """In peace a stop finishes, and everything else ends in one whole generation."""
         cluster = self.supervisor.cluster
+        ended = sorted(self.restarts_ended)
+        self.require(ended == list(range(1, self.restarts_asked + 1)), f"every restart is reported once: {ended}")
         if cluster.phase in (Phase.STOPPING, Phase.FINISHED):
             self.require(self.finished, "a stop always finishes")
             return

@@ -15,6 +15,12 @@ def test_the_manual_page_of_the_settings_is_current() -> None:
     assert module["MANUAL"].read_text(encoding="utf-8") == module["manual"](), "run `make docs`"
 
 
+def test_the_completions_are_those_of_the_command_line() -> None:
+    module = runpy.run_path(str(_REPOSITORY / "packaging/completions.py"))
+    for path, text in module["files"]().items():
+        assert path.read_text(encoding="utf-8") == text, "run `make docs`"
+
+
 def test_the_package_has_the_version_of_the_program() -> None:
     first = (_REPOSITORY / "debian/changelog").read_text(encoding="utf-8").splitlines()[0]
     assert first.startswith(f"clusterd ({clusterd.__version__}) ")

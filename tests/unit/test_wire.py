@@ -1,6 +1,8 @@
 """Messages, packets and the control protocol: what is sent arrives, and nothing else is taken for a message."""
 
 import os
+import re
+import signal
 import socket
 from dataclasses import fields
 from typing import Any
@@ -116,12 +118,47 @@ def test_a_packet_that_was_cut_is_an_error() -> None:
             receive(ours)
 
 
-def test_control_requests() -> None:
-    assert control.parse_command(control.request(control.Command.RELOAD)) is control.Command.RELOAD
-    for line, words in (
+def test_control_requests_come_back_as_they_were_meant() -> None:
+    line, command = control.request_line, control.Command
+    assert control.parse_request(line(command.RELOAD)) == control.Request(command.RELOAD)
+    assert control.parse_request(line(command.RELOAD, wait=False)) == control.Request(command.RELOAD, wait=False)
+    assert control.parse_request(line(command.SCALE, workers=3)) == control.Request(command.SCALE, workers=3)
+    fewer = control.Request(command.SCALE, workers=-2, relative=True)
+    assert control.parse_request(line(command.SCALE, workers="-2")) == fewer
+    killed = control.Request(command.KILL, slot=2, signal=signal.SIGUSR1)
+    for name in ("usr1", "SIGUSR1", int(signal.SIGUSR1)):
+        assert control.parse_request(line(command.KILL, slot=2, signal=name)) == killed
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
         (b"x", "JSON"),
+        (b"[]", "not a JSON object"),
         (b'{"version": 9}', "version 9"),
-        (b'{"version": 1, "command": "up"}', "known"),
-    ):
-        with pytest.raises(control.ControlError, match=words):
-            control.parse_command(line)
+        (b'{"version": 1, "command": "up"}', "unknown command 'up'; known are: status, reload"),
+        (b'{"version": 1, "command": "status", "slot": 1}', "unknown argument 'slot'; it takes nothing"),
+        (b'{"version": 1, "command": "restart"}', "slot is missing"),
+        (b'{"version": 1, "command": "restart", "slot": 0}', "slot: 0 is no number of a slot"),
+        (b'{"version": 1, "command": "restart", "slot": true}', "slot: True is no number"),
+        (b'{"version": 1, "command": "scale", "workers": "many"}', "neither a number from 1 to"),
+        (b'{"version": 1, "command": "scale", "workers": 0}', "neither a number from 1 to"),
+        (b'{"version": 1, "command": "scale", "workers": "1.5"}', "neither a number from 1 to"),
+        (b'{"version": 1, "command": "kill", "slot": 1, "signal": "FOO"}', "no signal 'FOO'"),
+        (b'{"version": 1, "command": "kill", "slot": 1, "signal": 999}', "no signal 999"),
+        (b'{"version": 1, "command": "events", "follow": 1}', "follow: 1 is neither true nor false"),
+    ],
+)
+def test_a_control_request_that_is_none_is_refused_with_what_is_allowed(line: bytes, words: str) -> None:
+    with pytest.raises(control.ControlError, match=re.escape(words)):
+        control.parse_request(line)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=5))
+def test_whatever_is_an_argument_no_other_error_escapes(value: object) -> None:
+    for command in control.Command:
+        for key in ("slot", "workers", "signal", "level", "follow", "diff", "wait"):
+            try:
+                control.parse_request(control.request_line(command, **{key: value}))
+            except control.ControlError as error:
+                assert str(error)

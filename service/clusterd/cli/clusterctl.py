@@ -1,131 +1,178 @@
-"""`clusterctl`: ask a running clusterd over its control socket."""
+"""`clusterctl`: see and control a running clusterd over its control socket."""
 
 import argparse
-import os
-import socket
+import json
 import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from clusterd import __version__
-from clusterd.config.paths import control_path, service_path
+from clusterd.cli import tables
+from clusterd.cli.asking import Unreachable, ask, result_of, socket_path
 from clusterd.log.record import escaped
-from clusterd.wire.control import LINE_BYTES, Command, ControlError, parse, request
+from clusterd.wire.control import Command, ControlError, parse_signal, parse_workers
 
 EX_FAILED = 1
-EX_USAGE = 2
 EX_UNAVAILABLE = 69
 EX_INTERRUPTED = 130
 
-
-class Unreachable(Exception):
-    """No clusterd answers; the message says what to do."""
+_EXIT_STATUS = (
+    "exit status: 0 done; 1 clusterd refused, or it failed, with the reason on stderr; 2 usage; "
+    "69 no clusterd answers; 130 interrupted"
+)
 
 
 def main() -> int:
     """The entry point; returns the exit status."""
-    parser = _parser()
-    options = parser.parse_args()
+    options = command_line().parse_args()
+    spinner = tables.Spinner()
     try:
-        answer = ask(_control_path(options), Command(options.command))
+        return _run(options, spinner)
     except (Unreachable, ControlError) as error:
+        spinner.clear()
         print(f"clusterctl: {error}", file=sys.stderr)
         return EX_UNAVAILABLE
     except KeyboardInterrupt:
-        print("clusterctl: interrupted; what was asked for goes on", file=sys.stderr)
+        spinner.clear()
+        if options.command != "events":
+            print("clusterctl: interrupted; what was asked for goes on", file=sys.stderr)
         return EX_INTERRUPTED
-    if options.command == Command.STATUS and answer["succeeded"]:
-        print(_status_table(answer["data"]))
-    else:
-        print(escaped(answer["text"]), file=sys.stdout if answer["succeeded"] else sys.stderr)
-    for note in answer["data"].get("notes", ()):
-        print(escaped(note), file=sys.stderr)
-    return 0 if answer["succeeded"] else EX_FAILED
+    except BrokenPipeError:  # `clusterctl events | head`
+        sys.stderr.close()
+        return 0
 
 
-def ask(path: Path, command: Command) -> dict[str, Any]:
-    """Send `command` and wait for its result; progress goes to a terminal's stderr.
+def _run(options: argparse.Namespace, spinner: tables.Spinner) -> int:
+    path = socket_path(options.socket, options.config)
+    if options.command == "top":
+        from clusterd.cli.top import show  # curses is not everywhere, and takes its time
 
-    Raises Unreachable and ControlError.
-    """
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.connect(str(path))
-            connection.sendall(request(command))
-            with connection.makefile("rb") as lines:
-                while line := lines.readline(LINE_BYTES):
-                    document = parse(line)
-                    if document.get("type") == "result":
-                        return document
-                    if sys.stderr.isatty():
-                        print(escaped(str(document.get("text"))), file=sys.stderr)
-    except OSError as error:
-        raise Unreachable(f"{path}: {_advice(error)}") from error
-    raise Unreachable(f"{path}: clusterd closed the connection without an answer; its log says why")
-
-
-def _advice(error: OSError) -> str:
-    match error:
-        case FileNotFoundError():
-            return "no such socket: clusterd is not running, or uses another one (--socket, --config)"
-        case ConnectionRefusedError():
-            return "nobody listens: clusterd is not running and has left its socket behind"
-        case PermissionError():
-            return "permission denied: run as root or as a member of the service's group"
-        case _:
-            return error.strerror or str(error)
+        return show(lambda: result_of(path, Command.STATUS)["data"])
+    command = Command("status" if options.command == "workers" else options.command)
+    result: dict[str, Any] = {}
+    for document in ask(path, command, **_arguments(options)):
+        match document["type"]:
+            case "progress":
+                spinner.show(str(document.get("text")))
+            case "event":
+                _print_event(document["event"], as_json=options.json)
+            case _:
+                result = document
+    spinner.clear()
+    return _print_result(options, result)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="clusterctl", description="Control a running clusterd.")
+def _arguments(options: argparse.Namespace) -> dict[str, object]:
+    names = ("slot", "workers", "signal", "level", "follow", "diff", "wait")
+    return {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
+
+
+def _print_event(event: dict[str, Any], *, as_json: bool) -> None:
+    clock = datetime.fromtimestamp(event["time"], UTC).astimezone().strftime("%H:%M:%S")
+    print(json.dumps(event) if as_json else tables.event_line(event, clock), flush=True)
+
+
+def _print_result(options: argparse.Namespace, result: dict[str, Any]) -> int:
+    succeeded, data = bool(result["succeeded"]), result["data"]
+    if options.json:
+        if options.command != "events":
+            print(json.dumps({"succeeded": succeeded, "text": result["text"], **data}))
+    elif not succeeded:
+        print(escaped_lines(result["text"]), file=sys.stderr)
+    elif options.command in _SHOWN:
+        print(_SHOWN[options.command](result))
+    elif result["text"]:
+        print(escaped_lines(result["text"]))
+    if not options.json:
+        for note in data.get("notes", ()):
+            print(escaped(note), file=sys.stderr)
+    return 0 if succeeded else EX_FAILED
+
+
+def escaped_lines(text: str) -> str:
+    """Nothing that comes from an application commands the terminal."""
+    return "\n".join(map(escaped, text.split("\n")))
+
+
+def _workers(result: dict[str, Any]) -> str:
+    return tables.workers_table(result["data"]["workers"], colour=tables.wants_colour(sys.stdout))
+
+
+def _status(result: dict[str, Any]) -> str:
+    return f"{escaped(result['data']['status'])}\n\n{_workers(result)}"
+
+
+def _config(result: dict[str, Any]) -> str:
+    changes = result["data"].get("changes")
+    if changes is None:
+        return "\n".join(tables.settings_lines(result["data"]))
+    return tables.changes_table(changes) or str(result["text"])
+
+
+_SHOWN: dict[str, Callable[[dict[str, Any]], str]] = {"status": _status, "workers": _workers, "config": _config}
+
+
+# ---- the command line
+
+
+def command_line() -> argparse.ArgumentParser:
+    """Of which the completions are made too."""
+    parser = argparse.ArgumentParser(
+        prog="clusterctl", description="See and control a running clusterd.", epilog=_EXIT_STATUS, allow_abbrev=False
+    )
     parser.add_argument("--version", action="version", version=f"clusterctl {__version__}")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--socket", type=Path, metavar="PATH", help="the control socket")
     where.add_argument("--config", type=Path, metavar="FILE", help="the configuration that names it")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser(
-        Command.RELOAD,
-        help="roll out the configuration and code on disk; exit 1 with the reason if withdrawn",
-    )
-    commands.add_parser(Command.STATUS, help="show what runs")
+
+    def command(name: str, text: str) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, epilog=_EXIT_STATUS)
+        added.add_argument("--json", action="store_true", help="for programs")
+        return added
+
+    command("status", "show the service and its workers")
+    command("workers", "show the workers")
+    command("top", "watch the workers: q quits, s r c m a sort")
+    reload = command("reload", "roll out the configuration and code on disk; fails with the reason if withdrawn")
+    reload.add_argument("--no-wait", dest="wait", action="store_false", default=None, help="ask for it, and leave")
+    _with_slot(command("restart", "replace a worker, its successor first"))
+    scale = command("scale", "have so many workers, or more or fewer, until the next reload")
+    scale.add_argument("workers", type=_workers_argument, metavar="N|+N|-N")
+    command("stop", "drain every worker, and end clusterd")
+    kill = _with_slot(command("kill", "send a worker a signal"))
+    kill.add_argument("--signal", type=_signal_argument, metavar="NAME", help="TERM if not said")
+    events = command("events", "show what has happened")
+    events.add_argument("--follow", action="store_true", default=None, help="and what happens, until Ctrl-C")
+    _with_slot(command("stacks", "show the requests, threads and tasks of a worker"))
+    config = command("config", "show the configuration that runs")
+    config.add_argument("--diff", action="store_true", default=None, help="only what a reload would change of it")
+    level = command("log-level", "log more, or less, until the next reload")
+    level.add_argument("level", metavar="LEVEL", help="error, warning, notice, info or debug")
     return parser
 
 
-def _control_path(options: argparse.Namespace) -> Path:
-    """As said, as configured, or the first there is of the places where a clusterd would have made it."""
-    if options.socket is not None:
-        return Path(options.socket)
-    configured = None
-    if options.config is not None:
-        # Only here: reading YAML would double the start-up of every `systemctl reload`.
-        from clusterd.config.loader import written_control
-
-        # Whatever else is in the file: what is wrong with it is for the running clusterd to say.
-        configured = written_control(options.config)
-    own = control_path(configured, os.environ, os.getuid())
-    packaged = service_path(options.config)
-    if configured is not None or packaged is None or own.exists():
-        return own
-    if not _is_there(packaged):
-        raise Unreachable(
-            f"no control socket at {packaged} or {own}: clusterd is not running, or uses another one (--socket)"
-        )
-    return packaged
+def _with_slot(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    parser.add_argument("slot", type=int, metavar="SLOT", help="the worker's number in the table")
+    return parser
 
 
-def _is_there(path: Path) -> bool:
+def _workers_argument(text: str) -> str:
+    return _checked(parse_workers, text)
+
+
+def _signal_argument(text: str) -> str:
+    return _checked(parse_signal, text)
+
+
+def _checked(parse: Callable[[object], object], text: str) -> str:
     try:
-        return path.exists()
-    except PermissionError:
-        return True  # connecting says what to do about it
-
-
-def _status_table(data: dict[str, Any]) -> str:
-    columns = ("slot", "generation", "pid", "state", "age", "requests", "connections")
-    rows = [columns, *(tuple(str(worker[column]) for column in columns) for worker in data["workers"])]
-    widths = [max(len(row[index]) for row in rows) for index in range(len(columns))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join([escaped(data["status"]), "", *lines])
+        parse(text)
+    except ControlError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 if __name__ == "__main__":

@@ -47,6 +47,23 @@ class Configurations:
         self._candidate = candidate
         return candidate
 
+    def compare(self, generation: int) -> list[dict[str, object]] | Refused:
+        """What a reload would change of what `generation` runs on; nothing is kept of what was read."""
+        try:
+            candidate = self._read()
+        except ConfigError as error:
+            return Refused("\n".join(map(str, error.problems)))
+        found = changes(self.of(generation), candidate)
+        return [
+            {
+                "key": change.key,
+                "before": _written(change.before),
+                "after": _written(change.after),
+                "applies": change.applies.value,
+            }
+            for change in found
+        ]
+
     def _note(self, key: str) -> str:
         if key in self._passed:
             return f"{key} has changed, and is not used: systemd passes these sockets; change the socket unit"
@@ -69,6 +86,11 @@ class Configurations:
         """Keep only what lives."""
         for number in [number for number in self._by_generation if number not in generations]:
             del self._by_generation[number]
+
+
+def _written(value: object) -> object:
+    """As JSON has it, or in words."""
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def worker_count(config: Config) -> int:

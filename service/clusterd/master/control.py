@@ -1,41 +1,75 @@
-"""The control socket: clusterctl's requests, answered without ever waiting for a peer."""
+"""The control socket: connections, lines and their limits. No peer is ever waited for; what is asked, others do."""
 
 import asyncio
 import socket
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from clusterd.log import Logger
-from clusterd.wire.control import (
-    LINE_BYTES,
-    Command,
-    ControlError,
-    parse_command,
-    progress,
-    result,
-)
+from clusterd.wire.control import LINE_BYTES, ControlError, Request, event, parse_request, progress, result
 
 MOST_SILENT = 32
 REQUEST_SECONDS = 5.0
+MOST_UNREAD_BYTES = 256 * 1024
+"""Beyond it a peer that does not read is dropped. Above the largest single answer there is."""
+
 _PEER_CREDENTIALS = struct.Struct("3i")
 
 
-class ControlServer:
-    """Serves the control sockets. `next_rollout` is the number of the one that `reload` would ask for."""
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who asks, by the kernel's word (SO_PEERCRED, unix(7))."""
 
-    def __init__(
-        self,
-        next_rollout: Callable[[], int],
-        reload: Callable[[], None],
-        describe: Callable[[], dict[str, Any]],
-        log: Logger,
-    ) -> None:
-        self._next_rollout = next_rollout
-        self._reload = reload
-        self._describe = describe
-        self._log = log
-        self._followers: dict[asyncio.StreamWriter, int] = {}
+    pid: int
+    uid: int
+    gid: int
+
+
+class Peer:
+    """One that has asked for something, and is told how it goes. Telling one that has gone does nothing."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        self.credentials = _credentials(writer)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nobody is there to be told anything."""
+        return self._writer.transport.is_closing()
+
+    def progress(self, text: str) -> None:
+        """How far the request is."""
+        self._say(progress(text))
+
+    def event(self, document: dict[str, Any]) -> None:
+        """Something has happened."""
+        self._say(event(document))
+
+    def succeed(self, text: str, data: dict[str, Any] | None = None) -> None:
+        """The last word: it is done."""
+        self._end(result(succeeded=True, text=text, data=data))
+
+    def fail(self, text: str, data: dict[str, Any] | None = None) -> None:
+        """The last word: it is not done, for this reason."""
+        self._end(result(succeeded=False, text=text, data=data))
+
+    def _end(self, line: bytes) -> None:
+        self._say(line)
+        self._writer.close()
+
+    def _say(self, line: bytes) -> None:
+        if self._writer.transport.get_write_buffer_size() > MOST_UNREAD_BYTES:
+            self._writer.transport.abort()
+        elif not self.is_gone:
+            self._writer.write(line)
+
+
+class ControlServer:
+    """Serves the control sockets. `carry_out` takes each request, and answers now or later."""
+
+    def __init__(self, carry_out: Callable[[Request, Peer], None]) -> None:
+        self._carry_out = carry_out
         self._listeners: list[socket.socket] = []
         self._silent: dict[asyncio.Task[None], None] = {}
         """Peers that have not asked for anything yet, in the order they came."""
@@ -47,23 +81,11 @@ class ControlServer:
             asyncio.get_running_loop().add_reader(sock, self._accept, sock)
 
     def stop(self) -> None:
-        """Take no more requests; who follows a rollout is told of its end first."""
+        """Take no more requests."""
         for sock in self._listeners:
             asyncio.get_running_loop().remove_reader(sock)
         for task in self._silent:
             task.cancel()
-
-    def report_progress(self, text: str) -> None:
-        """Tell everyone who follows a rollout how far the service is."""
-        for writer in list(self._followers):
-            self._say(writer, progress(text))
-
-    def rollout_ended(self, number: int, *, succeeded: bool, text: str, data: dict[str, Any]) -> None:
-        """Answer everyone who follows rollout `number`."""
-        for writer in [writer for writer, followed in self._followers.items() if followed == number]:
-            del self._followers[writer]
-            self._say(writer, result(succeeded=succeeded, text=text, data=data))
-            writer.close()
 
     def _accept(self, listener: socket.socket) -> None:
         try:
@@ -80,48 +102,22 @@ class ControlServer:
 
     async def _serve(self, connection: socket.socket) -> None:
         reader, writer = await asyncio.open_unix_connection(sock=connection, limit=LINE_BYTES)
+        peer = Peer(writer)
         try:
-            await self._answer(reader, writer)
+            async with asyncio.timeout(REQUEST_SECONDS):
+                request = parse_request(await reader.readline())
         except asyncio.CancelledError:
             writer.transport.abort()
             raise
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            async with asyncio.timeout(REQUEST_SECONDS):
-                command = parse_command(await reader.readline())
         except TimeoutError:
-            self._refuse(writer, f"no request within {REQUEST_SECONDS:g} s")
-            return
+            peer.fail(f"no request within {REQUEST_SECONDS:g} s")
         except (ControlError, ValueError, OSError) as error:
-            self._refuse(writer, str(error))
-            return
-        match command:
-            case Command.STATUS:
-                description = self._describe()
-                self._say(writer, result(succeeded=True, text=description["status"], data=description))
-                writer.close()
-            case Command.RELOAD:
-                self._log.info("reload asked for on the control socket", **_credentials(writer))
-                # Followed before it is asked for: a bad configuration ends a rollout within one step.
-                self._followers[writer] = self._next_rollout()
-                self._reload()
-
-    def _refuse(self, writer: asyncio.StreamWriter, why: str) -> None:
-        self._say(writer, result(succeeded=False, text=why))
-        writer.close()
-
-    def _say(self, writer: asyncio.StreamWriter, line: bytes) -> None:
-        """Send, or drop a peer that has stopped reading."""
-        if writer.transport.get_write_buffer_size() > LINE_BYTES:
-            self._followers.pop(writer, None)
-            writer.transport.abort()
+            peer.fail(str(error))
         else:
-            writer.write(line)
+            self._carry_out(request, peer)
 
 
-def _credentials(writer: asyncio.StreamWriter) -> dict[str, object]:
+def _credentials(writer: asyncio.StreamWriter) -> Credentials:
     sock: socket.socket = writer.get_extra_info("socket")
     raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER_CREDENTIALS.size)
-    pid, uid, _ = _PEER_CREDENTIALS.unpack(raw)
-    return {"peer_pid": pid, "peer_uid": uid}
+    return Credentials(*_PEER_CREDENTIALS.unpack(raw))

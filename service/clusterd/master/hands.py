@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from clusterd.log import Level, Logger
 from clusterd.master.children import Children
+from clusterd.master.commands import Commands
 from clusterd.master.configurations import Configurations, Refused, worker_count
-from clusterd.master.control import ControlServer
 from clusterd.master.processes import Processes
 from clusterd.master.service_manager import ServiceManager
 from clusterd.master.stacks import StackReader
@@ -47,7 +47,7 @@ class Hands:
         children: Children,
         configurations: Configurations,
         service_manager: ServiceManager,
-        control: ControlServer,
+        commands: Commands,
         stacks: StackReader,
         tally: Tally,
         log: Logger,
@@ -59,7 +59,7 @@ class Hands:
         self._children = children
         self._configurations = configurations
         self._service_manager = service_manager
-        self._control = control
+        self._commands = commands
         self._stacks = stacks
         self._tally = tally
         self._log = log
@@ -145,6 +145,10 @@ class Hands:
                 self._log.info(f"rollout {number} begins")
             case actions.RolloutEnded():
                 self._rollout_ended(action)
+            case actions.RestartEnded(number, slot, failure):
+                if failure is not None:
+                    self._log.warning(f"slot {slot} was not restarted: {failure}")
+                self._commands.restart_ended(number, slot, failure)
             case actions.Note(severity, text, slot, generation):
                 self._log.log(_LEVELS[severity], text, slot=slot, generation=generation)
             case actions.Finish(exit_status, reason):
@@ -195,4 +199,4 @@ class Hands:
             self._log.error(text, rollout=action.number)
         notes = list(self._configurations.notes)
         data = {"rollout": action.number, "generation": action.generation, "notes": notes}
-        self._control.rollout_ended(action.number, succeeded=succeeded, text=text, data=data)
+        self._commands.rollout_ended(action.number, succeeded=succeeded, text=text, data=data)

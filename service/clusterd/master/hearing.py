@@ -75,6 +75,8 @@ class Hearing:
                 self._happened(events.SuccessorLost(child.serial))
             case messages.Overdue(request):
                 self._happened(events.RequestOverdue(child.serial, request))
+            case messages.StacksTold(number, text):
+                self.stacks.told(number, text)
             case unexpected:
                 self._log.warning(f"unexpected message {type(unexpected).__name__}", **child.fields())
 

@@ -14,6 +14,8 @@ from clusterd.linux.early_signals import let_signals_through
 from clusterd.linux.prctl import become_subreaper
 from clusterd.linux.title import set_title
 from clusterd.log import Logger
+from clusterd.master.chronicle import Chronicle
+from clusterd.master.commands import Commands
 from clusterd.master.configurations import Configurations, worker_count
 from clusterd.master.control import ControlServer
 from clusterd.master.dealer import Dealer
@@ -61,12 +63,18 @@ class Master:
         self._hearing = Hearing(self._loop, self._configurations, self._scoreboard, ledger, log, self.happened)
         children = self._hearing.children
         self._views = Views(self._supervisor.cluster, children, self._scoreboard, ledger, tally, self.status)
-        self._control = ControlServer(
-            lambda: self._supervisor.next_rollout,
-            lambda: self.happened(events.ReloadAsked()),
-            self._views.describe,
+        self._chronicle = Chronicle(children)
+        self._commands = Commands(
+            self._supervisor,
+            self.happened,
+            children,
+            self._views,
+            self._configurations,
+            self._chronicle,
+            self._hearing.stacks,
             log,
         )
+        self._control = ControlServer(self._commands.carry_out)
         self._service_manager = ServiceManager(
             Notifier(os.environ.get("NOTIFY_SOCKET")),
             self._loop,
@@ -84,7 +92,7 @@ class Master:
             children,
             self._configurations,
             self._service_manager,
-            self._control,
+            self._commands,
             self._hearing.stacks,
             tally,
             log,
@@ -140,6 +148,7 @@ class Master:
             while self._events:
                 for action in self._supervisor.step(self._events.popleft(), time.monotonic()):
                     self._hands.act(action)
+                    self._chronicle.note_action(action)
         finally:
             self._acting = False
         self._after_events()
@@ -152,7 +161,7 @@ class Master:
         before = self._service_manager.last_status
         self._service_manager.update_status()
         if self._service_manager.last_status != before:
-            self._control.report_progress(self._service_manager.last_status)
+            self._commands.report_progress(self._service_manager.last_status)
         self._configurations.forget_all_but(set(self._supervisor.cluster.table.generations))
         if self._wake is not None:
             self._wake.cancel()
@@ -209,6 +218,7 @@ class Master:
 
     def _finish(self, exit_status: int) -> None:
         self._exit_status = exit_status
+        self._commands.finished(exit_status)
         self._loop.stop()
 
 

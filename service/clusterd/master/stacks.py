@@ -1,13 +1,17 @@
 """Read what a process wrote about its threads, and log it as one record."""
 
 import asyncio
+from collections.abc import Callable
 
 from clusterd.linux.stacks import STACKS_SIGNAL, read_stacks
 from clusterd.log import Logger
 from clusterd.master.children import Child, Children, Kind
+from clusterd.wire.messages import TellStacks
 
 LOOK_EVERY_SECONDS = 0.1
 LOOKS = 10
+ANSWER_SECONDS = 0.5
+"""For a worker to say what it is doing. One that can not is asked by a signal."""
 
 
 class StackReader:
@@ -17,6 +21,32 @@ class StackReader:
         self._children = children
         self._loop = loop
         self._log = log
+        self._asked: dict[int, Callable[[str], None]] = {}
+        self._last_number = 0
+
+    def tell(self, worker: Child, tell: Callable[[str], None]) -> None:
+        """Call `tell` with what the threads and tasks of a worker are doing; with nothing if that can not be known."""
+        self._last_number += 1
+        number = self._last_number
+        self._asked[number] = tell
+        self._children.send(worker, TellStacks(number))
+        self._loop.call_later(ANSWER_SECONDS, self._ask_by_signal, worker, number)
+
+    def told(self, number: int, text: str) -> None:
+        """A worker has answered."""
+        if tell := self._asked.pop(number, None):
+            tell(text)
+
+    def _ask_by_signal(self, worker: Child, number: int) -> None:
+        tell = self._asked.pop(number, None)
+        if tell is None:
+            return
+        if worker.pid is None or worker.stacks < 0:
+            tell("")
+            return
+        self._children.signal(worker, STACKS_SIGNAL)
+        how = f"worker {worker.slot} did not answer within {ANSWER_SECONDS:g} s: by signal, threads only"
+        self._loop.call_later(LOOK_EVERY_SECONDS, self._look, worker, lambda text: tell(f"{how}\n{text}"), "", LOOKS)
 
     def ask(self, child: Child, why: str) -> None:
         """Have `child` write its stacks, and log them as soon as they are there."""
@@ -25,25 +55,27 @@ class StackReader:
         if child.kind is Kind.TEMPLATE and not child.is_heard:
             return  # it may be no Python yet (a wrapper's shell), and the signal would kill it
         self._children.signal(child, STACKS_SIGNAL)
-        self._loop.call_later(LOOK_EVERY_SECONDS, self._look, child, why, "", LOOKS)
+        self._loop.call_later(
+            LOOK_EVERY_SECONDS, self._look, child, lambda text: self._report(child, why, text), "", LOOKS
+        )
 
     def report_crash(self, child: Child) -> None:
         """Log what a fatal signal made the dead `child` write."""
         if child.stacks >= 0:
-            self._report(child, "stacks at its death")
+            self._report(child, "stacks at its death", read_stacks(child.stacks, child.stacks_read))
 
-    def _look(self, child: Child, why: str, seen: str, looks: int) -> None:
+    def _look(self, child: Child, tell: Callable[[str], None], seen: str, looks: int) -> None:
         """The signal handler writes bit by bit: read when two looks find the same."""
         if child.stacks < 0:
+            tell("")
             return
         written = read_stacks(child.stacks, child.stacks_read)
         if (written and written == seen) or not looks:
-            self._report(child, why)
+            child.stacks_read += len(written.encode())
+            tell(written)
         else:
-            self._loop.call_later(LOOK_EVERY_SECONDS, self._look, child, why, written, looks - 1)
+            self._loop.call_later(LOOK_EVERY_SECONDS, self._look, child, tell, written, looks - 1)
 
-    def _report(self, child: Child, why: str) -> None:
-        written = read_stacks(child.stacks, child.stacks_read)
-        child.stacks_read += len(written.encode())
+    def _report(self, child: Child, why: str, written: str) -> None:
         if written:
             self._log.warning(f"{child.kind.value}: {why}\n{written.rstrip()}", **child.fields())

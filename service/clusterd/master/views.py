@@ -13,6 +13,7 @@ from clusterd.master.endpoint import Pages
 from clusterd.master.tally import Tally
 from clusterd.metrics.facts import ClusterFacts, Phase, WorkerFacts
 from clusterd.metrics.ledger import Ledger
+from clusterd.metrics.procfs import process_usage
 from clusterd.metrics.scoreboard import Scoreboard
 from clusterd.supervisor import cluster as supervised
 from clusterd.supervisor.states import RESTARTS, WorkerState
@@ -92,6 +93,7 @@ class Views:
             row = self._scoreboard.row(child.row)
             requests, connections, in_flight = row.requests, row.connections, row.in_flight
             accepting = row.accepting
+        usage = None if worker.pid is None else process_usage(worker.pid)
         return {
             "slot": worker.slot,
             "generation": worker.generation,
@@ -102,6 +104,8 @@ class Views:
             "connections": connections,
             "in_flight": in_flight,
             "accepting": bool(accepting),
+            "cpu_seconds": None if usage is None else usage.cpu_seconds,
+            "memory": None if usage is None else usage.resident_bytes,
         }
 
     def _metrics(self, accept: str) -> tuple[str, bytes]:

@@ -132,6 +132,15 @@ class RolloutEnded(Action):
     failure: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class RestartEnded(Action):
+    """Restart `number` is over; `failure` is None when a successor serves in the slot, else why none does."""
+
+    number: int
+    slot: int
+    failure: str | None
+
+
 class Severity(Enum):
     """How much a note of the supervisor matters."""
 

@@ -61,6 +61,8 @@ class Cluster:
     rollouts: int = 0
     """How many rollouts have begun."""
     reload_pending: bool = False
+    restarts: dict[int, int] = field(default_factory=dict)
+    """The numbers of the restarts under way, by slot."""
     failed_reload: FailedReload | None = None
     exit_status: int = 0
     exit_reason: str = "asked to stop"

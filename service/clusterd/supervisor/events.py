@@ -37,6 +37,14 @@ class ConfigurationRefused(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RestartAsked(Event):
+    """Somebody wants the worker in a slot replaced; `number` comes back with RestartEnded."""
+
+    number: int
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
 class ScaleAsked(Event):
     """More (positive) or fewer workers."""
 

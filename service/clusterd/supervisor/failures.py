@@ -1,6 +1,6 @@
 """What follows when a worker speaks against its generation: backoff, withdrawal, or giving up the start."""
 
-from clusterd.supervisor import rollout
+from clusterd.supervisor import restarts, rollout
 from clusterd.supervisor.backoff import Backoff
 from clusterd.supervisor.cluster import Cluster, Phase
 from clusterd.supervisor.states import EndReason
@@ -22,6 +22,8 @@ def record_failure(cluster: Cluster, worker: Worker, what: str) -> None:
     served = 0.0 if worker.ready_at is None else cluster.now - worker.ready_at
     backoff = cluster.table.backoffs.get(worker.slot, Backoff()).after_failure(cluster.now, served)
     cluster.table.backoffs[worker.slot] = backoff
+    if worker.ready_at is None:
+        restarts.fail(cluster, worker.slot, f"its successor failed, so it serves on: {what}")
     active = cluster.rollout
     if active is not None and active.generation == worker.generation:
         if active.phase is RolloutPhase.REPLACING:

@@ -1,6 +1,7 @@
 """The rolling restart: one slot first, then the others, or back to what was."""
 
 from clusterd.config.model import Preload
+from clusterd.supervisor import restarts
 from clusterd.supervisor.actions import (
     Announce,
     Announcement,
@@ -31,6 +32,7 @@ def begin_if_asked(cluster: Cluster) -> None:
     cluster.reload_pending = False
     cluster.rollouts += 1
     cluster.rollout = Rollout(cluster.rollouts)
+    restarts.fail_all(cluster, "a reload came before it was done, which replaces every worker")
     cluster.actions += [
         RolloutStarted(cluster.rollouts),
         Announce(Announcement.RELOADING),

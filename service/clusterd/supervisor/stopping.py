@@ -2,7 +2,7 @@
 
 from enum import IntEnum
 
-from clusterd.supervisor import rollout
+from clusterd.supervisor import restarts, rollout
 from clusterd.supervisor.actions import Announce, Announcement, Finish
 from clusterd.supervisor.cluster import Cluster, Phase
 from clusterd.supervisor.states import COMING, EndReason, WorkerState
@@ -36,6 +36,7 @@ def stop(
     cluster.exit_reason = reason
     cluster.actions.append(Announce(Announcement.STOPPING))
     rollout.interrupt(cluster)
+    restarts.fail_all(cluster, rollout.STOPPING)
     for template in cluster.table.templates.values():
         cluster.end_template(template)
     for worker in list(cluster.table.workers.values()):

@@ -1,6 +1,6 @@
 """`Supervisor.step`: one event in, the actions it calls for out."""
 
-from clusterd.supervisor import events, rollout
+from clusterd.supervisor import events, restarts, rollout
 from clusterd.supervisor.actions import Action, Announce, Announcement, Severity, WorkerEnded
 from clusterd.supervisor.backoff import Backoff
 from clusterd.supervisor.cluster import Cluster, Phase
@@ -56,6 +56,7 @@ class Supervisor:
         rollout.begin_if_asked(cluster)
         rollout.advance(cluster)
         tend_slots(cluster)
+        restarts.conclude(cluster)
         if cluster.phase is Phase.STARTING:
             self._conclude_start()
 
@@ -77,6 +78,8 @@ class Supervisor:
                 rollout.configuration_read(self.cluster, settings)
             case events.ConfigurationRefused(reason):
                 rollout.withdraw(self.cluster, reason)
+            case events.RestartAsked(number, slot):
+                restarts.ask(self.cluster, number, slot)
             case events.ScaleAsked(change):
                 self._scale(change)
             case events.StopAsked(at_once):

@@ -27,6 +27,7 @@ from clusterd.wire.messages import (
     LoadFailed,
     Message,
     ProtocolError,
+    SetLogLevel,
     Unforkable,
     decode,
     encode,
@@ -157,6 +158,8 @@ def _fork_on_request(channel: socket.socket, offspring: Offspring) -> None:
                 set_title(f"clusterd: spare gen {generation}", f"clusterd-s{generation}")
                 send(channel, encode(Hello(order.serial, LAYOUT_VERSION)))
                 continue
+        elif isinstance(order, SetLogLevel):
+            offspring.log.set_level(Level(order.level))
         else:
             raise ProtocolError(f"unexpected message {order}")
         close_all(packet.descriptors)

@@ -1,40 +1,91 @@
 """The control socket's protocol: one JSON object a line, both ways (newline-delimited JSON).
 
-    > {"version": 1, "command": "reload"}
-    < {"version": 1, "type": "progress", "text": "Reloading: generation 4, 1 of 2 workers replaced"}
-    < {"version": 1, "type": "result", "succeeded": true, "text": "generation 4 serves", "data": {}}
+    > {"version": 1, "command": "scale", "workers": "+1"}
+    < {"version": 1, "type": "result", "succeeded": true, "text": "5 workers wanted", "data": {"workers": 5}}
 
-A request is answered by any number of `progress` lines and one `result`, after which the service
-closes the connection.
+A request is answered by any number of `progress` and `event` lines and one `result`, after which the service closes
+the connection. What each command takes and gives: docs/control.md.
 """
 
 import json
+import re
+from dataclasses import dataclass
 from enum import StrEnum
+from signal import SIGTERM, Signals
 from typing import Any
 
 CONTROL_VERSION = 1
 LINE_BYTES = 64 * 1024
+"""Of a request, and of what may wait for a peer that does not read."""
+
+MOST_SLOTS = 4000
 
 
 class Command(StrEnum):
     """What can be asked."""
 
-    RELOAD = "reload"
     STATUS = "status"
+    RELOAD = "reload"
+    RESTART = "restart"
+    SCALE = "scale"
+    STOP = "stop"
+    KILL = "kill"
+    STACKS = "stacks"
+    EVENTS = "events"
+    CONFIG = "config"
+    LOG_LEVEL = "log-level"
 
 
 class ControlError(Exception):
     """A line that is not of this protocol; the text says why."""
 
 
-def request(command: Command) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A command and what it takes; what it does not take is at its default."""
+
+    command: Command
+    slot: int = 0
+    workers: int = 0
+    """Wanted, or more (`relative`)."""
+    relative: bool = False
+    signal: Signals = SIGTERM
+    level: str = ""
+    follow: bool = False
+    diff: bool = False
+    wait: bool = True
+
+
+# ---- lines
+
+_ARGUMENTS: dict[Command, frozenset[str]] = {
+    Command.STATUS: frozenset(),
+    Command.RELOAD: frozenset({"wait"}),
+    Command.RESTART: frozenset({"slot"}),
+    Command.SCALE: frozenset({"workers"}),
+    Command.STOP: frozenset(),
+    Command.KILL: frozenset({"slot", "signal"}),
+    Command.STACKS: frozenset({"slot"}),
+    Command.EVENTS: frozenset({"follow"}),
+    Command.CONFIG: frozenset({"diff"}),
+    Command.LOG_LEVEL: frozenset({"level"}),
+}
+_NEEDED = frozenset({"slot", "workers", "level"})
+
+
+def request_line(command: Command, **arguments: object) -> bytes:
     """The line that asks for `command`."""
-    return _line({"command": command.value})
+    return _line({"command": command.value, **arguments})
 
 
 def progress(text: str) -> bytes:
     """A line that says how far the request is."""
     return _line({"type": "progress", "text": text})
+
+
+def event(document: dict[str, Any]) -> bytes:
+    """A line that tells of something that happened."""
+    return _line({"type": "event", "event": document})
 
 
 def result(*, succeeded: bool, text: str, data: dict[str, Any] | None = None) -> bytes:
@@ -57,14 +108,63 @@ def parse(line: bytes) -> dict[str, Any]:
     return document
 
 
-def parse_command(line: bytes) -> Command:
-    """The command in a request. Raises ControlError."""
-    name = parse(line).get("command")
+def parse_request(line: bytes) -> Request:
+    """The request in a line. Raises ControlError: what was found, and what is allowed."""
+    document = parse(line)
+    name = document.pop("command", None)
+    del document["version"]
     try:
-        return Command(str(name))
+        command = Command(str(name))
     except ValueError:
         known = ", ".join(command.value for command in Command)
         raise ControlError(f"unknown command {name!r}; known are: {known}") from None
+    allowed = _ARGUMENTS[command]
+    for key in document:
+        if key not in allowed:
+            takes = ", ".join(sorted(allowed)) or "nothing"
+            raise ControlError(f"{command}: unknown argument {key!r}; it takes {takes}")
+    for key in sorted(allowed & _NEEDED):
+        if key not in document:
+            raise ControlError(f"{command}: {key} is missing")
+    return Request(command, **{name: value for key in document for name, value in _argument(key, document[key])})
+
+
+def _argument(key: str, value: object) -> list[tuple[str, Any]]:
+    match key:
+        case "slot":
+            if type(value) is not int or not 1 <= value <= MOST_SLOTS:
+                raise ControlError(f"slot: {value!r} is no number of a slot, which are 1, 2 and so on")
+            return [("slot", value)]
+        case "workers":
+            workers, relative = parse_workers(value)
+            return [("workers", workers), ("relative", relative)]
+        case "signal":
+            return [("signal", parse_signal(value))]
+        case "level":
+            return [("level", str(value))]
+    if type(value) is not bool:
+        raise ControlError(f"{key}: {value!r} is neither true nor false")
+    return [(key, value)]
+
+
+def parse_workers(value: object) -> tuple[int, bool]:
+    """A number of workers, or a change of it ("+1", "-2"), and whether it is one. Raises ControlError."""
+    match = re.fullmatch(r"([+-]?)(\d{1,4})", str(value), re.ASCII)
+    number = int(match[0]) if match and not isinstance(value, bool) else 0
+    if match is None or not 1 <= abs(number) <= MOST_SLOTS:
+        raise ControlError(f"workers: {value!r} is neither a number from 1 to {MOST_SLOTS} nor a change like +1 or -1")
+    return number, bool(match[1])
+
+
+def parse_signal(value: object) -> Signals:
+    """A signal by its name, with or without SIG, or by its number. Raises ControlError."""
+    text = str(value).upper()
+    try:
+        if text.isdecimal():
+            return Signals(int(text))
+        return Signals[text if text.startswith("SIG") else f"SIG{text}"]
+    except (KeyError, ValueError):
+        raise ControlError(f"signal: there is no signal {value!r}; TERM, QUIT, KILL and USR1 are some") from None
 
 
 def _line(document: dict[str, Any]) -> bytes:

@@ -143,6 +143,14 @@ class Overdue(Message):
     request: str
 
 
+@dataclass(frozen=True)
+class StacksTold(Message):
+    """The answer to TellStacks: for people, and as much of it as fits."""
+
+    number: int
+    text: str
+
+
 # ---- master to worker
 
 
@@ -194,6 +202,20 @@ class Deal(Message):
 @dataclass(frozen=True)
 class HealthConnection(Message):
     """Serve the connection in the descriptor; the master speaks HTTP on its other end."""
+
+
+@dataclass(frozen=True)
+class SetLogLevel(Message):
+    """Log from this level (a number of syslog) on; to templates too, for those that they fork."""
+
+    level: int
+
+
+@dataclass(frozen=True)
+class TellStacks(Message):
+    """Say what every thread and task is doing, in a StacksTold with the same number."""
+
+    number: int
 
 
 # Not slots=True above: it makes every class twice, and the first ones would be subclasses too.

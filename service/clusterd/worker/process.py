@@ -17,11 +17,24 @@ from clusterd.http.address import Address
 from clusterd.http.connections.carried import CarriedState
 from clusterd.http.engine import Connection, Engine
 from clusterd.linux.bells import Bells
-from clusterd.log import Logger
+from clusterd.log import Level, Logger
 from clusterd.metrics.counting import RequestCounter
 from clusterd.metrics.scoreboard import Scoreboard
 from clusterd.wire.channel import Channel, Received
-from clusterd.wire.messages import Adopt, Deal, HealthConnection, Overdue, Ready, Retire, Serve, Share, SuccessorLost
+from clusterd.wire.messages import (
+    Adopt,
+    Deal,
+    HealthConnection,
+    Overdue,
+    Ready,
+    Retire,
+    Serve,
+    SetLogLevel,
+    Share,
+    StacksTold,
+    SuccessorLost,
+    TellStacks,
+)
 from clusterd.wire.packets import close_all
 from clusterd.worker.acceptor import Acceptor
 from clusterd.worker.application import LoadedApplication
@@ -31,6 +44,7 @@ from clusterd.worker.engine_settings import engine_settings
 from clusterd.worker.handover import Receiver, Sender
 from clusterd.worker.sharing import Sharing
 from clusterd.worker.sockets import ListeningSocket
+from clusterd.worker.stacks import describe
 
 TICK_SECONDS = 0.25
 THREADS_END_SECONDS = 1.0
@@ -136,6 +150,10 @@ class WorkerProcess:
             case HealthConnection():
                 for sock in self._sockets_of(received):
                     self._engine.adopt(sock, CarriedState.direct())
+            case SetLogLevel(level):
+                self._log.set_level(Level(level))
+            case TellStacks(number):
+                self._channel.send(StacksTold(number, describe(self._engine.requests_in_flight(), self._loop)))
             case unexpected:
                 self._log.warning("unexpected message from the master", message=type(unexpected).__name__)
                 close_all(received.descriptors)

@@ -1,0 +1,86 @@
+"""One conversation with a running clusterd over its control socket."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from clusterd.config.paths import control_path, service_path
+from clusterd.wire.control import Command, parse, request_line
+
+ANSWER_BYTES = 1 << 20
+"""The longest line of an answer: a status of thousands of workers."""
+
+
+class Unreachable(Exception):
+    """No clusterd answers; the message says what to do."""
+
+
+def ask(path: Path, command: Command, **arguments: object) -> Iterator[dict[str, Any]]:
+    """Send `command`; what is said to it, its result last. Raises Unreachable and ControlError."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.connect(str(path))
+            connection.sendall(request_line(command, **arguments))
+            with connection.makefile("rb") as lines:
+                while line := lines.readline(ANSWER_BYTES):
+                    document = parse(line)
+                    yield document
+                    if document.get("type") == "result":
+                        return
+    except OSError as error:
+        raise Unreachable(f"{path}: {_advice(error)}") from error
+    raise Unreachable(f"{path}: clusterd closed the connection without an answer; its log says why")
+
+
+def result_of(path: Path, command: Command, **arguments: object) -> dict[str, Any]:
+    """The same, where only the result matters."""
+    *_, document = ask(path, command, **arguments)
+    return document
+
+
+def _advice(error: OSError) -> str:
+    match error:
+        case FileNotFoundError():
+            return "no such socket: clusterd is not running, or uses another one (--socket, --config)"
+        case ConnectionRefusedError():
+            return "nobody listens: clusterd is not running and has left its socket behind"
+        case PermissionError():
+            return "permission denied: run as root or as a member of the service's group"
+        case BlockingIOError():
+            return "clusterd does not take connections at the moment: its queue is full; try again"
+        case _:
+            return error.strerror or str(error)
+
+
+def socket_path(given: Path | None, config: Path | None) -> Path:
+    """As said, as configured, or the first there is of the places where a clusterd would have made it.
+
+    Raises Unreachable.
+    """
+    if given is not None:
+        return given
+    configured = None
+    if config is not None:
+        # Only here: reading YAML would double the start-up of every `systemctl reload`.
+        from clusterd.config.loader import written_control
+
+        # Whatever else is in the file: what is wrong with it is for the running clusterd to say.
+        configured = written_control(config)
+    own = control_path(configured, os.environ, os.getuid())
+    packaged = service_path(config)
+    if configured is not None or packaged is None or own.exists():
+        return own
+    if not _is_there(packaged):
+        raise Unreachable(
+            f"no control socket at {packaged} or {own}: clusterd is not running, or uses another one (--socket)"
+        )
+    return packaged
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        return True  # connecting says what to do about it

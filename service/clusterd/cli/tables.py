@@ -1,0 +1,111 @@
+"""Answers as people read them: tables, colours where they are welcome, and how far something is."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+from clusterd.log.record import escaped
+
+_COLUMNS = (
+    ("slot", "slot"),
+    ("generation", "gen"),
+    ("pid", "pid"),
+    ("state", "state"),
+    ("age", "age"),
+    ("requests", "requests"),
+    ("connections", "conns"),
+    ("in_flight", "in flight"),
+    ("memory", "memory"),
+)
+_COLOURS = {"ready": "32", "draining": "33", "retired": "33", "booting": "36", "forking": "36", "ending": "31"}
+_SPINNER = "|/-\\"
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """Only on a terminal, and never where NO_COLOR is set (https://no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def workers_table(workers: Sequence[dict[str, Any]], *, colour: bool) -> str:
+    """A line for each worker."""
+    rows = [[title for _, title in _COLUMNS]]
+    rows += [[cell_of(key, worker.get(key)) for key, _ in _COLUMNS] for worker in workers]
+    widths = [max(len(row[index]) for row in rows) for index in range(len(_COLUMNS))]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    if colour:
+        for number, worker in enumerate(workers, start=1):
+            lines[number] = f"\033[{_COLOURS.get(worker['state'], '0')}m{lines[number]}\033[0m"
+    return "\n".join(lines)
+
+
+def cell_of(key: str, value: Any) -> str:
+    """A value of a worker, short."""
+    if value is None:
+        return "-"
+    match key:
+        case "age":
+            return duration(value)
+        case "memory":
+            return f"{value / (1 << 20):.0f}M"
+    return escaped(str(value))
+
+
+def duration(seconds: float) -> str:
+    """In the two largest units that matter."""
+    whole = int(seconds)
+    for unit, size, lesser, part in (("d", 86400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1)):
+        if whole >= size:
+            return f"{whole // size}{unit}{whole % size // part}{lesser}"
+    return f"{seconds:.1f}s"
+
+
+def event_line(event: dict[str, Any], clock: str) -> str:
+    """An event in a line."""
+    known = ("number", "time", "event")
+    fields = " ".join(f"{key}={value}" for key, value in event.items() if key not in known and value is not None)
+    return escaped(f"{clock} {event['event']} {fields}".rstrip())
+
+
+def changes_table(changes: Sequence[dict[str, Any]]) -> str:
+    """What a reload would change."""
+    return "\n".join(
+        escaped(f"{each['key']}: {each['before']} -> {each['after']} (applies: {each['applies']})") for each in changes
+    )
+
+
+def settings_lines(settings: dict[str, Any], prefix: str = "") -> list[str]:
+    """Every setting in a line, its key in full."""
+    lines = []
+    for key, value in settings.items():
+        if isinstance(value, dict) and value:
+            lines += settings_lines(value, f"{prefix}{key}.")
+        else:
+            lines.append(escaped(f"{prefix}{key}: {value}"))
+    return lines
+
+
+class Spinner:
+    """One line on a terminal that says how far something is; elsewhere nothing."""
+
+    def __init__(self, stream: TextIO = sys.stderr) -> None:
+        self._stream = stream
+        self._turns = 0
+        self._shows = stream.isatty()
+        self._width = 0
+
+    def show(self, text: str) -> None:
+        """It is this far."""
+        if self._shows:
+            self._turns += 1
+            line = f"{_SPINNER[self._turns % len(_SPINNER)]} {escaped(text)}"
+            self._stream.write(f"\r{line.ljust(self._width)}")
+            self._stream.flush()
+            self._width = len(line)
+
+    def clear(self) -> None:
+        """What comes next is written over it."""
+        if self._width:
+            self._stream.write(f"\r{' ' * self._width}\r")
+            self._stream.flush()
+            self._width = 0

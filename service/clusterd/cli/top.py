@@ -1,0 +1,97 @@
+"""`clusterctl top`: the workers, once a second, on a terminal."""
+
+import curses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from clusterd.cli.tables import cell_of
+from clusterd.log.record import escaped
+
+EVERY_SECONDS = 1.0
+COLUMNS = (
+    ("slot", "slot", 4),
+    ("pid", "pid", 8),
+    ("state", "state", 9),
+    ("age", "age", 7),
+    ("rate", "req/s", 8),
+    ("in_flight", "busy", 5),
+    ("connections", "conns", 6),
+    ("cpu", "cpu%", 6),
+    ("memory", "memory", 8),
+    ("generation", "gen", 4),
+)
+SORTED_BY = {"s": "slot", "r": "rate", "c": "connections", "m": "memory", "a": "age", "p": "cpu"}
+_HELP = "q quits; sort by: s slot, r requests/s, c connections, p cpu, m memory, a age"
+
+
+@dataclass
+class Rates:
+    """Requests a second and processor time, from one look to the next."""
+
+    seen: dict[int, tuple[float, int, float]]
+
+    def of(self, workers: list[dict[str, Any]], now: float) -> list[dict[str, Any]]:
+        """The workers with `rate` and `cpu`, which are None for those that were not there at the last look."""
+        looks, found = {}, []
+        for worker in workers:
+            pid, requests, cpu = worker["pid"], worker["requests"], worker["cpu_seconds"] or 0.0
+            looks[pid] = (now, requests, cpu)
+            rate = share = None
+            if pid in self.seen:
+                then, before, used = self.seen[pid]
+                seconds = max(now - then, 0.001)
+                rate = round((requests - before) / seconds)
+                share = round(100 * (cpu - used) / seconds)
+            found.append({**worker, "rate": rate, "cpu": share})
+        self.seen = looks
+        return found
+
+
+def lines(status: str, workers: list[dict[str, Any]], sort: str, width: int, height: int) -> list[str]:
+    """The screen, as much of it as fits."""
+    workers = sorted(workers, key=lambda each: each[sort] if each[sort] is not None else -1, reverse=sort != "slot")
+    title = " ".join(title.rjust(size) for _, title, size in COLUMNS)
+    table = [" ".join(cell_of(key, each.get(key)).rjust(size) for key, _, size in COLUMNS) for each in workers]
+    hidden = len(table) - (height - 5)
+    if hidden > 0:
+        table = [*table[: height - 6], f"... and {hidden + 1} more"]
+    return [line[: width - 1] for line in (escaped(status), "", title, *table, "", _HELP)]
+
+
+def show(look: Callable[[], dict[str, Any]]) -> int:
+    """Show until q or Ctrl-C. `look` gives the data of a status."""
+    try:
+        curses.wrapper(_screen, look)
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def _screen(screen: Any, look: Callable[[], dict[str, Any]]) -> None:
+    curses.use_default_colors()
+    try:
+        curses.curs_set(0)
+    except curses.error:
+        pass  # a terminal that can not hide its cursor
+    rates, sort = Rates({}), "slot"
+    while True:
+        data = look()
+        workers = rates.of(data["workers"], time.monotonic())
+        until = time.monotonic() + EVERY_SECONDS
+        while (left := until - time.monotonic()) > 0:
+            _draw(screen, data["status"], workers, sort)
+            screen.timeout(max(1, int(left * 1000)))
+            key = screen.getch()
+            if key in (ord("q"), ord("Q"), 27):
+                return
+            sort = SORTED_BY.get(chr(key) if 0 < key < 256 else "", sort)
+
+
+def _draw(screen: Any, status: str, workers: list[dict[str, Any]], sort: str) -> None:
+    height, width = screen.getmaxyx()
+    screen.erase()
+    for number, line in enumerate(lines(status, workers, sort, width, height)[:height]):
+        screen.addstr(number, 0, line, curses.A_REVERSE if number == 2 else curses.A_NORMAL)
+    screen.refresh()

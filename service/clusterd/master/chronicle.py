@@ -1,0 +1,68 @@
+"""What has happened, in the words that programs are told it: `clusterctl events`."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from clusterd.master.children import Children
+from clusterd.supervisor import actions
+
+REMEMBERED = 200
+
+Event = dict[str, Any]
+
+
+class Chronicle:
+    """The last events, numbered, and who wants to hear of the next. Their names are those of Node's cluster."""
+
+    def __init__(self, children: Children) -> None:
+        self._children = children
+        self._events: deque[Event] = deque(maxlen=REMEMBERED)
+        self._number = 0
+        self._listeners: dict[object, Callable[[Event], None]] = {}
+
+    @property
+    def events(self) -> list[Event]:
+        """Those that are remembered, the oldest first."""
+        return list(self._events)
+
+    def follow(self, who: object, tell: Callable[[Event], None]) -> None:
+        """Have `tell` called with every event from now on."""
+        self._listeners[who] = tell
+
+    def unfollow(self, who: object) -> None:
+        """No more of it. Safe to call again."""
+        self._listeners.pop(who, None)
+
+    def note(self, name: str, **fields: object) -> None:
+        """Something has happened."""
+        self._number += 1
+        event = {"number": self._number, "time": round(time.time(), 3), "event": name, **fields}
+        self._events.append(event)
+        for tell in list(self._listeners.values()):
+            tell(event)
+
+    def note_action(self, action: actions.Action) -> None:
+        """What the supervisor has decided, where that is of interest outside."""
+        match action:
+            case actions.Fork(serial):
+                self.note("fork", **self._who(serial))
+            case actions.Serve(serial):
+                self.note("listening", **self._who(serial))
+            case actions.Retire(serial):
+                self.note("disconnect", **self._who(serial))
+            case actions.WorkerEnded(_, slot, generation, pid, reason, how):
+                self.note("exit", slot=slot, generation=generation, pid=pid, reason=reason.value, how=how)
+            case actions.Announce(what):
+                self.note(what.value)
+            case actions.RolloutStarted(number):
+                self.note("rollout", rollout=number)
+            case actions.RolloutEnded(number, generation, failure):
+                self.note("rollout_end", rollout=number, generation=generation, failure=failure)
+            case actions.RestartEnded(_, slot, failure):
+                self.note("restart_end", slot=slot, failure=failure)
+
+    def _who(self, serial: int) -> dict[str, object]:
+        child = self._children.get(serial)
+        return {"slot": child.slot, "generation": child.generation, "pid": child.pid} if child is not None else {}

@@ -1,0 +1,189 @@
+"""What is asked on the control socket, carried out: at once, or by the supervisor, whose answer is awaited here."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from clusterd.config.model import to_json
+from clusterd.log import Level, Logger
+from clusterd.master.children import Child, Children
+from clusterd.master.chronicle import Chronicle
+from clusterd.master.configurations import Configurations, Refused
+from clusterd.master.control import Peer
+from clusterd.master.stacks import StackReader
+from clusterd.master.views import Views
+from clusterd.supervisor import events
+from clusterd.supervisor.cluster import Cluster, Phase
+from clusterd.supervisor.states import WorkerState
+from clusterd.supervisor.supervisor import Supervisor
+from clusterd.wire.control import Command, Request
+from clusterd.wire.messages import SetLogLevel
+
+_LOOKS_ONLY = frozenset({Command.STATUS, Command.EVENTS, Command.CONFIG})
+"""What changes nothing, and need not be in the log."""
+
+
+class Commands:
+    """Owns the peers that wait for an answer."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        happened: Callable[[events.Event], None],
+        children: Children,
+        views: Views,
+        configurations: Configurations,
+        chronicle: Chronicle,
+        stacks: StackReader,
+        log: Logger,
+    ) -> None:
+        self._supervisor = supervisor
+        self._happened = happened
+        self._children = children
+        self._views = views
+        self._configurations = configurations
+        self._chronicle = chronicle
+        self._stacks = stacks
+        self._log = log
+        self._rollouts: dict[int, list[Peer]] = {}
+        self._restarts: dict[int, Peer] = {}
+        self._last_restart = 0
+        self._stopping: list[Peer] = []
+
+    @property
+    def _cluster(self) -> Cluster:
+        return self._supervisor.cluster
+
+    def carry_out(self, request: Request, peer: Peer) -> None:
+        """Do what `peer` asks for."""
+        if request.command not in _LOOKS_ONLY:
+            who = {f"peer_{key}": value for key, value in asdict(peer.credentials).items()}
+            self._log.info(f"{request.command} asked for on the control socket", **who)
+        match request.command:
+            case Command.STATUS:
+                description = self._views.describe()
+                peer.succeed(description["status"], description)
+            case Command.RELOAD:
+                self._reload(peer, wait=request.wait)
+            case Command.RESTART:
+                self._last_restart += 1
+                self._restarts[self._last_restart] = peer
+                self._happened(events.RestartAsked(self._last_restart, request.slot))
+            case Command.SCALE:
+                self._scale(request, peer)
+            case Command.STOP:
+                self._stopping.append(peer)
+                self._happened(events.StopAsked())
+            case Command.EVENTS:
+                self._events(peer, follow=request.follow)
+            case Command.CONFIG:
+                self._config(peer, diff=request.diff)
+            case Command.LOG_LEVEL:
+                self._set_log_level(request.level, peer)
+            case Command.KILL | Command.STACKS:
+                self._to_one(request, peer)
+
+    # ---- what the supervisor answers
+
+    def report_progress(self, text: str) -> None:
+        """Tell everyone who waits how far the service is."""
+        for peer in (*(peer for peers in self._rollouts.values() for peer in peers), *self._stopping):
+            peer.progress(text)
+
+    def rollout_ended(self, number: int, *, succeeded: bool, text: str, data: dict[str, Any]) -> None:
+        """Answer everyone who waits for rollout `number`."""
+        for peer in self._rollouts.pop(number, ()):
+            (peer.succeed if succeeded else peer.fail)(text, data)
+
+    def restart_ended(self, number: int, slot: int, failure: str | None) -> None:
+        """Answer whoever has asked for restart `number`."""
+        peer = self._restarts.pop(number, None)
+        if peer is None:
+            return
+        if failure is None:
+            peer.succeed(f"a new worker serves in slot {slot}")
+        else:
+            peer.fail(f"slot {slot} was not restarted: {failure}")
+
+    def finished(self, exit_status: int) -> None:
+        """Nothing is left: clusterd leaves."""
+        for peer in self._stopping:
+            peer.succeed("stopped", {"exit_status": exit_status})
+
+    # ---- each command
+
+    def _reload(self, peer: Peer, *, wait: bool) -> None:
+        number = self._supervisor.next_rollout
+        if wait:
+            # Awaited before it is asked for: a bad configuration ends a rollout within one step.
+            self._rollouts.setdefault(number, []).append(peer)
+        self._happened(events.ReloadAsked())
+        if not wait:
+            peer.succeed(f"rollout {number} is asked for", {"rollout": number})
+
+    def _scale(self, request: Request, peer: Peer) -> None:
+        cluster = self._cluster
+        if cluster.phase is not Phase.RUNNING:
+            peer.fail(f"clusterd is {cluster.phase.value}")
+            return
+        change = request.workers if request.relative else request.workers - cluster.wanted
+        self._happened(events.ScaleAsked(change))
+        text = f"{cluster.wanted} workers wanted, until the next reload or restart"
+        peer.succeed(text, {"workers": cluster.wanted})
+
+    def _events(self, peer: Peer, *, follow: bool) -> None:
+        for event in self._chronicle.events:
+            peer.event(event)
+        if not follow:
+            peer.succeed("")
+            return
+
+        def tell(event: dict[str, Any]) -> None:
+            if peer.is_gone:
+                self._chronicle.unfollow(peer)
+            else:
+                peer.event(event)
+
+        self._chronicle.follow(peer, tell)
+
+    def _config(self, peer: Peer, *, diff: bool) -> None:
+        if not diff:
+            peer.succeed("what runs", to_json(self._configurations.of(self._cluster.serving)))
+            return
+        found = self._configurations.compare(self._cluster.serving)
+        if isinstance(found, Refused):
+            peer.fail(f"a reload would fail: {found.reason}")
+        else:
+            text = "what a reload would change" if found else "a reload would change no setting"
+            peer.succeed(text, {"changes": found})
+
+    def _set_log_level(self, name: str, peer: Peer) -> None:
+        try:
+            level = Level[name.upper()]
+        except KeyError:
+            peer.fail(f"level: {name!r} is none of {', '.join(each.name.lower() for each in Level)}")
+            return
+        self._log.set_level(level)
+        for child in self._children.all():
+            self._children.send(child, SetLogLevel(int(level)))
+        peer.succeed(f"the log level is {level.name.lower()}, until the next reload or restart")
+
+    def _to_one(self, request: Request, peer: Peer) -> None:
+        child = self._worker_in(request.slot)
+        if child is None:
+            peer.fail(f"there is no worker in slot {request.slot}; `clusterctl workers` shows who there is")
+        elif request.command is Command.STACKS:
+            self._stacks.tell(child, lambda text: peer.succeed(text) if text else peer.fail("it did not say"))
+        else:
+            self._children.signal(child, request.signal)
+            text = f"sent {request.signal.name} to worker {child.slot} (pid {child.pid})"
+            peer.succeed(text, {"pid": child.pid})
+
+    def _worker_in(self, slot: int) -> Child | None:
+        """The one that serves, or else the newest."""
+        workers = self._cluster.table.in_slot(slot)
+        for worker in sorted(workers, key=lambda each: each.state is not WorkerState.READY):
+            child = self._children.get(worker.serial)
+            if child is not None and child.pid is not None:
+                return child
+        return None

@@ -1,0 +1,325 @@
+"""What operators and programs ask on the control socket, of a whole clusterd."""
+
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.process.service import HELLO, Service, wait_until
+
+MakeService = Callable[..., Service]
+
+FAILS_ONCE_MORE = """
+import os, pathlib
+if (pathlib.Path(__file__).parent / "broken").exists():
+    raise RuntimeError("no database")
+"""
+
+
+@pytest.fixture
+def service(make_service: MakeService) -> Service:
+    return make_service(workers=2).start()
+
+
+def done(service: Service, *arguments: str) -> dict[str, Any]:
+    """What a command that succeeds says to programs."""
+    ran = service.clusterctl(*arguments, "--json")
+    assert ran.returncode == 0, ran.stderr
+    answer: dict[str, Any] = json.loads(ran.stdout)
+    assert answer.pop("succeeded") is True
+    return answer
+
+
+def refused(service: Service, *arguments: str) -> str:
+    """Why a command is not carried out."""
+    ran = service.clusterctl(*arguments)
+    assert ran.returncode == 1, ran.stdout
+    assert ran.stdout == ""
+    return ran.stderr
+
+
+def pids(service: Service) -> dict[int, int]:
+    return {worker["slot"]: worker["pid"] for worker in service.workers()}
+
+
+# ---- what changes something
+
+
+def test_a_worker_is_restarted_its_successor_first(service: Service) -> None:
+    before = pids(service)
+    assert service.clusterctl("restart", "2").stdout == "a new worker serves in slot 2\n"
+    wait_until(lambda: len(service.workers()) == 2, "two workers")
+    after = pids(service)
+    assert after[1] == before[1]
+    assert after[2] != before[2]
+    service.wait_for_line(f"worker ended: .*pid={before[2]} reason=restart")
+
+
+def test_what_can_not_be_restarted_serves_on(make_service: MakeService) -> None:
+    service = make_service(workers=1, preload=False)
+    service.deploy("1", HELLO + FAILS_ONCE_MORE)
+    service.start()
+    (service.directory / "broken").touch()
+    before = pids(service)
+    why = refused(service, "restart", "1")
+    assert "slot 1 was not restarted: its successor failed, so it serves on: " in why
+    assert "no database" in why
+    assert pids(service) == before
+    assert service.ask().pid == before[1]
+    (service.directory / "broken").unlink()
+    done(service, "restart", "1")
+
+
+def test_a_slot_that_is_not_there_can_not_be_restarted(service: Service) -> None:
+    assert refused(service, "restart", "3") == "slot 3 was not restarted: there is no slot 3: they are 1 to 2\n"
+
+
+def test_scale_takes_a_number_and_a_change(service: Service) -> None:
+    assert done(service, "scale", "+2")["workers"] == 4
+    wait_until(lambda: len(service.workers()) == 4, "four workers")
+    assert done(service, "scale", "-1")["workers"] == 3
+    assert done(service, "scale", "1") == {"workers": 1, "text": "1 workers wanted, until the next reload or restart"}
+    wait_until(lambda: len(service.workers()) == 1, "one worker")
+    assert service.clusterctl("scale", "none").returncode == 2
+
+
+def test_stop_drains_and_says_when_it_is_over(service: Service) -> None:
+    assert done(service, "stop") == {"text": "stopped", "exit_status": 0}
+    assert service.wait() == 0
+
+
+def test_kill_sends_a_signal(service: Service) -> None:
+    pid = pids(service)[1]
+    assert done(service, "kill", "1", "--signal", "kill") == {
+        "text": f"sent SIGKILL to worker 1 (pid {pid})",
+        "pid": pid,
+    }
+    service.wait_for_line(f"worker failed: SIGKILL.*pid={pid}")
+    wait_until(lambda: len(service.workers()) == 2, "a replacement")
+    assert "there is no worker in slot 7" in refused(service, "kill", "7")
+    assert service.clusterctl("kill", "1", "--signal", "nonsense").returncode == 2
+
+
+def test_reload_need_not_be_waited_for(service: Service) -> None:
+    assert done(service, "reload", "--no-wait") == {"rollout": 1, "text": "rollout 1 is asked for"}
+    service.wait_for_line("reload succeeded")
+
+
+def test_who_asks_is_in_the_log(service: Service) -> None:
+    done(service, "scale", "2")
+    service.wait_for_line(
+        rf"scale asked for on the control socket peer_pid=\d+ peer_uid={os.getuid()} peer_gid={os.getgid()}"
+    )
+
+
+def test_the_log_level_reaches_workers_and_those_forked_later(make_service: MakeService) -> None:
+    service = make_service(workers=1, log={"level": "warning", "access": "all"}).start()
+    service.get("/unlogged")
+    assert "the log level is info" in done(service, "log-level", "info")["text"]
+    service.get("/logged")
+    service.wait_for_line("target=/logged")
+    done(service, "restart", "1")
+    service.get("/also")
+    service.wait_for_line("target=/also")
+    assert "/unlogged" not in service.log()
+    assert "level: 'loud' is none of " in refused(service, "log-level", "loud")
+
+
+# ---- what only looks
+
+
+def test_workers_are_a_table_for_people(service: Service) -> None:
+    head, *rows = service.clusterctl("workers").stdout.splitlines()
+    assert head.split() == ["slot", "gen", "pid", "state", "age", "requests", "conns", "in", "flight", "memory"]
+    assert [row.split()[:2] for row in rows] == [["1", "1"], ["2", "1"]]
+    assert service.clusterctl("status").stdout.startswith("Serving: 2 workers, generation 1\n\n")
+
+
+def test_events_tell_what_has_happened(service: Service) -> None:
+    before = pids(service)
+    os.kill(before[1], signal.SIGKILL)
+    service.wait_for_line("worker failed: SIGKILL")
+    wait_until(lambda: len(service.workers()) == 2, "a replacement")
+    lines = service.clusterctl("events", "--json").stdout.splitlines()
+    events = [json.loads(line) for line in lines]
+    assert [event["number"] for event in events] == list(range(1, len(events) + 1))
+    assert [event["event"] for event in events if event.get("slot") == 1] == [
+        "fork",
+        "listening",
+        "exit",
+        "fork",
+        "listening",
+    ]
+    (death,) = [event for event in events if event["event"] == "exit"]
+    assert (death["pid"], death["reason"]) == (before[1], "signal")
+    for_people = service.clusterctl("events").stdout
+    assert re.search(
+        rf"^\d\d:\d\d:\d\d exit slot=1 generation=1 pid={before[1]} reason=signal how=SIGKILL", for_people, re.M
+    )
+
+
+def test_events_are_followed(service: Service) -> None:
+    with asking(service, command="events", follow=True) as lines:
+        for line in lines:
+            if json.loads(line)["event"]["event"] == "ready":
+                break
+        service.signal(signal.SIGHUP)
+        names = []
+        for line in lines:
+            names.append(json.loads(line)["event"]["event"])
+            if names[-1] == "rollout_end":
+                break
+    assert names[0] == "rollout"
+    assert {"reloading", "fork", "listening", "disconnect", "rollout_end"} <= set(names)
+
+
+def test_config_shows_what_runs_and_what_a_reload_would_change(service: Service) -> None:
+    assert done(service, "config")["workers"] == 2
+    assert "rollout.settle: 0.0" in service.clusterctl("config").stdout.splitlines()
+    assert service.clusterctl("config", "--diff").stdout == "a reload would change no setting\n"
+    service.configure(workers=3)
+    assert service.clusterctl("config", "--diff").stdout == "workers: 2 -> 3 (applies: next generation)\n"
+    service.config.write_text("workers: none of your business")
+    assert "a reload would fail: " in refused(service, "config", "--diff")
+    assert done(service, "config")["workers"] == 2
+
+
+SLEEPS = """
+import threading, time
+def app(environ, start_response):
+    start_response("200 OK", [])
+    wait_for_the_end()
+    return [b""]
+
+def wait_for_the_end():
+    KIND
+"""
+
+
+def test_stacks_show_requests_and_threads(make_service: MakeService) -> None:
+    service = make_service(workers=1, threads=2)
+    service.deploy("1", SLEEPS.replace("KIND", "time.sleep(60)"))
+    service.start()
+    with pending_request(service):
+        text = wait_until(
+            lambda: "wait_for_the_end" in (said := service.clusterctl("stacks", "1").stdout) and said, "it"
+        )
+        assert "Request GET /slow (running, for " in text
+        assert "Thread clusterd-1 (most recent call last):" in text
+
+
+def test_stacks_of_a_worker_whose_loop_does_not_turn_come_by_a_signal(make_service: MakeService) -> None:
+    service = make_service(workers=1, threads=0)
+    service.deploy("1", SLEEPS.replace("KIND", "time.sleep(60)"))
+    service.start()
+    with pending_request(service):
+        text = wait_until(
+            lambda: "wait_for_the_end" in (said := service.clusterctl("stacks", "1").stdout) and said, "it"
+        )
+        assert text.startswith("worker 1 did not answer within 0.5 s: by signal, threads only\n")
+
+
+ASYNC_SLEEPS = """
+import asyncio
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        await wait_for_the_end()
+
+async def wait_for_the_end():
+    await asyncio.sleep(60)
+"""
+
+
+def test_stacks_show_what_a_task_waits_for(make_service: MakeService) -> None:
+    service = make_service(workers=1)
+    service.deploy("1", ASYNC_SLEEPS)
+    service.start()
+    with pending_request(service):
+        text = wait_until(lambda: "/slow" in (said := service.clusterctl("stacks", "1").stdout) and said, "it")
+        assert "await asyncio.sleep(60)" in text
+
+
+def pending_request(service: Service) -> socket.socket:
+    client = socket.create_connection(("127.0.0.1", service.port))
+    client.sendall(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+    return client
+
+
+# ---- peers
+
+
+class asking:  # noqa: N801 - used like a function
+    """The lines of the answer to a request, which is only sent."""
+
+    def __init__(self, service: Service, **request: object) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(60)
+        self._socket.connect(str(service.control))
+        self._socket.sendall(json.dumps({"version": 1, **request}).encode() + b"\n")
+
+    def __enter__(self) -> Any:
+        return self._socket.makefile("rb")
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+
+def test_a_peer_that_does_not_read_holds_up_nobody_and_is_dropped(service: Service) -> None:
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect(str(service.control))
+        deaf.sendall(b'{"version": 1, "command": "events", "follow": true}\n')
+        for number in range(3000):
+            assert service.ask_to("scale", workers=2 + number % 2)["succeeded"]
+        wait_until(lambda: is_closed(deaf), "the peer that does not read is dropped")
+
+
+def is_closed(sock: socket.socket) -> bool:
+    """Whether the other side has gone: everything that it wrote before is read, and then there is an end."""
+    sock.setblocking(False)
+    try:
+        return sock.recv(1 << 20) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
+def test_a_peer_that_goes_away_is_forgotten(service: Service) -> None:
+    for command in ("reload", "events", "stop"):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.connect(str(service.control))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.sendall(json.dumps({"version": 1, "command": command}).encode() + b"\n")
+        sock.close()
+    assert service.wait() == 0
+    assert "Traceback" not in service.log()
+
+
+def test_what_is_no_request_is_answered_with_what_is(service: Service) -> None:
+    with asking(service, command="restart", slot="two") as lines:
+        answer = json.loads(lines.readline())
+    assert (answer["type"], answer["succeeded"]) == ("result", False)
+    assert answer["text"] == "slot: 'two' is no number of a slot, which are 1, 2 and so on"
+
+
+def test_many_at_once_are_all_answered(service: Service) -> None:
+    answers: list[bool] = []
+
+    def ask() -> None:
+        for _ in range(10):
+            answers.append(service.ask_to("status")["succeeded"])
+
+    threads = [threading.Thread(target=ask) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [True] * 100

@@ -1,0 +1,87 @@
+"""What clusterctl prints for people."""
+
+import io
+from typing import Any
+
+import pytest
+
+from clusterd.cli import tables, top
+
+WORKERS: list[dict[str, Any]] = [
+    {
+        "slot": slot,
+        "generation": 3,
+        "pid": 1000 + slot,
+        "state": state,
+        "age": 59.94 * slot,
+        "requests": 10 * slot,
+        "connections": slot,
+        "in_flight": 0,
+        "cpu_seconds": 1.0,
+        "memory": slot << 20,
+    }
+    for slot, state in ((1, "ready"), (2, "draining"))
+]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_every_column_is_as_wide_as_it_has_to_be() -> None:
+    table = tables.workers_table(WORKERS, colour=False).splitlines()
+    assert table == [
+        "slot  gen   pid     state    age  requests  conns  in flight  memory",
+        "   1    3  1001     ready  59.9s        10      1          0      1M",
+        "   2    3  1002  draining  1m59s        20      2          0      2M",
+    ]
+
+
+def test_colours_are_for_terminals_whose_owner_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert tables.wants_colour(Terminal())
+    assert not tables.wants_colour(io.StringIO())
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not tables.wants_colour(Terminal())
+    assert "\033[32m" in tables.workers_table(WORKERS, colour=True).splitlines()[1]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.04, "0.0s"), (59.9, "59.9s"), (60, "1m0s"), (3725, "1h2m"), (90000, "1d1h")]
+)
+def test_durations_have_two_units(seconds: float, text: str) -> None:
+    assert tables.duration(seconds) == text
+
+
+def test_what_an_application_wrote_commands_no_terminal() -> None:
+    event = {"number": 1, "time": 0.0, "event": "exit", "how": "\033[2J"}
+    assert "\033" not in tables.event_line(event, "12:00:00")
+    assert "\033" not in "".join(tables.settings_lines({"app": "\033[2J"}))
+
+
+def test_a_spinner_leaves_nothing_behind() -> None:
+    stream, silent = Terminal(), io.StringIO()
+    spinner = tables.Spinner(stream)
+    spinner.show("a long text")
+    spinner.show("a text")
+    spinner.clear()
+    assert stream.getvalue().split("\r") == ["", "/ a long text", "- a text     ", " " * 8, ""]
+    tables.Spinner(silent).show("a text")
+    assert silent.getvalue() == ""
+
+
+def test_top_fits_whatever_screen_there_is() -> None:
+    rates = top.Rates({})
+    rates.of(WORKERS, 10.0)
+    later = [{**each, "requests": each["requests"] + 50 * each["slot"], "cpu_seconds": 1.5} for each in WORKERS]
+    workers = rates.of(later, 11.0)
+    assert [(each["rate"], each["cpu"]) for each in workers] == [(50, 50), (100, 50)]
+    screen = top.lines("Serving: 2 workers", workers, "rate", 80, 24)
+    assert [line.split()[0] for line in screen[3:5]] == ["2", "1"], "the busiest first"
+    assert all(len(line) < 80 for line in screen)
+    many = [{**workers[0], "slot": slot} for slot in range(100)]
+    small = top.lines("Serving", many, "slot", 80, 24)
+    assert len(small) <= 24
+    assert small[-3] == "... and 82 more"
