@@ -111,7 +111,9 @@ def _fill_in_defaults(given: Values, source: Place, base: str, defaults: Mapping
         if key in given.places or (key.startswith(_HEALTH_CHECK) and not checked):
             continue
         default = defaults.get(key, setting.default)
-        if default is None:
+        if default is None and setting.instead in given.places:
+            given.values[key] = None
+        elif default is None:
             # In the line of the section that lacks it, if there is one.
             place = given.places.get(key.rpartition(".")[0], source)
             given.refuse(

@@ -14,6 +14,7 @@ from clusterd.linux.early_signals import let_signals_through
 from clusterd.linux.prctl import become_subreaper
 from clusterd.linux.title import set_title
 from clusterd.log import Logger
+from clusterd.master.children import Child
 from clusterd.master.chronicle import Chronicle
 from clusterd.master.commands import Commands
 from clusterd.master.configurations import Configurations, worker_count
@@ -24,6 +25,7 @@ from clusterd.master.evenness import Evenness
 from clusterd.master.hands import Hands
 from clusterd.master.hearing import Hearing
 from clusterd.master.listeners import Listeners
+from clusterd.master.messages import Messages
 from clusterd.master.monitor import LOOK_EVERY_SECONDS, Monitor, Watched
 from clusterd.master.processes import Processes
 from clusterd.master.service_manager import ServiceManager
@@ -42,6 +44,7 @@ from clusterd.supervisor.supervisor import Supervisor
 from clusterd.systemd.environment import watchdog_seconds
 from clusterd.systemd.notify import Notifier
 from clusterd.systemd.sockets import address_text
+from clusterd.wire.conversation import Incoming
 
 
 class Master:
@@ -60,7 +63,10 @@ class Master:
         self._scoreboard = Scoreboard.create()
         self._configurations = Configurations(config, read, listeners.passed, log)
         ledger, tally = Ledger(), Tally()
-        self._hearing = Hearing(self._loop, self._configurations, self._scoreboard, ledger, log, self.happened)
+        messages = Messages(self._loop, self._message_heard)
+        self._hearing = Hearing(
+            self._loop, self._configurations, self._scoreboard, ledger, messages, log, self.happened
+        )
         children = self._hearing.children
         self._views = Views(self._supervisor.cluster, children, self._scoreboard, ledger, tally, self.status)
         self._chronicle = Chronicle(children)
@@ -72,6 +78,7 @@ class Master:
             self._configurations,
             self._chronicle,
             self._hearing.stacks,
+            messages,
             log,
         )
         self._control = ControlServer(self._commands.carry_out)
@@ -156,6 +163,13 @@ class Master:
     def status(self) -> str:
         """The service's state in one line."""
         return status_line(self._supervisor.cluster, _clock_time)
+
+    def _message_heard(self, child: Child, incoming: Incoming) -> None:
+        """The application in a worker has said something: whoever follows the events hears it."""
+        self._chronicle.note_message(child, incoming.value)
+        if incoming.wants_reply:
+            incoming.refuse("nobody answers requests in the master")
+        incoming.taken()
 
     def _after_events(self) -> None:
         before = self._service_manager.last_status
