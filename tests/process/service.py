@@ -115,7 +115,7 @@ class Service:
             cached.unlink()
 
     def configure(self, **changes: Any) -> None:
-        """Write the configuration: the test's settings over small defaults. JSON is YAML."""
+        """Write the configuration: the test's settings over small defaults, None for none of them. JSON is YAML."""
         self.settings.update(changes)
         document = {
             "app": "app:app",
@@ -127,7 +127,7 @@ class Service:
             "rollout": {"settle": "0ms"},
             **self.settings,
         }
-        self.config.write_text(json.dumps(document))
+        self.config.write_text(json.dumps({key: value for key, value in document.items() if value is not None}))
 
     # ---- the process
 
