@@ -10,13 +10,14 @@ import pytest
 
 from clusterd.log import Logger
 from clusterd.log.record import Record
+from clusterd.log.sink import Sink
 from clusterd.wire.conversation import MOST_WAITING, Conversation, QueueFull, RequestFailed
 from clusterd.worker.api import Handler
 from clusterd.worker.handling import THREAD_NAME, Handling
 from tests.unit.talking import on_a_loop, talking, unheard
 
 
-class Lines:
+class Lines(Sink):
     """A sink that keeps what is logged."""
 
     def __init__(self) -> None:
