@@ -1,6 +1,20 @@
 """clusterd: a systemd-integrated production server for Python web applications.
 
-Imports nothing: templates and workers load this package in the application's own interpreter.
+Imports nothing of its own accord: templates and workers load this package in the application's own interpreter.
 """
 
+from typing import TYPE_CHECKING
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from clusterd.cluster.cluster import Cluster as Cluster
+else:
+
+    def __getattr__(name: str) -> object:
+        """`from clusterd import Cluster`, for a program that is its own master."""
+        if name == "Cluster":
+            from clusterd.cluster.cluster import Cluster
+
+            return Cluster
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -70,6 +70,8 @@ class Death:
     how: str
     by_signal: bool
     cpu_seconds: float
+    code: int | None = None
+    """As `subprocess` has it: the exit status, or the number of the signal, negative. None: it never was a process."""
 
 
 class Children:
@@ -165,7 +167,7 @@ class Children:
                 continue
             cpu_seconds = usage.ru_utime + usage.ru_stime
             how, by_signal = describe_status(status)
-            self._bury(child, Death(child, how, by_signal, cpu_seconds))
+            self._bury(child, Death(child, how, by_signal, cpu_seconds, os.waitstatus_to_exitcode(status)))
 
     def _hear_out(self, pid: int) -> None:
         known = self._by_pid.get(pid)

@@ -1,6 +1,7 @@
 """What has happened, in the words that programs are told it: `clusterctl events`."""
 
 import json
+import signal
 import time
 from collections import deque
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from typing import Any
 
 from clusterd.master.children import Child, Children
 from clusterd.supervisor import actions
+from clusterd.supervisor import events as supervised
 
 REMEMBERED = 200
 REMEMBERED_MESSAGES = 50
@@ -17,6 +19,16 @@ MESSAGE_BYTES = 500
 """Of a message, as JSON, that are told."""
 
 Event = dict[str, Any]
+
+
+def code_and_signal(code: int | None) -> tuple[int | None, str | None]:
+    """The exit status and the name of the signal, of which one is None; both for what never was a process."""
+    if code is None or code >= 0:
+        return code, None
+    try:
+        return None, signal.Signals(-code).name
+    except ValueError:
+        return None, f"signal {-code}"
 
 
 class Chronicle:
@@ -59,6 +71,12 @@ class Chronicle:
         for tell in list(self._listeners.values()):
             tell(event)
 
+    def note_event(self, event: supervised.Event) -> None:
+        """What the supervisor is about to hear, where that is of interest outside."""
+        match event:
+            case supervised.WorkerHello(serial):
+                self.note("online", **self._who(serial))
+
     def note_action(self, action: actions.Action) -> None:
         """What the supervisor has decided, where that is of interest outside."""
         match action:
@@ -69,7 +87,9 @@ class Chronicle:
             case actions.Retire(serial):
                 self.note("disconnect", **self._who(serial))
             case actions.WorkerEnded(_, slot, generation, pid, reason, how):
-                self.note("exit", slot=slot, generation=generation, pid=pid, reason=reason.value, how=how)
+                code, by = code_and_signal(action.code)
+                who = {"slot": slot, "generation": generation, "pid": pid}
+                self.note("exit", **who, reason=reason.value, how=how, code=code, signal=by)
             case actions.Announce(what):
                 self.note(what.value)
             case actions.RolloutStarted(number):

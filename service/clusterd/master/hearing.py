@@ -52,6 +52,7 @@ class Hearing:
         else:
             self._happened(events.WorkerHello(child.serial, child.pid))
             self.children.send(child, messages.Welcome())
+            self._applications.began(child)
 
     def _on_message(self, child: Child, received: Received) -> None:
         close_all(received.descriptors)
@@ -127,7 +128,7 @@ class Hearing:
         if child.row is not None:
             self._ledger.fold(child.slot, self._scoreboard.row(child.row), death.cpu_seconds)
             self._scoreboard.release(child.row)
-        self._happened(events.WorkerGone(child.serial, death.how, death.by_signal))
+        self._happened(events.WorkerGone(child.serial, death.how, death.by_signal, death.code))
 
     def _why_unheard(self, death: Death) -> str:
         """Why a template died without a word: it is hardly the application's fault."""

@@ -28,6 +28,7 @@ from clusterd.master.listeners import Listeners
 from clusterd.master.messages import Messages
 from clusterd.master.monitor import LOOK_EVERY_SECONDS, Monitor, Watched
 from clusterd.master.processes import Processes
+from clusterd.master.program import Parts, Program
 from clusterd.master.service_manager import ServiceManager
 from clusterd.master.signals import handle_signals
 from clusterd.master.strays import end_strays
@@ -48,9 +49,19 @@ from clusterd.wire.conversation import Incoming
 
 
 class Master:
-    """Puts the parts together, and passes events to the supervisor one at a time."""
+    """Puts the parts together, and passes events to the supervisor one at a time.
 
-    def __init__(self, config: Config, read: Callable[[], Config], listeners: Listeners, log: Logger) -> None:
+    `read` reads the configuration for a reload; `program` is the one that this process runs, where it is not `clusterd`.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        read: Callable[[], Config],
+        listeners: Listeners,
+        log: Logger,
+        program: Program | None = None,
+    ) -> None:
         self._loop = asyncio.new_event_loop()
         self._config = config
         self._listeners = listeners
@@ -107,6 +118,11 @@ class Master:
             lambda seconds, event: self._loop.call_later(seconds, self.happened, event),
             self._finish,
         )
+        self._program = program
+        if program is not None:
+            program.begin(
+                Parts(self._loop, self._supervisor, self.happened, children, messages, processes, listeners)
+            )
         self._monitor = Monitor(self.happened)
         self._endpoint = Endpoint(self._views.pages(), listeners.metrics, log)
 
@@ -153,9 +169,15 @@ class Master:
         self._acting = True
         try:
             while self._events:
-                for action in self._supervisor.step(self._events.popleft(), time.monotonic()):
+                event = self._events.popleft()
+                self._chronicle.note_event(event)
+                if self._program is not None:
+                    self._program.note_event(event)
+                for action in self._supervisor.step(event, time.monotonic()):
                     self._hands.act(action)
                     self._chronicle.note_action(action)
+                    if self._program is not None:
+                        self._program.note_action(action)
         finally:
             self._acting = False
         self._after_events()
@@ -167,6 +189,9 @@ class Master:
     def _message_heard(self, child: Child, incoming: Incoming) -> None:
         """The application in a worker has said something: whoever follows the events hears it."""
         self._chronicle.note_message(child, incoming.value)
+        if self._program is not None:
+            self._program.heard(child, incoming)
+            return
         if incoming.wants_reply:
             incoming.refuse("nobody answers requests in the master")
         incoming.taken()

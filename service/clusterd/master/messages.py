@@ -19,22 +19,33 @@ class Messages:
 
     def send(self, child: Child, value: Any) -> None:
         """Tell the application in a worker. Raises TypeError, ValueError, QueueFull and Disconnected."""
-        self._with(child).send(value)
+        self.conversation(child).send(value)
+
+    def conversation(self, child: Child) -> Conversation:
+        """With the application in a worker. What is said before it has a process waits for that. Raises Disconnected."""
+        conversation = self._conversations.get(child.serial)
+        if conversation is None:
+            if child.channel is None:
+                raise Disconnected(f"worker {child.slot} (pid {child.pid}) is gone")
+            conversation = self._conversations[child.serial] = Conversation()
+            if child.pid is not None:
+                self._attach(conversation, child)
+        return conversation
+
+    def began(self, child: Child) -> None:
+        """A worker has a process, and was welcomed: not before that it understands anything else."""
+        if conversation := self._conversations.get(child.serial):
+            self._attach(conversation, child)
 
     def received(self, child: Child, message: Say | Taken) -> None:
         """A worker has said something for whoever talks to its application."""
-        self._with(child).received(message)
+        self.conversation(child).received(message)
 
     def ended(self, child: Child) -> None:
         """A worker is gone."""
         if conversation := self._conversations.pop(child.serial, None):
             conversation.end()
 
-    def _with(self, child: Child) -> Conversation:
-        conversation = self._conversations.get(child.serial)
-        if conversation is None:
-            if child.channel is None:
-                raise Disconnected(f"worker {child.slot} (pid {child.pid}) is gone")
-            conversation = self._conversations[child.serial] = Conversation()
+    def _attach(self, conversation: Conversation, child: Child) -> None:
+        if child.channel is not None:
             conversation.attach(child.channel, self._loop, lambda incoming: self._heard(child, incoming))
-        return conversation

@@ -131,6 +131,8 @@ class WorkerGone(Event):
     serial: int
     how: str
     by_signal: bool = False
+    code: int | None = None
+    """As `subprocess` has it: the exit status, or the number of the signal, negative. None: it never was a process."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,9 +157,9 @@ class Supervisor:
             case events.WorkerFailed(serial, reason):
                 if (worker := self._worker(serial)) and worker.state is WorkerState.BOOTING:
                     fail(self.cluster, worker, EndReason.BOOT_FAILED, reason)
-            case events.WorkerGone(serial, how, by_signal):
+            case events.WorkerGone(serial):
                 if worker := self.cluster.table.workers.pop(serial, None):
-                    self._worker_gone(worker, how, by_signal)
+                    self._worker_gone(worker, event)
             case events.WorkerStalled(serial, seconds, what):
                 if (worker := self._worker(serial)) and worker.state is WorkerState.READY:
                     self._stalled(worker, seconds, what)
@@ -201,12 +201,12 @@ class Supervisor:
         if worker is not None and worker.state is WorkerState.READY and worker.generation == cluster.serving:
             worker.recycle = reason
 
-    def _worker_gone(self, worker: Worker, how: str, by_signal: bool) -> None:
-        cluster = self.cluster
+    def _worker_gone(self, worker: Worker, gone: events.WorkerGone) -> None:
+        cluster, how = self.cluster, gone.how
         reason = worker.end
         if reason is None:
             # Nobody ordered this death.
-            reason = EndReason.SIGNAL if by_signal else EndReason.EXIT
+            reason = EndReason.SIGNAL if gone.by_signal else EndReason.EXIT
             if worker.state in COMING:
                 reason = EndReason.BOOT_FAILED
             record_failure(cluster, worker, how)
@@ -222,12 +222,13 @@ class Supervisor:
                 reason=reason,
                 how=f"{worker.detail} ({how})" if worker.detail else how,
                 retry_in=retry_at - cluster.now if held_up else None,
+                code=gone.code,
             )
         )
 
     def _scale(self, change: int) -> None:
         cluster = self.cluster
-        if cluster.phase is not Phase.RUNNING:
+        if cluster.phase not in (Phase.STARTING, Phase.RUNNING):
             return
         cluster.wanted = max(1, cluster.wanted + change)
         if cluster.rollout is not None and cluster.rollout.generation:

@@ -171,6 +171,7 @@ def _birth(offspring: Offspring, order: Fork, channel: socket.socket, stacks: in
         slot=order.slot,
         generation=order.generation,
         row=order.row,
+        environment=order.environment,
         config=offspring.config,
         loaded=offspring.loaded,
         scoreboard=offspring.scoreboard,

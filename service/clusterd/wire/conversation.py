@@ -151,7 +151,8 @@ class Conversation:
         """One message more was dealt with."""
         with self._lock:
             self._taken += 1
-            self._wake()
+            if not self._is_ended:  # then the loop may be closed as well
+                self._wake()
 
     def _wake(self) -> None:
         if self._loop is not None and not self._will_flush:

@@ -4,7 +4,7 @@ import os
 import socket
 import ssl
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -36,6 +36,8 @@ class Birth:
     slot: int
     generation: int
     row: int
+    environment: Mapping[str, str]
+    """Of its slot, beside what all workers have."""
     config: Config
     loaded: LoadedCode | None
     """None where the application could not be preloaded: the worker imports it itself."""
@@ -65,6 +67,7 @@ def _live(birth: Birth, log: Logger) -> int:
     set_title(f"clusterd: worker {birth.slot} gen {birth.generation}", f"clusterd-w{birth.slot}")
     forget_template_exit_handlers()
     write_stacks_to(birth.stacks)
+    os.environ.update(birth.environment)
     os.environ["CLUSTERD_WORKER"] = str(birth.slot)
     os.environ["CLUSTERD_GENERATION"] = str(birth.generation)
     api.begin(birth.slot, birth.generation)
