@@ -80,9 +80,7 @@ def test_it_hangs_not_though_it_waits_and_is_in_the_metrics(make_service: MakeSe
     (before,) = service.workers()
     wait_until(lambda: service.workers()[0]["age"] > 3 * 0.5, "it is older than a hang")
     assert service.workers()[0]["pid"] == before["pid"]
-    metrics = service.metrics().text
-    assert 'worker="1"' in metrics
-    assert f"process_start_time_seconds{{" in metrics or "clusterd_worker" in metrics
+    assert 'worker="1"' in service.metrics().text
 
 
 def test_a_reload_replaces_it(make_service: MakeService, kind: str) -> None:
@@ -173,13 +171,27 @@ def test_an_end_that_nobody_asked_for_is_a_failure_with_backoff(
     service.wait_for_line("worker ready", after=service.lines.index(first) + 1)
 
 
+SAYS_AND_RETURNS = """
+import threading
+from clusterd import worker
+may_go = threading.Event()
+
+@worker.on("message")
+def go(message):
+    may_go.set()
+
+def main():
+    may_go.wait()
+    for number in range(500):
+        worker.send(number)
+"""
+
+
 def test_what_is_said_last_arrives(make_service: MakeService) -> None:
-    source = ENDS.replace("END", "[worker.send(number) for number in range(500)]", 1).replace("END", "pass")
-    service = make_job(make_service, source + "\ntime_to_go = worker.stop_event\n").start(wait=False)
-    service.wait_for_status("generation 1")
+    service = make_job(make_service, SAYS_AND_RETURNS).start()
     with Following(service) as following:
-        said = following.messages(500)
-    assert said[-50:] == sorted(said[-50:])
+        service.ask_to("send", slot=1, message="go")
+        assert following.messages(500) == list(range(500))
 
 
 def test_one_that_does_not_stop_is_cut_at_the_end_of_the_drain(make_service: MakeService) -> None:

@@ -26,6 +26,13 @@ def on_a_loop(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Non
     return run
 
 
+async def until(condition: Callable[[], object]) -> None:
+    """Let the loop turn until then."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event
+            await asyncio.sleep(0)
+
+
 class Heard:
     """What one end was told, and dealt with at once."""
 

@@ -42,6 +42,7 @@ async def handled_by(handlers: Sequence[Handler]) -> AsyncIterator[tuple[Convers
     master, worker = Conversation(), Conversation()
     async with asyncio.timeout(60), talking(master, unheard, worker, handling.deliver):
         yield master, handling, lines
+        await handling.finished()
 
 
 @on_a_loop

@@ -12,9 +12,10 @@ from clusterd.worker import api
 def test_outside_of_a_worker_there_is_nobody_to_talk_to() -> None:
     assert (worker.is_worker, worker.id, worker.generation, worker.pid) == (False, 0, 0, os.getpid())
     assert worker.should_stop is False
-    for say in (worker.send, worker.request):
-        with pytest.raises(worker.NotInWorker, match="no worker of clusterd"):
-            say("anybody?")
+    with pytest.raises(worker.NotInWorker, match="no worker of clusterd"):
+        worker.send("anybody?")
+    with pytest.raises(worker.NotInWorker, match="no worker of clusterd"):
+        worker.request("anybody?")
 
 
 def test_handlers_are_registered_where_the_fork_finds_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,7 +38,7 @@ def test_an_unknown_event_is_refused() -> None:
         worker.on("massage")
 
 
-def test_the_stop_event_is_one_object_and_should_stop_follows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_stop_event_is_one_object_and_should_stop_follows_it() -> None:
     assert isinstance(worker.stop_event, threading.Event)
     assert worker.stop_event is api.stop_event
     worker.stop_event.set()

@@ -153,7 +153,9 @@ def command_line() -> argparse.ArgumentParser:
     config = command("config", "show the configuration that runs")
     config.add_argument("--diff", action="store_true", default=None, help="only what a reload would change of it")
     send = command("send", "send the application in a worker, or in all, a message")
-    send.add_argument("receiver", type=_receiver_argument, metavar="SLOT|all", help="the worker's number in the table, or all")
+    send.add_argument(
+        "receiver", type=_receiver_argument, metavar="SLOT|all", help="the worker's number in the table, or all"
+    )
     send.add_argument("message", type=_message_argument, metavar="JSON", help="any JSON value")
     level = command("log-level", "log more, or less, until the next reload")
     level.add_argument("level", metavar="LEVEL", help="error, warning, notice, info or debug")

@@ -48,10 +48,10 @@ APPLICATION_SETTINGS = (
         _FUNCTION_OR_NULL,
         "null",
         _NEXT,
-        "A function that every worker calls in place of serving an application: plain, in a thread of its own, or async. "
-        "A worker is ready when it is called, which is to return when clusterd.worker.stop_event is set; earlier, or with "
-        "an exception, is a failure. Nothing is listened on then, save for metrics. Changing between app and run needs a "
-        "restart.",
+        "A function that every worker calls in place of serving an application: plain, in a thread of its own, or "
+        "async. A worker is ready when the function is called. It is to return when clusterd.worker.stop_event is set; "
+        "earlier, or with an exception, is a failure. Nothing is listened on then, save for metrics. Changing between "
+        "app and run needs a restart.",
     ),
     Setting(
         "interface",

@@ -16,7 +16,6 @@ from clusterd.config.model import Config
 from clusterd.http.settings import Interface
 
 Application = Callable[..., Any]
-LoadedCode: TypeAlias = "LoadedApplication | LoadedJob"
 
 _OWN_CODE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _TRACEBACK_BYTES = 40 * 1024
@@ -39,6 +38,9 @@ class LoadedJob:
     function: Callable[[], Any]
     is_async: bool
     reference: str
+
+
+LoadedCode: TypeAlias = LoadedApplication | LoadedJob
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,6 @@ class Handling:
         self._handlers = handlers
         self._loop = loop
         self._log = log
-        self._lock = threading.Lock()
         self._unhandled = 0
         self._finished: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -50,8 +49,7 @@ class Handling:
             self._say_that_there_is_none(incoming)
             return
         message = _Message(incoming, len(handlers))
-        with self._lock:
-            self._unhandled += 1
+        self._unhandled += 1
         for handler in handlers:
             if is_async(handler):
                 task = self._loop.create_task(self._call_async(message, handler))
@@ -94,7 +92,7 @@ class Handling:
                 self._answer(message, handler, handler(message.incoming.value))
             except BaseException as error:  # also sys.exit(): it would end the thread, and nobody else
                 self._failed(message, handler, error)
-            self._through(message)
+            self._loop.call_soon_threadsafe(self._through, message)
 
     async def _call_async(self, message: _Message, handler: Handler) -> None:
         try:
@@ -118,14 +116,11 @@ class Handling:
                 pass  # nobody awaits it any more
 
     def _through(self, message: _Message) -> None:
-        with self._lock:
-            message.left -= 1
-            if message.left:
-                return
-            self._unhandled -= 1
+        """A handler is through with a message; on the loop."""
+        message.left -= 1
+        if message.left:
+            return
+        self._unhandled -= 1
         message.incoming.taken()
-        self._loop.call_soon_threadsafe(self._look_whether_finished)
-
-    def _look_whether_finished(self) -> None:
         if self._finished is not None and not self._unhandled and not self._finished.done():
             self._finished.set_result(None)

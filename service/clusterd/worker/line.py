@@ -21,8 +21,8 @@ class Line:
     """Owns the channel, and what the application says and is told over it.
 
     `on_order` takes all other messages; it returns False for one that it knows nothing of. `on_alone` is called when
-    this worker is to drain without being told how: by a SIGTERM, or because nobody manages it any more. `requests` tells
-    what is under way.
+    this worker is to drain without being told how: by a SIGTERM, or because nobody manages it any more. `requests`
+    tells what is under way.
     """
 
     def __init__(
