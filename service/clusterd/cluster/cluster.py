@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from clusterd.cluster.primary import Primary
     from clusterd.master.listeners import Listeners
 
-HANDLERS_END_SECONDS = 10.0
+HANDLERS_END_SECONDS = 5.0
 """For handlers to get through with what has happened, when the master is done."""
 
 _IN_A_TEMPLATE = "clusterd.template.process"
