@@ -13,7 +13,7 @@ from clusterd.cluster.handle import Worker
 from clusterd.cluster.handlers import CLUSTER_EVENTS, NOT_YET, Handlers, Registry
 from clusterd.config.application_settings import ENVIRONMENT_NAME, RESERVED_ENVIRONMENT
 from clusterd.config.model import Config, to_json
-from clusterd.linux.early_signals import hold_signals, let_signals_through
+from clusterd.linux.early_signals import hold_signals
 from clusterd.log import Level, Logger, open_sink
 from clusterd.wire.conversation import Disconnected, QueueFull, Reply
 from clusterd.wire.values import encoded
@@ -177,8 +177,7 @@ class Cluster:
         log.set_level(Level[config.log.level.name])
         listeners = _listeners(config)
         self._handlers.post("setup", None, self.settings)
-        self._handlers.start(log)
-        self._primary = primary = Primary(self._handlers)
+        self._primary = primary = Primary(self._handlers, log)
         try:
             return Master(config, self._checked_config, listeners, log, primary).run()
         finally:

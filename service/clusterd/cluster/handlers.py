@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from clusterd.linux.early_signals import let_signals_through
 from clusterd.log import Logger
 from clusterd.wire.conversation import Disconnected, Incoming
 from clusterd.worker.application import describe
@@ -100,14 +101,15 @@ class Handlers:
         self._queue.put(_Occurrence(MESSAGE, worker, (incoming.value,), incoming))
 
     def start(self, log: Logger) -> None:
-        """Begin with what was posted already."""
+        """Begin with what was posted already. The handlers of signals are installed by then."""
         self._log = log
         self._thread = threading.Thread(target=self._call_all, args=(log,), name=THREAD_NAME, daemon=True)
         self._thread.start()
 
     def finish(self, seconds: float) -> bool:
         """Let them get through with everything, for so long; whether they did."""
-        assert self._thread is not None
+        if self._thread is None:
+            return True
         self._queue.put(None)
         self._thread.join(seconds)
         return not self._thread.is_alive()
@@ -115,6 +117,8 @@ class Handlers:
     # ---- in the thread
 
     def _call_all(self, log: Logger) -> None:
+        # Inherited by what handlers start, and held in the main thread while there is nobody who acts on them.
+        let_signals_through()
         try:
             while (occurrence := self._queue.get()) is not None:
                 self._deal_with(occurrence, log)

@@ -11,6 +11,7 @@ from typing import Any
 
 from clusterd.cluster.handle import State, Worker
 from clusterd.cluster.handlers import NOT_YET, Handlers
+from clusterd.log import Logger
 from clusterd.master.children import Child
 from clusterd.master.chronicle import code_and_signal
 from clusterd.master.program import Parts
@@ -30,8 +31,9 @@ Command = Callable[["Future[Any]"], None]
 class Primary:
     """The program's end of the master."""
 
-    def __init__(self, handlers: Handlers) -> None:
+    def __init__(self, handlers: Handlers, log: Logger) -> None:
         self._handlers = handlers
+        self._log = log
         self._master: Parts | None = None
         self._addresses: list[str] = []
         self._living: dict[int, tuple[Worker, State]] = {}
@@ -152,6 +154,7 @@ class Primary:
         """A worker has said hello; or it begins, and commands make sense."""
         match event:
             case events.Start():
+                self._handlers.start(self._log)
                 self._has_started = True
             case events.WorkerHello(serial, pid) if serial in self._living:
                 worker, state = self._living[serial]
