@@ -33,8 +33,8 @@ class Cluster:
     """A program that is its own master: `Cluster("myapp:app", workers=4, listen=["127.0.0.1:8000"]).run()`.
 
     Settings are those of clusterd.yaml (docs/settings.md), sections as dicts. `metrics` is off unless it is given.
-    Raises ValueError for what a file with them would be refused for. In templates and workers, which import the same file
-    where application and cluster are in one, it does nothing, and they are not looked at.
+    Raises ValueError for what a file with them would be refused for. In templates and workers, which import it where
+    application and cluster are one file, it does nothing, and the settings are not looked at.
     """
 
     def __init__(self, app: str | None = None, *, run: str | None = None, **settings: Any) -> None:
@@ -97,7 +97,8 @@ class Cluster:
     def fork(self, environment: Mapping[str, str] | None = None) -> Worker:
         """One worker more, with these variables set before its code runs, and in whoever takes its place later.
 
-        Where the application is preloaded, its import is over by then. Raises RuntimeError when the cluster does not run.
+        Where the application is preloaded, its import is over by then. Raises ValueError and TypeError for what can not be
+        set, and RuntimeError when the cluster does not run.
         """
         checked = None if environment is None else _checked_environment(environment)
         primary = self._running()
@@ -147,8 +148,8 @@ class Cluster:
     def run(self) -> int:
         """Be the master until asked to stop, by a signal, `clusterctl stop` or `disconnect`; the exit status.
 
-        0, or 70 when the application does not start. Raises RuntimeError in a template, a worker, a thread and the second
-        time, and OSError for an address that can not be listened on.
+        0, or 70 when the application does not start. Raises RuntimeError in a template, in a worker, in a thread and
+        the second time, and OSError for an address that can not be listened on.
         """
         if not self.is_primary:
             raise RuntimeError(

@@ -24,8 +24,8 @@ class State:
 class Worker(Source):
     """One worker process, from the order to fork it on; still good to look at when it is dead.
 
-    Everything may be called in any thread. `on` registers handlers for what happens to this worker alone: they are called
-    as those of the cluster are, without the worker.
+    Everything may be called in any thread. `on` registers handlers for what happens to this worker alone: they are
+    called as those of the cluster are, without the worker.
     """
 
     def __init__(
@@ -85,9 +85,9 @@ class Worker(Source):
         return self._conversation.request(value, timeout)
 
     def kill(self, signal: int = signals.SIGTERM) -> None:
-        """Send it a signal: at SIGTERM it drains and leaves, and counts as one that died unasked. Dead ones get none."""
+        """Send it a signal: at SIGTERM it drains and leaves, and counts as one that died unasked. The dead get none."""
         self._kill(signals.Signals(signal))
 
     def disconnect(self) -> None:
-        """Have it drain and leave once a successor serves in its slot. One that is on its way out already stays on it."""
+        """Have it drain and leave once a successor serves in its slot. One that is leaving goes on with that."""
         self._leave()

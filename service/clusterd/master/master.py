@@ -51,7 +51,7 @@ from clusterd.wire.conversation import Incoming
 class Master:
     """Puts the parts together, and passes events to the supervisor one at a time.
 
-    `read` reads the configuration for a reload; `program` is the one that this process runs, where it is not `clusterd`.
+    `read` reads the configuration for a reload; `program` is what this process runs, where that is not `clusterd`.
     """
 
     def __init__(

@@ -22,7 +22,7 @@ class Messages:
         self.conversation(child).send(value)
 
     def conversation(self, child: Child) -> Conversation:
-        """With the application in a worker. What is said before it has a process waits for that. Raises Disconnected."""
+        """With the application in a worker; what is said before that has a process waits. Raises Disconnected."""
         conversation = self._conversations.get(child.serial)
         if conversation is None:
             if child.channel is None:

@@ -3,7 +3,7 @@
 One message is one SEQPACKET packet of at most 64 KiB: a JSON object with the protocol's
 version, the message's name and its fields, and up to 64 descriptors beside it.
 
-    {"v": 1, "type": "Fork", "serial": 7, "slot": 2, "generation": 3, "row": 1, "environment": {}}  + [channel, crash log]
+    {"v": 1, "type": "Fork", "serial": 7, "slot": 2, "generation": 3, "row": 1, "environment": {}} + [channel, stacks]
     {"v": 1, "type": "Ready"}
 
 JSON and never pickle: the two ends may run different interpreters, and a worker runs code
