@@ -1,9 +1,10 @@
 """clusterd: a systemd-integrated production server for Python web applications.
 
-Imports nothing of its own accord: templates and workers load this package in the application's own interpreter.
+Imports nothing but what is asked for: templates and workers load this package in the application's own interpreter.
 """
 
-from typing import TYPE_CHECKING
+# As type checkers know it, without the import of typing: signals are not held back yet when this is read.
+TYPE_CHECKING = False
 
 __version__ = "0.1.0"
 

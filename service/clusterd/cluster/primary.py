@@ -59,6 +59,7 @@ class Primary:
         loop, future = self._parts.loop, Future[Any]()
         if not self._has_started:
             raise RuntimeError(NOT_YET)
+        future.set_running_or_notify_cancel()  # whoever loses interest cancels nothing
         with self._lock:
             if self._has_ended:
                 raise RuntimeError(_ENDED)
