@@ -11,12 +11,12 @@ from typing import Any
 
 from tests.process.service import Service
 
-PROLOGUE = """
+PROLOGUE = r"""
 import json, os, signal, sys, threading
 from clusterd import Cluster
 
 def say(*words):
-    print("@", json.dumps(words, default=repr), flush=True)
+    os.write(1, f"@ {json.dumps(words, default=repr)}\n".encode())  # at once, whichever thread says it
 
 def obey():
     for number, line in enumerate(sys.stdin):

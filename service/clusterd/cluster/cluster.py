@@ -97,8 +97,8 @@ class Cluster:
     def fork(self, environment: Mapping[str, str] | None = None) -> Worker:
         """One worker more, with these variables set before its code runs, and in whoever takes its place later.
 
-        Where the application is preloaded, its import is over by then. Raises ValueError and TypeError for what can not be
-        set, and RuntimeError when the cluster does not run.
+        Where the application is preloaded, its import is over by then. Raises ValueError and TypeError for what can not
+        be set, and RuntimeError when the cluster does not run.
         """
         checked = None if environment is None else _checked_environment(environment)
         primary = self._running()

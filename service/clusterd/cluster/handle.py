@@ -69,7 +69,7 @@ class Worker(Source):
         return self._state.is_dead
 
     def send(self, value: Any) -> None:
-        """Send any JSON value to its `@worker.on("message")`; before it is online too.
+        """Tell its `@worker.on("message")` any JSON value; before it is online too.
 
         Raises TypeError or ValueError for what is none or is too large, QueueFull when too many messages wait, and
         Disconnected when the worker is gone.
@@ -77,8 +77,7 @@ class Worker(Source):
         self._conversation.send(value)
 
     def request(self, value: Any, *, timeout: float | None = REQUEST_SECONDS) -> Reply:
-        """Send any JSON value, as `send` does, and get the reply: `await request(...)`, or in a thread
-        `request(...).result()`.
+        """Send any JSON value, as `send` does, and get the reply: `await` it, or in a thread call its `result()`.
 
         Either raises RequestFailed when the worker did not answer, and TimeoutError after `timeout` seconds.
         """

@@ -120,9 +120,7 @@ class Master:
         )
         self._program = program
         if program is not None:
-            program.begin(
-                Parts(self._loop, self._supervisor, self.happened, children, messages, processes, listeners)
-            )
+            program.begin(Parts(self._loop, self._supervisor, self.happened, children, messages, processes, listeners))
         self._monitor = Monitor(self.happened)
         self._endpoint = Endpoint(self._views.pages(), listeners.metrics, log)
 

@@ -37,7 +37,7 @@ class Program(Protocol):
         """The supervisor is about to hear this."""
 
     def note_action(self, action: actions.Action) -> None:
-        """This was decided, and done."""
+        """Something was decided, and done."""
 
     def heard(self, child: Child, incoming: Incoming) -> None:
         """The application in a worker has said something, which is the program's to take and to answer."""
