@@ -75,13 +75,13 @@ def test_application_and_cluster_may_be_one_file_where_run_is_guarded(tmp_path: 
     application = """
 def app(environ, start_response):
     start_response("200 OK", [])
-    return [str(cluster.is_primary).encode()]
+    return [str([cluster.is_primary, "clusterd.master.master" in sys.modules]).encode()]
 
 if cluster.is_primary:
     cluster.run()
 """
     with program(tmp_path, settings={"app": "program:app"}, source=application, epilogue="") as started:
-        assert started.get().text == "False"
+        assert started.get().text == "[False, False]"  # and no worker carries a master along
 
 
 def test_run_in_a_template_says_how_to_guard_it(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Programs that are their own master: what their handlers may do, and what they are told when they are wrong."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.process.program import HEARS_ALL, Program, Raised, program
+from tests.process.service import wait_until
 
 
 @pytest.fixture
@@ -100,3 +102,71 @@ for kind in (OSError, RuntimeError):
     )
     assert f"127.0.0.1:{started.port}" in ran.stdout.splitlines()[0]
     assert ran.stdout.splitlines()[-1] == "RuntimeError a cluster runs once: make another"
+
+
+def test_a_worker_more_may_be_forked_while_the_cluster_starts(tmp_path: Path) -> None:
+    source = """
+@cluster.on("fork")
+def forked(worker):
+    if worker.id == 1:
+        say("forked", cluster.fork().id)
+"""
+    # The second slot is forked at once too, and not ready before the third was asked for.
+    with program(tmp_path, source=source) as started:
+        assert started.wait_to_hear("forked") == ["forked", 3]
+        wait_until(lambda: sorted(started.pids()) == [1, 2, 3], "three workers")
+
+
+def test_a_signal_handler_of_the_program_may_command_and_can_not_wait(tmp_path: Path) -> None:
+    source = """
+def act(*_):
+    cluster.scale(3)
+    try:
+        cluster.reload().result()
+    except RuntimeError as error:
+        say("refused", str(error))
+
+signal.signal(signal.SIGUSR2, act)
+"""
+    with program(tmp_path, source=source) as started:
+        started.signal(signal.SIGUSR2)
+        assert "this thread runs an event loop" in started.wait_to_hear("refused")[1]
+        wait_until(lambda: sorted(started.pids()) == [1, 2, 3], "three workers")
+
+
+def test_what_waits_for_a_cluster_that_ends_is_told_so(tmp_path: Path) -> None:
+    epilogue = """
+replies = []
+threading.Thread(target=obey, daemon=True).start()
+cluster.run()
+for ask in (replies[0].result, cluster.disconnect, lambda: cluster.scale(2)):
+    try:
+        ask()
+    except Exception as error:
+        say("told", type(error).__name__, str(error))
+say("workers", len(cluster.workers))
+"""
+    with program(tmp_path, epilogue=epilogue) as started:
+        started.do("[replies.append(cluster.reload()), cluster.disconnect()]")
+        assert started.wait() == 0
+        first, second, third, workers = started.said()[-4:]
+        assert first[1] in ("RequestFailed", "RuntimeError")
+        assert second == third == ["told", "RuntimeError", "the cluster has stopped"]
+        assert workers == ["workers", 0]
+
+
+def test_handlers_use_the_cluster_and_a_worker_that_dies_is_known_dead(tmp_path: Path) -> None:
+    source = """
+@cluster.on("exit")
+def exited(worker, code, signal):
+    try:
+        worker.send("too late")
+    except ConnectionError as error:
+        say("exit", str(error), worker in cluster.workers.values(), worker.kill())
+    if worker.id == 2:
+        cluster.disconnect()
+"""
+    with program(tmp_path, source=source) as started:
+        started.do("cluster.workers[2].kill(signal.SIGKILL)")
+        assert started.wait() == 0
+        assert started.wait_to_hear("exit") == ["exit", "the other side is gone", False, None]
