@@ -13,6 +13,7 @@ from setuptools import Extension, setup
 
 COMPILED = (
     "service/clusterd/http/**/*.py",
+    "service/clusterd/metrics/counting.py",
     "service/clusterd/worker/acceptor.py",
     "service/clusterd/worker/balance.py",
     "service/clusterd/worker/waiting.py",

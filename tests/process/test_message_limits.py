@@ -119,7 +119,9 @@ def test_a_worker_that_does_not_keep_up_is_said_to_whoever_sends(waiting: Servic
             assert waiting.ask_to("send", slot=1, message=number)["succeeded"], number
         refused = waiting.ask_to("send", slot="all", message="too many")
         assert refused["succeeded"] is False
-        assert refused["text"] == f"sent to 0 workers; worker 1: {MOST_WAITING} messages wait for the other side already"
+        assert (
+            refused["text"] == f"sent to 0 workers; worker 1: {MOST_WAITING} messages wait for the other side already"
+        )
         following.wait_for_message(["begun", 0])
         open_gate(waiting)
         following.wait_for_message(["done", 0])

@@ -108,8 +108,9 @@ def test_one_that_may_have_to_take_its_slot_back_goes_on(make_service: MakeServi
         service.ask_to("send", slot="all", message="alive?")
         for slot, pid in before.items():
             following.wait_for(
-                lambda each, slot=slot, pid=pid: (each.get("slot"), each.get("pid"), each.get("data"))
-                == (slot, pid, ["echo", "alive?"])
+                lambda each, slot=slot, pid=pid: (
+                    (each.get("slot"), each.get("pid"), each.get("data")) == (slot, pid, ["echo", "alive?"])
+                )
             )
         stopped = following.wait_for(lambda each: each.get("data") == ["stopping", True])
         assert {event["generation"] for event in stopped} == {2}

@@ -64,9 +64,7 @@ async def talking(
     """Both ends attached to a pair of channels."""
     loop = asyncio.get_running_loop()
     channels = []
-    for sock, conversation, deliver in zip(
-        socketpair(), (ours, theirs), (deliver_ours, deliver_theirs), strict=True
-    ):
+    for sock, conversation, deliver in zip(socketpair(), (ours, theirs), (deliver_ours, deliver_theirs), strict=True):
         channel = Channel(sock, loop, _receiver(conversation), _ender(conversation))
         conversation.attach(channel, loop, deliver)
         channels.append(channel)

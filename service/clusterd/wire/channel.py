@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from clusterd.wire.messages import Message, ProtocolError, decode, encode
-from clusterd.wire.packets import close_all, receive, send
+from clusterd.wire.packets import DescriptorsMissing, Packet, close_all, receive, send
 
 QUEUE_PACKETS = 1000
 
@@ -25,6 +25,8 @@ class Received:
     message: Message
     descriptors: tuple[int, ...]
     pid: int | None
+    lacks_descriptors: bool = False
+    """Some came along, and this process may not open so many: they are closed."""
 
 
 class Channel:
@@ -77,10 +79,13 @@ class Channel:
     def read_pending(self) -> None:
         """Receive everything that has arrived; also called before a death is acted on."""
         while self._open:
+            lacks_descriptors = False
             try:
                 packet = receive(self._socket)
             except BlockingIOError:
                 return
+            except DescriptorsMissing as cut:
+                packet, lacks_descriptors = Packet(cut.data, (), None), True
             except (OSError, ProtocolError) as error:
                 self._end(str(error))
                 return
@@ -93,7 +98,7 @@ class Channel:
                 close_all(packet.descriptors)
                 self._end(str(error))
                 return
-            self._on_message(Received(message, packet.descriptors, packet.pid))
+            self._on_message(Received(message, packet.descriptors, packet.pid, lacks_descriptors))
 
     def close(self) -> None:
         """Close this end; what is queued is dropped."""

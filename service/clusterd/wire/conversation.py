@@ -161,9 +161,7 @@ class Conversation:
 
     # ---- on the loop
 
-    def attach(
-        self, channel: Channel, loop: asyncio.AbstractEventLoop, deliver: Callable[[Incoming], None]
-    ) -> None:
+    def attach(self, channel: Channel, loop: asyncio.AbstractEventLoop, deliver: Callable[[Incoming], None]) -> None:
         """Talk over `channel` from now on; `deliver` is called with each message of the other side."""
         with self._lock:
             self._channel, self._loop, self._deliver = channel, loop, deliver

@@ -69,6 +69,9 @@ class Line:
             self._log.warning("the master did not take the last messages", unsent=self._conversation.unsent)
 
     def _on_message(self, received: Received) -> None:
+        if received.lacks_descriptors:
+            # What should have come over it stays with its sender.
+            self._log.warning("there are no descriptors left for connections: raise LimitNOFILE= of the unit")
         match received.message:
             case Say() | Taken() as said:
                 close_all(received.descriptors)

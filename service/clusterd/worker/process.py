@@ -17,6 +17,7 @@ from clusterd.http.connections.carried import CarriedState
 from clusterd.http.engine import Connection, Engine
 from clusterd.linux.bells import Bells
 from clusterd.log import Logger
+from clusterd.metrics.counting import RequestCounter
 from clusterd.metrics.scoreboard import Scoreboard
 from clusterd.wire.channel import Received
 from clusterd.wire.messages import Adopt, Deal, HealthConnection, Overdue, Ready, Retire, Serve, Share, SuccessorLost
@@ -58,7 +59,7 @@ class WorkerProcess:
         self._engine = Engine(
             loaded.application,
             engine_settings(config, loaded.interface),
-            self._row,
+            RequestCounter(self._row),
             log,
             self._loop,
             on_movable=self._connection_at_rest,
