@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from clusterd.wire.conversation import MOST_WAITING
 from tests.process.program import HEARS_ALL, Program, Raised, program
 from tests.process.service import wait_until
 
@@ -170,3 +171,42 @@ def exited(worker, code, signal):
         started.do("cluster.workers[2].kill(signal.SIGKILL)")
         assert started.wait() == 0
         assert started.wait_to_hear("exit") == ["exit", "the other side is gone", False, None]
+
+
+FLOODS = """
+from clusterd import worker
+
+@worker.on("message")
+def flood(message):
+    sent = 0
+    try:
+        while True:
+            worker.send(sent)
+            sent += 1
+    except worker.QueueFull:
+        return sent
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [b""]
+"""
+
+
+def test_a_worker_that_says_more_than_handlers_get_through_is_refused_and_nothing_is_lost(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(FLOODS)
+    source = """
+go_on, heard = threading.Event(), []
+
+@cluster.on("message")
+def message(worker, number):
+    go_on.wait()
+    heard.append(number)
+"""
+    with program(tmp_path, source=source) as started:
+        sent = started.do("cluster.workers[1].request('flood').result()")
+        assert sent == MOST_WAITING
+        assert started.get().status_code == 200
+        started.do("go_on.set()")
+        wait_until(lambda: started.do("len(heard)") == sent, "all messages")
+        assert started.do("heard == list(range(len(heard)))") is True
+        assert started.do("cluster.events_dropped") == 0
