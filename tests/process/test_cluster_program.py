@@ -210,3 +210,19 @@ def message(worker, number):
         wait_until(lambda: started.do("len(heard)") == sent, "all messages")
         assert started.do("heard == list(range(len(heard)))") is True
         assert started.do("cluster.events_dropped") == 0
+
+
+def test_a_handler_may_run_programs_and_hears_how_they_end(tmp_path: Path) -> None:
+    source = """
+import subprocess
+
+@cluster.on("message")
+def run(worker, message):
+    statuses = {subprocess.run(["sh", "-c", "exit 3"]).returncode for _ in range(50)}
+    say("ran", sorted(statuses))
+"""
+    (tmp_path / "app.py").write_text(FLOODS.replace("while True", "while not sent"))
+    with program(tmp_path, source=source) as started:
+        started.do("cluster.workers[1].send('one')")
+        assert started.wait_to_hear("ran") == ["ran", [3]]
+        assert started.do("len(cluster.workers)") == 2

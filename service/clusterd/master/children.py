@@ -18,6 +18,9 @@ from clusterd.wire.channel import Channel, Received
 from clusterd.wire.messages import Hello, Message
 from clusterd.wire.packets import close_all, socketpair
 
+_OF_THIS_THREAD = 0x20000000
+"""__WNOTHREAD, wait(2): what other threads have started, such as a program's handlers, is theirs to wait for."""
+
 UNHEARD_SECONDS = 5.0
 """How long a process may live on without a channel: it can not be told anything any more."""
 
@@ -154,7 +157,7 @@ class Children:
         """Bury whoever has died. Each is heard out first: what it said last explains its death."""
         while True:
             try:
-                dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT | _OF_THIS_THREAD)
             except ChildProcessError:
                 return
             if dead is None:
