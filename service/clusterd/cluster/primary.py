@@ -101,7 +101,7 @@ class Primary:
     def scale(self, workers: int, done: "Future[Any]") -> None:
         """Have so many workers."""
         cluster = self._running()
-        self._parts.happened(events.ScaleAsked(workers - cluster.wanted))
+        self._parts.happened(events.ScaleAsked(workers - cluster.wanted, may_be_early=True))
         for slot in [slot for slot in self._forks if slot > workers]:
             for fork in self._forks.pop(slot):
                 _fail(fork, RuntimeError("fewer workers are wanted now"))
@@ -113,7 +113,7 @@ class Primary:
         if environment is not None:
             self._parts.processes.environments[slot] = environment
         self._forks.setdefault(slot, []).append(done)
-        self._parts.happened(events.ScaleAsked(+1))
+        self._parts.happened(events.ScaleAsked(+1, may_be_early=True))
 
     def reload(self, done: "Future[Any]") -> None:
         """A rollout; `done` is given its generation, or fails."""

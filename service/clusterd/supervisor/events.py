@@ -46,9 +46,11 @@ class RestartAsked(Event):
 
 @dataclass(frozen=True, slots=True)
 class ScaleAsked(Event):
-    """More (positive) or fewer workers."""
+    """More (positive) or fewer workers; of a cluster that starts only where it `may_be_early`."""
 
     change: int
+    may_be_early: bool = False
+    """A program knows what it asks for; an operator's signal that comes early is one too many."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,8 +80,9 @@ class Supervisor:
                 rollout.withdraw(self.cluster, reason)
             case events.RestartAsked(number, slot):
                 restarts.ask(self.cluster, number, slot)
-            case events.ScaleAsked(change):
-                self._scale(change)
+            case events.ScaleAsked(change, may_be_early):
+                if self.cluster.phase is Phase.RUNNING or (may_be_early and self.cluster.phase is Phase.STARTING):
+                    self._scale(change)
             case events.StopAsked(at_once):
                 stop(self.cluster, at_once=at_once)
             case events.Tick():
@@ -228,8 +229,6 @@ class Supervisor:
 
     def _scale(self, change: int) -> None:
         cluster = self.cluster
-        if cluster.phase not in (Phase.STARTING, Phase.RUNNING):
-            return
         cluster.wanted = max(1, cluster.wanted + change)
         if cluster.rollout is not None and cluster.rollout.generation:
             cluster.rollout.workers = max(1, cluster.rollout.workers + change)
