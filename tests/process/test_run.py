@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,11 @@ from tests.process.following import Following
 from tests.process.service import Never, Service, wait_until
 
 MakeService = Callable[..., Service]
+
+
+def _is_told(by: tuple[int, int, list[str]], event: dict[str, Any]) -> bool:
+    return (event.get("slot"), event.get("pid"), event.get("data")) == by
+
 
 THREAD = """
 import threading
@@ -107,11 +113,8 @@ def test_one_that_may_have_to_take_its_slot_back_goes_on(make_service: MakeServi
         wait_until(lambda: {w["slot"]: w["pid"] for w in service.workers()} == before, "the predecessors are back")
         service.ask_to("send", slot="all", message="alive?")
         for slot, pid in before.items():
-            following.wait_for(
-                lambda each, slot=slot, pid=pid: (
-                    (each.get("slot"), each.get("pid"), each.get("data")) == (slot, pid, ["echo", "alive?"])
-                )
-            )
+            answer = (slot, pid, ["echo", "alive?"])
+            following.wait_for(partial(_is_told, answer))
         stopped = following.wait_for(lambda each: each.get("data") == ["stopping", True])
         assert {event["generation"] for event in stopped} == {2}
 

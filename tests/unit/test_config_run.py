@@ -33,7 +33,7 @@ def test_without_run_there_is_none(tmp_path: Path) -> None:
         ("threads: 1\n", "app is missing (write module:attribute or module:factory())"),
         (
             "app: a:b\nrun: c:d\n",
-            "clusterd.yaml:2:6: run: app is given too (clusterd.yaml:1:6), and a worker does one of them "
+            "clusterd.yaml:2:6: run: app is given too (clusterd.yaml:1:6), and a worker does one of them "  # noqa: ISC004
             "(keep one of them)",
         ),
         ("run: null\n", "clusterd.yaml:1:6: run: null, and there is no app (name one of them)"),

@@ -167,7 +167,7 @@ async def test_a_request_is_answered_on_the_loop_and_in_a_thread() -> None:
         assert await ours.request(1, 60) == {"you said": 1}
         assert await asyncio.to_thread(lambda: ours.request(2, None).result()) == {"you said": 2}
         both = await asyncio.gather(ours.request("a", 60), ours.request("b", 60))
-        assert both == [{"you said": "a"}, {"you said": "b"}]
+        assert list(both) == [{"you said": "a"}, {"you said": "b"}]
 
 
 @on_a_loop
@@ -199,7 +199,7 @@ async def test_a_request_that_is_refused_says_why() -> None:
         incoming.refuse("no" * ERROR_CHARACTERS)
 
     async with talking(ours, unheard, theirs, refuse):
-        with pytest.raises(RequestFailed, match="^nono") as raised:
+        with pytest.raises(RequestFailed, match=r"^nono") as raised:
             await ours.request(1, 60)
         assert len(str(raised.value)) == ERROR_CHARACTERS
 

@@ -17,7 +17,7 @@ def check_combinations(given: Values, source: Place) -> None:
     _at_most(given, "timeouts.drain_idle", "timeouts.drain")
     if "rollout.health_check.path" in given.values:
         _at_most(given, "rollout.health_check.timeout", "rollout.boot_timeout")
-    _check_what_runs(given, source)
+    _check_what_runs(given)
     _check_addresses(given, source)
     if given.values["tls.certificate"] is None:
         for key in ("tls.listen", "tls.key"):
@@ -29,7 +29,7 @@ def check_combinations(given: Values, source: Place) -> None:
         given.refuse(place, "proxy_protocol", found, hint="name the proxies in trusted_proxies")
 
 
-def _check_what_runs(given: Values, source: Place) -> None:
+def _check_what_runs(given: Values) -> None:
     """An application is served, or a function is run, which serves nobody."""
     app, run = given.values["app"], given.values["run"]
     if run is None:

@@ -184,7 +184,8 @@ class Config:
 
     Paths are absolute, their symbolic links unresolved: each generation resolves `directory` when it starts.
     Either `app`, which is `module:attribute` or `module:factory()`, or `run`, `module:function`, is None.
-    `metrics` is None when there is no endpoint, `control` for the default place, which `config.paths` knows, and `workers` for as many as `config.cpus` counts.
+    `metrics` is None when there is no endpoint, `control` for the default place, which `config.paths` knows, and
+    `workers` for as many as `config.cpus` counts.
     `trusted_proxies` has addresses, networks and `unix`, as texts.
     """
 

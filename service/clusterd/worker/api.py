@@ -76,8 +76,7 @@ def send(value: Any) -> None:
 
 
 def request(value: Any, *, timeout: float | None = REQUEST_SECONDS) -> Reply:
-    """Send any JSON value, as `send` does, and get the reply: `await request(...)`, or in a thread
-    `request(...).result()`.
+    """Send any JSON value, as `send` does, and get the reply: by `await`, or in a thread by its `result()`.
 
     Either raises RequestFailed when the other side did not answer, and TimeoutError after `timeout` seconds.
     """
@@ -88,7 +87,7 @@ def request(value: Any, *, timeout: float | None = REQUEST_SECONDS) -> Reply:
 
 
 def begin(slot: int, generation: int) -> None:
-    """This process has become a worker."""
+    """Make this process a worker."""
     global _self
     _self = _Self(slot, generation, Conversation())
 
