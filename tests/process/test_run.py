@@ -51,7 +51,7 @@ KINDS = {"thread": (THREAD, "clusterd-run"), "task": (TASK, "MainThread")}
 
 
 def make_job(make_service: MakeService, source: str, **settings: Any) -> Service:
-    service = make_service(app=None, listen=None, run="app:main", **{"workers": 1, **settings})
+    service = make_service(**{"app": None, "listen": None, "run": "app:main", "workers": 1, **settings})
     service.deploy("1", source)
     return service
 
