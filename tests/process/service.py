@@ -90,6 +90,7 @@ class Service:
     """A command to run it in, such as unshare."""
     passed: tuple[int, ...] = ()
     """Descriptors that this command inherits."""
+    stdin: int = subprocess.DEVNULL
     process: subprocess.Popen[str] | None = None
     lines: list[str] = field(default_factory=list)
     _news: threading.Condition = field(default_factory=threading.Condition)
@@ -115,7 +116,7 @@ class Service:
             cached.unlink()
 
     def configure(self, **changes: Any) -> None:
-        """Write the configuration: the test's settings over small defaults. JSON is YAML."""
+        """Write the configuration: the test's settings over small defaults, None for none of them. JSON is YAML."""
         self.settings.update(changes)
         document = {
             "app": "app:app",
@@ -127,7 +128,7 @@ class Service:
             "rollout": {"settle": "0ms"},
             **self.settings,
         }
-        self.config.write_text(json.dumps(document))
+        self.config.write_text(json.dumps({key: value for key, value in document.items() if value is not None}))
 
     # ---- the process
 
@@ -136,8 +137,8 @@ class Service:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("LISTEN_", "NOTIFY_", "WATCHDOG_"))}
         environment |= {"PYTHONDONTWRITEBYTECODE": "1", **self.environment}
         self.process = subprocess.Popen(
-            [*AS_BY_SYSTEMD, *self.inside, sys.executable, "-m", "clusterd.cli.clusterd", "--config", str(self.config)],
-            stdin=subprocess.DEVNULL,
+            [*AS_BY_SYSTEMD, *self.inside, sys.executable, *self.arguments],
+            stdin=self.stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -150,6 +151,11 @@ class Service:
         if wait:
             self.wait_for_status(r"^Serving: ")
         return self
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """What Python is to run."""
+        return "-m", "clusterd.cli.clusterd", "--config", str(self.config)
 
     @property
     def pid(self) -> int:

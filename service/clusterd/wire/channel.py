@@ -49,6 +49,7 @@ class Channel:
         self._on_message = on_message
         self._on_end = on_end
         self._queue: deque[tuple[bytes, tuple[int, ...]]] = deque()
+        self._again: Callable[[], None] | None = None
         self._open = True
         loop.add_reader(sock.fileno(), self.read_pending)
 
@@ -66,6 +67,14 @@ class Channel:
         if self._open:
             self._queue.append((packet, tuple(os.dup(descriptor) for descriptor in descriptors)))
             self._loop.add_writer(self._socket.fileno(), self._flush)
+
+    def offer(self, packet: bytes, again: Callable[[], None]) -> bool:
+        """Send a packet if the peer has room for it now. Otherwise False, and `again` is called when it may have."""
+        if not self._open or (not self._queue and self._try_send(packet, ())):
+            return True
+        self._again = again
+        self._loop.add_writer(self._socket.fileno(), self._flush)
+        return False
 
     def read_pending(self) -> None:
         """Receive everything that has arrived; also called before a death is acted on."""
@@ -121,6 +130,9 @@ class Channel:
             self._queue.popleft()
             close_all(descriptors)
         self._loop.remove_writer(self._socket.fileno())
+        again, self._again = self._again, None
+        if again is not None:
+            again()
 
     def _end(self, reason: str) -> None:
         self.close()
