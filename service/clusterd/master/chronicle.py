@@ -101,4 +101,4 @@ class Chronicle:
 
     def _who(self, serial: int) -> dict[str, object]:
         child = self._children.get(serial)
-        return {"slot": child.slot, "generation": child.generation, "pid": child.pid} if child is not None else {}
+        return child.fields() if child is not None else {}
