@@ -49,6 +49,8 @@ class Child:
     stacks_read: int = 0
     is_heard: bool = False
     """It has said something."""
+    signal_asked_for: str = ""
+    """Which one an operator has sent it."""
     doomed: bool = False
     """Killed, or given up before it had a pid: it is not welcomed any more."""
     channel: Channel | None = field(default=None, repr=False)
@@ -170,6 +172,8 @@ class Children:
                 continue
             cpu_seconds = usage.ru_utime + usage.ru_stime
             how, by_signal = describe_status(status)
+            if child.signal_asked_for:
+                how = f"{how}, after {child.signal_asked_for} by clusterctl"
             self._bury(child, Death(child, how, by_signal, cpu_seconds, os.waitstatus_to_exitcode(status)))
 
     def _hear_out(self, pid: int) -> None:

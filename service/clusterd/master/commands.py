@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from clusterd.config.model import to_json
+from clusterd.config.model import JSON
+from clusterd.config.written import nested, shown
 from clusterd.log import Level, Logger
 from clusterd.master.children import Child, Children
 from clusterd.master.chronicle import Chronicle
@@ -17,7 +18,7 @@ from clusterd.supervisor import events
 from clusterd.supervisor.cluster import Cluster, Phase
 from clusterd.supervisor.states import WorkerState
 from clusterd.supervisor.supervisor import Supervisor
-from clusterd.wire.control import ALL_SLOTS, Command, Request
+from clusterd.wire.control import ALL_SLOTS, MOST_SLOTS, Command, Request
 from clusterd.wire.conversation import Disconnected, QueueFull
 from clusterd.wire.messages import SetLogLevel
 
@@ -53,6 +54,7 @@ class Commands:
         self._restarts: dict[int, Peer] = {}
         self._last_restart = 0
         self._stopping: list[Peer] = []
+        self._following: set[Peer] = set()
 
     @property
     def _cluster(self) -> Cluster:
@@ -62,7 +64,7 @@ class Commands:
         """Do what `peer` asks for."""
         if request.command not in _LOOKS_ONLY:
             who = {f"peer_{key}": value for key, value in asdict(peer.credentials).items()}
-            self._log.info(f"{request.command} asked for on the control socket", **who)
+            self._log.info(f"{request.command} asked for on the control socket", **_logged(request), **who)
         match request.command:
             case Command.STATUS:
                 description = self._views.describe()
@@ -115,6 +117,8 @@ class Commands:
         """Nothing is left: clusterd leaves."""
         for peer in self._stopping:
             peer.succeed("stopped", {"exit_status": exit_status})
+        for peer in self._following:
+            peer.succeed("clusterd has ended")
 
     # ---- each command
 
@@ -133,8 +137,11 @@ class Commands:
             peer.fail(f"clusterd is {cluster.phase.value}")
             return
         change = request.workers if request.relative else request.workers - cluster.wanted
+        if not 1 <= cluster.wanted + change <= MOST_SLOTS:
+            peer.fail(f"wanted is {cluster.wanted} now; it may be 1 to {MOST_SLOTS}")
+            return
         self._happened(events.ScaleAsked(change))
-        text = f"{cluster.wanted} workers wanted, until the next reload or restart"
+        text = f"{cluster.wanted} worker{_plural(cluster.wanted)} wanted, until the next reload or restart"
         peer.succeed(text, {"workers": cluster.wanted})
 
     def _events(self, peer: Peer, *, follow: bool) -> None:
@@ -147,21 +154,24 @@ class Commands:
         def tell(event: dict[str, Any]) -> None:
             if peer.is_gone:
                 self._chronicle.unfollow(peer)
+                self._following.discard(peer)
             else:
                 peer.event(event)
 
+        self._following.add(peer)
         self._chronicle.follow(peer, tell)
 
     def _config(self, peer: Peer, *, diff: bool) -> None:
         if not diff:
-            peer.succeed("what runs", to_json(self._configurations.of(self._cluster.serving)))
+            live: dict[str, JSON] = {"log.level": self._log.level.name.lower()}
+            peer.succeed("what runs", nested(shown(self._configurations.running(self._cluster.serving) | live)))
             return
         found = self._configurations.compare(self._cluster.serving)
         if isinstance(found, Refused):
             peer.fail(f"a reload would fail: {found.reason}")
         else:
             text = "what a reload would change" if found else "a reload would change no setting"
-            peer.succeed(text, {"changes": found})
+            peer.succeed(text, {"changes": [row for change in found for row in change.shown()]})
 
     def _set_log_level(self, name: str, peer: Peer) -> None:
         try:
@@ -186,7 +196,7 @@ class Commands:
                 return
             except (QueueFull, Disconnected) as error:
                 failures.append(f"worker {child.slot}: {error}")
-        text = "; ".join([f"sent to {reached} worker{'' if reached == 1 else 's'}", *failures])
+        text = "; ".join([f"sent to {reached} worker{_plural(reached)}", *failures])
         if reached and not failures:
             peer.succeed(text, {"workers": reached})
         elif failures:
@@ -197,13 +207,19 @@ class Commands:
     def _to_one(self, request: Request, peer: Peer) -> None:
         child = self._worker_in(request.slot)
         if child is None:
-            peer.fail(f"there is no worker in slot {request.slot}; `clusterctl workers` shows who there is")
+            peer.fail(self._why_nobody(request.slot))
         elif request.command is Command.STACKS:
             self._stacks.tell(child, lambda text: peer.succeed(text) if text else peer.fail("it did not say"))
         else:
             self._children.signal(child, request.signal)
+            child.signal_asked_for = request.signal.name
             text = f"sent {request.signal.name} to worker {child.slot} (pid {child.pid})"
             peer.succeed(text, {"pid": child.pid})
+
+    def _why_nobody(self, slot: int) -> str:
+        if slot in self._cluster.slots():
+            return f"no worker is in slot {slot} now: it waits to be forked again; `clusterctl events` shows why"
+        return f"there is no slot {slot}: they are 1 to {self._cluster.wanted}"
 
     def _worker_in(self, slot: int) -> Child | None:
         """The one that serves, or else the newest."""
@@ -213,3 +229,23 @@ class Commands:
             if child is not None and child.pid is not None:
                 return child
         return None
+
+
+def _logged(request: Request) -> dict[str, object]:
+    """What was asked for exactly; of a message to an application, who gets it."""
+    match request.command:
+        case Command.SEND:
+            return {"slot": "all" if request.slot == ALL_SLOTS else request.slot}
+        case Command.SCALE:
+            return {"workers": f"{request.workers:+}" if request.relative else request.workers}
+        case Command.KILL:
+            return {"slot": request.slot, "signal": request.signal.name}
+        case Command.LOG_LEVEL:
+            return {"level": request.level}
+        case Command.RESTART | Command.STACKS:
+            return {"slot": request.slot}
+    return {}
+
+
+def _plural(count: int) -> str:
+    return "" if count == 1 else "s"

@@ -18,7 +18,8 @@ CONTROL_VERSION = 1
 LINE_BYTES = 64 * 1024
 """Of a request, and of what may wait for a peer that does not read."""
 
-MOST_SLOTS = 4000
+MOST_SLOTS = 1024
+"""As many as the setting `workers` may say."""
 ALL_SLOTS = 0
 """Written "all", where a command may go to every worker."""
 
@@ -108,9 +109,8 @@ def parse(line: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ControlError("not a JSON object")
     if document.get("version") != CONTROL_VERSION:
-        raise ControlError(
-            f"version {document.get('version')!r} of the control protocol; this side speaks {CONTROL_VERSION}"
-        )
+        found = f"version {document['version']!r}" if "version" in document else "no version"
+        raise ControlError(f"{found} of the control protocol; this side speaks {CONTROL_VERSION}")
     return document
 
 
@@ -174,7 +174,7 @@ def parse_signal(value: object) -> Signals:
             return Signals(int(text))
         return Signals[text if text.startswith("SIG") else f"SIG{text}"]
     except (KeyError, ValueError):
-        raise ControlError(f"signal: there is no signal {value!r}; TERM, QUIT, KILL and USR1 are some") from None
+        raise ControlError(f"signal: there is no signal {value!r}; TERM, QUIT and KILL are some") from None
 
 
 def _line(document: dict[str, Any]) -> bytes:
