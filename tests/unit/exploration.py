@@ -103,6 +103,7 @@ class World:
                 events.RequestLimitReached(worker),
                 events.MemoryLimitReached(worker),
                 events.RequestOverdue(worker, "GET /"),
+                events.DebuggerListens(worker),
                 events.SuccessorLost(worker),
                 events.StopAsked(at_once=pick.random() < 0.3) if pick.random() < 0.3 else events.Tick(),
             ]

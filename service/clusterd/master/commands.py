@@ -4,12 +4,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from clusterd.config.model import to_json
+from clusterd.config.model import TcpAddress, to_json
 from clusterd.log import Level, Logger
 from clusterd.master.children import Child, Children
 from clusterd.master.chronicle import Chronicle
 from clusterd.master.configurations import Configurations, Refused
 from clusterd.master.control import Peer
+from clusterd.master.debuggers import Debuggers, NoDebugger, how_to_attach, warnings_of
 from clusterd.master.messages import Messages
 from clusterd.master.stacks import StackReader
 from clusterd.master.views import Views
@@ -37,6 +38,7 @@ class Commands:
         configurations: Configurations,
         chronicle: Chronicle,
         stacks: StackReader,
+        debuggers: Debuggers,
         messages: Messages,
         log: Logger,
     ) -> None:
@@ -47,6 +49,7 @@ class Commands:
         self._configurations = configurations
         self._chronicle = chronicle
         self._stacks = stacks
+        self._debuggers = debuggers
         self._messages = messages
         self._log = log
         self._rollouts: dict[int, list[Peer]] = {}
@@ -86,7 +89,7 @@ class Commands:
                 self._set_log_level(request.level, peer)
             case Command.SEND:
                 self._send(request, peer)
-            case Command.KILL | Command.STACKS:
+            case Command.KILL | Command.STACKS | Command.DEBUG:
                 self._to_one(request, peer)
 
     # ---- what the supervisor answers
@@ -200,10 +203,22 @@ class Commands:
             peer.fail(f"there is no worker in slot {request.slot}; `clusterctl workers` shows who there is")
         elif request.command is Command.STACKS:
             self._stacks.tell(child, lambda text: peer.succeed(text) if text else peer.fail("it did not say"))
+        elif request.command is Command.DEBUG:
+            self._debug(child, peer)
         else:
             self._children.signal(child, request.signal)
             text = f"sent {request.signal.name} to worker {child.slot} (pid {child.pid})"
             peer.succeed(text, {"pid": child.pid})
+
+    def _debug(self, child: Child, peer: Peer) -> None:
+        def tell(found: TcpAddress | NoDebugger) -> None:
+            if isinstance(found, NoDebugger):
+                peer.fail(found.reason)
+                return
+            data = {"host": found.host, "port": found.port, "pid": child.pid, "notes": warnings_of(found)}
+            peer.succeed(how_to_attach(child, found), data)
+
+        self._debuggers.start(child, tell)
 
     def _worker_in(self, slot: int) -> Child | None:
         """The one that serves, or else the newest."""

@@ -169,6 +169,13 @@ class MemoryLimitReached(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class DebuggerListens(Event):
+    """Somebody may stop a worker at a breakpoint from now on, for as long as they like."""
+
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
 class SuccessorLost(Event):
     """Whoever took over a draining worker's connections is gone, and some are left."""
 

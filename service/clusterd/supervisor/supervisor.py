@@ -162,14 +162,17 @@ class Supervisor:
                 if worker := self.cluster.table.workers.pop(serial, None):
                     self._worker_gone(worker, event)
             case events.WorkerStalled(serial, seconds, what):
-                if (worker := self._worker(serial)) and worker.state is WorkerState.READY:
+                if (worker := self._worker(serial)) and worker.state is WorkerState.READY and not worker.is_debugged:
                     self._stalled(worker, seconds, what)
+            case events.DebuggerListens(serial):
+                if worker := self._worker(serial):
+                    worker.is_debugged = True
             case events.RequestLimitReached(serial):
                 self._recycle(serial, EndReason.MAX_REQUESTS)
             case events.MemoryLimitReached(serial):
                 self._recycle(serial, EndReason.MAX_MEMORY)
             case events.RequestOverdue(serial, request):
-                if worker := self._worker(serial):
+                if (worker := self._worker(serial)) and not worker.is_debugged:
                     hang = self.cluster.table.generations[worker.generation].settings.hang
                     self.cluster.dump_stacks(worker, f"{request} is overdue", hang)
                     self._recycle(serial, EndReason.REQUEST_TIMEOUT)
@@ -199,7 +202,9 @@ class Supervisor:
         if cluster.rollout is not None or any(worker.recycle for worker in ready):
             return
         worker = self._worker(serial)
-        if worker is not None and worker.state is WorkerState.READY and worker.generation == cluster.serving:
+        if worker is None or worker.is_debugged:
+            return
+        if worker.state is WorkerState.READY and worker.generation == cluster.serving:
             worker.recycle = reason
 
     def _worker_gone(self, worker: Worker, gone: events.WorkerGone) -> None:

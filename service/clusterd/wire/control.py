@@ -37,6 +37,7 @@ class Command(StrEnum):
     CONFIG = "config"
     LOG_LEVEL = "log-level"
     SEND = "send"
+    DEBUG = "debug"
 
 
 class ControlError(Exception):
@@ -75,6 +76,7 @@ _ARGUMENTS: dict[Command, frozenset[str]] = {
     Command.CONFIG: frozenset({"diff"}),
     Command.LOG_LEVEL: frozenset({"level"}),
     Command.SEND: frozenset({"slot", "message"}),
+    Command.DEBUG: frozenset({"slot"}),
 }
 _NEEDED = frozenset({"slot", "workers", "level", "message"})
 
