@@ -140,8 +140,7 @@ SERVING_SETTINGS = (
         either(whole_number(1024, _HIGHEST_DEBUG_PORT), "off"),
         "off",
         _NEXT,
-        "clusterctl debug has the worker of slot 1 listen on the port after this one, that of slot 2 on the next, and "
-        "so on. Nothing listens before it is asked for.",
+        "The worker of slot 1 has the port after this one, that of slot 2 the next, and so on. Nothing listens before it is asked for.",
     ),
     Setting(
         "debug.host",

@@ -122,7 +122,9 @@ class Master:
         )
         self._program = program
         if program is not None:
-            program.begin(Parts(self._loop, self._supervisor, self.happened, children, messages, processes, listeners))
+            debuggers = self._hearing.debuggers
+            parts = (self._supervisor, self.happened, children, debuggers, messages, processes, listeners)
+            program.begin(Parts(self._loop, *parts))
         self._monitor = Monitor(self.happened)
         self._endpoint = Endpoint(self._views.pages(), listeners.metrics, log)
 
