@@ -140,7 +140,8 @@ SERVING_SETTINGS = (
         either(whole_number(1024, _HIGHEST_DEBUG_PORT), "off"),
         "off",
         _NEXT,
-        "The worker of slot 1 has the port after this one, that of slot 2 the next, and so on. Nothing listens before it is asked for.",
+        "The worker of slot 1 has the port after this one, that of slot 2 the next, and so on. Nothing listens before "
+        "it is asked for.",
     ),
     Setting(
         "debug.host",

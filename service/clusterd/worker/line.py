@@ -17,6 +17,9 @@ from clusterd.worker.drain import LAST_WORDS_SECONDS
 from clusterd.worker.handling import Handling
 from clusterd.worker.stacks import describe
 
+TICK_SECONDS = 0.25
+"""How often the loop of a worker shows the master that it turns."""
+
 
 class Line:
     """Owns the channel, and what the application says and is told over it.
