@@ -110,7 +110,8 @@ def test_a_start_with_a_bad_certificate_says_what_is_wrong(
     assert service.wait() == 70
     assert says in service.log()
     checked = check(service)
-    assert checked.returncode == 1
+    assert checked.returncode == 78
+    assert checked.stderr.startswith("tls.")
     assert says in checked.stderr
 
 

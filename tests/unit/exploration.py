@@ -101,7 +101,7 @@ class World:
                 events.WorkerStalled(worker, pick.choice([5.0, 9.0]), "hung"),
                 events.TemplateGone(template, "SIGKILL"),
                 events.RequestLimitReached(worker),
-                events.MemoryLimitReached(worker),
+                events.MemoryLimitReached(worker, 200, 100),
                 events.RequestOverdue(worker, "GET /"),
                 events.DebuggerListens(worker),
                 events.SuccessorLost(worker),

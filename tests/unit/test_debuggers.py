@@ -107,7 +107,7 @@ REASONS = (
     events.WorkerStalled(WORKER, 15.0, "its event loop has not turned"),
     events.WorkerStalled(WORKER, 31.0, "its event loop has not turned"),
     events.RequestLimitReached(WORKER),
-    events.MemoryLimitReached(WORKER),
+    events.MemoryLimitReached(WORKER, 200, 100),
     events.RequestOverdue(WORKER, "GET /"),
 )
 

@@ -125,7 +125,8 @@ SERVING_SETTINGS = (
         choice(LogLevel),
         "info",
         _LIVE,
-        "The least severe record that is written.",
+        "The least severe record that is written. A changed one takes effect in the workers that a reload starts, and "
+        "everywhere else when the reload has succeeded.",
     ),
     Setting(
         "log.access",

@@ -11,6 +11,7 @@ from clusterd.master.chronicle import Chronicle
 from clusterd.master.configurations import Configurations, Refused
 from clusterd.master.control import Peer
 from clusterd.master.debuggers import Debuggers, NoDebugger, how_to_attach, warnings_of
+from clusterd.master.log_level import set_log_level
 from clusterd.master.messages import Messages
 from clusterd.master.stacks import StackReader
 from clusterd.master.views import Views
@@ -20,7 +21,6 @@ from clusterd.supervisor.states import WorkerState
 from clusterd.supervisor.supervisor import Supervisor
 from clusterd.wire.control import ALL_SLOTS, Command, Request
 from clusterd.wire.conversation import Disconnected, QueueFull
-from clusterd.wire.messages import SetLogLevel
 
 _LOOKS_ONLY = frozenset({Command.STATUS, Command.EVENTS, Command.CONFIG})
 """What changes nothing, and need not be in the log."""
@@ -172,9 +172,7 @@ class Commands:
         except KeyError:
             peer.fail(f"level: {name!r} is none of {', '.join(each.name.lower() for each in Level)}")
             return
-        self._log.set_level(level)
-        for child in self._children.all():
-            self._children.send(child, SetLogLevel(int(level)))
+        set_log_level(level, self._log, self._children)
         peer.succeed(f"the log level is {level.name.lower()}, until the next reload or restart")
 
     def _send(self, request: Request, peer: Peer) -> None:

@@ -19,6 +19,8 @@ from clusterd.wire.messages import MOST_LISTENERS
 from clusterd.worker.sockets import ListeningSocket
 
 BACKLOG = 2048
+NOTHING_TO_LISTEN_ON = "listen: there is nothing to listen on"
+NAME_AN_ADDRESS = "name an address in listen: or in tls.listen:"
 
 _CONTROL_ACCESS = UnixSockets(mode=0o660, owner=None, group=None)
 
@@ -110,7 +112,7 @@ def _check(http: Sequence[socket.socket], https: Sequence[socket.socket], config
             raise ListenError("run: systemd passes sockets to serve on, and run serves nobody: disable the socket unit")
         return
     if not count:
-        raise ListenError("listen: there is nothing to listen on; name an address in listen: or in tls.listen:")
+        raise ListenError(f"{NOTHING_TO_LISTEN_ON}; {NAME_AN_ADDRESS}")
     if count > MOST_LISTENERS:
         raise ListenError(f"listen: {count} addresses to serve on; at most {MOST_LISTENERS} are possible")
     if https and config.tls.certificate is None:

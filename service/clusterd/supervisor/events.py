@@ -163,9 +163,11 @@ class RequestOverdue(Event):
 
 @dataclass(frozen=True, slots=True)
 class MemoryLimitReached(Event):
-    """A worker's private memory is above limits.max_memory."""
+    """A worker's private memory is above limits.max_memory. In bytes."""
 
     serial: int
+    found: int
+    allowed: int
 
 
 @dataclass(frozen=True, slots=True)
