@@ -266,7 +266,7 @@ def test_a_socket_for_https_needs_a_certificate(make_service: MakeService) -> No
 def test_a_credential_that_is_not_passed_is_named(make_service: MakeService) -> None:
     service = make_service(tls={"certificate": "credential:shop.pem"})
     failed = check(service)
-    assert failed.returncode == 1
+    assert failed.returncode == 78
     assert "LoadCredential=shop.pem:/path in the unit passes it" in failed.stderr
 
 
