@@ -6,7 +6,7 @@ _clusterctl() {
         --signal) COMPREPLY=($(compgen -W "TERM QUIT KILL USR1 USR2 HUP STOP CONT" -- "$word")) && return ;;
     esac
     for each in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
-        case " status workers top reload restart scale stop kill events stacks config send log-level " in
+        case " status workers top reload restart scale stop kill events stacks debug config send log-level " in
             *" $each "*) command=$each ;;
         esac
     done
@@ -21,10 +21,11 @@ _clusterctl() {
         kill) known="--help --socket --config --json --signal $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
         events) known="--help --socket --config --json --follow" ;;
         stacks) known="--help --socket --config --json $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
+        debug) known="--help --socket --config --json $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
         config) known="--help --socket --config --json --diff" ;;
         send) known="--help --socket --config --json all $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
         log-level) known="--help --socket --config --json error warning notice info debug" ;;
-        *) known="--help --version --socket --config --json status workers top reload restart scale stop kill events stacks config send log-level" ;;
+        *) known="--help --version --socket --config --json status workers top reload restart scale stop kill events stacks debug config send log-level" ;;
     esac
     COMPREPLY=($(compgen -W "$known" -- "$word"))
 }

@@ -269,31 +269,28 @@ def app(environ, start_response):
     return [b""]
 
 def wait_for_the_end():
-    KIND
+    time.sleep(60)
 """
 
 
-def test_stacks_show_requests_and_threads(make_service: MakeService) -> None:
-    service = make_service(workers=1, threads=2)
-    service.deploy("1", SLEEPS.replace("KIND", "time.sleep(60)"))
+def stacks_of(service: Service, application: str, seen: str) -> str:
+    """What `stacks` says of the only worker while a request is under way, once `seen` is in it."""
+    service.deploy("1", application)
     service.start()
     with pending_request(service):
-        text = wait_until(
-            lambda: "wait_for_the_end" in (said := service.clusterctl("stacks", "1").stdout) and said, "it"
-        )
-        assert "Request GET /slow (running, for " in text
-        assert "Thread clusterd-1 (most recent call last):" in text
+        text: str = wait_until(lambda: seen in (said := service.clusterctl("stacks", "1").stdout) and said, seen)
+    return text
+
+
+def test_stacks_show_requests_and_threads(make_service: MakeService) -> None:
+    text = stacks_of(make_service(workers=1, threads=2), SLEEPS, "wait_for_the_end")
+    assert "Request GET /slow (running, for " in text
+    assert "Thread clusterd-1 (most recent call last):" in text
 
 
 def test_stacks_of_a_worker_whose_loop_does_not_turn_come_by_a_signal(make_service: MakeService) -> None:
-    service = make_service(workers=1, threads=0)
-    service.deploy("1", SLEEPS.replace("KIND", "time.sleep(60)"))
-    service.start()
-    with pending_request(service):
-        text = wait_until(
-            lambda: "wait_for_the_end" in (said := service.clusterctl("stacks", "1").stdout) and said, "it"
-        )
-        assert text.startswith("worker 1 did not answer within 0.5 s: by signal, threads only\n")
+    text = stacks_of(make_service(workers=1, threads=0), SLEEPS, "wait_for_the_end")
+    assert text.startswith("worker 1 did not answer within 0.5 s: by signal, threads only\n")
 
 
 ASYNC_SLEEPS = """
@@ -308,12 +305,8 @@ async def wait_for_the_end():
 
 
 def test_stacks_show_what_a_task_waits_for(make_service: MakeService) -> None:
-    service = make_service(workers=1)
-    service.deploy("1", ASYNC_SLEEPS)
-    service.start()
-    with pending_request(service):
-        text = wait_until(lambda: "/slow" in (said := service.clusterctl("stacks", "1").stdout) and said, "it")
-        assert "await asyncio.sleep(60)" in text
+    text = stacks_of(make_service(workers=1), ASYNC_SLEEPS, "/slow")
+    assert "await asyncio.sleep(60)" in text
 
 
 def pending_request(service: Service) -> socket.socket:

@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         "--check",
         action="store_true",
         help="read the configuration, import the application, and say what is wrong: "
-        "exit status 0, 78 (configuration) or 1 (application)",
+        "exit status 0, 78 (configuration, interpreter, certificate) or 1 (application)",
     )
     settings = parser.add_argument_group("settings")
     for setting in SETTINGS:

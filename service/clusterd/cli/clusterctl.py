@@ -158,6 +158,7 @@ def command_line() -> argparse.ArgumentParser:
     events = command("events", "show what has happened")
     events.add_argument("--follow", action="store_true", default=None, help="and what happens, until Ctrl-C")
     _with_slot(command("stacks", "show the requests, threads and tasks of a worker"))
+    _with_slot(command("debug", "have debugpy listen in a worker, on debug.port + SLOT, and say how to attach"))
     config = command("config", "show the configuration that runs")
     config.add_argument("--diff", action="store_true", default=None, help="only what a reload would change of it")
     send = command("send", "send the application in a worker, or in all, a message")

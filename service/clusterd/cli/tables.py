@@ -19,6 +19,8 @@ _COLUMNS = (
     ("in_flight", "in flight"),
     ("memory", "memory"),
 )
+_DEBUGGER = ("debugger", "debugger")
+"""Beside those, where there is one."""
 _COLOURS = {"ready": "32", "draining": "33", "retired": "33", "booting": "36", "forking": "36", "ending": "31"}
 _SPINNER = "|/-\\"
 
@@ -30,9 +32,10 @@ def wants_colour(stream: TextIO) -> bool:
 
 def workers_table(workers: Sequence[dict[str, Any]], *, colour: bool) -> str:
     """A line for each worker."""
-    rows = [[title for _, title in _COLUMNS]]
-    rows += [[cell_of(key, worker.get(key)) for key, _ in _COLUMNS] for worker in workers]
-    widths = [max(len(row[index]) for row in rows) for index in range(len(_COLUMNS))]
+    columns = (*_COLUMNS, _DEBUGGER) if any(worker.get("debugger") for worker in workers) else _COLUMNS
+    rows = [[title for _, title in columns]]
+    rows += [[cell_of(key, worker.get(key)) for key, _ in columns] for worker in workers]
+    widths = [max(len(row[index]) for row in rows) for index in range(len(columns))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     if colour:
         for number, worker in enumerate(workers, start=1):

@@ -1,10 +1,9 @@
 """What each setting can not know by itself: values that do not go together, and paths that lead nowhere."""
 
-import grp
 import os
-import pwd
 import stat
 
+from clusterd.config.accounts import ID_OF, UnknownAccount
 from clusterd.config.model import Address, Switch, TcpAddress, UnixAddress
 from clusterd.config.problems import Place
 from clusterd.config.values import Values
@@ -117,13 +116,13 @@ def check_paths(given: Values) -> None:
 
 def check_names(given: Values) -> None:
     """Refuse users and groups that were written and that this machine does not know."""
-    for key, look_up, what in (("owner", pwd.getpwnam, "user"), ("group", grp.getgrnam, "group")):
-        key, name = f"unix_sockets.{key}", given.values.get(f"unix_sockets.{key}")
+    for last, id_of in ID_OF.items():
+        key, name = f"unix_sockets.{last}", given.values.get(f"unix_sockets.{last}")
         if name is not None and key in given.places:
             try:
-                look_up(name)
-            except KeyError:
-                given.refuse(given.places[key], key, f"there is no {what} {name!r} on this machine")
+                id_of(name)
+            except UnknownAccount as error:
+                given.refuse(given.places[key], key, str(error))
 
 
 def _at_most(given: Values, key: str, bound: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Never
 from clusterd.config.checks import check_combinations, check_names, check_paths
 from clusterd.config.document import parse_document
 from clusterd.config.given import document_of
-from clusterd.config.model import Config, HealthCheck, Limits, Log, Rollout, Timeouts, Tls, UnixSockets
+from clusterd.config.model import Config, Debug, HealthCheck, Limits, Log, Rollout, Timeouts, Tls, UnixSockets
 from clusterd.config.problems import ConfigError, Place, Problem
 from clusterd.config.schema import BY_KEY, SETTINGS
 from clusterd.config.setting import Shape
@@ -163,6 +163,7 @@ def _built(values: Mapping[str, Any]) -> Config:
         timeouts=Timeouts(**_section(values, "timeouts")),
         limits=Limits(**_section(values, "limits")),
         log=Log(**_section(values, "log")),
+        debug=Debug(**_section(values, "debug")),
     )
 
 

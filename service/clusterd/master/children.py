@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
+from clusterd.config.model import TcpAddress
 from clusterd.linux.stacks import new_stacks_file
 from clusterd.wire.channel import Channel, Received
 from clusterd.wire.messages import Hello, Message
@@ -51,6 +52,8 @@ class Child:
     """It has said something."""
     signal_asked_for: str = ""
     """Which one an operator has sent it."""
+    debugger: TcpAddress | None = None
+    """Where one may attach to it."""
     doomed: bool = False
     """Killed, or given up before it had a pid: it is not welcomed any more."""
     channel: Channel | None = field(default=None, repr=False)

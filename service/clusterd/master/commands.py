@@ -4,13 +4,15 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from clusterd.config.model import JSON
+from clusterd.config.model import JSON, TcpAddress
 from clusterd.config.written import nested, shown
 from clusterd.log import Level, Logger
 from clusterd.master.children import Child, Children
 from clusterd.master.chronicle import Chronicle
 from clusterd.master.configurations import Configurations, Refused
 from clusterd.master.control import Peer
+from clusterd.master.debuggers import Debuggers, NoDebugger, how_to_attach, warnings_of
+from clusterd.master.log_level import set_log_level
 from clusterd.master.messages import Messages
 from clusterd.master.stacks import StackReader
 from clusterd.master.views import Views
@@ -20,7 +22,6 @@ from clusterd.supervisor.states import WorkerState
 from clusterd.supervisor.supervisor import Supervisor
 from clusterd.wire.control import ALL_SLOTS, MOST_SLOTS, Command, Request
 from clusterd.wire.conversation import Disconnected, QueueFull
-from clusterd.wire.messages import SetLogLevel
 
 _LOOKS_ONLY = frozenset({Command.STATUS, Command.EVENTS, Command.CONFIG})
 """What changes nothing, and need not be in the log."""
@@ -38,6 +39,7 @@ class Commands:
         configurations: Configurations,
         chronicle: Chronicle,
         stacks: StackReader,
+        debuggers: Debuggers,
         messages: Messages,
         log: Logger,
     ) -> None:
@@ -48,6 +50,7 @@ class Commands:
         self._configurations = configurations
         self._chronicle = chronicle
         self._stacks = stacks
+        self._debuggers = debuggers
         self._messages = messages
         self._log = log
         self._rollouts: dict[int, list[Peer]] = {}
@@ -88,7 +91,7 @@ class Commands:
                 self._set_log_level(request.level, peer)
             case Command.SEND:
                 self._send(request, peer)
-            case Command.KILL | Command.STACKS:
+            case Command.KILL | Command.STACKS | Command.DEBUG:
                 self._to_one(request, peer)
 
     # ---- what the supervisor answers
@@ -179,9 +182,7 @@ class Commands:
         except KeyError:
             peer.fail(f"level: {name!r} is none of {', '.join(each.name.lower() for each in Level)}")
             return
-        self._log.set_level(level)
-        for child in self._children.all():
-            self._children.send(child, SetLogLevel(int(level)))
+        set_log_level(level, self._log, self._children)
         peer.succeed(f"the log level is {level.name.lower()}, until the next reload or restart")
 
     def _send(self, request: Request, peer: Peer) -> None:
@@ -210,6 +211,8 @@ class Commands:
             peer.fail(self._why_nobody(request.slot))
         elif request.command is Command.STACKS:
             self._stacks.tell(child, lambda text: peer.succeed(text) if text else peer.fail("it did not say"))
+        elif request.command is Command.DEBUG:
+            self._debug(child, peer)
         else:
             self._children.signal(child, request.signal)
             child.signal_asked_for = request.signal.name
@@ -220,6 +223,16 @@ class Commands:
         if slot in self._cluster.slots():
             return f"no worker is in slot {slot} now: it waits to be forked again; `clusterctl events` shows why"
         return f"there is no slot {slot}: they are 1 to {self._cluster.wanted}"
+
+    def _debug(self, child: Child, peer: Peer) -> None:
+        def tell(found: TcpAddress | NoDebugger) -> None:
+            if isinstance(found, NoDebugger):
+                peer.fail(found.reason)
+                return
+            data = {"host": found.host, "port": found.port, "pid": child.pid, "notes": warnings_of(found)}
+            peer.succeed(how_to_attach(child, found), data)
+
+        self._debuggers.start(child, tell)
 
     def _worker_in(self, slot: int) -> Child | None:
         """The one that serves, or else the newest."""
@@ -242,7 +255,7 @@ def _logged(request: Request) -> dict[str, object]:
             return {"slot": request.slot, "signal": request.signal.name}
         case Command.LOG_LEVEL:
             return {"level": request.level}
-        case Command.RESTART | Command.STACKS:
+        case Command.RESTART | Command.STACKS | Command.DEBUG:
             return {"slot": request.slot}
     return {}
 

@@ -38,6 +38,7 @@ class Command(StrEnum):
     CONFIG = "config"
     LOG_LEVEL = "log-level"
     SEND = "send"
+    DEBUG = "debug"
 
 
 class ControlError(Exception):
@@ -76,6 +77,7 @@ _ARGUMENTS: dict[Command, frozenset[str]] = {
     Command.CONFIG: frozenset({"diff"}),
     Command.LOG_LEVEL: frozenset({"level"}),
     Command.SEND: frozenset({"slot", "message"}),
+    Command.DEBUG: frozenset({"slot"}),
 }
 _NEEDED = frozenset({"slot", "workers", "level", "message"})
 
