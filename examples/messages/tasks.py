@@ -46,7 +46,7 @@ def done(worker: Any, message: dict[str, Any]) -> None:
 def died(worker: Any, code: int | None, signal: str | None) -> None:
     """What it was doing has to be done by another."""
     if task := under_way.pop(worker.id, None):
-        print(f"worker {worker.id} died ({code or signal}): its task is another's", flush=True)
+        print(f"worker {worker.id} has ended ({signal or code}): its task is another's", flush=True)
         waiting.appendleft(task)
         for other in cluster.workers.values():
             if other.is_connected():

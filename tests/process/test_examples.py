@@ -28,7 +28,7 @@ def test_messages_distributes_tasks_and_those_of_a_dead_worker_anew(tmp_path: Pa
             assert tasks.ask_to("kill", slot=2, signal=signal)["succeeded"]
         tasks.wait_for_line("^33860 primes below 400000$")
         assert tasks.wait() == 0
-        assert "worker 2 died (SIGKILL): its task is another's" in tasks.log()
+        assert "worker 2 has ended (SIGKILL): its task is another's" in tasks.log()
     finally:
         tasks.destroy()
         print(tasks.log())

@@ -69,3 +69,10 @@ def test_what_a_killed_master_left_is_taken_over_and_what_is_in_use_is_not(
     assert os.listdir(tmp_path).count("other.sock") == 0
     assert get_unix(path)
     assert first.stop() == 0
+
+
+def test_a_mistyped_control_socket_makes_no_directories(make_service: MakeService, tmp_path: Path) -> None:
+    service = make_service(control=str(tmp_path / "no/such/control.sock")).start(wait=False)
+    assert service.wait() == 75
+    assert f"control: can not make {tmp_path}/no/such: No such file or directory" in service.log()
+    assert not (tmp_path / "no").exists()

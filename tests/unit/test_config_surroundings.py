@@ -98,6 +98,13 @@ def test_a_mistaken_flag_is_answered_with_the_nearest(capsys: pytest.CaptureFixt
     assert "did you mean --workers?" in capsys.readouterr().err
 
 
+def test_a_flag_of_another_server_is_answered_with_what_it_is_here(capsys: pytest.CaptureFixture[str]) -> None:
+    for flags, answer in ((["-w", "4"], "--workers"), (["--bind=:80"], "--listen HOST:PORT")):
+        with pytest.raises(SystemExit):
+            parse_arguments(["myapp:app", *flags])
+        assert f"here it is {answer}\n" in capsys.readouterr().err
+
+
 def test_without_arguments_the_default_file_is_read() -> None:
     arguments = parse_arguments([])
     assert (arguments.config_path, arguments.check, dict(arguments.overrides)) == (DEFAULT_CONFIG, False, {})

@@ -15,6 +15,27 @@ from clusterd.http.compilation import describe
 
 DEFAULT_CONFIG = Path("/etc/clusterd/clusterd.yaml")
 
+_ELSEWHERE = {
+    "-w": "--workers",
+    "-b": "--listen HOST:PORT",
+    "--bind": "--listen HOST:PORT",
+    "--host": "--listen HOST:PORT",
+    "--port": "--listen HOST:PORT",
+    "--uds": "--listen unix:/path",
+    "-c": "--config",
+    "--chdir": "--directory",
+    "--app-dir": "--directory",
+    "--timeout": "--timeouts.hang",
+    "--graceful-timeout": "--timeouts.drain",
+    "--keep-alive": "--timeouts.keepalive",
+    "--max-requests": "--limits.max_requests",
+    "--certfile": "--tls.certificate",
+    "--keyfile": "--tls.key",
+    "--access-logfile": "--log.access all",
+    "--forwarded-allow-ips": "--trusted_proxies",
+}
+"""Flags of gunicorn and uvicorn, and what they are here."""
+
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
@@ -50,7 +71,9 @@ class _Parser(argparse.ArgumentParser):
         print(f"clusterd: {message}", file=sys.stderr)
         unknown = message.partition("unrecognized arguments: ")[2].split(" ")[0].partition("=")[0]
         flags = [flag for action in self._actions for flag in action.option_strings]
-        if near := difflib.get_close_matches(unknown, flags, n=1):
+        if unknown in _ELSEWHERE:
+            print(f"clusterd: here it is {_ELSEWHERE[unknown]}", file=sys.stderr)
+        elif near := difflib.get_close_matches(unknown, flags, n=1):
             print(f"clusterd: did you mean {near[0]}?", file=sys.stderr)
         print("clusterd: all flags: clusterd --help", file=sys.stderr)
         sys.exit(2)

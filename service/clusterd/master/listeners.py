@@ -145,7 +145,8 @@ class _Binder:
         """Listen on the control socket, and make its directory. Raises ListenError."""
         try:
             with contextlib.suppress(FileExistsError):
-                path.parent.mkdir(mode=0o700, parents=True)
+                # Its parents not: a mistyped path is to be noticed.
+                path.parent.mkdir(mode=0o700)
         except OSError as error:
             raise ListenError(f"control: can not make {path.parent}: {error.strerror}") from error
         if path.parent.stat().st_uid not in (os.geteuid(), 0):
