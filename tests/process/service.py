@@ -88,6 +88,8 @@ class Service:
     environment: dict[str, str] = field(default_factory=dict)
     inside: tuple[str, ...] = ()
     """A command to run it in, such as unshare."""
+    arguments: tuple[str, ...] = ()
+    """Further ones, on its command line."""
     passed: tuple[int, ...] = ()
     """Descriptors that this command inherits."""
     process: subprocess.Popen[str] | None = None
@@ -135,8 +137,9 @@ class Service:
         """Start clusterd and, unless told otherwise, wait until every worker is ready."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("LISTEN_", "NOTIFY_", "WATCHDOG_"))}
         environment |= {"PYTHONDONTWRITEBYTECODE": "1", **self.environment}
+        command = (sys.executable, "-m", "clusterd.cli.clusterd")
         self.process = subprocess.Popen(
-            [*AS_BY_SYSTEMD, *self.inside, sys.executable, "-m", "clusterd.cli.clusterd", "--config", str(self.config)],
+            [*AS_BY_SYSTEMD, *self.inside, *command, "--config", str(self.config), *self.arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -31,6 +31,7 @@ from clusterd.master.signals import handle_signals
 from clusterd.master.strays import end_strays
 from clusterd.master.tally import Tally
 from clusterd.master.views import Views
+from clusterd.master.watcher import Watcher
 from clusterd.metrics.ledger import Ledger
 from clusterd.metrics.scoreboard import Scoreboard
 from clusterd.supervisor import events
@@ -47,11 +48,19 @@ from clusterd.systemd.sockets import address_text
 class Master:
     """Puts the parts together, and passes events to the supervisor one at a time."""
 
-    def __init__(self, config: Config, read: Callable[[], Config], listeners: Listeners, log: Logger) -> None:
+    def __init__(
+        self,
+        config: Config,
+        read: Callable[[], Config],
+        listeners: Listeners,
+        log: Logger,
+        watcher: Watcher | None = None,
+    ) -> None:
         self._loop = asyncio.new_event_loop()
         self._config = config
         self._listeners = listeners
         self._log = log
+        self._watcher = watcher
         self._supervisor = Supervisor()
         self._events: deque[events.Event] = deque()
         self._acting = False
@@ -115,6 +124,8 @@ class Master:
         self._log.info("clusterd starts", pid=os.getpid(), workers=settings.workers, python=sys.executable)
         self._say_where()
         self.happened(events.Start(settings))
+        if self._watcher is not None:
+            self._watcher.start(self._loop, lambda: self.happened(events.ReloadAsked()))
         let_signals_through()  # not before: what they ask for follows the start
         self._loop.run_forever()
         self._loop.run_until_complete(self._close())
