@@ -157,7 +157,7 @@ class Watcher:
             self._take_file(path, notice.what)
 
     def _take_directory(self, path: str, what: What) -> None:
-        """A directory counts by the files in it. When it is deleted, so was each of them; when it moves, none is told."""
+        """It counts by its files. Each was deleted before it was; when it moves, nobody tells of them."""
         now = time.monotonic()
         if what & (What.CREATED | What.ARRIVED):
             for file in self._watch_tree(path):
