@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 
 from tests.process.programs import needs, program
 from tests.process.service import PATIENCE_SECONDS, Service, free_port, wait_until
@@ -260,40 +259,3 @@ def test_haproxy_tells_the_clients_address_in_both_ways(example: Example, tmp_pa
         with socket.create_connection(("127.0.0.1", by_protocol.port), PATIENCE_SECONDS) as passing_by:
             passing_by.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             assert passing_by.recv(100) == b""
-
-
-# ---- sessions
-
-
-def test_sessions_in_redis_are_shared_and_outlive_a_reload(example: Example) -> None:
-    needs("redis-server", "redis-server")
-    port = free_port()
-    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    with program(command, lambda: accepts(port)):
-        url = f"--environment=REDIS_URL=redis://127.0.0.1:{port}/0"
-        service = example("redis_sessions/clusterd.yaml", url).start()
-        with requests.Session() as client:
-            client.trust_env = False
-            address = f"http://127.0.0.1:{service.port}/"
-            close = {"Connection": "close"}
-            workers: set[int] = set()
-            visits = 0
-
-            def both_have_answered() -> bool:
-                nonlocal visits
-                answer = client.get(address, headers=close).json()
-                workers.add(answer["worker"])
-                visits += 1
-                assert answer["visits"] == visits
-                return workers == {1, 2}
-
-            wait_until(both_have_answered, "the client has met both workers")
-            assert service.reload().returncode == 0
-            assert client.get(address, headers=close).json()["visits"] == visits + 1
-        assert service.get(cookies={"session": "made-up"}).json()["visits"] == 1
-
-
-def accepts(port: int) -> bool:
-    """Whether somebody listens on a port."""
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0
