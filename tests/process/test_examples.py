@@ -258,4 +258,7 @@ def test_haproxy_tells_the_clients_address_in_both_ways(example: Example, tmp_pa
             assert seen_through(port, "127.0.0.3", **{"X-Forwarded-For": "6.6.6.6"})["client"] == "127.0.0.3"
         with socket.create_connection(("127.0.0.1", by_protocol.port), PATIENCE_SECONDS) as passing_by:
             passing_by.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert passing_by.recv(100) == b""
+            try:
+                assert passing_by.recv(100) == b""
+            except ConnectionResetError:
+                pass  # closed with our request unread
