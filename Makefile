@@ -11,7 +11,7 @@ BENCH_PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(VENV)-bench/bin/python -m pip ins
 # systemd-python is a source package: it is compiled against libsystemd.
 PACKAGES_RUN    := gcc libc6-dev libsystemd-dev pkg-config python3-dev python3-venv
 # The system ring builds the .deb and boots Debian in a container.
-PACKAGES_DEB    := debhelper dh-python dpkg-dev fakeroot python3-dev python3-venv
+PACKAGES_DEB    := build-essential debhelper dh-python fakeroot python3-dev python3-venv
 PACKAGES_SYSTEM := debootstrap systemd-container util-linux iproute2
 # What stands beside clusterd in the examples.
 PACKAGES_EXAMPLES := haproxy nginx-light
@@ -39,7 +39,7 @@ test: $(VENV)/test lint ## lint, then every test: unit, process and system (ARGS
 	$(BIN)/python -m pytest $(ARGS)
 
 test-compiled: $(VENV)/test $(COMPILED)/ready ## the unit and process rings once more, with the engine compiled
-	PYTHONPATH=$(COMPILED) CLUSTERD_ENGINE=compiled $(BIN)/python -m pytest -o pythonpath=$(COMPILED) \
+	PYTHONPATH=$(abspath $(COMPILED)) CLUSTERD_ENGINE=compiled $(BIN)/python -m pytest -o pythonpath=$(COMPILED) \
 		$(or $(ARGS),tests/unit tests/process tests/fuzz)
 
 fuzz: $(VENV)/test ## throw hostile bytes at the HTTP engine (SECONDS=60, SEED=number to see the same again)

@@ -53,8 +53,10 @@ case $state in
 esac
 """
 
+SLOTS = "$(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')"
 WORDS = {
-    "slot": "$(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')",
+    "slot": SLOTS,
+    "receiver": f"all {SLOTS}",
     "level": "error warning notice info debug",
 }
 SIGNALS = "TERM QUIT KILL USR1 USR2 HUP STOP CONT"

@@ -23,6 +23,8 @@ an instance
 .IR /etc/clusterd/NAME.yaml .
 Only
 .B app
+or
+.B run
 has to be set.
 Durations are written 500ms, 5s, 2m, 1h; sizes 512, 64K, 16M, 1G. Paths are relative to the file.
 The file is YAML 1.2: of all words, only true and false are booleans.
@@ -62,7 +64,8 @@ def _escaped(text: str) -> str:
 
 
 def _entry(setting: Setting) -> str:
-    default = "Required." if setting.default is None else f"Default: {setting.default or 'empty'}"
+    required = f"Required, or {setting.instead} is." if setting.instead else "Required."
+    default = required if setting.default is None else f"Default: {setting.default or 'empty'}"
     return (
         f".TP\n.B {_escaped(setting.key)}\n{_escaped(setting.help)}\n.br\n"
         f"{_escaped(f'Value: {setting.kind.allowed}. {default}')}\n"

@@ -6,7 +6,7 @@ _clusterctl() {
         --signal) COMPREPLY=($(compgen -W "TERM QUIT KILL USR1 USR2 HUP STOP CONT" -- "$word")) && return ;;
     esac
     for each in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
-        case " status workers top reload restart scale stop kill events stacks config log-level " in
+        case " status workers top reload restart scale stop kill events stacks config send log-level " in
             *" $each "*) command=$each ;;
         esac
     done
@@ -22,8 +22,9 @@ _clusterctl() {
         events) known="--help --json --follow" ;;
         stacks) known="--help --json $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
         config) known="--help --json --diff" ;;
+        send) known="--help --json all $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
         log-level) known="--help --json error warning notice info debug" ;;
-        *) known="--help --version --socket --config status workers top reload restart scale stop kill events stacks config log-level" ;;
+        *) known="--help --version --socket --config status workers top reload restart scale stop kill events stacks config send log-level" ;;
     esac
     COMPREPLY=($(compgen -W "$known" -- "$word"))
 }

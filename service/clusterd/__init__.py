@@ -1,6 +1,21 @@
 """clusterd: a systemd-integrated production server for Python web applications.
 
-Imports nothing: templates and workers load this package in the application's own interpreter.
+Imports nothing but what is asked for: templates and workers load this package in the application's own interpreter.
 """
 
+# As type checkers know it, without the import of typing: signals are not held back yet when this is read.
+TYPE_CHECKING = False
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from clusterd.cluster.cluster import Cluster as Cluster
+else:
+
+    def __getattr__(name: str) -> object:
+        """`from clusterd import Cluster`, for a program that is its own master."""
+        if name == "Cluster":
+            from clusterd.cluster.cluster import Cluster
+
+            return Cluster
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -152,13 +152,16 @@ def test_events_tell_what_has_happened(service: Service) -> None:
     assert [event["number"] for event in events] == list(range(1, len(events) + 1))
     assert [event["event"] for event in events if event.get("slot") == 1] == [
         "fork",
+        "online",
         "listening",
         "exit",
         "fork",
+        "online",
         "listening",
     ]
     (death,) = [event for event in events if event["event"] == "exit"]
     assert (death["pid"], death["reason"]) == (before[1], "signal")
+    assert (death["code"], death["signal"]) == (None, "SIGKILL")
     for_people = service.clusterctl("events").stdout
     assert re.search(
         rf"^\d\d:\d\d:\d\d exit slot=1 generation=1 pid={before[1]} reason=signal how=SIGKILL", for_people, re.M
@@ -177,7 +180,7 @@ def test_events_are_followed(service: Service) -> None:
             if names[-1] == "rollout_end":
                 break
     assert names[0] == "rollout"
-    assert {"reloading", "fork", "listening", "disconnect", "rollout_end"} <= set(names)
+    assert {"reloading", "fork", "online", "listening", "disconnect", "rollout_end"} <= set(names)
 
 
 def test_config_shows_what_runs_and_what_a_reload_would_change(service: Service) -> None:

@@ -105,6 +105,7 @@ def test_an_application_that_exits_ends_its_request_and_nothing_else(threads: in
         assert client.get("/exit").status == 500
         with server.client() as other:
             assert other.get("/on").body == b"/on"
+        wait_until(lambda: server.ledger.errors)
         assert "SystemExit" in server.ledger.errors[0]
 
 

@@ -1,5 +1,6 @@
 """The application under an interpreter of its own (`python:`), of another version than the master's."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,16 @@ async def app(scope, receive, send):
 NAMES_ITS_VERSION = HELLO.replace("VERSION", "{sys.version_info[0]}.{sys.version_info[1]}").replace(
     "import os", "import os, sys"
 )
+
+
+def test_workers_run_the_engine_as_the_master_does_whatever_their_path(make_service: MakeService) -> None:
+    """The library that the compiled modules are in was found on PYTHONPATH only, which the package does not set."""
+    service = make_service(workers=1, environment={"PYTHONPATH": ""})
+    service.deploy(
+        "1", HELLO.replace("VERSION", "{__import__('clusterd.http.compilation').http.compilation.describe()}")
+    )
+    service.start()
+    assert service.ask().version == os.environ.get("CLUSTERD_ENGINE", "interpreted")
 
 
 @pytest.mark.parametrize("version", others(at_least=OLDEST) or [None])

@@ -2,6 +2,7 @@
 
 import os
 
+from clusterd.metrics.counting import RequestCounter
 from clusterd.metrics.scoreboard import Scoreboard
 
 
@@ -13,7 +14,7 @@ def test_counts_of_a_killed_process_are_all_there() -> None:
         if child == 0:
             row = scoreboard.row(index)
             for _ in range(20_000):
-                row.request_done(200, 0.002)
+                RequestCounter(row).request_done(200, 0.002)
             os._exit(0)
         children.append(child)
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]

@@ -32,6 +32,20 @@ def titles(master: int) -> str:
     return " ".join(Path(f"/proc/{child}/cmdline").read_text() for child in children)
 
 
+def test_a_worker_without_descriptors_still_hears_what_it_is_told(make_service: MakeService) -> None:
+    """It took the message that came with one for the end of its master."""
+    service = make_service(workers=1).start()
+    (pid,) = [worker["pid"] for worker in service.workers()]
+    taken = {int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()}
+    lowest_free = min(set(range(len(taken) + 1)) - taken)
+    hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest_free, hard))
+    assert service.reload().returncode == 0
+    service.wait_for_line(f"worker ended: exit status 0 .*pid={pid} reason=rollout")
+    service.wait_for_line(f"there are no descriptors left for connections: raise LimitNOFILE= .*pid={pid}")
+    assert "the master is gone" not in service.log()
+
+
 def test_a_start_for_which_there_are_not_enough_descriptors_ends_and_says_so(make_service: MakeService) -> None:
     service = make_service(workers=40)
     service.inside = ("prlimit", "--nofile=64:64", "--")

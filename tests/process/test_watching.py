@@ -241,7 +241,7 @@ def test_what_is_not_there_can_not_be_watched(tmp_path: Path) -> None:
 
 
 def watching(service: Service) -> Service:
-    service.arguments = ("--watch", str(service.directory))
+    service.flags = ("--watch", str(service.directory))
     return service.start()
 
 
@@ -278,7 +278,7 @@ def test_what_changes_during_the_start_is_reloaded(make_service: MakeService) ->
     go = service.directory.parent / "go"
     os.mkfifo(go)
     service.deploy("1", f"open({str(go)!r}).close()\n{HELLO}")
-    service.arguments = ("--watch", str(service.directory))
+    service.flags = ("--watch", str(service.directory))
     service.start(wait=False)
     with go.open("w"):  # the template imports
         service.deploy("2")
@@ -288,7 +288,7 @@ def test_what_changes_during_the_start_is_reloaded(make_service: MakeService) ->
 
 def test_a_path_that_is_not_there_ends_the_start(make_service: MakeService) -> None:
     service = make_service()
-    service.arguments = ("--watch", str(service.directory / "nothing"))
+    service.flags = ("--watch", str(service.directory / "nothing"))
     service.start(wait=False)
     assert service.wait() == 78
     assert "nothing: No such file or directory" in service.log()
@@ -301,7 +301,7 @@ def test_more_directories_than_the_kernel_watches_end_the_start(make_service: Ma
     for number in range(5):
         (service.directory / str(number)).mkdir()
     service.inside = FEW_WATCHES
-    service.arguments = ("--watch", str(service.directory))
+    service.flags = ("--watch", str(service.directory))
     service.start(wait=False)
     assert service.wait() == 78
     assert "fs.inotify.max_user_watches" in service.log()

@@ -75,6 +75,7 @@ def test_contains_manual_pages_examples_and_configuration(machine: Machine) -> N
     assert "/usr/share/man/man5/clusterd.yaml.5.gz" in files
     assert "/usr/share/clusterd/examples/hello/hello.py" in files
     assert "/usr/share/clusterd/examples/instances/shop.yaml" in files
+    assert "/usr/share/clusterd/examples/messages/tasks.py" in files
     assert "/etc/clusterd/clusterd.yaml" in machine.read("/var/lib/dpkg/info/clusterd.conffiles").splitlines()
     assert not [path for path in files if "__pycache__" in path]
 

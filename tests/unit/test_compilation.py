@@ -30,9 +30,9 @@ def compiled_modules() -> list[str]:
     return modules
 
 
-def test_these_tests_run_what_they_are_said_to() -> None:
+def test_these_tests_run_what_they_are_said_to(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "clusterd.cli.clusterd", "--version"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
     assert compilation.describe() == _ENGINE
     assert f"(the engine runs {_ENGINE} under Python" in said
 

@@ -28,6 +28,7 @@ from clusterd.config.model import (
 
 CONFIG = Config(
     app="shop:app",
+    run=None,
     interface=Interface.WSGI,
     directory="/srv/shop/current",
     python="/srv/shop/venv/bin/python",

@@ -8,6 +8,7 @@ from prometheus_client.core import Metric
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from clusterd.metrics.counting import RequestCounter
 from clusterd.metrics.exposition import render
 from clusterd.metrics.facts import ClusterFacts, Phase, WorkerFacts
 from clusterd.metrics.ledger import Ledger
@@ -44,8 +45,8 @@ def facts(scoreboard: Scoreboard) -> ClusterFacts:
     for row, connections in ((predecessor, 3), (successor, 4)):
         row.connections = connections
         row.in_flight = 1
-        row.request_done(200, 0.002)
-        row.request_done(404, 0.3)
+        RequestCounter(row).request_done(200, 0.002)
+        RequestCounter(row).request_done(404, 0.3)
         row.heartbeat = (100 - connections) * SECOND
         row.started_at = 1000.0 + connections
     return ClusterFacts(
@@ -95,7 +96,7 @@ def test_a_slot_is_the_sum_of_its_living_and_dead_processes(
     facts: ClusterFacts, ledger: Ledger, scoreboard: Scoreboard
 ) -> None:
     dead = scoreboard.row(scoreboard.lease())
-    dead.request_done(200, 20.0)
+    RequestCounter(dead).request_done(200, 20.0)
     dead.connections = 50
     ledger.fold(1, dead, 10.0)
     found = samples(facts, ledger)
@@ -151,7 +152,7 @@ def test_every_restart_series_exists_before_the_first_restart(facts: ClusterFact
 
 def test_a_slot_scaled_away_keeps_its_counts(facts: ClusterFacts, ledger: Ledger, scoreboard: Scoreboard) -> None:
     row = scoreboard.row(scoreboard.lease())
-    row.request_done(200, 0.1)
+    RequestCounter(row).request_done(200, 0.1)
     ledger.fold(9, row, 0.0)
     found = samples(facts, ledger)
     assert ({"worker": "9", "code": "2xx"}, 1.0) in found["clusterd_http_requests_total"]

@@ -38,7 +38,6 @@ def test_directories_have_names_of_their_own() -> None:
 
 def test_it_is_time_when_nothing_has_changed_for_a_while() -> None:
     changes = FileChanges()
-    assert changes.due_at is None
     changes.written("/a", 10.0)
     assert changes.due_at == 10.0 + PAUSE_SECONDS
     changes.written("/b", 10.1)

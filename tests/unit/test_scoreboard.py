@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clusterd.metrics import scoreboard as module
+from clusterd.metrics.counting import RequestCounter
 from clusterd.metrics.row import BUCKETS, CODE_CLASSES, ROW_CELLS, Totals
 from clusterd.metrics.scoreboard import MAXIMUM_ROWS, Peers, Scoreboard, ScoreboardError
 
@@ -50,7 +51,7 @@ def test_a_released_row_is_empty_for_its_next_holder_and_its_neighbours_are_unto
     rows = [scoreboard.row(scoreboard.lease()) for _ in range(3)]
     for row in rows:
         row.started_at = 1.5
-        row.request_done(599, 1000.0)
+        RequestCounter(row).request_done(599, 1000.0)
     scoreboard.release(1)
     assert rows[1].integers.tolist() == [0] * ROW_CELLS
     assert [row.requests for row in rows] == [1, 0, 1]
@@ -63,9 +64,9 @@ def test_all_numbers_of_a_row_are_apart_from_each_other(scoreboard: Scoreboard) 
     for number, name in enumerate(names, start=1):
         setattr(row, name, number)
     row.started_at = 0.5
-    row.request_done(200, 3.0)
-    row.request_timed_out()
-    row.connections_changed(40)
+    RequestCounter(row).request_done(200, 3.0)
+    RequestCounter(row).request_timed_out()
+    RequestCounter(row).connections_changed(40)
     expected = dict(zip(names, range(1, 13), strict=True)) | {"timed_out": 13, "connections": 40}
     assert {name: getattr(row, name) for name in names} == expected
     assert row.started_at == 0.5
@@ -83,7 +84,7 @@ def test_all_numbers_of_a_row_are_apart_from_each_other(scoreboard: Scoreboard) 
 )
 def test_requests_are_counted_by_code_class(scoreboard: Scoreboard, status: int, code: str) -> None:
     row = scoreboard.row(0)
-    row.request_done(status, 0.0)
+    RequestCounter(row).request_done(status, 0.0)
     assert dict(zip(CODE_CLASSES, row.totals().requests, strict=True)) == {
         name: int(name == code) for name in CODE_CLASSES
     }
@@ -95,7 +96,7 @@ def test_requests_are_counted_by_code_class(scoreboard: Scoreboard, status: int,
 )
 def test_a_bound_belongs_to_its_bucket(scoreboard: Scoreboard, seconds: float, bucket: int) -> None:
     row = scoreboard.row(0)
-    row.request_done(200, seconds)
+    RequestCounter(row).request_done(200, seconds)
     assert row.totals().buckets == tuple(int(number == bucket) for number in range(len(BUCKETS) + 1))
 
 
@@ -104,7 +105,7 @@ def test_both_series_count_the_same_requests(requests: list[tuple[int, float]]) 
     scoreboard = Scoreboard.create()
     row = scoreboard.row(0)
     for status, seconds in requests:
-        row.request_done(status, seconds)
+        RequestCounter(row).request_done(status, seconds)
     totals = row.totals()
     assert sum(totals.requests) == sum(totals.buckets) == row.requests == len(requests)
     assert totals.seconds == pytest.approx(sum(seconds for _, seconds in requests))

@@ -125,6 +125,11 @@ def test_control_requests_come_back_as_they_were_meant() -> None:
     assert control.parse_request(line(command.SCALE, workers=3)) == control.Request(command.SCALE, workers=3)
     fewer = control.Request(command.SCALE, workers=-2, relative=True)
     assert control.parse_request(line(command.SCALE, workers="-2")) == fewer
+    for message in (None, [1, {"a": "b"}]):
+        asked = control.parse_request(line(command.SEND, slot=2, message=message))
+        assert asked == control.Request(command.SEND, slot=2, message=message)
+        asked = control.parse_request(line(command.SEND, slot="all", message=message))
+        assert asked == control.Request(command.SEND, slot=control.ALL_SLOTS, message=message)
     killed = control.Request(command.KILL, slot=2, signal=signal.SIGUSR1)
     for name in ("usr1", "SIGUSR1", int(signal.SIGUSR1)):
         assert control.parse_request(line(command.KILL, slot=2, signal=name)) == killed
@@ -147,6 +152,11 @@ def test_control_requests_come_back_as_they_were_meant() -> None:
         (b'{"version": 1, "command": "kill", "slot": 1, "signal": "FOO"}', "no signal 'FOO'"),
         (b'{"version": 1, "command": "kill", "slot": 1, "signal": 999}', "no signal 999"),
         (b'{"version": 1, "command": "events", "follow": 1}', "follow: 1 is neither true nor false"),
+        (b'{"version": 1, "command": "send", "slot": 1}', "send: message is missing"),
+        (b'{"version": 1, "command": "send", "message": 1}', "send: slot is missing"),
+        (b'{"version": 1, "command": "send", "slot": "some", "message": 1}', "slot: 'some' is no number"),
+        (b'{"version": 1, "command": "kill", "slot": "all"}', "slot: 'all' is no number"),
+        (b'{"version": 1, "command": "send", "slot": 0, "message": 1}', "slot: 0 is no number"),
     ],
 )
 def test_a_control_request_that_is_none_is_refused_with_what_is_allowed(line: bytes, words: str) -> None:

@@ -21,7 +21,7 @@ class Arguments:
     """What the command line asks for."""
 
     config_path: Path | None
-    """None: an application was named and no file."""
+    """None: an application (or what to run) was named and no file."""
     check: bool
     watch: tuple[Path, ...]
     """What is watched for changes. Not a setting: a file that is deployed should not say that it is developed."""
@@ -39,7 +39,7 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
         if written is not None
     }
     config = options.config
-    if config is None and "app" not in overrides:
+    if config is None and not overrides.keys() & {"app", "run"}:
         config = DEFAULT_CONFIG
     return Arguments(config, options.check, tuple(options.watch), overrides)
 

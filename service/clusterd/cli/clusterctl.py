@@ -66,7 +66,10 @@ def _run(options: argparse.Namespace, spinner: tables.Spinner) -> int:
 
 def _arguments(options: argparse.Namespace) -> dict[str, object]:
     names = ("slot", "workers", "signal", "level", "follow", "diff", "wait")
-    return {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
+    given = {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
+    if options.command == Command.SEND:
+        given |= {"slot": options.receiver, "message": options.message}  # which may be null
+    return given
 
 
 def _print_event(event: dict[str, Any], *, as_json: bool) -> None:
@@ -149,6 +152,11 @@ def command_line() -> argparse.ArgumentParser:
     _with_slot(command("stacks", "show the requests, threads and tasks of a worker"))
     config = command("config", "show the configuration that runs")
     config.add_argument("--diff", action="store_true", default=None, help="only what a reload would change of it")
+    send = command("send", "send the application in a worker, or in all, a message")
+    send.add_argument(
+        "receiver", type=_receiver_argument, metavar="SLOT|all", help="the worker's number in the table, or all"
+    )
+    send.add_argument("message", type=_message_argument, metavar="JSON", help="any JSON value")
     level = command("log-level", "log more, or less, until the next reload")
     level.add_argument("level", metavar="LEVEL", help="error, warning, notice, info or debug")
     return parser
@@ -157,6 +165,22 @@ def command_line() -> argparse.ArgumentParser:
 def _with_slot(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     parser.add_argument("slot", type=int, metavar="SLOT", help="the worker's number in the table")
     return parser
+
+
+def _receiver_argument(text: str) -> int | str:
+    if text == "all":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor all") from None
+
+
+def _message_argument(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f"not JSON: {error}; text needs its quotes, as in '\"text\"'") from None
 
 
 def _workers_argument(text: str) -> str:

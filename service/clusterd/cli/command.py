@@ -84,4 +84,4 @@ def _serve(config: Config, arguments: Arguments, log: Logger) -> int:
             return _refuse(str(error).splitlines(), EX_TEMPFAIL, log)
         except WatchError as error:
             return _refuse([str(error)], EX_CONFIG, log)
-        return Master(config, lambda: _read(arguments), listeners, log, watcher).run()
+        return Master(config, lambda: _read(arguments), listeners, log, watcher=watcher).run()

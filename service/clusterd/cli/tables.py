@@ -1,5 +1,6 @@
 """Answers as people read them: tables, colours where they are welcome, and how far something is."""
 
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -63,7 +64,8 @@ def duration(seconds: float) -> str:
 def event_line(event: dict[str, Any], clock: str) -> str:
     """An event in a line."""
     known = ("number", "time", "event")
-    fields = " ".join(f"{key}={value}" for key, value in event.items() if key not in known and value is not None)
+    shown = ((key, value) for key, value in event.items() if key not in known and value is not None)
+    fields = " ".join(f"{key}={json.dumps(value) if isinstance(value, dict | list) else value}" for key, value in shown)
     return escaped(f"{clock} {event['event']} {fields}".rstrip())
 
 

@@ -30,7 +30,7 @@ def _check_root_path(written: str) -> None:
 
 
 _APPLICATION = text("module:attribute or module:factory()", rf"{_DOTTED}:{_DOTTED}(\(\))?", _check_application)
-_HOOK = either(text("module:function", rf"{_DOTTED}:{_DOTTED}"), "null")
+_FUNCTION_OR_NULL = either(text("module:function", rf"{_DOTTED}:{_DOTTED}"), "null")
 _ROOT_PATH = text('"", or a path that begins with / and does not end with it', r"(/[^\s?#/]+)*", _check_root_path)
 _NEXT = Applies.NEXT_GENERATION
 
@@ -41,6 +41,17 @@ APPLICATION_SETTINGS = (
         None,
         _NEXT,
         "The application: a callable, or a function that returns one when it ends with ().",
+        instead="run",
+    ),
+    Setting(
+        "run",
+        _FUNCTION_OR_NULL,
+        "null",
+        _NEXT,
+        "A function that every worker calls in place of serving an application: plain, in a thread of its own, or "
+        "async. A worker is ready when the function is called. It is to return when clusterd.worker.stop_event is set; "
+        "earlier, or with an exception, is a failure. Nothing is listened on then, save for metrics. Changing between "
+        "app and run needs a restart.",
     ),
     Setting(
         "interface",
@@ -95,10 +106,10 @@ APPLICATION_SETTINGS = (
     ),
     Setting(
         "worker_start",
-        _HOOK,
+        _FUNCTION_OR_NULL,
         "null",
         _NEXT,
         "Called in each worker after the fork and before it is ready; an exception is a failed boot.",
     ),
-    Setting("worker_stop", _HOOK, "null", _NEXT, "Called in each worker after it has drained."),
+    Setting("worker_stop", _FUNCTION_OR_NULL, "null", _NEXT, "Called in each worker after it has drained."),
 )

@@ -17,6 +17,7 @@ def check_combinations(given: Values, source: Place) -> None:
     _at_most(given, "timeouts.drain_idle", "timeouts.drain")
     if "rollout.health_check.path" in given.values:
         _at_most(given, "rollout.health_check.timeout", "rollout.boot_timeout")
+    _check_what_runs(given)
     _check_addresses(given, source)
     if given.values["tls.certificate"] is None:
         for key in ("tls.listen", "tls.key"):
@@ -26,6 +27,26 @@ def check_combinations(given: Values, source: Place) -> None:
     if given.values["proxy_protocol"] is Switch.ON and not given.values["trusted_proxies"]:
         place, found = given.places["proxy_protocol"], "on, and there are no trusted_proxies: nobody could connect"
         given.refuse(place, "proxy_protocol", found, hint="name the proxies in trusted_proxies")
+
+
+def _check_what_runs(given: Values) -> None:
+    """An application is served, or a function is run, which serves nobody."""
+    app, run = given.values["app"], given.values["run"]
+    if run is None:
+        if app is None:
+            given.refuse(given.places["run"], "run", "null, and there is no app", hint="name one of them")
+        return
+    place = given.places["run"]
+    if app is not None:
+        found = f"app is given too ({given.places['app']}), and a worker does one of them"
+        given.refuse(place, "run", found, hint="keep one of them")
+        return
+    for key in ("listen", "tls.listen", "rollout.health_check.path"):
+        if given.values.get(key) and key in given.places:
+            found = f"{run} is run, which answers nobody"
+            given.refuse(given.places[key], key, found, hint="leave it out, or name an application in app")
+    if "listen" not in given.places:
+        given.values["listen"] = ()
 
 
 def _check_addresses(given: Values, source: Place) -> None:

@@ -10,13 +10,14 @@ from typing import Any, Never
 
 from clusterd.config.checks import check_combinations, check_names, check_paths
 from clusterd.config.document import parse_document
+from clusterd.config.given import document_of
 from clusterd.config.model import Config, HealthCheck, Limits, Log, Rollout, Timeouts, Tls, UnixSockets
 from clusterd.config.problems import ConfigError, Place, Problem
 from clusterd.config.schema import BY_KEY, SETTINGS
 from clusterd.config.setting import Shape
 from clusterd.config.values import Values
 
-__all__ = ["ConfigError", "Problem", "load", "written_control"]
+__all__ = ["ConfigError", "Problem", "load", "load_given", "written_control"]
 
 LARGEST_FILE = 256 * 1024
 """Bytes. The master reads the file in its loop, and PyYAML takes about a second for so much."""
@@ -49,6 +50,24 @@ def load(
             _refuse(source, "there is no setting in this file", "at least name the application, as in app: myapp:app")
     for key, texts in overrides.items():
         given.take_flag(BY_KEY[key], texts)
+    return _concluded(given, source, base, defaults)
+
+
+def load_given(settings: Mapping[str, Any], source: str, defaults: Mapping[str, str] = _NO_DEFAULTS) -> Config:
+    """The configuration that a program gives, sections as dicts; `source` is what it gives it to.
+
+    Paths are relative to the working directory. Raises ConfigError with every problem.
+    """
+    given = Values([])
+    document = document_of(settings, given.problems)
+    if given.problems:
+        raise ConfigError(tuple(given.problems))
+    given.take_section(document)
+    return _concluded(given, Place(source), os.getcwd(), defaults)
+
+
+def _concluded(given: Values, source: Place, base: str, defaults: Mapping[str, str]) -> Config:
+    """With the defaults for what was not given, and looked at as a whole."""
     _fill_in_defaults(given, source, base, defaults)
     if not given.problems:
         check_combinations(given, source)
@@ -111,7 +130,9 @@ def _fill_in_defaults(given: Values, source: Place, base: str, defaults: Mapping
         if key in given.places or (key.startswith(_HEALTH_CHECK) and not checked):
             continue
         default = defaults.get(key, setting.default)
-        if default is None:
+        if default is None and setting.instead in given.places:
+            given.values[key] = None
+        elif default is None:
             # In the line of the section that lacks it, if there is one.
             place = given.places.get(key.rpartition(".")[0], source)
             given.refuse(

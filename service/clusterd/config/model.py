@@ -183,12 +183,14 @@ class Config:
     """The whole configuration.
 
     Paths are absolute, their symbolic links unresolved: each generation resolves `directory` when it starts.
-    `app` is `module:attribute` or `module:factory()`. `metrics` is None when there is no endpoint, `control`
-    for the default place, which `config.paths` knows, and `workers` for as many as `config.cpus` counts.
+    Either `app`, which is `module:attribute` or `module:factory()`, or `run`, `module:function`, is None.
+    `metrics` is None when there is no endpoint, `control` for the default place, which `config.paths` knows, and
+    `workers` for as many as `config.cpus` counts.
     `trusted_proxies` has addresses, networks and `unix`, as texts.
     """
 
-    app: str
+    app: str | None
+    run: str | None
     interface: Interface
     directory: str
     python: str

@@ -136,7 +136,7 @@ def _value(setting: Setting) -> str:
 
 def _default(setting: Setting) -> str:
     if setting.default is None:
-        return "none, it is required"
+        return f"none, it or `{setting.instead}` is required" if setting.instead else "none, it is required"
     if setting.shape is Shape.NAMED:
         return "`{}`"
     if setting.shape is Shape.LIST:

@@ -38,6 +38,8 @@ class Setting:
     metavar: str = "VALUE"
     may_be_empty: bool = False
     """Whether a list needs no item."""
+    instead: str | None = None
+    """The setting that may be given in place of one that has to be given."""
     flag: str = field(init=False)
 
     def __post_init__(self) -> None:

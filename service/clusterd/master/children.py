@@ -18,6 +18,9 @@ from clusterd.wire.channel import Channel, Received
 from clusterd.wire.messages import Hello, Message
 from clusterd.wire.packets import close_all, socketpair
 
+_OF_THIS_THREAD = 0x20000000
+"""__WNOTHREAD, wait(2): what other threads have started, such as a program's handlers, is theirs to wait for."""
+
 UNHEARD_SECONDS = 5.0
 """How long a process may live on without a channel: it can not be told anything any more."""
 
@@ -70,6 +73,8 @@ class Death:
     how: str
     by_signal: bool
     cpu_seconds: float
+    code: int | None = None
+    """As `subprocess` has it: the exit status, or the number of the signal, negative. None: it never was a process."""
 
 
 class Children:
@@ -152,7 +157,7 @@ class Children:
         """Bury whoever has died. Each is heard out first: what it said last explains its death."""
         while True:
             try:
-                dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT | _OF_THIS_THREAD)
             except ChildProcessError:
                 return
             if dead is None:
@@ -165,7 +170,7 @@ class Children:
                 continue
             cpu_seconds = usage.ru_utime + usage.ru_stime
             how, by_signal = describe_status(status)
-            self._bury(child, Death(child, how, by_signal, cpu_seconds))
+            self._bury(child, Death(child, how, by_signal, cpu_seconds, os.waitstatus_to_exitcode(status)))
 
     def _hear_out(self, pid: int) -> None:
         known = self._by_pid.get(pid)

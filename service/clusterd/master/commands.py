@@ -10,13 +10,15 @@ from clusterd.master.children import Child, Children
 from clusterd.master.chronicle import Chronicle
 from clusterd.master.configurations import Configurations, Refused
 from clusterd.master.control import Peer
+from clusterd.master.messages import Messages
 from clusterd.master.stacks import StackReader
 from clusterd.master.views import Views
 from clusterd.supervisor import events
 from clusterd.supervisor.cluster import Cluster, Phase
 from clusterd.supervisor.states import WorkerState
 from clusterd.supervisor.supervisor import Supervisor
-from clusterd.wire.control import Command, Request
+from clusterd.wire.control import ALL_SLOTS, Command, Request
+from clusterd.wire.conversation import Disconnected, QueueFull
 from clusterd.wire.messages import SetLogLevel
 
 _LOOKS_ONLY = frozenset({Command.STATUS, Command.EVENTS, Command.CONFIG})
@@ -35,6 +37,7 @@ class Commands:
         configurations: Configurations,
         chronicle: Chronicle,
         stacks: StackReader,
+        messages: Messages,
         log: Logger,
     ) -> None:
         self._supervisor = supervisor
@@ -44,6 +47,7 @@ class Commands:
         self._configurations = configurations
         self._chronicle = chronicle
         self._stacks = stacks
+        self._messages = messages
         self._log = log
         self._rollouts: dict[int, list[Peer]] = {}
         self._restarts: dict[int, Peer] = {}
@@ -80,6 +84,8 @@ class Commands:
                 self._config(peer, diff=request.diff)
             case Command.LOG_LEVEL:
                 self._set_log_level(request.level, peer)
+            case Command.SEND:
+                self._send(request, peer)
             case Command.KILL | Command.STACKS:
                 self._to_one(request, peer)
 
@@ -167,6 +173,26 @@ class Commands:
         for child in self._children.all():
             self._children.send(child, SetLogLevel(int(level)))
         peer.succeed(f"the log level is {level.name.lower()}, until the next reload or restart")
+
+    def _send(self, request: Request, peer: Peer) -> None:
+        slots = list(self._cluster.slots()) if request.slot == ALL_SLOTS else [request.slot]
+        reached, failures = 0, []
+        for child in filter(None, map(self._worker_in, slots)):
+            try:
+                self._messages.send(child, request.message)
+                reached += 1
+            except ValueError as error:
+                peer.fail(str(error), {"workers": 0})
+                return
+            except (QueueFull, Disconnected) as error:
+                failures.append(f"worker {child.slot}: {error}")
+        text = "; ".join([f"sent to {reached} worker{'' if reached == 1 else 's'}", *failures])
+        if reached and not failures:
+            peer.succeed(text, {"workers": reached})
+        elif failures:
+            peer.fail(text, {"workers": reached})
+        else:
+            peer.fail("there is no worker to send it to; `clusterctl workers` shows who there is", {"workers": 0})
 
     def _to_one(self, request: Request, peer: Peer) -> None:
         child = self._worker_in(request.slot)

@@ -40,6 +40,8 @@ class Configurations:
                 self._log.error(str(problem))
             more = len(error.problems) - 1
             return Refused(f"{error.problems[0]}{f' (and {more} more)' if more else ''}")
+        if refused := self._refused(candidate):
+            return refused
         found = changes(self._started_with, candidate)
         self.notes = tuple(self._note(change.key) for change in found if change.applies is Applies.RESTART)
         for note in self.notes:
@@ -53,6 +55,8 @@ class Configurations:
             candidate = self._read()
         except ConfigError as error:
             return Refused("\n".join(map(str, error.problems)))
+        if refused := self._refused(candidate):
+            return refused
         found = changes(self.of(generation), candidate)
         return [
             {
@@ -63,6 +67,11 @@ class Configurations:
             }
             for change in found
         ]
+
+    def _refused(self, candidate: Config) -> Refused | None:
+        """What is listened on is decided at the start, and would have nobody who serves it, or the other way round."""
+        before, after = ("app" if config.run is None else "run" for config in (self._started_with, candidate))
+        return None if before == after else Refused(f"{after}: there was {before} at the start; restart clusterd")
 
     def _note(self, key: str) -> str:
         if key in self._passed:

@@ -9,6 +9,7 @@ from clusterd.log import Logger
 from clusterd.master.children import Child, Children, Death, Kind
 from clusterd.master.configurations import Configurations
 from clusterd.master.health import check_health
+from clusterd.master.messages import Messages
 from clusterd.master.stacks import StackReader
 from clusterd.metrics.ledger import Ledger
 from clusterd.metrics.scoreboard import Scoreboard
@@ -27,6 +28,7 @@ class Hearing:
         configurations: Configurations,
         scoreboard: Scoreboard,
         ledger: Ledger,
+        applications: Messages,
         log: Logger,
         happened: Callable[[events.Event], None],
     ) -> None:
@@ -34,6 +36,7 @@ class Hearing:
         self._configurations = configurations
         self._scoreboard = scoreboard
         self._ledger = ledger
+        self._applications = applications
         self._log = log
         self._happened = happened
         self._last_traceback: tuple[int, str] | None = None
@@ -49,6 +52,7 @@ class Hearing:
         else:
             self._happened(events.WorkerHello(child.serial, child.pid))
             self.children.send(child, messages.Welcome())
+            self._applications.began(child)
 
     def _on_message(self, child: Child, received: Received) -> None:
         close_all(received.descriptors)
@@ -77,6 +81,8 @@ class Hearing:
                 self._happened(events.RequestOverdue(child.serial, request))
             case messages.StacksTold(number, text):
                 self.stacks.told(number, text)
+            case messages.Say() | messages.Taken() as said if child.kind is Kind.WORKER:
+                self._applications.received(child, said)
             case unexpected:
                 self._log.warning(f"unexpected message {type(unexpected).__name__}", **child.fields())
 
@@ -118,10 +124,11 @@ class Hearing:
         if child.kind is not Kind.WORKER:
             self._happened(events.TemplateGone(child.serial, death.how))
             return
+        self._applications.ended(child)
         if child.row is not None:
             self._ledger.fold(child.slot, self._scoreboard.row(child.row), death.cpu_seconds)
             self._scoreboard.release(child.row)
-        self._happened(events.WorkerGone(child.serial, death.how, death.by_signal))
+        self._happened(events.WorkerGone(child.serial, death.how, death.by_signal, death.code))
 
     def _why_unheard(self, death: Death) -> str:
         """Why a template died without a word: it is hardly the application's fault."""

@@ -106,6 +106,10 @@ def open_listeners(config: Config, passed: Iterable[PassedSocket], control_path:
 
 def _check(http: Sequence[socket.socket], https: Sequence[socket.socket], config: Config) -> None:
     count = len(http) + len(https)
+    if config.run is not None:
+        if count:
+            raise ListenError("run: systemd passes sockets to serve on, and run serves nobody: disable the socket unit")
+        return
     if not count:
         raise ListenError("listen: there is nothing to listen on; name an address in listen: or in tls.listen:")
     if count > MOST_LISTENERS:

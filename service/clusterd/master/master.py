@@ -14,6 +14,7 @@ from clusterd.linux.early_signals import let_signals_through
 from clusterd.linux.prctl import become_subreaper
 from clusterd.linux.title import set_title
 from clusterd.log import Logger
+from clusterd.master.children import Child
 from clusterd.master.chronicle import Chronicle
 from clusterd.master.commands import Commands
 from clusterd.master.configurations import Configurations, worker_count
@@ -24,8 +25,10 @@ from clusterd.master.evenness import Evenness
 from clusterd.master.hands import Hands
 from clusterd.master.hearing import Hearing
 from clusterd.master.listeners import Listeners
+from clusterd.master.messages import Messages
 from clusterd.master.monitor import LOOK_EVERY_SECONDS, Monitor, Watched
 from clusterd.master.processes import Processes
+from clusterd.master.program import Parts, Program
 from clusterd.master.service_manager import ServiceManager
 from clusterd.master.signals import handle_signals
 from clusterd.master.strays import end_strays
@@ -43,10 +46,15 @@ from clusterd.supervisor.supervisor import Supervisor
 from clusterd.systemd.environment import watchdog_seconds
 from clusterd.systemd.notify import Notifier
 from clusterd.systemd.sockets import address_text
+from clusterd.wire.conversation import Incoming
 
 
 class Master:
-    """Puts the parts together, and passes events to the supervisor one at a time."""
+    """Puts the parts together, and passes events to the supervisor one at a time.
+
+    `read` reads the configuration for a reload; `program` is what this process runs, where that is not `clusterd`;
+    `watcher` tells of changes of files.
+    """
 
     def __init__(
         self,
@@ -54,6 +62,8 @@ class Master:
         read: Callable[[], Config],
         listeners: Listeners,
         log: Logger,
+        *,
+        program: Program | None = None,
         watcher: Watcher | None = None,
     ) -> None:
         self._loop = asyncio.new_event_loop()
@@ -69,7 +79,10 @@ class Master:
         self._scoreboard = Scoreboard.create()
         self._configurations = Configurations(config, read, listeners.passed, log)
         ledger, tally = Ledger(), Tally()
-        self._hearing = Hearing(self._loop, self._configurations, self._scoreboard, ledger, log, self.happened)
+        messages = Messages(self._loop, self._message_heard)
+        self._hearing = Hearing(
+            self._loop, self._configurations, self._scoreboard, ledger, messages, log, self.happened
+        )
         children = self._hearing.children
         self._views = Views(self._supervisor.cluster, children, self._scoreboard, ledger, tally, self.status)
         self._chronicle = Chronicle(children)
@@ -81,6 +94,7 @@ class Master:
             self._configurations,
             self._chronicle,
             self._hearing.stacks,
+            messages,
             log,
         )
         self._control = ControlServer(self._commands.carry_out)
@@ -109,6 +123,9 @@ class Master:
             lambda seconds, event: self._loop.call_later(seconds, self.happened, event),
             self._finish,
         )
+        self._program = program
+        if program is not None:
+            program.begin(Parts(self._loop, self._supervisor, self.happened, children, messages, processes, listeners))
         self._monitor = Monitor(self.happened)
         self._endpoint = Endpoint(self._views.pages(), listeners.metrics, log)
 
@@ -157,9 +174,15 @@ class Master:
         self._acting = True
         try:
             while self._events:
-                for action in self._supervisor.step(self._events.popleft(), time.monotonic()):
+                event = self._events.popleft()
+                self._chronicle.note_event(event)
+                if self._program is not None:
+                    self._program.note_event(event)
+                for action in self._supervisor.step(event, time.monotonic()):
                     self._hands.act(action)
                     self._chronicle.note_action(action)
+                    if self._program is not None:
+                        self._program.note_action(action)
         finally:
             self._acting = False
         self._after_events()
@@ -167,6 +190,16 @@ class Master:
     def status(self) -> str:
         """The service's state in one line."""
         return status_line(self._supervisor.cluster, _clock_time)
+
+    def _message_heard(self, child: Child, incoming: Incoming) -> None:
+        """The application in a worker has said something: whoever follows the events hears it."""
+        self._chronicle.note_message(child, incoming.value)
+        if self._program is not None:
+            self._program.heard(child, incoming)
+            return
+        if incoming.wants_reply:
+            incoming.refuse("nobody answers requests in the master")
+        incoming.taken()
 
     def _after_events(self) -> None:
         before = self._service_manager.last_status

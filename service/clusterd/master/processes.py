@@ -38,6 +38,8 @@ class Processes:
         self._configurations = configurations
         self._dealer = dealer
         self._bells = Bells.create()
+        self.environments: dict[int, dict[str, str]] = {}
+        """What is set in the workers of a slot, by slot (`Cluster.fork`)."""
 
     def start_template(self, action: StartTemplate) -> None:
         """Exec a template and tell it what to import. Raises OSError, ProtocolError."""
@@ -80,7 +82,8 @@ class Processes:
             self._scoreboard.release(row)
             raise
         with theirs:
-            order = messages.Fork(action.serial, action.slot, action.generation, row)
+            environment = self.environments.get(action.slot, {})
+            order = messages.Fork(action.serial, action.slot, action.generation, row, environment)
             self._order_fork(action.template, order, theirs.fileno(), child.stacks)
 
     def _order_fork(self, template: int, order: messages.Message, *descriptors: int) -> None:

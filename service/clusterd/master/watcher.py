@@ -147,9 +147,7 @@ class Watcher:
         path = os.path.join(directory.path, notice.name)
         is_directory = bool(notice.what & What.DIRECTORY)
         # Whatever was asked for by name is not ignored.
-        if path not in self._roots and (
-            not directory.is_whole or is_ignored(notice.name, is_directory=is_directory)
-        ):
+        if path not in self._roots and (not directory.is_whole or is_ignored(notice.name, is_directory=is_directory)):
             return
         if is_directory:
             self._take_directory(path, notice.what)

@@ -1,6 +1,5 @@
 """One worker's row of the scoreboard, and the totals read from it."""
 
-from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Final, Self, overload
 
@@ -23,14 +22,13 @@ _GAUGES: Final = (
 )
 _COUNTERS: Final = ("accepted", "handed_over", "adopted", "timed_out")
 _NAMES: Final = (*_GAUGES, *_COUNTERS)
-_CONNECTIONS: Final = _NAMES.index("connections")
 _STARTED_AT: Final = len(_NAMES)
-_SECONDS: Final = _STARTED_AT + 1
+SECONDS: Final = _STARTED_AT + 1
 # Requests are counted once, in a table of code class by duration: it gives both series with one write a
 # request, and they always agree with each other.
-_REQUESTS: Final = _SECONDS + 1
+_REQUESTS: Final = SECONDS + 1
 _WIDTH: Final = len(BUCKETS) + 1
-_OFFSETS: Final = tuple(
+OFFSETS: Final = tuple(
     _REQUESTS + _WIDTH * ((status // 100 if 100 <= status < 600 else len(CODE_CLASSES)) - 1) for status in range(1000)
 )
 assert _REQUESTS + _WIDTH * len(CODE_CLASSES) <= ROW_CELLS
@@ -81,10 +79,7 @@ class Totals:
 
 
 class Row:
-    """Numbers of one process. The process itself writes, on its loop's thread; everyone may read.
-
-    It is the `Counters` that the HTTP engine takes.
-    """
+    """Numbers of one process. The process itself writes, on its loop's thread; everyone may read."""
 
     __slots__ = ("floats", "integers")
 
@@ -131,20 +126,6 @@ class Row:
         """How many requests were answered."""
         return sum(self.integers[_REQUESTS : _REQUESTS + _WIDTH * len(CODE_CLASSES)])
 
-    def request_done(self, status: int, seconds: float) -> None:
-        """Count a response by its status code (0 to 999) and its duration. Every request pays for this."""
-        # The comparison saves the search for the fastest answers, where its cost would show most.
-        self.integers[_OFFSETS[status] + (seconds > 0.001 and bisect_left(BUCKETS, seconds))] += 1
-        self.floats[_SECONDS] += seconds
-
-    def request_timed_out(self) -> None:
-        """Count a timeout."""
-        self.timed_out += 1
-
-    def connections_changed(self, count: int) -> None:
-        """So many connections are open now."""
-        self.integers[_CONNECTIONS] = count
-
     def totals(self) -> Totals:
         """The counts until now."""
         cells = self.integers.tolist()
@@ -153,7 +134,7 @@ class Row:
         return Totals(
             tuple(map(sum, table)),
             tuple(map(sum, zip(*table, strict=True))),
-            self.floats[_SECONDS],
+            self.floats[SECONDS],
             *cells[len(_GAUGES) : len(_NAMES)],
         )
 

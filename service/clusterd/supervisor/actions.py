@@ -99,6 +99,8 @@ class WorkerEnded(Action):
     how: str
     retry_in: float | None
     """Seconds until its slot is forked again, where that is held up."""
+    code: int | None = None
+    """As in WorkerGone."""
 
 
 class Announcement(Enum):

@@ -46,9 +46,11 @@ class RestartAsked(Event):
 
 @dataclass(frozen=True, slots=True)
 class ScaleAsked(Event):
-    """More (positive) or fewer workers."""
+    """More (positive) or fewer workers; of a cluster that starts only where it `may_be_early`."""
 
     change: int
+    may_be_early: bool = False
+    """A program knows what it asks for; an operator's signal that comes early is one too many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,8 @@ class WorkerGone(Event):
     serial: int
     how: str
     by_signal: bool = False
+    code: int | None = None
+    """As `subprocess` has it: the exit status, or the number of the signal, negative. None: it never was a process."""
 
 
 @dataclass(frozen=True, slots=True)

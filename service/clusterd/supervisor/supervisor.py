@@ -80,8 +80,9 @@ class Supervisor:
                 rollout.withdraw(self.cluster, reason)
             case events.RestartAsked(number, slot):
                 restarts.ask(self.cluster, number, slot)
-            case events.ScaleAsked(change):
-                self._scale(change)
+            case events.ScaleAsked(change, may_be_early):
+                if self.cluster.phase is Phase.RUNNING or (may_be_early and self.cluster.phase is Phase.STARTING):
+                    self._scale(change)
             case events.StopAsked(at_once):
                 stop(self.cluster, at_once=at_once)
             case events.Tick():
@@ -157,9 +158,9 @@ class Supervisor:
             case events.WorkerFailed(serial, reason):
                 if (worker := self._worker(serial)) and worker.state is WorkerState.BOOTING:
                     fail(self.cluster, worker, EndReason.BOOT_FAILED, reason)
-            case events.WorkerGone(serial, how, by_signal):
+            case events.WorkerGone(serial):
                 if worker := self.cluster.table.workers.pop(serial, None):
-                    self._worker_gone(worker, how, by_signal)
+                    self._worker_gone(worker, event)
             case events.WorkerStalled(serial, seconds, what):
                 if (worker := self._worker(serial)) and worker.state is WorkerState.READY:
                     self._stalled(worker, seconds, what)
@@ -201,12 +202,12 @@ class Supervisor:
         if worker is not None and worker.state is WorkerState.READY and worker.generation == cluster.serving:
             worker.recycle = reason
 
-    def _worker_gone(self, worker: Worker, how: str, by_signal: bool) -> None:
-        cluster = self.cluster
+    def _worker_gone(self, worker: Worker, gone: events.WorkerGone) -> None:
+        cluster, how = self.cluster, gone.how
         reason = worker.end
         if reason is None:
             # Nobody ordered this death.
-            reason = EndReason.SIGNAL if by_signal else EndReason.EXIT
+            reason = EndReason.SIGNAL if gone.by_signal else EndReason.EXIT
             if worker.state in COMING:
                 reason = EndReason.BOOT_FAILED
             record_failure(cluster, worker, how)
@@ -222,13 +223,12 @@ class Supervisor:
                 reason=reason,
                 how=f"{worker.detail} ({how})" if worker.detail else how,
                 retry_in=retry_at - cluster.now if held_up else None,
+                code=gone.code,
             )
         )
 
     def _scale(self, change: int) -> None:
         cluster = self.cluster
-        if cluster.phase is not Phase.RUNNING:
-            return
         cluster.wanted = max(1, cluster.wanted + change)
         if cluster.rollout is not None and cluster.rollout.generation:
             cluster.rollout.workers = max(1, cluster.rollout.workers + change)

@@ -1,8 +1,9 @@
 """Started by path under the application's own interpreter: `PYTHON bootstrap.py 3 PADDING`.
 
-It loads the package `clusterd` from where this file lies, without putting that directory on
-sys.path: nothing beside the package (or of the master's interpreter) can shadow what the
-application imports. Written so that any Python 3 can run it far enough to say what is missing.
+It loads the package `clusterd` from where this file lies, and what of it is compiled for this
+interpreter, without putting that directory on sys.path: nothing beside the package (or of the
+master's interpreter) can shadow what the application imports. Written so that any Python 3 can
+run it far enough to say what is missing.
 """
 
 import json
@@ -11,6 +12,8 @@ import sys
 
 OLDEST_PYTHON = (3, 11)
 NEEDED = ("uvloop",)
+LIBRARY = "clusterd__mypyc"
+"""What setup.py compiles, beside the package."""
 
 
 def refuse(descriptor, reason):
@@ -36,15 +39,25 @@ def check_interpreter(descriptor):
 
 
 def load_package():
-    """Make `import clusterd` find the package that this file belongs to."""
-    import importlib.util
+    """Make `import clusterd` find the package that this file belongs to, and its compiled modules their library."""
+    from importlib.machinery import EXTENSION_SUFFIXES
 
     directory = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    spec = importlib.util.spec_from_file_location(
-        "clusterd", os.path.join(directory, "__init__.py"), submodule_search_locations=[directory]
-    )
+    for suffix in EXTENSION_SUFFIXES:
+        library = os.path.join(os.path.dirname(directory), LIBRARY + suffix)
+        if os.path.exists(library):
+            load(LIBRARY, library)
+            break
+    load("clusterd", os.path.join(directory, "__init__.py"), [directory])
+
+
+def load(name, path, submodules=None):
+    """Load one module."""
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=submodules)
     module = importlib.util.module_from_spec(spec)
-    sys.modules["clusterd"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
 
 

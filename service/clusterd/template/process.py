@@ -33,7 +33,7 @@ from clusterd.wire.messages import (
     encode,
 )
 from clusterd.wire.packets import close_all, receive, send
-from clusterd.worker.application import LoadedApplication, LoadError, enter_directory, load_application, load_hook
+from clusterd.worker.application import LoadedCode, LoadError, enter_directory, load, load_hook
 from clusterd.worker.birth import Birth, be_born
 from clusterd.worker.hygiene import flush_output, wait_for_child
 from clusterd.worker.sockets import ListeningSocket
@@ -46,7 +46,7 @@ class Offspring:
 
     generation: int
     config: Config
-    loaded: LoadedApplication | None
+    loaded: LoadedCode | None
     scoreboard: Scoreboard
     listeners: tuple[ListeningSocket, ...]
     tls: ssl.SSLContext | None
@@ -118,10 +118,10 @@ def _tls_context(config: Config, order: Load, log: Logger) -> ssl.SSLContext | N
     return context
 
 
-def _import(channel: socket.socket, order: Load, config: Config, log: Logger) -> LoadedApplication:
+def _import(channel: socket.socket, order: Load, config: Config, log: Logger) -> LoadedCode:
     before = open_descriptors()
     enter_directory(config.directory)
-    loaded = load_application(config)
+    loaded = load(config)
     # Loaded here too, so that a name that leads nowhere is a failed load, and no worker's failed boot.
     load_hook(config.worker_start, "worker_start")
     load_hook(config.worker_stop, "worker_stop")
@@ -171,6 +171,7 @@ def _birth(offspring: Offspring, order: Fork, channel: socket.socket, stacks: in
         slot=order.slot,
         generation=order.generation,
         row=order.row,
+        environment=order.environment,
         config=offspring.config,
         loaded=offspring.loaded,
         scoreboard=offspring.scoreboard,

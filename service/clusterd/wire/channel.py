@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from clusterd.wire.messages import Message, ProtocolError, decode, encode
-from clusterd.wire.packets import close_all, receive, send
+from clusterd.wire.packets import DescriptorsMissing, Packet, close_all, receive, send
 
 QUEUE_PACKETS = 1000
 
@@ -25,6 +25,8 @@ class Received:
     message: Message
     descriptors: tuple[int, ...]
     pid: int | None
+    lacks_descriptors: bool = False
+    """Some came along, and this process may not open so many: they are closed."""
 
 
 class Channel:
@@ -47,6 +49,7 @@ class Channel:
         self._on_message = on_message
         self._on_end = on_end
         self._queue: deque[tuple[bytes, tuple[int, ...]]] = deque()
+        self._again: Callable[[], None] | None = None
         self._open = True
         loop.add_reader(sock.fileno(), self.read_pending)
 
@@ -65,13 +68,24 @@ class Channel:
             self._queue.append((packet, tuple(os.dup(descriptor) for descriptor in descriptors)))
             self._loop.add_writer(self._socket.fileno(), self._flush)
 
+    def offer(self, packet: bytes, again: Callable[[], None]) -> bool:
+        """Send a packet if the peer has room for it now. Otherwise False, and `again` is called when it may have."""
+        if not self._open or (not self._queue and self._try_send(packet, ())):
+            return True
+        self._again = again
+        self._loop.add_writer(self._socket.fileno(), self._flush)
+        return False
+
     def read_pending(self) -> None:
         """Receive everything that has arrived; also called before a death is acted on."""
         while self._open:
+            lacks_descriptors = False
             try:
                 packet = receive(self._socket)
             except BlockingIOError:
                 return
+            except DescriptorsMissing as cut:
+                packet, lacks_descriptors = Packet(cut.data, (), None), True
             except (OSError, ProtocolError) as error:
                 self._end(str(error))
                 return
@@ -84,7 +98,7 @@ class Channel:
                 close_all(packet.descriptors)
                 self._end(str(error))
                 return
-            self._on_message(Received(message, packet.descriptors, packet.pid))
+            self._on_message(Received(message, packet.descriptors, packet.pid, lacks_descriptors))
 
     def close(self) -> None:
         """Close this end; what is queued is dropped."""
@@ -116,6 +130,9 @@ class Channel:
             self._queue.popleft()
             close_all(descriptors)
         self._loop.remove_writer(self._socket.fileno())
+        again, self._again = self._again, None
+        if again is not None:
+            again()
 
     def _end(self, reason: str) -> None:
         self.close()

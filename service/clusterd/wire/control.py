@@ -19,6 +19,8 @@ LINE_BYTES = 64 * 1024
 """Of a request, and of what may wait for a peer that does not read."""
 
 MOST_SLOTS = 4000
+ALL_SLOTS = 0
+"""Written "all", where a command may go to every worker."""
 
 
 class Command(StrEnum):
@@ -34,6 +36,7 @@ class Command(StrEnum):
     EVENTS = "events"
     CONFIG = "config"
     LOG_LEVEL = "log-level"
+    SEND = "send"
 
 
 class ControlError(Exception):
@@ -46,6 +49,7 @@ class Request:
 
     command: Command
     slot: int = 0
+    """Or ALL_SLOTS."""
     workers: int = 0
     """Wanted, or more (`relative`)."""
     relative: bool = False
@@ -54,6 +58,7 @@ class Request:
     follow: bool = False
     diff: bool = False
     wait: bool = True
+    message: Any = None
 
 
 # ---- lines
@@ -69,8 +74,9 @@ _ARGUMENTS: dict[Command, frozenset[str]] = {
     Command.EVENTS: frozenset({"follow"}),
     Command.CONFIG: frozenset({"diff"}),
     Command.LOG_LEVEL: frozenset({"level"}),
+    Command.SEND: frozenset({"slot", "message"}),
 }
-_NEEDED = frozenset({"slot", "workers", "level"})
+_NEEDED = frozenset({"slot", "workers", "level", "message"})
 
 
 def request_line(command: Command, **arguments: object) -> bytes:
@@ -126,6 +132,8 @@ def parse_request(line: bytes) -> Request:
     for key in sorted(allowed & _NEEDED):
         if key not in document:
             raise ControlError(f"{command}: {key} is missing")
+    if command is Command.SEND and document["slot"] == "all":
+        return Request(command, slot=ALL_SLOTS, message=document["message"])
     return Request(command, **{name: value for key in document for name, value in _argument(key, document[key])})
 
 
@@ -142,6 +150,8 @@ def _argument(key: str, value: object) -> list[tuple[str, Any]]:
             return [("signal", parse_signal(value))]
         case "level":
             return [("level", str(value))]
+        case "message":
+            return [("message", value)]
     if type(value) is not bool:
         raise ControlError(f"{key}: {value!r} is neither true nor false")
     return [(key, value)]

@@ -3,7 +3,7 @@
 One message is one SEQPACKET packet of at most 64 KiB: a JSON object with the protocol's
 version, the message's name and its fields, and up to 64 descriptors beside it.
 
-    {"v": 1, "type": "Fork", "serial": 7, "slot": 2, "generation": 3, "row": 1}  + [channel, crash log]
+    {"v": 1, "type": "Fork", "serial": 7, "slot": 2, "generation": 3, "row": 1, "environment": {}} + [channel, stacks]
     {"v": 1, "type": "Ready"}
 
 JSON and never pickle: the two ends may run different interpreters, and a worker runs code
@@ -11,12 +11,14 @@ that the master must not trust.
 """
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, cast, get_origin
 
 PROTOCOL_VERSION = 1
 PACKET_BYTES = 64 * 1024
 PACKET_DESCRIPTORS = 64
+VALUE_BYTES = 60 * 1024
+"""Of what an application says in one message, as JSON: the rest of a packet is for what stands around it."""
 MOST_LISTENERS = 40
 """Of one service: they travel in one packet, with the other descriptors that a template needs."""
 
@@ -51,12 +53,16 @@ class Load(Message):
 
 @dataclass(frozen=True)
 class Fork(Message):
-    """Fork a worker. Descriptors: its channel, and the memfd that takes its stacks."""
+    """Fork a worker. Descriptors: its channel, and the memfd that takes its stacks.
+
+    `environment` is set in it, beside what it has from its template.
+    """
 
     serial: int
     slot: int
     generation: int
     row: int
+    environment: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -218,18 +224,48 @@ class TellStacks(Message):
     number: int
 
 
+# ---- both ways, between the application in a worker and whoever it talks to (`wire/conversation.py`)
+
+
+@dataclass(frozen=True)
+class Say(Message):
+    """What an application is told, or says: any JSON value of at most VALUE_BYTES.
+
+    `request` is the number that a reply has to bear, 0 where none is awaited. A reply bears it in `reply`; `error` says
+    why there is no value in it, where there is none.
+    """
+
+    value: Any
+    request: int = 0
+    reply: int = 0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Taken(Message):
+    """So many more messages of the other side have been dealt with, and wait no longer. Replies are not counted."""
+
+    count: int
+
+
 # Not slots=True above: it makes every class twice, and the first ones would be subclasses too.
 _MESSAGES: dict[str, type[Message]] = {message.__name__: message for message in Message.__subclasses__()}
+
+
+def _class_of(annotation: object) -> type:
+    return object if annotation is Any else get_origin(annotation) or cast(type, annotation)
+
+
 _FIELDS: dict[str, dict[str, type]] = {
     # Annotations like dict[str, Any] are checked as far as their class goes: the other end may run anything.
-    name: {field.name: get_origin(field.type) or cast(type, field.type) for field in fields(message)}
+    name: {field.name: _class_of(field.type) for field in fields(message)}
     for name, message in _MESSAGES.items()
 }
 
 
 def encode(message: Message) -> bytes:
     """The packet for `message`. Raises ProtocolError when it would be larger than a packet may be."""
-    packet = json.dumps({"v": PROTOCOL_VERSION, "type": type(message).__name__, **asdict(message)}).encode()
+    packet = json.dumps({"v": PROTOCOL_VERSION, "type": type(message).__name__, **vars(message)}).encode()
     if len(packet) > PACKET_BYTES:
         raise ProtocolError(f"{type(message).__name__} of {len(packet)} bytes; at most {PACKET_BYTES} fit a packet")
     return packet

@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeAlias
 
 from clusterd.config import model as config_model
 from clusterd.config.model import Config
@@ -29,6 +29,18 @@ class LoadedApplication:
 
     application: Application
     interface: Interface
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedJob:
+    """What `run` names, in place of an application."""
+
+    function: Callable[[], Any]
+    is_async: bool
+    reference: str
+
+
+LoadedCode: TypeAlias = LoadedApplication | LoadedJob
 
 
 @dataclass(frozen=True)
@@ -59,31 +71,49 @@ def enter_directory(directory: str) -> None:
     sys.path.insert(0, resolved)
 
 
-def load_application(config: Config) -> LoadedApplication:
+def load(config: Config) -> LoadedCode:
+    """Import what `app` or `run` names, whichever is given. Raises LoadError."""
+    if config.app is not None:
+        return _load_application(config.app, config.interface)
+    assert config.run is not None  # exactly one of them is given (`config/checks.py`)
+    function = _load(config.run, "run")
+    if signature := _unfit_signature(function, ()):
+        raise LoadError(f"run: {config.run} takes {signature}, and is called without arguments", "")
+    return LoadedJob(function, is_async(function), config.run)
+
+
+def _load_application(reference: str, wanted: config_model.Interface) -> LoadedApplication:
     """Import `app` (`module:attribute`, or `module:factory()`), and see how it is called. Raises LoadError."""
-    application = _load(config.app, "app")
-    is_asgi = _is_asgi(application)
-    if config.interface is config_model.Interface.WSGI and is_asgi:
-        raise LoadError(f"app: {config.app} is an ASGI application, and interface: says wsgi", "")
-    if is_asgi or config.interface is config_model.Interface.ASGI:
-        _check_call(application, config.app, Interface.ASGI, ({}, None, None))
+    application = _load(reference, "app")
+    is_asgi = is_async(application)
+    if wanted is config_model.Interface.WSGI and is_asgi:
+        raise LoadError(f"app: {reference} is an ASGI application, and interface: says wsgi", "")
+    if is_asgi or wanted is config_model.Interface.ASGI:
+        _check_call(application, reference, Interface.ASGI, ({}, None, None))
         return LoadedApplication(application, Interface.ASGI)
-    _check_call(application, config.app, Interface.WSGI, ({}, None))
+    _check_call(application, reference, Interface.WSGI, ({}, None))
     return LoadedApplication(application, Interface.WSGI)
 
 
 def _check_call(application: Application, reference: str, interface: Interface, arguments: tuple[object, ...]) -> None:
     """A factory named without its brackets would start, and fail with every request."""
+    if signature := _unfit_signature(application, arguments):
+        hint = "" if reference.endswith("()") else f"; if it makes the application, write {reference}()"
+        wanted = f"the {len(arguments)} arguments of {interface.name}"
+        raise LoadError(f"app: {reference} takes {signature}, and not {wanted}{hint}", "")
+
+
+def _unfit_signature(function: Callable[..., Any], arguments: tuple[object, ...]) -> str | None:
+    """What `function` takes, if it can not be called with these arguments."""
     try:
-        signature = inspect.signature(application)
+        signature = inspect.signature(function)
     except (TypeError, ValueError):
-        return  # written in C: it does not say
+        return None  # written in C: it does not say
     try:
         signature.bind(*arguments)
     except TypeError:
-        hint = "" if reference.endswith("()") else f"; if it makes the application, write {reference}()"
-        wanted = f"the {len(arguments)} arguments of {interface.name}"
-        raise LoadError(f"app: {reference} takes {signature}, and not {wanted}{hint}", "") from None
+        return str(signature)
+    return None
 
 
 def load_hook(reference: str | None, setting: str) -> Callable[[], Any] | None:
@@ -152,8 +182,8 @@ def _application_frames(frames: TracebackType | None) -> TracebackType | None:
     return None
 
 
-def _is_asgi(application: Application) -> bool:
-    """Told without calling it: an ASGI application is a coroutine function, or its call is one."""
-    return inspect.iscoroutinefunction(application) or inspect.iscoroutinefunction(
-        getattr(application, "__call__", None)  # noqa: B004 - the method itself is looked at
+def is_async(function: Callable[..., Any]) -> bool:
+    """Told without calling it: a coroutine function, or something whose call is one, as ASGI applications are."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - the method itself is looked at
     )

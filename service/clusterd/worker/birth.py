@@ -4,7 +4,7 @@ import os
 import socket
 import ssl
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -17,15 +17,10 @@ from clusterd.log import Logger
 from clusterd.metrics.scoreboard import LAYOUT_VERSION, Scoreboard
 from clusterd.wire.messages import BootFailed, Hello, Welcome, decode, encode
 from clusterd.wire.packets import receive, send
-from clusterd.worker.application import (
-    LoadedApplication,
-    LoadError,
-    describe,
-    enter_directory,
-    load_application,
-    load_hook,
-)
+from clusterd.worker import api
+from clusterd.worker.application import LoadedCode, LoadedJob, LoadError, describe, enter_directory, load, load_hook
 from clusterd.worker.hygiene import flush_output, forget_template_exit_handlers, leave
+from clusterd.worker.job import JobProcess
 from clusterd.worker.process import WorkerProcess
 from clusterd.worker.sockets import ListeningSocket
 
@@ -41,8 +36,10 @@ class Birth:
     slot: int
     generation: int
     row: int
+    environment: Mapping[str, str]
+    """Of its slot, beside what all workers have."""
     config: Config
-    loaded: LoadedApplication | None
+    loaded: LoadedCode | None
     """None where the application could not be preloaded: the worker imports it itself."""
     scoreboard: Scoreboard
     listeners: Sequence[ListeningSocket]
@@ -70,8 +67,10 @@ def _live(birth: Birth, log: Logger) -> int:
     set_title(f"clusterd: worker {birth.slot} gen {birth.generation}", f"clusterd-w{birth.slot}")
     forget_template_exit_handlers()
     write_stacks_to(birth.stacks)
+    os.environ.update(birth.environment)
     os.environ["CLUSTERD_WORKER"] = str(birth.slot)
     os.environ["CLUSTERD_GENERATION"] = str(birth.generation)
+    api.begin(birth.slot, birth.generation)
     if not _greet(birth):
         return 0
     try:
@@ -80,18 +79,7 @@ def _live(birth: Birth, log: Logger) -> int:
         worker_stop = load_hook(birth.config.worker_stop, "worker_stop")
         worker_start = load_hook(birth.config.worker_start, "worker_start")
         _run_hook(worker_start, f"worker_start: {birth.config.worker_start}")
-        worker = WorkerProcess(
-            loaded,
-            birth.config,
-            birth.scoreboard,
-            birth.row,
-            birth.listeners,
-            birth.tls,
-            birth.bells,
-            birth.channel,
-            log,
-        )
-        worker.start_application()
+        worker = _make_process(loaded, birth, log)
     except LoadError as error:
         send(birth.channel, encode(BootFailed(error.reason, error.traceback)))
         return BOOT_FAILED_STATUS
@@ -100,8 +88,30 @@ def _live(birth: Birth, log: Logger) -> int:
         send(birth.channel, encode(BootFailed(failed.reason, str(error)[-STARTUP_MESSAGE_CHARACTERS:])))
         return BOOT_FAILED_STATUS
     status = worker.run()
-    _run_hook(worker_stop, f"worker_stop: {birth.config.worker_stop}")
+    try:
+        _run_hook(worker_stop, f"worker_stop: {birth.config.worker_stop}")
+    finally:
+        worker.close()
     return status
+
+
+def _make_process(loaded: LoadedCode, birth: Birth, log: Logger) -> WorkerProcess | JobProcess:
+    """What this process does with its loop. Raises StartupFailed."""
+    if isinstance(loaded, LoadedJob):
+        return JobProcess(loaded, birth.config, birth.scoreboard.row(birth.row), birth.channel, log)
+    worker = WorkerProcess(
+        loaded,
+        birth.config,
+        birth.scoreboard,
+        birth.row,
+        birth.listeners,
+        birth.tls,
+        birth.bells,
+        birth.channel,
+        log,
+    )
+    worker.start_application()
+    return worker
 
 
 def _greet(birth: Birth) -> bool:
@@ -114,9 +124,9 @@ def _greet(birth: Birth) -> bool:
     return packet is not None and isinstance(decode(packet.data), Welcome)
 
 
-def _load_here(birth: Birth) -> LoadedApplication:
+def _load_here(birth: Birth) -> LoadedCode:
     enter_directory(birth.config.directory)
-    loaded = load_application(birth.config)
+    loaded = load(birth.config)
     flush_output()
     return loaded
 

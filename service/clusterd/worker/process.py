@@ -1,7 +1,6 @@
 """The worker's event loop: the engine, the acceptor, the channel, and the drain at the end."""
 
 import asyncio
-import signal
 import socket
 import ssl
 from collections.abc import Sequence
@@ -17,33 +16,20 @@ from clusterd.http.address import Address
 from clusterd.http.connections.carried import CarriedState
 from clusterd.http.engine import Connection, Engine
 from clusterd.linux.bells import Bells
-from clusterd.log import Level, Logger
+from clusterd.log import Logger
+from clusterd.metrics.counting import RequestCounter
 from clusterd.metrics.scoreboard import Scoreboard
-from clusterd.wire.channel import Channel, Received
-from clusterd.wire.messages import (
-    Adopt,
-    Deal,
-    HealthConnection,
-    Overdue,
-    Ready,
-    Retire,
-    Serve,
-    SetLogLevel,
-    Share,
-    StacksTold,
-    SuccessorLost,
-    TellStacks,
-)
-from clusterd.wire.packets import close_all
+from clusterd.wire.channel import Received
+from clusterd.wire.messages import Adopt, Deal, HealthConnection, Overdue, Ready, Retire, Serve, Share, SuccessorLost
 from clusterd.worker.acceptor import Acceptor
 from clusterd.worker.application import LoadedApplication
 from clusterd.worker.balance import Gate
 from clusterd.worker.drain import ANSWERS_SECONDS, LAST_WORDS_SECONDS, Drain, Orders
 from clusterd.worker.engine_settings import engine_settings
 from clusterd.worker.handover import Receiver, Sender
+from clusterd.worker.line import Line
 from clusterd.worker.sharing import Sharing
 from clusterd.worker.sockets import ListeningSocket
-from clusterd.worker.stacks import describe
 
 TICK_SECONDS = 0.25
 THREADS_END_SECONDS = 1.0
@@ -73,7 +59,7 @@ class WorkerProcess:
         self._engine = Engine(
             loaded.application,
             engine_settings(config, loaded.interface),
-            self._row,
+            RequestCounter(self._row),
             log,
             self._loop,
             on_movable=self._connection_at_rest,
@@ -93,7 +79,8 @@ class WorkerProcess:
         self._drain: Drain | None = None
         self._leave_by = 0.0
         self._sharing = Sharing(self._engine, self._loop, self._moved)
-        self._channel = Channel(channel, self._loop, self._on_message, self._on_channel_end)
+        requests = self._engine.requests_in_flight
+        self._line = Line(channel, self._loop, log, self._on_order, self._drain_alone, requests)
 
     def start_application(self) -> None:
         """Have the application get ready, where it has a word for it. Raises StartupFailed."""
@@ -101,19 +88,23 @@ class WorkerProcess:
 
     def run(self) -> int:
         """Say ready, serve until a drain is over; the exit status."""
-        # Not the loop's own handler, which needs the loop to be run by the main thread.
-        signal.signal(signal.SIGTERM, lambda *_: self._loop.call_soon_threadsafe(self._on_terminate))
+        self._line.obey_sigterm()
         self._row.started_at = wall_clock()
         self._tick()
-        self._channel.send(Ready())
+        self._line.send(Ready())
         try:
             self._engine.run()
         finally:
             self._stop_accepting()
+            self._line.finish_handling(self._leave_by - LAST_WORDS_SECONDS)
             self._stop_application()
             self._engine.threads.stop(max(0.0, min(THREADS_END_SECONDS, self._leave_by - monotonic())))
             self._log.flush()
         return 0
+
+    def close(self) -> None:
+        """Say what is left to say."""
+        self._line.close()
 
     def _stop_application(self) -> None:
         # At least a moment, also where the drain has used up all the time there was.
@@ -125,7 +116,7 @@ class WorkerProcess:
 
     # ---- what the master says
 
-    def _on_message(self, received: Received) -> None:
+    def _on_order(self, received: Received) -> bool:
         match received.message:
             case Serve():
                 self._serve()
@@ -146,25 +137,12 @@ class WorkerProcess:
             case HealthConnection():
                 for sock in self._sockets_of(received):
                     self._engine.adopt(sock, CarriedState.direct())
-            case SetLogLevel(level):
-                self._log.set_level(Level(level))
-            case TellStacks(number):
-                self._channel.send(StacksTold(number, describe(self._engine.requests_in_flight(), self._loop)))
-            case unexpected:
-                self._log.warning("unexpected message from the master", message=type(unexpected).__name__)
-                close_all(received.descriptors)
+            case _:
+                return False
+        return True
 
     def _sockets_of(self, received: Received) -> list[socket.socket]:
         return [socket.socket(fileno=descriptor) for descriptor in received.descriptors]
-
-    def _on_channel_end(self, reason: str) -> None:
-        """Nobody manages this worker any more: it finishes what it holds and leaves."""
-        self._log.warning("the master is gone, draining", reason=reason)
-        self._drain_alone()
-
-    def _on_terminate(self) -> None:
-        self._log.info("SIGTERM received, draining")
-        self._drain_alone()
 
     def _drain_alone(self) -> None:
         timeouts = self._config.timeouts
@@ -178,7 +156,7 @@ class WorkerProcess:
 
     def _overdue(self, request: str) -> None:
         self._log.error("a request was not answered within timeouts.request", request=request)
-        self._channel.send(Overdue(request[:OVERDUE_CHARACTERS]))
+        self._line.send(Overdue(request[:OVERDUE_CHARACTERS]))
 
     # ---- accepting
 
@@ -273,7 +251,7 @@ class WorkerProcess:
     def _successor_lost(self) -> None:
         if self._drain is not None:
             self._drain.successor_lost()
-            self._channel.send(SuccessorLost(self._engine.load))
+            self._line.send(SuccessorLost(self._engine.load))
 
     def _connection_at_rest(self, connection: Connection) -> None:
         if self._drain is not None:

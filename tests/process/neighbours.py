@@ -25,7 +25,7 @@ def needs(program: str, package: str) -> None:
 
 
 @contextmanager
-def program(command: Sequence[str], is_ready: Callable[[], bool]) -> Iterator[None]:
+def neighbour(command: Sequence[str], is_ready: Callable[[], bool]) -> Iterator[None]:
     """Run a program in a directory of its own; the block begins when it is ready, and nothing is left afterwards."""
     with tempfile.TemporaryDirectory() as directory, Path(directory, "log").open("w+") as log:
         process = subprocess.Popen(

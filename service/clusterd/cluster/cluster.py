@@ -1,0 +1,243 @@
+"""`Cluster`: in the words of Node's module of that name, in Python's manner."""
+
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from clusterd.cluster.handle import Worker
+from clusterd.cluster.handlers import CLUSTER_EVENTS, NOT_YET, Handlers, Registry
+from clusterd.config.application_settings import ENVIRONMENT_NAME, RESERVED_ENVIRONMENT
+from clusterd.config.model import Config, to_json
+from clusterd.linux.early_signals import hold_signals
+from clusterd.log import Level, Logger, open_sink
+from clusterd.wire.conversation import Disconnected, QueueFull, Reply
+from clusterd.wire.values import encoded
+
+if TYPE_CHECKING:
+    from clusterd.cluster.primary import Primary
+    from clusterd.master.listeners import Listeners
+
+HANDLERS_END_SECONDS = 5.0
+"""For handlers to get through with what has happened, when the master is done."""
+
+_IN_A_TEMPLATE = "clusterd.template.process"
+_AnyHandler = TypeVar("_AnyHandler", bound=Callable[..., Any])
+
+
+class Cluster:
+    """A program that is its own master: `Cluster("myapp:app", workers=4, listen=["127.0.0.1:8000"]).run()`.
+
+    Settings are those of clusterd.yaml (docs/settings.md), sections as dicts. `metrics` is off unless it is given.
+    Raises ValueError for what a file with them would be refused for. In templates and workers, which import it where
+    application and cluster are one file, it does nothing, and the settings are not looked at.
+    """
+
+    def __init__(self, app: str | None = None, *, run: str | None = None, **settings: Any) -> None:
+        named = {"app": app, "run": run}
+        self._given: dict[str, Any] = {**{key: name for key, name in named.items() if name is not None}, **settings}
+        self._registry = Registry(CLUSTER_EVENTS)
+        self._handlers = Handlers(self._registry)
+        self._primary: Primary | None = None
+        self._has_run = False
+        self._config = self._read(self._given) if self.is_primary else None
+
+    # ---- at any time
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether this process is the program, and not a template or a worker that has imported it."""
+        return _IN_A_TEMPLATE not in sys.modules
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All of them, defaults included, in seconds and bytes; a copy."""
+        config = self._checked_config()
+        return {**to_json(config), "environment": dict(config.environment)}
+
+    @property
+    def scheduling(self) -> str:
+        """Who gets a new connection: "least_connections", "round_robin" or "shared"."""
+        return self._checked_config().scheduling.value
+
+    @property
+    def events_dropped(self) -> int:
+        """How many events no handler was told of, because too many waited. Each is in the log."""
+        return self._handlers.dropped
+
+    def setup(self, **settings: Any) -> None:
+        """Change settings, sections key by key: for `run`, or, once it runs, for the next `reload`.
+
+        Raises ValueError, and nothing is changed then.
+        """
+        given = _merged(self._given, settings)
+        if self.is_primary:
+            self._config = self._read(given)
+            self._handlers.post("setup", None, self.settings)
+        self._given = given
+
+    def on(self, event: str) -> Callable[[_AnyHandler], _AnyHandler]:
+        """Register the decorated function, plain or async, for an event: docs/node-cluster.md has them.
+
+        Handlers are called one after the other, in one thread, in the order in which things happen.
+        """
+        return self._registry.on(event)
+
+    # ---- while it runs
+
+    @property
+    def workers(self) -> dict[int, Worker]:
+        """Who is in each slot now: the one that serves, or else the newest."""
+        return {} if self._primary is None else self._primary.workers()
+
+    def fork(self, environment: Mapping[str, str] | None = None) -> Worker:
+        """One worker more, with these variables set before its code runs, and in whoever takes its place later.
+
+        Where the application is preloaded, its import is over by then. Raises ValueError and TypeError for what can not
+        be set, and RuntimeError when the cluster does not run.
+        """
+        checked = None if environment is None else _checked_environment(environment)
+        primary = self._running()
+        worker: Worker = primary.wait(lambda done: primary.fork(checked, done))
+        return worker
+
+    def scale(self, workers: int) -> None:
+        """Have so many workers, until the next reload. Raises RuntimeError when the cluster does not run."""
+        if workers < 1:
+            raise ValueError(f"workers: found {workers}, must be at least 1")
+        primary = self._running()
+        primary.wait(lambda done: primary.scale(workers, done))
+
+    def reload(self) -> Reply:
+        """Roll the code and the settings out; `await` it, or call its `result()`, for the generation that serves then.
+
+        Either raises `clusterd.worker.RequestFailed` with the reason where the old generation serves on. Raises
+        RuntimeError when the cluster does not run.
+        """
+        return Reply(self._running().ask(self._running().reload))
+
+    def disconnect(self) -> None:
+        """Stop: every worker drains, and `run` returns. Raises RuntimeError when the cluster does not run."""
+        self._running().wait(self._running().stop)
+
+    def broadcast(self, value: Any) -> int:
+        """Send any JSON value to every worker; to how many.
+
+        Raises as `Worker.send` does, save for workers that are gone; QueueFull when the others have got it.
+        """
+        encoded(value)
+        reached, full = 0, []
+        for worker in self.workers.values():
+            try:
+                worker.send(value)
+                reached += 1
+            except QueueFull:
+                full.append(str(worker.id))
+            except Disconnected:
+                pass
+        if full:
+            raise QueueFull(f"too many messages wait for worker {', '.join(full)}; {reached} others were sent this one")
+        return reached
+
+    # ---- the life of the program
+
+    def run(self) -> int:
+        """Be the master until asked to stop, by a signal, `clusterctl stop` or `disconnect`; the exit status.
+
+        0, or 70 when the application does not start. Raises RuntimeError in a template, in a worker, in a thread and
+        the second time, and OSError for an address that can not be listened on.
+        """
+        if not self.is_primary:
+            raise RuntimeError(
+                "Cluster.run() was reached in a process of the cluster itself, which imports the application: "
+                "guard it with `if cluster.is_primary:`"
+            )
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("Cluster.run() needs the main thread: signals are delivered there")
+        if self._has_run:
+            raise RuntimeError("a cluster runs once: make another")
+        self._has_run = True
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        hold_signals()
+        try:
+            return self._run()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def _run(self) -> int:
+        # Only now, and only here: templates and workers have no use for a master, nor always what it needs.
+        from clusterd.cluster.primary import Primary
+        from clusterd.master.master import Master
+
+        config = self._checked_config()
+        log = Logger(open_sink(os.environ))
+        log.set_level(Level[config.log.level.name])
+        listeners = _listeners(config)
+        self._handlers.post("setup", None, self.settings)
+        self._primary = primary = Primary(self._handlers, log)
+        try:
+            return Master(config, self._checked_config, listeners, log, program=primary).run()
+        finally:
+            primary.end()
+            listeners.close()
+            if not self._handlers.finish(HANDLERS_END_SECONDS):
+                log.warning("the program ends before its handlers are through")
+            log.flush()
+
+    def _running(self) -> "Primary":
+        if self._primary is None:
+            raise RuntimeError(NOT_YET)
+        return self._primary
+
+    def _checked_config(self) -> Config:
+        if self._config is None:
+            raise RuntimeError("settings are known to the program, and not to its templates and workers")
+        return self._config
+
+    @staticmethod
+    def _read(given: Mapping[str, Any]) -> Config:
+        from clusterd.config.loader import ConfigError, load_given
+
+        try:
+            # Nobody has asked for pages, and programs are often several.
+            return load_given(given, "Cluster", {"metrics": "off"})
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+
+
+def _listeners(config: Config) -> "Listeners":
+    """Raises OSError."""
+    from clusterd.config.paths import control_path
+    from clusterd.master.listeners import ListenError, open_listeners
+    from clusterd.systemd.sockets import SocketError, passed_sockets
+
+    try:
+        path = Path(control_path(config.control, os.environ, os.getuid()))
+        return open_listeners(config, passed_sockets(), path)
+    except (ListenError, SocketError) as error:
+        raise OSError(str(error)) from error
+
+
+def _merged(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(before)
+    for key, value in after.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _checked_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Raises ValueError: in the master it would be a worker that can never be forked."""
+    for name, value in environment.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"environment: {name!r} is {value!r}; both have to be text")
+        if not re.fullmatch(ENVIRONMENT_NAME, name) or re.fullmatch(RESERVED_ENVIRONMENT, name):
+            raise ValueError(f"environment: {name!r} can not be set")
+        if "\0" in value:
+            raise ValueError(f"environment: the value of {name} has a NUL in it")
+    encoded(dict(environment))
+    return dict(environment)

@@ -1,0 +1,246 @@
+"""What the application in a worker and whoever it talks to say to each other: messages, requests and replies.
+
+Both ends are alike. Nothing is dropped: a message waits with its sender until the channel takes it, and is counted as
+waiting until the other side has dealt with it. When MOST_WAITING wait, the next one is refused where it is sent.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+from clusterd.wire.channel import Channel
+from clusterd.wire.messages import Message, Say, Taken, encode
+from clusterd.wire.values import encoded
+
+MOST_WAITING = 1000
+ERROR_CHARACTERS = 1000
+
+
+class QueueFull(Exception):
+    """So many messages wait already that another one is not taken: try again later, or send less."""
+
+
+class RequestFailed(Exception):
+    """The other side has not answered a request: it has no handler, or the handler failed; the text says which."""
+
+
+class Disconnected(ConnectionError):
+    """The other side is gone: what it was sent last may not have reached it."""
+
+
+class Reply:
+    """The answer to a request: `await` it in async code; in a thread `result()` waits for it.
+
+    Either raises RequestFailed, Disconnected or TimeoutError where there is none.
+    """
+
+    def __init__(self, future: "Future[Any]") -> None:
+        self._future = future
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return asyncio.wrap_future(self._future).__await__()
+
+    def result(self) -> Any:
+        """The answer, when it has come. Raises RuntimeError in a thread that runs an event loop."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            return self._future.result()
+        raise RuntimeError("this thread runs an event loop, which would stand still meanwhile: await the reply instead")
+
+
+class Incoming:
+    """A message of the other side, for whoever deals with it, in whatever thread."""
+
+    def __init__(self, conversation: "Conversation", message: Say) -> None:
+        self._conversation = conversation
+        self._number = message.request
+        self.value = message.value
+
+    @property
+    def wants_reply(self) -> bool:
+        """Whether the other side awaits one."""
+        return self._number != 0
+
+    def reply(self, value: Any) -> None:
+        """Answer it. Raises TypeError and ValueError as `send` does."""
+        encoded(value)
+        self._conversation.post(Say(value, reply=self._number))
+
+    def refuse(self, why: str) -> None:
+        """Answer that there is no answer."""
+        self._conversation.post(Say(None, reply=self._number, error=why[:ERROR_CHARACTERS]))
+
+    def taken(self) -> None:
+        """It is dealt with, and another one may come in its place."""
+        self._conversation.count_taken()
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A request that is not answered yet."""
+
+    deadline: float | None
+    future: "Future[Any]" = field(default_factory=Future)
+    timer: asyncio.TimerHandle | None = None
+
+
+class Conversation:
+    """One end. `send` and `request` may be called in any thread, and before `attach`; the others on the loop."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._packets: deque[bytes] = deque()
+        """What the channel has not taken yet."""
+        self._unconfirmed = 0
+        """Messages that the other side has not dealt with yet."""
+        self._taken = 0
+        """Messages of the other side that were dealt with, and it has not been told so."""
+        self._pending: dict[int, _Pending] = {}
+        self._last_request = 0
+        self._is_ended = False
+        self._will_flush = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._channel: Channel | None = None
+        self._deliver: Callable[[Incoming], None] | None = None
+        self._emptied: asyncio.Future[None] | None = None
+
+    # ---- in any thread
+
+    def send(self, value: Any) -> None:
+        """Say something. Raises TypeError and ValueError for what can not be said, QueueFull, Disconnected."""
+        encoded(value)
+        self.post(Say(value), is_counted=True)
+
+    def request(self, value: Any, timeout: float | None) -> Reply:
+        """Ask something; the same is raised. The reply fails with TimeoutError after so many seconds."""
+        encoded(value)
+        pending = _Pending(None if timeout is None else monotonic() + timeout)
+        with self._lock:
+            self._last_request += 1
+            number = self._last_request
+            self._pending[number] = pending
+        try:
+            self.post(Say(value, request=number), is_counted=True)
+        except BaseException:
+            self._pending.pop(number, None)
+            raise
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._arm, number)
+        return Reply(pending.future)
+
+    def post(self, message: Message, *, is_counted: bool = False) -> None:
+        """Send what was looked at. Replies are not counted: there are no more of them than requests."""
+        packet = encode(message)
+        with self._lock:
+            if self._is_ended:
+                raise Disconnected("the other side is gone")
+            if is_counted:
+                if self._unconfirmed >= MOST_WAITING:
+                    raise QueueFull(f"{self._unconfirmed} messages wait for the other side already")
+                self._unconfirmed += 1
+            self._packets.append(packet)
+            self._wake()
+
+    def count_taken(self) -> None:
+        """One message more was dealt with."""
+        with self._lock:
+            self._taken += 1
+            if not self._is_ended:  # then the loop may be closed as well
+                self._wake()
+
+    def _wake(self) -> None:
+        if self._loop is not None and not self._will_flush:
+            self._will_flush = True
+            self._loop.call_soon_threadsafe(self._flush)
+
+    # ---- on the loop
+
+    def attach(self, channel: Channel, loop: asyncio.AbstractEventLoop, deliver: Callable[[Incoming], None]) -> None:
+        """Talk over `channel` from now on; `deliver` is called with each message of the other side."""
+        with self._lock:
+            self._channel, self._loop, self._deliver = channel, loop, deliver
+            self._wake()
+            asked = list(self._pending)
+        for number in asked:
+            self._arm(number)
+
+    def received(self, message: Say | Taken) -> None:
+        """The other side has said something."""
+        if isinstance(message, Taken):
+            with self._lock:
+                self._unconfirmed = max(0, self._unconfirmed - message.count)
+        elif message.reply:
+            failure = RequestFailed(message.error) if message.error else None
+            self._resolve(message.reply, message.value, failure)
+        elif self._deliver is not None:
+            self._deliver(Incoming(self, message))
+
+    def end(self) -> None:
+        """The other side is gone."""
+        with self._lock:
+            self._is_ended = True
+            self._packets.clear()
+            asked = list(self._pending)
+        for number in asked:
+            self._resolve(number, None, Disconnected("the other side is gone, and has not answered"))
+        self._tell_emptied()
+
+    async def flushed(self) -> None:
+        """Everything that was said before has gone out."""
+        self._flush()
+        if self._packets:
+            self._emptied = asyncio.get_running_loop().create_future()
+            await self._emptied
+
+    @property
+    def unsent(self) -> int:
+        """Messages and replies that have not gone out."""
+        return len(self._packets)
+
+    def _flush(self) -> None:
+        with self._lock:
+            self._will_flush = False
+            if self._taken and not self._is_ended:
+                # One for all that were dealt with since the last time.
+                self._packets.append(encode(Taken(self._taken)))
+            self._taken = 0
+        assert self._channel is not None
+        # Only here is anything taken out of the queue, and `end` is called on the loop as well.
+        while self._packets:
+            if not self._channel.offer(self._packets[0], self._flush):
+                return
+            self._packets.popleft()
+        self._tell_emptied()
+
+    def _tell_emptied(self) -> None:
+        if self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
+
+    def _arm(self, number: int) -> None:
+        pending = self._pending.get(number)
+        if pending is not None and pending.deadline is not None and self._loop is not None:
+            left = max(0.0, pending.deadline - monotonic())
+            pending.timer = self._loop.call_later(left, self._expire, number)
+
+    def _expire(self, number: int) -> None:
+        self._resolve(number, None, TimeoutError("the other side has not answered in time"))
+
+    def _resolve(self, number: int, value: Any, failure: Exception | None) -> None:
+        """Whoever asked may have lost interest: then nobody is told."""
+        pending = self._pending.pop(number, None)
+        if pending is None:
+            return
+        if pending.timer is not None:
+            pending.timer.cancel()
+        if not pending.future.set_running_or_notify_cancel():
+            return
+        if failure is None:
+            pending.future.set_result(value)
+        else:
+            pending.future.set_exception(failure)

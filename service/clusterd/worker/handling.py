@@ -1,0 +1,126 @@
+"""Has the application's handlers called for the messages that this worker is sent.
+
+Plain handlers are called one after the other, in a thread of their own; async ones each in a task on the loop. None of
+them holds up a request, another worker or the master. What waits for the thread is bounded by the sender, which is
+refused the next message while MOST_WAITING of it are not dealt with (`wire/conversation.py`).
+"""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from queue import SimpleQueue
+from typing import Any
+
+from clusterd.log import Logger
+from clusterd.wire.conversation import Disconnected, Incoming
+from clusterd.worker.api import Handler
+from clusterd.worker.application import describe, is_async
+
+THREAD_NAME = "clusterd-messages"
+
+
+class _Message:
+    """A message, and how many handlers are not through with it."""
+
+    def __init__(self, incoming: Incoming, handlers: int) -> None:
+        self.incoming = incoming
+        self.left = handlers
+
+
+class Handling:
+    """Made after the fork. `deliver` is called on the loop."""
+
+    def __init__(self, handlers: Sequence[Handler], loop: asyncio.AbstractEventLoop, log: Logger) -> None:
+        self._handlers = handlers
+        self._loop = loop
+        self._log = log
+        self._unhandled = 0
+        self._finished: asyncio.Future[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting: SimpleQueue[tuple[_Message, Handler]] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._lack_is_known = False
+        """Whether it was logged that there is no handler."""
+
+    def deliver(self, incoming: Incoming) -> None:
+        """Have every handler called for a message."""
+        handlers = tuple(self._handlers)
+        if not handlers:
+            self._say_that_there_is_none(incoming)
+            return
+        message = _Message(incoming, len(handlers))
+        self._unhandled += 1
+        for handler in handlers:
+            if is_async(handler):
+                task = self._loop.create_task(self._call_async(message, handler))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            else:
+                self._start_thread()
+                self._waiting.put((message, handler))
+
+    @property
+    def unhandled(self) -> int:
+        """Messages that handlers are not through with."""
+        return self._unhandled
+
+    async def finished(self) -> None:
+        """The handlers are through with what was delivered."""
+        if self._unhandled:
+            self._finished = self._loop.create_future()
+            await self._finished
+
+    def _say_that_there_is_none(self, incoming: Incoming) -> None:
+        if incoming.wants_reply:
+            incoming.refuse('the application has no handler: it registers one with @worker.on("message")')
+        elif not self._lack_is_known:
+            self._lack_is_known = True
+            self._log.warning('a message came, and the application has no handler: @worker.on("message") registers one')
+        incoming.taken()
+
+    # ---- one call
+
+    def _start_thread(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._call_all, name=THREAD_NAME, daemon=True)
+            self._thread.start()
+
+    def _call_all(self) -> None:
+        while True:
+            message, handler = self._waiting.get()
+            try:
+                self._answer(message, handler, handler(message.incoming.value))
+            except BaseException as error:  # also sys.exit(): it would end the thread, and nobody else
+                self._failed(message, handler, error)
+            self._loop.call_soon_threadsafe(self._through, message)
+
+    async def _call_async(self, message: _Message, handler: Handler) -> None:
+        try:
+            self._answer(message, handler, await handler(message.incoming.value))
+        except BaseException as error:
+            self._failed(message, handler, error)
+        self._through(message)
+
+    def _answer(self, message: _Message, handler: Handler, value: Any) -> None:
+        if message.incoming.wants_reply and handler is self._handlers[0]:
+            message.incoming.reply(value)
+
+    def _failed(self, message: _Message, handler: Handler, error: BaseException) -> None:
+        name = getattr(handler, "__qualname__", repr(handler))
+        failure = describe(error, f"the handler {name} of a message")
+        self._log.error(f"{failure.reason}\n{failure.traceback}")
+        if message.incoming.wants_reply and handler is self._handlers[0]:
+            try:
+                message.incoming.refuse(failure.reason)
+            except Disconnected:
+                pass  # nobody awaits it any more
+
+    def _through(self, message: _Message) -> None:
+        """A handler is through with a message; on the loop."""
+        message.left -= 1
+        if message.left:
+            return
+        self._unhandled -= 1
+        message.incoming.taken()
+        if self._finished is not None and not self._unhandled and not self._finished.done():
+            self._finished.set_result(None)

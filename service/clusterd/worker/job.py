@@ -1,0 +1,160 @@
+"""A worker that serves nobody: it calls what `run:` names, and is supervised like any other.
+
+The callable has a thread of its own, or, where it is async, a task: the loop keeps turning beside it, so that messages,
+orders and heartbeats go on.
+"""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable
+from time import monotonic, monotonic_ns
+from time import time as wall_clock
+
+import uvloop
+
+from clusterd.config.model import Config
+from clusterd.log import Logger
+from clusterd.metrics.scoreboard import Row
+from clusterd.wire.channel import Received
+from clusterd.wire.messages import Adopt, Deal, HealthConnection, Ready, Retire, Serve, Share
+from clusterd.wire.packets import close_all
+from clusterd.worker import api
+from clusterd.worker.application import LoadedJob, describe
+from clusterd.worker.line import Line
+
+TICK_SECONDS = 0.25
+FAILED_STATUS = 1
+THREAD_NAME = "clusterd-run"
+
+
+class Call:
+    """The one call. `on_called` when it begins and `on_ended` when it is over, with what it raised: on the loop."""
+
+    def __init__(
+        self,
+        job: LoadedJob,
+        loop: asyncio.AbstractEventLoop,
+        on_called: Callable[[], None],
+        on_ended: Callable[[BaseException | None], None],
+    ) -> None:
+        self._job = job
+        self._loop = loop
+        self._on_called = on_called
+        self._on_ended = on_ended
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Call it, where it holds up nobody."""
+        if self._job.is_async:
+            self._task = self._loop.create_task(self._run_async())
+        else:
+            threading.Thread(target=self._run, name=THREAD_NAME, daemon=True).start()
+
+    def _run(self) -> None:
+        self._loop.call_soon_threadsafe(self._on_called)
+        raised = None
+        try:
+            self._job.function()
+        except BaseException as error:
+            raised = _failure(error)
+        self._loop.call_soon_threadsafe(self._on_ended, raised)
+
+    async def _run_async(self) -> None:
+        self._on_called()
+        raised = None
+        try:
+            await self._job.function()
+        except BaseException as error:
+            raised = _failure(error)
+        self._on_ended(raised)
+
+
+def _failure(error: BaseException) -> BaseException | None:
+    """sys.exit() without a status is a way to return."""
+    return None if isinstance(error, SystemExit) and not error.code else error
+
+
+class JobProcess:
+    """Owns the loop and everything on it, as `process.WorkerProcess` does where there is an application to serve."""
+
+    def __init__(self, job: LoadedJob, config: Config, row: Row, channel: socket.socket, log: Logger) -> None:
+        self._loop = uvloop.new_event_loop()
+        asyncio.set_event_loop(self._loop)
+        self._job = job
+        self._config = config
+        self._row = row
+        self._log = log
+        self._line = Line(channel, self._loop, log, self._on_order, self._drain_alone, list)
+        self._call = Call(job, self._loop, self._called, self._ended)
+        self._leave_by = monotonic()
+        self._cut_timer: asyncio.TimerHandle | None = None
+        self._status = 0
+
+    def run(self) -> int:
+        """Call it, say ready, and stay until it has returned or a drain is over; the exit status."""
+        self._line.obey_sigterm()
+        self._row.started_at = wall_clock()
+        self._tick()
+        self._call.start()
+        try:
+            self._loop.run_forever()
+        finally:
+            self._line.finish_handling(self._leave_by)
+            self._log.flush()
+        return self._status
+
+    def close(self) -> None:
+        """Say what is left to say."""
+        self._line.close()
+
+    # ---- the call
+
+    def _called(self) -> None:
+        self._line.send(Ready())
+
+    def _ended(self, raised: BaseException | None) -> None:
+        if raised is not None:
+            failure = describe(raised, f"run: {self._job.reference}")
+            self._log.error(f"{failure.reason}\n{failure.traceback}")
+            self._status = FAILED_STATUS
+        elif not api.stop_event.is_set():
+            self._log.error(f"run: {self._job.reference} has returned, and was not asked to stop")
+            self._status = FAILED_STATUS
+        self._loop.stop()
+
+    # ---- what the master says
+
+    def _on_order(self, received: Received) -> bool:
+        match received.message:
+            case Retire(seconds, _, linger):
+                if not linger:
+                    self._drain(seconds)
+            case Serve() | Adopt() | Share() | Deal() | HealthConnection():
+                pass  # there is nothing to accept, and no connection that could move
+            case _:
+                return False
+        close_all(received.descriptors)
+        return True
+
+    def _drain_alone(self) -> None:
+        self._drain(self._config.timeouts.drain)
+
+    def _drain(self, seconds: float) -> None:
+        """The event is set: give it time to return."""
+        self._leave_by = monotonic() + seconds
+        if self._cut_timer is not None:
+            self._cut_timer.cancel()
+        self._cut_timer = self._loop.call_later(seconds, self._cut)
+
+    def _cut(self) -> None:
+        """It ends with the process."""
+        self._log.warning(f"run: {self._job.reference} was cut at the end of the drain", reason="drain_timeout")
+        self._loop.stop()
+
+    # ---- time
+
+    def _tick(self) -> None:
+        self._row.heartbeat = self._row.progress = monotonic_ns()
+        self._log.flush()
+        self._loop.call_later(TICK_SECONDS, self._tick)

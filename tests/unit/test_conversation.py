@@ -1,0 +1,280 @@
+"""What is said arrives, in order, or is refused where it is said; what is asked is answered, or is said not to be."""
+
+import asyncio
+import math
+import threading
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clusterd.wire.conversation import (
+    ERROR_CHARACTERS,
+    MOST_WAITING,
+    Conversation,
+    Disconnected,
+    Incoming,
+    QueueFull,
+    RequestFailed,
+)
+from clusterd.wire.messages import PACKET_BYTES, VALUE_BYTES, Say, encode
+from clusterd.wire.values import MOST_NESTED, encoded
+from tests.unit.talking import PATIENCE_SECONDS, Heard, on_a_loop, talking, unheard, until
+
+
+def nested(depth: int) -> Any:
+    value: Any = 0
+    for number in range(depth):
+        value = [value] if number % 2 else {"key": value}
+    return value
+
+
+# ---- values
+
+
+def test_the_largest_value_fits_a_packet_with_everything_around_it() -> None:
+    largest = "x" * (VALUE_BYTES - 2)
+    encoded(largest)
+    assert len(encode(Say(largest, 2**63, 2**63))) <= PACKET_BYTES
+    assert len(encode(Say(None, 0, 2**63, "\0" * ERROR_CHARACTERS))) <= PACKET_BYTES
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "words"),
+    [
+        ("x" * (VALUE_BYTES - 1), ValueError, f"a message of {VALUE_BYTES + 1} bytes as JSON; at most {VALUE_BYTES}"),
+        ("\u20ac" * (VALUE_BYTES // 6), ValueError, f"a message of {VALUE_BYTES + 2} bytes"),
+        (nested(MOST_NESTED + 1), ValueError, f"nested {MOST_NESTED + 1} deep; at most {MOST_NESTED}"),
+        (nested(100_000), ValueError, "nested more than|bytes as JSON"),
+        (math.nan, ValueError, "not JSON compliant"),
+        (b"bytes", TypeError, "bytes is not JSON serializable"),
+        ({(1, 2): 3}, TypeError, "keys must be"),
+    ],
+    ids=["long", "escaped", "deep", "abyss", "nan", "bytes", "key"],
+)
+def test_what_can_not_be_said_is_refused_where_it_is_said(value: Any, kind: type[Exception], words: str) -> None:
+    conversation = Conversation()
+    for say in (conversation.send, lambda value: conversation.request(value, None)):
+        with pytest.raises(kind, match=words):
+            say(value)
+    assert conversation.unsent == 0
+
+
+def test_brackets_in_text_are_not_nesting() -> None:
+    encoded('["' * 200)
+    encoded([nested(MOST_NESTED - 1), '\\"[[[[' * 100])
+
+
+@settings(deadline=None)
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda kids: st.lists(kids, max_size=9)))
+def test_any_value_of_json_arrives_as_it_is(value: Any) -> None:
+    async def say() -> None:
+        heard = Heard()
+        ours, theirs = Conversation(), Conversation()
+        async with talking(ours, unheard, theirs, heard.deliver):
+            ours.send(value)
+            assert await heard.wait_for(1) == [value]
+
+    asyncio.run(say())
+
+
+# ---- messages
+
+
+@on_a_loop
+async def test_nothing_is_lost_and_order_is_kept_beyond_what_the_socket_holds() -> None:
+    heard = Heard()
+    ours, theirs = Conversation(), Conversation()
+    values = [{"number": number, "padding": "x" * 2000} for number in range(MOST_WAITING)]
+    async with talking(ours, unheard, theirs, heard.deliver):
+        for value in values:
+            ours.send(value)
+        assert await heard.wait_for(MOST_WAITING) == values
+        assert ours.unsent == 0
+
+
+@on_a_loop
+async def test_what_is_said_before_there_is_a_channel_is_sent_when_there_is_one() -> None:
+    heard = Heard()
+    ours, theirs = Conversation(), Conversation()
+    ours.send("early")
+    async with talking(ours, unheard, theirs, heard.deliver):
+        ours.send("late")
+        assert await heard.wait_for(2) == ["early", "late"]
+
+
+@on_a_loop
+async def test_threads_may_send_and_each_is_heard_in_its_order() -> None:
+    heard = Heard()
+    ours, theirs = Conversation(), Conversation()
+
+    def talk(who: int) -> None:
+        for number in range(200):
+            ours.send([who, number])
+
+    async with talking(ours, unheard, theirs, heard.deliver):
+        await asyncio.gather(*(asyncio.to_thread(talk, who) for who in range(4)))
+        values: list[Any] = await heard.wait_for(800)
+    for who in range(4):
+        assert [number for each, number in values if each == who] == list(range(200))
+
+
+@on_a_loop
+async def test_one_message_too_many_is_refused_until_another_was_dealt_with() -> None:
+    waiting: list[Incoming] = []
+    ours, theirs = Conversation(), Conversation()
+    async with talking(ours, unheard, theirs, waiting.append):
+        for number in range(MOST_WAITING):
+            ours.send(number)
+        with pytest.raises(QueueFull, match=f"{MOST_WAITING} messages wait"):
+            ours.send("too many")
+        await ours.flushed()
+        with pytest.raises(QueueFull):
+            ours.send("out, and not dealt with")
+        with pytest.raises(QueueFull):
+            ours.request("a request is a message too", None)
+        await until(lambda: len(waiting) == MOST_WAITING)
+        waiting[0].taken()
+        await until_sent(ours, "again")
+        with pytest.raises(QueueFull):
+            ours.send("one place only")
+
+
+async def until_sent(conversation: Conversation, value: Any) -> None:
+    """As soon as there is room."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            try:
+                conversation.send(value)
+                return
+            except QueueFull:
+                await asyncio.sleep(0)
+
+
+# ---- requests
+
+
+def echo(incoming: Incoming) -> None:
+    incoming.reply({"you said": incoming.value})
+    incoming.taken()
+
+
+@on_a_loop
+async def test_a_request_is_answered_on_the_loop_and_in_a_thread() -> None:
+    ours, theirs = Conversation(), Conversation()
+    async with talking(ours, unheard, theirs, echo):
+        assert await ours.request(1, 60) == {"you said": 1}
+        assert await asyncio.to_thread(lambda: ours.request(2, None).result()) == {"you said": 2}
+        both = await asyncio.gather(ours.request("a", 60), ours.request("b", 60))
+        assert list(both) == [{"you said": "a"}, {"you said": "b"}]
+
+
+@on_a_loop
+async def test_a_request_is_awaited_on_another_loop() -> None:
+    ours, theirs = Conversation(), Conversation()
+
+    async def ask() -> Any:
+        return await ours.request(1, 60)
+
+    async with talking(ours, unheard, theirs, echo):
+        assert await asyncio.to_thread(lambda: asyncio.run(ask())) == {"you said": 1}
+
+
+@on_a_loop
+async def test_waiting_on_the_loop_is_refused() -> None:
+    ours, theirs = Conversation(), Conversation()
+    async with talking(ours, unheard, theirs, echo):
+        reply = ours.request(1, 60)
+        with pytest.raises(RuntimeError, match="await the reply instead"):
+            reply.result()
+        assert await reply == {"you said": 1}
+
+
+@on_a_loop
+async def test_a_request_that_is_refused_says_why() -> None:
+    ours, theirs = Conversation(), Conversation()
+
+    def refuse(incoming: Incoming) -> None:
+        incoming.refuse("no" * ERROR_CHARACTERS)
+
+    async with talking(ours, unheard, theirs, refuse):
+        with pytest.raises(RequestFailed, match=r"^nono") as raised:
+            await ours.request(1, 60)
+        assert len(str(raised.value)) == ERROR_CHARACTERS
+
+
+@on_a_loop
+async def test_a_request_has_its_time_and_a_late_reply_is_nobodys() -> None:
+    asked: list[Incoming] = []
+    ours, theirs = Conversation(), Conversation()
+    async with talking(ours, unheard, theirs, asked.append):
+        with pytest.raises(TimeoutError, match="has not answered in time"):
+            await ours.request(1, 0.001)
+        with pytest.raises(TimeoutError):
+            await asyncio.to_thread(lambda: ours.request(2, 0.001).result())
+        await until(lambda: len(asked) == 2)
+        asked[0].reply("late")
+        third = asyncio.ensure_future(ours.request(3, 60))
+        await until(lambda: len(asked) == 3)
+        asked[2].reply("in time")
+        assert await third == "in time"
+
+
+@on_a_loop
+async def test_a_request_of_before_there_is_a_channel_has_its_time_too() -> None:
+    asked: list[Incoming] = []
+    ours, theirs = Conversation(), Conversation()
+    reply = ours.request(1, 0.001)
+    async with talking(ours, unheard, theirs, asked.append):
+        with pytest.raises(TimeoutError):
+            await reply
+
+
+@on_a_loop
+async def test_whoever_gives_up_waiting_is_not_told() -> None:
+    asked: list[Incoming] = []
+    ours, theirs = Conversation(), Conversation()
+    async with talking(ours, unheard, theirs, asked.append):
+        task = asyncio.ensure_future(ours.request(1, 60))
+        await until(lambda: asked)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        asked[0].reply("nobody waits")
+        second = asyncio.ensure_future(ours.request(2, 60))
+        await until(lambda: len(asked) == 2)
+        asked[1].reply("somebody does")
+        assert await second == "somebody does"
+
+
+@on_a_loop
+async def test_when_the_other_side_goes_nobody_waits_for_it() -> None:
+    asked: list[Incoming] = []
+    ours, theirs = Conversation(), Conversation()
+    async with talking(ours, unheard, theirs, asked.append) as (_, their_channel):
+        reply = ours.request(1, None)
+        await until(lambda: asked)
+        their_channel.close()
+        with pytest.raises(Disconnected, match="has not answered"):
+            await reply
+        with pytest.raises(Disconnected):
+            ours.send("anybody?")
+
+
+def test_a_thread_that_waits_is_told_when_the_other_side_goes() -> None:
+    told: list[BaseException] = []
+    conversation = Conversation()
+    reply = conversation.request(1, None)
+
+    def wait() -> None:
+        try:
+            reply.result()
+        except Disconnected as error:
+            told.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    conversation.end()
+    thread.join(60)
+    assert len(told) == 1
