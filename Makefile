@@ -14,7 +14,7 @@ PACKAGES_RUN    := gcc libc6-dev libsystemd-dev pkg-config python3-dev python3-v
 PACKAGES_DEB    := build-essential debhelper dh-python fakeroot python3-dev python3-venv
 PACKAGES_SYSTEM := debootstrap systemd-container util-linux iproute2
 # What stands beside clusterd in the examples.
-PACKAGES_EXAMPLES := haproxy nginx-light
+PACKAGES_EXAMPLES := haproxy nginx-light redis-server
 
 # The engine as it is installed: compiled for $(PYTHON), from these.
 COMPILED := build/compiled
