@@ -27,8 +27,8 @@ async def hello() -> str:
     return f"Hello from FastAPI: worker {worker}, pid {os.getpid()}, answer {app.state.answered}\n"
 
 
-@app.get("/wait/{seconds}")
-async def wait(seconds: float) -> dict[str, float]:
+@app.get("/wait/{seconds}", response_class=PlainTextResponse)
+async def wait(seconds: float) -> str:
     """Wait as for a database: the same worker answers others meanwhile."""
     await asyncio.sleep(seconds)
-    return {"waited": seconds, "pid": os.getpid()}
+    return f"Waited {seconds} s in pid {os.getpid()}\n"

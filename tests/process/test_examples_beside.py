@@ -99,20 +99,14 @@ def test_sessions_in_redis_are_shared_and_outlive_a_reload(example: Example) -> 
             client.trust_env = False
             address = f"http://127.0.0.1:{service.port}/"
             close = {"Connection": "close"}
-            workers: set[int] = set()
-            visits = 0
-
-            def both_have_answered() -> bool:
-                nonlocal visits
-                answer = client.get(address, headers=close).json()
-                workers.add(answer["worker"])
-                visits += 1
-                assert answer["visits"] == visits
-                return workers == {1, 2}
-
-            wait_until(both_have_answered, "the client has met both workers")
+            first = client.get(address, headers=close).json()
+            assert service.clusterctl("kill", str(first["worker"]), "--signal", "KILL").returncode == 0
+            wait_until(lambda: first["pid"] not in [w["pid"] for w in service.workers()], "the kill is noticed")
+            second = client.get(address, headers=close).json()
+            assert (first["visits"], second["visits"]) == (1, 2)
+            assert first["pid"] != second["pid"]
             assert service.reload().returncode == 0
-            assert client.get(address, headers=close).json()["visits"] == visits + 1
+            assert client.get(address, headers=close).json()["visits"] == 3
         assert service.get(cookies={"session": "made-up"}).json()["visits"] == 1
 
 

@@ -15,7 +15,7 @@ from clusterd.linux.inotify import Inotify, Notice, What
 from clusterd.log import Logger
 from clusterd.log.sink import Sink
 from clusterd.master.watcher import Watcher, WatchError
-from tests.process.service import HELLO, PATIENCE_SECONDS, Service
+from tests.process.service import HELLO, PATIENCE_SECONDS, Service, wait_until
 
 MakeService = Callable[..., Service]
 
@@ -280,8 +280,16 @@ def test_what_changes_during_the_start_is_reloaded(make_service: MakeService) ->
     service.deploy("1", f"open({str(go)!r}).close()\n{HELLO}")
     service.flags = ("--watch", str(service.directory))
     service.start(wait=False)
-    with go.open("w"):  # the template imports
-        service.deploy("2")
+
+    def importing() -> int | None:
+        try:
+            return os.open(go, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            return None  # nobody reads it yet
+
+    going = wait_until(importing, "the template imports")
+    service.deploy("2")
+    os.close(going)
     service.wait_for_line("reload succeeded, generation 2 serves")
     assert service.ask().version == "2"
 
