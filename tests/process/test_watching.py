@@ -4,8 +4,6 @@ import asyncio
 import errno
 import os
 import shutil
-import signal
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,13 +13,7 @@ from clusterd.linux.inotify import Inotify, Notice, What
 from clusterd.log import Logger
 from clusterd.log.sink import Sink
 from clusterd.master.watcher import Watcher, WatchError
-from tests.process.service import HELLO, PATIENCE_SECONDS, Service, wait_until
-
-MakeService = Callable[..., Service]
-
-LIMIT = 'echo 3 > /proc/sys/user/max_inotify_watches && exec "$0" "$@"'
-FEW_WATCHES = ("unshare", "--user", "--map-root-user", "sh", "-c", LIMIT)
-"""A user namespace has limits of its own (namespaces(7))."""
+from tests.process.service import PATIENCE_SECONDS
 
 
 def logger(told: list[str]) -> Logger:
@@ -177,6 +169,29 @@ def test_a_watched_directory_may_be_made_anew(tree: Path, watch: Watch) -> None:
     assert watched.next() == said(tree / "shop/views.py")
 
 
+def test_what_leads_to_a_watched_directory_may_be_made_anew(tree: Path, watch: Watch) -> None:
+    watched = watch(tree / "shop", tree / "app.py")
+    tree.rename(tree.parent / "away")
+    assert watched.next() == said(tree)
+    (tree.parent / "away/app.py").write_text("unseen")
+    tree.mkdir()
+    (tree / "app.py").write_text("new")
+    assert watched.next() == said(tree / "app.py")
+    (tree / "shop").mkdir()
+    (tree / "shop/views.py").write_text("new")
+    assert watched.next() == said(tree / "shop/views.py")
+
+
+def test_a_new_file_is_a_change_when_it_is_written(tree: Path, watch: Watch) -> None:
+    watched = watch(tree)
+    with (tree / "log").open("w") as kept_open:
+        kept_open.write("something")
+        kept_open.flush()
+        (tree / "linked.py").hardlink_to(tree / "app.py")
+        assert watched.next() == said(tree / "linked.py")
+    assert watched.next() == said(tree / "log")
+
+
 def test_a_single_file_may_be_watched(tree: Path, watch: Watch) -> None:
     watched = watch(tree / "app.py", tree / "shop/views.py")
     (tree / "shop/other.py").write_text("unseen")
@@ -186,16 +201,18 @@ def test_a_single_file_may_be_watched(tree: Path, watch: Watch) -> None:
     assert watched.next() == said(tree / "shop/views.py")
 
 
-def test_a_link_that_is_switched_is_a_change_and_is_followed(tree: Path, watch: Watch) -> None:
+@pytest.mark.parametrize("below", ["", "shop"])
+def test_a_link_that_is_switched_is_a_change_and_is_followed(tree: Path, watch: Watch, below: str) -> None:
     for release in ("one", "two"):
-        (tree / release).mkdir()
+        (tree / release / below).mkdir(parents=True)
     (tree / "current").symlink_to("one")
-    watched = watch(tree / "current")
+    watched = watch(tree / "current" / below)
     (tree / "current.new").symlink_to("two")
     (tree / "current.new").replace(tree / "current")
     assert watched.next() == said(tree / "current")
-    (tree / "two/app.py").write_text("new")
-    assert watched.next() == said(tree / "two/app.py")
+    (tree / "one" / below / "app.py").write_text("unseen")
+    (tree / "two" / below / "app.py").write_text("new")
+    assert watched.next() == said(tree / "two" / below / "app.py")
 
 
 def test_an_overflow_is_a_change_and_nothing_new_is_overlooked(
@@ -235,90 +252,3 @@ def test_too_many_new_directories_are_an_error_that_says_what_to_raise(
 def test_what_is_not_there_can_not_be_watched(tmp_path: Path) -> None:
     with pytest.raises(WatchError, match=r"nothing: No such file or directory$"):
         Watcher([tmp_path / "nothing"], logger([]))
-
-
-# ---- the service
-
-
-def watching(service: Service) -> Service:
-    service.flags = ("--watch", str(service.directory))
-    return service.start()
-
-
-def test_a_change_is_rolled_out(make_service: MakeService) -> None:
-    service = watching(make_service())
-    for generation, version in ((2, "two"), (3, "three")):
-        service.deploy(version)
-        service.wait_for_line(f"reload succeeded, generation {generation} serves")
-        assert (service.ask().version, service.ask().generation) == (version, generation)
-    assert sum("app.py has changed: reloading" in line for line in service.lines) == 2
-    assert service.stop() == 0
-
-
-def test_a_syntax_error_is_shown_and_the_old_code_serves_on(make_service: MakeService) -> None:
-    service = watching(make_service())
-    service.deploy("broken", "def app(environ, start_response)\n    pass\n")
-    service.wait_for_line("reload failed, generation 1 serves on: .*SyntaxError")
-    assert "def app(environ, start_response)" in service.log()
-    assert service.ask().version == "1"
-    service.deploy("mended")
-    service.wait_for_line("reload succeeded")
-    assert service.ask().version == "mended"
-
-
-def test_the_configuration_is_a_file_like_any_other(make_service: MakeService) -> None:
-    service = watching(make_service(workers=1))
-    service.configure(workers=2)
-    service.wait_for_line(r"clusterd.yaml has changed: reloading")
-    service.wait_for_status("^Serving: 2 workers")
-
-
-def test_what_changes_during_the_start_is_reloaded(make_service: MakeService) -> None:
-    service = make_service(workers=1)
-    go = service.directory.parent / "go"
-    os.mkfifo(go)
-    service.deploy("1", f"open({str(go)!r}).close()\n{HELLO}")
-    service.flags = ("--watch", str(service.directory))
-    service.start(wait=False)
-
-    def importing() -> int | None:
-        try:
-            return os.open(go, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError:
-            return None  # nobody reads it yet
-
-    going = wait_until(importing, "the template imports")
-    service.deploy("2")
-    os.close(going)
-    service.wait_for_line("reload succeeded, generation 2 serves")
-    assert service.ask().version == "2"
-
-
-def test_a_path_that_is_not_there_ends_the_start(make_service: MakeService) -> None:
-    service = make_service()
-    service.flags = ("--watch", str(service.directory / "nothing"))
-    service.start(wait=False)
-    assert service.wait() == 78
-    assert "nothing: No such file or directory" in service.log()
-
-
-def test_more_directories_than_the_kernel_watches_end_the_start(make_service: MakeService) -> None:
-    if subprocess.run([*FEW_WATCHES, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("user namespaces are not permitted here")
-    service = make_service()
-    for number in range(5):
-        (service.directory / str(number)).mkdir()
-    service.inside = FEW_WATCHES
-    service.flags = ("--watch", str(service.directory))
-    service.start(wait=False)
-    assert service.wait() == 78
-    assert "fs.inotify.max_user_watches" in service.log()
-
-
-def test_nobody_inherits_the_watches(make_service: MakeService) -> None:
-    service = watching(make_service())
-    for worker in service.workers():
-        links = [os.readlink(each) for each in Path(f"/proc/{worker['pid']}/fd").iterdir()]
-        assert "anon_inode:inotify" not in links
-    service.signal(signal.SIGTERM)
-    assert service.wait() == 0

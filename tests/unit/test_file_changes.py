@@ -57,17 +57,29 @@ def test_what_changes_all_the_time_is_not_waited_for() -> None:
     assert changes.due_at == 30.0 + PAUSE_SECONDS
 
 
-def test_what_vanishes_at_once_was_not_there() -> None:
+@pytest.mark.parametrize("is_written", [True, False])
+def test_what_vanishes_at_once_was_not_there(is_written: bool) -> None:
     changes = FileChanges()
-    changes.appeared("/4913", 10.0)
-    changes.written("/4913", 10.0)
+    changes.begun("/4913")
+    if is_written:
+        changes.written("/4913", 10.0)
     changes.vanished("/4913", 10.1)
     assert changes.due_at is None
 
 
+def test_a_new_file_counts_when_it_is_written() -> None:
+    changes = FileChanges()
+    changes.begun("/app.py")
+    assert changes.due_at is None
+    changes.written("/app.py", 12.0)
+    assert changes.take() == ["/app.py"]
+    changes.vanished("/app.py", 14.0)  # it is no longer new
+    assert changes.take() == ["/app.py"]
+
+
 def test_a_file_put_in_the_place_of_another_is_told_by_its_own_name() -> None:
     changes = FileChanges()
-    changes.appeared("/app.py.tmp", 10.0)
+    changes.begun("/app.py.tmp")
     changes.written("/app.py.tmp", 10.0)
     changes.vanished("/app.py.tmp", 10.0)
     changes.appeared("/app.py", 10.0)

@@ -17,7 +17,7 @@ _IGNORED_DIRECTORIES = frozenset(
         *(".git", ".hg", ".svn", ".bzr"),
         *(".idea", ".vscode"),
         # Thousands of directories of others, each of which would take a watch.
-        *(".venv", "node_modules"),
+        *(".venv", "venv", "node_modules"),
     }
 )
 _IGNORED_FILES = re.compile(
@@ -36,12 +36,19 @@ def is_ignored(name: str, *, is_directory: bool) -> bool:
     return name in _IGNORED_DIRECTORIES if is_directory else _IGNORED_FILES.fullmatch(name) is not None
 
 
+def is_within(path: str, directory: str) -> bool:
+    """Whether a path is that of a directory (or a file) or of something in it."""
+    return path == directory or path.startswith(f"{directory.rstrip('/')}/")
+
+
 class FileChanges:
     """What has changed and was not acted on yet."""
 
     def __init__(self) -> None:
         self._is_new: dict[str, bool] = {}
         """By path, in the order of their first change: whether there was no such file before."""
+        self._begun: set[str] = set()
+        """New files that somebody still writes, and may never be done with, as a log."""
         self._first = 0.0
         self._last = 0.0
 
@@ -49,17 +56,22 @@ class FileChanges:
         """There is a file of that name now."""
         self._note(path, is_new=True, now=now)
 
+    def begun(self, path: str) -> None:
+        """There is a new file, which is a change when it is written."""
+        self._begun.add(path)
+
     def written(self, path: str, now: float) -> None:
-        """A file has other content, perhaps."""
-        self._note(path, is_new=False, now=now)
+        """Somebody who could write to a file has closed it."""
+        self._note(path, is_new=path in self._begun, now=now)
+        self._begun.discard(path)
 
     def vanished(self, path: str, now: float) -> None:
         """There is no such file or directory any more. If it was new, nothing has changed: it was temporary."""
-        temporary = [
-            each for each, is_new in self._is_new.items() if is_new and (each == path or each.startswith(f"{path}/"))
-        ]
+        new = [*self._begun, *(each for each, is_new in self._is_new.items() if is_new)]
+        temporary = [each for each in new if is_within(each, path)]
         for each in temporary:
-            del self._is_new[each]
+            self._begun.discard(each)
+            self._is_new.pop(each, None)
         if not temporary:
             self._note(path, is_new=False, now=now)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from clusterd.linux.inotify import Inotify, Notice, What
 from clusterd.log import Logger
-from clusterd.master.file_changes import SOMETHING, FileChanges, is_ignored, sentence
+from clusterd.master.file_changes import SOMETHING, FileChanges, is_ignored, is_within, sentence
 
 
 class WatchError(Exception):
@@ -22,31 +22,35 @@ class WatchError(Exception):
 class _Directory:
     path: str
     is_whole: bool
-    """Whether everything in it matters, and not only a path that was asked for."""
+    """Whether everything in it matters, and not only what leads to a path that was asked for."""
 
 
 class Watcher:
     """Watches paths from its beginning on, directories with all that is in them. Raises WatchError.
 
-    Each path is watched in the directory that it is in: editors, checkouts and deploys put another file, directory or
-    link in its place, of which a watch on the old one would never hear.
+    The directories that lead to a path are watched too: editors, checkouts and deploys put another file, directory or
+    link in the place of one, of which a watch on the old one would never hear.
     """
 
     def __init__(self, paths: Sequence[Path], log: Logger) -> None:
         self._log = log
         self._changes = FileChanges()
         self._directories: dict[int, _Directory] = {}
-        self._roots = [_absolute(path) for path in paths]
+        self._roots = [os.path.abspath(path) for path in paths]
+        self._named = {str(each) for root in self._roots for each in (Path(root), *Path(root).parents)}
+        """What was asked for, and what leads to it. None of it is ignored."""
         self._here = os.getcwd()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._changed: Callable[[], None] = lambda: None
+        for root in self._roots:
+            _check(root)
         try:
             self._inotify = Inotify()
         except OSError as error:
             raise WatchError(f"--watch: {_advice(error)}") from error
         try:
-            for root in self._roots:
-                self._begin(root)
+            self._watch_all()
         except BaseException:
             self._inotify.close()
             raise
@@ -55,7 +59,8 @@ class Watcher:
         """Call `changed` on `loop` whenever something has changed, and the log has heard what."""
         self._loop, self._changed = loop, changed
         loop.add_reader(self._inotify.descriptor, self._read)
-        self._log.info(f"watching {' '.join(self._roots)}", directories=len(self._directories))
+        count = sum(directory.is_whole for directory in self._directories.values())
+        self._log.info(f"watching {' '.join(self._roots)}", directories=count)
 
     def close(self) -> None:
         """Watch nothing any more. Not before the loop has ended."""
@@ -63,18 +68,24 @@ class Watcher:
 
     # ---- what is watched
 
-    def _begin(self, root: str) -> None:
+    def _watch_all(self) -> list[str]:
+        """Watch what is there of all that was asked for, and nothing else any more; the files that are there."""
+        before, self._directories = self._directories, {}
+        files = []
         try:
-            mode = os.stat(root).st_mode
-        except OSError as error:
-            raise WatchError(f"--watch {root}: {error.strerror}") from error
-        if not os.access(root, os.R_OK):
-            raise WatchError(f"--watch {root}: permission denied")
-        directory, name = os.path.split(root)
-        if name:
-            self._watch(directory, is_whole=False)
-        if stat.S_ISDIR(mode):
-            self._watch_tree(os.path.realpath(root))
+            for root in self._roots:
+                for leading in reversed(Path(root).parents):
+                    self._watch(str(leading), is_whole=False)
+                if os.path.isdir(root):
+                    files += self._watch_tree(os.path.realpath(root))
+                elif os.path.lexists(root):
+                    files.append(root)
+        except WatchError:
+            self._directories = before | self._directories
+            raise
+        # A directory has the same number again: nothing that happens in one that stays is missed.
+        self._unwatch(before.keys() - self._directories.keys())
+        return files
 
     def _watch(self, path: str, *, is_whole: bool = True) -> bool:
         """Watch a directory; whether it is there to be watched."""
@@ -88,7 +99,8 @@ class Watcher:
         except OSError as error:
             raise WatchError(f"{path} can not be watched: {_advice(error)}") from error
         known = self._directories.get(number)
-        self._directories[number] = _Directory(path, is_whole or (known is not None and known.is_whole))
+        if is_whole or known is None:
+            self._directories[number] = _Directory(path, is_whole)
         return True
 
     def _watch_tree(self, top: str) -> list[str]:
@@ -115,14 +127,17 @@ class Watcher:
 
     def _forget_tree(self, top: str) -> None:
         """A directory has moved: what is known by its old path is somewhere else."""
-        below = f"{top}/"
-        for number, directory in list(self._directories.items()):
-            if directory.path == top or directory.path.startswith(below):
-                del self._directories[number]
-                try:
-                    self._inotify.unwatch(number)
-                except OSError:
-                    pass  # it was deleted meanwhile, and its notice is on the way
+        moved = {number for number, each in self._directories.items() if is_within(each.path, top)}
+        for number in moved:
+            del self._directories[number]
+        self._unwatch(moved)
+
+    def _unwatch(self, numbers: set[int]) -> None:
+        for number in numbers:
+            try:
+                self._inotify.unwatch(number)
+            except OSError:
+                pass  # it was deleted meanwhile, and its notice is on the way
 
     # ---- what happens
 
@@ -136,7 +151,9 @@ class Watcher:
 
     def _take(self, notice: Notice) -> None:
         if notice.what & What.OVERFLOWED:
-            self._lost_count()
+            # Directories may have come that nobody was told of.
+            self._changes.written(SOMETHING, time.monotonic())
+            self._watch_all()
             return
         directory = self._directories.get(notice.watch)
         if directory is None:
@@ -146,8 +163,7 @@ class Watcher:
             return
         path = os.path.join(directory.path, notice.name)
         is_directory = bool(notice.what & What.DIRECTORY)
-        # Whatever was asked for by name is not ignored.
-        if path not in self._roots and (not directory.is_whole or is_ignored(notice.name, is_directory=is_directory)):
+        if path not in self._named and (not directory.is_whole or is_ignored(notice.name, is_directory=is_directory)):
             return
         if is_directory:
             self._take_directory(path, notice.what)
@@ -158,8 +174,10 @@ class Watcher:
         """It counts by its files. Each was deleted before it was; when it moves, nobody tells of them."""
         now = time.monotonic()
         if what & (What.CREATED | What.ARRIVED):
-            for file in self._watch_tree(path):
-                self._changes.appeared(file, now)
+            found = self._watch_all() if path in self._named else self._watch_tree(path)
+            for file in found:
+                if is_within(file, path) or is_within(file, os.path.realpath(path)):
+                    self._changes.appeared(file, now)
         elif what & What.LEFT:
             self._forget_tree(path)
             self._changes.vanished(path, now)
@@ -170,17 +188,12 @@ class Watcher:
             self._changes.vanished(path, now)
         elif what & What.WRITTEN:
             self._changes.written(path, now)
+        elif what & What.CREATED and _is_being_written(path):
+            self._changes.begun(path)
         elif _may_be_read(path):
             self._changes.appeared(path, now)
-            if path in self._roots and os.path.isdir(path):
-                self._watch_tree(os.path.realpath(path))  # a link that leads elsewhere now
-
-    def _lost_count(self) -> None:
-        """Directories may have come that nobody was told of."""
-        self._changes.written(SOMETHING, time.monotonic())
-        for root in self._roots:
-            if os.path.isdir(root):
-                self._watch_tree(os.path.realpath(root))
+            if path in self._named:
+                self._watch_all()  # a link, perhaps, that leads elsewhere now
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -196,10 +209,22 @@ class Watcher:
         self._changed()
 
 
-def _absolute(path: Path) -> str:
-    """The path with every link followed but the last one, which may be switched."""
-    directory, name = os.path.split(os.path.abspath(path))
-    return os.path.join(os.path.realpath(directory), name)
+def _check(root: str) -> None:
+    try:
+        os.stat(root)
+    except OSError as error:
+        raise WatchError(f"--watch {root}: {error.strerror}") from error
+    if not os.access(root, os.R_OK):
+        raise WatchError(f"--watch {root}: permission denied")
+
+
+def _is_being_written(path: str) -> bool:
+    """Whether the name is that of a file made just now, and not a further one of a file that was there."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
 
 
 def _may_be_read(path: str) -> bool:
