@@ -1,11 +1,13 @@
 """clusterd-reload.path: whoever changes a file or a link needs to call nobody."""
 
+import os
+
 from tests.process.service import wait_until
 from tests.system.asking import ask, ask_unix
 from tests.system.deployment import CONFIG, CURRENT, IMPORT_FAILS, configure, deploy, start
 from tests.system.machine import Machine
 
-LINK = f"[Path]\nPathChanged={CURRENT}\n"
+LINK = f"[Path]\nPathChanged={os.path.dirname(CURRENT)}\n"
 
 
 def watch(machine: Machine, name: str = "clusterd-reload.path") -> None:
