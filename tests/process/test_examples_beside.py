@@ -13,7 +13,7 @@ import requests
 from tests.process.examples import EXAMPLES, Example
 from tests.process.neighbours import needs, neighbour
 from tests.process.ports import free_port
-from tests.process.service import PATIENCE_SECONDS, wait_until
+from tests.process.service import PATIENCE_SECONDS, Service, wait_until
 
 
 def answers(port: int) -> Callable[[], bool]:
@@ -36,6 +36,13 @@ def seen_through(port: int, source: str = "127.0.0.1", **headers: str) -> dict[s
         response = connection.getresponse()
         seen: dict[str, Any] = json.loads(response.read())
         return seen
+
+
+def accepted(service: Service) -> float:
+    """How many connections the service has accepted, by its metrics."""
+    lines = service.metrics().text.splitlines()
+    counts = [line.split()[-1] for line in lines if line.startswith("clusterd_http_connections_accepted_total")]
+    return sum(map(float, counts))
 
 
 def with_ports(path: Path, directory: Path, ports: dict[int, int]) -> Path:
@@ -62,8 +69,10 @@ def test_nginx_tells_the_clients_address_and_keeps_its_connections(example: Exam
         forged = {"X-Forwarded-For": "6.6.6.6", "X-Forwarded-Proto": "https"}
         seen = seen_through(port, "127.0.0.3", **forged)
         assert (seen["client"], seen["scheme"]) == ("127.0.0.3", "http")
+        before = accepted(service)
         assert service.reload().returncode == 0
         assert seen_through(port, "127.0.0.2")["pid"] in [worker["pid"] for worker in service.workers()]
+        assert accepted(service) == before
 
 
 def test_haproxy_tells_the_clients_address_in_both_ways(example: Example, tmp_path: Path) -> None:
