@@ -6,7 +6,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -48,7 +48,8 @@ def neighbour(command: Sequence[str], is_ready: Callable[[], bool]) -> Iterator[
             wait_until(ready, f"{command} is ready")
             yield
         finally:
-            os.killpg(process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended, and everything with it
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             print(f"--- log of {command[0]}\n{Path(log.name).read_text()}")
 
