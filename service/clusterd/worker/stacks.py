@@ -1,10 +1,11 @@
 """What a worker is doing, in words: its requests, its threads, and the tasks of its loop."""
 
 import asyncio
+import gc
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Coroutine, Generator, Iterator
 from typing import Any
 
 from clusterd.http.engine import InFlight
@@ -48,4 +49,18 @@ def _awaited(coroutine: Any) -> Iterator[str]:
         frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
         if frame is not None:
             yield "".join(traceback.format_stack(frame, limit=1)).rstrip()
-        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
+        coroutine = _awaited_by(coroutine)
+
+
+def _awaited_by(coroutine: Any) -> Any:
+    """What it waits for, None where that is no coroutine.
+
+    A coroutine of the compiled engine has neither a frame nor an attribute for it, and holds it like anything else,
+    or what its `__await__` gave.
+    """
+    if hasattr(coroutine, "cr_await"):
+        return coroutine.cr_await
+    if hasattr(coroutine, "gi_yieldfrom"):
+        return coroutine.gi_yieldfrom
+    held = (value for value in gc.get_referents(coroutine) if isinstance(value, (Coroutine, Generator)))
+    return next(held, None)
