@@ -182,6 +182,17 @@ def test_what_leads_to_a_watched_directory_may_be_made_anew(tree: Path, watch: W
     assert watched.next() == said(tree / "shop/views.py")
 
 
+def test_what_is_reached_by_a_link_may_be_moved(tree: Path, watch: Watch) -> None:
+    (tree.parent / "link").symlink_to("project")
+    watched = watch(tree.parent / "link/shop")
+    (tree / "shop").rename(tree / "away")
+    assert watched.next() == said(tree.parent / "link/shop")
+    (tree / "away/views.py").write_text("unseen")
+    (tree / "shop").mkdir()
+    (tree / "shop/new.py").write_text("")
+    assert watched.next() == said(tree / "shop/new.py")
+
+
 def test_a_new_file_is_a_change_when_it_is_written(tree: Path, watch: Watch) -> None:
     watched = watch(tree)
     with (tree / "log").open("w") as kept_open:

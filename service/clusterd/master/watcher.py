@@ -173,13 +173,17 @@ class Watcher:
     def _take_directory(self, path: str, what: What) -> None:
         """It counts by its files. Each was deleted before it was; when it moves, nobody tells of them."""
         now = time.monotonic()
+        is_named = path in self._named
         if what & (What.CREATED | What.ARRIVED):
-            found = self._watch_all() if path in self._named else self._watch_tree(path)
-            for file in found:
-                if is_within(file, path) or is_within(file, os.path.realpath(path)):
+            real = os.path.realpath(path)
+            for file in self._watch_all() if is_named else self._watch_tree(path):
+                if is_within(file, path) or is_within(file, real):
                     self._changes.appeared(file, now)
         elif what & What.LEFT:
-            self._forget_tree(path)
+            if is_named:
+                self._watch_all()
+            else:
+                self._forget_tree(path)
             self._changes.vanished(path, now)
 
     def _take_file(self, path: str, what: What) -> None:
