@@ -2,12 +2,14 @@
 
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from tests.process.dap import Debugger
 from tests.process.program import HEARS_ALL, Program, Raised, program
-from tests.process.service import wait_until
+from tests.process.service import free_port, wait_until
 
 APPLICATION = """
 import os
@@ -273,6 +275,18 @@ def test_disconnect_of_a_worker_lets_it_leave_when_its_successor_serves(started:
 
 
 # ---- workers that serve nobody
+
+
+def test_a_debugger_attaches_to_a_worker(tmp_path: Path) -> None:
+    port = free_port()
+    with program(tmp_path, settings={"workers": 1, "debug": {"port": port - 1}}) as started:
+        assert started.do("cluster.workers[1].debug().result()") == f"127.0.0.1:{port}"
+        with closing(Debugger(port)) as debugger:
+            assert debugger.process["systemProcessId"] == started.pids()[1]
+        started.do("cluster.setup(debug={'port': 'off'})")
+        assert started.do("cluster.reload().result()") == 2
+        with pytest.raises(Raised, match=r"RequestFailed.*debug\.port is off in generation 2"):
+            started.do("cluster.workers[1].debug().result()")
 
 
 def test_workers_may_run_a_function(tmp_path: Path) -> None:

@@ -6,8 +6,11 @@ import re
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,9 +88,10 @@ def test_scale_takes_a_number_and_a_change(service: Service) -> None:
     assert done(service, "scale", "+2")["workers"] == 4
     wait_until(lambda: len(service.workers()) == 4, "four workers")
     assert done(service, "scale", "-1")["workers"] == 3
-    assert done(service, "scale", "1") == {"workers": 1, "text": "1 workers wanted, until the next reload or restart"}
+    assert done(service, "scale", "1") == {"workers": 1, "text": "1 worker wanted, until the next reload or restart"}
     wait_until(lambda: len(service.workers()) == 1, "one worker")
     assert service.clusterctl("scale", "none").returncode == 2
+    assert refused(service, "scale", "-1") == "wanted is 1 now; it may be 1 to 1024\n"
 
 
 def test_stop_drains_and_says_when_it_is_over(service: Service) -> None:
@@ -101,9 +105,9 @@ def test_kill_sends_a_signal(service: Service) -> None:
         "text": f"sent SIGKILL to worker 1 (pid {pid})",
         "pid": pid,
     }
-    service.wait_for_line(f"worker failed: SIGKILL.*pid={pid}")
+    service.wait_for_line(f"worker failed: SIGKILL, after SIGKILL by clusterctl.*pid={pid}")
     wait_until(lambda: len(service.workers()) == 2, "a replacement")
-    assert "there is no worker in slot 7" in refused(service, "kill", "7")
+    assert refused(service, "kill", "7") == "there is no slot 7: they are 1 to 2\n"
     assert service.clusterctl("kill", "1", "--signal", "nonsense").returncode == 2
 
 
@@ -115,7 +119,7 @@ def test_reload_need_not_be_waited_for(service: Service) -> None:
 def test_who_asks_is_in_the_log(service: Service) -> None:
     done(service, "scale", "2")
     service.wait_for_line(
-        rf"scale asked for on the control socket peer_pid=\d+ peer_uid={os.getuid()} peer_gid={os.getgid()}"
+        rf"scale asked for on the control socket workers=2 peer_pid=\d+ peer_uid={os.getuid()} peer_gid={os.getgid()}"
     )
 
 
@@ -129,7 +133,8 @@ def test_the_log_level_reaches_workers_and_those_forked_later(make_service: Make
     service.get("/also")
     service.wait_for_line("target=/also")
     assert "/unlogged" not in service.log()
-    assert "level: 'loud' is none of " in refused(service, "log-level", "loud")
+    assert done(service, "config")["log"]["level"] == "info"
+    assert service.clusterctl("log-level", "loud").returncode == 2
 
 
 # ---- what only looks
@@ -185,13 +190,75 @@ def test_events_are_followed(service: Service) -> None:
 
 def test_config_shows_what_runs_and_what_a_reload_would_change(service: Service) -> None:
     assert done(service, "config")["workers"] == 2
-    assert "rollout.settle: 0.0" in service.clusterctl("config").stdout.splitlines()
+    assert "rollout.settle: 0s" in service.clusterctl("config").stdout.splitlines()
     assert service.clusterctl("config", "--diff").stdout == "a reload would change no setting\n"
     service.configure(workers=3)
     assert service.clusterctl("config", "--diff").stdout == "workers: 2 -> 3 (applies: next generation)\n"
     service.config.write_text("workers: none of your business")
     assert "a reload would fail: " in refused(service, "config", "--diff")
     assert done(service, "config")["workers"] == 2
+
+
+def test_config_shows_what_listens_until_a_restart_and_no_secrets(make_service: MakeService) -> None:
+    service = make_service(workers=1, environment={"PASSWORD": "secret"}).start()
+    listens = done(service, "config")["listen"]
+    service.configure(listen=["127.0.0.1:1"], environment={"PASSWORD": "another secret"})
+    assert service.clusterctl("reload").returncode == 0
+    found = done(service, "config")
+    assert found["listen"] == listens
+    assert found["environment"] == {"PASSWORD": "(not shown)"}
+    assert (
+        service.clusterctl("config", "--diff").stdout == f"listen: [{listens[0]}] -> [127.0.0.1:1] (applies: restart)\n"
+    )
+    service.configure(environment={"OTHER": "secret"})
+    assert "secret" not in service.clusterctl("config", "--diff", "--json").stdout
+
+
+def test_whoever_follows_events_learns_that_it_is_over(service: Service) -> None:
+    with asking(service, command="events", follow=True) as lines:
+        next(lines)
+        service.signal(signal.SIGTERM)
+        *_, last = lines
+    assert json.loads(last)["text"] == "clusterd has ended"
+
+
+def test_another_service_is_never_meant_by_mistake(service: Service, tmp_path: Path) -> None:
+    """A configuration that can not be read says nothing of where its service would be: not at the default place."""
+    environment = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    (tmp_path / "clusterd").mkdir()
+    (tmp_path / "clusterd/control.sock").symlink_to(service.control)
+    assert clusterctl("workers", **environment).returncode == 0
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("\tapp: a:b")
+    for config, why in ((tmp_path / "typo.yaml", "there is no such file"), (broken, "this is not YAML")):
+        ran = clusterctl("--config", str(config), "stop", **environment)
+        assert (ran.returncode, why in ran.stderr) == (69, True)
+    assert service.ask().pid
+
+
+def test_a_file_is_not_taken_for_a_socket(tmp_path: Path) -> None:
+    (tmp_path / "app.py").touch()
+    assert "this is no socket" in clusterctl("status", "--socket", str(tmp_path / "app.py")).stderr
+
+
+def test_top_says_that_it_needs_a_terminal(service: Service) -> None:
+    ran = service.clusterctl("top")
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert "top needs a terminal" in ran.stderr
+
+
+def test_a_message_may_come_on_stdin(service: Service) -> None:
+    ran = clusterctl("send", "1", "-", "--socket", str(service.control), stdin=json.dumps("x" * 5000))
+    assert ran.stdout == "sent to 1 worker\n"
+    assert clusterctl("send", "1", "NaN", "--socket", str(service.control)).returncode == 2
+
+
+def clusterctl(*arguments: str, stdin: str = "", **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Where the service is, is for the command line to say."""
+    command = [sys.executable, "-m", "clusterd.cli.clusterctl", *arguments]
+    return subprocess.run(
+        command, input=stdin, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 SLEEPS = """
@@ -202,31 +269,28 @@ def app(environ, start_response):
     return [b""]
 
 def wait_for_the_end():
-    KIND
+    time.sleep(60)
 """
 
 
-def test_stacks_show_requests_and_threads(make_service: MakeService) -> None:
-    service = make_service(workers=1, threads=2)
-    service.deploy("1", SLEEPS.replace("KIND", "time.sleep(60)"))
+def stacks_of(service: Service, application: str, seen: str) -> str:
+    """What `stacks` says of the only worker while a request is under way, once `seen` is in it."""
+    service.deploy("1", application)
     service.start()
     with pending_request(service):
-        text = wait_until(
-            lambda: "wait_for_the_end" in (said := service.clusterctl("stacks", "1").stdout) and said, "it"
-        )
-        assert "Request GET /slow (running, for " in text
-        assert "Thread clusterd-1 (most recent call last):" in text
+        text: str = wait_until(lambda: seen in (said := service.clusterctl("stacks", "1").stdout) and said, seen)
+    return text
+
+
+def test_stacks_show_requests_and_threads(make_service: MakeService) -> None:
+    text = stacks_of(make_service(workers=1, threads=2), SLEEPS, "wait_for_the_end")
+    assert "Request GET /slow (running, for " in text
+    assert "Thread clusterd-1 (most recent call last):" in text
 
 
 def test_stacks_of_a_worker_whose_loop_does_not_turn_come_by_a_signal(make_service: MakeService) -> None:
-    service = make_service(workers=1, threads=0)
-    service.deploy("1", SLEEPS.replace("KIND", "time.sleep(60)"))
-    service.start()
-    with pending_request(service):
-        text = wait_until(
-            lambda: "wait_for_the_end" in (said := service.clusterctl("stacks", "1").stdout) and said, "it"
-        )
-        assert text.startswith("worker 1 did not answer within 0.5 s: by signal, threads only\n")
+    text = stacks_of(make_service(workers=1, threads=0), SLEEPS, "wait_for_the_end")
+    assert text.startswith("worker 1 did not answer within 0.5 s: by signal, threads only\n")
 
 
 ASYNC_SLEEPS = """
@@ -241,12 +305,8 @@ async def wait_for_the_end():
 
 
 def test_stacks_show_what_a_task_waits_for(make_service: MakeService) -> None:
-    service = make_service(workers=1)
-    service.deploy("1", ASYNC_SLEEPS)
-    service.start()
-    with pending_request(service):
-        text = wait_until(lambda: "/slow" in (said := service.clusterctl("stacks", "1").stdout) and said, "it")
-        assert "await asyncio.sleep(60)" in text
+    text = stacks_of(make_service(workers=1), ASYNC_SLEEPS, "/slow")
+    assert "await asyncio.sleep(60)" in text
 
 
 def pending_request(service: Service) -> socket.socket:
@@ -274,13 +334,25 @@ class asking:  # noqa: N801 - used like a function
         self._socket.close()
 
 
-def test_a_peer_that_does_not_read_holds_up_nobody_and_is_dropped(service: Service) -> None:
+TALKS = """
+from clusterd import worker
+
+@worker.on("message")
+def answer(message):
+    worker.send("x" * 400)
+"""
+
+
+def test_a_peer_that_does_not_read_holds_up_nobody_and_is_dropped(make_service: MakeService) -> None:
+    service = make_service(workers=2)
+    service.deploy("1", HELLO + TALKS)
+    service.start()
     with socket.socket(socket.AF_UNIX) as deaf:
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         deaf.connect(str(service.control))
         deaf.sendall(b'{"version": 1, "command": "events", "follow": true}\n')
-        for number in range(3000):
-            assert service.ask_to("scale", workers=2 + number % 2)["succeeded"]
+        for _ in range(1000):
+            assert service.ask_to("send", slot="all", message="talk")["succeeded"]
         wait_until(lambda: is_closed(deaf), "the peer that does not read is dropped")
 
 

@@ -1,6 +1,7 @@
 """Workers and templates that die, hang, leak or loop."""
 
 import os
+import re
 import signal
 import socket
 import time
@@ -187,6 +188,11 @@ def test_a_worker_that_outgrew_max_memory_is_recycled_successor_first(make_servi
     assert int(service.get("/grow").text) == first
     line = service.wait_for_line("reason=max_memory")
     assert f"pid={first}" in line
+    found, allowed = re.search(  # type: ignore[union-attr]
+        r"a worker has (\d+\.\d) MiB of private memory, and limits.max_memory allows (\d+\.\d) MiB", service.log()
+    ).groups()
+    assert float(found) > 100
+    assert float(allowed) == 64
     wait_until(lambda: int(service.get().text) != first, "a successor answers")
     wait_until(lambda: not Path(f"/proc/{first}").exists(), "the one that had grown is gone")
     assert "error" not in service.log()

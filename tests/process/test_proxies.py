@@ -52,6 +52,29 @@ async def asgi(scope: dict[str, Any], receive: Callable[..., Any], send: Callabl
     await send({"type": "http.response.body", "body": json.dumps(seen).encode()})
 
 
+@pytest.mark.parametrize(
+    ("target", "wsgi_sees", "asgi_sees"),
+    [
+        ("/shop/cart", "/cart", "/shop/cart"),
+        ("/cart", "/cart", "/shop/cart"),
+        ("/shopping", "/shopping", "/shop/shopping"),
+        ("/shop", "", "/shop"),
+    ],
+)
+def test_below_a_path_it_is_the_same_whether_the_proxy_cuts_it_off(target: str, wsgi_sees: str, asgi_sees: str) -> None:
+    def plain(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        start_response("200 OK", [])
+        return [json.dumps([environ["SCRIPT_NAME"], environ["PATH_INFO"]]).encode()]
+
+    async def evented(scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": json.dumps([scope["root_path"], scope["path"]]).encode()})
+
+    for application, interface, path in ((plain, Interface.WSGI, wsgi_sees), (evented, Interface.ASGI, asgi_sees)):
+        with serving(application, interface=interface, root_path="/shop") as server, server.client() as client:
+            assert json.loads(client.get(target).body) == ["/shop", path]
+
+
 Start = Callable[..., Any]
 
 

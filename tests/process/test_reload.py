@@ -125,6 +125,33 @@ def test_each_failed_reload_shows_its_traceback(make_service: MakeService) -> No
         assert service.log().count("raise RuntimeError('broken deploy')") == count
 
 
+SLOW = """
+import os, time
+def app(environ, start_response):
+    open(os.environ["STARTED"], "w").close()
+    while not os.path.exists(os.environ["GO"]):
+        time.sleep(0.01)
+    start_response("200 OK", [])
+    return [b"done"]
+"""
+
+
+def test_the_log_level_changes_for_workers_that_still_drain_too(make_service: MakeService, tmp_path: Path) -> None:
+    started, go = tmp_path / "started", tmp_path / "go"
+    environment = {"STARTED": str(started), "GO": str(go)}
+    service = make_service(workers=1, environment=environment, log={"level": "warning", "access": "all"})
+    service.deploy("1", SLOW)
+    service.start()
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(service.get, "/slow")
+        wait_until(started.exists, "the request arrives")
+        service.configure(log={"level": "info", "access": "all"})
+        assert service.reload().returncode == 0
+        go.touch()
+        assert slow.result().text == "done"
+    service.wait_for_line("target=/slow")
+
+
 def test_a_bad_file_changes_nothing(make_service: MakeService) -> None:
     service = make_service().start()
     good = service.config.read_text()

@@ -144,6 +144,28 @@ def test_check_says_what_is_wrong_with_the_application(make_service: MakeService
     assert done.stderr.startswith(f"{service.config}:2:1: ")
 
 
+def test_check_says_that_the_interpreter_is_none_as_it_says_other_mistakes_in_the_file(
+    make_service: MakeService,
+) -> None:
+    done = check(make_service(python="/bin/false"))
+    assert done.returncode == 78
+    assert done.stderr.startswith("python: /bin/false can not run a template")
+
+
+def test_check_warns_of_a_service_that_nobody_could_connect_to_unless_systemd_sees_to_it(
+    make_service: MakeService,
+) -> None:
+    service = make_service(listen=[])
+    done = check(service)
+    assert done.returncode == 0
+    assert done.stderr == (
+        "warning: listen: there is nothing to listen on, unless systemd passes sockets; "
+        "name an address in listen: or in tls.listen:\n"
+    )
+    service.configure(app=None, run="app:app")
+    assert "nothing to listen on" not in check(service).stderr
+
+
 def check(service: Service) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "clusterd.cli.clusterd", "--check", "--config", str(service.config)],

@@ -130,6 +130,17 @@ def test_a_request_is_answered_as_over_plain_http(start: Start, certificate: Cer
         assert one.socket.version() == "TLSv1.3"
 
 
+def test_a_client_that_offers_http_2_alone_is_told_in_http_1(start: Start, certificate: Certificate) -> None:
+    """RFC 7301 ends the handshake, which Python's ssl can not: nothing is agreed on, and its preface is refused."""
+    context = certificate.client()
+    context.set_alpn_protocols(["h2"])
+    with start() as server, Client(secure(server, certificate, context)) as one:
+        assert isinstance(one.socket, ssl.SSLSocket)
+        assert one.socket.selected_alpn_protocol() is None
+        one.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        assert one.answer().status == 505
+
+
 def test_large_bodies_pass_both_ways(start: Start, certificate: Certificate) -> None:
     body = bytes(range(256)) * 12_000
     with start() as server, client(server, certificate) as one:

@@ -111,7 +111,8 @@ def test_a_start_with_a_bad_certificate_says_what_is_wrong(
     assert service.wait() == 70
     assert says in service.log()
     checked = check(service)
-    assert checked.returncode == 1
+    assert checked.returncode == 78
+    assert checked.stderr.startswith("tls.")
     assert says in checked.stderr
 
 
@@ -266,7 +267,7 @@ def test_a_socket_for_https_needs_a_certificate(make_service: MakeService) -> No
 def test_a_credential_that_is_not_passed_is_named(make_service: MakeService) -> None:
     service = make_service(tls={"certificate": "credential:shop.pem"})
     failed = check(service)
-    assert failed.returncode == 1
+    assert failed.returncode == 78
     assert "LoadCredential=shop.pem:/path in the unit passes it" in failed.stderr
 
 

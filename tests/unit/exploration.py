@@ -101,8 +101,9 @@ class World:
                 events.WorkerStalled(worker, pick.choice([5.0, 9.0]), "hung"),
                 events.TemplateGone(template, "SIGKILL"),
                 events.RequestLimitReached(worker),
-                events.MemoryLimitReached(worker),
+                events.MemoryLimitReached(worker, 200, 100),
                 events.RequestOverdue(worker, "GET /"),
+                events.DebuggerListens(worker),
                 events.SuccessorLost(worker),
                 events.StopAsked(at_once=pick.random() < 0.3) if pick.random() < 0.3 else events.Tick(),
             ]

@@ -7,6 +7,7 @@ from clusterd.config.model import (
     AccessLog,
     Address,
     Config,
+    Debug,
     HealthCheck,
     Interface,
     Limits,
@@ -52,6 +53,7 @@ CONFIG = Config(
     timeouts=Timeouts(30.0, 10.0, 30.0, None, 30.0, 75.0, 10.0, 30.0, 30.0),
     limits=Limits(10000, 100, 8192, 32768, 100, 1 << 24, 0, 0),
     log=Log(LogLevel.NOTICE, AccessLog.ALL),
+    debug=Debug(5678, "127.0.0.1"),
 )
 
 

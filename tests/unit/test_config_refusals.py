@@ -162,6 +162,12 @@ def test_all_problems_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:
     ]
 
 
+def test_what_does_not_go_together_is_told_beside_other_problems(tmp_path: Path) -> None:
+    text = "app: a:b\nrun: c:d\nwokers: 1\ntimeouts: {drain: 1s, drain_idle: 2s}\nlisten: [x]\ntls: {key: nowhere}\n"
+    starts = [line.split(" ")[0] for line in complaints(tmp_path, text)]
+    assert starts == [f"clusterd.yaml:{place}:" for place in ("2:6", "3:1", "4:35", "5:10", "6:12", "6:12")]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

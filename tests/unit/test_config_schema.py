@@ -6,13 +6,11 @@ from typing import Any
 
 import pytest
 
-from clusterd.config.changes import changes
 from clusterd.config.loader import ConfigError, load
-from clusterd.config.model import Config
 from clusterd.config.reference import SCHEMA, generated, json_schema
 from clusterd.config.schema import BY_KEY, SECTIONS, SETTINGS
 from clusterd.config.setting import Applies
-from tests.unit.configurations import EVERYTHING, write
+from tests.unit.configurations import write
 
 SOURCE_TREE = Path(__file__).parents[2]
 NAMES_OF_TYPES = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool, "null": type(None)}
@@ -153,35 +151,6 @@ def test_the_json_schema_refuses_what_the_loader_refuses(tmp_path: Path, wrong: 
     with pytest.raises(ConfigError):
         # JSON is YAML.
         load(write(tmp_path, json.dumps({"app": "a:b", **wrong})))
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/python").touch()
-    return load(write(tmp_path, EVERYTHING))
-
-
-def test_nothing_changes_from_a_configuration_to_itself(config: Config) -> None:
-    assert changes(config, config) == ()
-
-
-def test_changes_tell_when_they_apply(config: Config) -> None:
-    timeouts = dataclasses.replace(config.timeouts, hang=5.0)
-    rollout = dataclasses.replace(config.rollout, health_check=None)
-    other = dataclasses.replace(config, threads=8, listen=config.listen[:1], timeouts=timeouts, rollout=rollout)
-    found = {change.key: change for change in changes(config, other)}
-    assert list(found) == [
-        "listen",
-        "threads",
-        *(key for key in BY_KEY if key.startswith("rollout.health_check.")),
-        "timeouts.hang",
-    ]
-    assert found["listen"].applies is Applies.RESTART
-    assert found["threads"].applies is Applies.NEXT_GENERATION
-    assert (found["timeouts.hang"].before, found["timeouts.hang"].after) == (3600.0, 5.0)
-    assert found["timeouts.hang"].applies is Applies.NEXT_GENERATION
-    assert found["rollout.health_check.path"].after is None
 
 
 def test_only_what_is_bound_at_the_start_needs_a_restart() -> None:

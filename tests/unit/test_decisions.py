@@ -89,7 +89,7 @@ def test_limits_are_reported_with_jitter_and_at_intervals() -> None:
     times = [100.0, 100.5, 101.0]
     assert looked_at(FakeRow(at(100), at(100)), times, memory=2000) == []
     ticks = [100.0 + LOOK_EVERY_SECONDS * number for number in range(21)]
-    assert looked_at(FakeRow(at(105), at(105)), ticks, memory=2000) == [MemoryLimitReached(1)]
+    assert looked_at(FakeRow(at(105), at(105)), ticks, memory=2000) == [MemoryLimitReached(1, 2000, 1000)]
     assert looked_at(FakeRow(at(105), at(105)), ticks, memory=None) == []
 
 

@@ -72,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         "--check",
         action="store_true",
         help="read the configuration, import the application, and say what is wrong: "
-        "exit status 0, 78 (configuration) or 1 (application)",
+        "exit status 0, 78 (configuration, interpreter, certificate) or 1 (application)",
     )
     parser.add_argument(
         "--watch",

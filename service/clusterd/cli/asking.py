@@ -30,7 +30,7 @@ def ask(path: Path, command: Command, **arguments: object) -> Iterator[dict[str,
                     if document.get("type") == "result":
                         return
     except OSError as error:
-        raise Unreachable(f"{path}: {_advice(error)}") from error
+        raise Unreachable(f"{path}: {_advice(error, path)}") from error
     raise Unreachable(f"{path}: clusterd closed the connection without an answer; its log says why")
 
 
@@ -40,10 +40,12 @@ def result_of(path: Path, command: Command, **arguments: object) -> dict[str, An
     return document
 
 
-def _advice(error: OSError) -> str:
+def _advice(error: OSError, path: Path) -> str:
     match error:
         case FileNotFoundError():
             return "no such socket: clusterd is not running, or uses another one (--socket, --config)"
+        case ConnectionRefusedError() if not path.is_socket():
+            return "this is no socket: name the control socket of a clusterd"
         case ConnectionRefusedError():
             return "nobody listens: clusterd is not running and has left its socket behind"
         case PermissionError():
@@ -57,21 +59,30 @@ def _advice(error: OSError) -> str:
 def socket_path(given: Path | None, config: Path | None) -> Path:
     """As said, as configured, or the first there is of the places where a clusterd would have made it.
 
-    Raises Unreachable.
+    Raises Unreachable: for a configuration that can not be read as well, as another service must not be meant by it.
     """
     if given is not None:
         return given
-    configured = None
+    own, packaged = control_path(None, os.environ, os.getuid()), service_path(config)
     if config is not None:
         # Only here: reading YAML would double the start-up of every `systemctl reload`.
-        from clusterd.config.loader import written_control
+        from clusterd.config.loader import ConfigError, written_control
 
-        # Whatever else is in the file: what is wrong with it is for the running clusterd to say.
-        configured = written_control(config)
-    own = control_path(configured, os.environ, os.getuid())
-    packaged = service_path(config)
-    if configured is not None or packaged is None or own.exists():
+        try:
+            # Whatever else is in the file: what is wrong with it is for the running clusterd to say.
+            configured = written_control(config)
+        except ConfigError as error:
+            if packaged is None or not _is_there(packaged):
+                problem = error.problems[0]
+                raise Unreachable(f"{problem.place}: {problem.found}") from error
+            return packaged
+        if configured is not None:
+            return Path(configured)
+        if packaged is None or _is_there(packaged):
+            return packaged or own
+    if own.exists():
         return own
+    assert packaged is not None
     if not _is_there(packaged):
         raise Unreachable(
             f"no control socket at {packaged} or {own}: clusterd is not running, or uses another one (--socket)"

@@ -11,10 +11,12 @@ from typing import Any
 from clusterd import __version__
 from clusterd.cli import tables
 from clusterd.cli.asking import Unreachable, ask, result_of, socket_path
+from clusterd.log import Level
 from clusterd.log.record import escaped
 from clusterd.wire.control import Command, ControlError, parse_signal, parse_workers
 
 EX_FAILED = 1
+EX_USAGE = 2
 EX_UNAVAILABLE = 69
 EX_INTERRUPTED = 130
 
@@ -47,9 +49,16 @@ def main() -> int:
 def _run(options: argparse.Namespace, spinner: tables.Spinner) -> int:
     path = socket_path(options.socket, options.config)
     if options.command == "top":
-        from clusterd.cli.top import show  # curses is not everywhere, and takes its time
+        if options.json:
+            print("clusterctl: top is for people; clusterctl status --json is for programs", file=sys.stderr)
+            return EX_USAGE
+        from clusterd.cli.top import NoTerminal, show  # curses is not everywhere, and takes its time
 
-        return show(lambda: result_of(path, Command.STATUS)["data"])
+        try:
+            return show(lambda: result_of(path, Command.STATUS)["data"])
+        except NoTerminal as error:
+            print(f"clusterctl: {error}; clusterctl status shows the same once", file=sys.stderr)
+            return EX_USAGE
     command = Command("status" if options.command == "workers" else options.command)
     result: dict[str, Any] = {}
     for document in ask(path, command, **_arguments(options)):
@@ -126,19 +135,18 @@ def command_line() -> argparse.ArgumentParser:
         prog="clusterctl", description="See and control a running clusterd.", epilog=_EXIT_STATUS, allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"clusterctl {__version__}")
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument("--socket", type=Path, metavar="PATH", help="the control socket")
-    where.add_argument("--config", type=Path, metavar="FILE", help="the configuration that names it")
+    _with_common(parser, None, False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
         added: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, epilog=_EXIT_STATUS)
-        added.add_argument("--json", action="store_true", help="for programs")
+        # Here too, as people write them where they come to mind; what is not said here leaves what was said before.
+        _with_common(added, argparse.SUPPRESS, argparse.SUPPRESS)
         return added
 
     command("status", "show the service and its workers")
     command("workers", "show the workers")
-    command("top", "watch the workers: q quits, s r c m a sort")
+    command("top", "watch the workers: q quits, s r c p m a sort")
     reload = command("reload", "roll out the configuration and code on disk; fails with the reason if withdrawn")
     reload.add_argument("--no-wait", dest="wait", action="store_false", default=None, help="ask for it, and leave")
     _with_slot(command("restart", "replace a worker, its successor first"))
@@ -150,16 +158,25 @@ def command_line() -> argparse.ArgumentParser:
     events = command("events", "show what has happened")
     events.add_argument("--follow", action="store_true", default=None, help="and what happens, until Ctrl-C")
     _with_slot(command("stacks", "show the requests, threads and tasks of a worker"))
+    _with_slot(command("debug", "have debugpy listen in a worker, on debug.port + SLOT, and say how to attach"))
     config = command("config", "show the configuration that runs")
     config.add_argument("--diff", action="store_true", default=None, help="only what a reload would change of it")
     send = command("send", "send the application in a worker, or in all, a message")
     send.add_argument(
         "receiver", type=_receiver_argument, metavar="SLOT|all", help="the worker's number in the table, or all"
     )
-    send.add_argument("message", type=_message_argument, metavar="JSON", help="any JSON value")
+    send.add_argument("message", type=_message_argument, metavar="JSON", help="any JSON value; - for one on stdin")
     level = command("log-level", "log more, or less, until the next reload")
-    level.add_argument("level", metavar="LEVEL", help="error, warning, notice, info or debug")
+    levels = [level.name.lower() for level in Level]
+    level.add_argument("level", metavar="LEVEL", choices=levels, help=", ".join(levels))
     return parser
+
+
+def _with_common(parser: argparse.ArgumentParser, path: object, as_json: object) -> None:
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--socket", type=Path, metavar="PATH", default=path, help="the control socket")
+    where.add_argument("--config", type=Path, metavar="FILE", default=path, help="the configuration that names it")
+    parser.add_argument("--json", action="store_true", default=as_json, help="for programs")
 
 
 def _with_slot(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -178,9 +195,13 @@ def _receiver_argument(text: str) -> int | str:
 
 def _message_argument(text: str) -> object:
     try:
-        return json.loads(text)
+        return json.loads(sys.stdin.read() if text == "-" else text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise argparse.ArgumentTypeError(f"not JSON: {error}; text needs its quotes, as in '\"text\"'") from None
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is none of its numbers")
 
 
 def _workers_argument(text: str) -> str:

@@ -13,7 +13,7 @@ from clusterd.config.paths import control_path
 from clusterd.linux.early_signals import let_signals_through
 from clusterd.log import Level, Logger, open_sink
 from clusterd.master.check import check_application
-from clusterd.master.listeners import ListenError, open_listeners
+from clusterd.master.listeners import NAME_AN_ADDRESS, NOTHING_TO_LISTEN_ON, ListenError, open_listeners
 from clusterd.master.master import Master
 from clusterd.master.watcher import Watcher, WatchError
 from clusterd.systemd.notify import Notifier
@@ -51,13 +51,17 @@ def _read(arguments: Arguments) -> Config:
 def _check(arguments: Arguments) -> int:
     """Say to a person, not to the log, what is wrong."""
     try:
-        failure = check_application(_read(arguments))
+        config = _read(arguments)
     except ConfigError as error:
         print("\n".join(str(problem) for problem in error.problems), file=sys.stderr)
         return EX_CONFIG
+    failure = check_application(config)
     if failure is not None:
-        print(failure, file=sys.stderr)
-        return EX_FAILURE
+        print(failure.reason, file=sys.stderr)
+        return EX_CONFIG if failure.is_configuration else EX_FAILURE
+    if config.run is None and not (config.listen or config.tls.listen):
+        # Whether systemd passes any is not to be seen from here.
+        print(f"warning: {NOTHING_TO_LISTEN_ON}, unless systemd passes sockets; {NAME_AN_ADDRESS}", file=sys.stderr)
     print("the configuration is good and the application imports")
     return 0
 

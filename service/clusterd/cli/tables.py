@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from clusterd.log.record import escaped
+from clusterd.log.record import escaped, quoted
 
 _COLUMNS = (
     ("slot", "slot"),
@@ -19,6 +19,8 @@ _COLUMNS = (
     ("in_flight", "in flight"),
     ("memory", "memory"),
 )
+_DEBUGGER = ("debugger", "debugger")
+"""Beside those, where there is one."""
 _COLOURS = {"ready": "32", "draining": "33", "retired": "33", "booting": "36", "forking": "36", "ending": "31"}
 _SPINNER = "|/-\\"
 
@@ -30,9 +32,10 @@ def wants_colour(stream: TextIO) -> bool:
 
 def workers_table(workers: Sequence[dict[str, Any]], *, colour: bool) -> str:
     """A line for each worker."""
-    rows = [[title for _, title in _COLUMNS]]
-    rows += [[cell_of(key, worker.get(key)) for key, _ in _COLUMNS] for worker in workers]
-    widths = [max(len(row[index]) for row in rows) for index in range(len(_COLUMNS))]
+    columns = (*_COLUMNS, _DEBUGGER) if any(worker.get("debugger") for worker in workers) else _COLUMNS
+    rows = [[title for _, title in columns]]
+    rows += [[cell_of(key, worker.get(key)) for key, _ in columns] for worker in workers]
+    widths = [max(len(row[index]) for row in rows) for index in range(len(columns))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     if colour:
         for number, worker in enumerate(workers, start=1):
@@ -65,14 +68,19 @@ def event_line(event: dict[str, Any], clock: str) -> str:
     """An event in a line."""
     known = ("number", "time", "event")
     shown = ((key, value) for key, value in event.items() if key not in known and value is not None)
-    fields = " ".join(f"{key}={json.dumps(value) if isinstance(value, dict | list) else value}" for key, value in shown)
-    return escaped(f"{clock} {event['event']} {fields}".rstrip())
+    return escaped(f"{clock} {event['event']} {' '.join(f'{key}={_field(value)}' for key, value in shown)}".rstrip())
+
+
+def _field(value: Any) -> str:
+    """With quotes where it would otherwise seem to end."""
+    return quoted(value) if isinstance(value, str) else json.dumps(value)
 
 
 def changes_table(changes: Sequence[dict[str, Any]]) -> str:
     """What a reload would change."""
     return "\n".join(
-        escaped(f"{each['key']}: {each['before']} -> {each['after']} (applies: {each['applies']})") for each in changes
+        escaped(f"{each['key']}: {_value(each['before'])} -> {_value(each['after'])} (applies: {each['applies']})")
+        for each in changes
     )
 
 
@@ -83,8 +91,20 @@ def settings_lines(settings: dict[str, Any], prefix: str = "") -> list[str]:
         if isinstance(value, dict) and value:
             lines += settings_lines(value, f"{prefix}{key}.")
         else:
-            lines.append(escaped(f"{prefix}{key}: {value}"))
+            lines.append(escaped(f"{prefix}{key}: {_value(value)}"))
     return lines
+
+
+def _value(value: Any) -> str:
+    """As a file would have it."""
+    match value:
+        case list():
+            return f"[{', '.join(map(str, value))}]"
+        case dict():
+            return "{}"
+        case None:
+            return "null"
+    return str(value) or '""'
 
 
 class Spinner:

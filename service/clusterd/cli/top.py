@@ -1,11 +1,14 @@
 """`clusterctl top`: the workers, once a second, on a terminal."""
 
 import curses
+import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from clusterd.cli.asking import Unreachable
 from clusterd.cli.tables import cell_of
 from clusterd.log.record import escaped
 
@@ -16,7 +19,7 @@ COLUMNS = (
     ("state", "state", 9),
     ("age", "age", 7),
     ("rate", "req/s", 8),
-    ("in_flight", "busy", 5),
+    ("in_flight", "in flight", 9),
     ("connections", "conns", 6),
     ("cpu", "cpu%", 6),
     ("memory", "memory", 8),
@@ -24,6 +27,10 @@ COLUMNS = (
 )
 SORTED_BY = {"s": "slot", "r": "rate", "c": "connections", "m": "memory", "a": "age", "p": "cpu"}
 _HELP = "q quits; sort by: s slot, r requests/s, c connections, p cpu, m memory, a age"
+
+
+class NoTerminal(Exception):
+    """There is nothing to draw on."""
 
 
 @dataclass
@@ -52,7 +59,7 @@ class Rates:
 def lines(status: str, workers: list[dict[str, Any]], sort: str, width: int, height: int) -> list[str]:
     """The screen, as much of it as fits."""
     workers = sorted(workers, key=lambda each: each[sort] if each[sort] is not None else -1, reverse=sort != "slot")
-    title = " ".join(title.rjust(size) for _, title, size in COLUMNS)
+    title = " ".join((title.upper() if key == sort else title).rjust(size) for key, title, size in COLUMNS)
     table = [" ".join(cell_of(key, each.get(key)).rjust(size) for key, _, size in COLUMNS) for each in workers]
     hidden = len(table) - (height - 5)
     if hidden > 0:
@@ -61,23 +68,27 @@ def lines(status: str, workers: list[dict[str, Any]], sort: str, width: int, hei
 
 
 def show(look: Callable[[], dict[str, Any]]) -> int:
-    """Show until q or Ctrl-C. `look` gives the data of a status."""
+    """Show until q or Ctrl-C. `look` gives the data of a status, or raises Unreachable. Raises NoTerminal."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise NoTerminal("top needs a terminal")
+    first = look()  # before the screen is taken
     try:
-        curses.wrapper(_screen, look)
+        curses.wrapper(_screen, look, first)
     except KeyboardInterrupt:
         pass
+    except curses.error as error:
+        raise NoTerminal(f"top can not use this terminal (TERM={os.environ.get('TERM', '')}): {error}") from error
     return 0
 
 
-def _screen(screen: Any, look: Callable[[], dict[str, Any]]) -> None:
-    curses.use_default_colors()
+def _screen(screen: Any, look: Callable[[], dict[str, Any]], data: dict[str, Any]) -> None:
     try:
+        curses.use_default_colors()
         curses.curs_set(0)
     except curses.error:
-        pass  # a terminal that can not hide its cursor
+        pass  # a terminal that has no colours, or can not hide its cursor
     rates, sort = Rates({}), "slot"
     while True:
-        data = look()
         workers = rates.of(data["workers"], time.monotonic())
         until = time.monotonic() + EVERY_SECONDS
         while (left := until - time.monotonic()) > 0:
@@ -87,6 +98,10 @@ def _screen(screen: Any, look: Callable[[], dict[str, Any]]) -> None:
             if key in (ord("q"), ord("Q"), 27):
                 return
             sort = SORTED_BY.get(chr(key) if 0 < key < 256 else "", sort)
+        try:
+            data = look()
+        except Unreachable as error:  # it is being restarted, or for good: whoever watches sees which
+            data = {"status": str(error), "workers": []}
 
 
 def _draw(screen: Any, status: str, workers: list[dict[str, Any]], sort: str) -> None:

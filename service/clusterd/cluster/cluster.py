@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from clusterd.cluster.handle import Worker
 from clusterd.cluster.handlers import CLUSTER_EVENTS, NOT_YET, Handlers, Registry
 from clusterd.config.application_settings import ENVIRONMENT_NAME, RESERVED_ENVIRONMENT
-from clusterd.config.model import Config, to_json
+from clusterd.config.model import Config
+from clusterd.config.written import nested, written
 from clusterd.linux.early_signals import hold_signals
 from clusterd.log import Level, Logger, open_sink
 from clusterd.wire.conversation import Disconnected, QueueFull, Reply
@@ -55,9 +56,8 @@ class Cluster:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All of them, defaults included, in seconds and bytes; a copy."""
-        config = self._checked_config()
-        return {**to_json(config), "environment": dict(config.environment)}
+        """All of them, defaults included, as `setup` and another `Cluster` take them; a copy."""
+        return nested(written(self._checked_config()))
 
     @property
     def scheduling(self) -> str:

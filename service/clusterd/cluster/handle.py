@@ -2,6 +2,7 @@
 
 import signal as signals
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,7 @@ class Worker(Source):
         conversation: Conversation,
         kill: Callable[[int], None],
         leave: Callable[[], None],
+        debug: Callable[[], "Future[Any]"],
     ) -> None:
         super().__init__(WORKER_EVENTS)
         self.id = slot
@@ -46,6 +48,7 @@ class Worker(Source):
         self._conversation = conversation
         self._kill = kill
         self._leave = leave
+        self._debug = debug
 
     def __repr__(self) -> str:
         return f"<worker {self.id}, generation {self.generation}, pid {self.pid}>"
@@ -86,6 +89,14 @@ class Worker(Source):
     def kill(self, signal: int = signals.SIGTERM) -> None:
         """Send it a signal: at SIGTERM it drains and leaves, and counts as one that died unasked. The dead get none."""
         self._kill(signals.Signals(signal))
+
+    def debug(self) -> Reply:
+        """Have debugpy listen in it, on its own port (`debug={"port": ...}` and its slot); the reply is the address.
+
+        `await` it, or call its `result()`: either raises RequestFailed with the reason where it does not listen. It
+        does until the worker ends, which is not replaced for hanging any more.
+        """
+        return Reply(self._debug())
 
     def disconnect(self) -> None:
         """Have it drain and leave once a successor serves in its slot. One that is leaving goes on with that."""

@@ -11,9 +11,11 @@ from typing import Any
 
 from clusterd.cluster.handle import State, Worker
 from clusterd.cluster.handlers import NOT_YET, Handlers
+from clusterd.config.model import TcpAddress
 from clusterd.log import Logger
 from clusterd.master.children import Child
 from clusterd.master.chronicle import code_and_signal
+from clusterd.master.debuggers import NoDebugger
 from clusterd.master.program import Parts
 from clusterd.supervisor import actions, events
 from clusterd.supervisor.cluster import Cluster, Phase
@@ -144,6 +146,21 @@ class Primary:
 
         self.wait(replace)
 
+    def _debug(self, serial: int) -> "Future[Any]":
+        def start(done: "Future[Any]") -> None:
+            def tell(found: TcpAddress | NoDebugger) -> None:
+                if isinstance(found, NoDebugger):
+                    _fail(done, RequestFailed(found.reason))
+                elif not done.done():
+                    done.set_result(str(found))
+
+            child = self._parts.children.get(serial)
+            if child is None or child.pid is None:
+                raise RequestFailed("the worker has no process")
+            self._parts.debuggers.start(child, tell)
+
+        return self.ask(start)
+
     # ---- what the master tells (master/program.py)
 
     def begin(self, parts: Parts) -> None:
@@ -226,6 +243,7 @@ class Primary:
             self._parts.messages.conversation(child),
             partial(self._kill, serial),
             partial(self._leave, serial),
+            partial(self._debug, serial),
         )
         self._living[serial] = worker, state
         self._handlers.post("fork", worker)

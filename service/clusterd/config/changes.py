@@ -1,41 +1,42 @@
-"""What a reload changes, and when each change takes effect."""
+"""What differs between two configurations, and when that takes effect."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any
+from dataclasses import dataclass
 
-from clusterd.config.model import Config
+from clusterd.config.model import JSON
 from clusterd.config.schema import BY_KEY
-from clusterd.config.setting import Applies
-
-__all__ = ["Applies", "Change", "changes"]
+from clusterd.config.setting import Setting, Shape
+from clusterd.config.written import HIDDEN
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A setting with another value than before."""
+    """A setting with another value than before, both in the words of a file; None where it is not set."""
 
-    key: str
-    applies: Applies
-    before: Any
-    after: Any
+    setting: Setting
+    before: JSON
+    after: JSON
 
-
-def changes(old: Config, new: Config) -> tuple[Change, ...]:
-    """The settings in which `new` differs from `old`, in the order of the schema."""
-    before, after = dict(_flat(old)), dict(_flat(new))
-    return tuple(
-        Change(key, setting.applies, before.get(key), after.get(key))
-        for key, setting in BY_KEY.items()
-        if before.get(key) != after.get(key)
-    )
-
-
-def _flat(section: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for field in fields(section):
-        value = getattr(section, field.name)
-        key = f"{prefix}{field.name}"
-        if is_dataclass(value) and key not in BY_KEY:
-            yield from _flat(value, f"{key}.")
+    def shown(self) -> Iterator[dict[str, JSON]]:
+        """In rows for an operator: variable by variable for the environment."""
+        if self.setting.shape is Shape.NAMED:
+            for name, before, after in _differing(self.before, self.after):
+                hidden = [None if value is None else HIDDEN for value in (before, after)]
+                yield self._row(f"{self.setting.key}.{name}", *hidden)
         else:
-            yield key, value
+            yield self._row(self.setting.key, self.before, self.after)
+
+    def _row(self, key: str, before: JSON, after: JSON) -> dict[str, JSON]:
+        return {"key": key, "before": before, "after": after, "applies": self.setting.applies.value}
+
+
+def changes(before: dict[str, JSON], after: dict[str, JSON]) -> tuple[Change, ...]:
+    """The settings in which `after` differs, in their order; both are as `written` gives them."""
+    return tuple(Change(BY_KEY[key], was, is_now) for key, was, is_now in _differing(before, after))
+
+
+def _differing(before: JSON, after: JSON) -> Iterator[tuple[str, JSON, JSON]]:
+    assert isinstance(before, dict) and isinstance(after, dict)
+    for key in before | after:
+        if before.get(key) != after.get(key):
+            yield key, before.get(key), after.get(key)

@@ -1,10 +1,9 @@
 """What each setting can not know by itself: values that do not go together, and paths that lead nowhere."""
 
-import grp
 import os
-import pwd
 import stat
 
+from clusterd.config.accounts import ID_OF, UnknownAccount
 from clusterd.config.model import Address, Switch, TcpAddress, UnixAddress
 from clusterd.config.problems import Place
 from clusterd.config.values import Values
@@ -13,18 +12,24 @@ _ALL_ADDRESSES = {"0.0.0.0", "::"}
 
 
 def check_combinations(given: Values, source: Place) -> None:
-    """Refuse what can not be meant. All settings have values; `source` is the place of those that were not written."""
+    """Refuse what can not be meant, among the settings that are good by themselves.
+
+    All of those have values; `source` is the place of those that were not written.
+    """
     _at_most(given, "timeouts.drain_idle", "timeouts.drain")
     if "rollout.health_check.path" in given.values:
         _at_most(given, "rollout.health_check.timeout", "rollout.boot_timeout")
-    _check_what_runs(given)
-    _check_addresses(given, source)
-    if given.values["tls.certificate"] is None:
+    if given.are_good("app", "run"):
+        _check_what_runs(given)
+    if given.are_good("listen", "tls.listen", "metrics", "control"):
+        _check_addresses(given, source)
+    if given.are_good("tls") and given.values["tls.certificate"] is None:
         for key in ("tls.listen", "tls.key"):
             if given.values[key]:
                 place, found = given.places[key], f"{key} is given, and no certificate"
                 given.refuse(place, "tls.certificate", found, hint="name its file in tls.certificate")
-    if given.values["proxy_protocol"] is Switch.ON and not given.values["trusted_proxies"]:
+    trusted = given.are_good("proxy_protocol", "trusted_proxies") and given.values["trusted_proxies"]
+    if given.values.get("proxy_protocol") is Switch.ON and trusted == ():
         place, found = given.places["proxy_protocol"], "on, and there are no trusted_proxies: nobody could connect"
         given.refuse(place, "proxy_protocol", found, hint="name the proxies in trusted_proxies")
 
@@ -111,16 +116,18 @@ def check_paths(given: Values) -> None:
 
 def check_names(given: Values) -> None:
     """Refuse users and groups that were written and that this machine does not know."""
-    for key, look_up, what in (("owner", pwd.getpwnam, "user"), ("group", grp.getgrnam, "group")):
-        key, name = f"unix_sockets.{key}", given.values.get(f"unix_sockets.{key}")
+    for last, id_of in ID_OF.items():
+        key, name = f"unix_sockets.{last}", given.values.get(f"unix_sockets.{last}")
         if name is not None and key in given.places:
             try:
-                look_up(name)
-            except KeyError:
-                given.refuse(given.places[key], key, f"there is no {what} {name!r} on this machine")
+                id_of(name)
+            except UnknownAccount as error:
+                given.refuse(given.places[key], key, str(error))
 
 
 def _at_most(given: Values, key: str, bound: str) -> None:
+    if not given.are_good(key, bound):
+        return
     if key not in given.places:
         # A default gives way to what was written; only what was written can be wrong.
         given.values[key] = min(given.values[key], given.values[bound])

@@ -4,6 +4,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
 from typing import Any, TypeVar
@@ -46,13 +47,14 @@ class Kind:
 
     `allowed` completes "must be ...". `read` turns a text into the value, with the directory that paths are relative
     to, and raises Refusal. `json_schema` (draft 7) describes the value as YAML has it; `types` are the types it may
-    have there (a flag's is always text).
+    have there (a flag's is always text). `write` gives a value back as it may stand in a file.
     """
 
     allowed: str
     read: Callable[[str, str], Any]
     json_schema: Mapping[str, JSON]
     types: frozenset[CoreType] = _TEXT
+    write: Callable[[Any], JSON] = str
 
 
 def text(
@@ -114,7 +116,7 @@ def file_mode() -> Kind:
     # In YAML 1.2 the text 0660 is a number; what was written counts.
     number: JSON = {"type": "integer", "minimum": 0, "maximum": 777}
     schema: dict[str, JSON] = {"anyOf": [number, {"type": "string", "pattern": f"^{_MODE}$"}]}
-    return Kind("a mode from 0000 to 0777", read, schema, _TEXT | {CoreType.NUMBER})
+    return Kind("a mode from 0000 to 0777", read, schema, _TEXT | {CoreType.NUMBER}, "{:04o}".format)
 
 
 def choice(words: type[StrEnum]) -> Kind:
@@ -147,7 +149,7 @@ def whole_number(least: int, most: int) -> Kind:
         return _within(int(written), least, most)
 
     schema: dict[str, JSON] = {"type": "integer", "minimum": least, "maximum": most}
-    return Kind(f"a whole number from {least} to {most}", read, schema, frozenset({CoreType.NUMBER}))
+    return Kind(f"a whole number from {least} to {most}", read, schema, frozenset({CoreType.NUMBER}), int)
 
 
 def duration(least: str, most: str) -> Kind:
@@ -157,7 +159,7 @@ def duration(least: str, most: str) -> Kind:
         return float(_within(_seconds(written), _seconds(least), _seconds(most)))
 
     schema: dict[str, JSON] = {"type": "string", "pattern": f"^{_DURATION}$"}
-    return Kind(f"a duration from {least} to {most}", read, schema)
+    return Kind(f"a duration from {least} to {most}", read, schema, write=_duration_text)
 
 
 def size(least: str, most: str, zero: str = "") -> Kind:
@@ -170,7 +172,7 @@ def size(least: str, most: str, zero: str = "") -> Kind:
     number: JSON = {"type": "integer", "minimum": 0 if zero else _bytes(least), "maximum": _bytes(most)}
     schema: dict[str, JSON] = {"anyOf": [number, {"type": "string", "pattern": f"^{_SIZE}$"}]}
     allowed = f"a size from {least} to {most}{f', or 0 for {zero}' if zero else ''}"
-    return Kind(allowed, read, schema, _TEXT | {CoreType.NUMBER})
+    return Kind(allowed, read, schema, _TEXT | {CoreType.NUMBER}, _size_text)
 
 
 def listen_address() -> Kind:
@@ -233,10 +235,15 @@ def either(kind: Kind, word: str) -> Kind:
             raise Refusal(f"write {word}")
         return kind.read(written, base)
 
+    def write(value: Any) -> JSON:
+        if value is None:
+            return None if is_null else word
+        return kind.write(value)
+
     absent: JSON = {"type": "null"} if is_null else {"const": word}
     schema: dict[str, JSON] = {"anyOf": [absent, dict(kind.json_schema)]}
     types = kind.types | {CoreType.NULL if is_null else CoreType.TEXT}
-    return Kind(f"{kind.allowed}, or {word}", read, schema, types)
+    return Kind(f"{kind.allowed}, or {word}", read, schema, types, write)
 
 
 def _joined(base: str, path: str) -> str:
@@ -279,3 +286,20 @@ def _bytes(written: str) -> int:
         raise Refusal("write a whole number and, if need be, a unit that counts in 1024: 65536, 64K, 16M, 2G or 1T")
     unit = written.lstrip("0123456789")
     return int(written.removesuffix(unit)) * SIZE_UNITS[unit]
+
+
+def _duration_text(seconds: float) -> str:
+    """In the largest unit that leaves no fraction."""
+    exact = Fraction(repr(seconds))
+    if not exact:
+        return "0s"
+    counts = {unit: exact / size for unit, size in DURATION_UNITS.items()}
+    whole = [f"{count}{unit}" for unit, count in counts.items() if count.denominator == 1]
+    return whole[-1] if whole else f"{Decimal(repr(seconds)):f}s"
+
+
+def _size_text(count: int) -> JSON:
+    """In the largest unit that leaves no fraction."""
+    whole = [(count // size, unit) for unit, size in SIZE_UNITS.items() if count and count % size == 0]
+    number, unit = whole[-1] if whole else (0, "")
+    return f"{number}{unit}" if unit else number

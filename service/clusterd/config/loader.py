@@ -1,5 +1,6 @@
 """Read a configuration: the file, the flags over it, the defaults under both; everything wrong with it at once."""
 
+import math
 import os
 import stat
 import sys
@@ -11,7 +12,7 @@ from typing import Any, Never
 from clusterd.config.checks import check_combinations, check_names, check_paths
 from clusterd.config.document import parse_document
 from clusterd.config.given import document_of
-from clusterd.config.model import Config, HealthCheck, Limits, Log, Rollout, Timeouts, Tls, UnixSockets
+from clusterd.config.model import Config, Debug, HealthCheck, Limits, Log, Rollout, Timeouts, Tls, UnixSockets
 from clusterd.config.problems import ConfigError, Place, Problem
 from clusterd.config.schema import BY_KEY, SETTINGS
 from clusterd.config.setting import Shape
@@ -69,22 +70,21 @@ def load_given(settings: Mapping[str, Any], source: str, defaults: Mapping[str, 
 def _concluded(given: Values, source: Place, base: str, defaults: Mapping[str, str]) -> Config:
     """With the defaults for what was not given, and looked at as a whole."""
     _fill_in_defaults(given, source, base, defaults)
-    if not given.problems:
-        check_combinations(given, source)
+    check_combinations(given, source)
     check_paths(given)
     check_names(given)
     if given.problems:
-        raise ConfigError(tuple(given.problems))
+        raise ConfigError(tuple(sorted(given.problems, key=_position)))
     return _built(given.values)
 
 
 def written_control(path: Path) -> str | None:
-    """What `control` is in the file at `path`, whatever else is wrong with it; None when it is not to be had."""
+    """What `control` is in the file at `path`, whatever else is wrong with it.
+
+    Raises ConfigError where there is no telling: no such file, or no YAML.
+    """
     given = Values([])
-    try:
-        root = parse_document(_text(path), str(path), os.path.abspath(path.parent), given.problems)
-    except ConfigError:
-        return None
+    root = parse_document(_text(path), str(path), os.path.abspath(path.parent), given.problems)
     if root is not None:
         given.take_section(root)
     control: str | None = given.values.get("control")
@@ -147,6 +147,11 @@ def _fill_in_defaults(given: Values, source: Place, base: str, defaults: Mapping
             given.values[key] = (value,) if setting.shape is Shape.LIST else value
 
 
+def _position(problem: Problem) -> tuple[float, int]:
+    """What is in no line comes last, in the order in which it was found."""
+    return problem.place.line or math.inf, problem.place.column or 0
+
+
 def _built(values: Mapping[str, Any]) -> Config:
     top = {key: value for key, value in values.items() if "." not in key}
     rollout, check = _section(values, "rollout"), _section(values, _HEALTH_CHECK)
@@ -158,6 +163,7 @@ def _built(values: Mapping[str, Any]) -> Config:
         timeouts=Timeouts(**_section(values, "timeouts")),
         limits=Limits(**_section(values, "limits")),
         log=Log(**_section(values, "log")),
+        debug=Debug(**_section(values, "debug")),
     )
 
 

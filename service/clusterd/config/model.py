@@ -18,6 +18,7 @@ __all__ = [
     "AccessLog",
     "Address",
     "Config",
+    "Debug",
     "HealthCheck",
     "Interface",
     "Limits",
@@ -160,6 +161,14 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
+class Debug:
+    """Where debuggers may attach to workers: on `port` + slot of `host`; nowhere without a `port`."""
+
+    port: int | None
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tls:
     """HTTPS. Certificate and key are paths or `credential:NAME`; `key` is None where one file has both."""
 
@@ -214,6 +223,7 @@ class Config:
     timeouts: Timeouts
     limits: Limits
     log: Log
+    debug: Debug
 
 
 def to_json(config: Config) -> dict[str, JSON]:
@@ -249,6 +259,7 @@ def from_json(document: Mapping[str, Any], environment: Mapping[str, str] = _NOT
         "timeouts": Timeouts(**document["timeouts"]),
         "limits": Limits(**document["limits"]),
         "log": Log(LogLevel(document["log"]["level"]), AccessLog(document["log"]["access"])),
+        "debug": Debug(**document["debug"]),
     }
     return Config(**{**document, **converted})
 

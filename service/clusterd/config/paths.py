@@ -24,8 +24,8 @@ def control_path(configured: str | None, environ: Mapping[str, str], uid: int) -
 
 def service_path(config: Path | None) -> Path | None:
     """The control socket of the packaged unit that reads `config` (None: the default file); None when none does."""
-    if config is None or config == CONFIGURATIONS / "clusterd.yaml":
+    if config is None or config.absolute() == CONFIGURATIONS / "clusterd.yaml":
         return RUNTIME / "clusterd" / SOCKET_NAME
-    if config.parent == CONFIGURATIONS:
+    if config.absolute().parent == CONFIGURATIONS:
         return RUNTIME / f"clusterd-{config.stem}" / SOCKET_NAME
     return None

@@ -20,6 +20,8 @@ SECTIONS = {
     "timeouts": "How long things may take.",
     "limits": "How much there may be.",
     "log": "What is logged: to the journal when connected to it, otherwise to standard error.",
+    "debug": "Where clusterctl debug lets debuggers attach, with debugpy beside the application. They are not asked "
+    "who they are: whoever can connect, on a loopback address every user of the machine, can do what the worker can.",
 }
 """What the settings with a common prefix are about."""
 

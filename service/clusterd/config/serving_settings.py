@@ -1,10 +1,22 @@
 """The settings that bound what clients and the application may take, and what is logged of them."""
 
-from clusterd.config.kinds import choice, duration, either, size, whole_number
+import ipaddress
+
+from clusterd.config.kinds import Refusal, choice, duration, either, size, text, whole_number
 from clusterd.config.model import AccessLog, LogLevel
 from clusterd.config.setting import Applies, Setting
 
 _LIVE, _NEXT = Applies.LIVE, Applies.NEXT_GENERATION
+_HIGHEST_DEBUG_PORT = 65535 - 4000
+"""Each of the most slots that there can be has a port above it."""
+
+
+def _check_host(written: str) -> None:
+    try:
+        ipaddress.ip_address(written)
+    except ValueError:
+        raise Refusal("names are not looked up: write the address") from None
+
 
 SERVING_SETTINGS = (
     Setting(
@@ -113,7 +125,8 @@ SERVING_SETTINGS = (
         choice(LogLevel),
         "info",
         _LIVE,
-        "The least severe record that is written.",
+        "The least severe record that is written. A changed one takes effect in the workers that a reload starts, and "
+        "everywhere else when the reload has succeeded.",
     ),
     Setting(
         "log.access",
@@ -122,5 +135,20 @@ SERVING_SETTINGS = (
         _NEXT,
         "Which requests are logged, as info (so log.level must be info or debug): off, errors (status 500 and above) "
         "or all.",
+    ),
+    Setting(
+        "debug.port",
+        either(whole_number(1024, _HIGHEST_DEBUG_PORT), "off"),
+        "off",
+        _NEXT,
+        "The worker of slot 1 has the port after this one, that of slot 2 the next, and so on. Nothing listens before "
+        "it is asked for.",
+    ),
+    Setting(
+        "debug.host",
+        text("an IP address", r"[0-9A-Fa-f:.]+", _check_host),
+        "127.0.0.1",
+        _NEXT,
+        "The address they listen on. From elsewhere rather take a tunnel (ssh -L) than an address that others reach.",
     ),
 )

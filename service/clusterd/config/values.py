@@ -64,6 +64,10 @@ class Values:
         """Note a problem; reading goes on."""
         self.problems.append(Problem(place, key, found, allowed, hint))
 
+    def are_good(self, *keys: str) -> bool:
+        """Whether nothing was found to be wrong with any of these settings."""
+        return not any(re.match(rf"{re.escape(key)}(\W|$)", problem.key) for problem in self.problems for key in keys)
+
     def _take(self, setting: Setting, value: Node) -> None:
         match setting.shape:
             case Shape.ONE:

@@ -1,8 +1,10 @@
 """`clusterd --check`: import the application in a template, as a start would, and nothing more."""
 
+import contextlib
 import os
 import signal
 import socket
+from dataclasses import dataclass
 
 from clusterd.config.model import Config, Preload, to_json
 from clusterd.linux.bells import Bells
@@ -15,15 +17,24 @@ from clusterd.wire import messages
 from clusterd.wire.packets import close_all, receive, send, socketpair
 
 
-def check_application(config: Config) -> str | None:
-    """None when the application imports; else why not, with the traceback."""
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a start would fail; of an application with the traceback."""
+
+    reason: str
+    is_configuration: bool
+    """It is the file's, or that of what it names (interpreter, certificate, key), and not the application's."""
+
+
+def check_application(config: Config) -> Failure | None:
+    """None when the application imports."""
     ours, theirs = socketpair()
     with ours:
         with theirs:
             try:
                 pid = spawn_template(config.python, theirs, template_environment(os.environ, config))
             except OSError as error:
-                return f"python: can not run {config.python}: {error.strerror}"
+                return Failure(f"python: can not run {config.python}: {error.strerror}", is_configuration=True)
         try:
             return _ask(ours, config)
         finally:
@@ -31,7 +42,7 @@ def check_application(config: Config) -> str | None:
             os.waitpid(pid, 0)
 
 
-def _ask(channel: socket.socket, config: Config) -> str | None:
+def _ask(channel: socket.socket, config: Config) -> Failure | None:
     scoreboard = Scoreboard.create()
     stacks = new_stacks_file("clusterd-stacks")
     order = messages.Load(
@@ -43,23 +54,36 @@ def _ask(channel: socket.socket, config: Config) -> str | None:
         log_level=int(Level.WARNING),
     )
     bells = Bells.create()
-    send(channel, messages.encode(order), [scoreboard.descriptor, stacks, *bells.descriptors])
     channel.settimeout(config.rollout.boot_timeout)
     try:
-        answer = _answer(channel)
-        if isinstance(answer, messages.Importing):
-            answer = _answer(channel)
-        elif answer is None:
-            return f"python: {config.python} can not run a template; is it a Python interpreter?"
+        with contextlib.suppress(ConnectionError):  # it may be gone by now, and has said why, or nothing
+            send(channel, messages.encode(order), [scoreboard.descriptor, stacks, *bells.descriptors])
+        return _before_the_import(_answer(channel), config) or _after_the_import(_answer(channel))
     except TimeoutError:
-        return f"not imported within rollout.boot_timeout ({config.rollout.boot_timeout:g} s)"
+        limit = f"rollout.boot_timeout ({config.rollout.boot_timeout:g} s)"
+        return Failure(f"not imported within {limit}", is_configuration=False)
     finally:
         scoreboard.close()
         close_all([stacks, *bells.descriptors])
-    if answer is None:
-        return "the template died while it imported the application"
-    if isinstance(answer, messages.LoadFailed):
-        return f"the application could not be loaded: {answer.reason}\n{answer.traceback}".rstrip()
+
+
+def _before_the_import(answer: messages.Message | None, config: Config) -> Failure | None:
+    match answer:
+        case None:
+            wrong = f"python: {config.python} can not run a template; is it a Python interpreter?"
+            return Failure(wrong, is_configuration=True)
+        case messages.LoadFailed(reason, traceback):
+            return Failure(f"{reason}\n{traceback}".rstrip(), is_configuration=True)
+    return None
+
+
+def _after_the_import(answer: messages.Message | None) -> Failure | None:
+    match answer:
+        case None:
+            return Failure("the template died while it imported the application", is_configuration=False)
+        case messages.LoadFailed(reason, traceback):
+            wrong = f"the application could not be loaded: {reason}\n{traceback}".rstrip()
+            return Failure(wrong, is_configuration=False)
     return None
 
 

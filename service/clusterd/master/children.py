@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
+from clusterd.config.model import TcpAddress
 from clusterd.linux.stacks import new_stacks_file
 from clusterd.wire.channel import Channel, Received
 from clusterd.wire.messages import Hello, Message
@@ -49,6 +50,10 @@ class Child:
     stacks_read: int = 0
     is_heard: bool = False
     """It has said something."""
+    signal_asked_for: str = ""
+    """Which one an operator has sent it."""
+    debugger: TcpAddress | None = None
+    """Where one may attach to it."""
     doomed: bool = False
     """Killed, or given up before it had a pid: it is not welcomed any more."""
     channel: Channel | None = field(default=None, repr=False)
@@ -170,6 +175,8 @@ class Children:
                 continue
             cpu_seconds = usage.ru_utime + usage.ru_stime
             how, by_signal = describe_status(status)
+            if child.signal_asked_for:
+                how = f"{how}, after {child.signal_asked_for} by clusterctl"
             self._bury(child, Death(child, how, by_signal, cpu_seconds, os.waitstatus_to_exitcode(status)))
 
     def _hear_out(self, pid: int) -> None:

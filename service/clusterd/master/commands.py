@@ -4,12 +4,15 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from clusterd.config.model import to_json
+from clusterd.config.model import JSON, TcpAddress
+from clusterd.config.written import nested, shown
 from clusterd.log import Level, Logger
 from clusterd.master.children import Child, Children
 from clusterd.master.chronicle import Chronicle
 from clusterd.master.configurations import Configurations, Refused
 from clusterd.master.control import Peer
+from clusterd.master.debuggers import Debuggers, NoDebugger, how_to_attach, warnings_of
+from clusterd.master.log_level import set_log_level
 from clusterd.master.messages import Messages
 from clusterd.master.stacks import StackReader
 from clusterd.master.views import Views
@@ -17,9 +20,8 @@ from clusterd.supervisor import events
 from clusterd.supervisor.cluster import Cluster, Phase
 from clusterd.supervisor.states import WorkerState
 from clusterd.supervisor.supervisor import Supervisor
-from clusterd.wire.control import ALL_SLOTS, Command, Request
+from clusterd.wire.control import ALL_SLOTS, MOST_SLOTS, Command, Request
 from clusterd.wire.conversation import Disconnected, QueueFull
-from clusterd.wire.messages import SetLogLevel
 
 _LOOKS_ONLY = frozenset({Command.STATUS, Command.EVENTS, Command.CONFIG})
 """What changes nothing, and need not be in the log."""
@@ -37,6 +39,7 @@ class Commands:
         configurations: Configurations,
         chronicle: Chronicle,
         stacks: StackReader,
+        debuggers: Debuggers,
         messages: Messages,
         log: Logger,
     ) -> None:
@@ -47,12 +50,14 @@ class Commands:
         self._configurations = configurations
         self._chronicle = chronicle
         self._stacks = stacks
+        self._debuggers = debuggers
         self._messages = messages
         self._log = log
         self._rollouts: dict[int, list[Peer]] = {}
         self._restarts: dict[int, Peer] = {}
         self._last_restart = 0
         self._stopping: list[Peer] = []
+        self._following: set[Peer] = set()
 
     @property
     def _cluster(self) -> Cluster:
@@ -62,7 +67,7 @@ class Commands:
         """Do what `peer` asks for."""
         if request.command not in _LOOKS_ONLY:
             who = {f"peer_{key}": value for key, value in asdict(peer.credentials).items()}
-            self._log.info(f"{request.command} asked for on the control socket", **who)
+            self._log.info(f"{request.command} asked for on the control socket", **_logged(request), **who)
         match request.command:
             case Command.STATUS:
                 description = self._views.describe()
@@ -86,7 +91,7 @@ class Commands:
                 self._set_log_level(request.level, peer)
             case Command.SEND:
                 self._send(request, peer)
-            case Command.KILL | Command.STACKS:
+            case Command.KILL | Command.STACKS | Command.DEBUG:
                 self._to_one(request, peer)
 
     # ---- what the supervisor answers
@@ -115,6 +120,8 @@ class Commands:
         """Nothing is left: clusterd leaves."""
         for peer in self._stopping:
             peer.succeed("stopped", {"exit_status": exit_status})
+        for peer in self._following:
+            peer.succeed("clusterd has ended")
 
     # ---- each command
 
@@ -133,8 +140,11 @@ class Commands:
             peer.fail(f"clusterd is {cluster.phase.value}")
             return
         change = request.workers if request.relative else request.workers - cluster.wanted
+        if not 1 <= cluster.wanted + change <= MOST_SLOTS:
+            peer.fail(f"wanted is {cluster.wanted} now; it may be 1 to {MOST_SLOTS}")
+            return
         self._happened(events.ScaleAsked(change))
-        text = f"{cluster.wanted} workers wanted, until the next reload or restart"
+        text = f"{cluster.wanted} worker{_plural(cluster.wanted)} wanted, until the next reload or restart"
         peer.succeed(text, {"workers": cluster.wanted})
 
     def _events(self, peer: Peer, *, follow: bool) -> None:
@@ -147,21 +157,24 @@ class Commands:
         def tell(event: dict[str, Any]) -> None:
             if peer.is_gone:
                 self._chronicle.unfollow(peer)
+                self._following.discard(peer)
             else:
                 peer.event(event)
 
+        self._following.add(peer)
         self._chronicle.follow(peer, tell)
 
     def _config(self, peer: Peer, *, diff: bool) -> None:
         if not diff:
-            peer.succeed("what runs", to_json(self._configurations.of(self._cluster.serving)))
+            live: dict[str, JSON] = {"log.level": self._log.level.name.lower()}
+            peer.succeed("what runs", nested(shown(self._configurations.running(self._cluster.serving) | live)))
             return
         found = self._configurations.compare(self._cluster.serving)
         if isinstance(found, Refused):
             peer.fail(f"a reload would fail: {found.reason}")
         else:
             text = "what a reload would change" if found else "a reload would change no setting"
-            peer.succeed(text, {"changes": found})
+            peer.succeed(text, {"changes": [row for change in found for row in change.shown()]})
 
     def _set_log_level(self, name: str, peer: Peer) -> None:
         try:
@@ -169,9 +182,7 @@ class Commands:
         except KeyError:
             peer.fail(f"level: {name!r} is none of {', '.join(each.name.lower() for each in Level)}")
             return
-        self._log.set_level(level)
-        for child in self._children.all():
-            self._children.send(child, SetLogLevel(int(level)))
+        set_log_level(level, self._log, self._children)
         peer.succeed(f"the log level is {level.name.lower()}, until the next reload or restart")
 
     def _send(self, request: Request, peer: Peer) -> None:
@@ -186,7 +197,7 @@ class Commands:
                 return
             except (QueueFull, Disconnected) as error:
                 failures.append(f"worker {child.slot}: {error}")
-        text = "; ".join([f"sent to {reached} worker{'' if reached == 1 else 's'}", *failures])
+        text = "; ".join([f"sent to {reached} worker{_plural(reached)}", *failures])
         if reached and not failures:
             peer.succeed(text, {"workers": reached})
         elif failures:
@@ -197,13 +208,31 @@ class Commands:
     def _to_one(self, request: Request, peer: Peer) -> None:
         child = self._worker_in(request.slot)
         if child is None:
-            peer.fail(f"there is no worker in slot {request.slot}; `clusterctl workers` shows who there is")
+            peer.fail(self._why_nobody(request.slot))
         elif request.command is Command.STACKS:
             self._stacks.tell(child, lambda text: peer.succeed(text) if text else peer.fail("it did not say"))
+        elif request.command is Command.DEBUG:
+            self._debug(child, peer)
         else:
             self._children.signal(child, request.signal)
+            child.signal_asked_for = request.signal.name
             text = f"sent {request.signal.name} to worker {child.slot} (pid {child.pid})"
             peer.succeed(text, {"pid": child.pid})
+
+    def _why_nobody(self, slot: int) -> str:
+        if slot in self._cluster.slots():
+            return f"no worker is in slot {slot} now: it waits to be forked again; `clusterctl events` shows why"
+        return f"there is no slot {slot}: they are 1 to {self._cluster.wanted}"
+
+    def _debug(self, child: Child, peer: Peer) -> None:
+        def tell(found: TcpAddress | NoDebugger) -> None:
+            if isinstance(found, NoDebugger):
+                peer.fail(found.reason)
+                return
+            data = {"host": found.host, "port": found.port, "pid": child.pid, "notes": warnings_of(found)}
+            peer.succeed(how_to_attach(child, found), data)
+
+        self._debuggers.start(child, tell)
 
     def _worker_in(self, slot: int) -> Child | None:
         """The one that serves, or else the newest."""
@@ -213,3 +242,23 @@ class Commands:
             if child is not None and child.pid is not None:
                 return child
         return None
+
+
+def _logged(request: Request) -> dict[str, object]:
+    """What was asked for exactly; of a message to an application, who gets it."""
+    match request.command:
+        case Command.SEND:
+            return {"slot": "all" if request.slot == ALL_SLOTS else request.slot}
+        case Command.SCALE:
+            return {"workers": f"{request.workers:+}" if request.relative else request.workers}
+        case Command.KILL:
+            return {"slot": request.slot, "signal": request.signal.name}
+        case Command.LOG_LEVEL:
+            return {"level": request.level}
+        case Command.RESTART | Command.STACKS | Command.DEBUG:
+            return {"slot": request.slot}
+    return {}
+
+
+def _plural(count: int) -> str:
+    return "" if count == 1 else "s"

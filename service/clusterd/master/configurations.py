@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from clusterd.config.changes import Applies, changes
+from clusterd.config.changes import Change, changes
 from clusterd.config.cpus import available_cpus
 from clusterd.config.loader import ConfigError
-from clusterd.config.model import Config
+from clusterd.config.model import JSON, Config
+from clusterd.config.schema import BY_KEY
+from clusterd.config.setting import Applies
+from clusterd.config.written import written
 from clusterd.log import Logger
 from clusterd.worker.engine_settings import usable_connections
 
@@ -42,31 +45,28 @@ class Configurations:
             return Refused(f"{error.problems[0]}{f' (and {more} more)' if more else ''}")
         if refused := self._refused(candidate):
             return refused
-        found = changes(self._started_with, candidate)
-        self.notes = tuple(self._note(change.key) for change in found if change.applies is Applies.RESTART)
+        found = changes(written(self._started_with), written(candidate))
+        settled = (change.setting for change in found if change.setting.applies is Applies.RESTART)
+        self.notes = tuple(self._note(setting.key) for setting in settled)
         for note in self.notes:
             self._log.warning(note)
         self._candidate = candidate
         return candidate
 
-    def compare(self, generation: int) -> list[dict[str, object]] | Refused:
-        """What a reload would change of what `generation` runs on; nothing is kept of what was read."""
+    def running(self, generation: int) -> dict[str, JSON]:
+        """What `generation` runs on, and what was settled at the start, as `written` gives it."""
+        at_start, now = written(self._started_with), written(self.of(generation))
+        return {key: at_start[key] if BY_KEY[key].applies is Applies.RESTART else now[key] for key in now}
+
+    def compare(self, generation: int) -> tuple[Change, ...] | Refused:
+        """What a reload would change of what runs; nothing is kept of what was read."""
         try:
             candidate = self._read()
         except ConfigError as error:
             return Refused("\n".join(map(str, error.problems)))
         if refused := self._refused(candidate):
             return refused
-        found = changes(self.of(generation), candidate)
-        return [
-            {
-                "key": change.key,
-                "before": _written(change.before),
-                "after": _written(change.after),
-                "applies": change.applies.value,
-            }
-            for change in found
-        ]
+        return changes(self.running(generation), written(candidate))
 
     def _refused(self, candidate: Config) -> Refused | None:
         """What is listened on is decided at the start, and would have nobody who serves it, or the other way round."""
@@ -95,11 +95,6 @@ class Configurations:
         """Keep only what lives."""
         for number in [number for number in self._by_generation if number not in generations]:
             del self._by_generation[number]
-
-
-def _written(value: object) -> object:
-    """As JSON has it, or in words."""
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def worker_count(config: Config) -> int:

@@ -6,6 +6,7 @@ from clusterd.log import Level, Logger
 from clusterd.master.children import Children
 from clusterd.master.commands import Commands
 from clusterd.master.configurations import Configurations, Refused, worker_count
+from clusterd.master.log_level import set_log_level
 from clusterd.master.processes import Processes
 from clusterd.master.service_manager import ServiceManager
 from clusterd.master.stacks import StackReader
@@ -192,8 +193,9 @@ class Hands:
         if action.failure is None:
             text = f"reload succeeded, generation {action.generation} serves"
             self._log.info(text, rollout=action.number)
+            # Not before: what is withdrawn changes nothing.
             level = self._configurations.of(action.generation).log.level
-            self._log.set_level(Level[level.name])
+            set_log_level(Level[level.name], self._log, self._children)
         else:
             text = f"reload failed, generation {action.generation} serves on: {action.failure}"
             self._log.error(text, rollout=action.number)

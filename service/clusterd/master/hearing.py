@@ -8,6 +8,7 @@ from clusterd.config.model import HealthCheck
 from clusterd.log import Logger
 from clusterd.master.children import Child, Children, Death, Kind
 from clusterd.master.configurations import Configurations
+from clusterd.master.debuggers import Debuggers
 from clusterd.master.health import check_health
 from clusterd.master.messages import Messages
 from clusterd.master.stacks import StackReader
@@ -43,6 +44,7 @@ class Hearing:
         self._health_checks: set[asyncio.Task[None]] = set()
         self.children = Children(loop, self._on_message, self._on_hello, self._on_death)
         self.stacks = StackReader(self.children, loop, log)
+        self.debuggers = Debuggers(self.children, configurations, loop, log, happened)
 
     def _on_hello(self, child: Child) -> None:
         if child.pid is None:
@@ -81,6 +83,8 @@ class Hearing:
                 self._happened(events.RequestOverdue(child.serial, request))
             case messages.StacksTold(number, text):
                 self.stacks.told(number, text)
+            case messages.DebuggerTold(failure):
+                self.debuggers.told(child, failure)
             case messages.Say() | messages.Taken() as said if child.kind is Kind.WORKER:
                 self._applications.received(child, said)
             case unexpected:
@@ -125,6 +129,7 @@ class Hearing:
             self._happened(events.TemplateGone(child.serial, death.how))
             return
         self._applications.ended(child)
+        self.debuggers.ended(child)
         if child.row is not None:
             self._ledger.fold(child.slot, self._scoreboard.row(child.row), death.cpu_seconds)
             self._scoreboard.release(child.row)

@@ -6,20 +6,21 @@ queue of accepted connections belongs to the socket.
 
 import contextlib
 import errno
-import grp
 import os
-import pwd
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from clusterd.config.accounts import ID_OF, UnknownAccount
 from clusterd.config.model import Address, Config, TcpAddress, UnixAddress, UnixSockets
 from clusterd.systemd.sockets import PassedSocket, Role
 from clusterd.wire.messages import MOST_LISTENERS
 from clusterd.worker.sockets import ListeningSocket
 
 BACKLOG = 2048
+NOTHING_TO_LISTEN_ON = "listen: there is nothing to listen on"
+NAME_AN_ADDRESS = "name an address in listen: or in tls.listen:"
 
 _CONTROL_ACCESS = UnixSockets(mode=0o660, owner=None, group=None)
 
@@ -111,7 +112,7 @@ def _check(http: Sequence[socket.socket], https: Sequence[socket.socket], config
             raise ListenError("run: systemd passes sockets to serve on, and run serves nobody: disable the socket unit")
         return
     if not count:
-        raise ListenError("listen: there is nothing to listen on; name an address in listen: or in tls.listen:")
+        raise ListenError(f"{NOTHING_TO_LISTEN_ON}; {NAME_AN_ADDRESS}")
     if count > MOST_LISTENERS:
         raise ListenError(f"listen: {count} addresses to serve on; at most {MOST_LISTENERS} are possible")
     if https and config.tls.certificate is None:
@@ -172,8 +173,7 @@ class _Binder:
 
     def _give_access(self, path: Path) -> None:
         access = self._access
-        owner = -1 if access.owner is None else _known("owner", access.owner, lambda name: pwd.getpwnam(name).pw_uid)
-        group = -1 if access.group is None else _known("group", access.group, lambda name: grp.getgrnam(name).gr_gid)
+        owner, group = _id_of("owner", access.owner), _id_of("group", access.group)
         try:
             os.chown(path, owner, group)
         except PermissionError as error:
@@ -183,13 +183,12 @@ class _Binder:
         path.chmod(access.mode)
 
 
-def _known(key: str, name: str, look_up: Callable[[str], int]) -> int:
+def _id_of(key: str, name: str | None) -> int:
+    """-1 for nobody, which changes nothing (chown(2)). A name may be gone since the configuration was read."""
     try:
-        return look_up(name)
-    except KeyError:
-        raise ListenError(
-            f"unix_sockets.{key}: there is no {'user' if key == 'owner' else key} {name!r} on this machine"
-        ) from None
+        return -1 if name is None else ID_OF[key](name)
+    except UnknownAccount as error:
+        raise ListenError(f"unix_sockets.{key}: {error}") from None
 
 
 def _bind_tcp(address: TcpAddress) -> socket.socket:

@@ -24,6 +24,7 @@ from clusterd.master.endpoint import Endpoint
 from clusterd.master.evenness import Evenness
 from clusterd.master.hands import Hands
 from clusterd.master.hearing import Hearing
+from clusterd.master.lane import is_silent
 from clusterd.master.listeners import Listeners
 from clusterd.master.messages import Messages
 from clusterd.master.monitor import LOOK_EVERY_SECONDS, Monitor, Watched
@@ -94,6 +95,7 @@ class Master:
             self._configurations,
             self._chronicle,
             self._hearing.stacks,
+            self._hearing.debuggers,
             messages,
             log,
         )
@@ -125,7 +127,9 @@ class Master:
         )
         self._program = program
         if program is not None:
-            program.begin(Parts(self._loop, self._supervisor, self.happened, children, messages, processes, listeners))
+            debuggers = self._hearing.debuggers
+            parts = (self._supervisor, self.happened, children, debuggers, messages, processes, listeners)
+            program.begin(Parts(self._loop, *parts))
         self._monitor = Monitor(self.happened)
         self._endpoint = Endpoint(self._views.pages(), listeners.metrics, log)
 
@@ -236,8 +240,11 @@ class Master:
             return
         if self._configurations.of(cluster.serving).scheduling is not Scheduling.LEAST_CONNECTIONS:
             return
-        connections = {each.serial: each.row.connections for each in watched if each.row.accepting}
-        for move in self._evenness.moves(connections, time.monotonic()):
+        now = time.monotonic()
+        # One whose loop stands still, at a breakpoint for example, would only hold up what is meant for it.
+        takers = (each for each in watched if each.row.accepting and not is_silent(each.row, now))
+        connections = {each.serial: each.row.connections for each in takers}
+        for move in self._evenness.moves(connections, now):
             try:
                 self._processes.share(move.giver, move.taker, move.connections)
             except OSError:

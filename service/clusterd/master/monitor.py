@@ -53,7 +53,7 @@ class Monitor:
                 last = now
                 memory = self._memory(worker.pid)
                 if memory is not None and memory > limits.max_memory:
-                    self._happened(MemoryLimitReached(worker.serial))
+                    self._happened(MemoryLimitReached(worker.serial, memory, limits.max_memory))
             self._memory_looks[worker.serial] = last
 
     def _look_at_progress(self, worker: Watched, now: float) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from clusterd.master.children import Child, Children
+from clusterd.master.debuggers import Debuggers
 from clusterd.master.listeners import Listeners
 from clusterd.master.messages import Messages
 from clusterd.master.processes import Processes
@@ -22,6 +23,7 @@ class Parts:
     supervisor: Supervisor
     happened: Callable[[events.Event], None]
     children: Children
+    debuggers: Debuggers
     messages: Messages
     processes: Processes
     listeners: Listeners

@@ -30,34 +30,31 @@ class StackReader:
         number = self._last_number
         self._asked[number] = tell
         self._children.send(worker, TellStacks(number))
-        self._loop.call_later(ANSWER_SECONDS, self._ask_by_signal, worker, number)
+        self._loop.call_later(ANSWER_SECONDS, self._unanswered, worker, number)
 
     def told(self, number: int, text: str) -> None:
         """A worker has answered."""
         if tell := self._asked.pop(number, None):
             tell(text)
 
-    def _ask_by_signal(self, worker: Child, number: int) -> None:
+    def _unanswered(self, worker: Child, number: int) -> None:
         tell = self._asked.pop(number, None)
-        if tell is None:
-            return
-        if worker.pid is None or worker.stacks < 0:
-            tell("")
-            return
-        self._children.signal(worker, STACKS_SIGNAL)
-        how = f"worker {worker.slot} did not answer within {ANSWER_SECONDS:g} s: by signal, threads only"
-        self._loop.call_later(LOOK_EVERY_SECONDS, self._look, worker, lambda text: tell(f"{how}\n{text}"), "", LOOKS)
+        if tell is not None:
+            how = f"worker {worker.slot} did not answer within {ANSWER_SECONDS:g} s: by signal, threads only"
+            self._ask_by_signal(worker, lambda text: tell(f"{how}\n{text}" if text else ""))
 
     def ask(self, child: Child, why: str) -> None:
         """Have `child` write its stacks, and log them as soon as they are there."""
-        if child.pid is None or child.stacks < 0:
-            return
         if child.kind is Kind.TEMPLATE and not child.is_heard:
             return  # it may be no Python yet (a wrapper's shell), and the signal would kill it
+        self._ask_by_signal(child, lambda text: self._report(child, why, text))
+
+    def _ask_by_signal(self, child: Child, tell: Callable[[str], None]) -> None:
+        if child.pid is None or child.stacks < 0:
+            tell("")
+            return
         self._children.signal(child, STACKS_SIGNAL)
-        self._loop.call_later(
-            LOOK_EVERY_SECONDS, self._look, child, lambda text: self._report(child, why, text), "", LOOKS
-        )
+        self._loop.call_later(LOOK_EVERY_SECONDS, self._look, child, tell, "", LOOKS)
 
     def report_crash(self, child: Child) -> None:
         """Log what a fatal signal made the dead `child` write."""

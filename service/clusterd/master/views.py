@@ -106,6 +106,7 @@ class Views:
             "accepting": bool(accepting),
             "cpu_seconds": None if usage is None else usage.cpu_seconds,
             "memory": None if usage is None else usage.resident_bytes,
+            "debugger": None if child.debugger is None else str(child.debugger),
         }
 
     def _metrics(self, accept: str) -> tuple[str, bytes]:

@@ -163,7 +163,16 @@ class RequestOverdue(Event):
 
 @dataclass(frozen=True, slots=True)
 class MemoryLimitReached(Event):
-    """A worker's private memory is above limits.max_memory."""
+    """A worker's private memory is above limits.max_memory. In bytes."""
+
+    serial: int
+    found: int
+    allowed: int
+
+
+@dataclass(frozen=True, slots=True)
+class DebuggerListens(Event):
+    """Somebody may stop a worker at a breakpoint from now on, for as long as they like."""
 
     serial: int
 

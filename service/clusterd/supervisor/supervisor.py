@@ -12,6 +12,8 @@ from clusterd.supervisor.stopping import ExitStatus, continue_stop, stop
 from clusterd.supervisor.table import Template, Worker
 from clusterd.supervisor.templates import tend_templates
 
+MIB = 1 << 20
+
 
 class Supervisor:
     """Owns the table of workers and templates; decides and does nothing else."""
@@ -162,14 +164,19 @@ class Supervisor:
                 if worker := self.cluster.table.workers.pop(serial, None):
                     self._worker_gone(worker, event)
             case events.WorkerStalled(serial, seconds, what):
-                if (worker := self._worker(serial)) and worker.state is WorkerState.READY:
+                if (worker := self._worker(serial)) and worker.state is WorkerState.READY and not worker.is_debugged:
                     self._stalled(worker, seconds, what)
+            case events.DebuggerListens(serial):
+                if worker := self._worker(serial):
+                    worker.is_debugged = True
             case events.RequestLimitReached(serial):
                 self._recycle(serial, EndReason.MAX_REQUESTS)
-            case events.MemoryLimitReached(serial):
-                self._recycle(serial, EndReason.MAX_MEMORY)
+            case events.MemoryLimitReached(serial, found, allowed):
+                has, may = f"{found / MIB:.1f} MiB", f"{allowed / MIB:.1f} MiB"
+                why = f"a worker has {has} of private memory, and limits.max_memory allows {may}: it is replaced"
+                self._recycle(serial, EndReason.MAX_MEMORY, why)
             case events.RequestOverdue(serial, request):
-                if worker := self._worker(serial):
+                if (worker := self._worker(serial)) and not worker.is_debugged:
                     hang = self.cluster.table.generations[worker.generation].settings.hang
                     self.cluster.dump_stacks(worker, f"{request} is overdue", hang)
                     self._recycle(serial, EndReason.REQUEST_TIMEOUT)
@@ -192,15 +199,19 @@ class Supervisor:
         else:
             self.cluster.dump_stacks(worker, f"{what} for {seconds:.1f} s", hang)
 
-    def _recycle(self, serial: int, reason: EndReason) -> None:
+    def _recycle(self, serial: int, reason: EndReason, note: str = "") -> None:
         """One worker at a time, and none during a rollout: whoever still is over its limit says so again."""
         cluster = self.cluster
         ready = cluster.table.in_state(WorkerState.READY)
         if cluster.rollout is not None or any(worker.recycle for worker in ready):
             return
         worker = self._worker(serial)
-        if worker is not None and worker.state is WorkerState.READY and worker.generation == cluster.serving:
+        if worker is None or worker.is_debugged:
+            return
+        if worker.state is WorkerState.READY and worker.generation == cluster.serving:
             worker.recycle = reason
+            if note:
+                cluster.note(Severity.INFO, note, slot=worker.slot, generation=worker.generation)
 
     def _worker_gone(self, worker: Worker, gone: events.WorkerGone) -> None:
         cluster, how = self.cluster, gone.how

@@ -18,7 +18,8 @@ CONTROL_VERSION = 1
 LINE_BYTES = 64 * 1024
 """Of a request, and of what may wait for a peer that does not read."""
 
-MOST_SLOTS = 4000
+MOST_SLOTS = 1024
+"""As many as the setting `workers` may say."""
 ALL_SLOTS = 0
 """Written "all", where a command may go to every worker."""
 
@@ -37,6 +38,7 @@ class Command(StrEnum):
     CONFIG = "config"
     LOG_LEVEL = "log-level"
     SEND = "send"
+    DEBUG = "debug"
 
 
 class ControlError(Exception):
@@ -75,6 +77,7 @@ _ARGUMENTS: dict[Command, frozenset[str]] = {
     Command.CONFIG: frozenset({"diff"}),
     Command.LOG_LEVEL: frozenset({"level"}),
     Command.SEND: frozenset({"slot", "message"}),
+    Command.DEBUG: frozenset({"slot"}),
 }
 _NEEDED = frozenset({"slot", "workers", "level", "message"})
 
@@ -108,9 +111,8 @@ def parse(line: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ControlError("not a JSON object")
     if document.get("version") != CONTROL_VERSION:
-        raise ControlError(
-            f"version {document.get('version')!r} of the control protocol; this side speaks {CONTROL_VERSION}"
-        )
+        found = f"version {document['version']!r}" if "version" in document else "no version"
+        raise ControlError(f"{found} of the control protocol; this side speaks {CONTROL_VERSION}")
     return document
 
 
@@ -174,7 +176,7 @@ def parse_signal(value: object) -> Signals:
             return Signals(int(text))
         return Signals[text if text.startswith("SIG") else f"SIG{text}"]
     except (KeyError, ValueError):
-        raise ControlError(f"signal: there is no signal {value!r}; TERM, QUIT, KILL and USR1 are some") from None
+        raise ControlError(f"signal: there is no signal {value!r}; TERM, QUIT and KILL are some") from None
 
 
 def _line(document: dict[str, Any]) -> bytes:

@@ -157,6 +157,13 @@ class StacksTold(Message):
     text: str
 
 
+@dataclass(frozen=True)
+class DebuggerTold(Message):
+    """The answer to StartDebugger: it listens, unless there is a `failure`, which says what to do."""
+
+    failure: str
+
+
 # ---- master to worker
 
 
@@ -222,6 +229,14 @@ class TellStacks(Message):
     """Say what every thread and task is doing, in a StacksTold with the same number."""
 
     number: int
+
+
+@dataclass(frozen=True)
+class StartDebugger(Message):
+    """Have debugpy listen there, and answer with a DebuggerTold. Asked again, it listens on."""
+
+    host: str
+    port: int
 
 
 # ---- both ways, between the application in a worker and whoever it talks to (`wire/conversation.py`)

@@ -21,9 +21,8 @@ from clusterd.wire.messages import Adopt, Deal, HealthConnection, Ready, Retire,
 from clusterd.wire.packets import close_all
 from clusterd.worker import api
 from clusterd.worker.application import LoadedJob, describe
-from clusterd.worker.line import Line
+from clusterd.worker.line import TICK_SECONDS, Line
 
-TICK_SECONDS = 0.25
 FAILED_STATUS = 1
 THREAD_NAME = "clusterd-run"
 

@@ -9,12 +9,16 @@ from time import monotonic
 from clusterd.http.engine import InFlight
 from clusterd.log import Level, Logger
 from clusterd.wire.channel import Channel, Received
-from clusterd.wire.messages import Message, Retire, Say, SetLogLevel, StacksTold, Taken, TellStacks
+from clusterd.wire.messages import Message, Retire, Say, SetLogLevel, StacksTold, StartDebugger, Taken, TellStacks
 from clusterd.wire.packets import close_all
 from clusterd.worker import api
+from clusterd.worker.debugger import Debugger
 from clusterd.worker.drain import LAST_WORDS_SECONDS
 from clusterd.worker.handling import Handling
 from clusterd.worker.stacks import describe
+
+TICK_SECONDS = 0.25
+"""How often the loop of a worker shows the master that it turns."""
 
 
 class Line:
@@ -39,6 +43,7 @@ class Line:
         self._on_order = on_order
         self._on_alone = on_alone
         self._requests = requests
+        self._debugger = Debugger(loop, self.send)
         self._channel = Channel(sock, loop, self._on_message, self._on_end)
         self._conversation = api.conversation()
         self._handling = Handling(api.handlers, loop, log)
@@ -78,6 +83,8 @@ class Line:
                 self._conversation.received(said)
             case SetLogLevel(level):
                 self._log.set_level(Level(level))
+            case StartDebugger(host, port):
+                self._debugger.start(host, port)
             case TellStacks(number):
                 self.send(StacksTold(number, describe(self._requests(), self._loop)))
             case order:

@@ -27,11 +27,10 @@ from clusterd.worker.balance import Gate
 from clusterd.worker.drain import ANSWERS_SECONDS, LAST_WORDS_SECONDS, Drain, Orders
 from clusterd.worker.engine_settings import engine_settings
 from clusterd.worker.handover import Receiver, Sender
-from clusterd.worker.line import Line
+from clusterd.worker.line import TICK_SECONDS, Line
 from clusterd.worker.sharing import Sharing
 from clusterd.worker.sockets import ListeningSocket
 
-TICK_SECONDS = 0.25
 THREADS_END_SECONDS = 1.0
 OVERDUE_CHARACTERS = 1000
 

@@ -1,0 +1,93 @@
+"""debugpy in this worker: started when an operator asks for it, and there until the process ends."""
+
+import asyncio
+import errno
+import importlib
+import importlib.util
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from time import monotonic
+
+from clusterd.wire.messages import DebuggerTold
+
+LISTENING_SECONDS = 5.0
+_LOOK_EVERY_SECONDS = 0.05
+_PACKAGE = "debugpy"
+
+
+class Debugger:
+    """Started in a thread of its own: it takes up to a second, in which the loop goes on. `tell` gets the answers."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, tell: Callable[[DebuggerTold], None]) -> None:
+        self._loop = loop
+        self._tell = tell
+        self._is_starting = False
+        self._listens = False
+
+    def start(self, host: str, port: int) -> None:
+        """Let debuggers attach there. Whoever asks while it starts is answered with the others."""
+        if self._listens:
+            self._tell(DebuggerTold(""))
+        elif not self._is_starting:
+            self._is_starting = True
+            threading.Thread(target=self._run, args=(host, port), name="clusterd-debugger", daemon=True).start()
+
+    def _run(self, host: str, port: int) -> None:
+        failure = _listen(host, port)
+        self._loop.call_soon_threadsafe(self._started, failure)
+
+    def _started(self, failure: str) -> None:
+        self._is_starting, self._listens = False, not failure
+        self._tell(DebuggerTold(failure))
+
+
+def _listen(host: str, port: int) -> str:
+    """Start debugpy; why it can not be, or nothing."""
+    importlib.invalidate_caches()  # it may have been installed since this process was forked
+    if importlib.util.find_spec(_PACKAGE) is None:
+        return f"debugpy is not installed in the application's Python; run: {_install_command()}"
+    if taken := _why_not(host, port):
+        return f"it can not listen on {host} port {port}: {taken}"
+    # Without it, four lines in the log about frozen modules of the standard library.
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    try:
+        # Not an import statement: nothing of clusterd needs it.
+        debugpy = importlib.import_module(_PACKAGE)
+        # In this process, without one more beside it: then the port is closed when the worker ends, not a while later.
+        debugpy.listen((host, port), in_process_debug_adapter=True)
+    except Exception as error:
+        return f"debugpy can not be started: {error}"
+    # Not all versions say whether the thread that is to listen does.
+    deadline = monotonic() + LISTENING_SECONDS
+    while not _why_not(host, port):
+        if monotonic() > deadline:
+            return f"debugpy does not listen on {host} port {port}; restart this worker before it is tried again"
+        threading.Event().wait(_LOOK_EVERY_SECONDS)
+    return ""
+
+
+def _why_not(host: str, port: int) -> str:
+    """Why nobody can begin to listen there now."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            match error.errno:
+                case errno.EADDRINUSE:
+                    by_whom = f"`ss -ltnp sport = :{port}` shows by whom; debug.port moves all workers' ports"
+                    return f"the port is taken; {by_whom}"
+                case errno.EADDRNOTAVAIL:
+                    return "this machine has no such address; change debug.host"
+                case _:
+                    return error.strerror or str(error)
+    return ""
+
+
+def _install_command() -> str:
+    # The distribution's own is one that pip must not install into (PEP 668).
+    return f"apt install python3-{_PACKAGE}" if sys.prefix == "/usr" else f"{sys.executable} -m pip install {_PACKAGE}"
