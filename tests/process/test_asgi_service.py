@@ -1,5 +1,6 @@
 """An ASGI application served by a whole clusterd: its lifespan, reloads, and what a drain waits for."""
 
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -166,3 +167,33 @@ def test_without_wsproto_a_websocket_is_answered_501_and_the_log_says_once_how_t
         assert refused.value.response.status_code == 501
     assert service.stop() == 0
     assert service.log().count("pip install wsproto") == 1
+
+
+SHUTS_DOWN_SLOWLY = """
+import asyncio, pathlib
+
+async def app(scope, receive, send):
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    print("shutting down", flush=True)
+    while not (pathlib.Path(__file__).parent / "may-end").exists():
+        await asyncio.sleep(0.01)
+    await send({"type": "lifespan.shutdown.complete"})
+    print("shut down", flush=True)
+"""
+
+
+def test_a_worker_that_shuts_down_is_not_disturbed_by_being_told_again(make_service: MakeService) -> None:
+    service = make_service(workers=1)
+    service.deploy("1", SHUTS_DOWN_SLOWLY)
+    service.start()
+    pid = service.workers()[0]["pid"]
+    os.kill(pid, signal.SIGTERM)
+    service.wait_for_line("shutting down")
+    os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: service.log().count("SIGTERM received, draining") == 2, "it was told again")
+    (service.directory / "may-end").touch()
+    service.wait_for_line("shut down")
+    service.wait_for_line(rf"worker failed: exit status 0 .*pid={pid}")
+    assert "RuntimeError" not in service.log()

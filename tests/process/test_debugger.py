@@ -143,7 +143,7 @@ def test_without_a_port_it_says_which_setting_is_missing(make_service: MakeServi
     assert refused(service) == (
         "debug.port is off in generation 1, which this worker is of: set debug.port in the configuration, and reload\n"
     )
-    assert "there is no worker in slot 2" in refused(service, 2)
+    assert "there is no slot 2" in refused(service, 2)
 
 
 def test_a_port_that_is_taken_is_named_and_may_be_free_the_next_time(make_service: MakeService, attach: Attach) -> None:

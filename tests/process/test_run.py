@@ -208,6 +208,33 @@ def test_one_that_does_not_stop_is_cut_at_the_end_of_the_drain(make_service: Mak
     assert service.stop() == 0
 
 
+RETURNS_BEFORE_ITS_MESSAGES_ARE_HANDLED = """
+import asyncio
+from clusterd import worker
+
+@worker.on("message")
+async def slow(message):
+    print("handling", flush=True)
+    await asyncio.sleep(60)
+
+async def main():
+    while not worker.should_stop:
+        await asyncio.sleep(0.01)
+"""
+
+
+def test_one_that_has_returned_is_not_cut(make_service: MakeService) -> None:
+    service = make_service(app=None, run="app:main", listen=None, workers=1, timeouts={"drain": "1s"})
+    service.deploy("1", RETURNS_BEFORE_ITS_MESSAGES_ARE_HANDLED)
+    service.start()
+    assert service.clusterctl("send", "1", "{}").returncode == 0
+    service.wait_for_line("handling")
+    assert service.stop() == 0
+    assert "the worker leaves before its messages are handled" in service.log()
+    assert "was cut" not in service.log()
+    assert "RuntimeError" not in service.log()
+
+
 def test_one_that_blocks_the_loop_is_killed_as_a_hang(make_service: MakeService) -> None:
     source = "import time\nasync def main():\n    time.sleep(600)\n"
     service = make_job(make_service, source, timeouts={"hang": "500ms"}).start(wait=False)

@@ -7,7 +7,7 @@ from clusterd.config.model import AccessLog, LogLevel
 from clusterd.config.setting import Applies, Setting
 
 _LIVE, _NEXT = Applies.LIVE, Applies.NEXT_GENERATION
-_HIGHEST_DEBUG_PORT = 65535 - 4000
+_HIGHEST_DEBUG_PORT = 65535 - 1024
 """Each of the most slots that there can be has a port above it."""
 
 

@@ -89,6 +89,7 @@ class JobProcess:
         self._leave_by = monotonic()
         self._cut_timer: asyncio.TimerHandle | None = None
         self._status = 0
+        self._is_leaving = False
 
     def run(self) -> int:
         """Call it, say ready, and stay until it has returned or a drain is over; the exit status."""
@@ -120,7 +121,7 @@ class JobProcess:
         elif not api.stop_event.is_set():
             self._log.error(f"run: {self._job.reference} has returned, and was not asked to stop")
             self._status = FAILED_STATUS
-        self._loop.stop()
+        self._leave()
 
     # ---- what the master says
 
@@ -141,6 +142,8 @@ class JobProcess:
 
     def _drain(self, seconds: float) -> None:
         """The event is set: give it time to return."""
+        if self._is_leaving:
+            return
         self._leave_by = monotonic() + seconds
         if self._cut_timer is not None:
             self._cut_timer.cancel()
@@ -149,7 +152,15 @@ class JobProcess:
     def _cut(self) -> None:
         """It ends with the process."""
         self._log.warning(f"run: {self._job.reference} was cut at the end of the drain", reason="drain_timeout")
-        self._loop.stop()
+        self._leave()
+
+    def _leave(self) -> None:
+        """Once: the loop turns a little longer for what is left to say, and is not to be stopped in that."""
+        if not self._is_leaving:
+            self._is_leaving = True
+            if self._cut_timer is not None:
+                self._cut_timer.cancel()
+            self._loop.stop()
 
     # ---- time
 

@@ -160,6 +160,8 @@ class WorkerProcess:
     # ---- accepting
 
     def _serve(self) -> None:
+        if self._is_leaving:
+            return  # its end tells the master
         self._end_drain()
         self._engine.retirement.take_back()
         self._row.accepting = 1
@@ -218,6 +220,12 @@ class WorkerProcess:
     # ---- draining
 
     def _retire(self, orders: Orders, peers: list[socket.socket]) -> None:
+        if self._is_leaving:
+            # Nothing is left to be retired; and the loop, which turns for the application's shutdown, is not to be
+            # stopped once more.
+            for sock in peers:
+                sock.close()
+            return
         self._stop_accepting()
         for receiver in tuple(self._dealt):
             # Everything that the master has dealt is here: it has stopped before it sent these orders.
