@@ -13,6 +13,8 @@ PACKAGES_RUN    := gcc libc6-dev libsystemd-dev pkg-config python3-dev python3-v
 # The system ring builds the .deb and boots Debian in a container.
 PACKAGES_DEB    := build-essential debhelper dh-python fakeroot python3-dev python3-venv
 PACKAGES_SYSTEM := debootstrap systemd-container util-linux iproute2
+# What stands beside clusterd in the examples.
+PACKAGES_EXAMPLES := haproxy nginx-light redis-server
 
 # The engine as it is installed: compiled for $(PYTHON), from these.
 COMPILED := build/compiled
@@ -31,7 +33,7 @@ run: venv ## run clusterd in the foreground with the example application (Ctrl-C
 	$(BIN)/clusterd --config etc/clusterd/clusterd.yaml
 
 test: $(VENV)/test lint ## lint, then every test: unit, process and system (ARGS='-k name' to choose)
-	@if [ "$$(id -u)" = 0 ]; then packaging/system-packages $(PACKAGES_SYSTEM); fi
+	@if [ "$$(id -u)" = 0 ]; then packaging/system-packages $(PACKAGES_SYSTEM) $(PACKAGES_EXAMPLES); fi
 	@# Without arguments also as it is installed. First, so that the last line counts the most tests.
 	$(if $(ARGS),,$(MAKE) --no-print-directory test-compiled)
 	$(BIN)/python -m pytest $(ARGS)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.process.disk import WAYS, Disk
+from tests.process.examples import Example, as_an_example
 from tests.process.service import Service
 
 
@@ -28,6 +29,12 @@ def make_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     for service in made:
         service.destroy()
         print(f"--- log of {service.directory.name}\n{service.log()}")
+
+
+@pytest.fixture
+def example(make_service: Callable[..., Service]) -> Example:
+    """Make the service of an example's own configuration."""
+    return lambda path, *flags: as_an_example(make_service(), path, *flags)
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ from random import Random, SystemRandom
 
 from tests.process.certificates import Certificate, make_certificate
 from tests.process.crowd import ASGI, WSGI, Crowd, Loss
-from tests.process.service import Service, free_port, wait_until
+from tests.process.ports import free_port
+from tests.process.service import Service, wait_until
 
 KINDS = ("threads", "loop", "asgi")
 SCHEDULINGS = ("least_connections", "round_robin")

@@ -9,14 +9,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import requests
+
+from tests.process.ports import free_port
+from tests.process.processes import descendants
 
 AS_BY_SYSTEMD = ("env", "--default-signal")
 """No signal ignored: a shell's background job, as whoever runs the tests may be, ignores SIGINT and SIGQUIT, and hands
@@ -36,26 +37,6 @@ def app(environ, start_response):
 
 class Never(AssertionError):
     """What a test waited for did not happen."""
-
-
-_MOST_RESERVED = 64
-_reserved: deque[int] = deque()
-"""The sockets of the ports given last. One that is bound and does not listen keeps the kernel from giving its port to
-somebody who asks for any, and not a server from listening on it (SO_REUSEADDR, socket(7)): without it, two questions
-in a row had the same answer once in a few thousand."""
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody uses, and that is given to nobody else while the test runs."""
-    sock = socket.socket()
-    sock.bind(("127.0.0.1", 0))
-    # Not before: whoever has it set may be given a port that another has bound so.
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    port: int = sock.getsockname()[1]
-    _reserved.append(sock.detach())
-    if len(_reserved) > _MOST_RESERVED:
-        os.close(_reserved.popleft())
-    return port
 
 
 def wait_until(condition: Callable[[], object], what: str) -> Any:
@@ -88,6 +69,8 @@ class Service:
     environment: dict[str, str] = field(default_factory=dict)
     inside: tuple[str, ...] = ()
     """A command to run it in, such as unshare."""
+    flags: tuple[str, ...] = ()
+    """Further ones, on its command line."""
     passed: tuple[int, ...] = ()
     """Descriptors that this command inherits."""
     stdin: int = subprocess.DEVNULL
@@ -155,7 +138,7 @@ class Service:
     @property
     def arguments(self) -> tuple[str, ...]:
         """What Python is to run."""
-        return "-m", "clusterd.cli.clusterd", "--config", str(self.config)
+        return "-m", "clusterd.cli.clusterd", "--config", str(self.config), *self.flags
 
     @property
     def pid(self) -> int:
@@ -313,33 +296,3 @@ class Service:
 
         status: str = wait_until(matching, f"status {pattern!r}:\n{self.log()}")
         return status
-
-
-@contextmanager
-def running(directory: Path, **settings: Any) -> Iterator[Service]:
-    """A started service that is gone afterwards, its log printed for the case of a failure."""
-    service = Service(directory, settings)
-    try:
-        yield service.start()
-    finally:
-        service.destroy()
-        print(service.log())
-
-
-def descendants(pid: int) -> list[int]:
-    """The pids below `pid`, by /proc."""
-    parents: dict[int, list[int]] = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                stat = Path(f"/proc/{entry}/stat").read_text()
-            except OSError:
-                continue
-            parents.setdefault(int(stat.rpartition(")")[2].split()[1]), []).append(int(entry))
-    found: list[int] = []
-    waiting = [pid]
-    while waiting:
-        children = parents.get(waiting.pop(), [])
-        found += children
-        waiting += children
-    return found

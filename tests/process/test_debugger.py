@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from tests.process.dap import Debugger
-from tests.process.service import HELLO, Service, free_port, wait_until
+from tests.process.ports import free_port
+from tests.process.service import HELLO, Service, wait_until
 
 MakeService = Callable[..., Service]
 

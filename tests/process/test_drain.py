@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.process.certificates import NAME, make_certificate
-from tests.process.service import HELLO, Service, free_port, wait_until
+from tests.process.ports import free_port
+from tests.process.service import HELLO, Service, wait_until
 from tests.process.serving import Client, request
 
 MakeService = Callable[..., Service]

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.process.service import HELLO, Service, descendants, wait_until
+from tests.process.processes import descendants
+from tests.process.service import HELLO, Service, wait_until
 
 MakeService = Callable[..., Service]
 

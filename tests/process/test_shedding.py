@@ -12,7 +12,8 @@ import pytest
 from clusterd.http.connections import surplus
 from clusterd.worker.line import TICK_SECONDS
 from tests.process.certificates import NAME, make_certificate
-from tests.process.service import Service, free_port
+from tests.process.ports import free_port
+from tests.process.service import Service
 from tests.process.serving import Client, request, serving, wait_until
 
 MakeService = Callable[..., Service]

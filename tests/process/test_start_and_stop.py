@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.service import Service, descendants, wait_until
+from tests.process.processes import descendants
+from tests.process.service import Service, wait_until
 
 MakeService = Callable[..., Service]
 

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives import serialization
 
 from clusterd.worker.application import LoadError
 from tests.process.certificates import NAME, Certificate, make_certificate
-from tests.process.service import PATIENCE_SECONDS, Service, free_port, wait_until
+from tests.process.ports import free_port
+from tests.process.service import PATIENCE_SECONDS, Service, wait_until
 from tests.process.serving import PATIENCE, Client
 
 MakeService = Callable[..., Service]

@@ -4,7 +4,8 @@ import os
 import signal
 from pathlib import Path
 
-from tests.process.service import Service, descendants, wait_until
+from tests.process.processes import descendants
+from tests.process.service import Service, wait_until
 
 LEAVES_AN_ORPHAN = """
 import os

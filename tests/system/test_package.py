@@ -10,6 +10,10 @@ from tests.system.crowd import crowd
 from tests.system.deployment import start
 from tests.system.machine import Machine
 
+RELOADS = (
+    *("clusterd-reload.path", "clusterd-reload.service"),
+    *("clusterd-reload@a.path", "clusterd-reload@a.service"),
+)
 SOCKETS = ("clusterd.socket", "clusterd-metrics.socket")
 
 
@@ -58,7 +62,7 @@ def test_it_serves_on_where_the_engine_was_compiled_for_another_python(machine: 
 
 
 def test_systemd_finds_nothing_wrong_with_the_units(machine: Machine) -> None:
-    units = (*SOCKETS, "clusterd-https.socket", "clusterd.service", "clusterd@a.service", "clusterd@a.socket")
+    units = (*SOCKETS, "clusterd-https.socket", "clusterd.service", "clusterd@a.service", "clusterd@a.socket", *RELOADS)
     # Manual pages are not looked at: a minimal Debian excludes them, and has no man to ask.
     verified = machine.run("systemd-analyze", "verify", "--man=no", *units)
     assert verified.stdout + verified.stderr == ""
@@ -70,6 +74,7 @@ def test_contains_manual_pages_examples_and_configuration(machine: Machine) -> N
     assert "/usr/share/man/man1/clusterctl.1.gz" in files
     assert "/usr/share/man/man5/clusterd.yaml.5.gz" in files
     assert "/usr/share/clusterd/examples/hello/hello.py" in files
+    assert "/usr/share/clusterd/examples/instances/shop.yaml" in files
     assert "/usr/share/clusterd/examples/messages/tasks.py" in files
     assert "/etc/clusterd/clusterd.yaml" in machine.read("/var/lib/dpkg/info/clusterd.conffiles").splitlines()
     assert not [path for path in files if "__pycache__" in path]

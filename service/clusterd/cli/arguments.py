@@ -44,6 +44,8 @@ class Arguments:
     config_path: Path | None
     """None: an application (or what to run) was named and no file."""
     check: bool
+    watch: tuple[Path, ...]
+    """What is watched for changes. Not a setting: a file that is deployed should not say that it is developed."""
     overrides: Mapping[str, tuple[str, ...]]
     """The texts given for each setting, by key."""
 
@@ -60,7 +62,7 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
     config = options.config
     if config is None and not overrides.keys() & {"app", "run"}:
         config = DEFAULT_CONFIG
-    return Arguments(config, options.check, overrides)
+    return Arguments(config, options.check, tuple(options.watch), overrides)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -82,7 +84,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="clusterd",
-        usage="clusterd [APP] [--config FILE] [--check] [--SETTING VALUE]...",
+        usage="clusterd [APP] [--config FILE] [--check] [--watch PATH]... [--SETTING VALUE]...",
         description="Serve a Python web application with forked workers.",
         epilog=f"Without APP and --config the configuration is {DEFAULT_CONFIG}. A flag wins over the file.",
         allow_abbrev=False,
@@ -94,6 +96,15 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="read the configuration, import the application, and say what is wrong: "
         "exit status 0, 78 (configuration, interpreter, certificate) or 1 (application)",
+    )
+    parser.add_argument(
+        "--watch",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="PATH",
+        help="for development: reload when this file changes, or anything below this directory. Not a setting of the "
+        "file. May be given several times.",
     )
     settings = parser.add_argument_group("settings")
     for setting in SETTINGS:

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from clusterd.cli.arguments import Arguments, parse_arguments
@@ -14,6 +15,7 @@ from clusterd.log import Level, Logger, open_sink
 from clusterd.master.check import check_application
 from clusterd.master.listeners import NAME_AN_ADDRESS, NOTHING_TO_LISTEN_ON, ListenError, open_listeners
 from clusterd.master.master import Master
+from clusterd.master.watcher import Watcher, WatchError
 from clusterd.systemd.notify import Notifier
 from clusterd.systemd.sockets import SocketError, passed_sockets
 
@@ -76,12 +78,14 @@ def _refuse(problems: Sequence[str], status: int, log: Logger) -> int:
 
 
 def _serve(config: Config, arguments: Arguments, log: Logger) -> int:
-    try:
-        path = Path(control_path(config.control, os.environ, os.getuid()))
-        listeners = open_listeners(config, passed_sockets(), path)
-    except (ListenError, SocketError) as error:
-        return _refuse(str(error).splitlines(), EX_TEMPFAIL, log)
-    try:
-        return Master(config, lambda: _read(arguments), listeners, log).run()
-    finally:
-        listeners.close()
+    with ExitStack() as opened:
+        try:
+            path = Path(control_path(config.control, os.environ, os.getuid()))
+            listeners = opened.enter_context(closing(open_listeners(config, passed_sockets(), path)))
+            # Before the application is imported: what changes while it is, is a change.
+            watcher = opened.enter_context(closing(Watcher(arguments.watch, log))) if arguments.watch else None
+        except (ListenError, SocketError) as error:
+            return _refuse(str(error).splitlines(), EX_TEMPFAIL, log)
+        except WatchError as error:
+            return _refuse([str(error)], EX_CONFIG, log)
+        return Master(config, lambda: _read(arguments), listeners, log, watcher=watcher).run()

@@ -180,7 +180,7 @@ class Cluster:
         self._handlers.post("setup", None, self.settings)
         self._primary = primary = Primary(self._handlers, log)
         try:
-            return Master(config, self._checked_config, listeners, log, primary).run()
+            return Master(config, self._checked_config, listeners, log, program=primary).run()
         finally:
             primary.end()
             listeners.close()

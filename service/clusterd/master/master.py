@@ -35,6 +35,7 @@ from clusterd.master.signals import handle_signals
 from clusterd.master.strays import end_strays
 from clusterd.master.tally import Tally
 from clusterd.master.views import Views
+from clusterd.master.watcher import Watcher
 from clusterd.metrics.ledger import Ledger
 from clusterd.metrics.scoreboard import Scoreboard
 from clusterd.supervisor import events
@@ -52,7 +53,8 @@ from clusterd.wire.conversation import Incoming
 class Master:
     """Puts the parts together, and passes events to the supervisor one at a time.
 
-    `read` reads the configuration for a reload; `program` is what this process runs, where that is not `clusterd`.
+    `read` reads the configuration for a reload; `program` is what this process runs, where that is not `clusterd`;
+    `watcher` tells of changes of files.
     """
 
     def __init__(
@@ -61,12 +63,15 @@ class Master:
         read: Callable[[], Config],
         listeners: Listeners,
         log: Logger,
+        *,
         program: Program | None = None,
+        watcher: Watcher | None = None,
     ) -> None:
         self._loop = asyncio.new_event_loop()
         self._config = config
         self._listeners = listeners
         self._log = log
+        self._watcher = watcher
         self._supervisor = Supervisor()
         self._events: deque[events.Event] = deque()
         self._acting = False
@@ -140,6 +145,8 @@ class Master:
         self._log.info("clusterd starts", pid=os.getpid(), workers=settings.workers, python=sys.executable)
         self._say_where()
         self.happened(events.Start(settings))
+        if self._watcher is not None:
+            self._watcher.start(self._loop, lambda: self.happened(events.ReloadAsked()))
         let_signals_through()  # not before: what they ask for follows the start
         self._loop.run_forever()
         self._loop.run_until_complete(self._close())

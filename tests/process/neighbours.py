@@ -1,0 +1,58 @@
+"""Programs of Debian that stand beside clusterd in a test."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.process.service import Never, wait_until
+
+
+def needs(program: str, package: str) -> None:
+    """Skip the test where a program is missing; where tests gate a change, fail it."""
+    # /usr/sbin is not on everybody's path.
+    if shutil.which(program, path=_search_path()) is None:
+        message = f"the program {program} is missing (Debian package {package})"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message, pytrace=False)
+        pytest.skip(message)
+
+
+@contextmanager
+def neighbour(command: Sequence[str], is_ready: Callable[[], bool]) -> Iterator[None]:
+    """Run a program in a directory of its own; the block begins when it is ready, and nothing is left afterwards."""
+    with tempfile.TemporaryDirectory() as directory, Path(directory, "log").open("w+") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PATH": _search_path()},
+            # What it forks is ended with it.
+            start_new_session=True,
+        )
+        try:
+
+            def ready() -> bool:
+                if process.poll() is not None:
+                    raise Never(f"{command} has ended with {process.returncode}:\n{Path(log.name).read_text()}")
+                return is_ready()
+
+            wait_until(ready, f"{command} is ready")
+            yield
+        finally:
+            with suppress(ProcessLookupError):  # it has ended, and everything with it
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            print(f"--- log of {command[0]}\n{Path(log.name).read_text()}")
+
+
+def _search_path() -> str:
+    return f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin"

@@ -1,0 +1,32 @@
+"""The examples that need systemd, as their READMEs say, from where the package has put them."""
+
+from tests.system.asking import ask, ask_unix
+from tests.system.machine import Machine
+
+EXAMPLES = "/usr/share/clusterd/examples"
+
+
+def test_instances_serve_beside_each_other(machine: Machine) -> None:
+    machine.run("sh", "-c", f"cp {EXAMPLES}/instances/*.yaml /etc/clusterd/")
+    machine.systemctl("enable", "--now", "clusterd@blog.socket", "clusterd@shop.socket")
+    blog = ask_unix(machine, "/run/clusterd-blog.http.sock").text
+    assert blog.startswith("the blog: instance blog, worker 1, pid ")
+    assert ask_unix(machine, "/run/clusterd-shop.http.sock").text.startswith("the shop: instance shop, worker ")
+    machine.systemctl("reload", "clusterd@shop")
+    assert ask_unix(machine, "/run/clusterd-blog.http.sock").text == blog
+    assert ask_unix(machine, "/run/clusterd-shop/metrics.sock", "/readyz").status == 200
+    status = machine.run("clusterctl", "--config", "/etc/clusterd/shop.yaml", "status").stdout
+    assert "Serving: 2 workers, generation 2" in status
+
+
+def test_a_deploy_by_a_link(machine: Machine) -> None:
+    example = "/root/symlink_deploy"
+    deploy = (f"{example}/deploy", f"{example}/shop", "/srv/shop", "/etc/clusterd/clusterd.yaml")
+    machine.run("cp", "-R", f"{EXAMPLES}/symlink_deploy", "/root/")
+    machine.run("cp", f"{example}/clusterd.yaml", "/etc/clusterd/clusterd.yaml")
+    machine.run(*deploy)
+    machine.systemctl("restart", "clusterd")
+    assert ask(machine).text.startswith("version one, generation 1")
+    machine.run("sed", "-i", 's/"one"/"two"/', f"{example}/shop/shop.py")
+    machine.run(*deploy)
+    assert ask(machine).text.startswith("version two, generation 2")
