@@ -124,11 +124,11 @@ def test_fork_adds_a_worker_with_an_environment_that_its_successors_have_too(tmp
 
 def test_settings_are_known_and_setup_changes_them_for_the_next_reload(talking: Program) -> None:
     assert talking.wait_to_hear("setup") == ["setup", 2]
-    assert talking.do("[cluster.settings['workers'], cluster.settings['timeouts']['drain']]") == [2, 30.0]
+    assert talking.do("[cluster.settings['workers'], cluster.settings['timeouts']['drain']]") == [2, "30s"]
     assert talking.get().text == "none"
     talking.do("cluster.setup(environment={'COLOUR': 'red'}, workers=1, timeouts={'drain': '5s'})")
     assert talking.wait_to_hear("setup", 1)
-    assert talking.do("[cluster.settings['timeouts']['drain'], cluster.settings['metrics']]") == [5.0, None]
+    assert talking.do("[cluster.settings['timeouts']['drain'], cluster.settings['metrics']]") == ["5s", "off"]
     assert talking.do("cluster.reload().result()") == 2
     for slot in (1, 2):  # the second has no successor, and is shed when the rollout is over
         talking.wait_to_hear("exit", slot)
