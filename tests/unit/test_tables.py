@@ -78,10 +78,10 @@ def test_top_fits_whatever_screen_there_is() -> None:
     later = [{**each, "requests": each["requests"] + 50 * each["slot"], "cpu_seconds": 1.5} for each in WORKERS]
     workers = rates.of(later, 11.0)
     assert [(each["rate"], each["cpu"]) for each in workers] == [(50, 50), (100, 50)]
-    screen = top.lines("Serving: 2 workers", workers, "rate", 80, 24)
-    assert [line.split()[0] for line in screen[3:5]] == ["2", "1"], "the busiest first"
+    screen, titles = top.lines("Serving: 2 workers", workers, "rate", 80, 24)
+    assert [line.split()[0] for line in screen[titles + 1 : titles + 3]] == ["2", "1"], "the busiest first"
     assert all(len(line) < 80 for line in screen)
     many = [{**workers[0], "slot": slot} for slot in range(100)]
-    small = top.lines("Serving", many, "slot", 80, 24)
+    small, _ = top.lines("Serving", many, "slot", 80, 24)
     assert len(small) <= 24
     assert small[-3] == "... and 82 more"

@@ -3,6 +3,7 @@
 import curses
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,15 +57,16 @@ class Rates:
         return found
 
 
-def lines(status: str, workers: list[dict[str, Any]], sort: str, width: int, height: int) -> list[str]:
-    """The screen, as much of it as fits."""
+def lines(status: str, workers: list[dict[str, Any]], sort: str, width: int, height: int) -> tuple[list[str], int]:
+    """The screen, as much of it as fits, and which line has the titles."""
     workers = sorted(workers, key=lambda each: each[sort] if each[sort] is not None else -1, reverse=sort != "slot")
     title = " ".join((title.upper() if key == sort else title).rjust(size) for key, title, size in COLUMNS)
     table = [" ".join(cell_of(key, each.get(key)).rjust(size) for key, _, size in COLUMNS) for each in workers]
-    hidden = len(table) - (height - 5)
-    if hidden > 0:
-        table = [*table[: height - 6], f"... and {hidden + 1} more"]
-    return [line[: width - 1] for line in (escaped(status), "", title, *table, "", _HELP)]
+    said = textwrap.wrap(escaped(status), max(1, width - 1))
+    room = max(1, height - len(said) - 4)
+    if len(table) > room:
+        table = [*table[: room - 1], f"... and {len(table) - room + 1} more"]
+    return [line[: width - 1] for line in (*said, "", title, *table, "", _HELP)], len(said) + 1
 
 
 def show(look: Callable[[], dict[str, Any]]) -> int:
@@ -82,6 +84,8 @@ def show(look: Callable[[], dict[str, Any]]) -> int:
 
 
 def _screen(screen: Any, look: Callable[[], dict[str, Any]], data: dict[str, Any]) -> None:
+    if not curses.tigetstr("cup"):
+        raise curses.error("it has no way to move the cursor")
     try:
         curses.use_default_colors()
         curses.curs_set(0)
@@ -107,6 +111,7 @@ def _screen(screen: Any, look: Callable[[], dict[str, Any]], data: dict[str, Any
 def _draw(screen: Any, status: str, workers: list[dict[str, Any]], sort: str) -> None:
     height, width = screen.getmaxyx()
     screen.erase()
-    for number, line in enumerate(lines(status, workers, sort, width, height)[:height]):
-        screen.addstr(number, 0, line, curses.A_REVERSE if number == 2 else curses.A_NORMAL)
+    shown, titles = lines(status, workers, sort, width, height)
+    for number, line in enumerate(shown[:height]):
+        screen.addstr(number, 0, line, curses.A_REVERSE if number == titles else curses.A_NORMAL)
     screen.refresh()
