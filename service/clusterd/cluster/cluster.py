@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from clusterd.cluster.handle import Worker
+from clusterd.cluster.handle import Worker, broadcast
 from clusterd.cluster.handlers import CLUSTER_EVENTS, NOT_YET, Handlers, Registry
 from clusterd.config.application_settings import ENVIRONMENT_NAME, RESERVED_ENVIRONMENT
 from clusterd.config.model import Config, to_json
 from clusterd.linux.early_signals import hold_signals
 from clusterd.log import Level, Logger, open_sink
-from clusterd.wire.conversation import Disconnected, QueueFull, Reply
+from clusterd.wire.conversation import Reply
 from clusterd.wire.values import encoded
 
 if TYPE_CHECKING:
@@ -129,19 +129,7 @@ class Cluster:
 
         Raises as `Worker.send` does, save for workers that are gone; QueueFull when the others have got it.
         """
-        encoded(value)
-        reached, full = 0, []
-        for worker in self.workers.values():
-            try:
-                worker.send(value)
-                reached += 1
-            except QueueFull:
-                full.append(str(worker.id))
-            except Disconnected:
-                pass
-        if full:
-            raise QueueFull(f"too many messages wait for worker {', '.join(full)}; {reached} others were sent this one")
-        return reached
+        return broadcast(self.workers, value)
 
     # ---- the life of the program
 
