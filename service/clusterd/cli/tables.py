@@ -61,6 +61,19 @@ def duration(seconds: float) -> str:
     return f"{seconds:.1f}s"
 
 
+def hooks_line(hooks: dict[str, Any]) -> str:
+    """How the hooks are."""
+    counts = (
+        (hooks["waiting"], "waiting"),
+        (hooks["restarts"], "restarts"),
+        (hooks["events_dropped"] + hooks["messages_dropped"], "dropped"),
+        (hooks["cut"], "cut"),
+    )
+    known = ", ".join(f"{count} {what}" for count, what in counts if count)
+    who = f"generation {hooks['generation']}, pid {hooks['pid'] or '-'}"
+    return escaped(f"hooks {hooks['module']}: {hooks['state']}, {who}{f'; {known}' if known else ''}")
+
+
 def event_line(event: dict[str, Any], clock: str) -> str:
     """An event in a line."""
     known = ("number", "time", "event")

@@ -45,6 +45,10 @@ class Reply:
     def __await__(self) -> Generator[Any, None, Any]:
         return asyncio.wrap_future(self._future).__await__()
 
+    def when_done(self, call: Callable[["Future[Any]"], object]) -> None:
+        """For clusterd itself: have `call` called with it, in the thread that brings the answer."""
+        self._future.add_done_callback(call)
+
     def result(self) -> Any:
         """The answer, when it has come. Raises RuntimeError in a thread that runs an event loop."""
         try:
@@ -60,7 +64,12 @@ class Incoming:
     def __init__(self, conversation: "Conversation", message: Say) -> None:
         self._conversation = conversation
         self._number = message.request
-        self.value = message.value
+        self._value = message.value
+
+    @property
+    def value(self) -> Any:
+        """What was said."""
+        return self._value
 
     @property
     def wants_reply(self) -> bool:
