@@ -20,6 +20,8 @@ _COLUMNS = (
     ("memory", "memory"),
 )
 _COLOURS = {"ready": "32", "draining": "33", "retired": "33", "booting": "36", "forking": "36", "ending": "31"}
+_BUSY_SECONDS = 1.0
+"""How long a handler may take until people are told."""
 _SPINNER = "|/-\\"
 
 
@@ -64,12 +66,14 @@ def duration(seconds: float) -> str:
 def hooks_line(hooks: dict[str, Any]) -> str:
     """How the hooks are."""
     counts = (
-        (hooks["waiting"], "waiting"),
-        (hooks["restarts"], "restarts"),
-        (hooks["events_dropped"] + hooks["messages_dropped"], "dropped"),
-        (hooks["cut"], "cut"),
+        ("waiting", hooks["waiting"]),
+        ("restarts", hooks["restarts"]),
+        ("dropped", hooks["events_dropped"] + hooks["messages_dropped"]),
+        ("cut", hooks["cut"]),
     )
-    known = ", ".join(f"{count} {what}" for count, what in counts if count)
+    known = ", ".join(f"{what} {count}" for what, count in counts if count)
+    if hooks["busy_seconds"] >= _BUSY_SECONDS:
+        known = ", ".join(filter(None, (f"busy with one thing for {duration(hooks['busy_seconds'])}", known)))
     who = f"generation {hooks['generation']}, pid {hooks['pid'] or '-'}"
     return escaped(f"hooks {hooks['module']}: {hooks['state']}, {who}{f'; {known}' if known else ''}")
 

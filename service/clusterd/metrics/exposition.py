@@ -97,6 +97,9 @@ def _cluster_families(facts: ClusterFacts) -> Iterator[Metric]:
 def _hooks_families(hooks: HooksFacts) -> Iterator[Metric]:
     yield _gauge("clusterd_hooks_up", "Whether the hooks are told what happens.", hooks.is_told)
     yield _gauge("clusterd_hooks_waiting", "Events and messages that wait for the hooks.", hooks.waiting)
+    yield _gauge(
+        "clusterd_hooks_busy_seconds", "How long the hooks have dealt with one event or message.", hooks.busy_seconds
+    )
     yield CounterMetricFamily("clusterd_hooks_restarts", "Restarts of a hooks process that died.", hooks.restarts)
     dropped = CounterMetricFamily(
         "clusterd_hooks_dropped", "What hooks were not told, or died of, by kind.", labels=["kind"]

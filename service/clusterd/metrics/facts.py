@@ -38,6 +38,8 @@ class HooksFacts:
     """Whether there is a process that is told what happens."""
     waiting: int
     """Events and messages that it is still to be told, and what it deals with."""
+    busy_seconds: float
+    """How long handlers have been dealing with one and the same thing; 0 where they deal with none."""
     restarts: int
     events_dropped: int
     """Because too many waited."""

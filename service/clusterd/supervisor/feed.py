@@ -95,6 +95,10 @@ class Feed:
 
     def begin(self) -> None:
         """A process is told from now on: first that it begins, and silently who lives."""
+        for entry in self._first:
+            # What was to be known after a time of silence, and was not given out.
+            if entry.happening is not None:
+                self._know(entry.happening)
         silent = (Entry(replace(last, is_silent=True)) for last in self._known.values())
         self._first = deque([Entry(None), *silent])
 
@@ -124,7 +128,6 @@ class Feed:
 
     def clear(self) -> list[Entry]:
         """Nobody will be told of what waits; that."""
-        self._first.clear()
         untold = []
         while (entry := self.take()) is not None:
             self.settle()
@@ -145,5 +148,5 @@ class Feed:
     def _know(self, happening: Happening) -> None:
         if happening.state.is_dead:
             self._known.pop(happening.serial, None)
-        elif happening.serial in self._known or happening.event != MESSAGE:
+        elif happening.event != MESSAGE:
             self._known[happening.serial] = happening

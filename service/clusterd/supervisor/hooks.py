@@ -6,157 +6,28 @@ two at a time.
 """
 
 from dataclasses import dataclass, field
-from enum import Enum
 
 from clusterd.supervisor.backoff import Backoff
-
-
-class HookState(Enum):
-    """Where a hooks process is in its life."""
-
-    LOADING = "loading"
-    READY = "ready"
-    """It has imported its module, and is told nothing yet."""
-    TOLD = "running"
-    LEAVING = "leaving"
-    """It gets through with what it was told last, and ends."""
-    ENDING = "ending"
-    """It was killed, and is not reaped."""
-
-
-# ---- events
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """What all events are."""
-
-
-@dataclass(frozen=True, slots=True)
-class GenerationBegins(Event):
-    """A template is started, for the first generation or for a rollout."""
-
-    generation: int
-    has_hooks: bool
-    load_seconds: float
-    """For the import of the module."""
-    leave_seconds: float
-    """For the last handler, when the generation is over."""
-
-
-@dataclass(frozen=True, slots=True)
-class GenerationServes(Event):
-    """A rollout has ended, and this one serves; every other is over."""
-
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded(Event):
-    """A hooks process has imported its module."""
-
-    serial: int
-
-
-@dataclass(frozen=True, slots=True)
-class Failed(Event):
-    """A hooks process could not; it ends by itself."""
-
-    serial: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Gone(Event):
-    """A hooks process is reaped, or never came to be."""
-
-    serial: int
-    how: str
-
-
-@dataclass(frozen=True, slots=True)
-class Emptied(Event):
-    """There is nothing more to tell for now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stop(Event):
-    """Nothing more will happen: tell what waits, for so long, and end. Asked again, the later time does not count."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Tick(Event):
-    """Time has passed; sent when `wake_at` is due."""
-
-
-# ---- actions
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """What all actions are."""
-
-
-@dataclass(frozen=True, slots=True)
-class Start(Action):
-    """Exec a hooks process."""
-
-    serial: int
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class Tell(Action):
-    """Tell it what happens from now on, and no other."""
-
-    serial: int
-
-
-@dataclass(frozen=True, slots=True)
-class Leave(Action):
-    """Tell it nothing more, and let it go when it is through with what it was told last."""
-
-    serial: int
-
-
-@dataclass(frozen=True, slots=True)
-class Kill(Action):
-    """SIGKILL."""
-
-    serial: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Good(Action):
-    """The hooks of a generation load."""
-
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class Bad(Action):
-    """The hooks of a generation do not load; `reason` in one line."""
-
-    generation: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Died(Action):
-    """Log and count a death that nobody ordered."""
-
-    serial: int
-    generation: int
-    how: str
-    retry_in: float
-
-
-@dataclass(frozen=True, slots=True)
-class Finished(Action):
-    """Asked to stop: no process is left."""
+from clusterd.supervisor.hook_steps import (
+    Action,
+    Bad,
+    Died,
+    Emptied,
+    Event,
+    Failed,
+    Finished,
+    GenerationBegins,
+    GenerationServes,
+    Gone,
+    Good,
+    HookState,
+    Kill,
+    Leave,
+    Loaded,
+    Start,
+    Stop,
+    Tell,
+)
 
 
 @dataclass(slots=True)
@@ -165,12 +36,11 @@ class HooksProcess:
 
     serial: int
     generation: int
-    since: float
     leave_seconds: float
     deadline: float | None
     """When it is to be loaded; later, when it is to be gone."""
     state: HookState = HookState.LOADING
-    told_at: float = 0.0
+    told_at: float | None = None
     failure: str = ""
     """Why it does not load."""
 
@@ -184,11 +54,6 @@ class _Generation:
     """Its hooks were loaded once: from then on a failure is repaired, and holds up nobody."""
     is_bad: bool = False
     backoff: Backoff = field(default_factory=Backoff)
-
-
-_COMING_OR_THERE = (HookState.LOADING, HookState.READY, HookState.TOLD)
-_IN_TURN = (HookState.TOLD, HookState.LEAVING, HookState.ENDING)
-"""As long as there is one of these, no other is told anything."""
 
 
 class HooksSupervisor:
@@ -209,8 +74,18 @@ class HooksSupervisor:
     def has_hooks(self) -> bool:
         """Whether somebody is, or will be, told what happens now."""
         generation = self._generations.get(self.serving)
-        coming = generation is not None and generation.has_hooks and self._end_at is None
-        return coming or any(each.state in (HookState.TOLD, HookState.LEAVING) for each in self.processes.values())
+        if self._end_at is None and generation is not None and generation.has_hooks:
+            return True
+        return any(
+            each.told_at is not None or (each.generation == self.serving and each.state is not HookState.ENDING)
+            for each in self.processes.values()
+        )
+
+    @property
+    def shown(self) -> HooksProcess | None:
+        """The process to speak of: who is told, or else who is to be."""
+        told = (each for each in self.processes.values() if each.told_at is not None)
+        return next(told, None) or next(iter(self.processes.values()), None)
 
     def is_held_up(self, generation: int) -> bool:
         """Whether the load of a generation waits for its hooks."""
@@ -265,7 +140,7 @@ class HooksSupervisor:
             generation.is_bad = True
             self._actions.append(Bad(process.generation, how))
             return
-        told_for = self._now - process.told_at if process.state is HookState.TOLD else 0.0
+        told_for = 0.0 if process.told_at is None else self._now - process.told_at
         generation.backoff = generation.backoff.after_failure(self._now, told_for)
         retry_in = max(0.0, generation.backoff.not_before - self._now)
         self._actions.append(Died(process.serial, process.generation, how, retry_in))
@@ -293,7 +168,8 @@ class HooksSupervisor:
             process.state = HookState.LEAVING
             self._actions.append(Leave(process.serial))
         elif process.state in (HookState.LOADING, HookState.READY) and self._is_not_wanted(process):
-            self._kill(process, "its generation is over")
+            late = ", and it has not imported its module yet" if process.state is HookState.LOADING else ""
+            self._kill(process, f"its generation is over{late}")
 
     def _has_been_told_all(self, process: HooksProcess) -> bool:
         """Whoever follows takes over at once; where nobody does, the last one first gets what waits."""
@@ -313,19 +189,19 @@ class HooksSupervisor:
     def _start_if_wanted(self, number: int, generation: _Generation) -> None:
         if not generation.has_hooks or generation.is_bad:
             return
-        if any(each.generation == number and each.state in _COMING_OR_THERE for each in self.processes.values()):
+        if any(each.generation == number for each in self.processes.values()):
             return
         if self._due(generation.backoff.not_before):
             self._last_serial -= 1  # the supervisor's own count up: both are children of one master
             deadline = self._now + generation.load_seconds
-            process = HooksProcess(self._last_serial, number, self._now, generation.leave_seconds, deadline)
+            process = HooksProcess(self._last_serial, number, generation.leave_seconds, deadline)
             self.processes[process.serial] = process
             self._due(deadline)
             self._actions.append(Start(process.serial, number))
 
     def _tell_one(self) -> None:
-        if any(each.state in _IN_TURN for each in self.processes.values()):
-            return
+        if any(each.told_at is not None for each in self.processes.values()):
+            return  # not before that one is gone
         for process in self.processes.values():
             if process.generation == self.serving and process.state is HookState.READY:
                 process.state, process.told_at = HookState.TOLD, self._now
@@ -334,9 +210,7 @@ class HooksSupervisor:
 
     def _kill_late(self, process: HooksProcess) -> None:
         if process.state is HookState.LOADING:
-            generation = self._generations.get(process.generation)
-            seconds = self._now - process.since if generation is None else generation.load_seconds
-            process.failure = f"not imported within rollout.boot_timeout ({seconds:g} s)"
+            process.failure = "not imported within rollout.boot_timeout"
         self._kill(process, process.failure or "it did not get through with what it was told last")
 
     def _kill(self, process: HooksProcess, reason: str) -> None:
