@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.process.hooked import HEARS_ALL, OBEYS, Hooked, Raised
+from tests.process.hooked import APPLICATION, HEARS_ALL, OBEYS, Hooked, Raised
 from tests.process.service import descendants, wait_until
+
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "hooks.md"
 
 MakeHooked = Callable[..., Hooked]
 
@@ -71,6 +74,17 @@ def test_events_arrive_from_the_first_fork_on_and_in_order(hooked: Hooked) -> No
         ["fork", 2, 1, None, True],
     ]
     assert hooked.said()[0][:3] == ["setup", "1", 2]
+
+
+def test_the_module_of_the_documentation_does_what_it_says(make_hooked: MakeHooked) -> None:
+    _, source, *_ = re.findall(r"```(?:yaml|python)\n(.*?)```", DOCUMENTATION.read_text(), re.DOTALL)
+    service = make_hooked()
+    service.hook_bare(source)
+    service.deploy("1", APPLICATION.replace("[answer.encode()]", "[str(answer).encode()]"))
+    service.start()
+    assert service.get("/question").text == "{'workers': 2}"
+    assert service.ask_to("kill", slot=2, signal="KILL")["succeeded"]
+    service.wait_for_line("^worker 2 died: SIGKILL$")
 
 
 def test_they_run_beside_the_workers_as_the_application_does_and_the_master_imports_nothing(
@@ -245,6 +259,8 @@ def test_an_import_that_does_not_end_is_a_failed_reload(make_hooked: MakeHooked)
     service.hook_bare("import time; time.sleep(1000)")
     reload = service.reload()
     assert "hooks: hooks: not imported within rollout.boot_timeout" in reload.stderr
+    service.wait_for_line("hooks process: still importing after")
+    service.wait_for_line(r'hooks\.py", line 1 in <module>')
     assert service.hooks_pid() == pid
 
 

@@ -73,7 +73,9 @@ class World:
         self.steps: list[steps.Event] = []
         self.is_acting = False
         self.feed = WatchedFeed(self.given_up)
-        self.queue = HooksQueue(self.feed, Logger(Lines()), lambda: self.step(steps.Emptied()), self.through)
+        self.queue = HooksQueue(
+            self.feed, Logger(Lines()), lambda: self.step(steps.Emptied()), self.through, lambda serial, why: None
+        )
 
     def run(self) -> None:
         """Play the schedule. Raises Violation."""

@@ -15,6 +15,7 @@ from clusterd.supervisor.hook_steps import (
     Kill,
     Leave,
     Loaded,
+    ShowStacks,
     Start,
     Stop,
     Tell,
@@ -76,6 +77,7 @@ def test_an_import_that_does_not_end_is_ended() -> None:
     story = Story()
     story.step(begins(1))
     late = "not imported within rollout.boot_timeout"
+    assert story.wake() == [ShowStacks(-1, "still importing after 30.0 s")]
     assert story.wake() == [Kill(-1, late)]
     assert story.step(Gone(-1, "SIGKILL")) == [Bad(1, late)]
 

@@ -44,7 +44,7 @@ class Hooks:
         self._configurations = configurations
         self._log = log
         self._supervisor = HooksSupervisor()
-        self._queue = HooksQueue(Feed(), log, lambda: self._step(steps.Emptied()), self._let_leave)
+        self._queue = HooksQueue(Feed(), log, lambda: self._step(steps.Emptied()), self._let_leave, self._show_stacks)
         self._events: deque[steps.Event] = deque()
         self._acting = False
         self._wake: asyncio.TimerHandle | None = None
@@ -168,6 +168,8 @@ class Hooks:
                 self._queue.begin(serial)
             case steps.Leave(serial):
                 self._queue.let_go(serial)
+            case steps.ShowStacks(serial, detail):
+                self._show_stacks(serial, detail)
             case steps.Kill(serial, reason):
                 self._log.info(f"killing the hooks process: {reason}", **self._fields(serial))
                 if child := self._parts.children.get(serial):
@@ -211,6 +213,10 @@ class Hooks:
         if child is not None and child.channel is not None:
             child.channel.close()
             child.channel = None
+
+    def _show_stacks(self, serial: int, why: str) -> None:
+        if child := self._parts.children.get(serial):
+            self._parts.stacks.ask(child, why)
 
     def _fields(self, serial: int) -> dict[str, object]:
         child = self._parts.children.get(serial)

@@ -26,16 +26,23 @@ class Counts:
 class HooksQueue:
     """Owns the links with the processes, and tells them what is in `feed`.
 
-    `on_empty` is called when nothing waits any more, `on_through` when a process that was let go may end.
+    `on_empty` is called when nothing waits any more, `on_through` when a process that was let go may end, and
+    `show_stacks` when it is to be in the log what a process is busy with.
     """
 
     def __init__(
-        self, feed: Feed, log: Logger, on_empty: Callable[[], None], on_through: Callable[[int], None]
+        self,
+        feed: Feed,
+        log: Logger,
+        on_empty: Callable[[], None],
+        on_through: Callable[[int], None],
+        show_stacks: Callable[[int, str], None],
     ) -> None:
         self._feed = feed
         self._log = log
         self._on_empty = on_empty
         self._on_through = on_through
+        self._show_stacks = show_stacks
         self._links: dict[int, HooksLink] = {}
         self._told: int | None = None
         """The process that is told."""
@@ -61,6 +68,8 @@ class HooksQueue:
         if not self._is_full:
             busy = f"they have been busy with one thing for {self.busy_seconds:.1f} s"
             self._log.error(f"too many events wait for the hooks ({busy}): no handler is called for those that follow")
+            if self._told is not None:
+                self._show_stacks(self._told, "too many events wait")
         self._is_full = True
 
     def add_message(self, child: Child, happening: Happening, incoming: Incoming) -> None:

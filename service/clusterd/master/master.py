@@ -122,7 +122,8 @@ class Master:
             lambda seconds, event: self._loop.call_later(seconds, self.happened, event),
             self._finish,
         )
-        parts = Parts(self._loop, self._supervisor, self.happened, children, messages, processes, listeners)
+        stacks = self._hearing.stacks
+        parts = Parts(self._loop, self._supervisor, self.happened, children, messages, processes, listeners, stacks)
         self._hooks.begin(parts)
         self._program: Program = self._hooks
         if program is not None:

@@ -9,6 +9,7 @@ from clusterd.master.children import Child, Children
 from clusterd.master.listeners import Listeners
 from clusterd.master.messages import Messages
 from clusterd.master.processes import Processes
+from clusterd.master.stacks import StackReader
 from clusterd.supervisor import actions, events
 from clusterd.supervisor.supervisor import Supervisor
 from clusterd.wire.conversation import Incoming
@@ -25,6 +26,7 @@ class Parts:
     messages: Messages
     processes: Processes
     listeners: Listeners
+    stacks: StackReader
 
 
 class Program(Protocol):

@@ -52,7 +52,7 @@ class StackReader:
         """Have `child` write its stacks, and log them as soon as they are there."""
         if child.pid is None or child.stacks < 0:
             return
-        if child.kind is Kind.TEMPLATE and not child.is_heard:
+        if child.kind in (Kind.TEMPLATE, Kind.HOOKS) and not child.is_heard:
             return  # it may be no Python yet (a wrapper's shell), and the signal would kill it
         self._children.signal(child, STACKS_SIGNAL)
         self._loop.call_later(

@@ -115,6 +115,14 @@ class Leave(Action):
 
 
 @dataclass(frozen=True, slots=True)
+class ShowStacks(Action):
+    """Log what it is doing."""
+
+    serial: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Kill(Action):
     """SIGKILL."""
 

@@ -24,6 +24,7 @@ from clusterd.supervisor.hook_steps import (
     Kill,
     Leave,
     Loaded,
+    ShowStacks,
     Start,
     Stop,
     Tell,
@@ -37,8 +38,11 @@ class HooksProcess:
     serial: int
     generation: int
     leave_seconds: float
+    load_seconds: float
     deadline: float | None
     """When it is to be loaded; later, when it is to be gone."""
+    is_looked_at: bool = False
+    """Its stacks were shown, since it takes long to load."""
     state: HookState = HookState.LOADING
     told_at: float | None = None
     failure: str = ""
@@ -150,6 +154,7 @@ class HooksSupervisor:
     def _decide(self) -> None:
         for process in list(self.processes.values()):
             self._end_if_over(process)
+            self._look_if_slow(process)
         if self._end_at is None:
             for number, generation in self._generations.items():
                 self._start_if_wanted(number, generation)
@@ -170,6 +175,14 @@ class HooksSupervisor:
         elif process.state in (HookState.LOADING, HookState.READY) and self._is_not_wanted(process):
             late = ", and it has not imported its module yet" if process.state is HookState.LOADING else ""
             self._kill(process, f"its generation is over{late}")
+
+    def _look_if_slow(self, process: HooksProcess) -> None:
+        if process.state is not HookState.LOADING or process.is_looked_at or process.deadline is None:
+            return
+        if self._due(process.deadline - process.load_seconds / 2):
+            process.is_looked_at = True
+            detail = f"still importing after {process.load_seconds / 2:.1f} s"
+            self._actions.append(ShowStacks(process.serial, detail))
 
     def _has_been_told_all(self, process: HooksProcess) -> bool:
         """Whoever follows takes over at once; where nobody does, the last one first gets what waits."""
@@ -194,9 +207,11 @@ class HooksSupervisor:
         if self._due(generation.backoff.not_before):
             self._last_serial -= 1  # the supervisor's own count up: both are children of one master
             deadline = self._now + generation.load_seconds
-            process = HooksProcess(self._last_serial, number, generation.leave_seconds, deadline)
+            process = HooksProcess(
+                self._last_serial, number, generation.leave_seconds, generation.load_seconds, deadline
+            )
             self.processes[process.serial] = process
-            self._due(deadline)
+            self._due(deadline - generation.load_seconds / 2)
             self._actions.append(Start(process.serial, number))
 
     def _tell_one(self) -> None:
