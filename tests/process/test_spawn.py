@@ -6,13 +6,13 @@ import socket
 import sys
 
 from clusterd.linux.stacks import STACKS_SIGNAL
-from clusterd.master.spawn import spawn_template
+from clusterd.master.spawn import Role, spawn
 
 
 def test_the_signal_for_stacks_waits_until_the_template_can_answer() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
-        pid = spawn_template(sys.executable, theirs, dict(os.environ))
+        pid = spawn(Role.TEMPLATE, sys.executable, theirs, dict(os.environ))
         # At once: no interpreter has come up by now.
         os.kill(pid, STACKS_SIGNAL)
     # With its channel closed it leaves in peace.

@@ -22,6 +22,7 @@ root_path: /shop
 preload: false
 worker_start: shop.hooks:start
 worker_stop: null
+hooks: shop.cluster_hooks
 listen:
   - "[::1]:8080"
   - unix:run/http.sock

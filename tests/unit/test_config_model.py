@@ -38,6 +38,7 @@ CONFIG = Config(
     preload=Preload.ALWAYS,
     worker_start="shop:start",
     worker_stop=None,
+    hooks=None,
     listen=(TcpAddress("::1", 8000), UnixAddress("/run/shop.sock")),
     tls=Tls((TcpAddress("::1", 8443),), "/etc/shop.pem", "credential:key", TlsVersion.TLS_1_3),
     unix_sockets=UnixSockets(0o660, None, "www-data"),

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from clusterd.metrics.counting import RequestCounter
 from clusterd.metrics.exposition import render
-from clusterd.metrics.facts import ClusterFacts, Phase, WorkerFacts
+from clusterd.metrics.facts import ClusterFacts, HooksFacts, Phase, WorkerFacts
 from clusterd.metrics.ledger import Ledger
 from clusterd.metrics.procfs import ProcessUsage
 from clusterd.metrics.scoreboard import Scoreboard
@@ -186,6 +186,21 @@ def test_the_cluster_and_its_master(facts: ClusterFacts, ledger: Ledger) -> None
         "clusterd_master_resident_memory_bytes": 20_000_000,
         "clusterd_master_open_fds": 12,
     }
+
+
+def test_hooks_are_shown_where_there_are_any(facts: ClusterFacts, ledger: Ledger) -> None:
+    assert not any(name.startswith("clusterd_hooks") for name in samples(facts, ledger))
+    hooks = HooksFacts("shop.hooks", 104, 2, "running", True, 7, 1.5, 3, 4, 5, 6)
+    found = samples(replace(facts, hooks=hooks), ledger)
+    assert found["clusterd_hooks_up"] == [({}, 1.0)]
+    assert found["clusterd_hooks_waiting"] == [({}, 7.0)]
+    assert found["clusterd_hooks_busy_seconds"] == [({}, 1.5)]
+    assert found["clusterd_hooks_restarts_total"] == [({}, 3.0)]
+    assert found["clusterd_hooks_dropped_total"] == [
+        ({"kind": "event"}, 4.0),
+        ({"kind": "message"}, 5.0),
+        ({"kind": "cut"}, 6.0),
+    ]
 
 
 def test_processes_that_vanish_while_they_are_read_are_left_out(facts: ClusterFacts, ledger: Ledger) -> None:

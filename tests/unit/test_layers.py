@@ -53,6 +53,7 @@ IN_THE_APPLICATIONS_INTERPRETER = (
     "clusterd.worker.birth",
     "clusterd.http.engine",
     "clusterd.cluster.cluster",
+    "clusterd.cluster.hooks_process",
 )
 LAZY = {
     # Imported when the first WebSocket is asked for, and alone allowed to need wsproto.

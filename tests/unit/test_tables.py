@@ -48,6 +48,18 @@ def test_colours_are_for_terminals_whose_owner_wants_them(monkeypatch: pytest.Mo
     assert "\033[32m" in tables.workers_table(WORKERS, colour=True).splitlines()[1]
 
 
+def test_hooks_are_a_line_that_says_what_is_wrong() -> None:
+    hooks = {"module": "shop.hooks", "pid": 7, "generation": 2, "state": "running", "waiting": 0, "busy_seconds": 0.2}
+    hooks |= {"restarts": 0, "events_dropped": 0, "messages_dropped": 0, "cut": 0}
+    assert tables.hooks_line(hooks) == "hooks shop.hooks: running, generation 2, pid 7"
+    hooks |= {"pid": None, "state": "down", "waiting": 3, "busy_seconds": 75.0, "restarts": 1}
+    hooks |= {"events_dropped": 1, "messages_dropped": 1, "cut": 1}
+    assert tables.hooks_line(hooks) == (
+        "hooks shop.hooks: down, generation 2, pid -; "
+        "busy with one thing for 1m15s, waiting 3, restarts 1, dropped 2, cut 1"
+    )
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.04, "0.0s"), (59.9, "59.9s"), (60, "1m0s"), (3725, "1h2m"), (90000, "1d1h")]
 )

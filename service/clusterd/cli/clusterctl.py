@@ -113,7 +113,9 @@ def _workers(result: dict[str, Any]) -> str:
 
 
 def _status(result: dict[str, Any]) -> str:
-    return f"{escaped(result['data']['status'])}\n\n{_workers(result)}"
+    data = result["data"]
+    hooks = f"\n\n{tables.hooks_line(data['hooks'])}" if data.get("hooks") else ""
+    return f"{escaped(data['status'])}\n\n{_workers(result)}{hooks}"
 
 
 def _config(result: dict[str, Any]) -> str:

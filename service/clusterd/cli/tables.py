@@ -22,6 +22,8 @@ _COLUMNS = (
 _DEBUGGER = ("debugger", "debugger")
 """Beside those, where there is one."""
 _COLOURS = {"ready": "32", "draining": "33", "retired": "33", "booting": "36", "forking": "36", "ending": "31"}
+_BUSY_SECONDS = 1.0
+"""How long a handler may take until people are told."""
 _SPINNER = "|/-\\"
 
 
@@ -62,6 +64,21 @@ def duration(seconds: float) -> str:
         if whole >= size:
             return f"{whole // size}{unit}{whole % size // part}{lesser}"
     return f"{seconds:.1f}s"
+
+
+def hooks_line(hooks: dict[str, Any]) -> str:
+    """How the hooks are."""
+    counts = (
+        ("waiting", hooks["waiting"]),
+        ("restarts", hooks["restarts"]),
+        ("dropped", hooks["events_dropped"] + hooks["messages_dropped"]),
+        ("cut", hooks["cut"]),
+    )
+    known = ", ".join(f"{what} {count}" for what, count in counts if count)
+    if hooks["busy_seconds"] >= _BUSY_SECONDS:
+        known = ", ".join(filter(None, (f"busy with one thing for {duration(hooks['busy_seconds'])}", known)))
+    who = f"generation {hooks['generation']}, pid {hooks['pid'] or '-'}"
+    return escaped(f"hooks {hooks['module']}: {hooks['state']}, {who}{f'; {known}' if known else ''}")
 
 
 def event_line(event: dict[str, Any], clock: str) -> str:

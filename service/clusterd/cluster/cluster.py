@@ -1,7 +1,6 @@
 """`Cluster`: in the words of Node's module of that name, in Python's manner."""
 
 import os
-import re
 import signal
 import sys
 import threading
@@ -9,14 +8,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from clusterd.cluster.handle import Worker
+from clusterd.cluster.handle import Worker, broadcast
 from clusterd.cluster.handlers import CLUSTER_EVENTS, NOT_YET, Handlers, Registry
-from clusterd.config.application_settings import ENVIRONMENT_NAME, RESERVED_ENVIRONMENT
 from clusterd.config.model import Config
+from clusterd.config.worker_environment import checked_environment
 from clusterd.config.written import nested, written
 from clusterd.linux.early_signals import hold_signals
 from clusterd.log import Level, Logger, open_sink
-from clusterd.wire.conversation import Disconnected, QueueFull, Reply
+from clusterd.wire.conversation import Reply
 from clusterd.wire.values import encoded
 
 if TYPE_CHECKING:
@@ -26,7 +25,8 @@ if TYPE_CHECKING:
 HANDLERS_END_SECONDS = 5.0
 """For handlers to get through with what has happened, when the master is done."""
 
-_IN_A_TEMPLATE = "clusterd.template.process"
+_OF_THE_CLUSTER = frozenset({"clusterd.template.process", "clusterd.cluster.hooks_process"})
+"""What the processes run that a master starts."""
 _AnyHandler = TypeVar("_AnyHandler", bound=Callable[..., Any])
 
 
@@ -52,7 +52,7 @@ class Cluster:
     @property
     def is_primary(self) -> bool:
         """Whether this process is the program, and not a template or a worker that has imported it."""
-        return _IN_A_TEMPLATE not in sys.modules
+        return not _OF_THE_CLUSTER & sys.modules.keys()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -100,7 +100,8 @@ class Cluster:
         Where the application is preloaded, its import is over by then. Raises ValueError and TypeError for what can not
         be set, and RuntimeError when the cluster does not run.
         """
-        checked = None if environment is None else _checked_environment(environment)
+        checked = None if environment is None else checked_environment(environment)
+        encoded(checked)
         primary = self._running()
         worker: Worker = primary.wait(lambda done: primary.fork(checked, done))
         return worker
@@ -129,19 +130,7 @@ class Cluster:
 
         Raises as `Worker.send` does, save for workers that are gone; QueueFull when the others have got it.
         """
-        encoded(value)
-        reached, full = 0, []
-        for worker in self.workers.values():
-            try:
-                worker.send(value)
-                reached += 1
-            except QueueFull:
-                full.append(str(worker.id))
-            except Disconnected:
-                pass
-        if full:
-            raise QueueFull(f"too many messages wait for worker {', '.join(full)}; {reached} others were sent this one")
-        return reached
+        return broadcast(self.workers, value)
 
     # ---- the life of the program
 
@@ -204,9 +193,14 @@ class Cluster:
 
         try:
             # Nobody has asked for pages, and programs are often several.
-            return load_given(given, "Cluster", {"metrics": "off"})
+            config = load_given(given, "Cluster", {"metrics": "off"})
         except ConfigError as error:
             raise ValueError(str(error)) from None
+        if config.hooks is not None:
+            raise ValueError(
+                'hooks: a program has handlers of its own: register them with @cluster.on("exit") and so on'
+            )
+        return config
 
 
 def _listeners(config: Config) -> "Listeners":
@@ -228,16 +222,3 @@ def _merged(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, An
         old = merged.get(key)
         merged[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged
-
-
-def _checked_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Raises ValueError: in the master it would be a worker that can never be forked."""
-    for name, value in environment.items():
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise TypeError(f"environment: {name!r} is {value!r}; both have to be text")
-        if not re.fullmatch(ENVIRONMENT_NAME, name) or re.fullmatch(RESERVED_ENVIRONMENT, name):
-            raise ValueError(f"environment: {name!r} can not be set")
-        if "\0" in value:
-            raise ValueError(f"environment: the value of {name} has a NUL in it")
-    encoded(dict(environment))
-    return dict(environment)

@@ -1,25 +1,26 @@
 """A worker as the program sees it."""
 
-import signal as signals
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any
+from signal import SIGTERM
+from typing import Any, Protocol
 
 from clusterd.cluster.handlers import WORKER_EVENTS, Source
-from clusterd.wire.conversation import Conversation, Reply
+from clusterd.wire.control import parse_signal
+from clusterd.wire.conversation import Disconnected, QueueFull, Reply
+from clusterd.wire.hooks import State
+from clusterd.wire.values import encoded
 from clusterd.worker.api import REQUEST_SECONDS
 
 
-@dataclass(slots=True)
-class State:
-    """What becomes of a worker; changed by the master's thread only."""
+class Talk(Protocol):
+    """With the application in a worker: a `Conversation`, or what leads to one (`cluster/line.py`)."""
 
-    pid: int | None = None
-    is_connected: bool = True
-    is_listening: bool = False
-    is_dead: bool = False
-    left_when_asked: bool | None = None
+    def send(self, value: Any) -> None:
+        """Say something."""
+
+    def request(self, value: Any, timeout: float | None) -> Reply:
+        """Ask something."""
 
 
 class Worker(Source):
@@ -33,8 +34,7 @@ class Worker(Source):
         self,
         slot: int,
         generation: int,
-        state: State,
-        conversation: Conversation,
+        talk: Talk,
         kill: Callable[[int], None],
         leave: Callable[[], None],
         debug: Callable[[], "Future[Any]"],
@@ -44,11 +44,15 @@ class Worker(Source):
         """Its slot, from 1 on. Whoever takes its place has the same."""
         self.generation = generation
         """Of its code: a reload makes the next one."""
-        self._state = state
-        self._conversation = conversation
+        self.state = State()
+        self._talk = talk
         self._kill = kill
         self._leave = leave
         self._debug = debug
+
+    def become(self, state: State) -> None:
+        """For clusterd itself: this is known of it now."""
+        self.state = state
 
     def __repr__(self) -> str:
         return f"<worker {self.id}, generation {self.generation}, pid {self.pid}>"
@@ -56,20 +60,20 @@ class Worker(Source):
     @property
     def pid(self) -> int | None:
         """None until it is online."""
-        return self._state.pid
+        return self.state.pid
 
     @property
     def exited_after_disconnect(self) -> bool | None:
         """Whether it left because it was to, and did not die; None while it is there."""
-        return self._state.left_when_asked
+        return self.state.left_when_asked
 
     def is_connected(self) -> bool:
         """Whether it is there and was not told to leave."""
-        return self._state.is_connected
+        return self.state.is_connected
 
     def is_dead(self) -> bool:
         """Whether its process is gone."""
-        return self._state.is_dead
+        return self.state.is_dead
 
     def send(self, value: Any) -> None:
         """Tell its `@worker.on("message")` any JSON value; before it is online too.
@@ -77,18 +81,21 @@ class Worker(Source):
         Raises TypeError or ValueError for what is none or is too large, QueueFull when too many messages wait, and
         Disconnected when the worker is gone.
         """
-        self._conversation.send(value)
+        self._talk.send(value)
 
     def request(self, value: Any, *, timeout: float | None = REQUEST_SECONDS) -> Reply:
         """Send any JSON value, as `send` does, and get the reply: `await` it, or in a thread call its `result()`.
 
         Either raises RequestFailed when the worker did not answer, and TimeoutError after `timeout` seconds.
         """
-        return self._conversation.request(value, timeout)
+        return self._talk.request(value, timeout)
 
-    def kill(self, signal: int = signals.SIGTERM) -> None:
-        """Send it a signal: at SIGTERM it drains and leaves, and counts as one that died unasked. The dead get none."""
-        self._kill(signals.Signals(signal))
+    def kill(self, signal: int | str = SIGTERM) -> None:
+        """Send it a signal, by name or number. Raises ValueError where there is none.
+
+        At SIGTERM it drains and leaves, and counts as one that died unasked. The dead get none.
+        """
+        self._kill(parse_signal(signal))
 
     def debug(self) -> Reply:
         """Have debugpy listen in it, on its own port (`debug={"port": ...}` and its slot); the reply is the address.
@@ -101,3 +108,20 @@ class Worker(Source):
     def disconnect(self) -> None:
         """Have it drain and leave once a successor serves in its slot. One that is leaving goes on with that."""
         self._leave()
+
+
+def broadcast(workers: dict[int, Worker], value: Any) -> int:
+    """Send a value to every worker; to how many. Raises as `Cluster.broadcast`."""
+    encoded(value)
+    reached, full = 0, []
+    for worker in workers.values():
+        try:
+            worker.send(value)
+            reached += 1
+        except QueueFull:
+            full.append(str(worker.id))
+        except Disconnected:
+            pass
+    if full:
+        raise QueueFull(f"too many messages wait for worker {', '.join(full)}; {reached} others were sent this one")
+    return reached

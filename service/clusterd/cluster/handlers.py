@@ -6,16 +6,16 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from clusterd.linux.early_signals import let_signals_through
 from clusterd.log import Logger
-from clusterd.wire.conversation import Disconnected, Incoming
+from clusterd.wire.conversation import Disconnected
+from clusterd.wire.hooks import EXIT, FORK, MESSAGE, SETUP
 from clusterd.worker.application import describe
 
-MESSAGE = "message"
-WORKER_EVENTS = ("online", "listening", MESSAGE, "disconnect", "exit")
-CLUSTER_EVENTS = ("setup", "fork", *WORKER_EVENTS)
+WORKER_EVENTS = ("online", "listening", MESSAGE, "disconnect", EXIT)
+CLUSTER_EVENTS = (SETUP, FORK, *WORKER_EVENTS)
 
 MOST_WAITING = 1000
 """Events. Messages are not counted: of those each worker has its own limit, beyond which its `send` raises."""
@@ -48,11 +48,37 @@ class Registry:
         """Those for `event`, in the order in which they were registered."""
         return tuple(self._handlers.get(event, ()))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is none at all."""
+        return not any(self._handlers.values())
+
 
 class Source(Registry):
     """A worker, as far as handlers are concerned: it has its own beside those of the cluster."""
 
     id: int
+
+
+class Told(Protocol):
+    """A message of a worker: an `Incoming`, or one that the master has passed on (`cluster/attendant.py`)."""
+
+    @property
+    def value(self) -> Any:
+        """What was said."""
+
+    @property
+    def wants_reply(self) -> bool:
+        """Whether the worker awaits one."""
+
+    def reply(self, value: Any) -> None:
+        """Answer it."""
+
+    def refuse(self, why: str) -> None:
+        """Answer that there is no answer."""
+
+    def taken(self) -> None:
+        """It is dealt with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +88,8 @@ class _Occurrence:
     event: str
     worker: Source | None
     arguments: tuple[Any, ...]
-    incoming: Incoming | None = None
+    incoming: Told | None = None
+    taken: Callable[[], None] | None = None
 
 
 class Handlers:
@@ -81,8 +108,11 @@ class Handlers:
         self.dropped = 0
         """Events that found the queue full."""
 
-    def post(self, event: str, worker: Source | None, *arguments: Any) -> None:
-        """Have the handlers of `event` called, unless too many events wait already: that is logged and counted."""
+    def post(self, event: str, worker: Source | None, *arguments: Any, taken: Callable[[], None] | None = None) -> None:
+        """Have the handlers of `event` called, unless too many events wait already: that is logged and counted.
+
+        `taken` is called after them.
+        """
         with self._lock:
             is_full = self._waiting >= MOST_WAITING
             if is_full:
@@ -90,15 +120,15 @@ class Handlers:
             else:
                 self._waiting += 1
         if not is_full:
-            self._queue.put(_Occurrence(event, worker, arguments))
+            self._queue.put(_Occurrence(event, worker, arguments, taken=taken))
         elif self._log is not None:
             slot = {} if worker is None else {"slot": worker.id}
             text = f"{MOST_WAITING} events wait for their handlers: nobody is told of one more"
             self._log.error(text, event=event, dropped=self.dropped, **slot)
 
-    def post_message(self, worker: Source, incoming: Incoming) -> None:
+    def post_message(self, worker: Source, incoming: Told) -> None:
         """Have the handlers of a message called, and what the first one returns sent back where a reply is wanted."""
-        self._queue.put(_Occurrence(MESSAGE, worker, (incoming.value,), incoming))
+        self._queue.put(_Occurrence(MESSAGE, worker, (incoming.value,), incoming, incoming.taken))
 
     def start(self, log: Logger) -> None:
         """Begin with what was posted already. The handlers of signals are installed by then."""
@@ -135,10 +165,10 @@ class Handlers:
         for number, (handler, arguments) in enumerate(calls):
             answers = incoming if number == 0 and incoming is not None and incoming.wants_reply else None
             self._call(occurrence.event, handler, arguments, answers, log)
-        if incoming is not None:
-            if not calls:
-                self._say_that_there_is_none(incoming, log)
-            incoming.taken()
+        if incoming is not None and not calls:
+            self._say_that_there_is_none(incoming, log)
+        if occurrence.taken is not None:
+            occurrence.taken()
 
     def _calls(self, occurrence: _Occurrence) -> Iterator[tuple[Handler, tuple[Any, ...]]]:
         worker = occurrence.worker
@@ -150,7 +180,7 @@ class Handlers:
                 yield handler, occurrence.arguments
 
     def _call(
-        self, event: str, handler: Handler, arguments: tuple[Any, ...], answers: Incoming | None, log: Logger
+        self, event: str, handler: Handler, arguments: tuple[Any, ...], answers: Told | None, log: Logger
     ) -> None:
         try:
             value = handler(*arguments)
@@ -171,19 +201,19 @@ class Handlers:
             self._runner = asyncio.Runner()
         return self._runner.run(coroutine)
 
-    def _reply(self, incoming: Incoming, value: Any) -> None:
+    def _reply(self, incoming: Told, value: Any) -> None:
         try:
             incoming.reply(value)
         except Disconnected:
             pass  # nobody awaits it any more
 
-    def _refuse(self, incoming: Incoming, why: str) -> None:
+    def _refuse(self, incoming: Told, why: str) -> None:
         try:
             incoming.refuse(why)
         except Disconnected:
             pass  # as above
 
-    def _say_that_there_is_none(self, incoming: Incoming, log: Logger) -> None:
+    def _say_that_there_is_none(self, incoming: Told, log: Logger) -> None:
         if incoming.wants_reply:
             self._refuse(incoming, 'the program has no handler: it registers one with @cluster.on("message")')
         elif not self._lack_is_known:

@@ -1,4 +1,4 @@
-"""What a program has of its master: handles of the workers, events for its handlers, and its commands carried out.
+"""What a program has of its master: handles of the workers, events for its handlers, and its orders carried out.
 
 The program's threads come in by `ask`; everything else is called on the master's loop.
 """
@@ -9,25 +9,22 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-from clusterd.cluster.handle import State, Worker
+from clusterd.cluster.handle import Worker
 from clusterd.cluster.handlers import NOT_YET, Handlers
-from clusterd.config.model import TcpAddress
+from clusterd.cluster.roster import Roster
 from clusterd.log import Logger
 from clusterd.master.children import Child
-from clusterd.master.chronicle import code_and_signal
-from clusterd.master.debuggers import NoDebugger
+from clusterd.master.orders import Done, Orders
 from clusterd.master.program import Parts
+from clusterd.master.teller import Teller
 from clusterd.supervisor import actions, events
-from clusterd.supervisor.cluster import Cluster, Phase
-from clusterd.supervisor.states import FAILURES, WorkerState
 from clusterd.systemd.sockets import address_text
-from clusterd.wire.conversation import Incoming, RequestFailed
+from clusterd.wire.conversation import Incoming
+from clusterd.wire.hooks import Happening
 
-_NOBODY = 0
-"""The number of a restart whose end nobody waits for; those of the control socket begin with 1."""
 _ENDED = "the cluster has stopped"
 
-Command = Callable[["Future[Any]"], None]
+Command = Callable[[Done], None]
 
 
 class Primary:
@@ -37,23 +34,18 @@ class Primary:
         self._handlers = handlers
         self._log = log
         self._master: Parts | None = None
-        self._addresses: list[str] = []
-        self._living: dict[int, tuple[Worker, State]] = {}
-        """By serial."""
+        self._roster = Roster(self._make)
         self._lock = threading.Lock()
         self._thread: int | None = None
         """The one that runs the loop."""
         self._has_started = False
         self._has_ended = False
-        self._asked: set[Future[Any]] = set()
+        self._asked: set[Done] = set()
         """What a thread waits for."""
-        self._forks: dict[int, list[Future[Any]]] = {}
-        """Those of them that are given the next worker of a slot."""
-        self._rollouts: dict[int, list[Future[Any]]] = {}
 
     # ---- in any thread
 
-    def ask(self, command: Command) -> "Future[Any]":
+    def ask(self, command: Command) -> Done:
         """Have `command` carried out on the loop; it sees to it that the future that it is given is done some time.
 
         Raises RuntimeError where there is no loop; the future fails with it when there is none later.
@@ -83,12 +75,7 @@ class Primary:
 
     def workers(self) -> dict[int, Worker]:
         """Who is in each slot: the one that serves, or else the newest."""
-        found: dict[int, tuple[Worker, State]] = {}
-        for worker, state in list(self._living.values()):
-            before = found.get(worker.id)
-            if before is None or _rank(state) >= _rank(before[1]):
-                found[worker.id] = worker, state
-        return {slot: found[slot][0] for slot in sorted(found)}
+        return self._roster.workers()
 
     def end(self) -> None:
         """The master's loop turns no more."""
@@ -98,113 +85,57 @@ class Primary:
         for future in waiting:
             _fail(future, RuntimeError(_ENDED))
 
-    # ---- commands
+    # ---- orders
 
-    def scale(self, workers: int, done: "Future[Any]") -> None:
+    def scale(self, workers: int, done: Done) -> None:
         """Have so many workers."""
-        cluster = self._running()
-        self._parts.happened(events.ScaleAsked(workers - cluster.wanted, may_be_early=True))
-        for slot in [slot for slot in self._forks if slot > workers]:
-            for fork in self._forks.pop(slot):
-                _fail(fork, RuntimeError("fewer workers are wanted now"))
-        done.set_result(cluster.wanted)
+        self._orders.scale(workers, done)
 
-    def fork(self, environment: dict[str, str] | None, done: "Future[Any]") -> None:
+    def fork(self, environment: dict[str, str] | None, done: Done) -> None:
         """One worker more, which `done` is given when it is forked."""
-        slot = self._running().wanted + 1
-        if environment is not None:
-            self._parts.processes.environments[slot] = environment
-        self._forks.setdefault(slot, []).append(done)
-        self._parts.happened(events.ScaleAsked(+1, may_be_early=True))
+        forked: Done = Future()
+        forked.add_done_callback(lambda _: self._give(forked, done))
+        self._orders.fork(environment, forked)
 
-    def reload(self, done: "Future[Any]") -> None:
+    def reload(self, done: Done) -> None:
         """A rollout; `done` is given its generation, or fails."""
-        self._rollouts.setdefault(self._parts.supervisor.next_rollout, []).append(done)
-        self._parts.happened(events.ReloadAsked())
+        self._orders.reload(done)
 
-    def stop(self, done: "Future[Any]") -> None:
-        """Drain everything and end. Asked again, it is not hurried, as it would be by a second signal."""
-        if self._cluster.phase in (Phase.STARTING, Phase.RUNNING):
-            self._parts.happened(events.StopAsked())
-        done.set_result(None)
+    def stop(self, done: Done) -> None:
+        """Drain everything and end."""
+        self._orders.stop(done)
 
-    def _kill(self, serial: int, number: int) -> None:
-        def send(done: "Future[Any]") -> None:
-            child = self._parts.children.get(serial)
-            if child is not None:
-                self._parts.children.signal(child, number)
-            done.set_result(None)
-
-        self.wait(send)
-
-    def _leave(self, serial: int) -> None:
-        def replace(done: "Future[Any]") -> None:
-            worker = self._cluster.table.workers.get(serial)
-            if worker is not None and worker.state is WorkerState.READY and self._cluster.rollout is None:
-                self._parts.happened(events.RestartAsked(_NOBODY, worker.slot))
-            done.set_result(None)
-
-        self.wait(replace)
-
-    def _debug(self, serial: int) -> "Future[Any]":
-        def start(done: "Future[Any]") -> None:
-            def tell(found: TcpAddress | NoDebugger) -> None:
-                if isinstance(found, NoDebugger):
-                    _fail(done, RequestFailed(found.reason))
-                elif not done.done():
-                    done.set_result(str(found))
-
-            child = self._parts.children.get(serial)
-            if child is None or child.pid is None:
-                raise RequestFailed("the worker has no process")
-            self._parts.debuggers.start(child, tell)
-
-        return self.ask(start)
+    def _give(self, forked: Done, done: Done) -> None:
+        """On the loop, where the worker is still known."""
+        if error := forked.exception():
+            done.set_exception(error)
+        else:
+            done.set_result(self._roster.find(forked.result()))
 
     # ---- what the master tells (master/program.py)
 
     def begin(self, parts: Parts) -> None:
         """There is a master."""
         self._master, self._thread = parts, threading.get_ident()
-        self._addresses = [address_text(sock) for sock in parts.listeners.public]
+        self._orders = Orders(parts)
+        addresses = [address_text(sock) for sock in parts.listeners.public]
+        self._teller = Teller(parts.children, addresses, self._happened)
 
     def note_event(self, event: events.Event) -> None:
-        """A worker has said hello; or it begins, and commands make sense."""
-        match event:
-            case events.Start():
-                self._handlers.start(self._log)
-                self._has_started = True
-            case events.WorkerHello(serial, pid) if serial in self._living:
-                worker, state = self._living[serial]
-                state.pid = pid
-                self._handlers.post("online", worker)
+        """Something is about to be decided; or it begins, and commands make sense."""
+        if isinstance(event, events.Start):
+            self._handlers.start(self._log)
+            self._has_started = True
+        self._teller.note_event(event)
 
     def note_action(self, action: actions.Action) -> None:
-        """What becomes of a worker, or of a rollout."""
-        match action:
-            case actions.Fork(serial):
-                self._forked(serial)
-            case actions.Serve(serial) if serial in self._living:
-                worker, state = self._living[serial]
-                state.is_connected = state.is_listening = True
-                self._handlers.post("listening", worker, list(self._addresses))
-            case actions.Retire(serial) if serial in self._living:
-                self._disconnected(*self._living[serial])
-            case actions.WorkerEnded(serial) if serial in self._living:
-                worker, state = self._living.pop(serial)
-                self._disconnected(worker, state)
-                state.is_dead, state.left_when_asked = True, action.reason not in FAILURES
-                self._handlers.post("exit", worker, *code_and_signal(action.code))
-            case actions.RolloutEnded(number, generation, failure):
-                for done in self._rollouts.pop(number, ()):
-                    if failure is None:
-                        done.set_result(generation)
-                    else:
-                        done.set_exception(RequestFailed(failure))
+        """Something was decided, and done."""
+        self._teller.note_action(action)
+        self._orders.note_action(action)
 
     def heard(self, child: Child, incoming: Incoming) -> None:
         """A worker's application has said something."""
-        worker, _ = self._living[child.serial]
+        worker = self._roster.find(self._teller.message(child.serial, incoming.value))
         self._handlers.post_message(worker, incoming)
 
     # ---- within
@@ -215,51 +146,30 @@ class Primary:
             raise RuntimeError(NOT_YET)
         return self._master
 
-    @property
-    def _cluster(self) -> Cluster:
-        return self._parts.supervisor.cluster
-
-    def _running(self) -> Cluster:
-        cluster = self._cluster
-        if cluster.phase not in (Phase.STARTING, Phase.RUNNING):
-            raise RuntimeError(f"the cluster is {cluster.phase.value}")
-        return cluster
-
-    def _carry_out(self, command: Command, future: "Future[Any]") -> None:
+    def _carry_out(self, command: Command, future: Done) -> None:
         try:
             command(future)
         except Exception as error:  # it belongs to the one who asked
             _fail(future, error)
 
-    def _forked(self, serial: int) -> None:
-        child = self._parts.children.get(serial)
-        if child is None:
-            return  # it could not be forked: there never was a worker
-        state = State()
-        worker = Worker(
-            child.slot,
-            child.generation,
-            state,
+    def _happened(self, happening: Happening) -> None:
+        worker = self._roster.take(happening)
+        self._handlers.post(happening.event, worker, *happening.arguments)
+        self._orders.note_happening(happening)
+
+    def _make(self, happening: Happening) -> Worker:
+        child = self._parts.children.get(happening.serial)
+        assert child is not None  # who is made known at the fork
+        return Worker(
+            happening.slot,
+            happening.generation,
             self._parts.messages.conversation(child),
-            partial(self._kill, serial),
-            partial(self._leave, serial),
-            partial(self._debug, serial),
+            lambda number: self.wait(partial(self._orders.kill, happening.serial, number)),
+            lambda: self.wait(partial(self._orders.leave, happening.serial)),
+            lambda: self.ask(partial(self._orders.debug, happening.serial)),
         )
-        self._living[serial] = worker, state
-        self._handlers.post("fork", worker)
-        for done in self._forks.pop(child.slot, ()):
-            done.set_result(worker)
-
-    def _disconnected(self, worker: Worker, state: State) -> None:
-        if state.is_connected:
-            state.is_connected = False
-            self._handlers.post("disconnect", worker)
 
 
-def _rank(state: State) -> tuple[bool, bool]:
-    return state.is_connected and state.is_listening, state.is_connected
-
-
-def _fail(future: "Future[Any]", error: Exception) -> None:
+def _fail(future: Done, error: Exception) -> None:
     if not future.done():
         future.set_exception(error)

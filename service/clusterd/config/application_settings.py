@@ -20,6 +20,13 @@ def _check_application(written: str) -> None:
         raise Refusal(f"the attribute is missing: write {written}:app")
 
 
+def _check_module(written: str) -> None:
+    if ":" in written:
+        raise Refusal(f"a module, and nothing in it: write {written.partition(':')[0]}")
+    if written.endswith(".py"):
+        raise Refusal(f"a module, not a file: write {written.removesuffix('.py').strip('./').replace('/', '.')}")
+
+
 def _check_root_path(written: str) -> None:
     if written == "/":
         raise Refusal('write "" for an application at the root')
@@ -31,6 +38,7 @@ def _check_root_path(written: str) -> None:
 
 _APPLICATION = text("module:attribute or module:factory()", rf"{_DOTTED}:{_DOTTED}(\(\))?", _check_application)
 _FUNCTION_OR_NULL = either(text("module:function", rf"{_DOTTED}:{_DOTTED}"), "null")
+_MODULE = text("a module", _DOTTED, _check_module)
 _ROOT_PATH = text('"", or a path that begins with / and does not end with it', r"(/[^\s?#/]+)*", _check_root_path)
 _NEXT = Applies.NEXT_GENERATION
 
@@ -112,4 +120,14 @@ APPLICATION_SETTINGS = (
         "Called in each worker after the fork and before it is ready; an exception is a failed boot.",
     ),
     Setting("worker_stop", _FUNCTION_OR_NULL, "null", _NEXT, "Called in each worker after it has drained."),
+    Setting(
+        "hooks",
+        either(_MODULE, "null"),
+        "null",
+        _NEXT,
+        "A module with handlers for what becomes of the workers and for what they say (from clusterd import cluster, "
+        '@cluster.on("exit")), which run in a process of their own. Where it can not be imported, or registers none, '
+        "the start or the reload fails. See docs/hooks.md.",
+        metavar="MODULE",
+    ),
 )

@@ -208,6 +208,7 @@ class Config:
     preload: Preload
     worker_start: str | None
     worker_stop: str | None
+    hooks: str | None
     listen: tuple[Address, ...]
     tls: Tls
     unix_sockets: UnixSockets

@@ -2,7 +2,9 @@
 
 import ctypes
 import os
+import signal
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_MM = 35
@@ -21,6 +23,13 @@ def _prctl(option: int, *arguments: int | bytes) -> bool:
 def become_subreaper() -> None:
     """Orphaned descendants become children of this process (PR_SET_CHILD_SUBREAPER). Raises OSError."""
     if not _prctl(_PR_SET_CHILD_SUBREAPER, 1):
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+
+
+def die_with_parent() -> None:
+    """SIGKILL for this process when the thread that has started it ends, however that ends. Raises OSError."""
+    if not _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL):
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
 

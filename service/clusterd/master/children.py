@@ -32,17 +32,18 @@ class Kind(Enum):
     TEMPLATE = "template"
     SPARE = "spare template"
     WORKER = "worker"
+    HOOKS = "hooks process"
 
 
 @dataclass(slots=True)
 class Child:
-    """The master's view of one process, from the order to make it until it is reaped."""
+    """The master's view of one process, from the order to make it until it is reaped. Serials of hooks are negative."""
 
     serial: int
     kind: Kind
     generation: int
     slot: int = 0
-    """0 for templates."""
+    """0 for all but workers."""
     row: int | None = None
     """The scoreboard row leased to it."""
     pid: int | None = None

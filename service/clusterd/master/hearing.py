@@ -10,6 +10,7 @@ from clusterd.master.children import Child, Children, Death, Kind
 from clusterd.master.configurations import Configurations
 from clusterd.master.debuggers import Debuggers
 from clusterd.master.health import check_health
+from clusterd.master.hooks import Hooks
 from clusterd.master.messages import Messages
 from clusterd.master.stacks import StackReader
 from clusterd.metrics.ledger import Ledger
@@ -30,6 +31,7 @@ class Hearing:
         scoreboard: Scoreboard,
         ledger: Ledger,
         applications: Messages,
+        hooks: Hooks,
         log: Logger,
         happened: Callable[[events.Event], None],
     ) -> None:
@@ -38,6 +40,7 @@ class Hearing:
         self._scoreboard = scoreboard
         self._ledger = ledger
         self._applications = applications
+        self._hooks = hooks
         self._log = log
         self._happened = happened
         self._last_traceback: tuple[int, str] | None = None
@@ -58,12 +61,15 @@ class Hearing:
 
     def _on_message(self, child: Child, received: Received) -> None:
         close_all(received.descriptors)
+        if child.kind is Kind.HOOKS:
+            self._on_hooks_message(child, received.message)
+            return
         match received.message:
             case messages.Importing():
                 pass
             case messages.Loaded(_, seconds):
                 self._log.info("template ready", seconds=seconds, **child.fields())
-                self._happened(events.TemplateLoaded(child.serial))
+                self._hooks.template_loaded(child)
             case messages.LoadFailed(reason, traceback):
                 self._report_once(f"the application could not be loaded: {reason}", traceback, child)
                 self._happened(events.TemplateFailed(child.serial, reason))
@@ -87,6 +93,21 @@ class Hearing:
                 self.debuggers.told(child, failure)
             case messages.Say() | messages.Taken() as said if child.kind is Kind.WORKER:
                 self._applications.received(child, said)
+            case unexpected:
+                self._log.warning(f"unexpected message {type(unexpected).__name__}", **child.fields())
+
+    def _on_hooks_message(self, child: Child, message: messages.Message) -> None:
+        match message:
+            case messages.Importing():
+                pass
+            case messages.Loaded(_, seconds):
+                self._log.info("hooks ready", seconds=seconds, **child.fields())
+                self._hooks.loaded(child)
+            case messages.LoadFailed(reason, traceback):
+                self._report_once(f"the hooks could not be loaded: {reason}", traceback, child)
+                self._hooks.load_failed(child, reason)
+            case messages.Say() | messages.Taken() as said:
+                self._hooks.said(child, said)
             case unexpected:
                 self._log.warning(f"unexpected message {type(unexpected).__name__}", **child.fields())
 
@@ -123,6 +144,10 @@ class Hearing:
     def _on_death(self, death: Death) -> None:
         child = death.child
         self.stacks.report_crash(child)
+        if child.kind is Kind.HOOKS:
+            is_explained = child.is_heard or child.doomed
+            self._hooks.gone(death, death.how if is_explained else self._why_unheard(death))
+            return
         if child.kind is Kind.TEMPLATE and not child.is_heard and not child.doomed:
             self._happened(events.TemplateFailed(child.serial, self._why_unheard(death)))
         if child.kind is not Kind.WORKER:
@@ -136,8 +161,8 @@ class Hearing:
         self._happened(events.WorkerGone(child.serial, death.how, death.by_signal, death.code))
 
     def _why_unheard(self, death: Death) -> str:
-        """Why a template died without a word: it is hardly the application's fault."""
+        """Why a template or a hooks process died without a word: it is hardly the application's fault."""
         if death.child.pid is None:
             return death.how
         python = self._configurations.of(death.child.generation).python
-        return f"python: {python} can not run a template ({death.how}); is it a Python interpreter?"
+        return f"python: {python} can not run a {death.child.kind.value} ({death.how}); is it a Python interpreter?"

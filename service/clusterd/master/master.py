@@ -24,6 +24,7 @@ from clusterd.master.endpoint import Endpoint
 from clusterd.master.evenness import Evenness
 from clusterd.master.hands import Hands
 from clusterd.master.hearing import Hearing
+from clusterd.master.hooks import Hooks
 from clusterd.master.lane import is_silent
 from clusterd.master.listeners import Listeners
 from clusterd.master.messages import Messages
@@ -81,11 +82,14 @@ class Master:
         self._configurations = Configurations(config, read, listeners.passed, log)
         ledger, tally = Ledger(), Tally()
         messages = Messages(self._loop, self._message_heard)
+        self._hooks = Hooks(self._configurations, log)
         self._hearing = Hearing(
-            self._loop, self._configurations, self._scoreboard, ledger, messages, log, self.happened
+            self._loop, self._configurations, self._scoreboard, ledger, messages, self._hooks, log, self.happened
         )
         children = self._hearing.children
-        self._views = Views(self._supervisor.cluster, children, self._scoreboard, ledger, tally, self.status)
+        self._views = Views(
+            self._supervisor.cluster, children, self._scoreboard, ledger, tally, self._hooks, self.status
+        )
         self._chronicle = Chronicle(children)
         self._commands = Commands(
             self._supervisor,
@@ -125,11 +129,22 @@ class Master:
             lambda seconds, event: self._loop.call_later(seconds, self.happened, event),
             self._finish,
         )
-        self._program = program
+        parts = Parts(
+            self._loop,
+            self._supervisor,
+            self.happened,
+            children,
+            self._hearing.debuggers,
+            messages,
+            processes,
+            listeners,
+            self._hearing.stacks,
+        )
+        self._hooks.begin(parts)
+        self._program: Program = self._hooks
         if program is not None:
-            debuggers = self._hearing.debuggers
-            parts = (self._supervisor, self.happened, children, debuggers, messages, processes, listeners)
-            program.begin(Parts(self._loop, *parts))
+            self._program = program
+            program.begin(parts)
         self._monitor = Monitor(self.happened)
         self._endpoint = Endpoint(self._views.pages(), listeners.metrics, log)
 
@@ -180,13 +195,11 @@ class Master:
             while self._events:
                 event = self._events.popleft()
                 self._chronicle.note_event(event)
-                if self._program is not None:
-                    self._program.note_event(event)
+                self._program.note_event(event)
                 for action in self._supervisor.step(event, time.monotonic()):
                     self._hands.act(action)
                     self._chronicle.note_action(action)
-                    if self._program is not None:
-                        self._program.note_action(action)
+                    self._program.note_action(action)
         finally:
             self._acting = False
         self._after_events()
@@ -198,12 +211,7 @@ class Master:
     def _message_heard(self, child: Child, incoming: Incoming) -> None:
         """The application in a worker has said something: whoever follows the events hears it."""
         self._chronicle.note_message(child, incoming.value)
-        if self._program is not None:
-            self._program.heard(child, incoming)
-            return
-        if incoming.wants_reply:
-            incoming.refuse("nobody answers requests in the master")
-        incoming.taken()
+        self._program.heard(child, incoming)
 
     def _after_events(self) -> None:
         before = self._service_manager.last_status
@@ -269,7 +277,10 @@ class Master:
 
     def _finish(self, exit_status: int) -> None:
         self._exit_status = exit_status
-        self._commands.finished(exit_status)
+        self._hooks.finish(at_once=self._supervisor.cluster.killing, then=self._end)
+
+    def _end(self) -> None:
+        self._commands.finished(self._exit_status)
         self._loop.stop()
 
 

@@ -10,7 +10,7 @@ from clusterd.master.children import Child, Children, Kind
 from clusterd.master.configurations import Configurations
 from clusterd.master.dealer import Dealer
 from clusterd.master.listeners import Listeners
-from clusterd.master.spawn import spawn_template
+from clusterd.master.spawn import Role, spawn
 from clusterd.metrics.scoreboard import Scoreboard
 from clusterd.supervisor.actions import Fork, ForkSpare, Retire, StartTemplate
 from clusterd.systemd.environment import clean_environment
@@ -45,14 +45,8 @@ class Processes:
         """Exec a template and tell it what to import. Raises OSError, ProtocolError."""
         config = self._configurations.of(action.generation)
         child = Child(action.serial, Kind.TEMPLATE, action.generation)
-        with self._children.enter(child) as theirs:
-            python = config.python
-            try:
-                pid = spawn_template(python, theirs, template_environment(os.environ, config))
-            except OSError as error:
-                self._children.never_born(child, f"python: can not run {python}: {error.strerror}")
-                return
-            self._children.born(child, pid)
+        if not self._exec(child, Role.TEMPLATE, config):
+            return
         listeners = self._listeners.public
         order = messages.Load(
             generation=action.generation,
@@ -65,6 +59,25 @@ class Processes:
         shared = (*self._bells.descriptors, *(listener.fileno() for listener in listeners))
         descriptors = [self._scoreboard.descriptor, child.stacks, *shared]
         self._children.send(child, order, *descriptors)
+
+    def start_hooks(self, serial: int, generation: int, config: Config) -> Child:
+        """Exec a hooks process and tell it what to import. Raises OSError, ProtocolError."""
+        child = Child(serial, Kind.HOOKS, generation)
+        if self._exec(child, Role.HOOKS, config):
+            order = messages.Attach(generation, to_json(config), int(Level[config.log.level.name]))
+            self._children.send(child, order, child.stacks)
+        return child
+
+    def _exec(self, child: Child, role: Role, config: Config) -> bool:
+        """False where the interpreter can not be run. Raises OSError."""
+        with self._children.enter(child) as theirs:
+            try:
+                pid = spawn(role, config.python, theirs, template_environment(os.environ, config))
+            except OSError as error:
+                self._children.never_born(child, f"python: can not run {config.python}: {error.strerror}")
+                return False
+            self._children.born(child, pid)
+            return True
 
     def fork_spare(self, action: ForkSpare) -> None:
         """Have a template fork an idle copy of itself. Raises OSError."""

@@ -10,6 +10,7 @@ from clusterd.master.debuggers import Debuggers
 from clusterd.master.listeners import Listeners
 from clusterd.master.messages import Messages
 from clusterd.master.processes import Processes
+from clusterd.master.stacks import StackReader
 from clusterd.supervisor import actions, events
 from clusterd.supervisor.supervisor import Supervisor
 from clusterd.wire.conversation import Incoming
@@ -27,6 +28,7 @@ class Parts:
     messages: Messages
     processes: Processes
     listeners: Listeners
+    stacks: StackReader
 
 
 class Program(Protocol):

@@ -1,9 +1,10 @@
-"""Exec a template under the application's interpreter."""
+"""Exec a template, or a hooks process, under the application's interpreter."""
 
 import os
 import signal
 import socket
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 
 from clusterd.linux.stacks import STACKS_SIGNAL
@@ -13,8 +14,15 @@ BOOTSTRAP = Path(__file__).resolve().parent.parent / "template" / "bootstrap.py"
 CHANNEL_DESCRIPTOR = 3
 
 
-def spawn_template(python: str, channel: socket.socket, environment: Mapping[str, str]) -> int:
-    """Start `python` as a template on `channel`; its pid. Raises OSError.
+class Role(StrEnum):
+    """What the process is to run: a module of ours."""
+
+    TEMPLATE = "clusterd.template.process"
+    HOOKS = "clusterd.cluster.hooks_process"
+
+
+def spawn(role: Role, python: str, channel: socket.socket, environment: Mapping[str, str]) -> int:
+    """Start `python` on `channel`; its pid. Raises OSError.
 
     posix_spawn and not fork: the master's memory is not copied, and no Python runs between. All
     descriptors but the named ones close by themselves (PEP 446). A process group of its own keeps
@@ -22,7 +30,7 @@ def spawn_template(python: str, channel: socket.socket, environment: Mapping[str
     """
     return os.posix_spawn(
         python,
-        [python, str(BOOTSTRAP), str(CHANNEL_DESCRIPTOR), PADDING],
+        [python, str(BOOTSTRAP), str(CHANNEL_DESCRIPTOR), role.value, PADDING],
         environment,
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),

@@ -45,7 +45,7 @@ class StackReader:
 
     def ask(self, child: Child, why: str) -> None:
         """Have `child` write its stacks, and log them as soon as they are there."""
-        if child.kind is Kind.TEMPLATE and not child.is_heard:
+        if child.kind in (Kind.TEMPLATE, Kind.HOOKS) and not child.is_heard:
             return  # it may be no Python yet (a wrapper's shell), and the signal would kill it
         self._ask_by_signal(child, lambda text: self._report(child, why, text))
 

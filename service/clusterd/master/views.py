@@ -4,12 +4,14 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 from clusterd import __version__
 from clusterd.log.record import escaped
 from clusterd.master.children import Child, Children
 from clusterd.master.endpoint import Pages
+from clusterd.master.hooks import Hooks
 from clusterd.master.tally import Tally
 from clusterd.metrics.facts import ClusterFacts, Phase, WorkerFacts
 from clusterd.metrics.ledger import Ledger
@@ -38,6 +40,7 @@ class Views:
         scoreboard: Scoreboard,
         ledger: Ledger,
         tally: Tally,
+        hooks: Hooks,
         status: Callable[[], str],
     ) -> None:
         self._cluster = cluster
@@ -45,6 +48,7 @@ class Views:
         self._scoreboard = scoreboard
         self._ledger = ledger
         self._tally = tally
+        self._hooks = hooks
         self._status = status
         self._started_at = time.time()
 
@@ -65,6 +69,7 @@ class Views:
 
     def describe(self) -> dict[str, Any]:
         """The state for programs: `clusterctl status`."""
+        hooks = self._hooks.facts()
         return {
             "status": self._status(),
             "version": __version__,
@@ -72,13 +77,17 @@ class Views:
             "python": sys.version.split()[0],
             "generation": self._cluster.serving,
             "workers": [self._describe(worker, child) for worker, child in self._living()],
+            "hooks": None if hooks is None else asdict(hooks),
         }
 
     def state_lines(self) -> Iterator[str]:
         """The state for people, a line each."""
         yield self._status()
-        for worker in self.describe()["workers"]:
+        described = self.describe()
+        for worker in described["workers"]:
             yield " ".join(f"{key}={value}" for key, value in worker.items())
+        if described["hooks"] is not None:
+            yield "hooks " + " ".join(f"{key}={value}" for key, value in described["hooks"].items())
 
     def _living(self) -> Iterator[tuple[Worker, Child]]:
         workers = self._cluster.table.workers.values()
@@ -142,4 +151,5 @@ class Views:
             reloaded_at=tally.last_success_at,
             strays_reaped=self._children.strays_reaped,
             messages_dropped=self._children.messages_dropped,
+            hooks=self._hooks.facts(),
         )

@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from clusterd.metrics.facts import ClusterFacts, Phase
+from clusterd.metrics.facts import ClusterFacts, HooksFacts, Phase
 from clusterd.metrics.ledger import Ledger
 from clusterd.metrics.procfs import ProcessUsage, process_usage
 from clusterd.metrics.slots import SlotView, slot_families
@@ -46,6 +46,8 @@ class _Page(Collector):
     def collect(self) -> Iterator[Metric]:
         """All families of the page."""
         yield from _cluster_families(self._facts)
+        if self._facts.hooks is not None:
+            yield from _hooks_families(self._facts.hooks)
         yield from _master_families(self._facts, self._usage(self._facts.pid))
         now = self._now()
         living = {worker.slot for worker in self._facts.workers}
@@ -90,6 +92,21 @@ def _cluster_families(facts: ClusterFacts) -> Iterator[Metric]:
         "Messages from processes that were no longer the ones they said they were.",
         facts.messages_dropped,
     )
+
+
+def _hooks_families(hooks: HooksFacts) -> Iterator[Metric]:
+    yield _gauge("clusterd_hooks_up", "Whether the hooks are told what happens.", hooks.is_told)
+    yield _gauge("clusterd_hooks_waiting", "Events and messages that wait for the hooks.", hooks.waiting)
+    yield _gauge(
+        "clusterd_hooks_busy_seconds", "How long the hooks have dealt with one event or message.", hooks.busy_seconds
+    )
+    yield CounterMetricFamily("clusterd_hooks_restarts", "Restarts of a hooks process that died.", hooks.restarts)
+    dropped = CounterMetricFamily(
+        "clusterd_hooks_dropped", "What hooks were not told, or died of, by kind.", labels=["kind"]
+    )
+    for kind, count in (("event", hooks.events_dropped), ("message", hooks.messages_dropped), ("cut", hooks.cut)):
+        dropped.add_metric([kind], count)
+    yield dropped
 
 
 def _master_families(facts: ClusterFacts, usage: ProcessUsage | None) -> Iterator[Metric]:

@@ -27,6 +27,29 @@ class WorkerFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class HooksFacts:
+    """The application's hooks, and their process. Counts are since the start."""
+
+    module: str
+    pid: int | None
+    generation: int
+    state: str
+    is_told: bool
+    """Whether there is a process that is told what happens."""
+    waiting: int
+    """Events and messages that it is still to be told, and what it deals with."""
+    busy_seconds: float
+    """How long handlers have been dealing with one and the same thing; 0 where they deal with none."""
+    restarts: int
+    events_dropped: int
+    """Because too many waited."""
+    messages_dropped: int
+    """Likewise."""
+    cut: int
+    """Dealt with by a process when it ended."""
+
+
+@dataclass(frozen=True, slots=True)
 class ClusterFacts:
     """The cluster at one moment. Times are seconds since 1970."""
 
@@ -55,3 +78,5 @@ class ClusterFacts:
     """Orphans of the application that ended as children of the master."""
     messages_dropped: int
     """Messages from workers that were no longer the ones they said they were."""
+    hooks: HooksFacts | None = None
+    """None where there are none."""

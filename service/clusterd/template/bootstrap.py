@@ -1,4 +1,4 @@
-"""Started by path under the application's own interpreter: `PYTHON bootstrap.py 3 PADDING`.
+"""Started by path under the application's own interpreter: `PYTHON bootstrap.py 3 clusterd.template.process PADDING`.
 
 It loads the package `clusterd` from where this file lies, and what of it is compiled for this
 interpreter, without putting that directory on sys.path: nothing beside the package (or of the
@@ -62,11 +62,11 @@ def load(name, path, submodules=None):
 
 
 if __name__ == "__main__":
-    channel_descriptor = int(sys.argv[1])
+    channel_descriptor, program = int(sys.argv[1]), sys.argv[2]
     del sys.path[0]  # this file's directory
     sys.argv = ["clusterd"]
     check_interpreter(channel_descriptor)
     load_package()
-    from clusterd.template.process import main
+    import importlib
 
-    main(channel_descriptor)
+    importlib.import_module(program).main(channel_descriptor)

@@ -41,7 +41,7 @@ class Command(StrEnum):
     DEBUG = "debug"
 
 
-class ControlError(Exception):
+class ControlError(ValueError):
     """A line that is not of this protocol; the text says why."""
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from clusterd.wire.channel import Channel
 from clusterd.wire.messages import Message, Say, Taken, encode
-from clusterd.wire.values import encoded
+from clusterd.wire.values import SAID, Bounds, encoded
 
 MOST_WAITING = 1000
 ERROR_CHARACTERS = 1000
@@ -45,6 +45,10 @@ class Reply:
     def __await__(self) -> Generator[Any, None, Any]:
         return asyncio.wrap_future(self._future).__await__()
 
+    def when_done(self, call: Callable[["Future[Any]"], object]) -> None:
+        """For clusterd itself: have `call` called with it, in the thread that brings the answer."""
+        self._future.add_done_callback(call)
+
     def result(self) -> Any:
         """The answer, when it has come. Raises RuntimeError in a thread that runs an event loop."""
         try:
@@ -60,7 +64,12 @@ class Incoming:
     def __init__(self, conversation: "Conversation", message: Say) -> None:
         self._conversation = conversation
         self._number = message.request
-        self.value = message.value
+        self._value = message.value
+
+    @property
+    def value(self) -> Any:
+        """What was said."""
+        return self._value
 
     @property
     def wants_reply(self) -> bool:
@@ -69,7 +78,7 @@ class Incoming:
 
     def reply(self, value: Any) -> None:
         """Answer it. Raises TypeError and ValueError as `send` does."""
-        encoded(value)
+        encoded(value, self._conversation.bounds)
         self._conversation.post(Say(value, reply=self._number))
 
     def refuse(self, why: str) -> None:
@@ -90,15 +99,20 @@ class _Pending:
     timer: asyncio.TimerHandle | None = None
 
 
+OnOver = Callable[[bool], None]
+
+
 class Conversation:
     """One end. `send` and `request` may be called in any thread, and before `attach`; the others on the loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, bounds: Bounds = SAID) -> None:
+        self.bounds = bounds
+        """Of what is said here."""
         self._lock = threading.Lock()
         self._packets: deque[bytes] = deque()
         """What the channel has not taken yet."""
-        self._unconfirmed = 0
-        """Messages that the other side has not dealt with yet."""
+        self._unconfirmed: deque[OnOver | None] = deque()
+        """Of each message that the other side has not dealt with yet, who is told what became of it."""
         self._taken = 0
         """Messages of the other side that were dealt with, and it has not been told so."""
         self._pending: dict[int, _Pending] = {}
@@ -112,21 +126,32 @@ class Conversation:
 
     # ---- in any thread
 
-    def send(self, value: Any) -> None:
-        """Say something. Raises TypeError and ValueError for what can not be said, QueueFull, Disconnected."""
-        encoded(value)
-        self.post(Say(value), is_counted=True)
+    def send(self, value: Any, *, most_waiting: int | None = MOST_WAITING, on_over: OnOver | None = None) -> None:
+        """Say something. Raises TypeError and ValueError for what can not be said, QueueFull, Disconnected.
 
-    def request(self, value: Any, timeout: float | None) -> Reply:
+        `on_over` is called on the loop: with True when the other side has dealt with so many messages as there were
+        with this one (with this one, where it deals with them in their order), with False when it is gone before.
+        """
+        encoded(value, self.bounds)
+        self._post_counted(Say(value), most_waiting, on_over)
+
+    def request(
+        self,
+        value: Any,
+        timeout: float | None,
+        *,
+        most_waiting: int | None = MOST_WAITING,
+        on_over: OnOver | None = None,
+    ) -> Reply:
         """Ask something; the same is raised. The reply fails with TimeoutError after so many seconds."""
-        encoded(value)
+        encoded(value, self.bounds)
         pending = _Pending(None if timeout is None else monotonic() + timeout)
         with self._lock:
             self._last_request += 1
             number = self._last_request
             self._pending[number] = pending
         try:
-            self.post(Say(value, request=number), is_counted=True)
+            self._post_counted(Say(value, request=number), most_waiting, on_over)
         except BaseException:
             self._pending.pop(number, None)
             raise
@@ -134,18 +159,25 @@ class Conversation:
             self._loop.call_soon_threadsafe(self._arm, number)
         return Reply(pending.future)
 
-    def post(self, message: Message, *, is_counted: bool = False) -> None:
+    def post(self, message: Message) -> None:
         """Send what was looked at. Replies are not counted: there are no more of them than requests."""
         packet = encode(message)
         with self._lock:
-            if self._is_ended:
-                raise Disconnected("the other side is gone")
-            if is_counted:
-                if self._unconfirmed >= MOST_WAITING:
-                    raise QueueFull(f"{self._unconfirmed} messages wait for the other side already")
-                self._unconfirmed += 1
-            self._packets.append(packet)
-            self._wake()
+            self._enqueue(packet)
+
+    def _post_counted(self, message: Message, most_waiting: int | None, on_over: OnOver | None) -> None:
+        packet = encode(message)
+        with self._lock:
+            if most_waiting is not None and len(self._unconfirmed) >= most_waiting and not self._is_ended:
+                raise QueueFull(f"{len(self._unconfirmed)} messages wait for the other side already")
+            self._enqueue(packet)
+            self._unconfirmed.append(on_over)
+
+    def _enqueue(self, packet: bytes) -> None:
+        if self._is_ended:
+            raise Disconnected("the other side is gone")
+        self._packets.append(packet)
+        self._wake()
 
     def count_taken(self) -> None:
         """One message more was dealt with."""
@@ -174,7 +206,8 @@ class Conversation:
         """The other side has said something."""
         if isinstance(message, Taken):
             with self._lock:
-                self._unconfirmed = max(0, self._unconfirmed - message.count)
+                dealt = [self._unconfirmed.popleft() for _ in range(min(message.count, len(self._unconfirmed)))]
+            _tell(dealt, True)
         elif message.reply:
             failure = RequestFailed(message.error) if message.error else None
             self._resolve(message.reply, message.value, failure)
@@ -186,9 +219,12 @@ class Conversation:
         with self._lock:
             self._is_ended = True
             self._packets.clear()
+            waiting = list(self._unconfirmed)
+            self._unconfirmed.clear()
             asked = list(self._pending)
         for number in asked:
             self._resolve(number, None, Disconnected("the other side is gone, and has not answered"))
+        _tell(waiting, False)
         self._tell_emptied()
 
     async def flushed(self) -> None:
@@ -244,3 +280,9 @@ class Conversation:
             pending.future.set_result(value)
         else:
             pending.future.set_exception(failure)
+
+
+def _tell(those: list[OnOver | None], is_dealt_with: bool) -> None:
+    for on_over in those:
+        if on_over is not None:
+            on_over(is_dealt_with)

@@ -72,7 +72,19 @@ class ForkSpare(Message):
     serial: int
 
 
-# ---- template to master
+@dataclass(frozen=True)
+class Attach(Message):
+    """To a hooks process, its first: import what `hooks` names. Descriptor: the memfd that takes its stacks.
+
+    What follows is said as to an application (below), in the words of `wire/hooks.py`.
+    """
+
+    generation: int
+    config: dict[str, Any]
+    log_level: int
+
+
+# ---- template (or hooks process) to master
 
 
 @dataclass(frozen=True)
@@ -82,7 +94,7 @@ class Importing(Message):
 
 @dataclass(frozen=True)
 class Loaded(Message):
-    """The template can fork workers now."""
+    """The template can fork workers now; the hooks process is ready to be told what happens."""
 
     generation: int
     seconds: float

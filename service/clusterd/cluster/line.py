@@ -1,0 +1,88 @@
+"""A hooks process's end of the conversation with the master (`wire/hooks.py`): its orders, and what they come to."""
+
+import threading
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+from clusterd.log import Logger
+from clusterd.wire.conversation import MOST_WAITING, Conversation, Disconnected, QueueFull, Reply
+from clusterd.wire.hooks import Order, Ordered, outcome, write_order
+from clusterd.wire.values import RELAYED, encoded
+
+
+class Line:
+    """Orders may be given in any thread but the one that runs the loop, which may not wait for them."""
+
+    def __init__(self, log: Logger) -> None:
+        self.conversation = Conversation(RELAYED)
+        self.log = log
+        self._thread = threading.get_ident()
+
+    def order(self, order: Order, serial: int = 0, value: Any = None, *, timeout: float | None = None) -> "Future[Any]":
+        """What comes of it. Raises TypeError and ValueError for what can not be said."""
+        done: Future[Any] = Future()
+        reply = self.conversation.request(write_order(Ordered(order, serial, value)), timeout, most_waiting=None)
+        reply.when_done(partial(_conclude, done))
+        return done
+
+    def wait(self, order: Order, serial: int = 0, value: Any = None) -> Any:
+        """What comes of it. Raises what it has failed with."""
+        if threading.get_ident() == self._thread:
+            raise RuntimeError("this thread talks to the master, and can not wait for it: do this in a handler")
+        return self.order(order, serial, value).result()
+
+
+class Talk:
+    """With the application in one worker, through the master. In any thread."""
+
+    def __init__(self, line: Line, serial: int) -> None:
+        self._line = line
+        self._serial = serial
+        self._lock = threading.Lock()
+        self._waiting = 0
+        self._is_ended = False
+
+    def send(self, value: Any) -> None:
+        """As `Conversation.send`."""
+        encoded(value)
+        self._say(Order.SEND, value, None).add_done_callback(self._sent)
+
+    def request(self, value: Any, timeout: float | None) -> Reply:
+        """As `Conversation.request`."""
+        encoded(value)
+        return Reply(self._say(Order.REQUEST, value, timeout))
+
+    def end(self) -> None:
+        """The worker is gone."""
+        self._is_ended = True
+
+    def _say(self, order: Order, value: Any, timeout: float | None) -> "Future[Any]":
+        with self._lock:
+            if self._is_ended:
+                raise Disconnected("the worker is gone")
+            if self._waiting >= MOST_WAITING:
+                raise QueueFull(f"{self._waiting} messages wait for the worker already")
+            self._waiting += 1
+        done = self._line.order(order, self._serial, value, timeout=timeout)
+        done.add_done_callback(self._over)
+        return done
+
+    def _over(self, _: "Future[Any]") -> None:
+        with self._lock:
+            self._waiting -= 1
+
+    def _sent(self, done: "Future[Any]") -> None:
+        """Who has sent it has gone on; that the worker is gone is known by its exit."""
+        error = done.exception()
+        if error is not None and not isinstance(error, Disconnected):
+            self._line.log.error(f"a message to a worker was not sent: {error}")
+
+
+def _conclude(done: "Future[Any]", answered: "Future[Any]") -> None:
+    if not done.set_running_or_notify_cancel():
+        return  # nobody waits for it any more
+    try:
+        done.set_result(outcome(answered.result()))
+    except Exception as error:
+        done.set_exception(error)

@@ -1,0 +1,19 @@
+"""The variables that a program may give to a worker of its own."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from clusterd.config.application_settings import ENVIRONMENT_NAME, RESERVED_ENVIRONMENT
+
+
+def checked_environment(environment: Mapping[Any, Any]) -> dict[str, str]:
+    """A copy. Raises TypeError and ValueError: in the master it would be a worker that can never be forked."""
+    for name, value in environment.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise TypeError(f"environment: {name!r} is {value!r}; both have to be text")
+        if not re.fullmatch(ENVIRONMENT_NAME, name) or re.fullmatch(RESERVED_ENVIRONMENT, name):
+            raise ValueError(f"environment: {name!r} can not be set")
+        if "\0" in value:
+            raise ValueError(f"environment: the value of {name} has a NUL in it")
+    return dict(environment)
