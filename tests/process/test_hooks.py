@@ -189,6 +189,17 @@ def app(environ, start_response): ...
     assert service.hooks()["restarts"] == 0
 
 
+def test_a_handle_outlives_its_worker(hooked: Hooked) -> None:
+    hooked.do("globals().setdefault('kept', cluster.workers[2]).id")
+    hooked.do("[kept.kill(signal.SIGKILL), kept.kill(signal.SIGKILL)]")
+    hooked.wait_to_hear("exit", 2)
+    assert hooked.do("[kept.is_dead(), kept.is_connected(), kept.exited_after_disconnect]") == [True, False, False]
+    assert hooked.do("[kept.kill(signal.SIGKILL), kept.disconnect()]") == [None, None]
+    for say in ("send", "request"):
+        with pytest.raises(Raised, match="Disconnected"):
+            hooked.do(f"kept.{say}(1)")
+
+
 def test_they_command_the_cluster_as_a_program_does(hooked: Hooked) -> None:
     hooked.do("cluster.scale(3)")
     hooked.wait_to_hear("listening", 3)
@@ -251,6 +262,21 @@ def test_bad_hooks_fail_start_check_and_reload_and_change_nothing(
     service.start(wait=False)
     assert service.wait() == 70
     assert reason in "\n".join(service.lines[before_lines:])
+
+
+@pytest.mark.parametrize("slower", ["hooks", "application"])
+def test_hooks_of_an_application_that_can_not_be_forked_are_good_or_bad_too(
+    make_hooked: MakeHooked, slower: str
+) -> None:
+    service = make_hooked()
+    wait = {"hooks": "", "application": "import time; time.sleep(0.5)\n"}[slower]
+    thread = "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+    service.deploy("1", wait + thread + APPLICATION)
+    service.start()
+    assert service.get("/question").text in ("answer to 1", "answer to 2")
+    service.hook_bare(("import time; time.sleep(0.5)\n" if slower == "hooks" else "") + "raise LookupError('no')")
+    assert "hooks: hooks: LookupError: no" in service.reload().stderr
+    assert service.do("1 + 1") == 2
 
 
 def test_an_import_that_does_not_end_is_a_failed_reload(make_hooked: MakeHooked) -> None:

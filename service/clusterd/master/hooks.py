@@ -33,6 +33,7 @@ from clusterd.wire.messages import Say, Taken
 END_SECONDS = 5.0
 """For the handlers to get through with what has happened, when everything else is done."""
 
+NOBODY_ANSWERS = "nobody answers requests in the master: name who does in the setting hooks"
 MOMENT_SECONDS = 0.05
 """So much earlier than a template's does the time of hooks to load end, so that they are named where they are why."""
 
@@ -53,6 +54,8 @@ class Hooks:
         """The last template of each generation."""
         self._held_up: dict[int, int] = {}
         """Templates that are loaded before their generation's hooks."""
+        self._bad: dict[int, str] = {}
+        """Why the hooks of a generation do not load."""
         self._restarts = 0
         self._then: Callable[[], None] | None = None
 
@@ -79,6 +82,9 @@ class Hooks:
                 config = self._configurations.of(generation)
                 load, leave = config.rollout.boot_timeout - MOMENT_SECONDS, config.timeouts.drain
                 self._step(steps.GenerationBegins(generation, config.hooks is not None, load, leave))
+                if generation in self._bad:
+                    # Known while this template took the place of another, which could not be forked.
+                    self._parts.happened(events.TemplateFailed(serial, self._bad[generation]))
             case actions.RolloutEnded(_, generation):
                 self._step(steps.GenerationServes(generation))
                 self._queue.say_if_empty()
@@ -90,7 +96,7 @@ class Hooks:
         if self._supervisor.has_hooks:
             self._queue.add_message(child, self._teller.message(child.serial, incoming.value), incoming)
         else:
-            refuse(incoming, "nobody answers requests in the master: the setting hooks says who could")
+            refuse(incoming, NOBODY_ANSWERS)
 
     def _happened(self, happening: Happening) -> None:
         self._orders.note_happening(happening)
@@ -204,8 +210,8 @@ class Hooks:
         """As a template that does not load is: the start or the reload fails."""
         self._held_up.pop(generation, None)
         name = self._configurations.of(generation).hooks
-        whole = reason if reason.startswith("hooks: ") else f"hooks: {name}: {reason}"
-        self._parts.happened(events.TemplateFailed(self._templates[generation], whole))
+        self._bad = {generation: reason if reason.startswith("hooks: ") else f"hooks: {name}: {reason}"}
+        self._parts.happened(events.TemplateFailed(self._templates[generation], self._bad[generation]))
 
     def _let_leave(self, serial: int) -> None:
         """It leaves at the end of its channel."""
