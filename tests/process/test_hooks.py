@@ -85,7 +85,7 @@ def test_the_module_of_the_documentation_does_what_it_says(make_hooked: MakeHook
     service.start()
     assert service.get("/question").text == "{'workers': 2}"
     assert service.ask_to("kill", slot=2, signal="KILL")["succeeded"]
-    service.wait_for_line("^worker 2 died: SIGKILL$")
+    service.wait_for_line("^worker 2 has ended: SIGKILL$")
 
 
 def test_they_run_beside_the_workers_as_the_application_does_and_the_master_imports_nothing(
