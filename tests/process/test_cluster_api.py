@@ -243,7 +243,7 @@ def test_a_message_before_the_worker_is_online_waits_for_it(talking: Program) ->
 def test_kill_sends_a_signal_and_the_worker_died_unasked(started: Program) -> None:
     pid = started.pids()[2]
     started.do("globals().update(second=cluster.workers[2])")
-    started.do("second.kill(signal.SIGKILL)")
+    started.do("second.kill('SIGKILL')")
     assert started.wait_to_hear("exit", 2) == ["exit", 2, pid, None, "SIGKILL", False, True]
     assert started.do("[second.is_dead(), second.is_connected(), second.exited_after_disconnect]") == [
         True,

@@ -85,7 +85,31 @@ def test_what_makes_no_sense_is_refused_with_what_to_do(started: Program) -> Non
         started.do("Cluster('app:app').scale(2)")
     with pytest.raises(Raised, match="there is no event 'onlin'"):
         started.do("cluster.on('onlin')")
+    with pytest.raises(Raised, match="has to be a function: found 3"):
+        started.do("cluster.on('exit')(3)")
+    with pytest.raises(Raised, match="the cluster does not run yet"):
+        started.do("Cluster('app:app').broadcast(1)")
+    with pytest.raises(Raised, match=r"found '\+1', must be a whole number from 1 to 1024"):
+        started.do("cluster.scale('+1')")
+    with pytest.raises(Raised, match="there is no signal 'SIGNONE'"):
+        started.do("cluster.workers[1].kill('SIGNONE')")
     assert started.do("Cluster('app:app').workers") == {}
+
+
+def test_run_in_a_coroutine_is_refused(tmp_path: Path) -> None:
+    script = """
+import asyncio
+from clusterd import Cluster
+async def main():
+    Cluster("app:app", control="control.sock").run()
+asyncio.run(main())
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ran.stderr.splitlines()[-1] == (
+        "RuntimeError: Cluster.run() has an event loop of its own: call it outside of asyncio.run()"
+    )
 
 
 def test_a_taken_address_and_a_second_run_are_errors(started: Program, tmp_path: Path) -> None:

@@ -129,6 +129,7 @@ def test_a_mistake_is_named_with_its_place_and_its_cure(tmp_path: Path, text: st
         ("shop.py:app", "(a module, not a file: write shop:app)"),
         ("shop/wsgi.py", "(a module, not a file: write shop.wsgi:app)"),
         ("shop:make(1)", "must be module:attribute or module:factory()"),
+        ("__main__:app", "(workers import it: write the name of the file's module, as in myapp:app for myapp.py)"),
         ("5", "found 5, must be module:attribute or module:factory()"),
     ],
 )

@@ -1,5 +1,6 @@
 """`Cluster`: in the words of Node's module of that name, in Python's manner."""
 
+import asyncio
 import os
 import signal
 import sys
@@ -107,9 +108,10 @@ class Cluster:
         return worker
 
     def scale(self, workers: int) -> None:
-        """Have so many workers, until the next reload. Raises RuntimeError when the cluster does not run."""
-        if workers < 1:
-            raise ValueError(f"workers: found {workers}, must be at least 1")
+        """Have so many workers, until the next reload.
+
+        Raises ValueError for what is no number of them, and RuntimeError when the cluster does not run.
+        """
         primary = self._running()
         primary.wait(lambda done: primary.scale(workers, done))
 
@@ -128,8 +130,10 @@ class Cluster:
     def broadcast(self, value: Any) -> int:
         """Send any JSON value to every worker; to how many.
 
-        Raises as `Worker.send` does, save for workers that are gone; QueueFull when the others have got it.
+        Raises as `Worker.send` does, save for workers that are gone; QueueFull when the others have got it; and
+        RuntimeError when the cluster does not run.
         """
+        self._running().check_running()
         return broadcast(self.workers, value)
 
     # ---- the life of the program
@@ -147,6 +151,8 @@ class Cluster:
             )
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError("Cluster.run() needs the main thread: signals are delivered there")
+        if asyncio._get_running_loop() is not None:  # noqa: SLF001 - get_running_loop raises where there is none
+            raise RuntimeError("Cluster.run() has an event loop of its own: call it outside of asyncio.run()")
         if self._has_run:
             raise RuntimeError("a cluster runs once: make another")
         self._has_run = True

@@ -39,6 +39,8 @@ class Registry:
             raise ValueError(f"there is no event {event!r}; there are {', '.join(self._handlers)}")
 
         def register(handler: _AnyHandler) -> _AnyHandler:
+            if not callable(handler):
+                raise TypeError(f"a handler of {event!r} has to be a function: found {handler!r}")
             self._handlers[event].append(handler)
             return handler
 

@@ -51,8 +51,7 @@ class Primary:
         Raises RuntimeError where there is no loop; the future fails with it when there is none later.
         """
         loop, future = self._parts.loop, Future[Any]()
-        if not self._has_started:
-            raise RuntimeError(NOT_YET)
+        self.check_running()
         future.set_running_or_notify_cancel()  # whoever loses interest cancels nothing
         with self._lock:
             if self._has_ended:
@@ -65,6 +64,13 @@ class Primary:
         else:
             loop.call_soon_threadsafe(self._carry_out, command, future)
         return future
+
+    def check_running(self) -> None:
+        """Raises RuntimeError where `ask` does."""
+        if not self._has_started:
+            raise RuntimeError(NOT_YET)
+        if self._has_ended:
+            raise RuntimeError(_ENDED)
 
     def wait(self, command: Command) -> Any:
         """What comes of `command`. Raises what it does, and RuntimeError as `ask`."""

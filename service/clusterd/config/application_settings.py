@@ -13,6 +13,8 @@ _DOTTED = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
 
 
 def _check_application(written: str) -> None:
+    if written.startswith("__main__:"):
+        raise Refusal("workers import it: write the name of the file's module, as in myapp:app for myapp.py")
     if file := re.fullmatch(r"([\w./-]+)\.py(:.+)?", written):
         module = file[1].strip("./").replace("/", ".")
         raise Refusal(f"a module, not a file: write {module}{file[2] or ':app'}")

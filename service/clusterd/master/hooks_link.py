@@ -112,8 +112,6 @@ class HooksLink:
             case Order.FORK:
                 self._orders.fork(None if value is None else checked_environment(value), done)
             case Order.SCALE:
-                if not isinstance(value, int) or value < 1:
-                    raise ValueError(f"workers: found {value!r}, must be at least 1")
                 self._orders.scale(value, done)
             case Order.RELOAD:
                 self._orders.reload(done)

@@ -10,6 +10,7 @@ from clusterd.master.program import Parts
 from clusterd.supervisor import actions, events
 from clusterd.supervisor.cluster import Cluster, Phase
 from clusterd.supervisor.states import WorkerState
+from clusterd.wire.control import MOST_SLOTS
 from clusterd.wire.conversation import RequestFailed
 from clusterd.wire.hooks import FORK, Happening
 
@@ -29,7 +30,9 @@ class Orders:
         self._rollouts: dict[int, list[Done]] = {}
 
     def scale(self, workers: int, done: Done) -> None:
-        """Have so many workers."""
+        """Have so many workers. Raises ValueError for what is no number of them."""
+        if type(workers) is not int or not 1 <= workers <= MOST_SLOTS:
+            raise ValueError(f"workers: found {workers!r}, must be a whole number from 1 to {MOST_SLOTS}")
         cluster = self._running()
         self._parts.happened(events.ScaleAsked(workers - cluster.wanted, may_be_early=True))
         for slot in [slot for slot in self._forks if slot > workers]:

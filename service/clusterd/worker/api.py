@@ -60,6 +60,8 @@ def on(event: str) -> Callable[[_AnyHandler], _AnyHandler]:
         raise ValueError(f'there is no event {event!r} in a worker; there is "{MESSAGE}"')
 
     def register(handler: _AnyHandler) -> _AnyHandler:
+        if not callable(handler):
+            raise TypeError(f"a handler of {event!r} has to be a function: found {handler!r}")
         handlers.append(handler)
         return handler
 
