@@ -95,6 +95,7 @@ class World:
                 events.ReloadAsked(),
                 events.ReloadAsked(),
                 events.ScaleAsked(pick.choice([-1, 1]), may_be_early=True),
+                events.CountAsked(pick.randint(1, 4), may_be_early=True),
                 events.RestartAsked(self.restarts_asked + 1, pick.randint(1, 5)),
                 events.RestartAsked(self.restarts_asked + 1, pick.randint(1, 5)),
                 events.WorkerGone(worker, "SIGKILL", by_signal=True),

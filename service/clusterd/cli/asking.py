@@ -2,8 +2,9 @@
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from clusterd.config.paths import control_path, service_path
@@ -17,12 +18,32 @@ class Unreachable(Exception):
     """No clusterd answers; the message says what to do."""
 
 
-def ask(path: Path, command: Command, **arguments: object) -> Iterator[dict[str, Any]]:
-    """Send `command`; what is said to it, its result last. Raises Unreachable and ControlError."""
+ANSWER_SECONDS = 20.0
+"""For what is done at once; a debugger has 15 seconds to begin."""
+
+_NONE: Mapping[str, object] = MappingProxyType({})
+_TAKES_LONG = frozenset({Command.RELOAD, Command.RESTART, Command.STOP, Command.EVENTS})
+"""Rollouts, drains, and what is followed: nobody can say how long."""
+
+
+def ask(
+    path: Path, command: Command, arguments: Mapping[str, object] = _NONE, seconds: float = ANSWER_SECONDS
+) -> Iterator[dict[str, Any]]:
+    """Send `command`; what is said to it, its result last. Raises Unreachable and ControlError.
+
+    `seconds` are how long there may be no answer; of what takes long, to a question before it.
+    """
+    if command in _TAKES_LONG:
+        result_of(path, Command.STATUS, seconds)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(seconds)
             connection.connect(str(path))
-            connection.sendall(request_line(command, **arguments))
+            try:
+                connection.sendall(request_line(command, **arguments))
+            except BrokenPipeError:
+                pass  # it was refused before it was said to its end, and why is to be read
+            connection.settimeout(None if command in _TAKES_LONG else seconds)
             with connection.makefile("rb") as lines:
                 while line := lines.readline(ANSWER_BYTES):
                     document = parse(line)
@@ -34,9 +55,9 @@ def ask(path: Path, command: Command, **arguments: object) -> Iterator[dict[str,
     raise Unreachable(f"{path}: clusterd closed the connection without an answer; its log says why")
 
 
-def result_of(path: Path, command: Command, **arguments: object) -> dict[str, Any]:
+def result_of(path: Path, command: Command, seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
     """The same, where only the result matters."""
-    *_, document = ask(path, command, **arguments)
+    *_, document = ask(path, command, seconds=seconds)
     return document
 
 
@@ -50,8 +71,8 @@ def _advice(error: OSError, path: Path) -> str:
             return "nobody listens: clusterd is not running and has left its socket behind"
         case PermissionError():
             return "permission denied: run as root or as a member of the service's group"
-        case BlockingIOError():
-            return "clusterd does not take connections at the moment: its queue is full; try again"
+        case TimeoutError() | BlockingIOError():
+            return "clusterd does not answer: it is stopped, or busy; its log may say with what"
         case _:
             return error.strerror or str(error)
 

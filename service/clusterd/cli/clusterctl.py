@@ -20,6 +20,9 @@ EX_USAGE = 2
 EX_UNAVAILABLE = 69
 EX_INTERRUPTED = 130
 
+TOP_SECONDS = 2.0
+"""For an answer: keys are read between two."""
+
 _EXIT_STATUS = (
     "exit status: 0 done; 1 clusterd refused, or it failed, with the reason on stderr; 2 usage; "
     "69 no clusterd answers; 130 interrupted"
@@ -55,13 +58,13 @@ def _run(options: argparse.Namespace, spinner: tables.Spinner) -> int:
         from clusterd.cli.top import NoTerminal, show  # curses is not everywhere, and takes its time
 
         try:
-            return show(lambda: result_of(path, Command.STATUS)["data"])
+            return show(lambda: result_of(path, Command.STATUS, TOP_SECONDS)["data"])
         except NoTerminal as error:
             print(f"clusterctl: {error}; clusterctl status shows the same once", file=sys.stderr)
             return EX_USAGE
     command = Command("status" if options.command == "workers" else options.command)
     result: dict[str, Any] = {}
-    for document in ask(path, command, **_arguments(options)):
+    for document in ask(path, command, _arguments(options)):
         match document["type"]:
             case "progress":
                 spinner.show(str(document.get("text")))

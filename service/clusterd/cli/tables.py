@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import Any, TextIO
@@ -138,6 +139,7 @@ class Spinner:
         if self._shows:
             self._turns += 1
             line = f"{_SPINNER[self._turns % len(_SPINNER)]} {escaped(text)}"
+            line = line[: max(1, shutil.get_terminal_size().columns - 1)]
             self._stream.write(f"\r{line.ljust(self._width)}")
             self._stream.flush()
             self._width = len(line)

@@ -1,5 +1,6 @@
 """The variables that a program may give to a worker of its own."""
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -16,4 +17,8 @@ def checked_environment(environment: Mapping[Any, Any]) -> dict[str, str]:
             raise ValueError(f"environment: {name!r} can not be set")
         if "\0" in value:
             raise ValueError(f"environment: the value of {name} has a NUL in it")
+        try:
+            os.fsencode(value)
+        except UnicodeEncodeError:
+            raise ValueError(f"environment: the value of {name} has half a surrogate pair in it") from None
     return dict(environment)

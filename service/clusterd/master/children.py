@@ -15,6 +15,7 @@ from enum import Enum
 
 from clusterd.config.model import TcpAddress
 from clusterd.linux.stacks import new_stacks_file
+from clusterd.log import Level
 from clusterd.wire.channel import Channel, Received
 from clusterd.wire.messages import Hello, Message
 from clusterd.wire.packets import close_all, socketpair
@@ -49,6 +50,10 @@ class Child:
     pid: int | None = None
     stacks: int = -1
     stacks_read: int = 0
+    log_level: Level | None = None
+    """It was told since it began."""
+    stacks_asked_for: bool = False
+    """Over the channel, and it has not answered yet."""
     is_heard: bool = False
     """It has said something."""
     signal_asked_for: str = ""

@@ -10,6 +10,7 @@ from typing import Any
 from clusterd.master.children import Child, Children
 from clusterd.supervisor import actions
 from clusterd.supervisor import events as supervised
+from clusterd.wire.control import event_line
 
 REMEMBERED = 200
 REMEMBERED_MESSAGES = 50
@@ -39,20 +40,20 @@ class Chronicle:
         self._events: deque[Event] = deque(maxlen=REMEMBERED)
         self._messages: deque[Event] = deque(maxlen=REMEMBERED_MESSAGES)
         self._number = 0
-        self._listeners: dict[object, Callable[[Event], None]] = {}
+        self._followers: dict[object, Callable[[bytes], None]] = {}
 
     @property
     def events(self) -> list[Event]:
         """Those that are remembered, the oldest first."""
         return sorted((*self._events, *self._messages), key=lambda event: int(event["number"]))
 
-    def follow(self, who: object, tell: Callable[[Event], None]) -> None:
-        """Have `tell` called with every event from now on."""
-        self._listeners[who] = tell
+    def follow(self, who: object, tell: Callable[[bytes], None]) -> None:
+        """Have `tell` called with every event from now on, as a line of the control socket's protocol."""
+        self._followers[who] = tell
 
     def unfollow(self, who: object) -> None:
         """No more of it. Safe to call again."""
-        self._listeners.pop(who, None)
+        self._followers.pop(who, None)
 
     def note(self, name: str, **fields: object) -> None:
         """Something has happened."""
@@ -68,8 +69,10 @@ class Chronicle:
         self._number += 1
         event = {"number": self._number, "time": round(time.time(), 3), "event": name, **fields}
         remembered.append(event)
-        for tell in list(self._listeners.values()):
-            tell(event)
+        if self._followers:
+            line = event_line(event)
+            for tell in list(self._followers.values()):
+                tell(line)
 
     def note_event(self, event: supervised.Event) -> None:
         """What the supervisor is about to hear, where that is of interest outside."""

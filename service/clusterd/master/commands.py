@@ -20,8 +20,11 @@ from clusterd.supervisor import events
 from clusterd.supervisor.cluster import Cluster, Phase
 from clusterd.supervisor.states import WorkerState
 from clusterd.supervisor.supervisor import Supervisor
-from clusterd.wire.control import ALL_SLOTS, MOST_SLOTS, Command, Request
+from clusterd.wire.control import ALL_SLOTS, MOST_SLOTS, Command, Request, event_line
 from clusterd.wire.conversation import Disconnected, QueueFull
+
+MOST_FOLLOWERS = 32
+"""Of events: each is written to for each of them."""
 
 _LOOKS_ONLY = frozenset({Command.STATUS, Command.EVENTS, Command.CONFIG})
 """What changes nothing, and need not be in the log."""
@@ -82,7 +85,8 @@ class Commands:
                 self._scale(request, peer)
             case Command.STOP:
                 self._stopping.append(peer)
-                self._happened(events.StopAsked())
+                if self._cluster.phase is not Phase.STOPPING:  # a second one would kill what drains
+                    self._happened(events.StopAsked())
             case Command.EVENTS:
                 self._events(peer, follow=request.follow)
             case Command.CONFIG:
@@ -126,6 +130,9 @@ class Commands:
     # ---- each command
 
     def _reload(self, peer: Peer, *, wait: bool) -> None:
+        if self._cluster.phase in (Phase.STOPPING, Phase.FINISHED):
+            peer.fail(f"clusterd is {self._cluster.phase.value}")
+            return
         number = self._supervisor.next_rollout
         if wait:
             # Awaited before it is asked for: a bad configuration ends a rollout within one step.
@@ -139,30 +146,40 @@ class Commands:
         if cluster.phase is not Phase.RUNNING:
             peer.fail(f"clusterd is {cluster.phase.value}")
             return
-        change = request.workers if request.relative else request.workers - cluster.wanted
-        if not 1 <= cluster.wanted + change <= MOST_SLOTS:
+        if request.relative and not 1 <= cluster.wanted + request.workers <= MOST_SLOTS:
             peer.fail(f"wanted is {cluster.wanted} now; it may be 1 to {MOST_SLOTS}")
             return
-        self._happened(events.ScaleAsked(change))
+        asked = events.ScaleAsked(request.workers) if request.relative else events.CountAsked(request.workers)
+        self._happened(asked)
         text = f"{cluster.wanted} worker{_plural(cluster.wanted)} wanted, until the next reload or restart"
         peer.succeed(text, {"workers": cluster.wanted})
 
     def _events(self, peer: Peer, *, follow: bool) -> None:
+        for each in list(self._following):
+            each.leave_if_hung_up()
+            if each.is_gone:
+                self._unfollow(each)
+        if follow and len(self._following) >= MOST_FOLLOWERS:
+            peer.fail(f"{MOST_FOLLOWERS} follow the events already")
+            return
         for event in self._chronicle.events:
-            peer.event(event)
+            peer.event(event_line(event))
         if not follow:
             peer.succeed("")
             return
 
-        def tell(event: dict[str, Any]) -> None:
+        def tell(line: bytes) -> None:
             if peer.is_gone:
-                self._chronicle.unfollow(peer)
-                self._following.discard(peer)
+                self._unfollow(peer)
             else:
-                peer.event(event)
+                peer.event(line)
 
         self._following.add(peer)
         self._chronicle.follow(peer, tell)
+
+    def _unfollow(self, peer: Peer) -> None:
+        self._chronicle.unfollow(peer)
+        self._following.discard(peer)
 
     def _config(self, peer: Peer, *, diff: bool) -> None:
         if not diff:

@@ -1,13 +1,16 @@
 """The control socket: connections, lines and their limits. No peer is ever waited for; what is asked, others do."""
 
 import asyncio
+import select
 import socket
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from clusterd.wire.control import LINE_BYTES, ControlError, Request, event, parse_request, progress, result
+from clusterd.log import Logger
+from clusterd.master.accepting import Accepting
+from clusterd.wire.control import LINE_BYTES, ControlError, Request, parse_request, progress, result
 
 MOST_SILENT = 32
 REQUEST_SECONDS = 5.0
@@ -38,13 +41,21 @@ class Peer:
         """Whether nobody is there to be told anything."""
         return self._writer.transport.is_closing()
 
+    def leave_if_hung_up(self) -> None:
+        """Close the connection of one that has gone, and not only said all that it had to say."""
+        sock: socket.socket = self._writer.get_extra_info("socket")
+        look = select.poll()
+        look.register(sock, 0)
+        if not self.is_gone and look.poll(0):  # POLLHUP: both directions are shut down
+            self._writer.transport.abort()
+
     def progress(self, text: str) -> None:
         """How far the request is."""
         self._say(progress(text))
 
-    def event(self, document: dict[str, Any]) -> None:
-        """Something has happened."""
-        self._say(event(document))
+    def event(self, line: bytes) -> None:
+        """Something has happened: a line that is made once for all who are told."""
+        self._say(line)
 
     def succeed(self, text: str, data: dict[str, Any] | None = None) -> None:
         """The last word: it is done."""
@@ -68,31 +79,25 @@ class Peer:
 class ControlServer:
     """Serves the control sockets. `carry_out` takes each request, and answers now or later."""
 
-    def __init__(self, carry_out: Callable[[Request, Peer], None]) -> None:
+    def __init__(
+        self, sockets: Sequence[socket.socket], carry_out: Callable[[Request, Peer], None], log: Logger
+    ) -> None:
+        self._accepting = Accepting("control socket", sockets, self._accepted, log)
         self._carry_out = carry_out
-        self._listeners: list[socket.socket] = []
         self._silent: dict[asyncio.Task[None], None] = {}
         """Peers that have not asked for anything yet, in the order they came."""
 
-    def start(self, sockets: Sequence[socket.socket]) -> None:
-        """Serve on sockets that listen, on the running loop. Not start_unix_server: it would call listen() again."""
-        self._listeners = list(sockets)
-        for sock in self._listeners:
-            asyncio.get_running_loop().add_reader(sock, self._accept, sock)
+    def start(self) -> None:
+        """Serve, on the running loop."""
+        self._accepting.start()
 
     def stop(self) -> None:
         """Take no more requests."""
-        for sock in self._listeners:
-            asyncio.get_running_loop().remove_reader(sock)
+        self._accepting.stop()
         for task in self._silent:
             task.cancel()
 
-    def _accept(self, listener: socket.socket) -> None:
-        try:
-            connection, _ = listener.accept()
-        except OSError:
-            return  # the peer has gone; or there are no descriptors, and it waits
-        connection.setblocking(False)
+    def _accepted(self, connection: socket.socket) -> None:
         if len(self._silent) >= MOST_SILENT:
             # Whoever has something to ask asks at once.
             next(iter(self._silent)).cancel()
@@ -105,13 +110,17 @@ class ControlServer:
         peer = Peer(writer)
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
-                request = parse_request(await reader.readline())
+                request = parse_request(await reader.readuntil())
         except asyncio.CancelledError:
             writer.transport.abort()
             raise
         except TimeoutError:
             peer.fail(f"no request within {REQUEST_SECONDS:g} s")
-        except (ControlError, ValueError, OSError) as error:
+        except asyncio.LimitOverrunError:
+            peer.fail(f"a request is a line of at most {LINE_BYTES} bytes")
+        except asyncio.IncompleteReadError:
+            peer.fail("a request is a line, and ends with one")
+        except (ControlError, OSError) as error:
             peer.fail(str(error))
         else:
             self._carry_out(request, peer)

@@ -46,6 +46,8 @@ class Debuggers:
         self._happened = happened
         self._asked: dict[int, list[Tell]] = {}
         """Who waits for the answer of a worker, by its serial."""
+        self._unanswered: set[int] = set()
+        """Those that were asked, and may be after nobody waits any more: questions would pile up in their channels."""
 
     def start(self, worker: Child, tell: Tell) -> None:
         """Call `tell` with where a debugger may attach to `worker`; in bounded time, and once."""
@@ -57,11 +59,14 @@ class Debuggers:
             tell(NoDebugger(f"debug.port is off in generation {worker.generation}, which this worker is of: {how}"))
         else:
             self._asked.setdefault(worker.serial, []).append(tell)
-            self._children.send(worker, StartDebugger(address.host, address.port))
+            if worker.serial not in self._unanswered:
+                self._unanswered.add(worker.serial)
+                self._children.send(worker, StartDebugger(address.host, address.port))
             self._loop.call_later(ANSWER_SECONDS, self._give_up, worker, tell)
 
     def told(self, worker: Child, failure: str) -> None:
         """A worker has answered."""
+        self._unanswered.discard(worker.serial)
         address = self._address(worker)
         if address is not None and not failure and worker.debugger is None:
             worker.debugger = address
@@ -72,6 +77,7 @@ class Debuggers:
 
     def ended(self, worker: Child) -> None:
         """A worker is gone."""
+        self._unanswered.discard(worker.serial)
         for tell in self._asked.pop(worker.serial, ()):
             tell(NoDebugger(f"worker {worker.slot} (pid {worker.pid}) has ended meanwhile; ask again"))
 

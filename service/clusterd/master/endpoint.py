@@ -1,8 +1,7 @@
 """The master's own small HTTP server: metrics, probes and an overview, served by its loop.
 
-Not the workers' engine, which stays out of the master, and not asyncio.start_server, which calls listen() on
-sockets that systemd listens on. GET and HEAD, one request a connection, short limits: it can not be made to
-hold up what the master is for.
+Not the workers' engine, which stays out of the master. GET and HEAD, one request a connection, short limits: it can
+not be made to hold up what the master is for.
 """
 
 import asyncio
@@ -15,6 +14,7 @@ from email.utils import formatdate
 from http import HTTPStatus
 
 from clusterd.log import Logger
+from clusterd.master.accepting import Accepting
 
 MAXIMUM_CONNECTIONS = 32
 """Beyond it the oldest connection is closed: probes are quick, who stays is not one."""
@@ -23,8 +23,6 @@ EXCHANGE_SECONDS = 5.0
 """From the accept to the last byte of the answer, so also the most a slow client gets."""
 
 _HEAD_BYTES = 8 * 1024
-_ACCEPTS_PER_TURN = 16
-_PAUSE_SECONDS = 1.0
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) (/[\x21-\x7e]*) HTTP/1\.[01]")
 _ACCEPT = re.compile(rb"^accept:[ \t]*(.*?)[ \t]*$", re.IGNORECASE | re.MULTILINE)
 _TEXT = "text/plain; charset=utf-8"
@@ -54,60 +52,31 @@ class Endpoint:
 
     def __init__(self, pages: Pages, listeners: Sequence[socket.socket], log: Logger) -> None:
         self._pages = pages
-        self._listeners = tuple(listeners)
         self._log = log
+        self._accepting = Accepting("metrics endpoint", listeners, self._accepted, log)
         # In the order of arrival; the loop itself keeps only weak references to tasks.
         self._exchanges: dict[asyncio.Task[None], None] = {}
-        self._pauses: set[asyncio.TimerHandle] = set()
 
     def start(self) -> None:
         """Begin to accept, on the running loop."""
-        loop = asyncio.get_running_loop()
-        for listener in self._listeners:
-            loop.add_reader(listener, self._accept, listener)
+        self._accepting.start()
 
     async def close(self) -> None:
         """Stop accepting and drop what is under way."""
-        loop = asyncio.get_running_loop()
-        for listener in self._listeners:
-            loop.remove_reader(listener)
-        for pause in self._pauses:
-            pause.cancel()
+        self._accepting.stop()
         exchanges = tuple(self._exchanges)
         for exchange in exchanges:
             exchange.cancel()
         await asyncio.gather(*exchanges, return_exceptions=True)
 
-    def _accept(self, listener: socket.socket) -> None:
-        for _ in range(_ACCEPTS_PER_TURN):
-            try:
-                connection, _ = listener.accept()
-            except (BlockingIOError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                # Out of descriptors or memory: the listener stays readable, and the loop would spin.
-                self._pause(listener, error)
-                return
-            connection.setblocking(False)
-            if len(self._exchanges) >= MAXIMUM_CONNECTIONS:
-                oldest = next(iter(self._exchanges))
-                oldest.cancel()
-                self._exchanges.pop(oldest)
-            exchange = asyncio.get_running_loop().create_task(self._exchange(connection))
-            self._exchanges[exchange] = None
-            exchange.add_done_callback(lambda done: self._exchanges.pop(done, None))
-
-    def _pause(self, listener: socket.socket, error: OSError) -> None:
-        loop = asyncio.get_running_loop()
-        self._log.warning("metrics endpoint can not accept", reason=error.strerror, retry_in=_PAUSE_SECONDS)
-        loop.remove_reader(listener)
-
-        def resume() -> None:
-            self._pauses.discard(pause)
-            loop.add_reader(listener, self._accept, listener)
-
-        pause = loop.call_later(_PAUSE_SECONDS, resume)
-        self._pauses.add(pause)
+    def _accepted(self, connection: socket.socket) -> None:
+        if len(self._exchanges) >= MAXIMUM_CONNECTIONS:
+            oldest = next(iter(self._exchanges))
+            oldest.cancel()
+            self._exchanges.pop(oldest)
+        exchange = asyncio.get_running_loop().create_task(self._exchange(connection))
+        self._exchanges[exchange] = None
+        exchange.add_done_callback(lambda done: self._exchanges.pop(done, None))
 
     async def _exchange(self, connection: socket.socket) -> None:
         with connection:

@@ -88,7 +88,7 @@ class Hearing:
             case messages.Overdue(request):
                 self._happened(events.RequestOverdue(child.serial, request))
             case messages.StacksTold(number, text):
-                self.stacks.told(number, text)
+                self.stacks.told(child, number, text)
             case messages.DebuggerTold(failure):
                 self.debuggers.told(child, failure)
             case messages.Say() | messages.Taken() as said if child.kind is Kind.WORKER:

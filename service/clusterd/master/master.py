@@ -103,7 +103,7 @@ class Master:
             messages,
             log,
         )
-        self._control = ControlServer(self._commands.carry_out)
+        self._control = ControlServer(listeners.control, self._commands.carry_out, log)
         self._service_manager = ServiceManager(
             Notifier(os.environ.get("NOTIFY_SOCKET")),
             self._loop,
@@ -267,7 +267,7 @@ class Master:
             self._log.notice(line)
 
     async def _open(self) -> None:
-        self._control.start(self._listeners.control)
+        self._control.start()
         self._endpoint.start()
 
     async def _close(self) -> None:

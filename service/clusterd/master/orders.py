@@ -12,7 +12,7 @@ from clusterd.supervisor.cluster import Cluster, Phase
 from clusterd.supervisor.states import WorkerState
 from clusterd.wire.control import MOST_SLOTS
 from clusterd.wire.conversation import RequestFailed
-from clusterd.wire.hooks import FORK, Happening
+from clusterd.wire.hooks import EXIT, FORK, Happening
 
 _NOBODY = 0
 """The number of a restart whose end nobody waits for; those of the control socket begin with 1."""
@@ -34,7 +34,7 @@ class Orders:
         if type(workers) is not int or not 1 <= workers <= MOST_SLOTS:
             raise ValueError(f"workers: found {workers!r}, must be a whole number from 1 to {MOST_SLOTS}")
         cluster = self._running()
-        self._parts.happened(events.ScaleAsked(workers - cluster.wanted, may_be_early=True))
+        self._parts.happened(events.CountAsked(workers, may_be_early=True))
         for slot in [slot for slot in self._forks if slot > workers]:
             for fork in self._forks.pop(slot):
                 fork.set_exception(RuntimeError("fewer workers are wanted now"))
@@ -42,7 +42,13 @@ class Orders:
 
     def fork(self, environment: dict[str, str] | None, done: Done) -> None:
         """One worker more; `done` is given the `Happening` of its fork."""
-        slot = self._running().wanted + 1
+        cluster = self._running()
+        slot = cluster.wanted + 1
+        if slot > MOST_SLOTS:
+            raise RuntimeError(f"there are {MOST_SLOTS} workers, and may be no more")
+        if cluster.rollout is not None and cluster.rollout.workers not in (0, cluster.wanted):
+            raise RuntimeError("a reload is under way that changes how many workers there are: fork when it is over")
+        self._parts.processes.environments.pop(slot, None)
         if environment is not None:
             self._parts.processes.environments[slot] = environment
         self._forks.setdefault(slot, []).append(done)
@@ -95,7 +101,9 @@ class Orders:
     # ---- what comes of them
 
     def note_happening(self, happening: Happening) -> None:
-        """Something has become of a worker: it may be the one that somebody waits for."""
+        """Something has become of a worker: it may be the one that somebody waits for, or the last of its slot."""
+        if happening.event == EXIT and happening.slot not in self._cluster.slots():
+            self._parts.processes.environments.pop(happening.slot, None)
         if happening.event == FORK:
             for done in self._forks.pop(happening.slot, ()):
                 done.set_result(happening)

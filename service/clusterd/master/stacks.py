@@ -29,11 +29,17 @@ class StackReader:
         self._last_number += 1
         number = self._last_number
         self._asked[number] = tell
+        if worker.stacks_asked_for:
+            # It has not answered who asked before; and every question would wait in its channel.
+            self._unanswered(worker, number)
+            return
+        worker.stacks_asked_for = True
         self._children.send(worker, TellStacks(number))
         self._loop.call_later(ANSWER_SECONDS, self._unanswered, worker, number)
 
-    def told(self, number: int, text: str) -> None:
+    def told(self, worker: Child, number: int, text: str) -> None:
         """A worker has answered."""
+        worker.stacks_asked_for = False
         if tell := self._asked.pop(number, None):
             tell(text)
 

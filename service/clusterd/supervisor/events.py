@@ -54,6 +54,14 @@ class ScaleAsked(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class CountAsked(Event):
+    """So many workers, whatever a rollout that is under way would make of it; `may_be_early` as above."""
+
+    workers: int
+    may_be_early: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class StopAsked(Event):
     """Drain and finish; asked again, or `at_once`: kill and finish."""
 

@@ -1,5 +1,7 @@
 """`Supervisor.step`: one event in, the actions it calls for out."""
 
+from collections.abc import Callable
+
 from clusterd.supervisor import events, restarts, rollout
 from clusterd.supervisor.actions import Action, Announce, Announcement, Severity, WorkerEnded
 from clusterd.supervisor.backoff import Backoff
@@ -83,8 +85,11 @@ class Supervisor:
             case events.RestartAsked(number, slot):
                 restarts.ask(self.cluster, number, slot)
             case events.ScaleAsked(change, may_be_early):
-                if self.cluster.phase is Phase.RUNNING or (may_be_early and self.cluster.phase is Phase.STARTING):
-                    self._scale(change)
+                if self._may_scale(may_be_early):
+                    self._scale(lambda workers: workers + change)
+            case events.CountAsked(count, may_be_early):
+                if self._may_scale(may_be_early):
+                    self._scale(lambda _: count)
             case events.StopAsked(at_once):
                 stop(self.cluster, at_once=at_once)
             case events.Tick():
@@ -238,9 +243,13 @@ class Supervisor:
             )
         )
 
-    def _scale(self, change: int) -> None:
+    def _may_scale(self, may_be_early: bool) -> bool:
+        return self.cluster.phase is Phase.RUNNING or (may_be_early and self.cluster.phase is Phase.STARTING)
+
+    def _scale(self, changed: Callable[[int], int]) -> None:
+        """What there are, and what a rollout is to make of them."""
         cluster = self.cluster
-        cluster.wanted = max(1, cluster.wanted + change)
+        cluster.wanted = max(1, changed(cluster.wanted))
         if cluster.rollout is not None and cluster.rollout.generation:
-            cluster.rollout.workers = max(1, cluster.rollout.workers + change)
+            cluster.rollout.workers = max(1, changed(cluster.rollout.workers))
         cluster.note(Severity.INFO, f"{cluster.wanted} workers wanted", generation=cluster.serving)

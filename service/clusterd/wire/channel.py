@@ -16,6 +16,7 @@ from clusterd.wire.messages import Message, ProtocolError, decode, encode
 from clusterd.wire.packets import DescriptorsMissing, Packet, close_all, receive, send
 
 QUEUE_PACKETS = 1000
+PACKETS_PER_TURN = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Channel:
         self._queue: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self._again: Callable[[], None] | None = None
         self._open = True
-        loop.add_reader(sock.fileno(), self.read_pending)
+        loop.add_reader(sock.fileno(), self._read_some)
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         """Send `message`, now or when the peer reads. The descriptors stay the caller's."""
@@ -76,9 +77,14 @@ class Channel:
         self._loop.add_writer(self._socket.fileno(), self._flush)
         return False
 
-    def read_pending(self) -> None:
-        """Receive everything that has arrived; also called before a death is acted on."""
-        while self._open:
+    def _read_some(self) -> None:
+        """Others have their turn too: what is left makes the loop call again."""
+        self.read_pending(PACKETS_PER_TURN)
+
+    def read_pending(self, most: int | None = None) -> None:
+        """Receive everything that has arrived, or so many packets; also called before a death is acted on."""
+        while self._open and most != 0:
+            most = None if most is None else most - 1
             lacks_descriptors = False
             try:
                 packet = receive(self._socket)

@@ -92,7 +92,7 @@ def progress(text: str) -> bytes:
     return _line({"type": "progress", "text": text})
 
 
-def event(document: dict[str, Any]) -> bytes:
+def event_line(document: dict[str, Any]) -> bytes:
     """A line that tells of something that happened."""
     return _line({"type": "event", "event": document})
 
@@ -110,7 +110,7 @@ def parse(line: bytes) -> dict[str, Any]:
         raise ControlError(f"not a line of JSON: {error}") from error
     if not isinstance(document, dict):
         raise ControlError("not a JSON object")
-    if document.get("version") != CONTROL_VERSION:
+    if document.get("version") != CONTROL_VERSION or type(document["version"]) is not int:
         found = f"version {document['version']!r}" if "version" in document else "no version"
         raise ControlError(f"{found} of the control protocol; this side speaks {CONTROL_VERSION}")
     return document

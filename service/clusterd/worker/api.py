@@ -94,6 +94,12 @@ def begin(slot: int, generation: int) -> None:
     _self = _Self(slot, generation, Conversation())
 
 
+def end() -> None:
+    """Make this process none any more: a child that the application has forked."""
+    global _self
+    _self = None
+
+
 def conversation() -> Conversation:
     """With the master. Raises NotInWorker."""
     if _self is None:

@@ -1,6 +1,7 @@
 """A worker's end of the channel: what every worker does with what the master says, whatever else it does."""
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -55,7 +56,19 @@ class Line:
 
     def obey_sigterm(self) -> None:
         """Drain when it comes. Not with the loop's own handler, which needs the loop to be run by the main thread."""
-        signal.signal(signal.SIGTERM, lambda *_: self._loop.call_soon_threadsafe(self._on_terminate))
+        signal.signal(signal.SIGTERM, self._terminated)
+        os.register_at_fork(after_in_child=self._let_go_of_child)
+
+    def _terminated(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._on_terminate)
+
+    def _let_go_of_child(self) -> None:
+        """What the application has forked (`multiprocessing`) has nobody to talk to, and ends at a SIGTERM."""
+        api.end()
+        if signal.getsignal(signal.SIGTERM) == self._terminated:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        # The descriptor is the worker's own: what the child is told would wake its loop.
+        signal.set_wakeup_fd(-1)
 
     def finish_handling(self, until: float) -> None:
         """Let the application's handlers get through with what has come, until then (`time.monotonic()`)."""

@@ -1,0 +1,63 @@
+"""Accepting on the master's own sockets, of the endpoint and of control, by its loop."""
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+
+from clusterd.log import Logger
+
+ACCEPTS_PER_TURN = 16
+PAUSE_SECONDS = 1.0
+
+
+class Accepting:
+    """Accepts on sockets that listen already and are non-blocking; they stay the caller's. `what` is their name.
+
+    Not by asyncio's servers, which would call listen() on sockets that systemd listens on.
+    """
+
+    def __init__(
+        self, what: str, listeners: Sequence[socket.socket], accepted: Callable[[socket.socket], None], log: Logger
+    ) -> None:
+        self._what = what
+        self._listeners = tuple(listeners)
+        self._accepted = accepted
+        self._log = log
+        self._pauses: set[asyncio.TimerHandle] = set()
+
+    def start(self) -> None:
+        """Begin, on the running loop."""
+        for listener in self._listeners:
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    def stop(self) -> None:
+        """Accept nothing more."""
+        for listener in self._listeners:
+            asyncio.get_running_loop().remove_reader(listener)
+        for pause in self._pauses:
+            pause.cancel()
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(ACCEPTS_PER_TURN):
+            try:
+                connection, _ = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                # Out of descriptors or memory: the listener stays readable, and the loop would spin.
+                self._pause(listener, error)
+                return
+            connection.setblocking(False)
+            self._accepted(connection)
+
+    def _pause(self, listener: socket.socket, error: OSError) -> None:
+        loop = asyncio.get_running_loop()
+        self._log.warning(f"{self._what} can not accept", reason=error.strerror, retry_in=PAUSE_SECONDS)
+        loop.remove_reader(listener)
+
+        def resume() -> None:
+            self._pauses.discard(pause)
+            loop.add_reader(listener, self._accept, listener)
+
+        pause = loop.call_later(PAUSE_SECONDS, resume)
+        self._pauses.add(pause)
