@@ -197,8 +197,8 @@ class Answers:
         return data
 
 
-def converse(address: tuple[str, int], parts: Iterable[bytes]) -> bytes:
-    """Send the pieces, half-close, and read until the server closes."""
+def converse(address: tuple[str, int], parts: Iterable[bytes]) -> bytes | None:
+    """Send the pieces, half-close, and read until the server closes; None where it has reset the connection."""
     with socket.create_connection(address, timeout=PATIENCE) as sock:
         try:
             for part in parts:
@@ -207,8 +207,11 @@ def converse(address: tuple[str, int], parts: Iterable[bytes]) -> bytes:
         except OSError:
             pass  # refused before all was sent: what came back is looked at all the same
         received = b""
-        while data := sock.recv(1 << 18):
-            received += data
+        try:
+            while data := sock.recv(1 << 18):
+                received += data
+        except ConnectionResetError:
+            return None
         return received
 
 
@@ -228,9 +231,14 @@ def marks_of(request: Request) -> tuple[bytes, ...]:
     )
 
 
-def check(sent: bytes, received: bytes, server: Serving) -> int:
+def check(sent: bytes, received: bytes | None, server: Serving) -> int:
     """Compare with what the reference sees in the stream; the number of requests. Raises Astray."""
     expected = read(sent, server.engine.settings.limits)
+    if received is None:
+        # Nobody lingers for a client that has asked for the close, and sends more all the same.
+        if all(each.persists for each in expected.requests):
+            raise Astray(f"{sent!r}: the connection was reset")
+        return len(expected.requests)
     answers = Answers(received)
     if EXCESS in received:
         raise Astray(f"{sent!r}: what is too much was sent")

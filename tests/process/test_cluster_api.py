@@ -152,6 +152,17 @@ def test_the_scheduling_is_a_setting(tmp_path: Path) -> None:
         assert [started.ask().slot for _ in range(4)] in ([1, 2, 1, 2], [2, 1, 2, 1])
 
 
+def test_an_environment_goes_with_the_slot_that_it_was_for(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(APPLICATION.replace("return [message,", "return [os.environ.get('COLOUR'),"))
+    with program(tmp_path) as started:
+        assert started.do("cluster.fork({'COLOUR': 'blue'}).request('?').result()") == ["blue", 3]
+        started.do("cluster.scale(2)")
+        started.wait_to_hear("exit", 3)
+        assert started.do("cluster.fork().request('?').result()") == [None, 3]
+        with pytest.raises(Raised, match="half a surrogate pair"):
+            started.do("cluster.fork({'COLOUR': '\\ud800'})")
+
+
 def test_scale_changes_how_many_there_are(started: Program) -> None:
     started.do("cluster.scale(3)")
     started.wait_to_hear("listening", 3)

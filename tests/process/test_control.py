@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,45 @@ def test_scale_takes_a_number_and_a_change(service: Service) -> None:
 def test_stop_drains_and_says_when_it_is_over(service: Service) -> None:
     assert done(service, "stop") == {"text": "stopped", "exit_status": 0}
     assert service.wait() == 0
+
+
+SLOW = """
+import os, time
+def app(environ, start_response):
+    print("asked", flush=True)
+    while not os.path.exists("may-answer"):
+        time.sleep(0.01)
+    start_response("200 OK", [])
+    return [b"answered"]
+"""
+
+
+def test_who_asks_for_a_stop_again_waits_for_the_same_one(make_service: MakeService) -> None:
+    service = make_service(workers=1, threads=1)
+    service.deploy("1", SLOW)
+    service.start()
+    with pending_request(service) as client:
+        service.wait_for_line("^asked")
+        with asking(service, command="stop") as first, asking(service, command="stop") as second:
+            assert json.loads(next(first))["type"] == json.loads(next(second))["type"] == "progress"
+            (service.directory / "may-answer").touch()
+            for lines in (first, second):
+                *_, last = lines
+                assert json.loads(last)["text"] == "stopped"
+        assert client.recv(65536).endswith(b"answered")
+    assert service.wait() == 0
+
+
+def test_a_stopped_service_can_not_be_reloaded(make_service: MakeService) -> None:
+    service = make_service(workers=1, threads=1)
+    service.deploy("1", SLOW)
+    service.start()
+    with pending_request(service):
+        service.wait_for_line("^asked")
+        service.signal(signal.SIGTERM)
+        service.wait_for_line("worker draining")
+        assert refused(service, "reload", "--no-wait") == "clusterd is stopping\n"
+        (service.directory / "may-answer").touch()
 
 
 def test_kill_sends_a_signal(service: Service) -> None:
@@ -222,6 +262,17 @@ def test_whoever_follows_events_learns_that_it_is_over(service: Service) -> None
     assert json.loads(last)["text"] == "clusterd has ended"
 
 
+def test_so_many_may_follow_and_who_goes_away_makes_room(service: Service) -> None:
+    before = len(os.listdir(f"/proc/{service.pid}/fd"))
+    for _ in range(3):
+        with ExitStack() as followers:
+            for _ in range(32):
+                next(followers.enter_context(asking(service, command="events", follow=True)))
+            assert service.ask_to("events", follow=True)["text"] == "32 follow the events already"
+    assert service.ask_to("events")["succeeded"]
+    wait_until(lambda: len(os.listdir(f"/proc/{service.pid}/fd")) <= before, "what they had open is closed")
+
+
 def test_another_service_is_never_meant_by_mistake(service: Service, tmp_path: Path) -> None:
     """A configuration that can not be read says nothing of where its service would be: not at the default place."""
     environment = {"XDG_RUNTIME_DIR": str(tmp_path)}
@@ -291,6 +342,19 @@ def test_stacks_show_requests_and_threads(make_service: MakeService) -> None:
 def test_stacks_of_a_worker_whose_loop_does_not_turn_come_by_a_signal(make_service: MakeService) -> None:
     text = stacks_of(make_service(workers=1, threads=0), SLEEPS, "wait_for_the_end")
     assert text.startswith("worker 1 did not answer within 0.5 s: by signal, threads only\n")
+
+
+def test_a_worker_that_stands_still_survives_every_question(service: Service) -> None:
+    (pid, *_) = pids(service).values()
+    os.kill(pid, signal.SIGSTOP)
+    for number in range(1100):
+        with asking(service, command="stacks", slot=1):
+            pass
+        service.ask_to("log-level", level="info" if number % 50 else "debug")
+    os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: "Thread" in service.clusterctl("stacks", "1").stdout, "it answers again")
+    assert pids(service)[1] == pid
+    assert "the master is gone" not in service.log()
 
 
 ASYNC_SLEEPS = """

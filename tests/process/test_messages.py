@@ -251,3 +251,43 @@ def test_when_the_master_is_gone_send_says_so(make_service: MakeService) -> None
     said = Path(service.directory / "said")
     wait_until(lambda: said.exists() and said.read_text(), "what send raised")
     assert said.read_text() == "Disconnected"
+
+
+FORKS = """
+import multiprocessing
+from clusterd import worker
+
+def child(pipe):
+    try:
+        worker.send("nobody hears this")
+    except worker.NotInWorker as error:
+        pipe.send([worker.is_worker, str(error)])
+    multiprocessing.Event().wait()
+
+@worker.on("message")
+def fork(message):
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=child, args=(theirs,))
+    process.start()
+    said = ours.recv()
+    process.terminate()
+    process.join()
+    worker.send([*said, process.exitcode])
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [b"served"]
+"""
+
+
+def test_what_an_application_forks_is_no_worker(make_service: MakeService) -> None:
+    service = make_service(workers=1)
+    service.deploy("1", FORKS)
+    service.start()
+    with Following(service) as following:
+        assert service.clusterctl("send", "1", "null").returncode == 0
+        (event,) = following.wait_for(lambda each: each["event"] == "message")
+    assert event["data"] == [False, "this process is no worker of clusterd: nobody would hear it", -signal.SIGTERM]
+    assert pids(service)[1] == event["pid"]
+    assert "SIGTERM received" not in service.log()

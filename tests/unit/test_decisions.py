@@ -4,13 +4,16 @@ from dataclasses import dataclass
 
 import pytest
 
-from clusterd.config.model import Limits
+from clusterd.config.model import Limits, Preload
 from clusterd.master.monitor import LATE_SECONDS, LOOK_EVERY_SECONDS, Monitor, Watched
 from clusterd.metrics.scoreboard import Peers
+from clusterd.supervisor import events
 from clusterd.supervisor.backoff import LONGEST_DELAY, STABLE_SECONDS, Backoff
 from clusterd.supervisor.cluster import Cluster, FailedReload, Phase
 from clusterd.supervisor.events import Event, MemoryLimitReached, RequestLimitReached, WorkerStalled
+from clusterd.supervisor.settings import Settings
 from clusterd.supervisor.status import status_line
+from clusterd.supervisor.supervisor import Supervisor
 from clusterd.worker.balance import LOOP_AHEAD, Turn, decide
 
 
@@ -101,3 +104,28 @@ def test_the_status_line_keeps_saying_that_a_reload_failed() -> None:
     assert line.startswith("Serving: 0 workers, generation 7; reload FAILED at <12.0>: SyntaxError at app.py:1 x")
     assert len(line) < 260
     assert "\n" not in line
+
+
+def test_a_number_of_workers_is_meant_whatever_a_rollout_would_make_of_it() -> None:
+    supervisor = Supervisor()
+    settings = settings_for(workers=2)
+    for event in (
+        events.Start(settings),
+        events.TemplateLoaded(1),
+        events.SpareReady(2),
+        *(events.WorkerHello(serial, 100 + serial) for serial in (3, 4)),
+        *(events.WorkerReady(serial) for serial in (3, 4)),
+        events.ReloadAsked(),
+        events.ConfigurationRead(settings_for(workers=6)),
+    ):
+        supervisor.step(event, 100.0)
+    rollout = supervisor.cluster.rollout
+    assert rollout is not None and rollout.workers == 6
+    supervisor.step(events.ScaleAsked(+1), 101.0)
+    assert (supervisor.cluster.wanted, rollout.workers) == (3, 7)
+    supervisor.step(events.CountAsked(3), 102.0)
+    assert (supervisor.cluster.wanted, rollout.workers) == (3, 3)
+
+
+def settings_for(workers: int) -> Settings:
+    return Settings(workers, Preload.ALWAYS, 1, 60.0, 0.0, 4, 30.0, 10.0, hang=30.0)

@@ -1,10 +1,13 @@
 """Messages, packets and the control protocol: what is sent arrives, and nothing else is taken for a message."""
 
+import asyncio
+import contextlib
 import os
 import re
 import signal
 import socket
 from dataclasses import fields
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clusterd.wire import control, messages
+from clusterd.wire.channel import PACKETS_PER_TURN, Channel, Received
 from clusterd.wire.packets import receive, send, socketpair
 from clusterd.wire.passing import Answer, Decline, Offer
 
@@ -48,6 +52,32 @@ def test_every_message_survives_the_wire(kind: type[messages.Message]) -> None:
 def test_what_is_no_message_is_refused(packet: bytes) -> None:
     with pytest.raises(messages.ProtocolError):
         messages.decode(packet)
+
+
+def test_a_flood_leaves_others_their_turn() -> None:
+    """A channel reads so many packets and lets the loop go on; what is left is there at its next turn."""
+    ours, theirs = socketpair()
+    heard: list[Received] = []
+    turns: list[int] = []
+    loop = asyncio.new_event_loop()
+    channel = Channel(ours, loop, heard.append, lambda _: loop.stop())
+
+    def turn() -> None:
+        turns.append(len(heard))
+        loop.call_soon(turn)
+
+    theirs.setblocking(False)
+    sent = 0
+    with theirs, contextlib.suppress(BlockingIOError):
+        while True:
+            send(theirs, messages.encode(messages.Ready()))
+            sent += 1
+    loop.call_soon(turn)
+    loop.run_forever()
+    channel.close()
+    loop.close()
+    assert len(heard) == sent > PACKETS_PER_TURN
+    assert max(after - before for before, after in pairwise(turns)) <= PACKETS_PER_TURN
 
 
 @given(st.binary())

@@ -41,6 +41,7 @@ def load(
     directory. Raises ConfigError with every problem.
     """
     source = Place(str(path) if path is not None else "clusterd")
+    _check_working_directory(source)
     base = os.path.abspath(path.parent if path is not None else ".")
     given = Values([])
     if path is not None:
@@ -59,6 +60,7 @@ def load_given(settings: Mapping[str, Any], source: str, defaults: Mapping[str, 
 
     Paths are relative to the working directory. Raises ConfigError with every problem.
     """
+    _check_working_directory(Place(source))
     given = Values([])
     document = document_of(settings, given.problems)
     if given.problems:
@@ -89,6 +91,14 @@ def written_control(path: Path) -> str | None:
         given.take_section(root)
     control: str | None = given.values.get("control")
     return control
+
+
+def _check_working_directory(source: Place) -> None:
+    try:
+        os.getcwd()
+    except OSError:
+        hint = "paths are relative to it: start clusterd anew, in one that is there"
+        _refuse(source, "the working directory has been deleted", hint)
 
 
 def _text(path: Path) -> str:
