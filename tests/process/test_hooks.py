@@ -417,6 +417,13 @@ def test_who_dies_is_started_again_and_told_what_it_missed_but_not_what_killed_i
     assert 'clusterd_hooks_dropped_total{kind="cut"} 1.0' in hooked.metrics().text
 
 
+def test_setup_finds_who_is_there(hooked: Hooked) -> None:
+    hooked.hook(OBEYS + 'cluster.on("setup")(lambda _: say("found", list(cluster.workers), cluster.broadcast("say")))')
+    os.kill(hooked.hooks_pid(), signal.SIGKILL)
+    hooked.wait_to_hear("found", [1, 2], 2)
+    hooked.wait_to_hear("message", 2, {"from": 2})
+
+
 def test_who_keeps_dying_is_started_again_later_and_later_and_changes_nothing(hooked: Hooked) -> None:
     hooked.hook_bare("raise LookupError('no such thing')")
     os.kill(hooked.hooks_pid(), signal.SIGKILL)

@@ -39,6 +39,7 @@ class Process:
     generation: int
     is_doomed: bool = False
     is_leaving: bool = False
+    is_told: bool = False
     has_begun: bool = False
     workers: dict[int, State] = field(default_factory=dict)
 
@@ -88,7 +89,7 @@ class World:
                 self.advance()
         self.peace = True
         for process in self.processes.values():
-            if process.has_begun:
+            if process.is_told:
                 self.in_a_while("dealt", process.serial)  # no handler is stuck any more
         if self.stopped_at is None:
             until = self.now + PEACE_SECONDS
@@ -178,7 +179,7 @@ class World:
             return
         self.note(f"{serial} is gone")
         out = self.feed.out
-        if process.has_begun and out is not None and out.happening is not None and not out.happening.is_silent:
+        if process.is_told and out is not None and out.happening is not None and not out.happening.is_silent:
             self.cut.append(out.happening.arguments[0])
         self.queue.gone(serial, "SIGKILL")
         self.step(steps.Gone(serial, "SIGKILL"))
@@ -246,9 +247,10 @@ class World:
                 self.require(not self.finished and self.stopped_at is None, "nothing starts while stopping")
                 self.start(serial, generation)
             case steps.Tell(serial):
-                others = [each for each in self.processes.values() if each.has_begun and each.serial != serial]
+                others = [each for each in self.processes.values() if each.is_told and each.serial != serial]
                 self.require(not others, "one process is told at a time")
                 self.require(self.processes[serial].generation == self.supervisor.serving, "who serves is told")
+                self.processes[serial].is_told = True
                 self.queue.connect(serial, Link(self, serial))  # type: ignore[arg-type]
                 self.queue.begin(serial)
             case steps.Leave(serial):
@@ -299,7 +301,7 @@ class World:
             self.require(not process.has_begun, "a process begins once")
             process.has_begun = True
         else:
-            self.require(process.has_begun, "it is told first that it begins")
+            self.require(process.has_begun or happening.is_silent, "it is told that it begins before what happens")
             self.hear(process, happening)
         if self.peace or self.random.random() < 0.9:
             self.in_a_while("dealt", serial, 0.5)
@@ -327,7 +329,7 @@ class World:
         """In peace everything is told, and everybody knows everyone."""
         self.require(self.told == [each for each in self.to_be_told if each not in self.given_up], "all is told")
         has_hooks = self.has_hooks[self.supervisor.serving]
-        told = [each for each in self.processes.values() if each.has_begun]
+        told = [each for each in self.processes.values() if each.is_told]
         self.require(len(told) == has_hooks, "there is one process where there are hooks")
         for process in told:
             expected = {serial: happening.state for serial, happening in self.living.items()}

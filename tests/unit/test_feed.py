@@ -40,7 +40,7 @@ def test_whoever_begins_is_told_of_the_living_first_and_not_of_what_others_were_
     told(feed)
     feed.add_event(happening("listening", 2))
     feed.begin()
-    assert told(feed) == [("setup", 0, True), ("online", 2, True), ("listening", 2, False)]
+    assert told(feed) == [("online", 2, True), ("setup", 0, True), ("listening", 2, False)]
 
 
 def test_what_was_out_when_somebody_died_is_told_to_nobody_else() -> None:
@@ -52,7 +52,7 @@ def test_what_was_out_when_somebody_died_is_told_to_nobody_else() -> None:
     assert feed.take() is not None
     feed.settle()
     feed.begin()
-    assert told(feed) == [("setup", 0, True), (FORK, 1, True), ("online", 1, False)]
+    assert told(feed) == [(FORK, 1, True), ("setup", 0, True), ("online", 1, False)]
 
 
 def test_beyond_the_limit_no_handler_is_called_and_how_the_workers_are_is_known_all_the_same() -> None:
@@ -86,4 +86,4 @@ def test_what_nobody_will_be_told_of_is_given_back_and_its_workers_are_known() -
     assert [entry.happening for entry in feed.clear()] == [happening(FORK, 1)]
     feed.pass_over(happening(EXIT, 1, is_dead=True))
     feed.begin()
-    assert told(feed) == [("setup", 0, True), (FORK, 2, True)]
+    assert told(feed) == [(FORK, 2, True), ("setup", 0, True)]

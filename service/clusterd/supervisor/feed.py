@@ -94,13 +94,13 @@ class Feed:
     # ---- who is told
 
     def begin(self) -> None:
-        """A process is told from now on: first that it begins, and silently who lives."""
+        """A process is told from now on: first silently who lives, so that `setup` finds them, then that it begins."""
         for entry in self._first:
             # What was to be known after a time of silence, and was not given out.
             if entry.happening is not None:
                 self._know(entry.happening)
         silent = (Entry(replace(last, is_silent=True)) for last in self._known.values())
-        self._first = deque([Entry(None), *silent])
+        self._first = deque([*silent, Entry(None)])
 
     def take(self) -> Entry | None:
         """The next thing, given out; None when there is none, or when something is out."""
