@@ -211,6 +211,8 @@ def test_they_command_the_cluster_as_a_program_does(hooked: Hooked) -> None:
     for wrong in ("cluster.fork({'A-B': '1'})", "cluster.scale(0)"):
         with pytest.raises(Raised, match="ValueError"):
             hooked.do(wrong)
+    with pytest.raises(Raised, match=r"TypeError.*'A' is 1; both have to be text"):
+        hooked.do("cluster.fork({'A': 1})")
     hooked.do("cluster.disconnect()")
     assert hooked.wait() == 0
 
@@ -531,7 +533,8 @@ def test_outside_of_a_hooks_process_the_module_may_be_imported_and_says_so(tmp_p
 from clusterd import cluster
 cluster.on("exit")(print)
 print(cluster.is_hooks, cluster.workers)
-for command in (cluster.disconnect, cluster.reload, lambda: cluster.scale(1), lambda: cluster.settings):
+commands = cluster.disconnect, cluster.reload, lambda: cluster.scale(1), lambda: cluster.broadcast(1)
+for command in (*commands, lambda: cluster.settings):
     try:
         command()
     except cluster.NotInHooks as error:
@@ -543,7 +546,28 @@ for command in (cluster.disconnect, cluster.reload, lambda: cluster.scale(1), la
     )
     first, *rest = ran.stdout.splitlines()
     assert first == "False {}"
-    assert rest == ["this process is no hooks process of clusterd: there is no cluster to speak of"] * 4
+    assert rest == ["this process is no hooks process of clusterd: there is no cluster to speak of"] * 5
+
+
+def test_while_the_module_is_imported_it_knows_where_it_is_and_commands_say_when_they_may_be_given(
+    make_hooked: MakeHooked,
+) -> None:
+    service = make_hooked()
+    service.hook(
+        HEARS_ALL
+        + """
+say("imported", cluster.is_hooks, cluster.settings["workers"], cluster.workers)
+for command in (cluster.disconnect, lambda: cluster.scale(3), lambda: cluster.broadcast(1)):
+    try:
+        command()
+    except cluster.NotInHooks as error:
+        say("refused", str(error))
+"""
+    )
+    service.start()
+    service.wait_to_hear("imported", True, 2, {})
+    refused = [words[1] for words in service.said() if words[0] == "refused"]
+    assert refused == ['not while the hooks are imported: do this in a handler; the first is @cluster.on("setup")'] * 3
 
 
 def test_a_program_that_is_its_own_master_has_handlers_of_its_own() -> None:

@@ -25,20 +25,21 @@ class NotInHooks(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class _Self:
-    """What a hooks process has."""
+    """What a hooks process has, once it has imported its module."""
 
     line: Line
     roster: Roster
-    settings: Mapping[str, Any]
 
 
 registry = Registry(CLUSTER_EVENTS)
+_settings: Mapping[str, Any] | None = None
+"""In a hooks process, from before it imports its module."""
 _self: _Self | None = None
 
 FACTS: dict[str, Callable[[], Any]] = {
     "workers": lambda: {} if _self is None else _self.roster.workers(),
-    "settings": lambda: dict(_running().settings),
-    "is_hooks": lambda: _self is not None,
+    "settings": lambda: dict(_known_settings()),
+    "is_hooks": lambda: _settings is not None,
 }
 """What is asked anew each time."""
 
@@ -59,13 +60,13 @@ def broadcast(value: Any) -> int:
 
     Raises as `Worker.send` does, save for workers that are gone; QueueFull when the others have got it.
     """
-    return send_to_all(FACTS["workers"](), value)
+    return send_to_all(_running().roster.workers(), value)
 
 
 def fork(environment: Mapping[str, str] | None = None) -> Worker:
     """One worker more, with these variables set before its code runs, and in whoever takes its place later.
 
-    Raises ValueError for what can not be set.
+    Raises ValueError and TypeError for what can not be set.
     """
     given = None if environment is None else dict(environment)
     document = _running().line.wait(Order.FORK, value=given)
@@ -93,13 +94,26 @@ def disconnect() -> None:
 # ---- for the hooks process itself
 
 
-def begin(line: Line, roster: Roster, settings: Mapping[str, Any]) -> None:
-    """Make this process one that has hooks."""
+def prepare(settings: Mapping[str, Any]) -> None:
+    """Make this process one that has hooks, and will be told of the cluster when they are imported."""
+    global _settings
+    _settings = settings
+
+
+def begin(line: Line, roster: Roster) -> None:
+    """There is somebody to give orders to."""
     global _self
-    _self = _Self(line, roster, settings)
+    _self = _Self(line, roster)
+
+
+def _known_settings() -> Mapping[str, Any]:
+    if _settings is None:
+        raise NotInHooks("this process is no hooks process of clusterd: there is no cluster to speak of")
+    return _settings
 
 
 def _running() -> _Self:
+    _known_settings()
     if _self is None:
-        raise NotInHooks("this process is no hooks process of clusterd: there is no cluster to speak of")
+        raise NotInHooks('not while the hooks are imported: do this in a handler; the first is @cluster.on("setup")')
     return _self

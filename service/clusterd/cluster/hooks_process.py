@@ -67,6 +67,7 @@ def main(channel_descriptor: int) -> None:
     log = Logger(open_sink(os.environ), Level(order.log_level)).bind(generation=order.generation, pid=os.getpid())
     send(channel, encode(Importing()))
     started = time.monotonic()
+    api.prepare(nested(written(from_json(order.config))))
     try:
         _import(order.config)
     except LoadError as error:
@@ -106,7 +107,7 @@ class HooksProcess:
         self._generation = order.generation
         self._channel = Channel(channel, self._loop, self._on_message, lambda _: self._loop.stop())
         self._line.conversation.attach(self._channel, self._loop, self._told)
-        api.begin(self._line, self._roster, nested(written(from_json(order.config))))
+        api.begin(self._line, self._roster)
 
     def run(self, import_seconds: float) -> None:
         """Until the master has nothing more to say."""

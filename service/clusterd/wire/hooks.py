@@ -101,7 +101,8 @@ def read_order(document: Any) -> Ordered:
 # ---- outcomes
 
 _FAILURES: dict[str, type[Exception]] = {
-    each.__name__: each for each in (Disconnected, QueueFull, RequestFailed, RuntimeError, TimeoutError, ValueError)
+    each.__name__: each
+    for each in (Disconnected, QueueFull, RequestFailed, RuntimeError, TimeoutError, TypeError, ValueError)
 }
 
 
