@@ -130,6 +130,20 @@ def test_an_exception_in_a_handler_is_logged_with_its_traceback_and_changes_noth
 # ---- what they say
 
 
+def test_what_a_command_fails_with_names_the_line_of_the_handler(make_hooked: MakeHooked) -> None:
+    service = make_hooked()
+    service.hook("""
+@cluster.on("message")
+def scale(worker, message):
+    cluster.scale(0)  # here
+""")
+    line = (service.directory / "hooks.py").read_text().splitlines().index("    cluster.scale(0)  # here") + 1
+    service.start()
+    text = service.get("/question").text
+    assert text.startswith("RequestFailed: the handler scale of 'message': ValueError: ")
+    assert text.endswith(f"hooks.py:{line})")
+
+
 def test_messages_and_requests_go_both_ways_and_to_all(hooked: Hooked) -> None:
     assert hooked.get("/question").text in ("answer to 1", "answer to 2")
     assert hooked.do("cluster.workers[2].request('hello').result()") == ["hello", 2, None]
@@ -237,8 +251,10 @@ def test_a_reload_may_be_asked_for_in_a_handler_and_fails_with_the_reason(hooked
         ("def broken(:", "SyntaxError"),
         ("import os; os._exit(3)", "hooks: hooks: exit status 3"),
         ("from clusterd import cluster", "hooks: hooks registers no handler; register one with"),
+        ("from clusterd import cluster\n@cluster.on('messag')\ndef f(): ...", "hooks.py:2)"),
+        ("from clusterd import cluster\n@cluster.on('exit')\ndef f(worker): ...", "is given (worker, code, signal) ("),
     ],
-    ids=["raises", "import", "syntax", "dies", "empty"],
+    ids=["raises", "import", "syntax", "dies", "empty", "misspelled", "unfit"],
 )
 def test_bad_hooks_fail_start_check_and_reload_and_change_nothing(
     make_hooked: MakeHooked, source: str, reason: str

@@ -88,6 +88,34 @@ def test_the_first_handler_answers_and_one_that_fails_says_why(kind: str) -> Non
 
 
 @on_a_loop
+async def test_a_reply_that_is_no_message_is_named_as_one() -> None:
+    registry = Registry(CLUSTER_EVENTS)
+    registry.on("message")(lambda worker, message: b"bytes")
+    handlers, lines = handlers_of(registry)
+    ours, theirs = Conversation(), Conversation()
+    async with talking(ours, lambda incoming: handlers.post_message(a_worker(), incoming), theirs, unheard):
+        with pytest.raises(RequestFailed, match="lambda> of 'message' returned can not be the reply: Object of type b"):
+            await theirs.request("hello", PATIENCE_SECONDS)
+    assert handlers.finish(PATIENCE_SECONDS)
+    assert "encoder.py" not in lines.text
+
+
+def test_a_handler_that_can_not_take_what_it_is_given_is_refused_where_it_is_registered() -> None:
+    with pytest.raises(
+        TypeError, match=r"lambda> takes \(worker\); a handler of 'exit' is given \(worker, code, signal"
+    ):
+        Registry(CLUSTER_EVENTS).on("exit")(lambda worker: None)
+    with pytest.raises(
+        TypeError, match=r"takes \(worker, code, signal\); a handler of 'exit' is given \(code, signal\)"
+    ):
+        a_worker().on("exit")(lambda worker, code, signal: None)
+    with pytest.raises(
+        TypeError, match=r'on is called with the name of an event, as in @cluster.on\("exit"\); there are'
+    ):
+        Registry(CLUSTER_EVENTS).on(print)  # type: ignore[arg-type]
+
+
+@on_a_loop
 async def test_without_a_handler_a_request_is_refused_and_a_message_warned_of_once() -> None:
     handlers, lines = handlers_of(Registry(CLUSTER_EVENTS))
     ours, theirs = Conversation(), Conversation()

@@ -38,6 +38,13 @@ def test_an_unknown_event_is_refused() -> None:
         worker.on("massage")
 
 
+def test_a_handler_that_can_not_take_a_message_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"takes \(\); a handler of 'message' is given \(message\)"):
+        worker.on("message")(lambda: None)
+    with pytest.raises(TypeError, match=r'on is called with the name of an event: @worker.on\("message"\)'):
+        worker.on(print)  # type: ignore[arg-type]
+
+
 def test_the_stop_event_is_one_object_and_should_stop_follows_it() -> None:
     assert isinstance(worker.stop_event, threading.Event)
     assert worker.stop_event is api.stop_event

@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
@@ -13,9 +13,21 @@ from clusterd.log import Logger
 from clusterd.wire.conversation import Disconnected
 from clusterd.wire.hooks import EXIT, FORK, MESSAGE, SETUP
 from clusterd.worker.application import describe
+from clusterd.worker.signatures import check_handler, name_of
 
-WORKER_EVENTS = ("online", "listening", MESSAGE, "disconnect", EXIT)
-CLUSTER_EVENTS = (SETUP, FORK, *WORKER_EVENTS)
+WORKER_EVENTS: dict[str, tuple[str, ...]] = {
+    "online": (),
+    "listening": ("addresses",),
+    MESSAGE: ("message",),
+    "disconnect": (),
+    EXIT: ("code", "signal"),
+}
+"""And what a worker's handlers are given."""
+CLUSTER_EVENTS: dict[str, tuple[str, ...]] = {
+    SETUP: ("settings",),
+    FORK: ("worker",),
+    **{event: ("worker", *given) for event, given in WORKER_EVENTS.items()},
+}
 
 MOST_WAITING = 1000
 """Events. Messages are not counted: of those each worker has its own limit, beyond which its `send` raises."""
@@ -30,17 +42,23 @@ _AnyHandler = TypeVar("_AnyHandler", bound=Handler)
 class Registry:
     """Who wants to be called for which event."""
 
-    def __init__(self, events: tuple[str, ...]) -> None:
+    def __init__(self, events: Mapping[str, tuple[str, ...]]) -> None:
+        self._events = events
         self._handlers: dict[str, list[Handler]] = {event: [] for event in events}
 
     def on(self, event: str) -> Callable[[_AnyHandler], _AnyHandler]:
-        """Register the decorated function, plain or async. Raises ValueError for an event that there is not."""
-        if event not in self._handlers:
-            raise ValueError(f"there is no event {event!r}; there are {', '.join(self._handlers)}")
+        """Register the decorated function, plain or async.
+
+        Raises ValueError for an event that there is not, and TypeError for what can not take what it will be given.
+        """
+        if event not in self._events:
+            there_are = f"there are {', '.join(self._events)}"
+            if callable(event):
+                raise TypeError(f'on is called with the name of an event, as in @cluster.on("exit"); {there_are}')
+            raise ValueError(f"there is no event {event!r}; {there_are}")
 
         def register(handler: _AnyHandler) -> _AnyHandler:
-            if not callable(handler):
-                raise TypeError(f"a handler of {event!r} has to be a function: found {handler!r}")
+            check_handler(handler, event, self._events[event])
             self._handlers[event].append(handler)
             return handler
 
@@ -184,18 +202,19 @@ class Handlers:
     def _call(
         self, event: str, handler: Handler, arguments: tuple[Any, ...], answers: Told | None, log: Logger
     ) -> None:
+        what = f"the handler {name_of(handler)} of {event!r}"
         try:
             value = handler(*arguments)
             if inspect.iscoroutine(value):
                 value = self._run(value)
-            if answers is not None:
-                self._reply(answers, value)
         except BaseException as error:  # also sys.exit(): it would end this thread, and nothing else
-            name = getattr(handler, "__qualname__", repr(handler))
-            failure = describe(error, f"the handler {name} of {event!r}")
+            failure = describe(error, what)
             log.error(f"{failure.reason}\n{failure.traceback}")
             if answers is not None:
                 self._refuse(answers, failure.reason)
+            return
+        if answers is not None:
+            self._reply(answers, value, what, log)
 
     def _run(self, coroutine: Any) -> Any:
         # One loop for all of them: what a handler opens on it, the next one can use.
@@ -203,11 +222,15 @@ class Handlers:
             self._runner = asyncio.Runner()
         return self._runner.run(coroutine)
 
-    def _reply(self, incoming: Told, value: Any) -> None:
+    def _reply(self, incoming: Told, value: Any, what: str, log: Logger) -> None:
         try:
             incoming.reply(value)
         except Disconnected:
             pass  # nobody awaits it any more
+        except (TypeError, ValueError) as error:
+            why = f"what {what} returned can not be the reply: {error}"
+            log.error(why)
+            self._refuse(incoming, why)
 
     def _refuse(self, incoming: Told, why: str) -> None:
         try:

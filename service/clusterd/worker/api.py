@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from clusterd.wire.conversation import Conversation, Disconnected, QueueFull, Reply, RequestFailed
+from clusterd.worker.signatures import check_handler
 
 __all__ = ["Disconnected", "NotInWorker", "QueueFull", "RequestFailed", "on", "request", "send"]
 
@@ -56,12 +57,13 @@ def on(event: str) -> Callable[[_AnyHandler], _AnyHandler]:
 
     With several, each gets every message, and the reply to a request is what the first one returns.
     """
+    if callable(event):
+        raise TypeError(f'on is called with the name of an event: @worker.on("{MESSAGE}")')
     if event != MESSAGE:
         raise ValueError(f'there is no event {event!r} in a worker; there is "{MESSAGE}"')
 
     def register(handler: _AnyHandler) -> _AnyHandler:
-        if not callable(handler):
-            raise TypeError(f"a handler of {event!r} has to be a function: found {handler!r}")
+        check_handler(handler, event, (MESSAGE,))
         handlers.append(handler)
         return handler
 

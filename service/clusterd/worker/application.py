@@ -14,10 +14,12 @@ from typing import Any, TypeAlias
 from clusterd.config import model as config_model
 from clusterd.config.model import Config
 from clusterd.http.settings import Interface
+from clusterd.worker.signatures import unfit_signature
 
 Application = Callable[..., Any]
 
 _OWN_CODE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
 _TRACEBACK_BYTES = 40 * 1024
 _REASON_BYTES = 4 * 1024
 """As JSON, in which a character may take six bytes: both fit one packet of the channel."""
@@ -48,7 +50,7 @@ class LoadError(Exception):
     """The application, or a hook of it, does not load."""
 
     reason: str
-    """One line: the exception and where it was raised."""
+    """One line: the exception, and where in the application."""
     traceback: str
     """The application's part of the traceback."""
 
@@ -77,7 +79,7 @@ def load(config: Config) -> LoadedCode:
         return _load_application(config.app, config.interface)
     assert config.run is not None  # exactly one of them is given (`config/checks.py`)
     function = _load(config.run, "run")
-    if signature := _unfit_signature(function, ()):
+    if signature := unfit_signature(function, ()):
         raise LoadError(f"run: {config.run} takes {signature}, and is called without arguments", "")
     return LoadedJob(function, is_async(function), config.run)
 
@@ -97,23 +99,10 @@ def _load_application(reference: str, wanted: config_model.Interface) -> LoadedA
 
 def _check_call(application: Application, reference: str, interface: Interface, arguments: tuple[object, ...]) -> None:
     """A factory named without its brackets would start, and fail with every request."""
-    if signature := _unfit_signature(application, arguments):
+    if signature := unfit_signature(application, arguments):
         hint = "" if reference.endswith("()") else f"; if it makes the application, write {reference}()"
         wanted = f"the {len(arguments)} arguments of {interface.name}"
         raise LoadError(f"app: {reference} takes {signature}, and not {wanted}{hint}", "")
-
-
-def _unfit_signature(function: Callable[..., Any], arguments: tuple[object, ...]) -> str | None:
-    """What `function` takes, if it can not be called with these arguments."""
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return None  # written in C: it does not say
-    try:
-        signature.bind(*arguments)
-    except TypeError:
-        return str(signature)
-    return None
 
 
 def load_hook(reference: str | None, setting: str) -> Callable[[], Any] | None:
@@ -144,8 +133,7 @@ def describe(error: BaseException, what: str) -> LoadError:
     if isinstance(error, SyntaxError) and error.filename:
         place = f" ({error.filename}:{error.lineno})"
     elif frames is not None:
-        last = traceback.extract_tb(frames)[-1]
-        place = f" ({last.filename}:{last.lineno})"
+        place = f" ({_place(frames)})"
     message = _message_of(error)
     if isinstance(error, ModuleNotFoundError) and error.name is not None and f" {error.name}" in f" {what}":
         message += f" in {os.getcwd()} or on sys.path (directory: says where to look first)"
@@ -180,6 +168,18 @@ def _application_frames(frames: TracebackType | None) -> TracebackType | None:
             return each
         each = each.tb_next
     return None
+
+
+def _place(frames: TracebackType) -> str:
+    """Whose mistake it is: the innermost frame that is not ours, and not the standard library's if there is another."""
+    lines = [frame for frame in traceback.extract_tb(frames) if not frame.filename.startswith(_OWN_CODE)]
+    last = next((frame for frame in reversed(lines) if not _is_standard(frame.filename)), lines[-1])
+    return f"{last.filename}:{last.lineno}"
+
+
+def _is_standard(filename: str) -> bool:
+    is_installed = {"site-packages", "dist-packages"} & set(filename.split(os.sep))
+    return filename.startswith("<frozen ") or (filename.startswith(_STANDARD_LIBRARY) and not is_installed)
 
 
 def is_async(function: Callable[..., Any]) -> bool:

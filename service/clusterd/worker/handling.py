@@ -15,6 +15,7 @@ from clusterd.log import Logger
 from clusterd.wire.conversation import Disconnected, Incoming
 from clusterd.worker.api import Handler
 from clusterd.worker.application import describe, is_async
+from clusterd.worker.signatures import name_of
 
 THREAD_NAME = "clusterd-messages"
 
@@ -89,31 +90,48 @@ class Handling:
         while True:
             message, handler = self._waiting.get()
             try:
-                self._answer(message, handler, handler(message.incoming.value))
+                value = handler(message.incoming.value)
             except BaseException as error:  # also sys.exit(): it would end the thread, and nobody else
                 self._failed(message, handler, error)
+            else:
+                self._answer(message, handler, value)
             self._loop.call_soon_threadsafe(self._through, message)
 
     async def _call_async(self, message: _Message, handler: Handler) -> None:
         try:
-            self._answer(message, handler, await handler(message.incoming.value))
+            value = await handler(message.incoming.value)
         except BaseException as error:
             self._failed(message, handler, error)
+        else:
+            self._answer(message, handler, value)
         self._through(message)
 
     def _answer(self, message: _Message, handler: Handler, value: Any) -> None:
-        if message.incoming.wants_reply and handler is self._handlers[0]:
+        if not self._is_to_answer(message, handler):
+            return
+        try:
             message.incoming.reply(value)
+        except Disconnected:
+            pass  # nobody awaits it any more
+        except (TypeError, ValueError) as error:
+            why = f"what the handler {name_of(handler)} of a message returned can not be the reply: {error}"
+            self._log.error(why)
+            self._refuse(message, why)
 
     def _failed(self, message: _Message, handler: Handler, error: BaseException) -> None:
-        name = getattr(handler, "__qualname__", repr(handler))
-        failure = describe(error, f"the handler {name} of a message")
+        failure = describe(error, f"the handler {name_of(handler)} of a message")
         self._log.error(f"{failure.reason}\n{failure.traceback}")
-        if message.incoming.wants_reply and handler is self._handlers[0]:
-            try:
-                message.incoming.refuse(failure.reason)
-            except Disconnected:
-                pass  # nobody awaits it any more
+        if self._is_to_answer(message, handler):
+            self._refuse(message, failure.reason)
+
+    def _refuse(self, message: _Message, why: str) -> None:
+        try:
+            message.incoming.refuse(why)
+        except Disconnected:
+            pass  # as above
+
+    def _is_to_answer(self, message: _Message, handler: Handler) -> bool:
+        return message.incoming.wants_reply and handler is self._handlers[0]
 
     def _through(self, message: _Message) -> None:
         """A handler is through with a message; on the loop."""
