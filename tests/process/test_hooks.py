@@ -57,6 +57,11 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def check(service: Hooked) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "clusterd.cli.clusterd", "--check", "--config", str(service.config)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
 # ---- what they hear
 
 
@@ -271,14 +276,16 @@ def test_bad_hooks_fail_start_check_and_reload_and_change_nothing(
         service.wait_for_line("raise LookupError")
     assert service.do("1 + 1") == 2
     assert service.stop() == 0
-    check = [sys.executable, "-m", "clusterd.cli.clusterd", "--check", "--config", str(service.config)]
-    checked = subprocess.run(check, capture_output=True, text=True, timeout=60, check=False)
+    checked = check(service)
     assert checked.returncode == 1
-    if "_exit" not in source:
+    if "_exit" in source:
+        assert checked.stderr == "the process died while it imported the hooks (exit status 3)\n"
+    else:
         assert reason in checked.stderr
     before_lines = len(service.lines)
     service.start(wait=False)
     assert service.wait() == 70
+    assert "clusterd ends: the hooks could not be loaded: hooks: " in "\n".join(service.lines[before_lines:])
     assert reason in "\n".join(service.lines[before_lines:])
 
 
@@ -307,6 +314,16 @@ def test_an_import_that_does_not_end_is_a_failed_reload(make_hooked: MakeHooked)
     service.wait_for_line("hooks process: still importing after")
     service.wait_for_line(r'hooks\.py", line 1 in <module>')
     assert service.hooks_pid() == pid
+
+
+def test_a_check_says_what_of_the_hooks_it_has_seen(make_hooked: MakeHooked) -> None:
+    service = make_hooked(rollout={"boot_timeout": "1s"})
+    assert check(service).stdout == "the configuration is good and the application and its hooks import\n"
+    service.hook_bare("import time\ntime.sleep(1000)")
+    checked = check(service)
+    assert checked.returncode == 1
+    assert checked.stderr.startswith("the hooks: not imported within rollout.boot_timeout (1 s)\n")
+    assert 'hooks.py", line 2 in <module>' in checked.stderr
 
 
 def test_a_name_that_is_no_module_is_refused_with_the_file(make_hooked: MakeHooked) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import threading
+from concurrent.futures import Future
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from clusterd.wire.conversation import (
     Disconnected,
     Incoming,
     QueueFull,
+    Reply,
     RequestFailed,
 )
 from clusterd.wire.messages import PACKET_BYTES, VALUE_BYTES, Say, encode
@@ -202,6 +204,14 @@ async def test_a_request_that_is_refused_says_why() -> None:
         with pytest.raises(RequestFailed, match=r"^nono") as raised:
             await ours.request(1, 60)
         assert len(str(raised.value)) == ERROR_CHARACTERS
+
+
+def test_why_there_is_no_answer_is_all_that_is_raised() -> None:
+    future: Future[Any] = Future()
+    future.set_exception(RequestFailed("no handler"))
+    with pytest.raises(RequestFailed) as raised:
+        Reply(future).result()
+    assert raised.value.__context__ is None
 
 
 @on_a_loop

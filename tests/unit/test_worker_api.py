@@ -40,7 +40,7 @@ def test_an_unknown_event_is_refused() -> None:
 
 def test_a_handler_that_can_not_take_a_message_is_refused() -> None:
     with pytest.raises(TypeError, match=r"takes \(\); a handler of 'message' is given \(message\)"):
-        worker.on("message")(lambda: None)
+        worker.on("message")(lambda: None)  # type: ignore[type-var]
     with pytest.raises(TypeError, match=r'on is called with the name of an event: @worker.on\("message"\)'):
         worker.on(print)  # type: ignore[arg-type]
 

@@ -62,7 +62,8 @@ def _check(arguments: Arguments) -> int:
     if config.run is None and not (config.listen or config.tls.listen):
         # Whether systemd passes any is not to be seen from here.
         print(f"warning: {NOTHING_TO_LISTEN_ON}, unless systemd passes sockets; {NAME_AN_ADDRESS}", file=sys.stderr)
-    print("the configuration is good and the application imports")
+    imports = "application imports" if config.hooks is None else "application and its hooks import"
+    print(f"the configuration is good and the {imports}")
     return 0
 
 

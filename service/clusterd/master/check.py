@@ -2,20 +2,27 @@
 
 import contextlib
 import os
+import select
 import signal
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from clusterd.config.model import Config, Preload, to_json
 from clusterd.linux.bells import Bells
-from clusterd.linux.stacks import new_stacks_file
+from clusterd.linux.stacks import STACKS_SIGNAL, new_stacks_file, read_stacks
 from clusterd.log import Level
+from clusterd.master.children import describe_status
 from clusterd.master.processes import template_environment
 from clusterd.master.spawn import Role, spawn
+from clusterd.master.stacks import LOOK_EVERY_SECONDS, LOOKS
 from clusterd.metrics.scoreboard import Scoreboard
 from clusterd.wire import messages
 from clusterd.wire.packets import close_all, receive, send, socketpair
+
+END_SECONDS = 1.0
+"""For a process that has closed its channel to be gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,30 +42,90 @@ def check_application(config: Config) -> Failure | None:
     return failure
 
 
-def _try(role: Role, what: str, order: Callable[[socket.socket, Config], None], config: Config) -> Failure | None:
+Order = Callable[[socket.socket, Config, int], None]
+"""Say over the channel what is to be imported; the descriptor is that of the file that takes stacks."""
+
+
+def _try(role: Role, what: str, order: Order, config: Config) -> Failure | None:
+    stacks = new_stacks_file("clusterd-stacks")
     ours, theirs = socketpair()
-    with ours:
+    try:
         with theirs:
-            try:
-                pid = spawn(role, config.python, theirs, template_environment(os.environ, config))
-            except OSError as error:
-                return Failure(f"python: can not run {config.python}: {error.strerror}", is_configuration=True)
+            pid = spawn(role, config.python, theirs, template_environment(os.environ, config))
+    except OSError as error:
+        close_all([stacks, ours.detach()])
+        return Failure(f"python: can not run {config.python}: {error.strerror}", is_configuration=True)
+    process = _Process(pid, ours, stacks)
+    with ours:
         try:
             ours.settimeout(config.rollout.boot_timeout)
             with contextlib.suppress(ConnectionError):  # it may be gone by now, and has said why, or nothing
-                order(ours, config)
-            return _before_the_import(_answer(ours), config) or _after_the_import(_answer(ours), what)
-        except TimeoutError:
-            limit = f"rollout.boot_timeout ({config.rollout.boot_timeout:g} s)"
-            return Failure(f"the {what}: not imported within {limit}", is_configuration=False)
+                order(ours, config, stacks)
+            return _before_the_import(process.answer(), config) or _import(process, what, config)
         finally:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+            process.end()
+            os.close(stacks)
 
 
-def _load(channel: socket.socket, config: Config) -> None:
+def _import(process: "_Process", what: str, config: Config) -> Failure | None:
+    try:
+        match process.answer():
+            case None:
+                how = process.wait_for_end()
+                return Failure(f"the process died while it imported the {what} ({how})", is_configuration=False)
+            case messages.LoadFailed(reason, traceback):
+                wrong = f"the {what} could not be loaded: {reason}\n{traceback}".rstrip()
+                return Failure(wrong, is_configuration=False)
+    except TimeoutError:
+        limit = f"rollout.boot_timeout ({config.rollout.boot_timeout:g} s)"
+        text = f"the {what}: not imported within {limit}\n{process.stacks()}".rstrip()
+        return Failure(text, is_configuration=False)
+    return None
+
+
+@dataclass(slots=True)
+class _Process:
+    """One that imports something."""
+
+    pid: int
+    channel: socket.socket
+    stacks_file: int
+    status: int | None = None
+
+    def answer(self) -> messages.Message | None:
+        """What it says next; None when it is gone. Raises TimeoutError."""
+        packet = receive(self.channel)
+        return None if packet is None else messages.decode(packet.data)
+
+    def stacks(self) -> str:
+        """What it is doing. It answers signals from before its import on."""
+        os.kill(self.pid, STACKS_SIGNAL)
+        before = ""
+        for _ in range(LOOKS):
+            time.sleep(LOOK_EVERY_SECONDS)
+            written = read_stacks(self.stacks_file, 0)
+            if written and written == before:
+                break  # it is written bit by bit
+            before = written
+        return before
+
+    def wait_for_end(self) -> str:
+        """How one ended that has closed its channel, in words."""
+        descriptor = os.pidfd_open(self.pid)
+        select.select([descriptor], [], [], END_SECONDS)
+        os.close(descriptor)
+        return describe_status(self.end())[0]
+
+    def end(self) -> int:
+        """Kill and reap it, once; the wait status."""
+        if self.status is None:
+            os.kill(self.pid, signal.SIGKILL)
+            self.status = os.waitpid(self.pid, 0)[1]
+        return self.status
+
+
+def _load(channel: socket.socket, config: Config, stacks: int) -> None:
     scoreboard = Scoreboard.create()
-    stacks = new_stacks_file("clusterd-stacks")
     bells = Bells.create()
     order = messages.Load(
         generation=1,
@@ -72,15 +139,11 @@ def _load(channel: socket.socket, config: Config) -> None:
         send(channel, messages.encode(order), [scoreboard.descriptor, stacks, *bells.descriptors])
     finally:
         scoreboard.close()
-        close_all([stacks, *bells.descriptors])
+        close_all(bells.descriptors)
 
 
-def _attach(channel: socket.socket, config: Config) -> None:
-    stacks = new_stacks_file("clusterd-stacks")
-    try:
-        send(channel, messages.encode(messages.Attach(1, to_json(config), int(Level.WARNING))), [stacks])
-    finally:
-        close_all([stacks])
+def _attach(channel: socket.socket, config: Config, stacks: int) -> None:
+    send(channel, messages.encode(messages.Attach(1, to_json(config), int(Level.WARNING))), [stacks])
 
 
 def _before_the_import(answer: messages.Message | None, config: Config) -> Failure | None:
@@ -91,18 +154,3 @@ def _before_the_import(answer: messages.Message | None, config: Config) -> Failu
         case messages.LoadFailed(reason, traceback):
             return Failure(f"{reason}\n{traceback}".rstrip(), is_configuration=True)
     return None
-
-
-def _after_the_import(answer: messages.Message | None, what: str) -> Failure | None:
-    match answer:
-        case None:
-            return Failure(f"the process died while it imported the {what}", is_configuration=False)
-        case messages.LoadFailed(reason, traceback):
-            wrong = f"the {what} could not be loaded: {reason}\n{traceback}".rstrip()
-            return Failure(wrong, is_configuration=False)
-    return None
-
-
-def _answer(channel: socket.socket) -> messages.Message | None:
-    packet = receive(channel)
-    return None if packet is None else messages.decode(packet.data)

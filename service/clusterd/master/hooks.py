@@ -33,6 +33,8 @@ from clusterd.wire.messages import Say, Taken
 END_SECONDS = 5.0
 """For the handlers to get through with what has happened, when everything else is done."""
 
+HOOKS = "hooks"
+"""What does not load."""
 NOBODY_ANSWERS = "nobody answers requests in the master: name who does in the setting hooks"
 MOMENT_SECONDS = 0.05
 """So much earlier than a template's does the time of hooks to load end, so that they are named where they are why."""
@@ -84,7 +86,7 @@ class Hooks:
                 self._step(steps.GenerationBegins(generation, config.hooks is not None, load, leave))
                 if generation in self._bad:
                     # Known while this template took the place of another, which could not be forked.
-                    self._parts.happened(events.TemplateFailed(serial, self._bad[generation]))
+                    self._parts.happened(events.TemplateFailed(serial, self._bad[generation], HOOKS))
             case actions.RolloutEnded(_, generation):
                 self._step(steps.GenerationServes(generation))
                 self._queue.say_if_empty()
@@ -211,7 +213,7 @@ class Hooks:
         self._held_up.pop(generation, None)
         name = self._configurations.of(generation).hooks
         self._bad = {generation: reason if reason.startswith("hooks: ") else f"hooks: {name}: {reason}"}
-        self._parts.happened(events.TemplateFailed(self._templates[generation], self._bad[generation]))
+        self._parts.happened(events.TemplateFailed(self._templates[generation], self._bad[generation], HOOKS))
 
     def _let_leave(self, serial: int) -> None:
         """It leaves at the end of its channel."""

@@ -82,10 +82,11 @@ class TemplateLoaded(Event):
 
 @dataclass(frozen=True, slots=True)
 class TemplateFailed(Event):
-    """The application does not import."""
+    """The application does not import, or what is imported with it."""
 
     serial: int
     reason: str
+    what: str = "application"
 
 
 @dataclass(frozen=True, slots=True)

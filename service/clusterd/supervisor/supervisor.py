@@ -105,9 +105,9 @@ class Supervisor:
         match event:
             case events.TemplateLoaded(serial) if self._is(serial, TemplateState.LOADING):
                 templates[serial].state = TemplateState.LOADED
-            case events.TemplateFailed(serial, reason) if self._is(serial, TemplateState.LOADING):
+            case events.TemplateFailed(serial, reason, what) if self._is(serial, TemplateState.LOADING):
                 self.cluster.end_template(templates[serial])
-                self._import_failed(templates[serial], reason)
+                self._import_failed(templates[serial], reason, what)
             case events.TemplateUnforkable(serial, findings) if self._is(serial, TemplateState.LOADING):
                 self._do_without_preload(templates[serial], findings)
             case events.SpareReady(serial) if self._is(serial, TemplateState.SPARE_COMING):
@@ -144,12 +144,12 @@ class Supervisor:
         ):
             stop(self.cluster, at_once=True, exit_status=ExitStatus.FAILURE, reason=f"{what} died: {how}")
 
-    def _import_failed(self, template: Template, reason: str) -> None:
+    def _import_failed(self, template: Template, reason: str, what: str = "application") -> None:
         cluster = self.cluster
         if cluster.rollout is not None and cluster.rollout.generation == template.generation:
             rollout.withdraw(cluster, reason)
         elif cluster.phase is Phase.STARTING:
-            reason = f"the application could not be loaded: {reason}"
+            reason = f"the {what} could not be loaded: {reason}"
             stop(cluster, at_once=True, exit_status=ExitStatus.APPLICATION, reason=reason)
 
     # ---- workers

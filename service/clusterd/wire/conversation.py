@@ -54,8 +54,12 @@ class Reply:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            return self._future.result()
-        raise RuntimeError("this thread runs an event loop, which would stand still meanwhile: await the reply instead")
+            pass
+        else:
+            raise RuntimeError(
+                "this thread runs an event loop, which would stand still meanwhile: await the reply instead"
+            )
+        return self._future.result()
 
 
 class Incoming:
