@@ -56,7 +56,8 @@ esac
 SLOTS = "$(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')"
 WORDS = {
     "slot": SLOTS,
-    "receiver": f"all {SLOTS}",
+    "slot_or_all": f"all {SLOTS}",
+    "slot_or_hooks": f"hooks {SLOTS}",
     "level": "error warning notice info debug",
 }
 SIGNALS = "TERM QUIT KILL USR1 USR2 HUP STOP CONT"

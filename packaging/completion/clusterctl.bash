@@ -18,9 +18,9 @@ _clusterctl() {
         restart) known="--help --socket --config --json $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
         scale) known="--help --socket --config --json" ;;
         stop) known="--help --socket --config --json" ;;
-        kill) known="--help --socket --config --json --signal $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
+        kill) known="--help --socket --config --json --signal hooks $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
         events) known="--help --socket --config --json --follow" ;;
-        stacks) known="--help --socket --config --json $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
+        stacks) known="--help --socket --config --json hooks $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
         debug) known="--help --socket --config --json $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
         config) known="--help --socket --config --json --diff" ;;
         send) known="--help --socket --config --json all $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;

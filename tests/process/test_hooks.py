@@ -419,14 +419,46 @@ def app(environ, start_response):
     assert service.get("/0").text == "sent"
     assert service.metrics().status_code == 200
     assert wait_until(lambda: service.hooks()["waiting"] == 1000 and service.hooks(), "all wait")["is_told"]
-    assert "busy with one thing for" in wait_until(
+    assert "busy with 'message' of worker " in wait_until(
         lambda: "busy" in service.clusterctl("status").stdout and service.clusterctl("status").stdout, "it is busy"
     )
     assert "clusterd_hooks_waiting 1000.0" in service.metrics().text
     service.signal(signal.SIGTERM)
+    service.wait_for_line("waiting for the hooks to get through with what has happened, for 5 s at most waiting=")
+    service.wait_for_line("hooks process: clusterd is to end: still busy after 2.5 s")
     service.wait_for_line("killing the hooks process: it did not get through with what has happened before the end")
     assert service.wait() == 0
     assert "they were not told everything" in service.log()
+
+
+def test_what_is_stuck_is_said_once_with_the_line_and_may_be_asked_for_and_ended(make_hooked: MakeHooked) -> None:
+    service = make_hooked(timeouts={"hang": "1s"})
+    service.hook(STUCK + 'cluster.on("exit")(lambda worker, code, signal: say("exit", worker.id))')
+    service.start()
+    line = (service.directory / "hooks.py").read_text().splitlines().index("    time.sleep(1000)") + 1
+    service.ask_to("send", slot=2, message="say")
+    service.wait_to_hear("stuck")
+    service.wait_for_line(
+        r"warning: hooks process: busy with 'message' of worker 2 for 0\.\d s; it is not ended for that"
+    )
+    service.wait_for_line(rf'hooks\.py", line {line} in stick$')
+    shown = service.clusterctl("stacks", "hooks")
+    assert f'hooks.py", line {line} in stick' in shown.stdout
+    pid = service.hooks_pid()
+    assert service.clusterctl("kill", "hooks", "--signal", "KILL").returncode == 0
+    wait_until(lambda: service.hooks_pid() != pid, "another process")
+    assert service.log().count("it is not ended for that") == 1
+    assert service.ask_to("restart", slot=1)["succeeded"]
+    service.wait_to_hear("exit", 1)
+
+
+def test_without_hooks_there_is_nothing_to_look_at(make_hooked: MakeHooked) -> None:
+    service = make_hooked(hooks=None)
+    service.start()
+    asked = service.clusterctl("stacks", "hooks")
+    assert asked.returncode == 1
+    assert asked.stderr.startswith("there is no hooks process; ")
+    assert service.clusterctl("restart", "hooks").returncode == 2
 
 
 def test_a_stopped_process_stalls_nobody(hooked: Hooked) -> None:
@@ -465,12 +497,19 @@ def test_who_keeps_dying_is_started_again_later_and_later_and_changes_nothing(ho
     hooked.wait_for_line(r"the hooks process died: SIGKILL")
     hooked.wait_for_line(r"the hooks process died: hooks: hooks: LookupError.*; trying again in 0\.5 s")
     hooked.wait_for_line(r"; trying again in 1\.0 s")
+    wait_until(
+        lambda: re.search(
+            r"; died: hooks: hooks: LookupError: .*, trying again in ", hooked.clusterctl("status").stdout
+        ),
+        "the status says why, and when the next one is started",
+    )
     before = len(hooked.lines)
     assert hooked.ask_to("kill", slot=2, signal="KILL")["succeeded"]
     wait_until(lambda: len(hooked.pids()) == 2, "the worker is back")
     hooked.hook(version="2")
     hooked.wait_to_hear("setup", "2")
     hooked.wait_to_hear("exit", 2, after=before)
+    assert hooked.hooks()["failure"] is None
 
 
 def test_a_restart_imports_what_was_loaded_whatever_a_link_points_to_by_now(make_hooked: MakeHooked) -> None:

@@ -95,6 +95,7 @@ def test_a_handler_has_the_time_of_a_drain_to_get_through() -> None:
     story.step(begins(2))
     story.step(Loaded(-2))
     story.step(GenerationServes(2))
+    assert story.wake() == [ShowStacks(-1, "its generation is over: still busy after 15.0 s")]
     assert story.wake() == [Kill(-1, "it did not get through with what it was told last")]
     assert story.now == 130.0
     assert story.step(Gone(-1, "SIGKILL")) == [Tell(-2)]
@@ -148,6 +149,7 @@ def test_a_stop_does_not_wait_for_ever_and_is_hurried_by_another() -> None:
     assert story.step(Gone(-1, "SIGKILL")) == [Finished()]
     again = Story().runs()
     again.step(Stop(5.0))
+    assert again.wake() == [ShowStacks(-1, "clusterd is to end: still busy after 2.5 s")]
     assert again.wake() == [late]
     assert again.now == 105.0
 

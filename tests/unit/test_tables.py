@@ -50,13 +50,15 @@ def test_colours_are_for_terminals_whose_owner_wants_them(monkeypatch: pytest.Mo
 
 def test_hooks_are_a_line_that_says_what_is_wrong() -> None:
     hooks = {"module": "shop.hooks", "pid": 7, "generation": 2, "state": "running", "waiting": 0, "busy_seconds": 0.2}
-    hooks |= {"restarts": 0, "events_dropped": 0, "messages_dropped": 0, "cut": 0}
+    hooks |= {"restarts": 0, "events_dropped": 0, "messages_dropped": 0, "cut": 0, "failure": None}
     assert tables.hooks_line(hooks) == "hooks shop.hooks: running, generation 2, pid 7"
     hooks |= {"pid": None, "state": "down", "waiting": 3, "busy_seconds": 75.0, "restarts": 1}
-    hooks |= {"events_dropped": 1, "messages_dropped": 1, "cut": 1}
+    hooks |= {"events_dropped": 1, "messages_dropped": 1, "cut": 1, "busy_with": "'exit' of worker 2"}
+    hooks |= {"failure": "ImportError", "retry_seconds": 8.0}
     assert tables.hooks_line(hooks) == (
         "hooks shop.hooks: down, generation 2, pid -; "
-        "busy with one thing for 1m15s, waiting 3, restarts 1, dropped 2, cut 1"
+        "busy with 'exit' of worker 2 for 1m15s, waiting 3, restarts 1, dropped 2, cut 1; "
+        "died: ImportError, trying again in 8.0s"
     )
 
 

@@ -160,6 +160,8 @@ def test_control_requests_come_back_as_they_were_meant() -> None:
         assert asked == control.Request(command.SEND, slot=2, message=message)
         asked = control.parse_request(line(command.SEND, slot="all", message=message))
         assert asked == control.Request(command.SEND, slot=control.ALL_SLOTS, message=message)
+    for either in (command.STACKS, command.KILL):
+        assert control.parse_request(line(either, slot="hooks")) == control.Request(either, slot=control.HOOKS)
     killed = control.Request(command.KILL, slot=2, signal=signal.SIGUSR1)
     for name in ("usr1", "SIGUSR1", int(signal.SIGUSR1)):
         assert control.parse_request(line(command.KILL, slot=2, signal=name)) == killed
@@ -175,6 +177,8 @@ def test_control_requests_come_back_as_they_were_meant() -> None:
         (b'{"version": 1, "command": "status", "slot": 1}', "unknown argument 'slot'; it takes nothing"),
         (b'{"version": 1, "command": "restart"}', "slot is missing"),
         (b'{"version": 1, "command": "restart", "slot": 0}', "slot: 0 is no number of a slot"),
+        (b'{"version": 1, "command": "restart", "slot": "hooks"}', "slot: 'hooks' is no number of a slot"),
+        (b'{"version": 1, "command": "stacks", "slot": "all"}', 'which are 1, 2 and so on, nor "hooks"'),
         (b'{"version": 1, "command": "restart", "slot": true}', "slot: True is no number"),
         (b'{"version": 1, "command": "scale", "workers": "many"}', "neither a number from 1 to"),
         (b'{"version": 1, "command": "scale", "workers": 0}', "neither a number from 1 to"),

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,11 @@ def _run(options: argparse.Namespace, spinner: tables.Spinner) -> int:
 def _arguments(options: argparse.Namespace) -> dict[str, object]:
     names = ("slot", "workers", "signal", "level", "follow", "diff", "wait")
     given = {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
+    for name in ("slot_or_all", "slot_or_hooks"):
+        if hasattr(options, name):
+            given["slot"] = getattr(options, name)
     if options.command == Command.SEND:
-        given |= {"slot": options.receiver, "message": options.message}  # which may be null
+        given["message"] = options.message  # which may be null
     return given
 
 
@@ -158,18 +162,17 @@ def command_line() -> argparse.ArgumentParser:
     scale = command("scale", "have so many workers, or more or fewer, until the next reload")
     scale.add_argument("workers", type=_workers_argument, metavar="N|+N|-N")
     command("stop", "drain every worker, and end clusterd")
-    kill = _with_slot(command("kill", "send a worker a signal"))
+    kill = _with_slot(command("kill", "send a worker, or the hooks process, a signal"), "hooks")
     kill.add_argument("--signal", type=_signal_argument, metavar="NAME", help="TERM if not said")
     events = command("events", "show what has happened")
     events.add_argument("--follow", action="store_true", default=None, help="and what happens, until Ctrl-C")
-    _with_slot(command("stacks", "show the requests, threads and tasks of a worker"))
+    stacks = command("stacks", "show the requests, threads and tasks of a worker, or the threads of the hooks process")
+    _with_slot(stacks, "hooks")
     _with_slot(command("debug", "have debugpy listen in a worker, on debug.port + SLOT, and say how to attach"))
     config = command("config", "show the configuration that runs")
     config.add_argument("--diff", action="store_true", default=None, help="only what a reload would change of it")
     send = command("send", "send the application in a worker, or in all, a message")
-    send.add_argument(
-        "receiver", type=_receiver_argument, metavar="SLOT|all", help="the worker's number in the table, or all"
-    )
+    _with_slot(send, "all")
     send.add_argument("message", type=_message_argument, metavar="JSON", help="any JSON value; - for one on stdin")
     level = command("log-level", "log more, or less, until the next reload")
     levels = [level.name.lower() for level in Level]
@@ -184,18 +187,24 @@ def _with_common(parser: argparse.ArgumentParser, path: object, as_json: object)
     parser.add_argument("--json", action="store_true", default=as_json, help="for programs")
 
 
-def _with_slot(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    parser.add_argument("slot", type=int, metavar="SLOT", help="the worker's number in the table")
+def _with_slot(parser: argparse.ArgumentParser, other: str | None = None) -> argparse.ArgumentParser:
+    """`other` is what may be said in its place."""
+    number = "the worker's number in the table"
+    if other is None:
+        parser.add_argument("slot", type=int, metavar="SLOT", help=number)
+    else:
+        parse = partial(_number_or, other)
+        parser.add_argument(f"slot_or_{other}", type=parse, metavar=f"SLOT|{other}", help=f"{number}, or {other}")
     return parser
 
 
-def _receiver_argument(text: str) -> int | str:
-    if text == "all":
+def _number_or(other: str, text: str) -> int | str:
+    if text == other:
         return text
     try:
         return int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor all") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor {other}") from None
 
 
 def _message_argument(text: str) -> object:

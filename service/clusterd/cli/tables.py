@@ -77,7 +77,11 @@ def hooks_line(hooks: dict[str, Any]) -> str:
     )
     known = ", ".join(f"{what} {count}" for what, count in counts if count)
     if hooks["busy_seconds"] >= _BUSY_SECONDS:
-        known = ", ".join(filter(None, (f"busy with one thing for {duration(hooks['busy_seconds'])}", known)))
+        busy = f"busy with {hooks['busy_with']} for {duration(hooks['busy_seconds'])}"
+        known = ", ".join(filter(None, (busy, known)))
+    if hooks["failure"] is not None:
+        retry = f", trying again in {duration(hooks['retry_seconds'])}" if hooks["retry_seconds"] else ""
+        known = "; ".join(filter(None, (known, f"died: {hooks['failure']}{retry}")))
     who = f"generation {hooks['generation']}, pid {hooks['pid'] or '-'}"
     return escaped(f"hooks {hooks['module']}: {hooks['state']}, {who}{f'; {known}' if known else ''}")
 

@@ -12,6 +12,7 @@ from clusterd.master.chronicle import Chronicle
 from clusterd.master.configurations import Configurations, Refused
 from clusterd.master.control import Peer
 from clusterd.master.debuggers import Debuggers, NoDebugger, how_to_attach, warnings_of
+from clusterd.master.hooks import Hooks
 from clusterd.master.log_level import set_log_level
 from clusterd.master.messages import Messages
 from clusterd.master.stacks import StackReader
@@ -20,7 +21,7 @@ from clusterd.supervisor import events
 from clusterd.supervisor.cluster import Cluster, Phase
 from clusterd.supervisor.states import WorkerState
 from clusterd.supervisor.supervisor import Supervisor
-from clusterd.wire.control import ALL_SLOTS, MOST_SLOTS, Command, Request, event_line
+from clusterd.wire.control import ALL_SLOTS, HOOKS, MOST_SLOTS, Command, Request, event_line
 from clusterd.wire.conversation import Disconnected, QueueFull
 
 MOST_FOLLOWERS = 32
@@ -44,6 +45,7 @@ class Commands:
         stacks: StackReader,
         debuggers: Debuggers,
         messages: Messages,
+        hooks: Hooks,
         log: Logger,
     ) -> None:
         self._supervisor = supervisor
@@ -55,6 +57,7 @@ class Commands:
         self._stacks = stacks
         self._debuggers = debuggers
         self._messages = messages
+        self._hooks = hooks
         self._log = log
         self._rollouts: dict[int, list[Peer]] = {}
         self._restarts: dict[int, Peer] = {}
@@ -223,20 +226,24 @@ class Commands:
             peer.fail("there is no worker to send it to; `clusterctl workers` shows who there is", {"workers": 0})
 
     def _to_one(self, request: Request, peer: Peer) -> None:
-        child = self._worker_in(request.slot)
-        if child is None:
+        child = self._hooks.child if request.slot == HOOKS else self._worker_in(request.slot)
+        if child is None or child.pid is None:
             peer.fail(self._why_nobody(request.slot))
         elif request.command is Command.STACKS:
-            self._stacks.tell(child, lambda text: peer.succeed(text) if text else peer.fail("it did not say"))
+            ask = self._stacks.threads if request.slot == HOOKS else self._stacks.tell
+            ask(child, lambda text: peer.succeed(text) if text else peer.fail("it did not say"))
         elif request.command is Command.DEBUG:
             self._debug(child, peer)
         else:
             self._children.signal(child, request.signal)
             child.signal_asked_for = request.signal.name
-            text = f"sent {request.signal.name} to worker {child.slot} (pid {child.pid})"
+            whom = "the hooks process" if request.slot == HOOKS else f"worker {child.slot}"
+            text = f"sent {request.signal.name} to {whom} (pid {child.pid})"
             peer.succeed(text, {"pid": child.pid})
 
     def _why_nobody(self, slot: int) -> str:
+        if slot == HOOKS:
+            return "there is no hooks process; `clusterctl status` says why, where the setting hooks names one"
         if slot in self._cluster.slots():
             return f"no worker is in slot {slot} now: it waits to be forked again; `clusterctl events` shows why"
         return f"there is no slot {slot}: they are 1 to {self._cluster.wanted}"
@@ -263,17 +270,18 @@ class Commands:
 
 def _logged(request: Request) -> dict[str, object]:
     """What was asked for exactly; of a message to an application, who gets it."""
+    slot = {ALL_SLOTS: "all", HOOKS: "hooks"}.get(request.slot, request.slot)
     match request.command:
         case Command.SEND:
-            return {"slot": "all" if request.slot == ALL_SLOTS else request.slot}
+            return {"slot": slot}
         case Command.SCALE:
             return {"workers": f"{request.workers:+}" if request.relative else request.workers}
         case Command.KILL:
-            return {"slot": request.slot, "signal": request.signal.name}
+            return {"slot": slot, "signal": request.signal.name}
         case Command.LOG_LEVEL:
             return {"level": request.level}
         case Command.RESTART | Command.STACKS | Command.DEBUG:
-            return {"slot": request.slot}
+            return {"slot": slot}
     return {}
 
 

@@ -59,6 +59,8 @@ class Hooks:
         self._bad: dict[int, str] = {}
         """Why the hooks of a generation do not load."""
         self._restarts = 0
+        self._failure: tuple[str, float] | None = None
+        """How the last process died, while none is told, and when the next one is started."""
         self._then: Callable[[], None] | None = None
 
     # ---- what the master tells (program.py)
@@ -138,6 +140,9 @@ class Hooks:
     def finish(self, *, at_once: bool, then: Callable[[], None]) -> None:
         """Nothing more will happen. `then` is called when the hooks have been told, or after END_SECONDS."""
         self._then = then
+        if self._queue.waiting and not at_once:
+            text = f"waiting for the hooks to get through with what has happened, for {END_SECONDS:g} s at most"
+            self._log.info(text, waiting=self._queue.waiting, busy_with=self._queue.busy_with)
         self._step(steps.Stop(0.0 if at_once else END_SECONDS))
         self._queue.say_if_empty()
 
@@ -172,6 +177,7 @@ class Hooks:
             case steps.Start(serial, generation):
                 self._start(serial, generation)
             case steps.Tell(serial):
+                self._failure = None
                 self._log.info("hooks are told what happens", **self._fields(serial))
                 self._queue.begin(serial)
             case steps.Leave(serial):
@@ -189,6 +195,7 @@ class Hooks:
                 self._load_is_bad(generation, reason)
             case steps.Died(_, generation, how, retry_in):
                 self._restarts += 1
+                self._failure = how, time.monotonic() + retry_in
                 retry = f"; trying again in {retry_in:.1f} s" if retry_in else ""
                 self._log.error(f"the hooks process died: {how}{retry}", generation=generation)
             case steps.Finished():
@@ -224,7 +231,10 @@ class Hooks:
 
     def _show_stacks(self, serial: int, why: str) -> None:
         if child := self._parts.children.get(serial):
-            self._parts.stacks.ask(child, why)
+            fields = child.fields()
+            self._parts.stacks.threads(
+                child, lambda text: self._log.warning(f"hooks process: {why}\n{text}".rstrip(), **fields)
+            )
 
     def _fields(self, serial: int) -> dict[str, object]:
         child = self._parts.children.get(serial)
@@ -232,12 +242,25 @@ class Hooks:
 
     # ---- seen from outside
 
+    def look(self) -> None:
+        """Called all the time: a handler may be stuck."""
+        if self._supervisor.has_hooks:
+            self._queue.look(self._configurations.of(self._supervisor.serving).timeouts.hang / 2)
+
+    @property
+    def child(self) -> Child | None:
+        """The process that is told what happens, or else is to be; None where there is none."""
+        process = self._supervisor.shown
+        return None if process is None else self._parts.children.get(process.serial)
+
     def facts(self) -> HooksFacts | None:
         """How they are; None where there are none, nor are to be."""
         if not self._supervisor.has_hooks:
             return None
         process = self._supervisor.shown
-        child = None if process is None else self._parts.children.get(process.serial)
+        child = self.child
+        is_told = process is not None and process.state is steps.HookState.TOLD
+        failure, retry_at = (None if is_told else self._failure) or (None, None)
         generation = self._supervisor.serving if process is None else process.generation
         counts = self._queue.counts
         return HooksFacts(
@@ -245,9 +268,12 @@ class Hooks:
             pid=None if child is None else child.pid,
             generation=generation,
             state="down" if process is None else process.state.value,
-            is_told=process is not None and process.state is steps.HookState.TOLD,
+            is_told=is_told,
             waiting=self._queue.waiting,
             busy_seconds=round(self._queue.busy_seconds, 3),
+            busy_with=self._queue.busy_with,
+            failure=failure,
+            retry_seconds=None if retry_at is None else round(max(0.0, retry_at - time.monotonic()), 3),
             restarts=self._restarts,
             events_dropped=counts.events_dropped,
             messages_dropped=counts.messages_dropped,

@@ -9,8 +9,10 @@ from clusterd.master.children import Child
 from clusterd.master.hooks_link import HooksLink, size_of
 from clusterd.supervisor.feed import Entry, Feed
 from clusterd.wire.conversation import Disconnected, Incoming
-from clusterd.wire.hooks import Happening
+from clusterd.wire.hooks import SETUP, Happening
 from clusterd.wire.messages import Say, Taken
+
+HOW_TO_END = "it is not ended for that: `clusterctl kill hooks --signal KILL` does, and another follows"
 
 
 @dataclass(slots=True)
@@ -49,6 +51,8 @@ class HooksQueue:
         self._is_let_go = False
         """It is told nothing more."""
         self._told_at = 0.0
+        self._is_slow_known = False
+        """Whether it was logged that what is dealt with takes long."""
         self._is_full = False
         self.counts = Counts()
 
@@ -66,7 +70,7 @@ class HooksQueue:
             return
         self.counts.events_dropped += 1
         if not self._is_full:
-            busy = f"they have been busy with one thing for {self.busy_seconds:.1f} s"
+            busy = f"they have been busy with {self.busy_with} for {self.busy_seconds:.1f} s"
             self._log.error(f"too many events wait for the hooks ({busy}): no handler is called for those that follow")
             if self._told is not None:
                 self._show_stacks(self._told, "too many events wait")
@@ -151,6 +155,22 @@ class HooksQueue:
         """How long one thing has been dealt with; 0 where none is."""
         return 0.0 if self._feed.out is None else time.monotonic() - self._told_at
 
+    @property
+    def busy_with(self) -> str | None:
+        """What is dealt with; None where nothing is."""
+        entry = self._feed.out
+        if entry is None:
+            return None
+        happening = entry.happening
+        return repr(SETUP) if happening is None else f"{happening.event!r} of worker {happening.slot}"
+
+    def look(self, most_seconds: float) -> None:
+        """Have it in the log, once, where one thing takes so long."""
+        if self._told is None or self._is_slow_known or self.busy_seconds < most_seconds:
+            return
+        self._is_slow_known = True
+        self._show_stacks(self._told, f"busy with {self.busy_with} for {self.busy_seconds:.1f} s; {HOW_TO_END}")
+
     # ---- within
 
     def _tell_next(self) -> None:
@@ -158,7 +178,7 @@ class HooksQueue:
             return
         entry = self._feed.take()
         if entry is not None:
-            self._told_at = time.monotonic()
+            self._told_at, self._is_slow_known = time.monotonic(), False
             self._links[self._told].tell(entry)
 
     def _cut(self) -> None:

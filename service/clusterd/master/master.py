@@ -101,6 +101,7 @@ class Master:
             self._hearing.stacks,
             self._hearing.debuggers,
             messages,
+            self._hooks,
             log,
         )
         self._control = ControlServer(listeners.control, self._commands.carry_out, log)
@@ -238,6 +239,7 @@ class Master:
         self._monitor.look(watched, time.monotonic())
         self._even_out(watched)
         self._dealer.look()
+        self._hooks.look()
         self._log.flush()
         self._loop.call_later(LOOK_EVERY_SECONDS, self._look)
 

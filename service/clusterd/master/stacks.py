@@ -51,9 +51,14 @@ class StackReader:
 
     def ask(self, child: Child, why: str) -> None:
         """Have `child` write its stacks, and log them as soon as they are there."""
+        self.threads(child, lambda text: self._report(child, why, text))
+
+    def threads(self, child: Child, tell: Callable[[str], None]) -> None:
+        """Call `tell` with what the threads of `child` are doing; with nothing if that can not be known."""
         if child.kind in (Kind.TEMPLATE, Kind.HOOKS) and not child.is_heard:
-            return  # it may be no Python yet (a wrapper's shell), and the signal would kill it
-        self._ask_by_signal(child, lambda text: self._report(child, why, text))
+            tell("")  # it may be no Python yet (a wrapper's shell), and the signal would kill it
+        else:
+            self._ask_by_signal(child, tell)
 
     def _ask_by_signal(self, child: Child, tell: Callable[[str], None]) -> None:
         if child.pid is None or child.stacks < 0:

@@ -47,6 +47,12 @@ class HooksFacts:
     """Likewise."""
     cut: int
     """Dealt with by a process when it ended."""
+    busy_with: str | None = None
+    """What handlers have been dealing with for `busy_seconds`."""
+    failure: str | None = None
+    """How the last process died, where none is told since."""
+    retry_seconds: float | None = None
+    """Until the next one is started, likewise."""
 
 
 @dataclass(frozen=True, slots=True)

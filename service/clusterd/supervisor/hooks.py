@@ -42,7 +42,7 @@ class HooksProcess:
     deadline: float | None
     """When it is to be loaded; later, when it is to be gone."""
     is_looked_at: bool = False
-    """Its stacks were shown, since it takes long to load."""
+    """Its stacks were shown, since it takes long to load; later, to leave."""
     state: HookState = HookState.LOADING
     told_at: float | None = None
     failure: str = ""
@@ -72,6 +72,7 @@ class HooksSupervisor:
         self._now = 0.0
         self._is_empty = False
         self._end_at: float | None = None
+        self._end_seconds = 0.0
         self._actions: list[Action] = []
 
     @property
@@ -122,14 +123,15 @@ class HooksSupervisor:
                 self._gone(process, process.failure or how)
             case Stop(seconds):
                 until = self._now + seconds
-                self._end_at = until if self._end_at is None else min(self._end_at, until)
+                if self._end_at is None or until < self._end_at:
+                    self._end_at, self._end_seconds = until, seconds
 
     def _in_state(self, serial: int, state: HookState) -> HooksProcess | None:
         process = self.processes.get(serial)
         return process if process is not None and process.state is state else None
 
     def _loaded(self, process: HooksProcess) -> None:
-        process.state, process.deadline = HookState.READY, None
+        process.state, process.deadline, process.is_looked_at = HookState.READY, None, False
         generation = self._generations.get(process.generation)
         if generation is not None and not generation.is_proven:
             generation.is_proven = True
@@ -177,12 +179,20 @@ class HooksSupervisor:
             self._kill(process, f"its generation is over{late}")
 
     def _look_if_slow(self, process: HooksProcess) -> None:
-        if process.state is not HookState.LOADING or process.is_looked_at or process.deadline is None:
+        """At half of its time, so that it is known where it was when it is killed for it."""
+        if process.is_looked_at or process.state is HookState.ENDING:
             return
-        if self._due(process.deadline - process.load_seconds / 2):
+        if process.state is HookState.LOADING:
+            self._look_at_half(process, process.deadline, process.load_seconds, "still importing")
+        elif process.deadline is not None:
+            self._look_at_half(process, process.deadline, process.leave_seconds, "its generation is over: still busy")
+        else:
+            self._look_at_half(process, self._end_at, self._end_seconds, "clusterd is to end: still busy")
+
+    def _look_at_half(self, process: HooksProcess, until: float | None, seconds: float, what: str) -> None:
+        if until is not None and self._due(until - seconds / 2):
             process.is_looked_at = True
-            detail = f"still importing after {process.load_seconds / 2:.1f} s"
-            self._actions.append(ShowStacks(process.serial, detail))
+            self._actions.append(ShowStacks(process.serial, f"{what} after {seconds / 2:.1f} s"))
 
     def _has_been_told_all(self, process: HooksProcess) -> bool:
         """Whoever follows takes over at once; where nobody does, the last one first gets what waits."""

@@ -22,6 +22,8 @@ MOST_SLOTS = 1024
 """As many as the setting `workers` may say."""
 ALL_SLOTS = 0
 """Written "all", where a command may go to every worker."""
+HOOKS = -1
+"""Written "hooks", where it may go to the hooks process."""
 
 
 class Command(StrEnum):
@@ -51,7 +53,7 @@ class Request:
 
     command: Command
     slot: int = 0
-    """Or ALL_SLOTS."""
+    """Or ALL_SLOTS, or HOOKS."""
     workers: int = 0
     """Wanted, or more (`relative`)."""
     relative: bool = False
@@ -79,6 +81,12 @@ _ARGUMENTS: dict[Command, frozenset[str]] = {
     Command.SEND: frozenset({"slot", "message"}),
     Command.DEBUG: frozenset({"slot"}),
 }
+_NAMED: dict[Command, dict[str, int]] = {
+    Command.SEND: {"all": ALL_SLOTS},
+    Command.STACKS: {"hooks": HOOKS},
+    Command.KILL: {"hooks": HOOKS},
+}
+"""What may be said in place of the number of a slot."""
 _NEEDED = frozenset({"slot", "workers", "level", "message"})
 
 
@@ -134,16 +142,18 @@ def parse_request(line: bytes) -> Request:
     for key in sorted(allowed & _NEEDED):
         if key not in document:
             raise ControlError(f"{command}: {key} is missing")
-    if command is Command.SEND and document["slot"] == "all":
-        return Request(command, slot=ALL_SLOTS, message=document["message"])
-    return Request(command, **{name: value for key in document for name, value in _argument(key, document[key])})
+    named = _NAMED.get(command, {})
+    return Request(command, **{name: value for key in document for name, value in _argument(key, document[key], named)})
 
 
-def _argument(key: str, value: object) -> list[tuple[str, Any]]:
+def _argument(key: str, value: object, named: dict[str, int]) -> list[tuple[str, Any]]:
     match key:
         case "slot":
+            if isinstance(value, str) and value in named:
+                return [("slot", named[value])]
             if type(value) is not int or not 1 <= value <= MOST_SLOTS:
-                raise ControlError(f"slot: {value!r} is no number of a slot, which are 1, 2 and so on")
+                others = "".join(f', nor "{name}"' for name in named)
+                raise ControlError(f"slot: {value!r} is no number of a slot, which are 1, 2 and so on{others}")
             return [("slot", value)]
         case "workers":
             workers, relative = parse_workers(value)
