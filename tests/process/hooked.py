@@ -38,6 +38,8 @@ def obey(worker, message):
             say("error", message["number"], type(error).__name__, str(error))
         return
     say("message", worker.id, message)
+    if message == "reload":
+        return cluster.reload().result()
     if message == "fail":
         raise LookupError("no such thing")
     return f"answer to {worker.id}"

@@ -112,6 +112,7 @@ def test_they_run_beside_the_workers_as_the_application_does_and_the_master_impo
         False,
     ]
     assert service.do("sorted(cluster.workers)") == [1, 2]
+    assert service.do("cluster.settings['scheduling']") == "least_connections"
     assert service.do("'clusterd.master' in sys.modules or 'yaml' in sys.modules") is False
     title = Path(f"/proc/{service.hooks_pid()}/cmdline").read_bytes().rstrip(b"\0")
     assert title == b"clusterd: hooks gen 1"
@@ -123,6 +124,9 @@ def test_what_they_print_goes_where_the_workers_output_goes(hooked: Hooked) -> N
     hooked.do("[print('to stdout'), print('to stderr', file=sys.stderr)]")
     hooked.wait_for_line("^to stdout$")
     hooked.wait_for_line("^to stderr$")
+    dies = "[print('last words'), os.kill(os.getpid(), signal.SIGKILL)]"
+    hooked.ask_to("send", slot=1, message={"do": dies, "number": 1000})
+    hooked.wait_for_line("^last words$")
 
 
 def test_an_exception_in_a_handler_is_logged_with_its_traceback_and_changes_nothing(hooked: Hooked) -> None:
@@ -238,10 +242,13 @@ def test_they_command_the_cluster_as_a_program_does(hooked: Hooked) -> None:
 
 def test_a_reload_may_be_asked_for_in_a_handler_and_fails_with_the_reason(hooked: Hooked) -> None:
     hooked.hook_bare("raise LookupError('no such thing')")
+    assert "RequestFailed: hooks: hooks: LookupError" in hooked.get("/reload").text
+    hooked.wait_for_line(r"clusterd\.wire\.conversation\.RequestFailed: hooks: hooks: LookupError")
+    assert "During handling" not in hooked.log()
     with pytest.raises(Raised, match=r"RequestFailed.*LookupError: no such thing"):
         hooked.do("cluster.reload().result()")
     hooked.hook(version="2")
-    assert hooked.do("cluster.reload().result()") == 3
+    assert hooked.do("cluster.reload().result()") == 4
     hooked.wait_to_hear("setup", "2")
 
 

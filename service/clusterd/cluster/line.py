@@ -85,4 +85,4 @@ def _conclude(done: "Future[Any]", answered: "Future[Any]") -> None:
     try:
         done.set_result(outcome(answered.result()))
     except Exception as error:
-        done.set_exception(error)
+        done.set_exception(error.with_traceback(None))  # where it is raised matters, and not where it was made
