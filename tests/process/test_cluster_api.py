@@ -62,15 +62,15 @@ def online(worker):
 
 @cluster.on("exit")
 def exited(worker, code, signal):
-    print(f"worker {worker.id} died: {code or signal}", flush=True)
+    print(f"worker {worker.id} has ended: {signal or code}", flush=True)
 """
-    with program(tmp_path, source=source, epilogue="\ncluster.run()\n") as started:
+    with program(tmp_path, source=source, epilogue="\nsys.exit(cluster.run())\n") as started:
         pids = started.pids()
         assert started.ask().pid in pids.values()
         for slot, pid in pids.items():
-            assert f"worker {slot} (pid {pid}) is online" in started.lines
+            started.wait_for_line(rf"^worker {slot} \(pid {pid}\) is online")
         assert started.ask_to("kill", slot=2, signal="KILL")["succeeded"]
-        started.wait_for_line("^worker 2 died: SIGKILL$")
+        started.wait_for_line("^worker 2 has ended: SIGKILL")
         assert started.stop() == 0
 
 
