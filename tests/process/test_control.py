@@ -145,7 +145,7 @@ def test_kill_sends_a_signal(service: Service) -> None:
         "text": f"sent SIGKILL to worker 1 (pid {pid})",
         "pid": pid,
     }
-    service.wait_for_line(f"worker failed: SIGKILL, after SIGKILL by clusterctl.*pid={pid}")
+    service.wait_for_line(f"worker ended: SIGKILL, after SIGKILL by clusterctl.*pid={pid} reason=killed")
     wait_until(lambda: len(service.workers()) == 2, "a replacement")
     assert refused(service, "kill", "7") == "there is no slot 7: they are 1 to 2\n"
     assert service.clusterctl("kill", "1", "--signal", "nonsense").returncode == 2

@@ -12,6 +12,7 @@ from clusterd.master.chronicle import Chronicle
 from clusterd.master.configurations import Configurations, Refused
 from clusterd.master.control import Peer
 from clusterd.master.debuggers import Debuggers, NoDebugger, how_to_attach, warnings_of
+from clusterd.master.killing import send_signal
 from clusterd.master.log_level import set_log_level
 from clusterd.master.messages import Messages
 from clusterd.master.stacks import StackReader
@@ -231,8 +232,7 @@ class Commands:
         elif request.command is Command.DEBUG:
             self._debug(child, peer)
         else:
-            self._children.signal(child, request.signal)
-            child.signal_asked_for = request.signal.name
+            send_signal(child, request.signal, "clusterctl", self._children, self._happened)
             text = f"sent {request.signal.name} to worker {child.slot} (pid {child.pid})"
             peer.succeed(text, {"pid": child.pid})
 
