@@ -62,15 +62,15 @@ def online(worker):
 
 @cluster.on("exit")
 def exited(worker, code, signal):
-    print(f"worker {worker.id} died: {code or signal}", flush=True)
+    print(f"worker {worker.id} has ended: {signal or code}", flush=True)
 """
-    with program(tmp_path, source=source, epilogue="\ncluster.run()\n") as started:
+    with program(tmp_path, source=source, epilogue="\nsys.exit(cluster.run())\n") as started:
         pids = started.pids()
         assert started.ask().pid in pids.values()
         for slot, pid in pids.items():
-            assert f"worker {slot} (pid {pid}) is online" in started.lines
+            started.wait_for_line(rf"^worker {slot} \(pid {pid}\) is online")
         assert started.ask_to("kill", slot=2, signal="KILL")["succeeded"]
-        started.wait_for_line("^worker 2 died: SIGKILL$")
+        started.wait_for_line("^worker 2 has ended: SIGKILL")
         assert started.stop() == 0
 
 
@@ -251,15 +251,15 @@ def test_a_message_before_the_worker_is_online_waits_for_it(talking: Program) ->
 # ---- one worker
 
 
-def test_kill_sends_a_signal_and_the_worker_died_unasked(started: Program) -> None:
+def test_kill_sends_a_signal_and_the_worker_was_to_end(started: Program) -> None:
     pid = started.pids()[2]
     started.do("globals().update(second=cluster.workers[2])")
     started.do("second.kill('SIGKILL')")
-    assert started.wait_to_hear("exit", 2) == ["exit", 2, pid, None, "SIGKILL", False, True]
+    assert started.wait_to_hear("exit", 2) == ["exit", 2, pid, None, "SIGKILL", True, True]
     assert started.do("[second.is_dead(), second.is_connected(), second.exited_after_disconnect]") == [
         True,
         False,
-        False,
+        True,
     ]
     started.do("second.kill()")  # nobody is there any more, and nobody else is hit
     with pytest.raises(Raised, match="Disconnected"):
@@ -269,7 +269,7 @@ def test_kill_sends_a_signal_and_the_worker_died_unasked(started: Program) -> No
 
 def test_a_killed_worker_drains_by_default(started: Program) -> None:
     started.do("cluster.workers[1].kill()")
-    assert started.wait_to_hear("exit", 1)[3:] == [0, None, False, True]
+    assert started.wait_to_hear("exit", 1)[3:] == [0, None, True, True]
 
 
 def test_disconnect_of_a_worker_lets_it_leave_when_its_successor_serves(started: Program) -> None:

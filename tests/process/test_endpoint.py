@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from clusterd.log import Logger, Sink
+from clusterd.master import accepting
 from clusterd.master import endpoint as module
 from clusterd.master.endpoint import MAXIMUM_CONNECTIONS, Endpoint, Pages
 
@@ -179,7 +180,7 @@ def test_a_slow_client_is_closed(surroundings: Surroundings, monkeypatch: pytest
 def test_out_of_descriptors_is_logged_once_a_pause_and_not_for_ever(
     surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(accepting, "PAUSE_SECONDS", 0.05)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     async def scenario(address: tuple[str, int]) -> None:

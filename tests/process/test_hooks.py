@@ -76,7 +76,7 @@ def test_events_arrive_from_the_first_fork_on_and_in_order(hooked: Hooked) -> No
         ["online", 2, 1, pid],
         ["listening", 2, 1, [f"127.0.0.1:{hooked.port}"]],
         ["disconnect", 2, 1, False],
-        ["exit", 2, 1, pid, None, "SIGKILL", False, True],
+        ["exit", 2, 1, pid, None, "SIGKILL", True, True],
         ["fork", 2, 1, None, True],
     ]
     assert hooked.said()[0][:3] == ["setup", "1", 2]
@@ -216,7 +216,7 @@ def test_a_handle_outlives_its_worker(hooked: Hooked) -> None:
     hooked.do("globals().setdefault('kept', cluster.workers[2]).id")
     hooked.do("[kept.kill(signal.SIGKILL), kept.kill(signal.SIGKILL)]")
     hooked.wait_to_hear("exit", 2)
-    assert hooked.do("[kept.is_dead(), kept.is_connected(), kept.exited_after_disconnect]") == [True, False, False]
+    assert hooked.do("[kept.is_dead(), kept.is_connected(), kept.exited_after_disconnect]") == [True, False, True]
     assert hooked.do("[kept.kill(signal.SIGKILL), kept.disconnect()]") == [None, None]
     for say in ("send", "request"):
         with pytest.raises(Raised, match="Disconnected"):

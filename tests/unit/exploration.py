@@ -105,6 +105,7 @@ class World:
                 events.MemoryLimitReached(worker, 200, 100),
                 events.RequestOverdue(worker, "GET /"),
                 events.DebuggerListens(worker),
+                events.WorkerKilled(worker),
                 events.SuccessorLost(worker),
                 events.StopAsked(at_once=pick.random() < 0.3) if pick.random() < 0.3 else events.Tick(),
             ]

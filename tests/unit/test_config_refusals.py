@@ -93,6 +93,7 @@ from tests.unit.configurations import complaint, complaints
         ("unix_sockets: {owner: nobodyhere}", "1:23: unix_sockets.owner: there is no user 'nobodyhere'"),
         ("unix_sockets: {group: nobodyhere}", "1:23: unix_sockets.group: there is no group 'nobodyhere'"),
         ("unix_sockets: {owner: a b}", "1:23: unix_sockets.owner: found 'a b', must be a name, or null"),
+        (f"control: /{'a' * 107}", "(the path is 108 bytes long, and the system allows 107)"),
         ('listen: ["unix:/a"]\ncontrol: /a', "2:10: control: /a is listened on for HTTP too"),
         ("root_path: /", "1:12: root_path: found '/', must be \"\", or a path that begins with /"),
         ("root_path: shop", "(write /shop)"),

@@ -93,7 +93,7 @@ class Worker(Source):
     def kill(self, signal: int | str = SIGTERM) -> None:
         """Send it a signal, by name or number. Raises ValueError where there is none.
 
-        At SIGTERM it drains and leaves, and counts as one that died unasked. The dead get none.
+        At SIGTERM it drains and leaves, and is replaced at once. The dead get none.
         """
         self._kill(parse_signal(signal))
 

@@ -2,8 +2,9 @@
 
 import re
 
-from clusterd.config.kinds import Refusal, choice, either, file_path, text
+from clusterd.config.kinds import Refusal, choice, either, text
 from clusterd.config.model import Interface, Preload
+from clusterd.config.places import file_path
 from clusterd.config.setting import Applies, Setting, Shape
 
 ENVIRONMENT_NAME = r"[A-Za-z_][A-Za-z0-9_]*"

@@ -1,6 +1,5 @@
 """The kinds of values that settings have: how each is read from text, described, and written in JSON Schema."""
 
-import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,7 +8,6 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Any, TypeVar
 
-from clusterd.config.address import Address
 from clusterd.config.model import JSON
 
 DURATION_UNITS = {"ms": Fraction(1, 1000), "s": Fraction(1), "m": Fraction(60), "h": Fraction(3600)}
@@ -17,10 +15,7 @@ SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 _DURATION = r"[0-9]+(\.[0-9]+)?(ms|s|m|h)"
 _SIZE = r"(0|[1-9][0-9]*)[KMGT]?"
-_ADDRESS = r"unix:.*[^/]|\[[^\]]+\]:[0-9]{1,5}|[^:/]+:[0-9]{1,5}"
-_NETWORK = r"unix|[0-9]+(\.[0-9]+){3}(/[0-9]{1,2})?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(/[0-9]{1,3})?"
 _MODE = r"0[0-7]{3}"
-_MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 _LONGEST_NUMBER = 18
 _Number = TypeVar("_Number", int, Fraction)
 
@@ -76,33 +71,6 @@ def text(
     if also is not CoreType.TEXT:
         schema = {"anyOf": [schema, {"type": also.value}]}
     return Kind(allowed, read, schema, _TEXT | {also})
-
-
-def file_path() -> Kind:
-    """A path, made absolute; symbolic links and `..` stay as they are, for each generation to resolve anew."""
-
-    def read(written: str, base: str) -> str:
-        if not written:
-            raise Refusal
-        if written.startswith("~"):
-            raise Refusal("~ is not expanded: write the whole path")
-        return _joined(base, written)
-
-    return Kind("a path", read, {"type": "string", "minLength": 1})
-
-
-def secret_path() -> Kind:
-    """A file, or a credential that systemd passes: `credential:NAME` (systemd.exec(5), LoadCredential=)."""
-    path = file_path()
-
-    def read(written: str, base: str) -> str:
-        if not written.startswith("credential:"):
-            return str(path.read(written, base))
-        if not re.fullmatch(r"credential:[A-Za-z0-9_.\-]{1,255}", written):
-            raise Refusal("the credential's name is missing: credential:tls.pem")
-        return written
-
-    return Kind("a path, or credential:NAME", read, path.json_schema)
 
 
 def file_mode() -> Kind:
@@ -175,55 +143,6 @@ def size(least: str, most: str, zero: str = "") -> Kind:
     return Kind(allowed, read, schema, _TEXT | {CoreType.NUMBER}, _size_text)
 
 
-def listen_address() -> Kind:
-    """A place to listen on; the path of a Unix socket is made absolute."""
-
-    def read(written: str, base: str) -> Address:
-        path = written.removeprefix("unix:")
-        is_relative = path != written and path != "" and path[0] not in "/@"
-        try:
-            return Address.parse(f"unix:{_joined(base, path)}" if is_relative else written)
-        except ValueError as error:
-            raise Refusal(str(error)) from error
-
-    schema: dict[str, JSON] = {"type": "string", "pattern": f"^({_ADDRESS})$"}
-    return Kind("an address: host:port, [v6]:port or unix:/path", read, schema)
-
-
-def peer_network() -> Kind:
-    """Whom a connection may come from: an address, a network, or `unix` for every peer on a Unix socket."""
-
-    def read(written: str, _base: str) -> str:
-        if written == "unix":
-            return written
-        try:
-            network = ipaddress.ip_network(written)
-        except ValueError as error:
-            raise Refusal(_network_hint(written)) from error
-        if not re.fullmatch(_NETWORK, written):
-            raise Refusal(f"write {network.with_prefixlen}" if "%" not in written else "without the zone")
-        if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
-            # Peers of IPv4 are known by their IPv4 addresses, also on a socket that takes both.
-            raise Refusal("write it as IPv4")
-        return network.compressed.removesuffix("/32" if network.version == 4 else "/128")
-
-    schema: dict[str, JSON] = {"type": "string", "pattern": f"^({_NETWORK})$"}
-    return Kind("an address, a network like 10.0.0.0/8, or unix", read, schema)
-
-
-def _network_hint(written: str) -> str:
-    """What was meant, as far as that can be told."""
-    if written.startswith("unix:"):
-        return "write unix, which stands for every peer on a Unix socket"
-    if written == "*":
-        return "0.0.0.0/0 and ::/0 are everybody"
-    try:
-        return f"write {ipaddress.ip_network(written, strict=False)}"
-    except ValueError:
-        is_name = re.fullmatch(r"[A-Za-z][A-Za-z0-9.\-]*", written)
-        return "names are not looked up: write the address" if is_name else ""
-
-
 def either(kind: Kind, word: str) -> Kind:
     """Another kind, or one word that stands for the absence of a value (None): off, auto, null."""
     is_null = word == "null"
@@ -244,15 +163,6 @@ def either(kind: Kind, word: str) -> Kind:
     schema: dict[str, JSON] = {"anyOf": [absent, dict(kind.json_schema)]}
     types = kind.types | {CoreType.NULL if is_null else CoreType.TEXT}
     return Kind(f"{kind.allowed}, or {word}", read, schema, types, write)
-
-
-def _joined(base: str, path: str) -> str:
-    """`path` made absolute, without looking at the file system: `..` behind a symbolic link is not what it seems."""
-    if path.startswith("/"):
-        return path
-    while path.startswith("./"):
-        path = path[2:].lstrip("/")
-    return base if path in ("", ".") else f"{base.rstrip('/')}/{path}"
 
 
 def _one_of(words: list[str]) -> str:

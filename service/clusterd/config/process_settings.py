@@ -2,21 +2,9 @@
 
 from http import HTTPStatus
 
-from clusterd.config.kinds import (
-    CoreType,
-    Refusal,
-    choice,
-    duration,
-    either,
-    file_mode,
-    file_path,
-    listen_address,
-    peer_network,
-    secret_path,
-    text,
-    whole_number,
-)
+from clusterd.config.kinds import CoreType, Refusal, choice, duration, either, file_mode, text, whole_number
 from clusterd.config.model import Scheduling, Switch, TlsVersion
+from clusterd.config.places import listen_address, peer_network, secret_path, socket_path
 from clusterd.config.setting import Applies, Setting, Shape
 
 _NEXT, _RESTART = Applies.NEXT_GENERATION, Applies.RESTART
@@ -79,7 +67,7 @@ PROCESS_SETTINGS = (
     ),
     Setting(
         "control",
-        either(file_path(), "null"),
+        either(socket_path(), "null"),
         "null",
         _RESTART,
         "The control socket that clusterctl talks to. Default: $RUNTIME_DIRECTORY/control.sock, else "

@@ -57,7 +57,7 @@ class Child:
     is_heard: bool = False
     """It has said something."""
     signal_asked_for: str = ""
-    """Which one an operator has sent it."""
+    """Which one somebody has had sent to it, and who, in words."""
     debugger: TcpAddress | None = None
     """Where one may attach to it."""
     doomed: bool = False
@@ -182,7 +182,7 @@ class Children:
             cpu_seconds = usage.ru_utime + usage.ru_stime
             how, by_signal = describe_status(status)
             if child.signal_asked_for:
-                how = f"{how}, after {child.signal_asked_for} by clusterctl"
+                how = f"{how}, after {child.signal_asked_for}"
             self._bury(child, Death(child, how, by_signal, cpu_seconds, os.waitstatus_to_exitcode(status)))
 
     def _hear_out(self, pid: int) -> None:

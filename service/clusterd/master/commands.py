@@ -13,6 +13,7 @@ from clusterd.master.configurations import Configurations, Refused
 from clusterd.master.control import Peer
 from clusterd.master.debuggers import Debuggers, NoDebugger, how_to_attach, warnings_of
 from clusterd.master.hooks import Hooks
+from clusterd.master.killing import send_signal
 from clusterd.master.log_level import set_log_level
 from clusterd.master.messages import Messages
 from clusterd.master.stacks import StackReader
@@ -235,8 +236,7 @@ class Commands:
         elif request.command is Command.DEBUG:
             self._debug(child, peer)
         else:
-            self._children.signal(child, request.signal)
-            child.signal_asked_for = request.signal.name
+            send_signal(child, request.signal, "clusterctl", self._children, self._happened)
             whom = "the hooks process" if request.slot == HOOKS else f"worker {child.slot}"
             text = f"sent {request.signal.name} to {whom} (pid {child.pid})"
             peer.succeed(text, {"pid": child.pid})

@@ -43,10 +43,11 @@ class Peer:
 
     def leave_if_hung_up(self) -> None:
         """Close the connection of one that has gone, and not only said all that it had to say."""
-        sock: socket.socket = self._writer.get_extra_info("socket")
+        if self.is_gone:
+            return
         look = select.poll()
-        look.register(sock, 0)
-        if not self.is_gone and look.poll(0):  # POLLHUP: both directions are shut down
+        look.register(self._writer.get_extra_info("socket"), 0)
+        if look.poll(0):  # POLLHUP: both directions are shut down
             self._writer.transport.abort()
 
     def progress(self, text: str) -> None:

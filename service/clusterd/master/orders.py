@@ -6,6 +6,7 @@ from typing import Any
 from clusterd.config.model import TcpAddress
 from clusterd.master.children import Child, Kind
 from clusterd.master.debuggers import NoDebugger
+from clusterd.master.killing import send_signal
 from clusterd.master.program import Parts
 from clusterd.supervisor import actions, events
 from clusterd.supervisor.cluster import Cluster, Phase
@@ -69,7 +70,7 @@ class Orders:
         """Send a worker a signal; a dead one gets none."""
         child = self.worker(serial)
         if child is not None:
-            self._parts.children.signal(child, number)
+            send_signal(child, number, "the program", self._parts.children, self._parts.happened)
         done.set_result(None)
 
     def leave(self, serial: int, done: Done) -> None:

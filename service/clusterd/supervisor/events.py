@@ -136,6 +136,13 @@ class WorkerFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerKilled(Event):
+    """Somebody sends a worker a signal that ends it. That it serves nobody any more is its exit's to tell."""
+
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerGone(Event):
     """A worker's process is reaped, or its fork never came to be. `how` says it in words."""
 

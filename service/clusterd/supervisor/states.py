@@ -70,6 +70,8 @@ class EndReason(StrEnum):
     """Recycled because a thread of it did not answer within timeouts.request."""
     RESTART = "restart"
     """Replaced because somebody asked for it (`clusterctl restart`)."""
+    KILLED = "killed"
+    """Somebody has sent it a SIGTERM or a SIGKILL (`clusterctl kill`, `worker.kill()`)."""
     BOOT_FAILED = "boot_failed"
     """It said, or its death said, that it could not get ready."""
     BOOT_TIMEOUT = "boot_timeout"
@@ -89,5 +91,11 @@ class EndReason(StrEnum):
 FAILURES = frozenset({EndReason.BOOT_FAILED, EndReason.BOOT_TIMEOUT, EndReason.HANG, EndReason.EXIT, EndReason.SIGNAL})
 """Ends that speak against the generation: they withdraw a rollout and drive the backoff."""
 
-RESTARTS = FAILURES | {EndReason.MAX_REQUESTS, EndReason.MAX_MEMORY, EndReason.REQUEST_TIMEOUT, EndReason.RESTART}
+RESTARTS = FAILURES | {
+    EndReason.MAX_REQUESTS,
+    EndReason.MAX_MEMORY,
+    EndReason.REQUEST_TIMEOUT,
+    EndReason.RESTART,
+    EndReason.KILLED,
+}
 """Ends after which the same generation is forked again: what `clusterd_worker_restarts_total` counts."""

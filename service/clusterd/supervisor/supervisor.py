@@ -171,6 +171,9 @@ class Supervisor:
             case events.WorkerStalled(serial, seconds, what):
                 if (worker := self._worker(serial)) and worker.state is WorkerState.READY and not worker.is_debugged:
                     self._stalled(worker, seconds, what)
+            case events.WorkerKilled(serial):
+                if worker := self._worker(serial):
+                    worker.is_killed = True
             case events.DebuggerListens(serial):
                 if worker := self._worker(serial):
                     worker.is_debugged = True
@@ -222,11 +225,9 @@ class Supervisor:
         cluster, how = self.cluster, gone.how
         reason = worker.end
         if reason is None:
-            # Nobody ordered this death.
-            reason = EndReason.SIGNAL if gone.by_signal else EndReason.EXIT
-            if worker.state in COMING:
-                reason = EndReason.BOOT_FAILED
-            record_failure(cluster, worker, how)
+            reason = _unordered(worker, gone)
+            if reason in FAILURES:
+                record_failure(cluster, worker, how)
         worker.move(WorkerState.GONE)
         retry_at = cluster.table.backoffs.get(worker.slot, Backoff()).not_before
         held_up = reason in FAILURES and retry_at > cluster.now and cluster.phase is not Phase.STOPPING
@@ -253,3 +254,12 @@ class Supervisor:
         if cluster.rollout is not None and cluster.rollout.generation:
             cluster.rollout.workers = max(1, changed(cluster.rollout.workers))
         cluster.note(Severity.INFO, f"{cluster.wanted} workers wanted", generation=cluster.serving)
+
+
+def _unordered(worker: Worker, gone: events.WorkerGone) -> EndReason:
+    """Why a worker ended whose death the supervisor has not ordered."""
+    if worker.state in COMING:
+        return EndReason.BOOT_FAILED
+    if worker.is_killed:
+        return EndReason.KILLED
+    return EndReason.SIGNAL if gone.by_signal else EndReason.EXIT

@@ -38,6 +38,8 @@ class Worker:
     """When its stacks were last asked for."""
     needs_successor: bool = False
     """It drains, and whoever took its connections is gone."""
+    is_killed: bool = False
+    """Somebody has had a signal sent to it that ends it."""
     is_debugged: bool = False
     """It may stand still at a breakpoint: nothing that it does, or does not do, is a reason to replace it."""
 

@@ -1,0 +1,154 @@
+"""What operators and programs see on the control socket of a whole clusterd: workers, events, settings, stacks."""
+
+import json
+import os
+import re
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from tests.process.controlling import asking, done, pending_request, pids, refused
+from tests.process.service import Service, wait_until
+
+MakeService = Callable[..., Service]
+
+
+@pytest.fixture
+def service(make_service: MakeService) -> Service:
+    return make_service(workers=2).start()
+
+
+def test_workers_are_a_table_for_people(service: Service) -> None:
+    head, *rows = service.clusterctl("workers").stdout.splitlines()
+    assert head.split() == ["slot", "gen", "pid", "state", "age", "requests", "conns", "in", "flight", "memory"]
+    assert [row.split()[:2] for row in rows] == [["1", "1"], ["2", "1"]]
+    assert service.clusterctl("status").stdout.startswith("Serving: 2 workers, generation 1\n\n")
+
+
+def test_events_tell_what_has_happened(service: Service) -> None:
+    before = pids(service)
+    os.kill(before[1], signal.SIGKILL)
+    service.wait_for_line("worker failed: SIGKILL")
+    wait_until(lambda: len(service.workers()) == 2, "a replacement")
+    lines = service.clusterctl("events", "--json").stdout.splitlines()
+    events = [json.loads(line) for line in lines]
+    assert [event["number"] for event in events] == list(range(1, len(events) + 1))
+    assert [event["event"] for event in events if event.get("slot") == 1] == [
+        "fork",
+        "online",
+        "listening",
+        "exit",
+        "fork",
+        "online",
+        "listening",
+    ]
+    (death,) = [event for event in events if event["event"] == "exit"]
+    assert (death["pid"], death["reason"]) == (before[1], "signal")
+    assert (death["code"], death["signal"]) == (None, "SIGKILL")
+    for_people = service.clusterctl("events").stdout
+    assert re.search(
+        rf"^\d\d:\d\d:\d\d exit slot=1 generation=1 pid={before[1]} reason=signal how=SIGKILL", for_people, re.M
+    )
+
+
+def test_events_are_followed(service: Service) -> None:
+    with asking(service, command="events", follow=True) as lines:
+        for line in lines:
+            if json.loads(line)["event"]["event"] == "ready":
+                break
+        service.signal(signal.SIGHUP)
+        names = []
+        for line in lines:
+            names.append(json.loads(line)["event"]["event"])
+            if names[-1] == "rollout_end":
+                break
+    assert names[0] == "rollout"
+    assert {"reloading", "fork", "online", "listening", "disconnect", "rollout_end"} <= set(names)
+
+
+def test_config_shows_what_runs_and_what_a_reload_would_change(service: Service) -> None:
+    assert done(service, "config")["workers"] == 2
+    assert "rollout.settle: 0s" in service.clusterctl("config").stdout.splitlines()
+    assert service.clusterctl("config", "--diff").stdout == "a reload would change no setting\n"
+    service.configure(workers=3)
+    assert service.clusterctl("config", "--diff").stdout == "workers: 2 -> 3 (applies: next generation)\n"
+    service.config.write_text("workers: none of your business")
+    assert "a reload would fail: " in refused(service, "config", "--diff")
+    assert done(service, "config")["workers"] == 2
+
+
+def test_config_shows_what_listens_until_a_restart_and_no_secrets(make_service: MakeService) -> None:
+    service = make_service(workers=1, environment={"PASSWORD": "secret"}).start()
+    listens = done(service, "config")["listen"]
+    service.configure(listen=["127.0.0.1:1"], environment={"PASSWORD": "another secret"})
+    assert service.clusterctl("reload").returncode == 0
+    found = done(service, "config")
+    assert found["listen"] == listens
+    assert found["environment"] == {"PASSWORD": "(not shown)"}
+    assert (
+        service.clusterctl("config", "--diff").stdout == f"listen: [{listens[0]}] -> [127.0.0.1:1] (applies: restart)\n"
+    )
+    service.configure(environment={"OTHER": "secret"})
+    assert "secret" not in service.clusterctl("config", "--diff", "--json").stdout
+
+
+SLEEPS = """
+import threading, time
+def app(environ, start_response):
+    start_response("200 OK", [])
+    wait_for_the_end()
+    return [b""]
+
+def wait_for_the_end():
+    time.sleep(60)
+"""
+
+
+def stacks_of(service: Service, application: str, seen: str) -> str:
+    """What `stacks` says of the only worker while a request is under way, once `seen` is in it."""
+    service.deploy("1", application)
+    service.start()
+    with pending_request(service):
+        text: str = wait_until(lambda: seen in (said := service.clusterctl("stacks", "1").stdout) and said, seen)
+    return text
+
+
+def test_stacks_show_requests_and_threads(make_service: MakeService) -> None:
+    text = stacks_of(make_service(workers=1, threads=2), SLEEPS, "wait_for_the_end")
+    assert "Request GET /slow (running, for " in text
+    assert "Thread clusterd-1 (most recent call last):" in text
+
+
+def test_stacks_of_a_worker_whose_loop_does_not_turn_come_by_a_signal(make_service: MakeService) -> None:
+    text = stacks_of(make_service(workers=1, threads=0), SLEEPS, "wait_for_the_end")
+    assert text.startswith("worker 1 did not answer within 0.5 s: by signal, threads only\n")
+
+
+def test_a_worker_that_stands_still_survives_every_question(service: Service) -> None:
+    (pid, *_) = pids(service).values()
+    os.kill(pid, signal.SIGSTOP)
+    for number in range(1100):
+        with asking(service, command="stacks", slot=1):
+            pass
+        service.ask_to("log-level", level="info" if number % 50 else "debug")
+    os.kill(pid, signal.SIGCONT)
+    wait_until(lambda: "Thread" in service.clusterctl("stacks", "1").stdout, "it answers again")
+    assert pids(service)[1] == pid
+    assert "the master is gone" not in service.log()
+
+
+ASYNC_SLEEPS = """
+import asyncio
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        await wait_for_the_end()
+
+async def wait_for_the_end():
+    await asyncio.sleep(60)
+"""
+
+
+def test_stacks_show_what_a_task_waits_for(make_service: MakeService) -> None:
+    text = stacks_of(make_service(workers=1), ASYNC_SLEEPS, "/slow")
+    assert "await asyncio.sleep(60)" in text
