@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from clusterd.config.working_directory import absolute, working_directory
 from clusterd.linux.inotify import Inotify, Notice, What
 from clusterd.log import Logger
 from clusterd.master.file_changes import SOMETHING, FileChanges, is_ignored, is_within, sentence
@@ -36,10 +37,10 @@ class Watcher:
         self._log = log
         self._changes = FileChanges()
         self._directories: dict[int, _Directory] = {}
-        self._roots = [os.path.abspath(path) for path in paths]
+        self._roots = [absolute(path) for path in paths]
         self._named = {str(each) for root in self._roots for each in (Path(root), *Path(root).parents)}
         """What was asked for, and what leads to it. None of it is ignored."""
-        self._here = os.getcwd()
+        self._here = working_directory()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._changed: Callable[[], None] = lambda: None
@@ -209,7 +210,7 @@ class Watcher:
 
     def _tell(self) -> None:
         self._timer = None
-        self._log.notice(f"{sentence(self._changes.take(), self._here)}: reloading")
+        self._log.notice(f"{sentence(self._changes.take(), os.path.realpath(self._here))}: reloading")
         self._changed()
 
 
