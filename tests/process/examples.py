@@ -1,5 +1,6 @@
 """Where the examples are, and how they are run: by their own configuration, on ports of the test's own."""
 
+import itertools
 import json
 import re
 import shlex
@@ -44,7 +45,7 @@ def promised(name: str, key: str) -> list[Promise]:
         told = re.search(rf'"{key}": ("[^"]*")', answer)
         words = shlex.split(command) if told else []
         if told and words[0] == "curl":
-            options = dict(zip(words, words[1:], strict=False))
+            options = dict(itertools.pairwise(words))
             header, _, content = options.get("-H", "").partition(": ")
             source = options.get("--interface", "127.0.0.1")
             promises.append(Promise(source, {header: content} if header else {}, json.loads(told[1])))
