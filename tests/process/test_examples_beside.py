@@ -10,7 +10,7 @@ from typing import Any
 
 import requests
 
-from tests.process.examples import EXAMPLES, Example
+from tests.process.examples import EXAMPLES, Example, promised
 from tests.process.neighbours import needs, neighbour
 from tests.process.ports import free_port
 from tests.process.service import PATIENCE_SECONDS, Service, wait_until
@@ -69,6 +69,11 @@ def test_nginx_tells_the_clients_address_and_keeps_its_connections(example: Exam
         forged = {"X-Forwarded-For": "6.6.6.6", "X-Forwarded-Proto": "https"}
         seen = seen_through(port, "127.0.0.3", **forged)
         assert (seen["client"], seen["scheme"]) == ("127.0.0.3", "http")
+        promises = promised("nginx", "client")
+        assert [seen_through(port, each.source, **each.headers)["client"] for each in promises] == [
+            each.value for each in promises
+        ]
+        assert any(each.headers for each in promises)
         before = accepted(service)
         assert service.reload().returncode == 0
         new = [worker["pid"] for worker in service.workers()]

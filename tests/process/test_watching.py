@@ -129,6 +129,42 @@ def test_what_is_ignored_is_told_with_nothing(tree: Path, watch: Watch) -> None:
     assert watched.next() == said(tree / "app.py")
 
 
+def test_a_virtual_environment_is_ignored_by_what_is_in_it(tree: Path, watch: Watch) -> None:
+    (tree / "env/lib").mkdir(parents=True)
+    (tree / "env/pyvenv.cfg").write_text("")
+    watched = watch(tree)
+    (tree / "env/lib/module.py").write_text("")
+    (tree / "app.py").write_text("new")
+    assert watched.next() == said(tree / "app.py")
+    # As venv makes one: directories, then the file that tells.
+    (tree / "other/lib").mkdir(parents=True)
+    (tree / "app.py").write_text("newer")
+    assert watched.next() == said(tree / "app.py")
+    (tree / "other/lib64").symlink_to("lib")
+    (tree / "other/pyvenv.cfg").write_text("")
+    (tree / "other/lib/module.py").write_text("")
+    (tree / "other/lib/package").mkdir()
+    (tree / "other/lib/package/module.py").write_text("")
+    (tree / "shop/views.py").write_text("new")
+    assert watched.next() == said(tree / "shop/views.py")
+
+
+def test_what_was_asked_for_is_watched_in_a_virtual_environment_too(tree: Path, watch: Watch) -> None:
+    (tree / "env/lib").mkdir(parents=True)
+    (tree / "env/pyvenv.cfg").write_text("")
+    watched = watch(tree / "env/lib", tree)
+    (tree / "env/lib/module.py").write_text("")
+    assert watched.next() == said(tree / "env/lib/module.py")
+
+
+def test_a_project_may_be_a_virtual_environment_too(tree: Path, watch: Watch) -> None:
+    watched = watch(tree)
+    (tree / "pyvenv.cfg").write_text("")
+    assert watched.next() == said(tree / "pyvenv.cfg")
+    (tree / "shop/views.py").write_text("new")
+    assert watched.next() == said(tree / "shop/views.py")
+
+
 def test_new_directories_are_watched_as_they_appear(tree: Path, watch: Watch) -> None:
     watched = watch(tree)
     (tree / "a/b").mkdir(parents=True)

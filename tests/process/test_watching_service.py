@@ -55,6 +55,22 @@ def test_the_configuration_is_a_file_like_any_other(make_service: MakeService) -
     service.wait_for_status("^Serving: 2 workers")
 
 
+def test_the_configuration_is_watched_with_whatever_else_is(make_service: MakeService) -> None:
+    service = make_service(workers=1)
+    service.flags = ("--watch", str(service.application))
+    service.start()
+    service.configure(workers=2)
+    service.wait_for_line(r"clusterd.yaml has changed: reloading")
+    service.wait_for_status("^Serving: 2 workers")
+
+
+def test_an_application_that_writes_what_is_watched_is_found_out(make_service: MakeService) -> None:
+    service = make_service(workers=1)
+    service.deploy("1", f"open({str(service.directory / 'made.json')!r}, 'w').close()\n{HELLO}")
+    watching(service)
+    service.wait_for_line("warning: made.json has changed 5 times in a row: .*reloads for ever")
+
+
 def test_what_changes_during_the_start_is_reloaded(make_service: MakeService) -> None:
     service = make_service(workers=1)
     go = service.directory.parent / "go"

@@ -19,6 +19,25 @@ def test_instances_serve_beside_each_other(machine: Machine) -> None:
     assert "Serving: 2 workers, generation 2" in status
 
 
+def test_an_instance_may_be_left_to_the_proxy(machine: Machine) -> None:
+    machine.run("sh", "-c", f"cp {EXAMPLES}/instances/*.yaml /etc/clusterd/")
+    for_nginx = "[Socket]\nSocketGroup=www-data\nSocketMode=0660\n"
+    machine.write("/etc/systemd/system/clusterd@shop.socket.d/override.conf", for_nginx)
+    machine.systemctl("daemon-reload")
+    machine.systemctl("enable", "--now", "clusterd@blog.socket", "clusterd@shop.socket")
+    assert ask_unix(machine, "/run/clusterd-shop.http.sock").text.startswith("the shop: ")
+    assert ask_unix(machine, "/run/clusterd-blog.http.sock").text.startswith("the blog: ")
+    assert may_connect(machine, "www-data", "/run/clusterd-shop.http.sock")
+    assert may_connect(machine, "nobody", "/run/clusterd-blog.http.sock")
+    assert not may_connect(machine, "nobody", "/run/clusterd-shop.http.sock")
+    assert not may_connect(machine, "nobody", "/run/clusterd-shop/metrics.sock")
+
+
+def may_connect(machine: Machine, user: str, path: str) -> bool:
+    """Whether a user may connect to a unix socket, for which the kernel wants that it could be written."""
+    return machine.run("runuser", "-u", user, "--", "test", "-w", path, check=False).returncode == 0
+
+
 def test_a_deploy_by_a_link(machine: Machine) -> None:
     example = "/root/symlink_deploy"
     deploy = (f"{example}/deploy", f"{example}/shop", "/srv/shop", "/etc/clusterd/clusterd.yaml")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.process.certificates import Certificate, make_certificate
-from tests.system.asking import ask_securely
+from tests.system.asking import ask, ask_securely
 from tests.system.deployment import CONFIG, configure, deploy
 from tests.system.machine import Machine
 
@@ -16,10 +16,14 @@ def put(machine: Machine, certificate: Certificate, directory: str) -> None:
         machine.write(f"{directory}/{kind}.pem", path.read_text())
 
 
-def listen(machine: Machine) -> None:
+def choose_port(machine: Machine) -> None:
     drop_in = f"[Socket]\nListenStream=\nListenStream={PORT}\n"
     machine.write("/etc/systemd/system/clusterd-https.socket.d/port.conf", drop_in)
     machine.systemctl("daemon-reload")
+
+
+def listen(machine: Machine) -> None:
+    choose_port(machine)
     machine.systemctl("start", "clusterd-https.socket")
 
 
@@ -49,3 +53,31 @@ def test_a_key_that_only_root_can_read_is_a_credential(machine: Machine, tmp_pat
     listen(machine)
     machine.systemctl("start", "clusterd.service")
     assert ask_securely(machine, PORT, certificate).status == 200
+
+
+def test_https_alone_is_started_and_stopped_as_documented(machine: Machine, tmp_path: Path) -> None:
+    certificate = make_certificate(tmp_path)
+    put(machine, certificate, "/etc/clusterd/tls")
+    deploy(machine, "one")
+    configure(machine, CONFIG + "listen: []\ntls: {certificate: tls/certificate.pem, key: tls/key.pem}\n")
+    choose_port(machine)
+    machine.systemctl("start", "clusterd.service")
+    machine.systemctl("enable", "clusterd-https.socket")
+    machine.systemctl("restart", "clusterd.service")
+    assert ask_securely(machine, PORT, certificate).status == 200
+    assert ask(machine).status == 200
+    machine.systemctl("stop", "clusterd.socket", "clusterd.service")
+    assert machine.property("clusterd-https.socket", "ActiveState") == "inactive"
+    # In one step, as for a changed port, everything is there again.
+    machine.systemctl("start", "clusterd.socket", "clusterd.service")
+    assert ask_securely(machine, PORT, certificate).status == 200
+    machine.systemctl("stop", "clusterd.socket", "clusterd.service")
+    machine.systemctl("mask", "clusterd.socket")
+    for _ in range(2):
+        machine.systemctl("start", "clusterd.service")
+        assert ask_securely(machine, PORT, certificate).status == 200
+        assert ask(machine).status == 0
+        assert ask(machine, "http://127.0.0.1:8001/readyz").status == 200
+        machine.systemctl("stop", "clusterd.socket", "clusterd.service")
+        for socket in ("clusterd-https.socket", "clusterd-metrics.socket"):
+            assert machine.property(socket, "ActiveState") == "inactive"

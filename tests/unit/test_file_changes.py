@@ -5,7 +5,15 @@ import struct
 import pytest
 
 from clusterd.linux.inotify import Notice, What, parse
-from clusterd.master.file_changes import MOST_SECONDS, PAUSE_SECONDS, FileChanges, is_ignored, sentence
+from clusterd.master.file_changes import (
+    MOST_SECONDS,
+    PAUSE_SECONDS,
+    SEVERAL,
+    FileChanges,
+    Repetition,
+    is_ignored,
+    sentence,
+)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +109,21 @@ def test_what_was_unpacked_elsewhere_is_told_where_it_is() -> None:
     changes.vanished("/new.tmp", 10.0)
     changes.appeared("/new/app.py", 10.0)
     assert changes.take() == ["/new/app.py"]
+
+
+def test_the_same_file_again_and_again_is_told_once() -> None:
+    repetition = Repetition()
+    told = [repetition.is_striking("/made", 10.0 + second) for second in range(2 * SEVERAL)]
+    assert told == [number == SEVERAL for number in range(1, 2 * SEVERAL + 1)]
+
+
+@pytest.mark.parametrize("step", [60.0, 0.5])
+def test_somebody_who_saves_is_no_repetition(step: float) -> None:
+    """Neither now and then, nor one file after the other."""
+    repetition = Repetition()
+    for number in range(4 * SEVERAL):
+        path = "/app.py" if step > 1 else f"/{number // 2}.py"
+        assert not repetition.is_striking(path, 10 + number * step)
 
 
 def test_it_is_said_which_file_has_changed() -> None:

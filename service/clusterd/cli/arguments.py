@@ -103,8 +103,8 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         type=Path,
         metavar="PATH",
-        help="for development: reload when this file changes, or anything below this directory. Not a setting of the "
-        "file. May be given several times.",
+        help="for development: reload when this file changes, or anything below this directory, or the configuration. "
+        "Not a setting of the file. May be given several times.",
     )
     settings = parser.add_argument_group("settings")
     for setting in SETTINGS:

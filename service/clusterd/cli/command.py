@@ -67,6 +67,11 @@ def _check(arguments: Arguments) -> int:
     return 0
 
 
+def _watched(arguments: Arguments) -> Sequence[Path]:
+    """The configuration with what was named: it would come along with the next change, and nobody would know."""
+    return (*arguments.watch, *([arguments.config_path] if arguments.config_path is not None else []))
+
+
 def _refuse(problems: Sequence[str], status: int, log: Logger) -> int:
     """Say why there will be no service, in the log and in `systemctl status`."""
     for problem in problems:
@@ -84,7 +89,7 @@ def _serve(config: Config, arguments: Arguments, log: Logger) -> int:
             path = Path(control_path(config.control, os.environ, os.getuid()))
             listeners = opened.enter_context(closing(open_listeners(config, passed_sockets(), path)))
             # Before the application is imported: what changes while it is, is a change.
-            watcher = opened.enter_context(closing(Watcher(arguments.watch, log))) if arguments.watch else None
+            watcher = opened.enter_context(closing(Watcher(_watched(arguments), log))) if arguments.watch else None
         except (ListenError, SocketError) as error:
             return _refuse(str(error).splitlines(), EX_TEMPFAIL, log)
         except WatchError as error:

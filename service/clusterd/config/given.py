@@ -6,6 +6,7 @@ from typing import Any
 
 from clusterd.config.document import Entry, Mapping, Node, Scalar, Sequence, Written
 from clusterd.config.problems import Place, Problem
+from clusterd.config.working_directory import working_directory
 
 
 def document_of(settings: MappingOf[str, Any], problems: list[Problem]) -> Mapping:
@@ -13,7 +14,7 @@ def document_of(settings: MappingOf[str, Any], problems: list[Problem]) -> Mappi
 
     Adds to `problems` what no file could say.
     """
-    return _Given(os.getcwd(), problems).mapping(settings, "")
+    return _Given(working_directory(), problems).mapping(settings, "")
 
 
 class _Given:

@@ -1,7 +1,6 @@
 """Read a configuration: the file, the flags over it, the defaults under both; everything wrong with it at once."""
 
 import math
-import os
 import stat
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from clusterd.config.problems import ConfigError, Place, Problem
 from clusterd.config.schema import BY_KEY, SETTINGS
 from clusterd.config.setting import Shape
 from clusterd.config.values import Values
+from clusterd.config.working_directory import absolute, working_directory
 
 __all__ = ["ConfigError", "Problem", "load", "load_given", "written_control"]
 
@@ -42,7 +42,7 @@ def load(
     """
     source = Place(str(path) if path is not None else "clusterd")
     _check_working_directory(source)
-    base = os.path.abspath(path.parent if path is not None else ".")
+    base = absolute(path.parent if path is not None else ".")
     given = Values([])
     if path is not None:
         root = parse_document(_text(path), source.source, base, given.problems)
@@ -66,7 +66,7 @@ def load_given(settings: Mapping[str, Any], source: str, defaults: Mapping[str, 
     if given.problems:
         raise ConfigError(tuple(given.problems))
     given.take_section(document)
-    return _concluded(given, Place(source), os.getcwd(), defaults)
+    return _concluded(given, Place(source), working_directory(), defaults)
 
 
 def _concluded(given: Values, source: Place, base: str, defaults: Mapping[str, str]) -> Config:
@@ -86,7 +86,7 @@ def written_control(path: Path) -> str | None:
     Raises ConfigError where there is no telling: no such file, or no YAML.
     """
     given = Values([])
-    root = parse_document(_text(path), str(path), os.path.abspath(path.parent), given.problems)
+    root = parse_document(_text(path), str(path), absolute(path.parent), given.problems)
     if root is not None:
         given.take_section(root)
     control: str | None = given.values.get("control")
@@ -95,7 +95,7 @@ def written_control(path: Path) -> str | None:
 
 def _check_working_directory(source: Place) -> None:
     try:
-        os.getcwd()
+        working_directory()
     except OSError:
         hint = "paths are relative to it: start clusterd anew, in one that is there"
         _refuse(source, "the working directory has been deleted", hint)
@@ -103,6 +103,7 @@ def _check_working_directory(source: Place) -> None:
 
 def _text(path: Path) -> str:
     source = Place(str(path))
+    path = Path(absolute(path))
     try:
         # Before opening it: a FIFO would stop the master until someone writes.
         mode = path.stat().st_mode

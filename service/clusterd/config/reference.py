@@ -27,7 +27,8 @@ configuration, by file, line and column, and changes nothing.
 
 - **Durations** are a number and a unit: `500ms`, `5s`, `2m`, `1h`. **Sizes** are bytes, or have a unit that counts in
   1024: `64K`, `16M`, `2G`, `1T`.
-- **Paths** are relative to the file, those of flags to the working directory.
+- **Paths** are relative to the file, those of flags to the working directory: to its name (`$PWD`), so that after
+  `cd current` each reload goes where the link `current` leads by then.
 - The file is YAML 1.2: `true` and `false` are the only booleans, and `off`, `no` and `1:30` are text. Values of
   `environment` are taken as they are written. Anchors, aliases, tags and a key given twice are refused.
 - A value out of its range is refused, never moved into it; so is an unknown setting.

@@ -1,7 +1,6 @@
 """The values that a file and flags give to settings, each read by its kind, and what is wrong with them."""
 
 import difflib
-import os
 import re
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from clusterd.config.kinds import CoreType, Refusal
 from clusterd.config.problems import Place, Problem, quoted, shown_key
 from clusterd.config.schema import BY_KEY, SECTIONS, children
 from clusterd.config.setting import Setting, Shape
+from clusterd.config.working_directory import working_directory
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ class Values:
 
     def take_flag(self, setting: Setting, texts: SequenceOf[str]) -> None:
         """Take the texts given for a setting's flag: they win over the file, variable by variable for `environment`."""
-        place, base = Place(setting.flag), os.getcwd()
+        place, base = Place(setting.flag), working_directory()
         self.places[setting.key] = place
         scalars = tuple(Scalar(text, Written.FLAG, place, base) for text in texts)
         match setting.shape:

@@ -8,6 +8,14 @@ PAUSE_SECONDS = 0.2
 MOST_SECONDS = 5.0
 """For so long at most: something may change all the time, and whoever wonders finds its name in the log."""
 
+SEVERAL = 5
+"""So many times one after the other is striking, for one and the same file."""
+SOON_SECONDS = 10.0
+"""How soon after the time before."""
+
+ENVIRONMENT_MARK = "pyvenv.cfg"
+"""What is beside it is a virtual environment, whatever its directory is called: thousands of files of others."""
+
 SOMETHING = "more than the kernel could tell"
 """In place of a name, where the kernel's queue has overflowed."""
 
@@ -75,6 +83,11 @@ class FileChanges:
         if not temporary:
             self._note(path, is_new=False, now=now)
 
+    def forget(self, directory: str) -> None:
+        """It has turned out not to matter."""
+        self._begun = {each for each in self._begun if not is_within(each, directory)}
+        self._is_new = {each: is_new for each, is_new in self._is_new.items() if not is_within(each, directory)}
+
     def _note(self, path: str, *, is_new: bool, now: float) -> None:
         if not self._is_new:
             self._first = now
@@ -91,6 +104,22 @@ class FileChanges:
         paths = list(self._is_new)
         self._is_new.clear()
         return paths
+
+
+class Repetition:
+    """Finds out a file that changes by itself: whoever writes to one at import is reloaded for ever."""
+
+    def __init__(self) -> None:
+        self._path = ""
+        self._times = 0
+        self._last = 0.0
+
+    def is_striking(self, path: str, now: float) -> bool:
+        """Whether this change of `path` is one too many in a row. It is said once."""
+        goes_on = path == self._path and now - self._last < SOON_SECONDS
+        self._times = self._times + 1 if goes_on else 1
+        self._path, self._last = path, now
+        return self._times == SEVERAL
 
 
 def sentence(paths: Sequence[str], directory: str) -> str:

@@ -9,9 +9,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from clusterd.config.working_directory import absolute, working_directory
 from clusterd.linux.inotify import Inotify, Notice, What
 from clusterd.log import Logger
-from clusterd.master.file_changes import SOMETHING, FileChanges, is_ignored, is_within, sentence
+from clusterd.master.file_changes import (
+    ENVIRONMENT_MARK,
+    SEVERAL,
+    SOMETHING,
+    FileChanges,
+    Repetition,
+    is_ignored,
+    is_within,
+    sentence,
+)
 
 
 class WatchError(Exception):
@@ -35,11 +45,14 @@ class Watcher:
     def __init__(self, paths: Sequence[Path], log: Logger) -> None:
         self._log = log
         self._changes = FileChanges()
+        self._repetition = Repetition()
         self._directories: dict[int, _Directory] = {}
-        self._roots = [os.path.abspath(path) for path in paths]
+        self._roots = [absolute(path) for path in paths]
         self._named = {str(each) for root in self._roots for each in (Path(root), *Path(root).parents)}
         """What was asked for, and what leads to it. None of it is ignored."""
-        self._here = os.getcwd()
+        self._leading: set[str] = set()
+        """The same without links, as they lead now."""
+        self._here = working_directory()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._changed: Callable[[], None] = lambda: None
@@ -71,6 +84,8 @@ class Watcher:
     def _watch_all(self) -> list[str]:
         """Watch what is there of all that was asked for, and nothing else any more; the files that are there."""
         before, self._directories = self._directories, {}
+        really = [Path(os.path.realpath(root)) for root in self._roots]
+        self._leading = {str(each) for path in really for each in (path, *path.parents)}
         files = []
         try:
             for root in self._roots:
@@ -104,7 +119,7 @@ class Watcher:
         return True
 
     def _watch_tree(self, top: str) -> list[str]:
-        """Watch a directory and those below it; the files that are there."""
+        """Watch a directory and those below it that are no virtual environments; the files that are there."""
         files, waiting = [], [top]
         while waiting:
             path = waiting.pop()
@@ -112,18 +127,26 @@ class Watcher:
             if not self._watch(path):
                 continue
             try:
-                with os.scandir(path) as entries:
-                    for entry in entries:
-                        is_directory = entry.is_dir(follow_symlinks=False)
-                        if is_ignored(entry.name, is_directory=is_directory):
-                            continue
-                        if is_directory:
-                            waiting.append(entry.path)
-                        elif _may_be_read(entry.path):
-                            files.append(entry.path)
+                with os.scandir(path) as listing:
+                    entries = list(listing)
             except OSError:
                 continue  # gone meanwhile
+            if any(self._tells_of_an_environment(path, entry.name) for entry in entries):
+                self._forget_tree(path)
+                continue
+            for entry in entries:
+                is_directory = entry.is_dir(follow_symlinks=False)
+                if is_ignored(entry.name, is_directory=is_directory):
+                    continue
+                if is_directory:
+                    waiting.append(entry.path)
+                elif _may_be_read(entry.path):
+                    files.append(entry.path)
         return files
+
+    def _tells_of_an_environment(self, directory: str, name: str) -> bool:
+        """Whether a file's name says that its directory is a virtual environment, and nobody has asked for that."""
+        return name == ENVIRONMENT_MARK and directory not in self._leading
 
     def _forget_tree(self, top: str) -> None:
         """A directory has moved: what is known by its old path is somewhere else."""
@@ -160,6 +183,10 @@ class Watcher:
             return
         if notice.what & What.UNWATCHED:
             del self._directories[notice.watch]
+            return
+        if directory.is_whole and self._tells_of_an_environment(directory.path, notice.name):
+            self._forget_tree(directory.path)
+            self._changes.forget(directory.path)
             return
         path = os.path.join(directory.path, notice.name)
         is_directory = bool(notice.what & What.DIRECTORY)
@@ -209,7 +236,13 @@ class Watcher:
 
     def _tell(self) -> None:
         self._timer = None
-        self._log.notice(f"{sentence(self._changes.take(), self._here)}: reloading")
+        paths, here = self._changes.take(), os.path.realpath(self._here)
+        self._log.notice(f"{sentence(paths, here)}: reloading")
+        if self._repetition.is_striking(paths[0], time.monotonic()):
+            self._log.warning(
+                f"{sentence(paths[:1], here)} {SEVERAL} times in a row: if the application writes it, that reloads for "
+                "ever; have it written elsewhere, or watch the directory of the code alone"
+            )
         self._changed()
 
 
