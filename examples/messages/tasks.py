@@ -18,8 +18,8 @@ found = 0
 
 
 def give(worker: Any) -> None:
-    """The next task, if there is one."""
-    if waiting and worker.id not in under_way:
+    """The next task, if there is one, and the worker stays."""
+    if waiting and worker.is_connected() and worker.id not in under_way:
         under_way[worker.id] = waiting.popleft()
         worker.send(under_way[worker.id])
 
@@ -49,8 +49,7 @@ def died(worker: Any, code: int | None, signal: str | None) -> None:
         print(f"worker {worker.id} has ended ({signal or code}): its task is another's", flush=True)
         waiting.appendleft(task)
         for other in cluster.workers.values():
-            if other.is_connected():
-                give(other)
+            give(other)
 
 
 if cluster.is_primary:
