@@ -119,6 +119,13 @@ def test_kill_sends_a_signal(service: Service) -> None:
     assert service.clusterctl("kill", "1", "--signal", "nonsense").returncode == 2
 
 
+def test_whoever_waits_for_a_reload_sees_how_far_each_slot_is(service: Service) -> None:
+    with asking(service, command="reload") as lines:
+        said = [json.loads(line)["text"] for line in lines]
+    assert "Reloading: generation 2, 1 of 2 workers replaced (1 ready, 2 booting)" in said
+    assert said[-1] == "reload succeeded, generation 2 serves"
+
+
 def test_reload_need_not_be_waited_for(service: Service) -> None:
     assert done(service, "reload", "--no-wait") == {"rollout": 1, "text": "rollout 1 is asked for"}
     service.wait_for_line("reload succeeded")

@@ -12,7 +12,7 @@ from clusterd.supervisor.backoff import LONGEST_DELAY, STABLE_SECONDS, Backoff
 from clusterd.supervisor.cluster import Cluster, FailedReload, Phase
 from clusterd.supervisor.events import Event, MemoryLimitReached, RequestLimitReached, WorkerStalled
 from clusterd.supervisor.settings import Settings
-from clusterd.supervisor.status import status_line
+from clusterd.supervisor.status import progress_line, status_line
 from clusterd.supervisor.supervisor import Supervisor
 from clusterd.worker.balance import LOOP_AHEAD, Turn, decide
 
@@ -121,6 +121,10 @@ def test_a_number_of_workers_is_meant_whatever_a_rollout_would_make_of_it() -> N
         supervisor.step(event, 100.0)
     rollout = supervisor.cluster.rollout
     assert rollout is not None and rollout.workers == 6
+    supervisor.step(events.TemplateLoaded(5), 100.5)
+    assert progress_line(supervisor.cluster, str) == (
+        "Reloading: generation 2, 0 of 6 workers replaced (1 forking, 2 waits, 3 waits, 4 waits, 5 waits, 6 waits)"
+    )
     supervisor.step(events.ScaleAsked(+1), 101.0)
     assert (supervisor.cluster.wanted, rollout.workers) == (3, 7)
     supervisor.step(events.CountAsked(3), 102.0)

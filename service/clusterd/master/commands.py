@@ -63,6 +63,7 @@ class Commands:
         self._rollouts: dict[int, list[Peer]] = {}
         self._restarts: dict[int, Peer] = {}
         self._last_restart = 0
+        self._last_progress = ""
         self._stopping: list[Peer] = []
         self._following: set[Peer] = set()
 
@@ -104,9 +105,13 @@ class Commands:
 
     # ---- what the supervisor answers
 
-    def report_progress(self, text: str) -> None:
-        """Tell everyone who waits how far the service is."""
-        for peer in (*(peer for peers in self._rollouts.values() for peer in peers), *self._stopping):
+    def report_progress(self, line: Callable[[], str]) -> None:
+        """Tell everyone who waits how far the service is, where they do not know yet."""
+        waiting = (*(peer for peers in self._rollouts.values() for peer in peers), *self._stopping)
+        if not waiting or (text := line()) == self._last_progress:
+            return
+        self._last_progress = text
+        for peer in waiting:
             peer.progress(text)
 
     def rollout_ended(self, number: int, *, succeeded: bool, text: str, data: dict[str, Any]) -> None:

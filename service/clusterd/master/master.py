@@ -43,7 +43,7 @@ from clusterd.supervisor import events
 from clusterd.supervisor.cluster import Phase
 from clusterd.supervisor.settings import settings_of
 from clusterd.supervisor.states import WorkerState
-from clusterd.supervisor.status import status_line
+from clusterd.supervisor.status import progress_line, status_line
 from clusterd.supervisor.supervisor import Supervisor
 from clusterd.systemd.environment import watchdog_seconds
 from clusterd.systemd.notify import Notifier
@@ -215,10 +215,8 @@ class Master:
         self._program.heard(child, incoming)
 
     def _after_events(self) -> None:
-        before = self._service_manager.last_status
         self._service_manager.update_status()
-        if self._service_manager.last_status != before:
-            self._commands.report_progress(self._service_manager.last_status)
+        self._commands.report_progress(lambda: progress_line(self._supervisor.cluster, _clock_time))
         self._configurations.forget_all_but(set(self._supervisor.cluster.table.generations))
         if self._wake is not None:
             self._wake.cancel()

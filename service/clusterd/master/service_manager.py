@@ -26,27 +26,27 @@ class ServiceManager:
         self._loop = loop
         self._status = status
         self._busy = busy
-        self.last_status = ""
+        self._last_status = ""
         self._extend()
         if watchdog_seconds is not None:
             self._feed_watchdog(watchdog_seconds / 3)
 
     def announce(self, what: Announcement) -> None:
         """Send a state with the status line that goes with it."""
-        self.last_status = self._status()
+        self._last_status = self._status()
         match what:
             case Announcement.READY:
-                self._notifier.ready(self.last_status)
+                self._notifier.ready(self._last_status)
             case Announcement.RELOADING:
-                self._notifier.reloading(self.last_status)
+                self._notifier.reloading(self._last_status)
             case Announcement.STOPPING:
-                self._notifier.stopping(self.last_status)
+                self._notifier.stopping(self._last_status)
 
     def update_status(self) -> None:
         """Send the status line where it has changed."""
         status = self._status()
-        if status != self.last_status:
-            self.last_status = status
+        if status != self._last_status:
+            self._last_status = status
             self._notifier.status(status)
 
     def _extend(self) -> None:

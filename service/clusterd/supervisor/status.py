@@ -22,6 +22,20 @@ def status_line(cluster: Cluster, clock_time: Callable[[float], str]) -> str:
     return "; ".join(parts)
 
 
+def progress_line(cluster: Cluster, clock_time: Callable[[float], str]) -> str:
+    """The same for whoever waits for a rollout: with how far each slot is."""
+    line, rollout = status_line(cluster, clock_time), cluster.rollout
+    if rollout is None or rollout.phase is not RolloutPhase.REPLACING:
+        return line
+    states = {
+        worker.slot: worker.state.value
+        for worker in cluster.table.workers.values()
+        if worker.generation == rollout.generation
+    }
+    slots = ", ".join(f"{slot} {states.get(slot, 'waits')}" for slot in range(1, rollout.workers + 1))
+    return f"{line} ({slots})"
+
+
 def ready_workers(cluster: Cluster) -> int:
     """How many workers accept connections."""
     return len(cluster.table.in_state(WorkerState.READY))
