@@ -6,7 +6,6 @@ What there is to be is decided in `supervisor/hooks.py`; here it is done.
 import asyncio
 import os
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -17,6 +16,7 @@ from clusterd.master.children import Child, Death
 from clusterd.master.configurations import Configurations
 from clusterd.master.hooks_link import HooksLink
 from clusterd.master.hooks_queue import HooksQueue, refuse
+from clusterd.master.in_order import InOrder
 from clusterd.master.orders import Orders
 from clusterd.master.program import Parts
 from clusterd.master.teller import Teller
@@ -48,8 +48,7 @@ class Hooks:
         self._log = log
         self._supervisor = HooksSupervisor()
         self._queue = HooksQueue(Feed(), log, lambda: self._step(steps.Emptied()), self._let_leave, self._show_stacks)
-        self._events: deque[steps.Event] = deque()
-        self._acting = False
+        self._events = InOrder(self._decide)
         self._wake: asyncio.TimerHandle | None = None
         self._pinned: dict[int, Config] = {}
         self._templates: dict[int, int] = {}
@@ -155,22 +154,18 @@ class Hooks:
     # ---- decisions, carried out
 
     def _step(self, event: steps.Event) -> None:
-        self._events.append(event)
-        if self._acting:
+        if not self._events.take(event):
             return
-        self._acting = True
-        try:
-            while self._events:
-                for action in self._supervisor.step(self._events.popleft(), time.monotonic()):
-                    self._act(action)
-        finally:
-            self._acting = False
         if self._wake is not None:
             self._wake.cancel()
         at = self._supervisor.wake_at
         self._wake = None if at is None else self._parts.loop.call_at(at, self._step, steps.Tick())
         if not self._supervisor.has_hooks:
             self._queue.give_up_rest()
+
+    def _decide(self, event: steps.Event) -> None:
+        for action in self._supervisor.step(event, time.monotonic()):
+            self._act(action)
 
     def _act(self, action: steps.Action) -> None:
         match action:

@@ -4,7 +4,6 @@ import asyncio
 import os
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
@@ -25,6 +24,7 @@ from clusterd.master.evenness import Evenness
 from clusterd.master.hands import Hands
 from clusterd.master.hearing import Hearing
 from clusterd.master.hooks import Hooks
+from clusterd.master.in_order import InOrder
 from clusterd.master.lane import is_silent
 from clusterd.master.listeners import Listeners
 from clusterd.master.messages import Messages
@@ -74,8 +74,7 @@ class Master:
         self._log = log
         self._watcher = watcher
         self._supervisor = Supervisor()
-        self._events: deque[events.Event] = deque()
-        self._acting = False
+        self._events = InOrder(self._decide)
         self._wake: asyncio.TimerHandle | None = None
         self._exit_status = 0
         self._scoreboard = Scoreboard.create()
@@ -188,22 +187,16 @@ class Master:
 
     def happened(self, event: events.Event) -> None:
         """Have the supervisor decide about `event`, after those that came before it."""
-        self._events.append(event)
-        if self._acting:
-            return
-        self._acting = True
-        try:
-            while self._events:
-                event = self._events.popleft()
-                self._chronicle.note_event(event)
-                self._program.note_event(event)
-                for action in self._supervisor.step(event, time.monotonic()):
-                    self._hands.act(action)
-                    self._chronicle.note_action(action)
-                    self._program.note_action(action)
-        finally:
-            self._acting = False
-        self._after_events()
+        if self._events.take(event):
+            self._after_events()
+
+    def _decide(self, event: events.Event) -> None:
+        self._chronicle.note_event(event)
+        self._program.note_event(event)
+        for action in self._supervisor.step(event, time.monotonic()):
+            self._hands.act(action)
+            self._chronicle.note_action(action)
+            self._program.note_action(action)
 
     def status(self) -> str:
         """The service's state in one line."""
