@@ -8,7 +8,6 @@ import asyncio
 import importlib
 import os
 import socket
-import sys
 import time
 from functools import partial
 from typing import Any
@@ -24,6 +23,7 @@ from clusterd.linux.prctl import die_with_parent
 from clusterd.linux.stacks import write_stacks_to
 from clusterd.linux.title import set_title
 from clusterd.log import Level, Logger, open_sink
+from clusterd.template.beginning import first_order, print_whole_lines
 from clusterd.wire.channel import Channel, Received
 from clusterd.wire.conversation import Incoming
 from clusterd.wire.hooks import MESSAGE, SETUP, Happening, Order, read_happening
@@ -32,14 +32,12 @@ from clusterd.wire.messages import (
     Importing,
     Loaded,
     LoadFailed,
-    ProtocolError,
     Say,
     SetLogLevel,
     Taken,
-    decode,
     encode,
 )
-from clusterd.wire.packets import close_all, receive, send
+from clusterd.wire.packets import close_all, send
 from clusterd.wire.values import encoded
 from clusterd.worker.application import LoadError, describe, enter_directory
 from clusterd.worker.hygiene import flush_output, leave
@@ -52,18 +50,10 @@ def main(channel_descriptor: int) -> None:
     """Import the hooks, and call them until the master closes its end of the channel."""
     # Two of them are never to run at once: not even when the master is killed, and another one follows.
     die_with_parent()
-    os.set_inheritable(channel_descriptor, False)
-    channel = socket.socket(fileno=channel_descriptor)
-    packet = receive(channel)
-    if packet is None:
-        os._exit(0)
-    order = decode(packet.data)
-    if not isinstance(order, Attach):
-        raise ProtocolError(f"the first message was {order}")
+    channel, order, descriptors = first_order(channel_descriptor, Attach)
     set_title(f"clusterd: hooks gen {order.generation}", f"clusterd-h{order.generation}")
-    write_stacks_to(*packet.descriptors)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    write_stacks_to(*descriptors)
+    print_whole_lines()
     log = Logger(open_sink(os.environ), Level(order.log_level)).bind(generation=order.generation, pid=os.getpid())
     send(channel, encode(Importing()))
     started = time.monotonic()

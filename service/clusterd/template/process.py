@@ -4,7 +4,6 @@ import gc
 import os
 import socket
 import ssl
-import sys
 import time
 from dataclasses import dataclass, replace
 
@@ -15,6 +14,7 @@ from clusterd.linux.stacks import write_stacks_to
 from clusterd.linux.title import set_title
 from clusterd.log import Level, Logger, open_sink
 from clusterd.metrics.scoreboard import LAYOUT_VERSION, Scoreboard
+from clusterd.template.beginning import first_order, print_whole_lines
 from clusterd.template.findings import open_descriptors, unforkable_findings
 from clusterd.wire.messages import (
     Fork,
@@ -56,16 +56,9 @@ class Offspring:
 
 def main(channel_descriptor: int) -> None:
     """Do what the master says until its end of the channel is closed."""
-    os.set_inheritable(channel_descriptor, False)
-    channel = socket.socket(fileno=channel_descriptor)
-    packet = receive(channel)
-    if packet is None:
-        os._exit(0)
-    order = decode(packet.data)
-    if not isinstance(order, Load):
-        raise ProtocolError(f"the first message was {order}")
+    channel, order, descriptors = first_order(channel_descriptor, Load)
     try:
-        offspring = _load(channel, order, packet.descriptors)
+        offspring = _load(channel, order, descriptors)
     except LoadError as error:
         send(channel, encode(LoadFailed(error.reason, error.traceback)))
         os._exit(1)
@@ -79,9 +72,7 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...]) -> 
     set_title(f"clusterd: template gen {order.generation}", f"clusterd-t{order.generation}")
     write_stacks_to(stacks)
     log = Logger(open_sink(os.environ), Level(order.log_level)).bind(generation=order.generation)
-    # Whole lines, whoever else writes to the same pipe, and nothing left in a buffer for a fork to copy.
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    print_whole_lines()
     config = from_json(order.config)
     offspring = Offspring(
         generation=order.generation,
