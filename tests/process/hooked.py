@@ -1,11 +1,10 @@
 """A service with hooks, which say what they hear, and do what the test tells them."""
 
-import json
-import re
 from dataclasses import dataclass
 from typing import Any
 
-from tests.process.service import Service, wait_until
+from tests.process.outspoken import Outspoken
+from tests.process.service import wait_until
 
 PROLOGUE = r"""
 import json, os, signal, sys, threading, time
@@ -67,12 +66,8 @@ def app(environ, start_response):
 """
 
 
-class Raised(Exception):
-    """What the hooks were told to do has raised this: the name of the class, and the text."""
-
-
 @dataclass
-class Hooked(Service):
+class Hooked(Outspoken):
     """`hook` deploys hooks; they are `hooks.py`."""
 
     _told: int = 0
@@ -96,22 +91,7 @@ class Hooked(Service):
         number, self._told = self._told, self._told + 1
         sent = self.ask_to("send", slot=slot, message={"do": expression, "number": number})
         assert sent["succeeded"], sent
-        line = self.wait_for_line(rf'^@ \["(done|error)", {number}, ')
-        kind, _, *values = json.loads(line.removeprefix("@ "))
-        if kind == "error":
-            raise Raised(*values)
-        return values[0]
-
-    def said(self) -> list[list[Any]]:
-        """What the hooks have said."""
-        return [json.loads(line.removeprefix("@ ")) for line in list(self.lines) if line.startswith("@ ")]
-
-    def wait_to_hear(self, *words: object, after: int = 0) -> list[Any]:
-        """The first thing they say that begins with these words. Raises Never."""
-        beginning = re.escape(json.dumps(words)[:-1])
-        line = self.wait_for_line(rf"^@ {beginning}[,\]]", after)
-        said: list[Any] = json.loads(line.removeprefix("@ "))
-        return said
+        return self.wait_for_outcome(number)
 
     def hooks(self) -> dict[str, Any]:
         """What `clusterctl status` says of them."""
@@ -122,7 +102,3 @@ class Hooked(Service):
         """The process, once it is told what happens."""
         pid: int = wait_until(lambda: self.hooks()["is_told"] and self.hooks()["pid"], "hooks that are told")
         return pid
-
-    def pids(self) -> dict[int, int]:
-        """Of those who serve, by slot."""
-        return {worker["slot"]: worker["pid"] for worker in self.workers()}

@@ -1,7 +1,5 @@
 """A program that is its own master, for one test: it says what its handlers hear, and does what the test tells it."""
 
-import json
-import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.process.service import Service
+from tests.process.outspoken import Outspoken
 
 PROLOGUE = r"""
 import json, os, signal, sys, threading
@@ -46,12 +44,8 @@ say("ended", cluster.run())
 """
 
 
-class Raised(Exception):
-    """What the program was told to do has raised this: the name of the class, and the text."""
-
-
 @dataclass
-class Program(Service):
+class Program(Outspoken):
     """`source` stands between the making of the cluster and its run."""
 
     source: str = HEARS_ALL
@@ -82,26 +76,7 @@ class Program(Service):
         number, self._told = self._told, self._told + 1
         self.process.stdin.write(f"{expression}\n")
         self.process.stdin.flush()
-        line = self.wait_for_line(rf'^@ \["(done|error)", {number}, ')
-        kind, _, *values = json.loads(line.removeprefix("@ "))
-        if kind == "error":
-            raise Raised(*values)
-        return values[0]
-
-    def said(self) -> list[list[Any]]:
-        """What it has said of itself."""
-        return [json.loads(line.removeprefix("@ ")) for line in self.lines if line.startswith("@ ")]
-
-    def wait_to_hear(self, *words: object, after: int = 0) -> list[Any]:
-        """The first thing it says that begins with these words. Raises Never."""
-        beginning = re.escape(json.dumps(words)[:-1])
-        line = self.wait_for_line(rf"^@ {beginning}[,\]]", after)
-        said: list[Any] = json.loads(line.removeprefix("@ "))
-        return said
-
-    def pids(self) -> dict[int, int]:
-        """Of those who serve, by slot."""
-        return {worker["slot"]: worker["pid"] for worker in self.workers()}
+        return self.wait_for_outcome(number)
 
     def destroy(self) -> None:
         """End it, and let go of it."""

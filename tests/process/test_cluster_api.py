@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.process.dap import Debugger
+from tests.process.outspoken import Raised
 from tests.process.ports import free_port
-from tests.process.program import HEARS_ALL, Program, Raised, program
+from tests.process.program import HEARS_ALL, Program, program
 from tests.process.service import wait_until
 
 APPLICATION = """

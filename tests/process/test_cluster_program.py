@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from clusterd.wire.conversation import MOST_WAITING
-from tests.process.program import HEARS_ALL, Program, Raised, program
+from tests.process.outspoken import Raised
+from tests.process.program import HEARS_ALL, Program, program
 from tests.process.service import wait_until
 
 

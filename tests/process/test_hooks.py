@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.process.hooked import APPLICATION, HEARS_ALL, OBEYS, Hooked, Raised
+from tests.process.hooked import APPLICATION, HEARS_ALL, OBEYS, Hooked
+from tests.process.outspoken import Raised
 from tests.process.processes import descendants
 from tests.process.service import wait_until
 

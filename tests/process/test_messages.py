@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from clusterd.wire.messages import VALUE_BYTES
+from tests.process.controlling import pids
 from tests.process.following import Following
 from tests.process.service import Service, wait_until
 
@@ -36,10 +37,6 @@ def echo(make_service: MakeService) -> Service:
     service = make_service(workers=2)
     service.deploy("1", ECHO)
     return service.start()
-
-
-def pids(service: Service) -> dict[int, int]:
-    return {worker["slot"]: worker["pid"] for worker in service.workers()}
 
 
 # ---- there and back
