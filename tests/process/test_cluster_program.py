@@ -70,7 +70,7 @@ def online(worker):
 
 def test_an_application_that_does_not_start_ends_run_with_its_status(tmp_path: Path) -> None:
     made = Program(tmp_path)
-    made.deploy("1", "raise LookupError('no such thing')")
+    made.deploy("1", "import no_such_thing")
     made.start(wait=False)
     try:
         assert made.wait_to_hear("ended") == ["ended", 70]

@@ -292,8 +292,12 @@ def test_bad_hooks_fail_start_check_and_reload_and_change_nothing(
         assert reason in checked.stderr
     before_lines = len(service.lines)
     service.start(wait=False)
-    assert service.wait() == 70
-    assert "clusterd ends: the hooks could not be loaded: hooks: " in "\n".join(service.lines[before_lines:])
+    if any(word in source for word in ("nowhere", "broken", "import cluster") if "@" not in source):
+        assert service.wait() == 70
+        service.wait_for_line("clusterd ends: the hooks could not be loaded: hooks: ", before_lines)
+    else:  # it may mend
+        service.wait_for_line("attempt 2 failed, trying again in 2 s: the hooks could not be loaded: ", before_lines)
+        assert service.stop() == 0
     assert reason in "\n".join(service.lines[before_lines:])
 
 

@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.process.clients import REQUEST, answer, asking, connect, loaded, slot_of
+from tests.process.passed import pass_to
 from tests.process.service import HELLO, PATIENCE_SECONDS, Service, wait_until
 
 MakeService = Callable[..., Service]
@@ -129,20 +129,11 @@ def test_a_stop_loses_none_of_a_crowd_in_the_queue(make_service: MakeService, cl
     assert service.wait() == 0
 
 
-PASS = """
-import os, sys
-os.dup2(int(sys.argv[1]), 3, inheritable=True)
-os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "http"}
-os.execvp(sys.argv[2], sys.argv[2:])
-"""
-
-
 def test_what_systemd_passed_keeps_its_queue_for_the_next_start(make_service: MakeService) -> None:
     service = make_service(scheduling="round_robin")
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
         service.port = listener.getsockname()[1]
-        service.passed = (listener.fileno(),)
-        service.inside = (sys.executable, "-c", PASS, str(listener.fileno()))
+        pass_to(service, listener)
         service.start()
         with loaded(service, kept=0) as load:
             for _ in range(3):

@@ -66,13 +66,6 @@ def test_a_start_that_can_not_import_ends_with_the_traceback_and_status_70(make_
     assert service.log().count("Traceback") <= 1
 
 
-def test_a_start_whose_workers_fail_ends_after_three_attempts(make_service: MakeService) -> None:
-    service = make_service(workers=1, worker_start="app:prepare")
-    service.deploy("1", "app = print\ndef prepare():\n    raise RuntimeError('no database')\n")
-    service.start(wait=False)
-    assert service.wait() == 70
-    assert "failed 3 times" in service.log()
-    assert "RuntimeError: no database" in service.log()
 
 
 def test_a_port_in_use_is_named_and_no_traceback_shown(make_service: MakeService) -> None:

@@ -23,6 +23,7 @@ class Result:
     closed: int
     median: float
     p99: float
+    longest_gap: float
 
 
 @dataclass

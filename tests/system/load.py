@@ -4,7 +4,8 @@
 
 Prints "ready" once every client has had an answer, runs until its standard input ends, lets each client finish
 the request it has under way, and prints one JSON object: requests answered, each kind of trouble with its number,
-the answers' first words with their numbers, and the median and 99th percentile of the latency in seconds.
+the answers' first words with their numbers, and in seconds the median and 99th percentile of the latency and the
+longest gap between two answers, whichever clients got them.
 
 A request is lost when it got no whole answer: refused, reset, early end, timeout. A connection counts as closed
 when the server ended a kept-alive one, said "Connection: close", or both.
@@ -29,6 +30,16 @@ class Tally:
     statuses: Counter[int] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
     closed: int = 0
+    answered_at: float | None = None
+    longest_gap: float = 0.0
+
+    def answer(self, latency: float) -> None:
+        """Take in an answer that has come now."""
+        self.latencies.append(latency)
+        now = time.monotonic()
+        if self.answered_at is not None:
+            self.longest_gap = max(self.longest_gap, now - self.answered_at)
+        self.answered_at = now
 
     def to_json(self) -> dict[str, object]:
         """The result as it is printed."""
@@ -42,6 +53,7 @@ class Tally:
             "closed": self.closed,
             "median": percentiles[49],
             "p99": percentiles[98],
+            "longest_gap": self.longest_gap,
         }
 
 
@@ -77,7 +89,7 @@ class Client:
         except (OSError, asyncio.IncompleteReadError) as error:
             self._lose(type(error).__name__)
         else:
-            self._tally.latencies.append(time.monotonic() - started)
+            self._tally.answer(time.monotonic() - started)
 
     async def _exchange(self) -> None:
         if self._streams is not None and self._streams[0].at_eof():

@@ -6,6 +6,7 @@ safety invariants after each step, then lets peace return and checks that everyt
 
 import heapq
 import itertools
+import math
 from dataclasses import dataclass, field
 from random import Random
 
@@ -14,7 +15,9 @@ from clusterd.supervisor import actions, events
 from clusterd.supervisor.cluster import Phase
 from clusterd.supervisor.settings import Settings
 from clusterd.supervisor.states import FAILURES, EndReason, WorkerState
+from clusterd.supervisor.stopping import ExitStatus
 from clusterd.supervisor.supervisor import Supervisor
+from clusterd.supervisor.table import NOT_TRIED, FirstStart
 
 EVENTS_OF_A_SCHEDULE = 14
 PEACE_SECONDS = 400.0
@@ -44,7 +47,8 @@ class World:
     failed_generations: set[int] = field(default_factory=set)
     started: int = 0
     ended: int = 0
-    reloading: bool = False
+    first_start: FirstStart = NOT_TRIED
+    import_failed_at: float = -math.inf
     restarts_asked: int = 0
     restarts_ended: list[int] = field(default_factory=list)
     finished: bool = False
@@ -55,7 +59,8 @@ class World:
 
     def run(self) -> None:
         """Play the schedule. Raises Violation."""
-        self.step(events.Start(self.settings()))
+        self.first_start = self.attempts_before()
+        self.step(events.Start(self.settings(), self.first_start))
         for _ in range(EVENTS_OF_A_SCHEDULE):
             if self.finished:
                 return
@@ -68,6 +73,12 @@ class World:
         while not self.finished and self.now < until and self.advance():
             pass
         self.check_settled()
+
+    def attempts_before(self) -> FirstStart:
+        """What earlier processes have tried, and until when this one may."""
+        pick = self.random
+        give_up_at = pick.choice([None, None, 10.0, 85.0])
+        return FirstStart(*pick.choice([(0, "", 0.0), (3, "RuntimeError", 4.0)]), give_up_at)
 
     def settings(self) -> Settings:
         pick = self.random
@@ -218,7 +229,7 @@ class World:
             self.generations.append(generation)
         choice = 1.0 if self.peace else self.random.random()
         if choice < 0.08:
-            self.later(events.TemplateFailed(serial, "SyntaxError"))
+            self.later(events.TemplateFailed(serial, "an error", permanent=self.random.random() < 0.1))
         elif choice < 0.14:
             self.later(events.TemplateGone(serial, "SIGSEGV"))
         elif choice < 0.24 and unforkable:
@@ -234,7 +245,7 @@ class World:
         said_hello = self.later(events.WorkerHello(serial, 1000 + serial), 0.5)
         rest = said_hello - self.now + 0.01
         if choice < 0.12:
-            self.later_than(rest, events.WorkerFailed(serial, "RuntimeError"))
+            self.later_than(rest, events.WorkerFailed(serial, "an error", permanent=self.random.random() < 0.1))
         elif choice < 0.18:
             self.later_than(rest, events.WorkerGone(serial, "exit status 1"))
         elif choice > 0.24:
@@ -259,6 +270,8 @@ class World:
             newest = max(self.generations, default=0)
             again = action.generation == newest and not action.preload
             self.require(action.generation > newest or again, "generations only grow")
+            early = cluster.phase is Phase.STARTING and self.now < self.import_failed_at + 1.0
+            self.require(again or not early, "the first start pauses after an import that failed")
         if isinstance(action, actions.Serve):
             worker = cluster.table.workers[action.serial]
             self.require(worker.state is not WorkerState.FORKING, "only who said ready serves")
@@ -269,14 +282,18 @@ class World:
         if isinstance(action, actions.RestartEnded) and action.failure is None:
             serving = [w for w in cluster.table.in_slot(action.slot) if w.state is WorkerState.READY]
             self.require(len(serving) == 1, "a restarted slot has one worker that serves")
-        if isinstance(action, actions.Announce):
-            self.reloading = action.what is actions.Announcement.RELOADING
+        if isinstance(action, actions.Finish) and action.exit_status == ExitStatus.TEMPORARY:
+            self.require(self.first_start.give_up_at is not None, "a start is given up only where that is said")
 
     def check_step(
         self, event: events.Event, decided: list[actions.Action], ready_before: int, wanted_before: int
     ) -> None:
         """What no step may leave behind."""
         cluster = self.supervisor.cluster
+        if isinstance(event, events.ReloadAsked):
+            self.import_failed_at = -math.inf
+        elif cluster.phase is Phase.STARTING and isinstance(event, events.TemplateFailed):
+            self.import_failed_at = self.now
         stopping = cluster.phase in (Phase.STOPPING, Phase.FINISHED)
         hung = sum(1 for a in decided if isinstance(a, actions.Kill) and a.reason is EndReason.HANG)
         wanted = min(wanted_before, cluster.wanted or 1)
@@ -292,8 +309,6 @@ class World:
         places = [(w.slot, w.generation) for w in coming]
         self.require(len(places) == len(set(places)), "one successor at a time in a slot")
         self.require(cluster.table.workers.keys() == self.workers, "the table holds who lives")
-        if cluster.rollout is None and cluster.phase is Phase.RUNNING:
-            self.require(not self.reloading, "READY follows every RELOADING")
 
     def told_to_stop(self) -> set[int]:
         return {w.serial for w in self.supervisor.cluster.table.workers.values() if w.end is EndReason.STOP}

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from clusterd.supervisor import failures, rollout, slots, supervisor, templates
+from clusterd.supervisor import failures, first_start, rollout, slots, supervisor, templates
 from clusterd.supervisor.cluster import Cluster
 from clusterd.supervisor.states import EndReason
 from clusterd.supervisor.table import Worker
@@ -45,7 +45,7 @@ def drain_before_the_successor_is_ready(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def let_failures_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    def ignore(cluster: Cluster, worker: Worker, what: str) -> None:
+    def ignore(cluster: Cluster, worker: Worker, what: str, *, permanent: bool = False) -> None:
         pass
 
     monkeypatch.setattr(supervisor, "record_failure", ignore)
@@ -74,6 +74,10 @@ def keep_forking_while_stopping(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervisor, "continue_stop", slots.tend_slots)
 
 
+def start_again_without_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(first_start, "pause_after", lambda failures: 0.0)
+
+
 def never_resume_the_retired(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slots, "_may_be_wanted_back", lambda cluster: True)
 
@@ -88,6 +92,7 @@ def never_resume_the_retired(monkeypatch: pytest.MonkeyPatch) -> None:
         reuse_generations,
         keep_forking_while_stopping,
         never_resume_the_retired,
+        start_again_without_a_pause,
     ],
     ids=lambda fault: fault.__name__,
 )

@@ -106,7 +106,7 @@ def test_nothing_else_is_taken_for_it(packet: bytes) -> None:
 
 def test_a_message_that_fits_no_packet_is_refused() -> None:
     with pytest.raises(messages.ProtocolError, match="at most"):
-        messages.encode(messages.LoadFailed("x" * messages.PACKET_BYTES, ""))
+        messages.encode(messages.LoadFailed("x" * messages.PACKET_BYTES, "", permanent=True))
 
 
 def test_a_packet_carries_descriptors_and_the_senders_pid() -> None:

@@ -2,11 +2,14 @@
 
 import os
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+from clusterd.cli import failed_start
 from clusterd.cli.arguments import Arguments, parse_arguments
+from clusterd.cli.failed_start import FailedStart, Stage
 from clusterd.config.loader import ConfigError, load
 from clusterd.config.model import Config
 from clusterd.config.paths import control_path
@@ -16,13 +19,14 @@ from clusterd.master.check import check_application
 from clusterd.master.listeners import NAME_AN_ADDRESS, NOTHING_TO_LISTEN_ON, ListenError, open_listeners
 from clusterd.master.master import Master
 from clusterd.master.watcher import Watcher, WatchError
+from clusterd.supervisor.stopping import ExitStatus
+from clusterd.supervisor.table import FirstStart
 from clusterd.systemd.notify import Notifier
 from clusterd.systemd.sockets import SocketError, passed_sockets
 
-# sysexits.h
-EX_FAILURE = 1
-EX_TEMPFAIL = 75
-EX_CONFIG = 78
+START_SECONDS = 85.0
+"""A start that keeps failing ends after so long, and systemd starts clusterd again: `systemctl start`, boot and apt,
+which wait for the unit to start, wait no longer than 90 s."""
 
 
 def run() -> int:
@@ -32,12 +36,72 @@ def run() -> int:
         let_signals_through()
         return _check(arguments)
     log = Logger(open_sink(os.environ))
+    attempt = _Attempt(log)
+    if not attempt.wait():
+        return ExitStatus.ASKED
     try:
         config = _read(arguments)
     except ConfigError as error:
-        return _refuse([str(problem) for problem in error.problems], EX_CONFIG, log)
+        return attempt.refuse([str(problem) for problem in error.problems], ExitStatus.CONFIGURATION)
     log.set_level(Level[config.log.level.name])
-    return _serve(config, arguments, log)
+    return _serve(config, arguments, attempt, log)
+
+
+class _Attempt:
+    """One start of the service, which may follow others that have failed."""
+
+    def __init__(self, log: Logger) -> None:
+        self._log = log
+        self._directory = failed_start.runtime_directory(os.environ)
+        self._earlier = failed_start.take(self._directory)
+        self._retry_at = 0.0
+        if self._earlier is not None:
+            self._retry_at = self._earlier.retry_at(clients_wait=failed_start.clients_wait(os.environ))
+
+    def wait(self) -> bool:
+        """Let the pause go by that follows a failed start. False where clusterd is asked to end instead.
+
+        A master waits itself for the next attempt with its application: it can be asked what it is waiting for.
+        """
+        earlier, seconds = self._earlier, self._retry_at - time.monotonic()
+        if earlier is None or earlier.stage is Stage.APPLICATION or seconds <= 0:
+            return True
+        self._say([f"the last start failed, trying again in {seconds:.1f} s: {earlier.reason}"], Level.WARNING)
+        return failed_start.wait(self._retry_at)
+
+    def first_start(self) -> FirstStart:
+        """What the master is to know of earlier attempts, and when it is to give up its own."""
+        give_up_at = time.monotonic() + START_SECONDS if "NOTIFY_SOCKET" in os.environ else None
+        if self._earlier is None:
+            return FirstStart(give_up_at=give_up_at)
+        return FirstStart(self._earlier.failures, self._earlier.reason, self._retry_at, give_up_at)
+
+    def refuse(self, problems: Sequence[str], status: ExitStatus) -> int:
+        """Say why there will be no service, in the log and in `systemctl status`; the exit status."""
+        self._say(problems, Level.ERROR)
+        failures = 1 if self._earlier is None else self._earlier.failures + 1
+        return self._leave(Stage.PREPARING, status, failures, problems[0])
+
+    def ended(self, status: int, first: FirstStart) -> int:
+        """Remember it where the master's application did not start; the exit status."""
+        if status not in (ExitStatus.APPLICATION, ExitStatus.TEMPORARY):
+            return status
+        return self._leave(Stage.APPLICATION, ExitStatus(status), first.failures, first.reason)
+
+    def _leave(self, stage: Stage, status: ExitStatus, failures: int, reason: str) -> int:
+        failed = FailedStart(stage, status, failures, time.monotonic(), reason)
+        if not failed_start.leave(self._directory, failed) and self._directory is not None:
+            # The next start would not know of this one: it is left to RestartSec= to hold it up.
+            return ExitStatus.TEMPORARY
+        return status
+
+    def _say(self, problems: Sequence[str], level: Level) -> None:
+        for problem in problems:
+            self._log.log(level, problem)
+        self._log.flush()
+        notifier = Notifier(os.environ.get("NOTIFY_SOCKET"))
+        notifier.status(f"Failed: {problems[0]}" if level is Level.ERROR else f"Waiting: {problems[0]}")
+        notifier.close()
 
 
 def _read(arguments: Arguments) -> Config:
@@ -54,11 +118,11 @@ def _check(arguments: Arguments) -> int:
         config = _read(arguments)
     except ConfigError as error:
         print("\n".join(str(problem) for problem in error.problems), file=sys.stderr)
-        return EX_CONFIG
+        return ExitStatus.CONFIGURATION
     failure = check_application(config)
     if failure is not None:
         print(failure.reason, file=sys.stderr)
-        return EX_CONFIG if failure.is_configuration else EX_FAILURE
+        return ExitStatus.CONFIGURATION if failure.is_configuration else ExitStatus.FAILURE
     if config.run is None and not (config.listen or config.tls.listen):
         # Whether systemd passes any is not to be seen from here.
         print(f"warning: {NOTHING_TO_LISTEN_ON}, unless systemd passes sockets; {NAME_AN_ADDRESS}", file=sys.stderr)
@@ -72,18 +136,7 @@ def _watched(arguments: Arguments) -> Sequence[Path]:
     return (*arguments.watch, *([arguments.config_path] if arguments.config_path is not None else []))
 
 
-def _refuse(problems: Sequence[str], status: int, log: Logger) -> int:
-    """Say why there will be no service, in the log and in `systemctl status`."""
-    for problem in problems:
-        log.error(problem)
-    log.flush()
-    notifier = Notifier(os.environ.get("NOTIFY_SOCKET"))
-    notifier.status(f"Failed: {problems[0]}")
-    notifier.close()
-    return status
-
-
-def _serve(config: Config, arguments: Arguments, log: Logger) -> int:
+def _serve(config: Config, arguments: Arguments, attempt: _Attempt, log: Logger) -> int:
     with ExitStack() as opened:
         try:
             path = Path(control_path(config.control, os.environ, os.getuid()))
@@ -91,7 +144,9 @@ def _serve(config: Config, arguments: Arguments, log: Logger) -> int:
             # Before the application is imported: what changes while it is, is a change.
             watcher = opened.enter_context(closing(Watcher(_watched(arguments), log))) if arguments.watch else None
         except (ListenError, SocketError) as error:
-            return _refuse(str(error).splitlines(), EX_TEMPFAIL, log)
+            return attempt.refuse(str(error).splitlines(), ExitStatus.TEMPORARY)
         except WatchError as error:
-            return _refuse([str(error)], EX_CONFIG, log)
-        return Master(config, lambda: _read(arguments), listeners, log, watcher=watcher).run()
+            return attempt.refuse([str(error)], ExitStatus.CONFIGURATION)
+        first = attempt.first_start()
+        master = Master(config, lambda: _read(arguments), listeners, log, watcher=watcher, first_start=first)
+        return attempt.ended(master.run(), master.first_start)

@@ -31,6 +31,10 @@ _OF_THE_CLUSTER = frozenset({"clusterd.template.process", "clusterd.cluster.hook
 _AnyHandler = TypeVar("_AnyHandler", bound=Callable[..., Any])
 
 
+class NotPrimaryError(RuntimeError):
+    """A program that runs its cluster where it is imported as the application: unguarded, it can never start."""
+
+
 class Cluster:
     """A program that is its own master: `Cluster("myapp:app", workers=4, listen=["127.0.0.1:8000"]).run()`.
 
@@ -145,7 +149,7 @@ class Cluster:
         the second time, and OSError for an address that can not be listened on.
         """
         if not self.is_primary:
-            raise RuntimeError(
+            raise NotPrimaryError(
                 "Cluster.run() was reached in a process of the cluster itself, which imports the application: "
                 "guard it with `if cluster.is_primary:`"
             )

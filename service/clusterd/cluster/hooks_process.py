@@ -61,7 +61,7 @@ def main(channel_descriptor: int) -> None:
     try:
         _import(order.config)
     except LoadError as error:
-        send(channel, encode(LoadFailed(error.reason, error.traceback)))
+        send(channel, encode(LoadFailed(error.reason, error.traceback, error.permanent)))
         flush_output()
         os._exit(1)
     channel.settimeout(None)

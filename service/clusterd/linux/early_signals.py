@@ -5,7 +5,17 @@ Imports nothing that takes time.
 
 import signal
 
-_HELD = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1})
+_HELD = frozenset(
+    {
+        signal.SIGHUP,
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGTTIN,
+        signal.SIGTTOU,
+        signal.SIGURG,
+        signal.SIGUSR1,
+    }
+)
 """What is asked of a service (master/signals.py). QUIT is not held: it ends also a start that hangs."""
 
 

@@ -73,7 +73,7 @@ def _import(process: "_Process", what: str, config: Config) -> Failure | None:
             case None:
                 how = process.wait_for_end()
                 return Failure(f"the process died while it imported the {what} ({how})", is_configuration=False)
-            case messages.LoadFailed(reason, traceback):
+            case messages.LoadFailed(reason, traceback, _):
                 wrong = f"the {what} could not be loaded: {reason}\n{traceback}".rstrip()
                 return Failure(wrong, is_configuration=False)
     except TimeoutError:
@@ -151,6 +151,6 @@ def _before_the_import(answer: messages.Message | None, config: Config) -> Failu
         case None:
             wrong = f"python: {config.python} can not run a template; is it a Python interpreter?"
             return Failure(wrong, is_configuration=True)
-        case messages.LoadFailed(reason, traceback):
+        case messages.LoadFailed(reason, traceback, _):
             return Failure(f"{reason}\n{traceback}".rstrip(), is_configuration=True)
     return None

@@ -30,7 +30,7 @@ class Configurations:
         self._log = log
         self._started_with = first
         self._candidate = first
-        self._by_generation: dict[int, Config] = {}
+        self._by_generation: dict[int, Config] = {1: first}  # which exists before anything is started for it
         self.notes: tuple[str, ...] = ()
         """What was changed and is not applied by a reload, each in one line."""
 

@@ -70,9 +70,9 @@ class Hearing:
             case messages.Loaded(_, seconds):
                 self._log.info("template ready", seconds=seconds, **child.fields())
                 self._hooks.template_loaded(child)
-            case messages.LoadFailed(reason, traceback):
+            case messages.LoadFailed(reason, traceback, permanent):
                 self._report_once(f"the application could not be loaded: {reason}", traceback, child)
-                self._happened(events.TemplateFailed(child.serial, reason))
+                self._happened(events.TemplateFailed(child.serial, reason, permanent=permanent))
             case messages.Unforkable(findings):
                 self._happened(events.TemplateUnforkable(child.serial, tuple(findings)))
             case messages.ForkFailed(serial, reason):
@@ -80,9 +80,9 @@ class Hearing:
                     self.children.never_born(refused, f"fork failed: {reason}")
             case messages.Ready():
                 self._worker_ready(child)
-            case messages.BootFailed(reason, traceback):
+            case messages.BootFailed(reason, traceback, permanent):
                 self._report_once(f"the worker could not start: {reason}", traceback, child)
-                self._happened(events.WorkerFailed(child.serial, reason))
+                self._happened(events.WorkerFailed(child.serial, reason, permanent))
             case messages.SuccessorLost():
                 self._happened(events.SuccessorLost(child.serial))
             case messages.Overdue(request):
@@ -103,9 +103,9 @@ class Hearing:
             case messages.Loaded(_, seconds):
                 self._log.info("hooks ready", seconds=seconds, **child.fields())
                 self._hooks.loaded(child)
-            case messages.LoadFailed(reason, traceback):
+            case messages.LoadFailed(reason, traceback, permanent):
                 self._report_once(f"the hooks could not be loaded: {reason}", traceback, child)
-                self._hooks.load_failed(child, reason)
+                self._hooks.load_failed(child, reason, permanent=permanent)
             case messages.Say() | messages.Taken() as said:
                 self._hooks.said(child, said)
             case unexpected:
@@ -149,7 +149,7 @@ class Hearing:
             self._hooks.gone(death, death.how if is_explained else self._why_unheard(death))
             return
         if child.kind is Kind.TEMPLATE and not child.is_heard and not child.doomed:
-            self._happened(events.TemplateFailed(child.serial, self._why_unheard(death)))
+            self._happened(events.TemplateFailed(child.serial, self._why_unheard(death), permanent=True))
         if child.kind is not Kind.WORKER:
             self._happened(events.TemplateGone(child.serial, death.how))
             return

@@ -23,6 +23,7 @@ from clusterd.master.teller import Teller
 from clusterd.metrics.facts import HooksFacts
 from clusterd.supervisor import actions, events
 from clusterd.supervisor import hook_steps as steps
+from clusterd.supervisor.cluster import Phase
 from clusterd.supervisor.feed import Feed
 from clusterd.supervisor.hooks import HooksSupervisor
 from clusterd.systemd.sockets import address_text
@@ -55,7 +56,7 @@ class Hooks:
         """The last template of each generation."""
         self._held_up: dict[int, int] = {}
         """Templates that are loaded before their generation's hooks."""
-        self._bad: dict[int, str] = {}
+        self._bad: dict[int, steps.Bad] = {}
         """Why the hooks of a generation do not load."""
         self._restarts = 0
         self._failure: tuple[str, float] | None = None
@@ -85,9 +86,12 @@ class Hooks:
                 config = self._configurations.of(generation)
                 load, leave = config.rollout.boot_timeout - MOMENT_SECONDS, config.timeouts.drain
                 self._step(steps.GenerationBegins(generation, config.hooks is not None, load, leave))
+                if self._parts.supervisor.cluster.phase is Phase.STARTING:
+                    # Each attempt of the first start is a generation, and no rollout says that it serves.
+                    self._step(steps.GenerationServes(generation))
                 if generation in self._bad:
                     # Known while this template took the place of another, which could not be forked.
-                    self._parts.happened(events.TemplateFailed(serial, self._bad[generation], HOOKS))
+                    self._tell_bad(serial, self._bad[generation])
             case actions.RolloutEnded(_, generation):
                 self._step(steps.GenerationServes(generation))
                 self._queue.say_if_empty()
@@ -121,9 +125,9 @@ class Hooks:
         """A hooks process has imported its module."""
         self._step(steps.Loaded(child.serial))
 
-    def load_failed(self, child: Child, reason: str) -> None:
-        """A hooks process could not."""
-        self._step(steps.Failed(child.serial, reason))
+    def load_failed(self, child: Child, reason: str, *, permanent: bool) -> None:
+        """A hooks process could not; `permanent` as in steps.Failed."""
+        self._step(steps.Failed(child.serial, reason, permanent))
 
     def said(self, child: Child, message: Say | Taken) -> None:
         """A hooks process has dealt with what it was told, or orders something."""
@@ -186,8 +190,8 @@ class Hooks:
             case steps.Good(generation):
                 if (template := self._held_up.pop(generation, None)) is not None:
                     self._parts.happened(events.TemplateLoaded(template))
-            case steps.Bad(generation, reason):
-                self._load_is_bad(generation, reason)
+            case steps.Bad():
+                self._load_is_bad(action)
             case steps.Died(_, generation, how, retry_in):
                 self._restarts += 1
                 self._failure = how, time.monotonic() + retry_in
@@ -210,12 +214,17 @@ class Hooks:
         link = HooksLink(child, self._parts, self._orders, partial(self._queue.settled, serial))
         self._queue.connect(serial, link)
 
-    def _load_is_bad(self, generation: int, reason: str) -> None:
+    def _load_is_bad(self, bad: steps.Bad) -> None:
         """As a template that does not load is: the start or the reload fails."""
-        self._held_up.pop(generation, None)
-        name = self._configurations.of(generation).hooks
-        self._bad = {generation: reason if reason.startswith("hooks: ") else f"hooks: {name}: {reason}"}
-        self._parts.happened(events.TemplateFailed(self._templates[generation], self._bad[generation], HOOKS))
+        self._held_up.pop(bad.generation, None)
+        if not bad.reason.startswith("hooks: "):
+            name = self._configurations.of(bad.generation).hooks
+            bad = replace(bad, reason=f"hooks: {name}: {bad.reason}")
+        self._bad = {bad.generation: bad}
+        self._tell_bad(self._templates[bad.generation], bad)
+
+    def _tell_bad(self, template: int, bad: steps.Bad) -> None:
+        self._parts.happened(events.TemplateFailed(template, bad.reason, HOOKS, bad.permanent))
 
     def _let_leave(self, serial: int) -> None:
         """It leaves at the end of its channel."""

@@ -45,6 +45,7 @@ from clusterd.supervisor.settings import settings_of
 from clusterd.supervisor.states import WorkerState
 from clusterd.supervisor.status import progress_line, status_line
 from clusterd.supervisor.supervisor import Supervisor
+from clusterd.supervisor.table import NOT_TRIED, FirstStart
 from clusterd.systemd.environment import watchdog_seconds
 from clusterd.systemd.notify import Notifier
 from clusterd.systemd.sockets import address_text
@@ -55,7 +56,7 @@ class Master:
     """Puts the parts together, and passes events to the supervisor one at a time.
 
     `read` reads the configuration for a reload; `program` is what this process runs, where that is not `clusterd`;
-    `watcher` tells of changes of files.
+    `watcher` tells of changes of files; `first_start` of attempts that earlier processes have made.
     """
 
     def __init__(
@@ -67,12 +68,14 @@ class Master:
         *,
         program: Program | None = None,
         watcher: Watcher | None = None,
+        first_start: FirstStart = NOT_TRIED,
     ) -> None:
         self._loop = asyncio.new_event_loop()
         self._config = config
         self._listeners = listeners
         self._log = log
         self._watcher = watcher
+        self._first_start = first_start
         self._supervisor = Supervisor()
         self._events = InOrder(self._decide)
         self._wake: asyncio.TimerHandle | None = None
@@ -159,7 +162,7 @@ class Master:
         settings = settings_of(self._config, worker_count(self._config))
         self._log.info("clusterd starts", pid=os.getpid(), workers=settings.workers, python=sys.executable)
         self._say_where()
-        self.happened(events.Start(settings))
+        self.happened(events.Start(settings, self._first_start))
         if self._watcher is not None:
             self._watcher.start(self._loop, lambda: self.happened(events.ReloadAsked()))
         let_signals_through()  # not before: what they ask for follows the start
@@ -197,6 +200,11 @@ class Master:
             self._hands.act(action)
             self._chronicle.note_action(action)
             self._program.note_action(action)
+
+    @property
+    def first_start(self) -> FirstStart:
+        """How the first start has gone."""
+        return self._supervisor.cluster.first_start
 
     def status(self) -> str:
         """The service's state in one line."""

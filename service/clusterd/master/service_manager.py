@@ -37,8 +37,6 @@ class ServiceManager:
         match what:
             case Announcement.READY:
                 self._notifier.ready(self._last_status)
-            case Announcement.RELOADING:
-                self._notifier.reloading(self._last_status)
             case Announcement.STOPPING:
                 self._notifier.stopping(self._last_status)
 

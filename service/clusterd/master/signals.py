@@ -9,6 +9,7 @@ from clusterd.supervisor.events import Event, ReloadAsked, ScaleAsked, StopAsked
 EVENTS: dict[signal.Signals, Event] = {
     signal.SIGHUP: ReloadAsked(),
     signal.SIGTERM: StopAsked(),
+    signal.SIGURG: StopAsked(),
     signal.SIGINT: StopAsked(),
     signal.SIGQUIT: StopAsked(at_once=True),
     signal.SIGTTIN: ScaleAsked(+1),

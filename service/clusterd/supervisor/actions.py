@@ -107,7 +107,6 @@ class Announcement(Enum):
     """What the service manager is told."""
 
     READY = "ready"
-    RELOADING = "reloading"
     STOPPING = "stopping"
 
 

@@ -7,6 +7,7 @@ without the action that makes it true.
 from dataclasses import dataclass, field
 from enum import Enum
 
+from clusterd.config.model import Preload
 from clusterd.supervisor.actions import (
     Action,
     DumpStacks,
@@ -21,7 +22,7 @@ from clusterd.supervisor.actions import (
     StartTemplate,
 )
 from clusterd.supervisor.states import COMING, EndReason, TemplateState, WorkerState
-from clusterd.supervisor.table import Generation, Rollout, Table, Template, Worker
+from clusterd.supervisor.table import NOT_TRIED, FirstStart, Generation, Rollout, Table, Template, Worker
 
 
 class Phase(Enum):
@@ -53,6 +54,7 @@ class Cluster:
     actions: list[Action] = field(default_factory=list)
     wake_at: float | None = None
     """The earliest time at which a decision may come out differently."""
+    first_start: FirstStart = NOT_TRIED
     serving: int = 0
     """The generation that has proved itself."""
     wanted: int = 0
@@ -87,9 +89,12 @@ class Cluster:
 
     # ---- templates
 
-    def start_template(self, generation: Generation, *, preload: bool, refuse_unforkable: bool) -> None:
+    def start_template(self, generation: Generation) -> None:
         """Exec a template for `generation`."""
         serial = self._next_serial()
+        preload = generation.preloaded
+        refuse_unforkable = preload and generation.settings.preload is Preload.AUTO
+        generation.is_attempted = True
         self.table.templates[serial] = Template(serial, generation.number, TemplateState.LOADING, self.now)
         self.actions.append(StartTemplate(serial, generation.number, preload, refuse_unforkable))
 

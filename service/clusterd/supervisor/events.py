@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from clusterd.supervisor.settings import Settings
+from clusterd.supervisor.table import NOT_TRIED, FirstStart
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,9 +13,10 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Start(Event):
-    """The first generation is wanted."""
+    """The first generation is wanted; `first_start` tells of attempts that earlier processes have made."""
 
     settings: Settings
+    first_start: FirstStart = NOT_TRIED
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ class TemplateFailed(Event):
     serial: int
     reason: str
     what: str = "application"
+    permanent: bool = False
+    """To import the same files again would fail again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,8 @@ class WorkerFailed(Event):
 
     serial: int
     reason: str
+    permanent: bool = False
+    """Its successor would fail the same way."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,19 @@
-"""What follows when a worker speaks against its generation: backoff, withdrawal, or giving up the start."""
+"""What follows when a worker speaks against its generation: backoff, withdrawal, or another attempt to start."""
 
-from clusterd.supervisor import restarts, rollout
+from clusterd.supervisor import first_start, restarts, rollout
 from clusterd.supervisor.backoff import Backoff
 from clusterd.supervisor.cluster import Cluster, Phase
 from clusterd.supervisor.states import EndReason
-from clusterd.supervisor.stopping import ExitStatus, stop
 from clusterd.supervisor.table import RolloutPhase, Worker
 
-START_ATTEMPTS = 3
-"""How often a worker of the first generation may fail before clusterd gives up and says why."""
 
-
-def fail(cluster: Cluster, worker: Worker, reason: EndReason, what: str) -> None:
-    """Kill `worker` for a failure of its own."""
+def fail(cluster: Cluster, worker: Worker, reason: EndReason, what: str, *, permanent: bool = False) -> None:
+    """Kill `worker` for a failure of its own, `permanent` where its successor would fail the same way."""
     cluster.kill(worker, reason, what)
-    record_failure(cluster, worker, what)
+    record_failure(cluster, worker, what, permanent=permanent)
 
 
-def record_failure(cluster: Cluster, worker: Worker, what: str) -> None:
+def record_failure(cluster: Cluster, worker: Worker, what: str, *, permanent: bool = False) -> None:
     """Take in that `worker` failed: once, as soon as it is known and not when its process is gone."""
     served = 0.0 if worker.ready_at is None else cluster.now - worker.ready_at
     backoff = cluster.table.backoffs.get(worker.slot, Backoff()).after_failure(cluster.now, served)
@@ -28,6 +24,6 @@ def record_failure(cluster: Cluster, worker: Worker, what: str) -> None:
     if active is not None and active.generation == worker.generation:
         if active.phase is RolloutPhase.REPLACING:
             rollout.withdraw(cluster, f"worker {worker.slot} of generation {worker.generation}: {what}")
-    elif cluster.phase is Phase.STARTING and backoff.failures >= START_ATTEMPTS:
-        reason = f"worker {worker.slot} failed {START_ATTEMPTS} times: {what}"
-        stop(cluster, at_once=False, exit_status=ExitStatus.APPLICATION, reason=reason)
+    elif cluster.phase is Phase.STARTING:
+        reason = f"worker {worker.slot} failed: {what}"
+        first_start.failed(cluster, reason, permanent=permanent, retry_at=backoff.not_before)

@@ -57,6 +57,8 @@ class Failed(Event):
 
     serial: int
     reason: str
+    permanent: bool = False
+    """To import the same files again would fail again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +141,11 @@ class Good(Action):
 
 @dataclass(frozen=True, slots=True)
 class Bad(Action):
-    """The hooks of a generation do not load; `reason` in one line."""
+    """The hooks of a generation do not load; `reason` in one line, `permanent` as in Failed."""
 
     generation: int
     reason: str
+    permanent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

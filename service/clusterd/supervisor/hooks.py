@@ -47,6 +47,8 @@ class HooksProcess:
     told_at: float | None = None
     failure: str = ""
     """Why it does not load."""
+    is_permanent: bool = False
+    """It would fail again."""
 
 
 @dataclass(slots=True)
@@ -117,8 +119,8 @@ class HooksSupervisor:
                 self._generations = {each: known for each, known in self._generations.items() if each == number}
             case Loaded(serial) if process := self._in_state(serial, HookState.LOADING):
                 self._loaded(process)
-            case Failed(serial, reason) if process := self._in_state(serial, HookState.LOADING):
-                process.failure = reason
+            case Failed(serial, reason, permanent) if process := self._in_state(serial, HookState.LOADING):
+                process.failure, process.is_permanent = reason, permanent
             case Gone(serial, how) if process := self.processes.pop(serial, None):
                 self._gone(process, process.failure or how)
             case Stop(seconds):
@@ -144,7 +146,7 @@ class HooksSupervisor:
             return
         if not generation.is_proven:
             generation.is_bad = True
-            self._actions.append(Bad(process.generation, how))
+            self._actions.append(Bad(process.generation, how, process.is_permanent))
             return
         told_for = 0.0 if process.told_at is None else self._now - process.told_at
         generation.backoff = generation.backoff.after_failure(self._now, told_for)

@@ -3,8 +3,6 @@
 from clusterd.config.model import Preload
 from clusterd.supervisor import restarts
 from clusterd.supervisor.actions import (
-    Announce,
-    Announcement,
     ReadConfiguration,
     RolloutEnded,
     RolloutStarted,
@@ -35,7 +33,6 @@ def begin_if_asked(cluster: Cluster) -> None:
     restarts.fail_all(cluster, "a reload came before it was done, which replaces every worker")
     cluster.actions += [
         RolloutStarted(cluster.rollouts),
-        Announce(Announcement.RELOADING),
         ReadConfiguration(),
     ]
 
@@ -46,18 +43,17 @@ def configuration_read(cluster: Cluster, settings: Settings) -> None:
     if rollout is None or rollout.phase is not RolloutPhase.CONFIGURATION:
         return
     generation = new_generation(cluster, settings)
+    cluster.start_template(generation)
     rollout.generation = generation.number
     rollout.workers = settings.workers
     rollout.phase = RolloutPhase.TEMPLATE
 
 
 def new_generation(cluster: Cluster, settings: Settings) -> Generation:
-    """The next generation, its template started."""
+    """The next generation, which has no template yet."""
     cluster.last_generation += 1
-    preload = settings.preload is not Preload.NEVER
-    generation = Generation(cluster.last_generation, settings, preloaded=preload)
+    generation = Generation(cluster.last_generation, settings, preloaded=settings.preload is not Preload.NEVER)
     cluster.table.generations[generation.number] = generation
-    cluster.start_template(generation, preload=preload, refuse_unforkable=settings.preload is Preload.AUTO)
     return generation
 
 
@@ -78,7 +74,7 @@ def advance(cluster: Cluster) -> None:
 def _replace_more(cluster: Cluster, rollout: Rollout) -> None:
     """Open further slots, `surge` at a time; the first successor holds them up until it has settled."""
     table = cluster.table
-    if not table.forkable(rollout.generation) and not table.coming_template(rollout.generation):
+    if not table.has_template(rollout.generation):
         withdraw(cluster, "the new generation's template and its spare died")
         return
     settings = table.generations[rollout.generation].settings
@@ -138,7 +134,7 @@ def _conclude_withdrawal(cluster: Cluster, rollout: Rollout) -> None:
     ]
     missing = [slot for slot in cluster.slots() if _ready(cluster, slot) is None]
     table = cluster.table
-    if missing and not table.forkable(cluster.serving) and not table.coming_template(cluster.serving):
+    if missing and not table.has_template(cluster.serving):
         # Nobody is left who could fill it: what the new generation has there serves on, until the next import.
         missing, foreign = [], []
     # A slot that was empty before the rollout has its own backoff and is not waited for longer than a boot.
@@ -161,7 +157,4 @@ def interrupt(cluster: Cluster) -> None:
 
 def _end(cluster: Cluster, rollout: Rollout) -> None:
     cluster.rollout = None
-    cluster.actions += [
-        Announce(Announcement.READY),
-        RolloutEnded(rollout.number, cluster.serving, rollout.failure or None),
-    ]
+    cluster.actions.append(RolloutEnded(rollout.number, cluster.serving, rollout.failure or None))

@@ -12,13 +12,12 @@ REASON_CHARACTERS = 160
 def status_line(cluster: Cluster, clock_time: Callable[[float], str]) -> str:
     """The state of the service in words; `clock_time` writes a monotonic time as one of the day."""
     draining = len(cluster.table.in_state(WorkerState.DRAINING))
-    parts = [_now_doing(cluster)]
+    parts = [_now_doing(cluster, clock_time)]
     if draining and cluster.phase is Phase.RUNNING:
         parts.append(f"{draining} draining")
     failed = cluster.failed_reload
     if failed is not None and cluster.phase is Phase.RUNNING and cluster.rollout is None:
-        reason = failed.reason if len(failed.reason) <= REASON_CHARACTERS else failed.reason[:REASON_CHARACTERS] + "..."
-        parts.append(f"reload FAILED at {clock_time(failed.at)}: {' '.join(reason.split())}")
+        parts.append(f"reload FAILED at {clock_time(failed.at)}: {_short(failed.reason)}")
     return "; ".join(parts)
 
 
@@ -41,13 +40,11 @@ def ready_workers(cluster: Cluster) -> int:
     return len(cluster.table.in_state(WorkerState.READY))
 
 
-def _now_doing(cluster: Cluster) -> str:
+def _now_doing(cluster: Cluster, clock_time: Callable[[float], str]) -> str:
     ready, wanted = ready_workers(cluster), cluster.wanted
     match cluster.phase:
         case Phase.STARTING:
-            if cluster.table.forkable(cluster.serving) is None:
-                return "Starting: importing the application"
-            return f"Starting: {ready} of {wanted} workers ready"
+            return _starting(cluster, clock_time)
         case Phase.STOPPING:
             draining = len(cluster.table.workers)
             return f"Stopping: {draining} worker{'s' if draining != 1 else ''} left"
@@ -63,3 +60,21 @@ def _now_doing(cluster: Cluster) -> str:
         new = sum(1 for worker in cluster.table.in_state(WorkerState.READY) if worker.generation == rollout.generation)
         return f"Reloading: generation {rollout.generation}, {new} of {rollout.workers} workers replaced"
     return f"Reloading: {rollout.phase.value}; {ready} workers serve generation {cluster.serving}"
+
+
+def _starting(cluster: Cluster, clock_time: Callable[[float], str]) -> str:
+    first, table = cluster.first_start, cluster.table
+    if table.has_template(cluster.serving):
+        doing = f"{ready_workers(cluster)} of {cluster.wanted} workers ready"
+        if table.forkable(cluster.serving) is None:
+            doing = "importing the application"
+    else:
+        doing = f"waiting until {clock_time(first.retry_at)}"
+    if not first.failures:
+        return f"Starting: {doing}"
+    return f"Starting: {doing}, attempt {first.failures + 1}; the last one failed: {_short(first.reason)}"
+
+
+def _short(reason: str) -> str:
+    text = " ".join(reason.split())
+    return text if len(text) <= REASON_CHARACTERS else f"{text[:REASON_CHARACTERS]}..."

@@ -14,7 +14,11 @@ class ExitStatus(IntEnum):
     ASKED = 0
     FAILURE = 1
     APPLICATION = 70
-    """The application does not start. Trying again would import the same code: the unit leaves it at that."""
+    """The application can never start as it is: the unit is left failed, with the reason."""
+    TEMPORARY = 75
+    """The start has failed for now: the service manager starts clusterd again."""
+    CONFIGURATION = 78
+    """The configuration is wrong: the unit is left failed, with the reason."""
 
 
 def stop(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from clusterd.supervisor import events, restarts, rollout
+from clusterd.supervisor import events, first_start, restarts, rollout
 from clusterd.supervisor.actions import Action, Announce, Announcement, Severity, WorkerEnded
 from clusterd.supervisor.backoff import Backoff
 from clusterd.supervisor.cluster import Cluster, Phase
@@ -10,7 +10,7 @@ from clusterd.supervisor.deadlines import enforce_deadlines
 from clusterd.supervisor.failures import fail, record_failure
 from clusterd.supervisor.slots import tend_slots
 from clusterd.supervisor.states import COMING, FAILURES, EndReason, TemplateState, WorkerState
-from clusterd.supervisor.stopping import ExitStatus, continue_stop, stop
+from clusterd.supervisor.stopping import continue_stop, stop
 from clusterd.supervisor.table import Template, Worker
 from clusterd.supervisor.templates import tend_templates
 
@@ -53,6 +53,8 @@ class Supervisor:
         for template in enforce_deadlines(cluster):
             timeout = cluster.table.generations[template.generation].settings.boot_timeout
             self._import_failed(template, f"not imported within rollout.boot_timeout ({timeout:g} s)")
+        if cluster.phase is Phase.STARTING:
+            first_start.advance(cluster)
         if cluster.phase is Phase.STOPPING:
             continue_stop(cluster)
             return
@@ -73,11 +75,14 @@ class Supervisor:
 
     def _take_in(self, event: events.Event) -> None:
         match event:
-            case events.Start(settings):
+            case events.Start(settings, first):
                 self.cluster.serving = rollout.new_generation(self.cluster, settings).number
                 self.cluster.wanted = settings.workers
+                self.cluster.first_start = first
             case events.ReloadAsked():
                 rollout.ask(self.cluster)
+                if self.cluster.phase is Phase.STARTING:
+                    first_start.hurry(self.cluster)
             case events.ConfigurationRead(settings):
                 rollout.configuration_read(self.cluster, settings)
             case events.ConfigurationRefused(reason):
@@ -105,9 +110,9 @@ class Supervisor:
         match event:
             case events.TemplateLoaded(serial) if self._is(serial, TemplateState.LOADING):
                 templates[serial].state = TemplateState.LOADED
-            case events.TemplateFailed(serial, reason, what) if self._is(serial, TemplateState.LOADING):
+            case events.TemplateFailed(serial, reason, what, permanent) if self._is(serial, TemplateState.LOADING):
                 self.cluster.end_template(templates[serial])
-                self._import_failed(templates[serial], reason, what)
+                self._import_failed(templates[serial], reason, what, permanent=permanent)
             case events.TemplateUnforkable(serial, findings) if self._is(serial, TemplateState.LOADING):
                 self._do_without_preload(templates[serial], findings)
             case events.SpareReady(serial) if self._is(serial, TemplateState.SPARE_COMING):
@@ -129,7 +134,7 @@ class Supervisor:
         cluster.end_template(template)
         generation = cluster.table.generations[template.generation]
         generation.preloaded = False
-        cluster.start_template(generation, preload=False, refuse_unforkable=False)
+        cluster.start_template(generation)
 
     def _template_gone(self, template: Template, how: str) -> None:
         if template.state is TemplateState.ENDING:
@@ -138,19 +143,19 @@ class Supervisor:
             self._import_failed(template, f"the template died while it imported the application: {how}")
             return
         what = "template" if template.state is TemplateState.LOADED else "spare template"
-        self.cluster.note(Severity.WARNING, f"{what} died: {how}", generation=template.generation)
-        if self.cluster.phase is Phase.STARTING and not any(
-            other.state is not TemplateState.ENDING for other in self.cluster.table.templates.values()
-        ):
-            stop(self.cluster, at_once=True, exit_status=ExitStatus.FAILURE, reason=f"{what} died: {how}")
+        cluster = self.cluster
+        cluster.note(Severity.WARNING, f"{what} died: {how}", generation=template.generation)
+        if cluster.phase is Phase.STARTING and not cluster.table.has_template(cluster.serving):
+            first_start.failed(cluster, f"{what} died: {how}", permanent=False)
 
-    def _import_failed(self, template: Template, reason: str, what: str = "application") -> None:
+    def _import_failed(
+        self, template: Template, reason: str, what: str = "application", *, permanent: bool = False
+    ) -> None:
         cluster = self.cluster
         if cluster.rollout is not None and cluster.rollout.generation == template.generation:
             rollout.withdraw(cluster, reason)
         elif cluster.phase is Phase.STARTING:
-            reason = f"the {what} could not be loaded: {reason}"
-            stop(cluster, at_once=True, exit_status=ExitStatus.APPLICATION, reason=reason)
+            first_start.failed(cluster, f"the {what} could not be loaded: {reason}", permanent=permanent)
 
     # ---- workers
 
@@ -162,9 +167,9 @@ class Supervisor:
             case events.WorkerReady(serial):
                 if (worker := self._worker(serial)) and worker.state is WorkerState.BOOTING:
                     self.cluster.serve(worker)
-            case events.WorkerFailed(serial, reason):
+            case events.WorkerFailed(serial, reason, permanent):
                 if (worker := self._worker(serial)) and worker.state is WorkerState.BOOTING:
-                    fail(self.cluster, worker, EndReason.BOOT_FAILED, reason)
+                    fail(self.cluster, worker, EndReason.BOOT_FAILED, reason, permanent=permanent)
             case events.WorkerGone(serial):
                 if worker := self.cluster.table.workers.pop(serial, None):
                     self._worker_gone(worker, event)

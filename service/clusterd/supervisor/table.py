@@ -69,7 +69,27 @@ class Generation:
     settings: Settings
     preloaded: bool
     """Its template holds the application: workers can be forked again whatever is on disk now."""
+    is_attempted: bool = False
+    """A template has been started for it."""
     spare_not_before: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class FirstStart:
+    """How the first start goes. Times in seconds on the clock of `step`."""
+
+    failures: int = 0
+    """How many attempts have failed, those of earlier processes of the same service included."""
+    reason: str = ""
+    """Why the last one failed."""
+    retry_at: float = 0.0
+    """When the next attempt is made."""
+    give_up_at: float | None = None
+    """When clusterd ends, for the service manager to start it again: who asked it for a start is not kept waiting."""
+
+
+NOT_TRIED = FirstStart()
+"""Nothing has been attempted yet, and there is no hurry."""
 
 
 class RolloutPhase(Enum):
@@ -135,6 +155,10 @@ class Table:
             self._templates_of(generation, TemplateState.LOADING, TemplateState.SPARE_COMING, TemplateState.SPARE),
             None,
         )
+
+    def has_template(self, generation: int) -> bool:
+        """Whether workers of `generation` can be forked, now or soon."""
+        return (self.forkable(generation) or self.coming_template(generation)) is not None
 
     def _templates_of(self, generation: int, *states: TemplateState) -> Iterator[Template]:
         return (t for t in self.templates.values() if t.generation == generation and t.state in states)

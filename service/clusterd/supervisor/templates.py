@@ -60,7 +60,7 @@ def _recover(cluster: Cluster) -> None:
     table = cluster.table
     if cluster.phase is not Phase.RUNNING or cluster.rollout is not None or cluster.reload_pending:
         return
-    if table.forkable(cluster.serving) or table.coming_template(cluster.serving):
+    if table.has_template(cluster.serving):
         return
     if all(table.heir(slot, cluster.serving) for slot in cluster.slots()):
         return

@@ -18,7 +18,7 @@ LIBRARY = "clusterd__mypyc"
 
 def refuse(descriptor, reason):
     """Say LoadFailed (wire/messages.py) by hand: the codec may not even compile here."""
-    message = {"v": 1, "type": "LoadFailed", "reason": reason, "traceback": ""}
+    message = {"v": 1, "type": "LoadFailed", "reason": reason, "traceback": "", "permanent": True}
     os.write(descriptor, json.dumps(message).encode())
     sys.exit(1)
 

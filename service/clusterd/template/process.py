@@ -60,7 +60,7 @@ def main(channel_descriptor: int) -> None:
     try:
         offspring = _load(channel, order, descriptors)
     except LoadError as error:
-        send(channel, encode(LoadFailed(error.reason, error.traceback)))
+        send(channel, encode(LoadFailed(error.reason, error.traceback, error.permanent)))
         os._exit(1)
     _fork_on_request(channel, offspring)
 

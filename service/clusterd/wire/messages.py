@@ -106,6 +106,8 @@ class LoadFailed(Message):
 
     reason: str
     traceback: str
+    permanent: bool
+    """To import the same files again would fail again."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,8 @@ class BootFailed(Message):
 
     reason: str
     traceback: str
+    permanent: bool
+    """A successor would fail the same way."""
 
 
 @dataclass(frozen=True)

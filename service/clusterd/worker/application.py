@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -53,6 +53,11 @@ class LoadError(Exception):
     """One line: the exception, and where in the application."""
     traceback: str
     """The application's part of the traceback."""
+    permanent: bool = True
+    """It would fail again as long as the same files are there: a syntax error, a missing module, a wrong name.
+
+    What else an import raises may mend by itself: a database that is not up yet.
+    """
 
     def __str__(self) -> str:
         return self.reason
@@ -113,14 +118,21 @@ def load_hook(reference: str | None, setting: str) -> Callable[[], Any] | None:
 def _load(reference: str, setting: str) -> Application:
     module_name, _, path = reference.partition(":")
     is_factory = path.endswith("()")
+    what = f"{setting}: {reference}"
     try:
         found: Any = importlib.import_module(module_name)
+    except BaseException as error:
+        raise describe(error, what) from error
+    try:
         for name in path.removesuffix("()").split("."):
             found = getattr(found, name)
+    except BaseException as error:
+        raise replace(describe(error, what), permanent=isinstance(error, AttributeError)) from error
+    try:
         if is_factory:
             found = found()
     except BaseException as error:
-        raise describe(error, f"{setting}: {reference}") from error
+        raise describe(error, what) from error
     if not callable(found):
         raise LoadError(f"{setting}: {reference} is a {type(found).__name__}, which can not be called", "")
     return found  # type: ignore[no-any-return]
@@ -144,7 +156,12 @@ def describe(error: BaseException, what: str) -> LoadError:
         reason = f"{reason[: _REASON_BYTES // 12]} ... {reason[-_REASON_BYTES // 12 :]}"  # the place is at the end
     if _json_bytes(text) > _TRACEBACK_BYTES:
         text = text[-_TRACEBACK_BYTES // 6 :]
-    return LoadError(reason, text)
+    return LoadError(reason, text, permanent=_is_permanent(error))
+
+
+def _is_permanent(error: BaseException) -> bool:
+    """Whether the files are to blame: also for what clusterd itself refuses to do for them, by errors of its own."""
+    return isinstance(error, SyntaxError | ModuleNotFoundError) or type(error).__module__.startswith("clusterd.")
 
 
 def _message_of(error: BaseException) -> str:

@@ -81,11 +81,12 @@ def _live(birth: Birth, log: Logger) -> int:
         _run_hook(worker_start, f"worker_start: {birth.config.worker_start}")
         worker = _make_process(loaded, birth, log)
     except LoadError as error:
-        send(birth.channel, encode(BootFailed(error.reason, error.traceback)))
+        send(birth.channel, encode(BootFailed(error.reason, error.traceback, error.permanent)))
         return BOOT_FAILED_STATUS
     except StartupFailed as error:
         failed = describe(error, "lifespan.startup")
-        send(birth.channel, encode(BootFailed(failed.reason, str(error)[-STARTUP_MESSAGE_CHARACTERS:])))
+        message = str(error)[-STARTUP_MESSAGE_CHARACTERS:]
+        send(birth.channel, encode(BootFailed(failed.reason, message, permanent=False)))
         return BOOT_FAILED_STATUS
     status = worker.run()
     try:

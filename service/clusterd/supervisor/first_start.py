@@ -1,0 +1,76 @@
+"""The first start: an application that cannot start yet is tried again until it can; one that never can ends clusterd.
+
+What may mend by itself (a database that comes up later) is told apart from what cannot (a syntax error) by the process
+in which it happened: `worker/application.py`.
+"""
+
+from dataclasses import replace
+
+from clusterd.supervisor import rollout
+from clusterd.supervisor.actions import Severity
+from clusterd.supervisor.cluster import Cluster
+from clusterd.supervisor.states import EndReason
+from clusterd.supervisor.stopping import ExitStatus, stop
+from clusterd.supervisor.table import Generation
+
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 30.0
+
+
+def pause_after(failures: int) -> float:
+    """Seconds between the last of so many failed attempts and the next one: 1, 2, 4 ... 30."""
+    # Bounded before the power is taken: a database may be away for weeks.
+    return min(FIRST_PAUSE * 2.0 ** min(failures - 1, 16), LONGEST_PAUSE)
+
+
+def failed(cluster: Cluster, reason: str, *, permanent: bool, retry_at: float | None = None) -> None:
+    """Take in that an attempt failed: a worker's boot, which is repeated at `retry_at`, or an import, after a pause."""
+    failures = cluster.first_start.failures + 1
+    if is_import := retry_at is None:
+        retry_at = cluster.now + pause_after(failures)
+    cluster.first_start = replace(cluster.first_start, failures=failures, reason=reason, retry_at=retry_at)
+    if permanent:
+        stop(cluster, at_once=False, exit_status=ExitStatus.APPLICATION, reason=reason)
+    elif _is_too_late(cluster, retry_at):
+        _give_up(cluster)
+    elif is_import:
+        pause = f"{retry_at - cluster.now:g} s"
+        cluster.note(Severity.WARNING, f"start attempt {failures} failed, trying again in {pause}: {reason}")
+
+
+def advance(cluster: Cluster) -> None:
+    """Import the application when it is time to, or leave it to the service manager to start clusterd again."""
+    first, table = cluster.first_start, cluster.table
+    if first.failures and first.give_up_at is not None and cluster.due(first.give_up_at):
+        _give_up(cluster)
+    elif not table.has_template(cluster.serving) and cluster.due(first.retry_at):
+        _import(cluster, table.generations[cluster.serving])
+
+
+def hurry(cluster: Cluster) -> None:
+    """Make the next attempt now, with what is on disk now: the operator has changed something."""
+    if not cluster.first_start.failures:
+        return
+    cluster.first_start = replace(cluster.first_start, retry_at=cluster.now)
+    cluster.table.backoffs.clear()
+    cluster.kill_coming(cluster.serving, EndReason.WITHDRAWN)
+    cluster.end_templates_of(cluster.serving)
+
+
+def _import(cluster: Cluster, generation: Generation) -> None:
+    """Each import is a generation of its own."""
+    if generation.is_attempted:
+        generation = rollout.new_generation(cluster, generation.settings)
+        cluster.serving = generation.number
+    cluster.start_template(generation)
+
+
+def _is_too_late(cluster: Cluster, at: float) -> bool:
+    give_up_at = cluster.first_start.give_up_at
+    return give_up_at is not None and at >= give_up_at
+
+
+def _give_up(cluster: Cluster) -> None:
+    first = cluster.first_start
+    reason = f"not started after {first.failures} attempts: {first.reason}"
+    stop(cluster, at_once=False, exit_status=ExitStatus.TEMPORARY, reason=reason)

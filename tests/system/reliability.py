@@ -1,0 +1,89 @@
+"""What becomes of a service when something is done to it: the requests are counted, and a table is kept.
+
+Each row of docs/reliability.md is what one test has counted; `make operate` runs them all and writes the page anew.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests.system.crowd import Crowd, crowd
+from tests.system.machine import Machine
+
+ROWS = "CLUSTERD_RELIABILITY"
+"""The environment variable that names the file for the rows, one JSON object a line."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was done to a service, and what its clients saw."""
+
+    fault: str
+    system: str
+    requests: int
+    lost: int
+    refused: int
+    outage: float
+    """The longest time, in seconds, in which no client got an answer."""
+
+
+@dataclass(frozen=True)
+class Crowds:
+    """Twenty clients: half of them keep their connection, half make one for each request."""
+
+    kept: Crowd
+    fresh: Crowd
+
+    @property
+    def answered(self) -> int:
+        """How many requests were answered."""
+        return self.kept.result.answered + self.fresh.result.answered
+
+    @property
+    def troubles(self) -> Counter[str]:
+        """What else became of requests, by the name of the error."""
+        return Counter(self.kept.result.lost) + Counter(self.fresh.result.lost)
+
+    @property
+    def refused(self) -> int:
+        """How many connections were refused: nothing was lost with them, and a proxy goes elsewhere."""
+        return sum(number for name, number in self.troubles.items() if name.startswith("ConnectionRefused"))
+
+    @property
+    def lost(self) -> int:
+        """How many requests were lost: reset, cut, or without an answer in time."""
+        return self.troubles.total() - self.refused
+
+    @property
+    def statuses(self) -> set[int]:
+        """The statuses of all answers."""
+        return {int(status) for result in (self.kept.result, self.fresh.result) for status in result.statuses}
+
+    @property
+    def outage(self) -> float:
+        """The longest time in seconds without any answer, or a little more: it is the shorter one of both halves."""
+        return min(self.kept.result.longest_gap, self.fresh.result.longest_gap)
+
+
+@contextmanager
+def crowds(machine: Machine, *options: str) -> Iterator[Crowds]:
+    """Twenty clients that ask from before the block begins until it ends."""
+    with (
+        crowd(machine, "--clients", "10", *options) as kept,
+        crowd(machine, "--clients", "10", "--connection", "fresh", *options) as fresh,
+    ):
+        yield Crowds(kept, fresh)
+
+
+def record(machine: Machine, fault: str, seen: Crowds) -> None:
+    """Keep a row for docs/reliability.md where `make operate` asks for it."""
+    path = os.environ.get(ROWS)
+    if path is None:
+        return
+    row = Row(fault, machine.suite, seen.answered + seen.lost + seen.refused, seen.lost, seen.refused, seen.outage)
+    with Path(path).open("a") as rows:
+        rows.write(json.dumps(asdict(row)) + "\n")

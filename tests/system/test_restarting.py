@@ -1,0 +1,188 @@
+"""Restarts, deaths of the master and starts that fail: none of them takes the service down for good."""
+
+import sys
+
+import pytest
+
+from tests.process.service import wait_until
+from tests.system.asking import ask
+from tests.system.deployment import CURRENT, GOOD, IMPORT_FAILS, SYNTAX_ERROR, configure, deploy, start
+from tests.system.machine import Machine, Process
+from tests.system.reliability import crowds, record
+
+SERVICE = "clusterd.service"
+SOCKETS = ("clusterd.socket", "clusterd-metrics.socket")
+
+NEEDS_A_FILE = """
+import os
+if not os.path.exists("/run/database"):
+    raise ConnectionError("the database is not up")
+"""
+
+WAITING_CLIENT = """
+import socket
+with socket.create_connection(("127.0.0.1", 8000)) as client:
+    client.sendall(b"GET / HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n")
+    print(client.makefile("rb").read().decode().splitlines()[0])
+"""
+
+
+def waiting_client(machine: Machine) -> Process:
+    """A client that waits for its answer as long as it takes."""
+    return machine.start_in_network(sys.executable, "-c", WAITING_CLIENT)
+
+
+def main_pid(machine: Machine) -> str:
+    return machine.property(SERVICE, "MainPID")
+
+
+def is_running_anew(machine: Machine, before: str) -> bool:
+    return machine.property(SERVICE, "SubState") == "running" and main_pid(machine) not in ("0", before)
+
+
+def assert_the_sockets_are_open(machine: Machine) -> None:
+    assert {machine.property(socket, "ActiveState") for socket in SOCKETS} == {"active"}
+
+
+def starts(machine: Machine) -> int:
+    """How often systemd has started the service since the boot."""
+    return machine.journal("--unit=clusterd.service").count("Starting clusterd.service")
+
+
+def test_ten_restarts_in_a_row_lose_nothing(machine: Machine) -> None:
+    start(machine)
+    with crowds(machine) as seen:
+        for _ in range(10):
+            machine.systemctl("restart", SERVICE)
+            assert machine.property(SERVICE, "ActiveState") == "active"
+    assert (seen.lost, seen.refused) == (0, 0), seen.troubles
+    assert_the_sockets_are_open(machine)
+    record(machine, "ten times `systemctl restart clusterd`", seen)
+
+
+def test_a_master_that_is_killed_again_and_again_costs_no_request(machine: Machine) -> None:
+    start(machine)
+    with crowds(machine) as seen:
+        for _ in range(10):
+            before = main_pid(machine)
+            machine.run("sh", "-c", f"kill -KILL {before}")
+            wait_until(lambda: is_running_anew(machine, before), "the next master runs")  # noqa: B023
+    assert (seen.lost, seen.refused) == (0, 0), seen.troubles
+    assert_the_sockets_are_open(machine)
+    record(machine, "ten times SIGKILL of the master", seen)
+
+
+SLOW = GOOD.replace(
+    "    time.sleep(0.005)\n",
+    """\
+    if environ["PATH_INFO"] == "/slow":
+        import subprocess
+        subprocess.run(["sleep", "6"], check=True)
+    time.sleep(0.005)
+""",
+)
+SLOW_CLIENT = WAITING_CLIENT.replace("GET /", "GET /slow")
+
+
+@pytest.mark.parametrize("how", ["the master is killed", "systemctl restart"])
+def test_a_request_that_waits_for_a_subprocess_is_answered(machine: Machine, how: str) -> None:
+    deploy(machine, "one", SLOW)
+    configure(machine)
+    machine.systemctl("restart", SERVICE)
+    with crowds(machine, "--timeout", "30") as seen:
+        slow = machine.start_in_network(sys.executable, "-c", SLOW_CLIENT)
+        wait_until(lambda: machine.processes("sleep 6"), "the request is being answered")
+        before = main_pid(machine)
+        if how == "systemctl restart":
+            machine.systemctl("restart", SERVICE)
+        else:
+            machine.run("sh", "-c", f"kill -KILL {before}")
+            wait_until(lambda: is_running_anew(machine, before), "the next master runs")
+        answer, _ = slow.communicate(timeout=60)
+    assert answer == "HTTP/1.1 200 OK\n"
+    assert (seen.lost, seen.refused) == (0, 0), seen.troubles
+    record(machine, f"{how} while one request takes 6 s, with a subprocess of its own", seen)
+
+
+def test_a_master_that_is_killed_during_a_reload_is_replaced_at_once(machine: Machine) -> None:
+    start(machine)
+    deploy(machine, "two", "import time\ntime.sleep(60)\n")
+    before = main_pid(machine)
+    with crowds(machine) as seen:
+        reload = machine.start("systemctl", "reload", SERVICE)
+        machine.wait_for_journal("rollout 1 begins", "--unit=clusterd.service")
+        deploy(machine, "three")
+        machine.run("sh", "-c", f"kill -KILL {before}")
+        wait_until(lambda: is_running_anew(machine, before), "the next master runs")
+        reload.communicate(timeout=60)
+    assert reload.returncode != 0
+    assert (seen.lost, seen.refused) == (0, 0), seen.troubles
+    assert machine.property(SERVICE, "NRestarts") == "1"
+    assert "Watchdog" not in machine.journal("--unit=clusterd.service")
+    record(machine, "SIGKILL of the master during a reload", seen)
+
+
+def test_an_application_that_needs_what_comes_late_is_waited_for(machine: Machine) -> None:
+    deploy(machine, "one", NEEDS_A_FILE + GOOD)
+    configure(machine)
+    clients = [waiting_client(machine) for _ in range(3)]
+    machine.wait_for_journal("start attempt 4 failed, trying again in 8 s: .*the database is not up")
+    assert "the database is not up" in machine.property(SERVICE, "StatusText")
+    assert ask(machine, "http://127.0.0.1:8001/readyz").status == 503
+    assert_the_sockets_are_open(machine)
+    machine.write("/run/database", "")
+    for client in clients:
+        assert client.communicate(timeout=90)[0] == "HTTP/1.1 200 OK\n"
+    assert machine.property(SERVICE, "ActiveState") == "active"
+
+
+def test_a_start_that_goes_on_failing_fails_within_90_seconds_and_is_made_again(machine: Machine) -> None:
+    deploy(machine, "one", NEEDS_A_FILE + GOOD)
+    configure(machine)
+    started = machine.run("systemctl", "start", SERVICE, check=False, timeout=90)
+    assert started.returncode != 0
+    machine.wait_for_journal("start attempt 8 failed", seconds=90)
+    assert starts(machine) == 2
+    machine.write("/run/database", "")
+    wait_until(lambda: machine.property(SERVICE, "ActiveState") == "active", "it comes up by itself")
+
+
+@pytest.mark.parametrize(
+    ("release", "configuration", "says"),
+    [
+        (SYNTAX_ERROR, "", "SyntaxError"),
+        (IMPORT_FAILS, "", "ModuleNotFoundError"),
+        (GOOD, "wokers: 3\n", "did you mean 'workers'"),
+    ],
+    ids=["syntax", "module", "configuration"],
+)
+def test_what_can_never_start_fails_at_once_and_is_tried_slowly_while_clients_wait(
+    machine: Machine, release: str, configuration: str, says: str
+) -> None:
+    deploy(machine, "one", release)
+    configure(machine, f"app: application:app\ndirectory: {CURRENT}\n{configuration}")
+    assert machine.run("systemctl", "start", SERVICE, check=False).returncode != 0
+    assert machine.property(SERVICE, "ActiveState") == "failed"
+    assert says in machine.systemctl("status", SERVICE, check=False)
+    before = starts(machine)
+    clients = [waiting_client(machine) for _ in range(5)]
+    machine.wait_for_journal(r"trying again in [34]\.\d s|waiting until|start attempt 3 failed", seconds=60)
+    # After 0, 1, 2 and 4 seconds; without a pause it would be dozens.
+    assert starts(machine) - before <= 5
+    assert_the_sockets_are_open(machine)
+    deploy(machine, "two")
+    configure(machine)
+    machine.systemctl("restart", SERVICE)
+    for client in clients:
+        assert client.communicate(timeout=60)[0] == "HTTP/1.1 200 OK\n"
+
+
+def test_the_reload_is_shown_while_it_lasts(machine: Machine) -> None:
+    start(machine)
+    deploy(machine, "two", "import time\ntime.sleep(2)\n" + GOOD)
+    reload = machine.start("systemctl", "reload", SERVICE)
+    wait_until(lambda: machine.property(SERVICE, "StatusText").startswith("Reloading: "), "the status says so")
+    assert machine.property(SERVICE, "ActiveState") == "reloading"
+    reload.communicate(timeout=60)
+    assert reload.returncode == 0
+    assert machine.property(SERVICE, "ActiveState") == "active"
