@@ -20,11 +20,14 @@ PACKAGES_EXAMPLES := haproxy nginx-light redis-server
 COMPILED := build/compiled
 SOURCES  := setup.py setup.cfg packaging/build-wheel requirements/compile.txt $(shell find service -name '*.py')
 
+# What the tests of `make operate` have counted.
+ROWS := build/reliability.jsonl
+
 # For `make fuzz`.
 SECONDS := 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-compiled wheel fuzz lint format venv deb docs bench lock clean
+.PHONY: help run test test-compiled wheel fuzz operate lint format venv deb docs bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +47,12 @@ test-compiled: $(VENV)/test $(COMPILED)/ready ## the unit and process rings once
 
 fuzz: $(VENV)/test ## throw hostile bytes at the HTTP engine (SECONDS=60, SEED=number to see the same again)
 	$(BIN)/python -m tests.fuzz.run $(SECONDS) $(SEED)
+
+operate: $(VENV)/test ## what an operator does and what fails, in booted Debians with requests counted: docs/reliability.md
+	packaging/system-packages $(PACKAGES_SYSTEM)
+	rm -f $(ROWS) && mkdir -p $(dir $(ROWS))
+	CI=true CLUSTERD_RELIABILITY=$(abspath $(ROWS)) $(BIN)/python -m pytest tests/system -m operate
+	$(BIN)/python -m tests.system.reliability $(ROWS) docs/reliability.md
 
 lint: $(VENV)/test ## ruff and mypy --strict
 	$(BIN)/ruff check .

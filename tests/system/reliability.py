@@ -1,12 +1,16 @@
 """What becomes of a service when something is done to it: the requests are counted, and a table is kept.
 
-Each row of docs/reliability.md is what one test has counted; `make operate` runs them all and writes the page anew.
+Each row of docs/reliability.md is what one test has counted; `make operate` runs them all and writes the page anew:
+`python -m tests.system.reliability ROWS PAGE`.
 """
 
 import json
 import os
+import platform
+import sys
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -87,3 +91,40 @@ def record(machine: Machine, fault: str, seen: Crowds) -> None:
     row = Row(fault, machine.suite, seen.answered + seen.lost + seen.refused, seen.lost, seen.refused, seen.outage)
     with Path(path).open("a") as rows:
         rows.write(json.dumps(asdict(row)) + "\n")
+
+
+_SYSTEMS = {"bookworm": "Debian 12 (systemd 252)", "trixie": "Debian 13 (systemd 257)"}
+
+_PAGE = """# Reliability
+
+What clients see while something is done to the packaged service, in booted Debian 12 and 13. `make operate` runs each
+row as a test, fails where a request is lost that should not be, and writes this page.
+
+Measured on {date}, Linux {kernel}, {cpus} processors that clients and service share: 20 clients, half of which keep
+their connections; the application takes 5 ms for an answer and half a second to import. *Lost* is a request that was
+reset, cut or not answered in time. *Refused* is a connection that was not accepted: no request is lost with it, and a
+proxy goes elsewhere. *Longest pause* is how long no client got an answer.
+
+| what was done | system | requests | lost | refused | longest pause |
+|---|---|---|---|---|---|
+{rows}
+"""
+
+
+def page(rows: Sequence[Row]) -> str:
+    """docs/reliability.md."""
+    lines = [
+        f"| {row.fault} | {_SYSTEMS[row.system]} | {row.requests:,} | {row.lost} | {row.refused} | {row.outage:.2f} s |"
+        for row in sorted(rows, key=lambda row: (row.fault, row.system))
+    ]
+    date = time.strftime("%Y-%m-%d")
+    return _PAGE.format(date=date, kernel=platform.release(), cpus=os.cpu_count(), rows="\n".join(lines))
+
+
+def main(rows: Path, target: Path) -> None:
+    """Write the page from the rows that a run of the tests has kept."""
+    target.write_text(page([Row(**json.loads(line)) for line in rows.read_text().splitlines()]))
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

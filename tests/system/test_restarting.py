@@ -6,9 +6,11 @@ import pytest
 
 from tests.process.service import wait_until
 from tests.system.asking import ask
-from tests.system.deployment import CURRENT, GOOD, IMPORT_FAILS, SYNTAX_ERROR, configure, deploy, start
+from tests.system.deployment import CONFIG, CURRENT, GOOD, IMPORT_FAILS, SYNTAX_ERROR, configure, deploy, start
 from tests.system.machine import Machine, Process
 from tests.system.reliability import crowds, record
+
+pytestmark = pytest.mark.operate
 
 SERVICE = "clusterd.service"
 SOCKETS = ("clusterd.socket", "clusterd-metrics.socket")
@@ -77,7 +79,7 @@ SLOW = GOOD.replace(
     """\
     if environ["PATH_INFO"] == "/slow":
         import subprocess
-        subprocess.run(["sleep", "6"], check=True)
+        subprocess.run(["sleep", "18"], check=True)
     time.sleep(0.005)
 """,
 )
@@ -87,11 +89,11 @@ SLOW_CLIENT = WAITING_CLIENT.replace("GET /", "GET /slow")
 @pytest.mark.parametrize("how", ["the master is killed", "systemctl restart"])
 def test_a_request_that_waits_for_a_subprocess_is_answered(machine: Machine, how: str) -> None:
     deploy(machine, "one", SLOW)
-    configure(machine)
+    configure(machine, CONFIG.replace("drain: 10s", "drain: 30s"))
     machine.systemctl("restart", SERVICE)
-    with crowds(machine, "--timeout", "30") as seen:
+    with crowds(machine, "--timeout", "60") as seen:
         slow = machine.start_in_network(sys.executable, "-c", SLOW_CLIENT)
-        wait_until(lambda: machine.processes("sleep 6"), "the request is being answered")
+        wait_until(lambda: machine.processes("sleep 18"), "the request is being answered")
         before = main_pid(machine)
         if how == "systemctl restart":
             machine.systemctl("restart", SERVICE)
@@ -101,7 +103,7 @@ def test_a_request_that_waits_for_a_subprocess_is_answered(machine: Machine, how
         answer, _ = slow.communicate(timeout=60)
     assert answer == "HTTP/1.1 200 OK\n"
     assert (seen.lost, seen.refused) == (0, 0), seen.troubles
-    record(machine, f"{how} while one request takes 6 s, with a subprocess of its own", seen)
+    record(machine, f"{how} while one request takes 18 s, with a subprocess of its own", seen)
 
 
 def test_a_master_that_is_killed_during_a_reload_is_replaced_at_once(machine: Machine) -> None:
