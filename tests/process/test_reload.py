@@ -38,7 +38,7 @@ def test_the_environment_and_the_worker_count_are_picked_up(make_service: MakeSe
     assert [worker["slot"] for worker in service.workers()] == [1, 2, 3]
     service.configure(workers=1)
     assert service.reload().returncode == 0
-    service.wait_for_status("^Serving: 1 worker, generation 3$")
+    service.wait_for_status("^Serving: 1 worker, generation 3; reloaded at ")
 
 
 def test_a_switched_symlink_is_followed(make_service: MakeService, tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_five_hups_in_a_row_end_in_one_generation(make_service: MakeService) -> 
     for _ in range(5):
         service.signal(signal.SIGHUP)
     service.wait_for_line("reload succeeded")
-    service.wait_for_status("^Serving: 2 workers, generation [23]$")
+    service.wait_for_status("^Serving: 2 workers, generation [23]; reloaded at ")
     generations = {worker["generation"] for worker in service.workers()}
     assert len(generations) == 1
     assert len(service.workers()) == 2
@@ -224,7 +224,7 @@ def test_idle_and_silent_connections_move_to_the_new_generation(make_service: Ma
     clients = idle_connections(service, 20, used=True) + idle_connections(service, 20, used=False)
     service.deploy("2")
     assert service.reload().returncode == 0
-    service.wait_for_status("^Serving: 2 workers, generation 2$")
+    service.wait_for_status("^Serving: 2 workers, generation 2; reloaded at ")
     # For 20 s nothing is heard of them, least of all an end.
     assert select.select(clients, [], [], 20) == ([], [], [])
     assert [exchange(client).split()[2:] for client in clients] == [["2", "2"]] * 40
@@ -313,7 +313,7 @@ def test_two_hundred_reloads_leak_no_descriptor_and_no_process(make_service: Mak
 
 def steady_state(service: Service) -> tuple[list[str], int]:
     """The master's descriptors and the number of its processes, once every drain is over."""
-    service.wait_for_status(r"^Serving: 2 workers, generation \d+$")
+    service.wait_for_status(r"^Serving: 2 workers, generation \d+; reloaded at ")
     wait_until(lambda: len(descendants(service.pid)) == 4, "a template, a spare and two workers")
     return descriptors(service.pid), len(descendants(service.pid))
 

@@ -179,6 +179,25 @@ def test_what_can_never_start_fails_at_once_and_is_tried_slowly_while_clients_wa
         assert client.communicate(timeout=60)[0] == "HTTP/1.1 200 OK\n"
 
 
+def test_a_reload_goes_on_while_systemd_executes_itself_anew_and_says_what_became_of_it(machine: Machine) -> None:
+    start(machine)
+    deploy(machine, "two", "import time\ntime.sleep(2)\n" + GOOD)
+    with crowds(machine) as seen:
+        by_systemd = machine.start("systemctl", "reload", SERVICE)
+        machine.wait_for_journal("rollout 1 begins", "--unit=clusterd.service")
+        by_clusterctl = machine.start("clusterctl", "reload")
+        machine.systemctl("daemon-reexec")
+        # systemctl itself loses its connection to systemd, on Debian 12 and 13, and fails whatever becomes of the job.
+        by_systemd.communicate(timeout=60)
+        answer, _ = by_clusterctl.communicate(timeout=60)
+        assert by_clusterctl.returncode == 0
+        assert "reload succeeded" in answer
+        wait_until(lambda: machine.property(SERVICE, "ActiveState") == "active", "the reload is over for systemd too")
+    assert "; reloaded at " in machine.property(SERVICE, "StatusText")
+    assert (seen.lost, seen.refused) == (0, 0), seen.troubles
+    record(machine, "`systemctl daemon-reexec` during a reload", seen)
+
+
 def test_the_reload_is_shown_while_it_lasts(machine: Machine) -> None:
     start(machine)
     deploy(machine, "two", "import time\ntime.sleep(2)\n" + GOOD)

@@ -99,6 +99,8 @@ def test_limits_are_reported_with_jitter_and_at_intervals() -> None:
 def test_the_status_line_keeps_saying_that_a_reload_failed() -> None:
     cluster = Cluster(phase=Phase.RUNNING, serving=7, wanted=0)
     assert status_line(cluster, str) == "Serving: 0 workers, generation 7"
+    cluster.reloaded_at = 11.0
+    assert status_line(cluster, lambda at: f"<{at}>") == "Serving: 0 workers, generation 7; reloaded at <11.0>"
     cluster.failed_reload = FailedReload(3, "SyntaxError\n at app.py:1 " + "x" * 500, 12.0)
     line = status_line(cluster, lambda at: f"<{at}>")
     assert line.startswith("Serving: 0 workers, generation 7; reload FAILED at <12.0>: SyntaxError at app.py:1 x")

@@ -65,6 +65,8 @@ class Cluster:
     reload_pending: bool = False
     restarts: dict[int, int] = field(default_factory=dict)
     """The numbers of the restarts under way, by slot."""
+    reloaded_at: float | None = None
+    """When the last reload succeeded that none has failed after."""
     failed_reload: FailedReload | None = None
     exit_status: int = 0
     exit_reason: str = "asked to stop"

@@ -102,7 +102,7 @@ def _settled(cluster: Cluster, slot: int, settle: float) -> bool:
 def _succeed(cluster: Cluster, rollout: Rollout) -> None:
     cluster.serving = rollout.generation
     cluster.wanted = rollout.workers
-    cluster.failed_reload = None
+    cluster.failed_reload, cluster.reloaded_at = None, cluster.now
     # What its slots went through before says nothing of a generation that has proved itself.
     cluster.table.backoffs.clear()
     _end(cluster, rollout)
@@ -140,6 +140,7 @@ def _conclude_withdrawal(cluster: Cluster, rollout: Rollout) -> None:
     # A slot that was empty before the rollout has its own backoff and is not waited for longer than a boot.
     if (not foreign and not missing) or cluster.due(rollout.deadline):
         cluster.failed_reload = FailedReload(rollout.number, rollout.failure, cluster.now)
+        cluster.reloaded_at = None
         _end(cluster, rollout)
 
 

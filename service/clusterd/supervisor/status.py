@@ -15,9 +15,12 @@ def status_line(cluster: Cluster, clock_time: Callable[[float], str]) -> str:
     parts = [_now_doing(cluster, clock_time)]
     if draining and cluster.phase is Phase.RUNNING:
         parts.append(f"{draining} draining")
-    failed = cluster.failed_reload
-    if failed is not None and cluster.phase is Phase.RUNNING and cluster.rollout is None:
-        parts.append(f"reload FAILED at {clock_time(failed.at)}: {_short(failed.reason)}")
+    if cluster.phase is Phase.RUNNING and cluster.rollout is None:
+        # Also for an operator whose `systemctl reload` lost its connection, as during `systemctl daemon-reexec`.
+        if (failed := cluster.failed_reload) is not None:
+            parts.append(f"reload FAILED at {clock_time(failed.at)}: {_short(failed.reason)}")
+        elif cluster.reloaded_at is not None:
+            parts.append(f"reloaded at {clock_time(cluster.reloaded_at)}")
     return "; ".join(parts)
 
 
