@@ -91,8 +91,8 @@ def test_a_start_that_fails_is_given_up_when_the_next_attempt_would_be_too_late(
     assert story.how_it_ended() == ExitStatus.TEMPORARY
 
 
-def test_an_attempt_that_takes_too_long_is_given_up_only_where_another_has_failed() -> None:
-    patient, failed = Story(FirstStart(give_up_at=10.0)), Story(FirstStart(give_up_at=10.0))
+def test_an_attempt_that_takes_too_long_is_given_up_only_where_this_process_has_failed_before() -> None:
+    patient, failed = Story(FirstStart(failures=3, give_up_at=10.0)), Story(FirstStart(give_up_at=10.0))
     failed.fail()
     failed.wake()
     for story in (patient, failed):

@@ -52,6 +52,7 @@ class _Attempt:
 
     def __init__(self, log: Logger) -> None:
         self._log = log
+        self._began_at = time.monotonic()
         self._directory = failed_start.runtime_directory(os.environ)
         self._earlier = failed_start.take(self._directory)
         self._retry_at = 0.0
@@ -71,7 +72,7 @@ class _Attempt:
 
     def first_start(self) -> FirstStart:
         """What the master is to know of earlier attempts, and when it is to give up its own."""
-        give_up_at = time.monotonic() + START_SECONDS if "NOTIFY_SOCKET" in os.environ else None
+        give_up_at = self._began_at + START_SECONDS if "NOTIFY_SOCKET" in os.environ else None
         if self._earlier is None:
             return FirstStart(give_up_at=give_up_at)
         return FirstStart(self._earlier.failures, self._earlier.reason, self._retry_at, give_up_at)

@@ -28,7 +28,13 @@ def failed(cluster: Cluster, reason: str, *, permanent: bool, retry_at: float | 
     failures = cluster.first_start.failures + 1
     if is_import := retry_at is None:
         retry_at = cluster.now + pause_after(failures)
-    cluster.first_start = replace(cluster.first_start, failures=failures, reason=reason, retry_at=retry_at)
+    cluster.first_start = replace(
+        cluster.first_start,
+        failures=failures,
+        failures_here=cluster.first_start.failures_here + 1,
+        reason=reason,
+        retry_at=retry_at,
+    )
     if permanent:
         stop(cluster, at_once=False, exit_status=ExitStatus.APPLICATION, reason=reason)
     elif _is_too_late(cluster, retry_at):
@@ -41,7 +47,8 @@ def failed(cluster: Cluster, reason: str, *, permanent: bool, retry_at: float | 
 def advance(cluster: Cluster) -> None:
     """Import the application when it is time to, or leave it to the service manager to start clusterd again."""
     first, table = cluster.first_start, cluster.table
-    if first.failures and first.give_up_at is not None and cluster.due(first.give_up_at):
+    # The first attempt of a process has the time that the settings give it: an import may take longer than that.
+    if first.failures_here and first.give_up_at is not None and cluster.due(first.give_up_at):
         _give_up(cluster)
     elif not table.has_template(cluster.serving) and cluster.due(first.retry_at):
         _import(cluster, table.generations[cluster.serving])

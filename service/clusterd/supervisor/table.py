@@ -85,7 +85,9 @@ class FirstStart:
     retry_at: float = 0.0
     """When the next attempt is made."""
     give_up_at: float | None = None
-    """When clusterd ends, for the service manager to start it again: who asked it for a start is not kept waiting."""
+    """When clusterd ends after a failed attempt, so that the service manager hears of it and starts it again."""
+    failures_here: int = 0
+    """How many attempts have failed in this process."""
 
 
 NOT_TRIED = FirstStart()
