@@ -9,9 +9,10 @@ from dataclasses import replace
 from clusterd.supervisor import rollout
 from clusterd.supervisor.actions import Severity
 from clusterd.supervisor.cluster import Cluster
+from clusterd.supervisor.settings import Settings
 from clusterd.supervisor.states import EndReason
 from clusterd.supervisor.stopping import ExitStatus, stop
-from clusterd.supervisor.table import Generation
+from clusterd.supervisor.table import FirstStart, Generation
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 30.0
@@ -21,6 +22,15 @@ def pause_after(failures: int) -> float:
     """Seconds between the last of so many failed attempts and the next one: 1, 2, 4 ... 30."""
     # Bounded before the power is taken: a database may be away for weeks.
     return min(FIRST_PAUSE * 2.0 ** min(failures - 1, 16), LONGEST_PAUSE)
+
+
+def begin(cluster: Cluster, settings: Settings, first: FirstStart) -> None:
+    """Want a first generation, at once or when the pause is over that follows the attempts of earlier processes."""
+    cluster.serving = rollout.new_generation(cluster, settings).number
+    cluster.wanted = settings.workers
+    cluster.first_start = first
+    if (seconds := first.retry_at - cluster.now) > 0:
+        cluster.note(Severity.WARNING, f"the last start failed, trying again in {seconds:.1f} s: {first.reason}")
 
 
 def failed(cluster: Cluster, reason: str, *, permanent: bool, retry_at: float | None = None) -> None:

@@ -76,9 +76,7 @@ class Supervisor:
     def _take_in(self, event: events.Event) -> None:
         match event:
             case events.Start(settings, first):
-                self.cluster.serving = rollout.new_generation(self.cluster, settings).number
-                self.cluster.wanted = settings.workers
-                self.cluster.first_start = first
+                first_start.begin(self.cluster, settings, first)
             case events.ReloadAsked():
                 rollout.ask(self.cluster)
                 if self.cluster.phase is Phase.STARTING:
