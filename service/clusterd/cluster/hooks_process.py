@@ -19,6 +19,7 @@ from clusterd.cluster.line import Line, Talk
 from clusterd.cluster.roster import Roster
 from clusterd.config.model import from_json
 from clusterd.config.written import nested, written
+from clusterd.linux import masters_signals
 from clusterd.linux.prctl import die_with_parent
 from clusterd.linux.stacks import write_stacks_to
 from clusterd.linux.title import set_title
@@ -50,6 +51,7 @@ def main(channel_descriptor: int) -> None:
     """Import the hooks, and call them until the master closes its end of the channel."""
     # Two of them are never to run at once: not even when the master is killed, and another one follows.
     die_with_parent()
+    masters_signals.ignore()
     channel, order, descriptors = first_order(channel_descriptor, Attach)
     set_title(f"clusterd: hooks gen {order.generation}", f"clusterd-h{order.generation}")
     write_stacks_to(*descriptors)

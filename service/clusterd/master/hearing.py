@@ -164,5 +164,7 @@ class Hearing:
         """Why a template or a hooks process died without a word: it is hardly the application's fault."""
         if death.child.pid is None:
             return death.how
+        if death.by_signal:
+            return f"the {death.child.kind.value} was killed before it could say anything: {death.how}"
         python = self._configurations.of(death.child.generation).python
         return f"python: {python} can not run a {death.child.kind.value} ({death.how}); is it a Python interpreter?"

@@ -153,7 +153,7 @@ class Master:
         become_subreaper()
         raise_descriptor_limit()
         set_title("clusterd: master", "clusterd")
-        handle_signals(self._loop, self.happened, self._hearing.children.reap, self._write_state)
+        handle_signals(self._loop, self.happened, self._hearing.children.reap, self._write_state, self._log.notice)
         self._loop.run_until_complete(self._open())
         self._look()
         settings = settings_of(self._config, worker_count(self._config))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from clusterd.config.model import Config, from_json
 from clusterd.http.compilation import mismatch
+from clusterd.linux import masters_signals
 from clusterd.linux.bells import BELLS, Bells
 from clusterd.linux.stacks import write_stacks_to
 from clusterd.linux.title import set_title
@@ -56,6 +57,7 @@ class Offspring:
 
 def main(channel_descriptor: int) -> None:
     """Do what the master says until its end of the channel is closed."""
+    masters_signals.ignore()
     channel, order, descriptors = first_order(channel_descriptor, Load)
     try:
         offspring = _load(channel, order, descriptors)

@@ -93,7 +93,7 @@ class JobProcess:
 
     def run(self) -> int:
         """Call it, say ready, and stay until it has returned or a drain is over; the exit status."""
-        self._line.obey_sigterm()
+        self._line.obey_stops()
         self._row.started_at = wall_clock()
         self._tick()
         self._call.start()

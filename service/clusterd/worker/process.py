@@ -87,7 +87,7 @@ class WorkerProcess:
 
     def run(self) -> int:
         """Say ready, serve until a drain is over; the exit status."""
-        self._line.obey_sigterm()
+        self._line.obey_stops()
         self._row.started_at = wall_clock()
         self._tick()
         self._line.send(Ready())
