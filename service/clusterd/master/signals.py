@@ -28,7 +28,9 @@ def handle_signals(
     """Install every handler of the master on `loop`. `say` tells the operator something."""
     for number, event in EVENTS.items():
         loop.add_signal_handler(number, happened, event)
-    loop.add_signal_handler(signal.SIGCHLD, reap)
+    # A round later: of signals that come together the kernel has the handler of the last one run first, and whoever has
+    # died of a stop that the master was asked for as well has not failed.
+    loop.add_signal_handler(signal.SIGCHLD, loop.call_soon, reap)
     loop.add_signal_handler(signal.SIGUSR1, write_state)
     if signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL:  # it may be the program's (`Cluster`)
         loop.add_signal_handler(signal.SIGUSR2, say, "SIGUSR2 asks nothing of clusterd; SIGHUP is a reload")
