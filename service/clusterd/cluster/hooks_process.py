@@ -24,7 +24,8 @@ from clusterd.linux.prctl import die_with_parent
 from clusterd.linux.stacks import write_stacks_to
 from clusterd.linux.title import set_title
 from clusterd.log import Level, Logger, open_sink
-from clusterd.template.beginning import first_order, print_whole_lines
+from clusterd.log.output import mend_output, protect_output
+from clusterd.template.beginning import first_order
 from clusterd.wire.channel import Channel, Received
 from clusterd.wire.conversation import Incoming
 from clusterd.wire.hooks import MESSAGE, SETUP, Happening, Order, read_happening
@@ -55,7 +56,7 @@ def main(channel_descriptor: int) -> None:
     channel, order, descriptors = first_order(channel_descriptor, Attach)
     set_title(f"clusterd: hooks gen {order.generation}", f"clusterd-h{order.generation}")
     write_stacks_to(*descriptors)
-    print_whole_lines()
+    protect_output(os.environ)
     log = Logger(open_sink(os.environ), Level(order.log_level)).bind(generation=order.generation, pid=os.getpid())
     send(channel, encode(Importing()))
     started = time.monotonic()
@@ -111,6 +112,7 @@ class HooksProcess:
 
     def _on_message(self, received: Received) -> None:
         close_all(received.descriptors)
+        mend_output()
         match received.message:
             case Say() | Taken() as said:
                 self._line.conversation.received(said)

@@ -14,8 +14,9 @@ from clusterd.linux.bells import BELLS, Bells
 from clusterd.linux.stacks import write_stacks_to
 from clusterd.linux.title import set_title
 from clusterd.log import Level, Logger, open_sink
+from clusterd.log.output import protect_output
 from clusterd.metrics.scoreboard import LAYOUT_VERSION, Scoreboard
-from clusterd.template.beginning import first_order, print_whole_lines
+from clusterd.template.beginning import first_order
 from clusterd.template.findings import open_descriptors, unforkable_findings
 from clusterd.wire.messages import (
     Fork,
@@ -74,7 +75,7 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...]) -> 
     set_title(f"clusterd: template gen {order.generation}", f"clusterd-t{order.generation}")
     write_stacks_to(stacks)
     log = Logger(open_sink(os.environ), Level(order.log_level)).bind(generation=order.generation)
-    print_whole_lines()
+    protect_output(os.environ)
     config = from_json(order.config)
     offspring = Offspring(
         generation=order.generation,

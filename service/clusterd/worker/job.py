@@ -15,6 +15,7 @@ import uvloop
 
 from clusterd.config.model import Config
 from clusterd.log import Logger
+from clusterd.log.output import mend_output
 from clusterd.metrics.scoreboard import Row
 from clusterd.wire.channel import Received
 from clusterd.wire.messages import Adopt, Deal, HealthConnection, Ready, Retire, Serve, Share
@@ -167,4 +168,5 @@ class JobProcess:
     def _tick(self) -> None:
         self._row.heartbeat = self._row.progress = monotonic_ns()
         self._log.flush()
+        mend_output()
         self._loop.call_later(TICK_SECONDS, self._tick)
