@@ -78,3 +78,40 @@ def test_a_signal_to_every_process_of_the_unit_ends_none(machine: Machine, numbe
     assert machine.property("clusterd.service", "MainPID") == before
     journal = machine.journal("--unit=clusterd.service")
     assert "died" not in journal and "failed" not in journal
+
+
+_READS_FILES = """\
+[Service]
+EnvironmentFile=/etc/clusterd/environment
+EnvironmentFile=-/etc/default/not-there
+LoadCredential=seen:/etc/clusterd/seen
+LoadCredential=hidden:/etc/clusterd-secret/hidden
+"""
+
+
+def test_a_reload_names_what_only_a_restart_reads(machine: Machine) -> None:
+    machine.write("/etc/clusterd/environment", "COLOUR=red\n", 0o600)
+    machine.write("/etc/clusterd/seen", "one\n", 0o600)
+    machine.write("/etc/clusterd-secret/hidden", "one\n", 0o600)
+    machine.run("chmod", "0700", "/etc/clusterd-secret")
+    machine.write("/etc/systemd/system/clusterd.service.d/files.conf", _READS_FILES)
+    machine.systemctl("daemon-reload")
+    start(machine)
+    wait_until(lambda: "hidden" in _notes(machine), "systemd has told which files it has read")
+    assert "has changed" not in _notes(machine)
+    machine.write("/etc/clusterd/environment", "COLOUR=blue\n", 0o600)
+    notes = _notes(machine)
+    assert "EnvironmentFile=/etc/clusterd/environment has changed since the start, " in notes
+    assert "seen:/etc/clusterd/seen" not in notes
+    machine.write("/etc/clusterd/seen", "two\n", 0o600)
+    assert "LoadCredential=seen:/etc/clusterd/seen has changed since the start, " in _notes(machine)
+    assert "not-there" not in _notes(machine)
+    machine.systemctl("restart", "clusterd.service")
+    wait_until(lambda: "hidden" in _notes(machine), "systemd has told which files it has read")
+    assert "has changed" not in _notes(machine)
+
+
+def _notes(machine: Machine) -> str:
+    """What a reload says beside that it has succeeded."""
+    done = machine.run("clusterctl", "reload")
+    return done.stdout + done.stderr

@@ -181,6 +181,8 @@ class Master:
         self.happened(events.Start(settings))
         if self._watcher is not None:
             self._watcher.start(self._loop, lambda: self.happened(events.ReloadAsked()))
+        if "INVOCATION_ID" in os.environ:
+            self._configurations.learn_start_files()
         let_signals_through()  # not before: what they ask for follows the start
         self._loop.run_forever()
         self._loop.run_until_complete(self._close())
