@@ -137,8 +137,9 @@ def _fork_on_request(channel: socket.socket, offspring: Offspring) -> None:
         if packet is None:
             os._exit(0)
         order = decode(packet.data)
-        # A spare that is asked for something has been promoted.
-        set_title(f"clusterd: template gen {generation}", f"clusterd-t{generation}")
+        if isinstance(order, Fork | ForkSpare):
+            # A spare that is asked for a fork has been promoted.
+            set_title(f"clusterd: template gen {generation}", f"clusterd-t{generation}")
         if isinstance(order, Fork):
             child_channel, stacks = packet.descriptors
             if _fork_detached(channel, order.serial):
