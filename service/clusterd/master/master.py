@@ -245,6 +245,7 @@ class Master:
 
     def _look(self) -> None:
         self._even_out(self._oversight.look())
+        self._hearing.memory_kills.look(time.monotonic())
         self._dealer.look()
         self._hooks.look()
         self._log.flush()
