@@ -206,6 +206,8 @@ def test_a_worker_that_outgrew_max_memory_is_recycled_successor_first(make_servi
     assert int(service.get("/grow").text) == first
     line = service.wait_for_line("reason=max_memory")
     assert f"pid={first}" in line
+    ended = service.wait_for_line("worker ended: .*reason=max_memory")
+    assert "MiB of private memory, and limits.max_memory allows 64.0 MiB (exit status 0)" in ended
     found, allowed = re.search(  # type: ignore[union-attr]
         r"a worker has (\d+\.\d) MiB of private memory, and limits.max_memory allows (\d+\.\d) MiB", service.log()
     ).groups()

@@ -204,6 +204,30 @@ def test_handlers_of_the_application_stay(make_service: MakeService) -> None:
     assert service.workers()[0]["pid"] == before
 
 
+FORKS = (
+    HELLO
+    + """
+import multiprocessing, time
+def fork_one():
+    forked = multiprocessing.get_context("fork").Process(target=time.sleep, args=(1000,))
+    forked.start()
+    forked.terminate()
+    forked.join()
+fork_one()
+inner = app
+def app(environ, start_response):
+    fork_one()
+    return inner(environ, start_response)
+"""
+)
+
+
+def test_what_the_application_forks_is_ended_by_a_stop(make_service: MakeService) -> None:
+    service = make_service(workers=1)
+    service.deploy("1", FORKS)
+    assert service.start().ask().version == "1"
+
+
 def test_a_template_that_is_killed_early_is_not_taken_for_no_interpreter(make_service: MakeService) -> None:
     service = make_service(workers=1)
     killer = service.directory / "python"

@@ -1,13 +1,18 @@
 """What an operator does beside clusterd, or does to all of its processes: no request fails of it."""
 
+import json
+
 import pytest
 
 from tests.process.service import wait_until
+from tests.system.asking import ask
 from tests.system.crowd import crowd
 from tests.system.deployment import GOOD, configure, deploy, start
 from tests.system.machine import Machine
 
 JOURNAL_SOCKETS = ("systemd-journald.socket", "systemd-journald-dev-log.socket", "systemd-journald-audit.socket")
+
+READY = "http://127.0.0.1:8001/readyz"
 
 PRINTS = GOOD.replace(
     "    body = ",
@@ -115,3 +120,31 @@ def _notes(machine: Machine) -> str:
     """What a reload says beside that it has succeeded."""
     done = machine.run("clusterctl", "reload")
     return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("number", ["TERM", "INT"])
+def test_a_stop_to_every_process_of_the_unit_is_a_restart(machine: Machine, number: str) -> None:
+    """systemd has not been asked to stop it, and starts it again: clients wait in the socket meanwhile."""
+    start(machine)
+    before = machine.property("clusterd.service", "MainPID")
+    with crowd(machine, "--clients", "20") as seen:
+        machine.systemctl("kill", "--signal", number, "clusterd.service")
+        wait_until(lambda: machine.property("clusterd.service", "MainPID") not in ("0", before), "it is started again")
+        wait_until(lambda: "Serving" in machine.property("clusterd.service", "StatusText"), "it serves")
+    assert seen.result.lost == {}
+    journal = machine.journal("--unit=clusterd.service")
+    assert "died" not in journal and "worker failed" not in journal and "Traceback" not in journal
+
+
+def test_stopped_workers_are_not_ready(machine: Machine) -> None:
+    start(machine)
+    workers = json.loads(machine.run("clusterctl", "--json", "status").stdout)["workers"]
+    pids = [str(worker["pid"]) for worker in workers]
+    assert len(pids) == 2
+    machine.run("sh", "-c", f"kill -STOP {' '.join(pids)}")
+    wait_until(lambda: ask(machine, READY).status == 503, "it is not ready")
+    assert ask(machine, READY).text.endswith(": no worker's event loop turns\n")
+    assert "no worker's event loop turns" in machine.property("clusterd.service", "StatusText")
+    machine.run("sh", "-c", f"kill -CONT {' '.join(pids)}")
+    wait_until(lambda: ask(machine, READY).status == 200, "it is ready again")
+    assert "not ready" not in machine.property("clusterd.service", "StatusText")

@@ -4,7 +4,11 @@
 the control group. By default it would end all but the master.
 """
 
+import os
 import signal
+from _thread import get_ident
+from collections.abc import Callable
+from functools import cache
 from types import FrameType
 
 REQUESTS = frozenset({signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2})
@@ -21,6 +25,9 @@ EARLY = REQUESTS | STOPS
 def ignore() -> None:
     """Let all of them pass in this process, and unblock them.
 
+    Not in what it forks: a worker has something to finish, and what the application forks (`multiprocessing`) is ended
+    by a stop.
+
     A handler that does nothing, and not SIG_IGN: what is ignored stays ignored after exec(2), in every program that
     the application starts; a handler does not. System calls are restarted, so that no C library sees an EINTR.
     """
@@ -28,14 +35,48 @@ def ignore() -> None:
         signal.signal(number, _pass)
         signal.siginterrupt(number, False)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, EARLY)
+    _heed_stops_in_children()
 
 
-def heed_stops() -> None:
-    """Have a stop end the process, where `ignore` has let it pass; handlers of the application stay."""
+@cache
+def _heed_stops_in_children() -> None:
+    """Once in a process, which its forks know. Stops wait meanwhile: one that comes at once ends the child, too."""
+    os.register_at_fork(before=_hold_stops, after_in_parent=_release_stops, after_in_child=_heed_stops)
+
+
+_masks: dict[int, set[signal.Signals | int]] = {}
+"""What was blocked before, by the thread that forks."""
+
+
+def _hold_stops() -> None:
+    _masks[get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+
+
+def _release_stops() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.pop(get_ident()))
+
+
+def _heed_stops() -> None:
     for number in STOPS:
-        if signal.getsignal(number) in (_pass, signal.default_int_handler):
+        if signal.getsignal(number) in _ours:
             signal.signal(number, signal.SIG_DFL)
+    _release_stops()
+
+
+def obey_stops(handler: Callable[[int, FrameType | None], object]) -> None:
+    """Have `handler` called at a stop, in this process alone.
+
+    At a SIGINT only where the application has no handler of its own.
+    """
+    _ours.append(handler)
+    signal.signal(signal.SIGTERM, handler)
+    if signal.getsignal(signal.SIGINT) in (signal.SIG_DFL, *_ours):
+        signal.signal(signal.SIGINT, handler)
 
 
 def _pass(number: int, frame: FrameType | None) -> None:
     """The master is told the same, and acts on it."""
+
+
+_ours: list[object] = [_pass]
+"""Handlers of clusterd, which the children of a process are not to have; those of the application stay."""

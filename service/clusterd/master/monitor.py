@@ -37,7 +37,7 @@ class Watched:
             progress=row.progress / 1e9,
             waiting=row.queue_length,
             # Threads of an application on the loop are always free: nothing waits for one.
-            is_full=not row.threads_free and row.queue_length >= self.limits.queue,
+            is_full=bool(row.threads_busy) and not row.threads_free and row.queue_length >= self.limits.queue,
             is_debugged=self.is_debugged,
             unready=self.timeouts.unready,
         )

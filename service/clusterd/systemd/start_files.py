@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from clusterd.systemd.environment import clean_environment
+
 ASK_SECONDS = 5.0
 """For systemd to answer. Nobody waits for it."""
 _MOST_ENTRIES = 1000
@@ -95,6 +97,7 @@ def ask_for_start_files(pid: int) -> StartFiles | None:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            env=clean_environment(os.environ),  # busctl tells systemd that it is ready
             timeout=ASK_SECONDS,
             check=False,
         )

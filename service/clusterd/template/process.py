@@ -150,6 +150,7 @@ def _fork_on_request(channel: socket.socket, offspring: Offspring) -> None:
             if _fork_detached(channel, order.serial):
                 channel.close()
                 channel = _patient(child_channel)
+                masters_signals.ignore()
                 set_title(f"clusterd: spare gen {generation}", f"clusterd-s{generation}")
                 send(channel, encode(Hello(order.serial, LAYOUT_VERSION)))
                 continue

@@ -10,7 +10,6 @@ from typing import NoReturn
 
 from clusterd.config.model import Config
 from clusterd.http.call import StartupFailed
-from clusterd.linux import masters_signals
 from clusterd.linux.bells import Bells
 from clusterd.linux.stacks import write_stacks_to
 from clusterd.linux.title import set_title
@@ -67,7 +66,6 @@ def be_born(birth: Birth) -> NoReturn:
 def _live(birth: Birth, log: Logger) -> int:
     set_title(f"clusterd: worker {birth.slot} gen {birth.generation}", f"clusterd-w{birth.slot}")
     forget_template_exit_handlers()
-    masters_signals.heed_stops()  # until it has something to finish (worker/line.py)
     write_stacks_to(birth.stacks)
     os.environ.update(birth.environment)
     os.environ["CLUSTERD_WORKER"] = str(birth.slot)

@@ -58,22 +58,17 @@ class Line:
     def obey_stops(self) -> None:
         """Drain when one comes. Not with the loop's own handler, which needs the loop to be run by the main thread.
 
-        At a SIGINT only where the application has no handler of its own: `systemctl kill -s INT` is a stop as well.
+        `systemctl kill -s INT` is a stop as well.
         """
-        signal.signal(signal.SIGTERM, self._terminated)
-        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-            signal.signal(signal.SIGINT, self._terminated)
+        masters_signals.obey_stops(self._terminated)
         os.register_at_fork(after_in_child=self._let_go_of_child)
 
     def _terminated(self, number: int, _: object) -> None:
         self._loop.call_soon_threadsafe(self._on_terminate, signal.Signals(number).name)
 
     def _let_go_of_child(self) -> None:
-        """What the application has forked (`multiprocessing`) has nobody to talk to, and ends at a stop."""
+        """What the application has forked (`multiprocessing`) has nobody to talk to."""
         api.end()
-        for number in masters_signals.STOPS:
-            if signal.getsignal(number) == self._terminated:
-                signal.signal(number, signal.SIG_DFL)
         # The descriptor is the worker's own: what the child is told would wake its loop.
         signal.set_wakeup_fd(-1)
 
