@@ -59,6 +59,24 @@ def test_a_dead_template_is_replaced_by_its_spare(make_service: MakeService) -> 
     assert service.ask().version == "1"
 
 
+def test_a_spare_is_called_one_in_every_generation(make_service: MakeService) -> None:
+    """The end of a reload sets the log level of every process, and a spare is no template for that."""
+    service = make_service(workers=1).start()
+    assert service.reload().returncode == 0
+    [spare] = wait_until(lambda: titled(service, "spare gen 2"), "there is a spare")
+    before = switches(spare)
+    assert service.clusterctl("log-level", "debug").returncode == 0
+    wait_until(lambda: switches(spare) > before, "the spare has heard of it")
+    assert titled(service, "spare gen 2") == [spare]
+    assert len(titled(service, "template gen 2")) == 1
+
+
+def switches(pid: int) -> int:
+    """How often a process has had to wait: once more, and it has dealt with what it was told."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+
 def test_a_default_timeout_of_the_application_ends_no_template(make_service: MakeService) -> None:
     service = make_service(workers=1)
     service.deploy("1", f"import socket\nsocket.setdefaulttimeout(0.01)\n{HELLO}")
@@ -188,6 +206,8 @@ def test_a_worker_that_outgrew_max_memory_is_recycled_successor_first(make_servi
     assert int(service.get("/grow").text) == first
     line = service.wait_for_line("reason=max_memory")
     assert f"pid={first}" in line
+    ended = service.wait_for_line("worker ended: .*reason=max_memory")
+    assert "MiB of private memory, and limits.max_memory allows 64.0 MiB (exit status 0)" in ended
     found, allowed = re.search(  # type: ignore[union-attr]
         r"a worker has (\d+\.\d) MiB of private memory, and limits.max_memory allows (\d+\.\d) MiB", service.log()
     ).groups()

@@ -124,6 +124,25 @@ def test_a_master_that_is_killed_during_a_reload_is_replaced_at_once(machine: Ma
     record(machine, "SIGKILL of the master during a reload", seen)
 
 
+def test_a_master_that_hangs_is_replaced_and_costs_no_request(machine: Machine) -> None:
+    machine.write("/etc/systemd/system/clusterd.service.d/watchdog.conf", "[Service]\nWatchdogSec=5s\n")
+    machine.systemctl("daemon-reload")
+    deploy(machine, "one", SLOW)
+    configure(machine, CONFIG.replace("drain: 10s", "drain: 30s"))
+    machine.systemctl("restart", SERVICE)
+    with crowds(machine, "--timeout", "60") as seen:
+        slow = machine.start_in_network(sys.executable, "-c", SLOW_CLIENT)
+        wait_until(lambda: machine.processes("sleep 18"), "a request is being answered")
+        before = main_pid(machine)
+        machine.run("sh", "-c", f"kill -STOP {before}")
+        machine.wait_for_journal("Watchdog timeout", "--unit=clusterd.service")
+        wait_until(lambda: is_running_anew(machine, before), "the next master runs")
+        answer, _ = slow.communicate(timeout=60)
+    assert answer == "HTTP/1.1 200 OK\n"
+    assert (seen.lost, seen.refused) == (0, 0), seen.troubles
+    record(machine, "the master hangs (WatchdogSec=5s) while one request takes 18 s, with its subprocess", seen)
+
+
 def test_an_application_that_needs_what_comes_late_is_waited_for(machine: Machine) -> None:
     deploy(machine, "one", NEEDS_A_FILE + GOOD)
     configure(machine)

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from clusterd.config.model import Limits, Preload
-from clusterd.master.monitor import LATE_SECONDS, LOOK_EVERY_SECONDS, Monitor, Watched
+from clusterd.config.model import Limits, Preload, Timeouts
+from clusterd.master.monitor import Monitor, Watched
+from clusterd.master.punctuality import LATE_SECONDS, LOOK_EVERY_SECONDS
 from clusterd.metrics.scoreboard import Peers
 from clusterd.supervisor import events
 from clusterd.supervisor.backoff import LONGEST_DELAY, STABLE_SECONDS, Backoff
@@ -58,13 +59,17 @@ class FakeRow:
 
 
 LIMITS = Limits(10, 10, 100, 100, 10, 100, max_requests=100, max_memory=1000)
+TIMEOUTS = Timeouts(
+    30.0, 10.0, hang=10.0, unready=10.0, request=None, queue=30.0, keepalive=75.0, header=10.0, body=30.0, write=30.0
+)
 
 
 def looked_at(row: FakeRow, times: list[float], memory: int | None = 0) -> list[Event]:
     happened: list[Event] = []
     monitor = Monitor(happened.append, memory=lambda pid: memory)
     for now in times:
-        monitor.look([Watched(1, 42, row, hang=10.0, limits=LIMITS)], now)  # type: ignore[arg-type]
+        watched = Watched(1, 1, 42, row, is_debugged=False, timeouts=TIMEOUTS, limits=LIMITS)  # type: ignore[arg-type]
+        monitor.look([watched], now)
     return happened
 
 

@@ -19,11 +19,13 @@ from clusterd.cluster.line import Line, Talk
 from clusterd.cluster.roster import Roster
 from clusterd.config.model import from_json
 from clusterd.config.written import nested, written
+from clusterd.linux import masters_signals
 from clusterd.linux.prctl import die_with_parent
 from clusterd.linux.stacks import write_stacks_to
 from clusterd.linux.title import set_title
 from clusterd.log import Level, Logger, open_sink
-from clusterd.template.beginning import first_order, print_whole_lines
+from clusterd.log.output import mend_output, protect_output
+from clusterd.template.beginning import first_order
 from clusterd.wire.channel import Channel, Received
 from clusterd.wire.conversation import Incoming
 from clusterd.wire.hooks import MESSAGE, SETUP, Happening, Order, read_happening
@@ -50,10 +52,11 @@ def main(channel_descriptor: int) -> None:
     """Import the hooks, and call them until the master closes its end of the channel."""
     # Two of them are never to run at once: not even when the master is killed, and another one follows.
     die_with_parent()
+    masters_signals.ignore()
     channel, order, descriptors = first_order(channel_descriptor, Attach)
     set_title(f"clusterd: hooks gen {order.generation}", f"clusterd-h{order.generation}")
     write_stacks_to(*descriptors)
-    print_whole_lines()
+    protect_output(os.environ)
     log = Logger(open_sink(os.environ), Level(order.log_level)).bind(generation=order.generation, pid=os.getpid())
     send(channel, encode(Importing()))
     started = time.monotonic()
@@ -109,6 +112,7 @@ class HooksProcess:
 
     def _on_message(self, received: Received) -> None:
         close_all(received.descriptors)
+        mend_output()
         match received.message:
             case Say() | Taken() as said:
                 self._line.conversation.received(said)

@@ -130,6 +130,7 @@ class Timeouts:
     drain: float
     drain_idle: float
     hang: float
+    unready: float
     request: float | None
     queue: float
     keepalive: float

@@ -42,6 +42,15 @@ SERVING_SETTINGS = (
         "stacks are logged at half of it.",
     ),
     Setting(
+        "timeouts.unready",
+        duration("500ms", "24h"),
+        "10s",
+        _NEXT,
+        "/readyz answers 503 when every thread of every worker has been stuck for so long while requests wait, or the "
+        "queue of every worker has been full for so long (limits.queue), so that a proxy asks another host. When no "
+        "worker's event loop has turned for two seconds, it does so in any case.",
+    ),
+    Setting(
         "timeouts.queue",
         duration("100ms", "1h"),
         "30s",

@@ -5,17 +5,9 @@ Imports nothing that takes time.
 
 import signal
 
-_HELD = frozenset(
-    {
-        signal.SIGHUP,
-        signal.SIGINT,
-        signal.SIGTERM,
-        signal.SIGTTIN,
-        signal.SIGTTOU,
-        signal.SIGURG,
-        signal.SIGUSR1,
-    }
-)
+from clusterd.linux import masters_signals
+
+_HELD = masters_signals.EARLY | {signal.SIGURG}
 """What is asked of a service (master/signals.py). QUIT is not held: it ends also a start that hangs."""
 
 

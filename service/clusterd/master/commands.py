@@ -6,6 +6,7 @@ from typing import Any
 
 from clusterd.config.model import JSON, TcpAddress
 from clusterd.config.written import nested, shown
+from clusterd.linux.masters_signals import STOPS
 from clusterd.log import Level, Logger
 from clusterd.master.children import Child, Children
 from clusterd.master.chronicle import Chronicle
@@ -235,6 +236,8 @@ class Commands:
         child = self._hooks.child if request.slot == HOOKS else self._worker_in(request.slot)
         if child is None or child.pid is None:
             peer.fail(self._why_nobody(request.slot))
+        elif request.slot == HOOKS and request.command is Command.KILL and request.signal in STOPS:
+            peer.fail(f"the hooks process leaves {request.signal.name} to the master; --signal KILL ends it")
         elif request.command is Command.STACKS:
             ask = self._stacks.threads if request.slot == HOOKS else self._stacks.tell
             ask(child, lambda text: peer.succeed(text) if text else peer.fail("it did not say"))

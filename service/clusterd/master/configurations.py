@@ -1,5 +1,7 @@
 """Which generation runs on which configuration, and what a reload would change."""
 
+import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +13,7 @@ from clusterd.config.schema import BY_KEY
 from clusterd.config.setting import Applies
 from clusterd.config.written import written
 from clusterd.log import Logger
+from clusterd.systemd.start_files import StartFiles, ask_for_start_files
 from clusterd.worker.engine_settings import usable_connections
 
 
@@ -31,8 +34,17 @@ class Configurations:
         self._started_with = first
         self._candidate = first
         self._by_generation: dict[int, Config] = {1: first}  # which exists before anything is started for it
+        self._start_files: StartFiles | None = None
+        """None until systemd has told."""
         self.notes: tuple[str, ...] = ()
-        """What was changed and is not applied by a reload, each in one line."""
+        """What a reload does not apply although it was changed, or may have been, each in one line."""
+
+    def learn_start_files(self) -> None:
+        """Ask systemd what it has read for this process at the start. In a thread, which waits for the answer."""
+        threading.Thread(target=self._learn_start_files, name="clusterd-start-files", daemon=True).start()
+
+    def _learn_start_files(self) -> None:
+        self._start_files = ask_for_start_files(os.getpid())
 
     def read(self) -> Config | Refused:
         """Read the configuration for the next generation; each problem is logged."""
@@ -47,9 +59,16 @@ class Configurations:
             return refused
         found = changes(written(self._started_with), written(candidate))
         settled = (change.setting for change in found if change.setting.applies is Applies.RESTART)
-        self.notes = tuple(self._note(setting.key) for setting in settled)
-        for note in self.notes:
+        notes = [self._note(setting.key) for setting in settled]
+        files = self._start_files
+        if files is not None:
+            notes += files.changed()
+        for note in notes:
             self._log.warning(note)
+        if files is not None and (unseen := files.unseen()):
+            self._log.notice(unseen)
+            notes.append(unseen)
+        self.notes = tuple(notes)
         self._candidate = candidate
         return candidate
 

@@ -1,8 +1,11 @@
 """What children say and how they die, told to the supervisor as events."""
 
 import asyncio
+import signal
 import socket
 from collections.abc import Callable
+from dataclasses import replace
+from time import monotonic
 
 from clusterd.config.model import HealthCheck
 from clusterd.log import Logger
@@ -14,6 +17,7 @@ from clusterd.master.hooks import Hooks
 from clusterd.master.messages import Messages
 from clusterd.master.stacks import StackReader
 from clusterd.metrics.ledger import Ledger
+from clusterd.metrics.oom import MemoryKills, own_counter
 from clusterd.metrics.scoreboard import Scoreboard
 from clusterd.supervisor import events
 from clusterd.wire import messages
@@ -45,6 +49,7 @@ class Hearing:
         self._happened = happened
         self._last_traceback: tuple[int, str] | None = None
         self._health_checks: set[asyncio.Task[None]] = set()
+        self.memory_kills = MemoryKills(own_counter())
         self.children = Children(loop, self._on_message, self._on_hello, self._on_death)
         self.stacks = StackReader(self.children, loop, log)
         self.debuggers = Debuggers(self.children, configurations, loop, log, happened)
@@ -143,6 +148,8 @@ class Hearing:
 
     def _on_death(self, death: Death) -> None:
         child = death.child
+        if for_memory := self._is_for_memory(death):
+            death = replace(death, how=f"{death.how} by the kernel, probably for want of memory")
         self.stacks.report_crash(child)
         if child.kind is Kind.HOOKS:
             is_explained = child.is_heard or child.doomed
@@ -158,11 +165,19 @@ class Hearing:
         if child.row is not None:
             self._ledger.fold(child.slot, self._scoreboard.row(child.row), death.cpu_seconds)
             self._scoreboard.release(child.row)
-        self._happened(events.WorkerGone(child.serial, death.how, death.by_signal, death.code))
+        self._happened(events.WorkerGone(child.serial, death.how, death.by_signal, death.code, for_memory))
+
+    def _is_for_memory(self, death: Death) -> bool:
+        """Whether the kernel has probably killed it for want of memory: nobody else is known to have."""
+        if death.code != -signal.SIGKILL or death.child.doomed or death.child.signal_asked_for:
+            return False
+        return self.memory_kills.explains(monotonic())
 
     def _why_unheard(self, death: Death) -> str:
         """Why a template or a hooks process died without a word: it is hardly the application's fault."""
         if death.child.pid is None:
             return death.how
+        if death.by_signal:
+            return f"the {death.child.kind.value} was killed before it could say anything: {death.how}"
         python = self._configurations.of(death.child.generation).python
         return f"python: {python} can not run a {death.child.kind.value} ({death.how}); is it a Python interpreter?"

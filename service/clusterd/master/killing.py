@@ -1,12 +1,12 @@
 """A signal that somebody wants a worker to have: an operator, or a program."""
 
 from collections.abc import Callable
-from signal import SIGKILL, SIGTERM, Signals
+from signal import SIGINT, SIGKILL, SIGTERM, Signals
 
 from clusterd.master.children import Child, Children
 from clusterd.supervisor.events import Event, WorkerKilled
 
-_ENDS = (SIGTERM, SIGKILL)
+_ENDS = (SIGTERM, SIGINT, SIGKILL)
 
 
 def send_signal(worker: Child, number: int, who: str, children: Children, happened: Callable[[Event], None]) -> None:

@@ -13,6 +13,7 @@ from clusterd.linux.early_signals import let_signals_through
 from clusterd.linux.prctl import become_subreaper
 from clusterd.linux.title import set_title
 from clusterd.log import Logger
+from clusterd.log.output import mend_output, protect_output
 from clusterd.master.children import Child
 from clusterd.master.chronicle import Chronicle
 from clusterd.master.commands import Commands
@@ -28,9 +29,11 @@ from clusterd.master.in_order import InOrder
 from clusterd.master.lane import is_silent
 from clusterd.master.listeners import Listeners
 from clusterd.master.messages import Messages
-from clusterd.master.monitor import LOOK_EVERY_SECONDS, Monitor, Watched
+from clusterd.master.monitor import Watched
+from clusterd.master.oversight import Oversight
 from clusterd.master.processes import Processes
 from clusterd.master.program import Parts, Program
+from clusterd.master.punctuality import LOOK_EVERY_SECONDS
 from clusterd.master.service_manager import ServiceManager
 from clusterd.master.signals import handle_signals
 from clusterd.master.strays import end_strays
@@ -42,7 +45,6 @@ from clusterd.metrics.scoreboard import Scoreboard
 from clusterd.supervisor import events
 from clusterd.supervisor.cluster import Phase
 from clusterd.supervisor.settings import settings_of
-from clusterd.supervisor.states import WorkerState
 from clusterd.supervisor.status import progress_line, status_line
 from clusterd.supervisor.supervisor import Supervisor
 from clusterd.supervisor.table import NOT_TRIED, FirstStart
@@ -89,8 +91,25 @@ class Master:
             self._loop, self._configurations, self._scoreboard, ledger, messages, self._hooks, log, self.happened
         )
         children = self._hearing.children
+        self._oversight = Oversight(
+            self._supervisor.cluster,
+            children,
+            self._scoreboard,
+            self._configurations,
+            log,
+            self.happened,
+            _clock_time,
+            self._readiness_changed,
+        )
         self._views = Views(
-            self._supervisor.cluster, children, self._scoreboard, ledger, tally, self._hooks, self.status
+            self._supervisor.cluster,
+            children,
+            self._scoreboard,
+            ledger,
+            tally,
+            self._hooks,
+            self.status,
+            self._oversight.why_unready,
         )
         self._chronicle = Chronicle(children)
         self._commands = Commands(
@@ -148,15 +167,15 @@ class Master:
         if program is not None:
             self._program = program
             program.begin(parts)
-        self._monitor = Monitor(self.happened)
         self._endpoint = Endpoint(self._views.pages(), listeners.metrics, log)
 
     def run(self) -> int:
         """Serve until asked to stop; the exit status."""
+        protect_output(os.environ, whole_lines=False)
         become_subreaper()
         raise_descriptor_limit()
         set_title("clusterd: master", "clusterd")
-        handle_signals(self._loop, self.happened, self._hearing.children.reap, self._write_state)
+        handle_signals(self._loop, self.happened, self._hearing.children.reap, self._write_state, self._log.notice)
         self._loop.run_until_complete(self._open())
         self._look()
         settings = settings_of(self._config, worker_count(self._config))
@@ -165,6 +184,8 @@ class Master:
         self.happened(events.Start(settings, self._first_start))
         if self._watcher is not None:
             self._watcher.start(self._loop, lambda: self.happened(events.ReloadAsked()))
+        if "INVOCATION_ID" in os.environ:
+            self._configurations.learn_start_files()
         let_signals_through()  # not before: what they ask for follows the start
         self._loop.run_forever()
         self._loop.run_until_complete(self._close())
@@ -208,7 +229,12 @@ class Master:
 
     def status(self) -> str:
         """The service's state in one line."""
-        return status_line(self._supervisor.cluster, _clock_time)
+        line = status_line(self._supervisor.cluster, _clock_time)
+        unready = self._oversight.unready
+        return f"{line}; {unready}" if unready else line
+
+    def _readiness_changed(self) -> None:
+        self._service_manager.update_status()
 
     def _message_heard(self, child: Child, incoming: Incoming) -> None:
         """The application in a worker has said something: whoever follows the events hears it."""
@@ -226,20 +252,12 @@ class Master:
             self._wake = self._loop.call_at(self._supervisor.wake_at, self.happened, events.Tick())
 
     def _look(self) -> None:
-        cluster = self._supervisor.cluster
-        watched = []
-        for worker in cluster.table.in_state(WorkerState.READY):
-            child = self._hearing.children.get(worker.serial)
-            if child is not None and child.pid is not None and child.row is not None:
-                hang = cluster.table.generations[worker.generation].settings.hang
-                limits = self._configurations.of(worker.generation).limits
-                row = self._scoreboard.row(child.row)
-                watched.append(Watched(worker.serial, child.pid, row, hang, limits))
-        self._monitor.look(watched, time.monotonic())
-        self._even_out(watched)
+        self._even_out(self._oversight.look())
+        self._hearing.memory_kills.look(time.monotonic())
         self._dealer.look()
         self._hooks.look()
         self._log.flush()
+        mend_output()  # templates to come inherit it
         self._loop.call_later(LOOK_EVERY_SECONDS, self._look)
 
     def _even_out(self, watched: Sequence[Watched]) -> None:

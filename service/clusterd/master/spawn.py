@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 
+from clusterd.linux.masters_signals import BLOCKED, EARLY
 from clusterd.linux.stacks import STACKS_SIGNAL
 from clusterd.linux.title import PADDING
 
@@ -37,7 +38,7 @@ def spawn(role: Role, python: str, channel: socket.socket, environment: Mapping[
             (os.POSIX_SPAWN_DUP2, channel.fileno(), CHANNEL_DESCRIPTOR),
         ],
         setpgroup=0,
-        # It may be asked for its stacks before it can answer: the signal then waits, instead of killing it.
-        setsigmask=[STACKS_SIGNAL],
-        setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
+        # What comes before it has its handlers waits, instead of killing it.
+        setsigmask=[STACKS_SIGNAL, *EARLY, *BLOCKED],
+        setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, *EARLY],
     )

@@ -42,6 +42,7 @@ class Views:
         tally: Tally,
         hooks: Hooks,
         status: Callable[[], str],
+        why_unready: Callable[[], str],
     ) -> None:
         self._cluster = cluster
         self._children = children
@@ -50,6 +51,7 @@ class Views:
         self._tally = tally
         self._hooks = hooks
         self._status = status
+        self._why_unready = why_unready
         self._started_at = time.time()
 
     def pages(self) -> Pages:
@@ -65,7 +67,9 @@ class Views:
         cluster = self._cluster
         if cluster.phase in (supervised.Phase.STOPPING, supervised.Phase.FINISHED):
             return "stopping"
-        return None if cluster.table.in_state(WorkerState.READY) else "no worker is ready"
+        if not cluster.table.in_state(WorkerState.READY):
+            return "no worker is ready"
+        return self._why_unready() or None
 
     def describe(self) -> dict[str, Any]:
         """The state for programs: `clusterctl status`."""

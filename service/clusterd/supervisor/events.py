@@ -157,6 +157,8 @@ class WorkerGone(Event):
     by_signal: bool = False
     code: int | None = None
     """As `subprocess` has it: the exit status, or the number of the signal, negative. None: it never was a process."""
+    for_memory: bool = False
+    """The signal was probably the kernel's, for want of memory."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ def _tend(cluster: Cluster, slot: int) -> None:
 def _replace(cluster: Cluster, worker: Worker, heir: Worker) -> None:
     """`worker` hands everything to `heir`."""
     if worker.recycle is not None and worker.generation == heir.generation:
+        worker.detail = worker.detail or worker.recycle_note
         cluster.retire(worker, heir, worker.recycle)
         return
     withdrawn = worker.generation > heir.generation

@@ -86,9 +86,20 @@ class EndReason(StrEnum):
     """It exited unasked."""
     SIGNAL = "signal"
     """A signal that clusterd did not send killed it."""
+    OOM = "oom"
+    """The kernel killed it, probably for want of memory (MemoryMax= of the unit, or the machine's)."""
 
 
-FAILURES = frozenset({EndReason.BOOT_FAILED, EndReason.BOOT_TIMEOUT, EndReason.HANG, EndReason.EXIT, EndReason.SIGNAL})
+FAILURES = frozenset(
+    {
+        EndReason.BOOT_FAILED,
+        EndReason.BOOT_TIMEOUT,
+        EndReason.HANG,
+        EndReason.EXIT,
+        EndReason.SIGNAL,
+        EndReason.OOM,
+    }
+)
 """Ends that speak against the generation: they withdraw a rollout and drive the backoff."""
 
 RESTARTS = FAILURES | {

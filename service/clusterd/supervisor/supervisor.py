@@ -184,7 +184,7 @@ class Supervisor:
                 self._recycle(serial, EndReason.MAX_REQUESTS)
             case events.MemoryLimitReached(serial, found, allowed):
                 has, may = f"{found / MIB:.1f} MiB", f"{allowed / MIB:.1f} MiB"
-                why = f"a worker has {has} of private memory, and limits.max_memory allows {may}: it is replaced"
+                why = f"{has} of private memory, and limits.max_memory allows {may}"
                 self._recycle(serial, EndReason.MAX_MEMORY, why)
             case events.RequestOverdue(serial, request):
                 if (worker := self._worker(serial)) and not worker.is_debugged:
@@ -220,9 +220,10 @@ class Supervisor:
         if worker is None or worker.is_debugged:
             return
         if worker.state is WorkerState.READY and worker.generation == cluster.serving:
-            worker.recycle = reason
+            worker.recycle, worker.recycle_note = reason, note
             if note:
-                cluster.note(Severity.INFO, note, slot=worker.slot, generation=worker.generation)
+                text = f"a worker has {note}: it is replaced"
+                cluster.note(Severity.INFO, text, slot=worker.slot, generation=worker.generation)
 
     def _worker_gone(self, worker: Worker, gone: events.WorkerGone) -> None:
         cluster, how = self.cluster, gone.how
@@ -265,4 +266,6 @@ def _unordered(worker: Worker, gone: events.WorkerGone) -> EndReason:
         return EndReason.BOOT_FAILED
     if worker.is_killed:
         return EndReason.KILLED
+    if gone.for_memory:
+        return EndReason.OOM
     return EndReason.SIGNAL if gone.by_signal else EndReason.EXIT

@@ -34,6 +34,8 @@ class Worker:
     """Why, in words: what it or its health check said."""
     recycle: EndReason | None = None
     """It shall be replaced by a successor of its own generation, when its turn comes."""
+    recycle_note: str = ""
+    """Why, in words, where that takes more than one."""
     stacks_at: float | None = None
     """When its stacks were last asked for."""
     needs_successor: bool = False

@@ -1,8 +1,7 @@
-"""How every process begins that the master has started by exec: its first order, and its output."""
+"""How every process begins that the master has started by exec: its first order."""
 
 import os
 import socket
-import sys
 from typing import TypeVar
 
 from clusterd.wire.messages import Message, ProtocolError, decode
@@ -22,9 +21,3 @@ def first_order(channel_descriptor: int, kind: type[_Order]) -> tuple[socket.soc
     if not isinstance(order, kind):
         raise ProtocolError(f"the first message was {order}")
     return channel, order, packet.descriptors
-
-
-def print_whole_lines() -> None:
-    """Whoever else writes to the same pipe, and with nothing left in a buffer for a fork to copy."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]

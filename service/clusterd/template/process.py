@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 
 from clusterd.config.model import Config, from_json
 from clusterd.http.compilation import mismatch
+from clusterd.linux import masters_signals
 from clusterd.linux.bells import BELLS, Bells
 from clusterd.linux.stacks import write_stacks_to
 from clusterd.linux.title import set_title
 from clusterd.log import Level, Logger, open_sink
+from clusterd.log.output import protect_output
 from clusterd.metrics.scoreboard import LAYOUT_VERSION, Scoreboard
-from clusterd.template.beginning import first_order, print_whole_lines
+from clusterd.template.beginning import first_order
 from clusterd.template.findings import open_descriptors, unforkable_findings
 from clusterd.wire.messages import (
     Fork,
@@ -56,6 +58,7 @@ class Offspring:
 
 def main(channel_descriptor: int) -> None:
     """Do what the master says until its end of the channel is closed."""
+    masters_signals.ignore()
     channel, order, descriptors = first_order(channel_descriptor, Load)
     try:
         offspring = _load(channel, order, descriptors)
@@ -72,7 +75,7 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...]) -> 
     set_title(f"clusterd: template gen {order.generation}", f"clusterd-t{order.generation}")
     write_stacks_to(stacks)
     log = Logger(open_sink(os.environ), Level(order.log_level)).bind(generation=order.generation)
-    print_whole_lines()
+    protect_output(os.environ)
     config = from_json(order.config)
     offspring = Offspring(
         generation=order.generation,
@@ -134,8 +137,9 @@ def _fork_on_request(channel: socket.socket, offspring: Offspring) -> None:
         if packet is None:
             os._exit(0)
         order = decode(packet.data)
-        # A spare that is asked for something has been promoted.
-        set_title(f"clusterd: template gen {generation}", f"clusterd-t{generation}")
+        if isinstance(order, Fork | ForkSpare):
+            # A spare that is asked for a fork has been promoted.
+            set_title(f"clusterd: template gen {generation}", f"clusterd-t{generation}")
         if isinstance(order, Fork):
             child_channel, stacks = packet.descriptors
             if _fork_detached(channel, order.serial):
@@ -146,6 +150,7 @@ def _fork_on_request(channel: socket.socket, offspring: Offspring) -> None:
             if _fork_detached(channel, order.serial):
                 channel.close()
                 channel = _patient(child_channel)
+                masters_signals.ignore()
                 set_title(f"clusterd: spare gen {generation}", f"clusterd-s{generation}")
                 send(channel, encode(Hello(order.serial, LAYOUT_VERSION)))
                 continue

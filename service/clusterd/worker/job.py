@@ -15,6 +15,7 @@ import uvloop
 
 from clusterd.config.model import Config
 from clusterd.log import Logger
+from clusterd.log.output import mend_output
 from clusterd.metrics.scoreboard import Row
 from clusterd.wire.channel import Received
 from clusterd.wire.messages import Adopt, Deal, HealthConnection, Ready, Retire, Serve, Share
@@ -93,7 +94,7 @@ class JobProcess:
 
     def run(self) -> int:
         """Call it, say ready, and stay until it has returned or a drain is over; the exit status."""
-        self._line.obey_sigterm()
+        self._line.obey_stops()
         self._row.started_at = wall_clock()
         self._tick()
         self._call.start()
@@ -167,4 +168,5 @@ class JobProcess:
     def _tick(self) -> None:
         self._row.heartbeat = self._row.progress = monotonic_ns()
         self._log.flush()
+        mend_output()
         self._loop.call_later(TICK_SECONDS, self._tick)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from clusterd.http.engine import InFlight
+from clusterd.linux import masters_signals
 from clusterd.log import Level, Logger
 from clusterd.wire.channel import Channel, Received
 from clusterd.wire.messages import Message, Retire, Say, SetLogLevel, StacksTold, StartDebugger, Taken, TellStacks
@@ -54,19 +55,20 @@ class Line:
         """Tell the master something."""
         self._channel.send(message)
 
-    def obey_sigterm(self) -> None:
-        """Drain when it comes. Not with the loop's own handler, which needs the loop to be run by the main thread."""
-        signal.signal(signal.SIGTERM, self._terminated)
+    def obey_stops(self) -> None:
+        """Drain when one comes. Not with the loop's own handler, which needs the loop to be run by the main thread.
+
+        `systemctl kill -s INT` is a stop as well.
+        """
+        masters_signals.obey_stops(self._terminated)
         os.register_at_fork(after_in_child=self._let_go_of_child)
 
-    def _terminated(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._on_terminate)
+    def _terminated(self, number: int, _: object) -> None:
+        self._loop.call_soon_threadsafe(self._on_terminate, signal.Signals(number).name)
 
     def _let_go_of_child(self) -> None:
-        """What the application has forked (`multiprocessing`) has nobody to talk to, and ends at a SIGTERM."""
+        """What the application has forked (`multiprocessing`) has nobody to talk to."""
         api.end()
-        if signal.getsignal(signal.SIGTERM) == self._terminated:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
         # The descriptor is the worker's own: what the child is told would wake its loop.
         signal.set_wakeup_fd(-1)
 
@@ -114,8 +116,8 @@ class Line:
         self._conversation.end()
         self._drain_alone()
 
-    def _on_terminate(self) -> None:
-        self._log.info("SIGTERM received, draining")
+    def _on_terminate(self, name: str) -> None:
+        self._log.info(f"{name} received, draining")
         self._drain_alone()
 
     def _drain_alone(self) -> None:

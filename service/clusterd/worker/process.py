@@ -17,6 +17,7 @@ from clusterd.http.connections.carried import CarriedState
 from clusterd.http.engine import Connection, Engine
 from clusterd.linux.bells import Bells
 from clusterd.log import Logger
+from clusterd.log.output import mend_output
 from clusterd.metrics.counting import RequestCounter
 from clusterd.metrics.scoreboard import Scoreboard
 from clusterd.wire.channel import Received
@@ -87,7 +88,7 @@ class WorkerProcess:
 
     def run(self) -> int:
         """Say ready, serve until a drain is over; the exit status."""
-        self._line.obey_sigterm()
+        self._line.obey_stops()
         self._row.started_at = wall_clock()
         self._tick()
         self._line.send(Ready())
@@ -295,5 +296,6 @@ class WorkerProcess:
             # What another worker was woken for and can not take.
             self._acceptor.accept()
         self._log.flush()
+        mend_output()
         self._leave_if_drained()
         self._loop.call_later(TICK_SECONDS, self._tick)

@@ -1,0 +1,80 @@
+"""The look at every worker that serves, a few times a second: what is wrong with it, and whether any answers."""
+
+import time
+from collections.abc import Callable
+
+from clusterd.log import Level, Logger
+from clusterd.master.children import Children
+from clusterd.master.configurations import Configurations
+from clusterd.master.monitor import Monitor, Watched
+from clusterd.master.readiness import Readiness
+from clusterd.metrics.scoreboard import Scoreboard
+from clusterd.supervisor.cluster import Cluster
+from clusterd.supervisor.events import Event
+from clusterd.supervisor.states import WorkerState
+
+
+class Oversight:
+    """Owns what is remembered from one look to the next. `changed` is called when `unready` has."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        children: Children,
+        scoreboard: Scoreboard,
+        configurations: Configurations,
+        log: Logger,
+        happened: Callable[[Event], None],
+        clock_time: Callable[[float], str],
+        changed: Callable[[], None],
+    ) -> None:
+        self._cluster = cluster
+        self._children = children
+        self._scoreboard = scoreboard
+        self._configurations = configurations
+        self._log = log
+        self._clock_time = clock_time
+        self._changed = changed
+        self._monitor = Monitor(happened)
+        self._readiness = Readiness()
+        self.unready = ""
+        """Why no worker answers, in words; empty while one does."""
+
+    def look(self) -> list[Watched]:
+        """Look at all of them, which are returned."""
+        watched = self._watched()
+        self._monitor.look(watched, time.monotonic())
+        self._look_at_readiness(watched)
+        return watched
+
+    def why_unready(self) -> str:
+        """`unready` as of now."""
+        self._look_at_readiness(self._watched())
+        return self.unready
+
+    def _watched(self) -> list[Watched]:
+        watched = []
+        for worker in self._cluster.table.in_state(WorkerState.READY):
+            child = self._children.get(worker.serial)
+            if child is not None and child.pid is not None and child.row is not None:
+                config = self._configurations.of(worker.generation)
+                row = self._scoreboard.row(child.row)
+                each = Watched(
+                    serial=worker.serial,
+                    slot=worker.slot,
+                    pid=child.pid,
+                    row=row,
+                    is_debugged=worker.is_debugged,
+                    timeouts=config.timeouts,
+                    limits=config.limits,
+                )
+                watched.append(each)
+        return watched
+
+    def _look_at_readiness(self, watched: list[Watched]) -> None:
+        found = self._readiness.look((each.seen() for each in watched), time.monotonic())
+        text = "" if found is None else f"not ready since {self._clock_time(found.since)}: {found.why}"
+        if text != self.unready:
+            self._log.log(Level.WARNING if text else Level.NOTICE, text or "ready again")
+            self.unready = text
+            self._changed()
