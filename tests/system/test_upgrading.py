@@ -9,7 +9,7 @@ import pytest
 from tests.process.service import wait_until
 from tests.system.asking import ask, ask_unix
 from tests.system.crowd import crowd
-from tests.system.deployment import CURRENT, HANGS_AT_IMPORT, IMPORT_FAILS, configure, deploy, start
+from tests.system.deployment import CURRENT, GOOD, HANGS_AT_IMPORT, IMPORT_FAILS, configure, deploy, start
 from tests.system.machine import Completed, Machine
 from tests.system.packages import field, newer, repacked, suffix
 
@@ -129,6 +129,19 @@ def test_an_upgrade_after_ten_restarts_is_like_any_other(machine: Machine, upgra
     assert done.returncode == 0, done.stdout + done.stderr
     assert _RAN_AGAIN in done.stdout
     assert ask(machine).text.startswith("one ")
+
+
+def test_an_upgrade_during_a_reload_restarts_what_reloads(machine: Machine, upgrade_package: Path) -> None:
+    """Or the old master would fork workers of the new version."""
+    start(machine)
+    before = machine.property("clusterd.service", "MainPID")
+    deploy(machine, "slow", f"import time\ntime.sleep(8)\n{GOOD}")
+    machine.systemctl("reload", "--no-block", "clusterd.service")
+    wait_until(lambda: machine.property("clusterd.service", "ActiveState") == "reloading", "the reload")
+    done = upgrade(machine, upgrade_package)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert machine.property("clusterd.service", "MainPID") not in (before, "0")
+    assert ask(machine).text.startswith("slow ")
 
 
 def test_what_is_stopped_stays_so_and_nothing_is_said_of_it(machine: Machine, upgrade_package: Path) -> None:
