@@ -10,11 +10,12 @@ BENCH_PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(VENV)-bench/bin/python -m pip ins
 
 # systemd-python is a source package: it is compiled against libsystemd.
 PACKAGES_RUN    := gcc libc6-dev libsystemd-dev pkg-config python3-dev python3-venv
-# The system ring builds the .deb and boots Debian in a container.
+# The system ring builds the .deb, looks at it with lintian and boots Debian in a container.
 PACKAGES_DEB    := build-essential debhelper dh-python fakeroot python3-dev python3-venv
-PACKAGES_SYSTEM := debootstrap systemd-container util-linux iproute2
-# What stands beside clusterd in the examples.
-PACKAGES_EXAMPLES := haproxy nginx-light redis-server
+PACKAGES_LINT   := lintian
+PACKAGES_SYSTEM := debootstrap systemd-container util-linux iproute2 $(PACKAGES_LINT)
+# What stands beside clusterd in the examples and in the tests.
+PACKAGES_EXAMPLES := haproxy nginx-light prometheus redis-server
 
 # The engine as it is installed: compiled for $(PYTHON), from these.
 COMPILED := build/compiled
@@ -27,7 +28,7 @@ ROWS := build/reliability.jsonl
 SECONDS := 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-compiled wheel fuzz operate lint format venv deb docs bench lock clean
+.PHONY: help run test test-compiled wheel fuzz operate lint format venv deb lint-deb docs bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,9 +69,13 @@ wheel: ## build the wheel, compiled for $(PYTHON), into build/wheel/
 	packaging/system-packages $(PACKAGES_RUN)
 	packaging/build-wheel build/wheel $(PYTHON)
 
-deb: ## build the Debian package into build/
+deb: ## build the Debian package into build/ (some minutes, most of them for the engine)
 	packaging/system-packages $(PACKAGES_DEB)
 	packaging/build-deb build
+
+lint-deb: ## lintian on the package in build/, which fails for errors and warnings
+	packaging/system-packages $(PACKAGES_LINT)
+	lintian --no-cfg --allow-root --fail-on=error,warning build/clusterd_*.deb
 
 docs: venv ## write the generated files anew: JSON Schema, docs/settings.md, clusterd.yaml(5)
 	$(BIN)/python -m clusterd.config.reference

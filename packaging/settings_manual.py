@@ -1,5 +1,6 @@
 """Writes docs/man/clusterd.yaml.5 from the definitions of the settings. Run by `make docs`."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -54,10 +55,17 @@ timeouts: {drain: 60s}
 .SH SEE ALSO
 .BR clusterd (8),
 .BR clusterctl (1)
+.PP
+.I /usr/share/doc/clusterd/docs/settings.md
+has the same as a page with links,
+.I /usr/share/doc/clusterd/docs/deploying.md
+how to deploy and where an application may write.
 """
 
 
 def _escaped(text: str) -> str:
+    # Where the package has the documentation.
+    text = re.sub(r"\bdocs/(\S+\.md)", r"/usr/share/doc/clusterd/docs/\1", text)
     escaped = text.replace("\\", "\\e").replace("-", "\\-")
     # A line that begins with a dot or a quote would be an instruction to the formatter.
     return f"\\&{escaped}" if escaped[:1] in (".", "'") else escaped

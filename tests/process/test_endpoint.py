@@ -11,8 +11,9 @@ import pytest
 
 from clusterd.log import Logger, Sink
 from clusterd.master import accepting
-from clusterd.master import endpoint as module
-from clusterd.master.endpoint import MAXIMUM_CONNECTIONS, Endpoint, Pages
+from clusterd.master import exchanges as module
+from clusterd.master.endpoint import Endpoint, Pages
+from clusterd.master.exchanges import MAXIMUM_CONNECTIONS
 
 
 class Surroundings:

@@ -55,6 +55,8 @@ def package(suite_root: tuple[str, Path], tmp_path_factory: pytest.TempPathFacto
     command = [_REPOSITORY / "packaging/build-deb", directory, _root(suite, BUILD_PACKAGES)]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stdout + built.stderr
+    # Whoever waits for minutes sees what for.
+    assert "==> compiling the engine" in built.stdout
     (deb,) = directory.glob("clusterd_*.deb")
     return deb
 

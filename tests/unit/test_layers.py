@@ -21,6 +21,7 @@ LAYERS = {
     TOP: 6,
     "cli": 5,
     "cluster": 5,
+    "instances": 5,
     "master": 4,
     "template": 4,
     "worker": 3,

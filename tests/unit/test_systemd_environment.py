@@ -2,7 +2,7 @@
 
 import pytest
 
-from clusterd.systemd.environment import clean_environment, watchdog_seconds
+from clusterd.systemd.environment import clean_environment, state_directory, watchdog_seconds
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,16 @@ def test_children_get_everything_but_what_systemd_said_to_the_master() -> None:
     private = ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID"]
     kept = {"PATH": "/bin", "JOURNAL_STREAM": "8:1", "LISTEN_ADDRESS": "::", "WATCHDOG_URL": "http://x"}
     assert clean_environment({**kept, **dict.fromkeys(private, "1")}) == kept
+
+
+@pytest.mark.parametrize(
+    ("environ", "directory"),
+    [
+        ({}, None),
+        ({"STATE_DIRECTORY": ""}, None),
+        ({"STATE_DIRECTORY": "/var/lib/clusterd"}, "/var/lib/clusterd"),
+        ({"STATE_DIRECTORY": "/var/lib/clusterd:/var/lib/more"}, "/var/lib/clusterd"),
+    ],
+)
+def test_the_state_directory_is_the_first_of_the_unit(environ: dict[str, str], directory: str | None) -> None:
+    assert state_directory(environ) == directory

@@ -11,7 +11,7 @@ from typing import NoReturn
 from clusterd import __version__
 from clusterd.config.schema import SETTINGS
 from clusterd.config.setting import Setting, Shape
-from clusterd.http.compilation import describe
+from clusterd.http.compilation import describe, mismatch
 
 DEFAULT_CONFIG = Path("/etc/clusterd/clusterd.yaml")
 
@@ -81,6 +81,15 @@ class _Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
+class _Version(argparse.Action):
+    """Says the version in one line, which argparse's own action would break."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        why = f": {mismatch()}" if mismatch() else ""
+        print(f"clusterd {__version__} (the engine runs {describe()} under Python {sys.version.split()[0]}{why})")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="clusterd",
@@ -89,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=f"Without APP and --config the configuration is {DEFAULT_CONFIG}. A flag wins over the file.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version, and how the engine runs")
     parser.add_argument("--config", type=Path, metavar="FILE", help="the configuration file")
     parser.add_argument(
         "--check",
@@ -117,10 +126,6 @@ def _parser() -> argparse.ArgumentParser:
             more = f"{text} May be given several times."
             settings.add_argument(setting.flag, dest=setting.key, action="append", metavar=setting.metavar, help=more)
     return parser
-
-
-def _version() -> str:
-    return f"clusterd {__version__} (the engine runs {describe()} under Python {sys.version.split()[0]})"
 
 
 def _help(setting: Setting) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Never
 
+from clusterd.config.address import Address
 from clusterd.config.checks import check_combinations, check_names, check_paths
 from clusterd.config.document import parse_document
 from clusterd.config.given import document_of
@@ -18,7 +19,7 @@ from clusterd.config.setting import Shape
 from clusterd.config.values import Values
 from clusterd.config.working_directory import absolute, working_directory
 
-__all__ = ["ConfigError", "Problem", "load", "load_given", "written_control"]
+__all__ = ["ConfigError", "Problem", "load", "load_given", "written_control", "written_metrics"]
 
 LARGEST_FILE = 256 * 1024
 """Bytes. The master reads the file in its loop, and PyYAML takes about a second for so much."""
@@ -85,12 +86,26 @@ def written_control(path: Path) -> str | None:
 
     Raises ConfigError where there is no telling: no such file, or no YAML.
     """
+    control: str | None = _written(path).get("control")
+    return control
+
+
+def written_metrics(path: Path, default: Address) -> Address | None:
+    """What `metrics` is in the file at `path`, whatever else is wrong with it: None for off, else `default` if unset.
+
+    Raises ConfigError as `written_control` does.
+    """
+    metrics: Address | None = _written(path).get("metrics", default)
+    return metrics
+
+
+def _written(path: Path) -> Mapping[str, Any]:
+    """The values of a file that are good, by key."""
     given = Values([])
     root = parse_document(_text(path), str(path), absolute(path.parent), given.problems)
     if root is not None:
         given.take_section(root)
-    control: str | None = given.values.get("control")
-    return control
+    return given.values
 
 
 def _check_working_directory(source: Place) -> None:

@@ -62,7 +62,8 @@ PROCESS_SETTINGS = (
         "127.0.0.1:8001",
         _RESTART,
         "Address of /metrics, /healthz and /readyz, unless systemd passes a socket named metrics. Keep it private. In "
-        "an instance (clusterd@NAME.service) the default is unix:/run/clusterd-NAME/metrics.sock.",
+        "an instance (clusterd@NAME.service) the default is unix:/run/clusterd-NAME/metrics.sock, which "
+        "clusterd-instances.socket relays for Prometheus: docs/metrics.md.",
         metavar="ADDRESS",
     ),
     Setting(

@@ -4,7 +4,6 @@ Not the workers' engine, which stays out of the master. GET and HEAD, one reques
 not be made to hold up what the master is for.
 """
 
-import asyncio
 import html
 import re
 import socket
@@ -14,15 +13,8 @@ from email.utils import formatdate
 from http import HTTPStatus
 
 from clusterd.log import Logger
-from clusterd.master.accepting import Accepting
+from clusterd.master.exchanges import HEAD_BYTES, Exchanges, receive_head, send_and_end
 
-MAXIMUM_CONNECTIONS = 32
-"""Beyond it the oldest connection is closed: probes are quick, who stays is not one."""
-
-EXCHANGE_SECONDS = 5.0
-"""From the accept to the last byte of the answer, so also the most a slow client gets."""
-
-_HEAD_BYTES = 8 * 1024
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) (/[\x21-\x7e]*) HTTP/1\.[01]")
 _ACCEPT = re.compile(rb"^accept:[ \t]*(.*?)[ \t]*$", re.IGNORECASE | re.MULTILINE)
 _TEXT = "text/plain; charset=utf-8"
@@ -53,59 +45,26 @@ class Endpoint:
     def __init__(self, pages: Pages, listeners: Sequence[socket.socket], log: Logger) -> None:
         self._pages = pages
         self._log = log
-        self._accepting = Accepting("metrics endpoint", listeners, self._accepted, log)
-        # In the order of arrival; the loop itself keeps only weak references to tasks.
-        self._exchanges: dict[asyncio.Task[None], None] = {}
+        self._exchanges = Exchanges("metrics endpoint", listeners, self._converse, log)
 
     def start(self) -> None:
         """Begin to accept, on the running loop."""
-        self._accepting.start()
+        self._exchanges.start()
 
     async def close(self) -> None:
         """Stop accepting and drop what is under way."""
-        self._accepting.stop()
-        exchanges = tuple(self._exchanges)
-        for exchange in exchanges:
-            exchange.cancel()
-        await asyncio.gather(*exchanges, return_exceptions=True)
-
-    def _accepted(self, connection: socket.socket) -> None:
-        if len(self._exchanges) >= MAXIMUM_CONNECTIONS:
-            oldest = next(iter(self._exchanges))
-            oldest.cancel()
-            self._exchanges.pop(oldest)
-        exchange = asyncio.get_running_loop().create_task(self._exchange(connection))
-        self._exchanges[exchange] = None
-        exchange.add_done_callback(lambda done: self._exchanges.pop(done, None))
-
-    async def _exchange(self, connection: socket.socket) -> None:
-        with connection:
-            try:
-                async with asyncio.timeout(EXCHANGE_SECONDS):
-                    await self._converse(connection)
-            except (OSError, TimeoutError):
-                # The client has gone, or was too slow; its connection is closed and that is all.
-                return
+        await self._exchanges.close()
 
     async def _converse(self, connection: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        head = b""
-        while b"\r\n\r\n" not in head and len(head) <= _HEAD_BYTES:
-            data = await loop.sock_recv(connection, _HEAD_BYTES)
-            if not data:
-                return
-            head += data
-        await loop.sock_sendall(connection, self._respond(head))
-        connection.shutdown(socket.SHUT_WR)
-        # To close with unread bytes would reset the connection, and the client might lose the answer.
-        while await loop.sock_recv(connection, _HEAD_BYTES):
-            pass
+        head = await receive_head(connection)
+        if head is not None:
+            await send_and_end(connection, self._respond(head))
 
     def _respond(self, received: bytes) -> bytes:
         head, end, _ = received.partition(b"\r\n\r\n")
         request = _REQUEST_LINE.match(head)
         allow = ""
-        if not end or len(head) > _HEAD_BYTES:
+        if not end or len(head) > HEAD_BYTES:
             answer = _plain(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         elif not request or head[request.end() : request.end() + 2] not in (b"", b"\r\n"):
             answer = _plain(HTTPStatus.BAD_REQUEST)

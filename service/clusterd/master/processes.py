@@ -13,12 +13,15 @@ from clusterd.master.listeners import Listeners
 from clusterd.master.spawn import Role, spawn
 from clusterd.metrics.scoreboard import Scoreboard
 from clusterd.supervisor.actions import Fork, ForkSpare, Retire, StartTemplate
-from clusterd.systemd.environment import clean_environment
+from clusterd.systemd.environment import clean_environment, state_directory
 from clusterd.wire import messages
 from clusterd.wire.packets import socketpair
 
 SHARE_SECONDS = 0.5
 """For connections to come to rest that are to move to another worker."""
+
+STATE_DIRECTORY = "CLUSTERD_STATE_DIRECTORY"
+"""The variable that tells templates, workers and hooks where the application may write (`StateDirectory=`)."""
 
 
 class Processes:
@@ -147,5 +150,11 @@ class Processes:
 
 
 def template_environment(inherited: Mapping[str, str], config: Config) -> dict[str, str]:
-    """The environment of a generation: the master's without systemd's business, and the configuration's."""
-    return {**clean_environment(inherited), **config.environment}
+    """The environment of a generation: the master's without systemd's business, and the configuration's.
+
+    Beside $STATE_DIRECTORY there is one path that an application can use as it is: CLUSTERD_STATE_DIRECTORY. Without a
+    unit that has a state directory the variable is what the master was started with, such as a developer's own.
+    """
+    directory = state_directory(inherited)
+    state = {} if directory is None else {STATE_DIRECTORY: directory}
+    return {**clean_environment(inherited), **state, **config.environment}

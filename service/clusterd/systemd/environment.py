@@ -18,6 +18,14 @@ def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name not in _PRIVATE}
 
 
+def state_directory(environ: Mapping[str, str]) -> str | None:
+    """The first directory of the unit's `StateDirectory=`, or None where systemd made none.
+
+    systemd.exec(5): $STATE_DIRECTORY has absolute paths, several of them separated by colons.
+    """
+    return environ.get("STATE_DIRECTORY", "").split(":")[0] or None
+
+
 def watchdog_seconds(environ: Mapping[str, str], pid: int) -> float | None:
     """How often at most the manager wants to hear of process `pid`, or None when it does not watch it.
 
