@@ -1,6 +1,7 @@
 """Programs of Debian that stand beside clusterd in a test."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -52,6 +53,18 @@ def neighbour(command: Sequence[str], is_ready: Callable[[], bool]) -> Iterator[
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             print(f"--- log of {command[0]}\n{Path(log.name).read_text()}")
+
+
+def with_ports(path: Path, directory: Path, ports: dict[int, int]) -> Path:
+    """A copy of a configuration that listens, and asks, elsewhere."""
+    text = path.read_text()
+    for written, port in ports.items():
+        # Marked, or a port of the test's could be taken for one that is written there.
+        text, count = re.subn(rf"(127\.0\.0\.1:|\bport ){written}\b", rf"\g<1>@{port}", text)
+        assert count, f"{path} does not have {written}"
+    copy = directory / path.name
+    copy.write_text(re.sub(r"(?<=[: ])@(?=\d)", "", text))
+    return copy
 
 
 def _search_path() -> str:

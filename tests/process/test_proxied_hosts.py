@@ -1,0 +1,84 @@
+"""Two hosts behind the proxies of Debian, by the configurations of the examples: what a host's end costs.
+
+A proxy may send a request twice only if that does no harm (RFC 9110, section 9.2.2): so one that may not is lost with
+the host that had it, and no other is.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.process.examples import EXAMPLES
+from tests.process.neighbours import needs, neighbour, with_ports
+from tests.process.ports import accepts, free_port
+from tests.process.proxied import APPLICATION, NAMES, Hosts, Toll
+from tests.process.service import Service
+
+MakeService = Callable[..., Service]
+PROXIES = ("haproxy", "nginx")
+ROUNDS = 2
+
+AWAY = 300
+"""Requests that the other host answers before one that was stopped or killed is started again: some seconds."""
+
+
+def hosts_of(make_service: MakeService) -> tuple[Service, Service]:
+    """Two services that say who they are."""
+    made = tuple(make_service(threads=8) for _ in NAMES)
+    for service, name in zip(made, NAMES, strict=True):
+        service.deploy(name, APPLICATION)
+        service.start()
+    return made[0], made[1]
+
+
+@contextmanager
+def behind(proxy: str, services: tuple[Service, Service], directory: Path) -> Iterator[Hosts]:
+    """Hosts behind a proxy, by the configuration of its example."""
+    one, two = services
+    port = free_port()
+    ports = {8000: one.port, 8010: two.port, 8080: port}
+    if proxy == "haproxy":
+        ports |= {8001: one.metrics_port, 8011: two.metrics_port}
+        ports |= {other: free_port() for other in (9000, 9001, 9080)}
+        command = ["haproxy", "-db", "-f", str(with_ports(EXAMPLES / "haproxy/haproxy.cfg", directory, ports))]
+    else:
+        configuration = with_ports(EXAMPLES / "nginx/nginx.conf", directory, ports)
+        command = ["nginx", "-p", str(directory), "-e", "stderr", "-c", str(configuration)]
+    with neighbour(command, lambda: accepts(port)):
+        yield Hosts(services, port)
+
+
+@pytest.fixture(params=PROXIES)
+def hosts(request: pytest.FixtureRequest, make_service: MakeService, tmp_path: Path) -> Iterator[Hosts]:
+    """Two hosts behind each of the proxies."""
+    proxy: str = request.param
+    needs(proxy, {"haproxy": "haproxy", "nginx": "nginx-light"}[proxy])
+    with behind(proxy, hosts_of(make_service), tmp_path) as made:
+        yield made
+
+
+def test_a_host_that_is_stopped_or_restarted_loses_nothing(hosts: Hosts) -> None:
+    with hosts.asked() as clients:
+        for _ in range(ROUNDS):
+            assert_nothing_is_lost(hosts.toll(clients, "stopped", hosts.stop, AWAY))
+            assert_nothing_is_lost(hosts.toll(clients, "restarted", hosts.stop))
+    assert_no_unsafe_request_was_repeated(hosts)
+
+
+def test_a_host_that_is_killed_loses_what_it_had_and_may_not_be_repeated(hosts: Hosts) -> None:
+    with hosts.asked() as clients:
+        for _ in range(ROUNDS):
+            toll = hosts.toll(clients, "killed", hosts.kill, AWAY)
+            assert {each.request.method for each in toll.lost} <= {"POST"}, toll
+    assert_no_unsafe_request_was_repeated(hosts)
+
+
+def assert_nothing_is_lost(toll: Toll) -> None:
+    """Save for what waited, unsafe to repeat, in the queue of a socket that was closed: the kernel resets it."""
+    assert all(each.request.method == "POST" and each.request.token in toll.unseen for each in toll.lost), toll
+
+
+def assert_no_unsafe_request_was_repeated(hosts: Hosts) -> None:
+    assert not [token for token, times in hosts.seen().items() if times > 1 and token.startswith("POST")]
