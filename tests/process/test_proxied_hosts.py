@@ -4,6 +4,7 @@ A proxy may send a request twice only if that does no harm (RFC 9110, section 9.
 the host that had it, and no other is.
 """
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ from tests.process.examples import EXAMPLES
 from tests.process.neighbours import needs, neighbour, with_ports
 from tests.process.ports import accepts, free_port
 from tests.process.proxied import APPLICATION, NAMES, Hosts, Toll
-from tests.process.service import Service
+from tests.process.service import Service, wait_until
 
 MakeService = Callable[..., Service]
 PROXIES = ("haproxy", "nginx")
@@ -42,7 +43,11 @@ def behind(proxy: str, services: tuple[Service, Service], directory: Path) -> It
     if proxy == "haproxy":
         ports |= {8001: one.metrics_port, 8011: two.metrics_port}
         ports |= {other: free_port() for other in (9000, 9001, 9080)}
-        command = ["haproxy", "-db", "-f", str(with_ports(EXAMPLES / "haproxy/haproxy.cfg", directory, ports))]
+        configuration = with_ports(EXAMPLES / "haproxy/haproxy.cfg", directory, ports)
+        # As Debian's own haproxy.cfg has it.
+        admin = directory / "global.cfg"
+        admin.write_text(f"global\n    stats socket {directory}/admin.sock level admin\n")
+        command = ["haproxy", "-db", "-f", str(admin), "-f", str(configuration)]
     else:
         configuration = with_ports(EXAMPLES / "nginx/nginx.conf", directory, ports)
         command = ["nginx", "-p", str(directory), "-e", "stderr", "-c", str(configuration)]
@@ -73,6 +78,27 @@ def test_a_host_that_is_killed_loses_what_it_had_and_may_not_be_repeated(hosts: 
             toll = hosts.toll(clients, "killed", hosts.kill, AWAY)
             assert {each.request.method for each in toll.lost} <= {"POST"}, toll
     assert_no_unsafe_request_was_repeated(hosts)
+
+
+@pytest.mark.parametrize("hosts", ["haproxy"], indirect=True)
+def test_a_host_that_haproxy_was_told_to_spare_is_stopped_without_any_loss(hosts: Hosts, tmp_path: Path) -> None:
+    def spared_and_stopped() -> None:
+        order(tmp_path, "set server http/one state drain")
+        wait_until(lambda: order(tmp_path, "show servers conn http").splitlines()[1].split()[6] == "0", "it is spared")
+        hosts.stop()
+        order(tmp_path, "set server http/one state ready")
+
+    with hosts.asked() as clients:
+        for _ in range(ROUNDS):
+            assert not hosts.toll(clients, "spared", spared_and_stopped).lost
+
+
+def order(directory: Path, command: str) -> str:
+    """What HAProxy answers to a command (its Management Guide, section 9.3)."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(directory / "admin.sock"))
+        sock.sendall(f"{command}\n".encode())
+        return sock.makefile().read()
 
 
 def assert_nothing_is_lost(toll: Toll) -> None:
