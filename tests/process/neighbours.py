@@ -14,11 +14,15 @@ import pytest
 
 from tests.process.service import Never, wait_until
 
+# /usr/sbin is not on every user's path.
+_SEARCH_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin"
+ENVIRONMENT = {**os.environ, "PATH": _SEARCH_PATH}
+"""In which such programs are found."""
+
 
 def needs(program: str, package: str) -> None:
     """Skip the test where a program is missing; where tests gate a change, fail it."""
-    # /usr/sbin is not on everybody's path.
-    if shutil.which(program, path=_search_path()) is None:
+    if shutil.which(program, path=_SEARCH_PATH) is None:
         message = f"the program {program} is missing (Debian package {package})"
         if os.environ.get("CI") == "true":
             pytest.fail(message, pytrace=False)
@@ -35,7 +39,7 @@ def neighbour(command: Sequence[str], is_ready: Callable[[], bool]) -> Iterator[
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PATH": _search_path()},
+            env=ENVIRONMENT,
             # What it forks is ended with it.
             start_new_session=True,
         )
@@ -65,7 +69,3 @@ def with_ports(path: Path, directory: Path, ports: dict[int, int]) -> Path:
     copy = directory / path.name
     copy.write_text(re.sub(r"(?<=[: ])@(?=\d)", "", text))
     return copy
-
-
-def _search_path() -> str:
-    return f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin"

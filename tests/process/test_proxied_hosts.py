@@ -5,14 +5,16 @@ the host that had it, and no other is.
 """
 
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.process.documented import haproxy_configurations, nginx_configurations
 from tests.process.examples import EXAMPLES
-from tests.process.neighbours import needs, neighbour, with_ports
+from tests.process.neighbours import ENVIRONMENT, needs, neighbour, with_ports
 from tests.process.ports import accepts, free_port
 from tests.process.proxied import APPLICATION, NAMES, Hosts, Toll
 from tests.process.service import Service, wait_until
@@ -80,6 +82,20 @@ def test_a_host_that_is_killed_loses_what_it_had_and_may_not_be_repeated(hosts: 
     assert_no_unsafe_request_was_repeated(hosts)
 
 
+def test_haproxy_accepts_what_is_documented(tmp_path: Path) -> None:
+    needs("haproxy", "haproxy")
+    for text in haproxy_configurations():
+        (tmp_path / "haproxy.cfg").write_text(text)
+        assert_accepted(["haproxy", "-c", "-dW", "-f", str(tmp_path / "haproxy.cfg")])
+
+
+def test_nginx_accepts_what_is_documented(tmp_path: Path) -> None:
+    needs("nginx", "nginx-light")
+    for text in nginx_configurations(free_port()):
+        (tmp_path / "nginx.conf").write_text(text)
+        assert_accepted(["nginx", "-t", "-p", str(tmp_path), "-e", "stderr", "-c", str(tmp_path / "nginx.conf")])
+
+
 @pytest.mark.parametrize("hosts", ["haproxy"], indirect=True)
 def test_a_host_that_haproxy_was_told_to_spare_is_stopped_without_any_loss(hosts: Hosts, tmp_path: Path) -> None:
     def spared_and_stopped() -> None:
@@ -89,8 +105,12 @@ def test_a_host_that_haproxy_was_told_to_spare_is_stopped_without_any_loss(hosts
         order(tmp_path, "set server http/one state ready")
 
     with hosts.asked() as clients:
-        for _ in range(ROUNDS):
-            assert not hosts.toll(clients, "spared", spared_and_stopped).lost
+        assert not hosts.toll(clients, "spared", spared_and_stopped).lost
+
+
+def assert_accepted(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def order(directory: Path, command: str) -> str:
