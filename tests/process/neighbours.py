@@ -1,6 +1,7 @@
 """Programs of Debian that stand beside clusterd in a test."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,11 +14,15 @@ import pytest
 
 from tests.process.service import Never, wait_until
 
+# /usr/sbin is not on every user's path.
+_SEARCH_PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin"
+ENVIRONMENT = {**os.environ, "PATH": _SEARCH_PATH}
+"""In which such programs are found."""
+
 
 def needs(program: str, package: str) -> None:
     """Skip the test where a program is missing; where tests gate a change, fail it."""
-    # /usr/sbin is not on everybody's path.
-    if shutil.which(program, path=_search_path()) is None:
+    if shutil.which(program, path=_SEARCH_PATH) is None:
         message = f"the program {program} is missing (Debian package {package})"
         if os.environ.get("CI") == "true":
             pytest.fail(message, pytrace=False)
@@ -34,7 +39,7 @@ def neighbour(command: Sequence[str], is_ready: Callable[[], bool]) -> Iterator[
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PATH": _search_path()},
+            env=ENVIRONMENT,
             # What it forks is ended with it.
             start_new_session=True,
         )
@@ -54,5 +59,13 @@ def neighbour(command: Sequence[str], is_ready: Callable[[], bool]) -> Iterator[
             print(f"--- log of {command[0]}\n{Path(log.name).read_text()}")
 
 
-def _search_path() -> str:
-    return f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin"
+def with_ports(path: Path, directory: Path, ports: dict[int, int]) -> Path:
+    """A copy of a configuration that listens, and asks, elsewhere."""
+    text = path.read_text()
+    for written, port in ports.items():
+        # Marked, or a port of the test's could be taken for one that is written there.
+        text, count = re.subn(rf"(127\.0\.0\.1:|\bport ){written}\b", rf"\g<1>@{port}", text)
+        assert count, f"{path} does not have {written}"
+    copy = directory / path.name
+    copy.write_text(re.sub(r"(?<=[: ])@(?=\d)", "", text))
+    return copy

@@ -22,3 +22,9 @@ def free_port() -> int:
     if len(_reserved) > _MOST_RESERVED:
         os.close(_reserved.popleft())
     return port
+
+
+def accepts(port: int) -> bool:
+    """Whether somebody listens on a port."""
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0

@@ -11,8 +11,8 @@ from typing import Any
 import requests
 
 from tests.process.examples import EXAMPLES, Example, promised
-from tests.process.neighbours import needs, neighbour
-from tests.process.ports import free_port
+from tests.process.neighbours import needs, neighbour, with_ports
+from tests.process.ports import accepts, free_port
 from tests.process.service import PATIENCE_SECONDS, Service, wait_until
 
 
@@ -45,23 +45,12 @@ def accepted(service: Service) -> float:
     return sum(map(float, counts))
 
 
-def with_ports(path: Path, directory: Path, ports: dict[int, int]) -> Path:
-    """A copy of a configuration that listens, and asks, elsewhere."""
-    text = path.read_text()
-    for written, port in ports.items():
-        assert f"127.0.0.1:{written}" in text
-        # Marked, or a port of the test's could be taken for one that is written there.
-        text = text.replace(f"127.0.0.1:{written}", f"127.0.0.1:@{port}")
-    copy = directory / path.name
-    copy.write_text(text.replace("127.0.0.1:@", "127.0.0.1:"))
-    return copy
-
-
 def test_nginx_tells_the_clients_address_and_keeps_its_connections(example: Example, tmp_path: Path) -> None:
     needs("nginx", "nginx-light")
     service = example("nginx/clusterd.yaml", "--workers", "2").start()
     port = free_port()
-    configuration = with_ports(EXAMPLES / "nginx/nginx.conf", tmp_path, {8000: service.port, 8080: port})
+    ports = {8000: service.port, 8010: free_port(), 8080: port}
+    configuration = with_ports(EXAMPLES / "nginx/nginx.conf", tmp_path, ports)
     prefix = tmp_path / "prefix"
     prefix.mkdir()
     with neighbour(["nginx", "-p", str(prefix), "-e", "stderr", "-c", str(configuration)], answers(port)):
@@ -85,7 +74,8 @@ def test_haproxy_tells_the_clients_address_in_both_ways(example: Example, tmp_pa
     needs("haproxy", "haproxy")
     by_header, by_protocol = example("haproxy/http.yaml").start(), example("haproxy/tcp.yaml").start()
     ports = {8080: free_port(), 9080: free_port()}
-    asked = {8000: by_header.port, 9000: by_protocol.port}
+    asked = {8000: by_header.port, 8001: by_header.metrics_port, 8010: free_port(), 8011: free_port()}
+    asked |= {9000: by_protocol.port, 9001: by_protocol.metrics_port}
     configuration = with_ports(EXAMPLES / "haproxy/haproxy.cfg", tmp_path, {**ports, **asked})
 
     def ready() -> bool:
@@ -123,9 +113,3 @@ def test_sessions_in_redis_are_shared_and_outlive_a_reload(example: Example) -> 
             assert service.reload().returncode == 0
             assert client.get(address, headers=close).json()["visits"] == 3
         assert service.get(cookies={"session": "made-up"}).json()["visits"] == 1
-
-
-def accepts(port: int) -> bool:
-    """Whether somebody listens on a port."""
-    with socket.socket() as sock:
-        return sock.connect_ex(("127.0.0.1", port)) == 0

@@ -1,6 +1,6 @@
 """A crowd of HTTP clients as a program of its own, so that it can be started in a container's network.
 
-    load.py HOST PORT [--clients N] [--think SECONDS] [--connection kept|fresh] [--timeout SECONDS]
+    load.py HOST PORT [--clients N] [--think SECONDS] [--connection kept|fresh] [--method GET|POST] [--timeout SECONDS]
 
 Prints "ready" once every client has had an answer, runs until its standard input ends, lets each client finish
 the request it has under way, and prints one JSON object: requests answered, each kind of trouble with its number,
@@ -65,8 +65,10 @@ class Client:
         self._tally = tally
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._answers_here = 0
-        self._request = f"GET / HTTP/1.1\r\nHost: {options.host}\r\n".encode()
-        self._request += b"\r\n" if options.connection == "kept" else b"Connection: close\r\n\r\n"
+        connection = "" if options.connection == "kept" else "Connection: close\r\n"
+        length, body = ("", "") if options.method == "GET" else ("Content-Length: 4\r\n", "body")
+        head = f"{options.method} / HTTP/1.1\r\nHost: {options.host}\r\n{connection}{length}\r\n"
+        self._request = f"{head}{body}".encode()
 
     async def run(self, first_answer: asyncio.Event, end: asyncio.Event) -> None:
         """Ask until the end, then leave the connection properly."""
@@ -145,6 +147,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--think", type=float, default=0.02)
     parser.add_argument("--connection", choices=("kept", "fresh"), default="kept")
+    parser.add_argument("--method", choices=("GET", "POST"), default="GET")
     parser.add_argument("--timeout", type=float, default=10.0)
     print(json.dumps(asyncio.run(crowd(parser.parse_args())).to_json()))
 

@@ -10,10 +10,12 @@ from pathlib import Path
 
 MIRROR = os.environ.get("CLUSTERD_DEBIAN_MIRROR", "http://deb.debian.org/debian")
 
-# A bootable system and the dependencies of the package, so that installing it later needs no network.
+# A bootable system and the dependencies of the package, so that installing it later needs no network; and the proxies.
 PACKAGES = (
     "dbus",
+    "haproxy",
     "iproute2",
+    "nginx-light",
     "python3",
     "python3-prometheus-client",
     "python3-systemd",
@@ -60,6 +62,9 @@ def _build(suite: str, root: Path, packages: Sequence[str]) -> None:
         log = (built.stdout + built.stderr)[-600:]
         raise RootUnavailableError(f"debootstrap {suite} from {MIRROR}: {log}")
     shutil.rmtree(building / "var/cache/apt/archives", ignore_errors=True)
+    # Tests that need a proxy start it. At every boot nginx would take port 80.
+    for proxy in ("haproxy", "nginx"):
+        (building / f"etc/systemd/system/multi-user.target.wants/{proxy}.service").unlink(missing_ok=True)
     # An empty machine-id means "new at every boot".
     (building / "etc/hostname").write_text(f"{suite}\n")
     (building / "etc/machine-id").write_text("")

@@ -1,0 +1,39 @@
+"""The configurations of proxies in docs/behind-a-proxy.md, each made a complete file."""
+
+import re
+from pathlib import Path
+
+_DEFAULTS = """\
+defaults
+    timeout connect 5s
+    timeout client 50s
+    timeout server 50s
+"""
+_DOCUMENT = Path(__file__).parents[2] / "docs/behind-a-proxy.md"
+
+
+def haproxy_configurations() -> list[str]:
+    """Complete files for HAProxy, with the timeouts of Debian's own file."""
+    files = []
+    for block in _blocks("haproxy"):
+        frontend = "" if "frontend" in block else "frontend web\n    mode http\n    bind :80\n"
+        backend = "" if "backend app\n" in block else "backend app\n    mode http\n"
+        files.append(_DEFAULTS + frontend + block + backend)
+    return files
+
+
+def nginx_configurations(port: int) -> list[str]:
+    """Complete files for nginx, which opens what it is to listen on even to check a file."""
+    files = []
+    for block in _blocks("nginx"):
+        upstream = "" if "upstream app" in block else "upstream app { server 127.0.0.1:8000; }\n"
+        server = f"server {{ listen 80;\n{block}}}\n" if block.startswith("location") else block
+        http = (upstream + server).replace("listen 80;", f"listen 127.0.0.1:{port};")
+        files.append(f"pid nginx.pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n{http}}}\n")
+    return files
+
+
+def _blocks(language: str) -> list[str]:
+    found = re.findall(rf"^```{language}\n(.*?)^```$", _DOCUMENT.read_text(), re.M | re.S)
+    assert found, f"{_DOCUMENT} has no {language}"
+    return found

@@ -1,0 +1,106 @@
+"""Two hosts behind the proxies of Debian: the service and an instance, by the examples as they are installed."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from tests.process.documented import haproxy_configurations, nginx_configurations
+from tests.process.service import wait_until
+from tests.system.asking import ask
+from tests.system.crowd import Crowd, crowd
+from tests.system.deployment import CONFIG, configure, deploy
+from tests.system.machine import Machine
+
+EXAMPLES = "/usr/share/clusterd/examples"
+PROXIES = {
+    "haproxy": ("haproxy", "-db", "-f", f"{EXAMPLES}/haproxy/haproxy.cfg"),
+    "nginx": ("nginx", "-p", "/run/beside", "-e", "stderr", "-c", f"{EXAMPLES}/nginx/nginx.conf"),
+}
+PORT = 8080
+
+SECOND_SOCKET = "[Socket]\nListenStream=\nListenStream=127.0.0.1:8010\n"
+
+
+@dataclass
+class Clients:
+    """Those of one fault, by what they do."""
+
+    crowds: dict[tuple[str, str], Crowd]
+
+    def lost(self, method: str) -> int:
+        """How many requests got anything else than their answer."""
+        results = [seen.result for (asked, _), seen in self.crowds.items() if asked == method]
+        return sum(sum(result.lost.values()) + result.answered - result.statuses.get("200", 0) for result in results)
+
+
+@contextmanager
+def twenty_clients(machine: Machine) -> Iterator[Clients]:
+    """Half of them GET and half of them POST, each half with kept connections and with one for each request."""
+    with ExitStack() as stack:
+        clients = Clients({})
+        for method in ("GET", "POST"):
+            for connection in ("kept", "fresh"):
+                options = ("--clients", "5", "--method", method, "--connection", connection, "--timeout", "60")
+                clients.crowds[method, connection] = stack.enter_context(crowd(machine, *options, port=PORT))
+        yield clients
+
+
+@pytest.fixture(params=PROXIES)
+def proxied(request: pytest.FixtureRequest, machine: Machine) -> Machine:
+    """The service as the first host, an instance as the second one, and one of the proxies."""
+    deploy(machine, "one")
+    configure(machine)
+    configure(machine, CONFIG + "metrics: 127.0.0.1:8011\n", "two")
+    machine.write("/etc/systemd/system/clusterd@two.socket.d/override.conf", SECOND_SOCKET)
+    machine.write("/run/beside/here", "")
+    machine.systemctl("daemon-reload")
+    machine.systemctl("start", "clusterd@two.socket", "clusterd@two.service")
+    machine.systemctl("restart", "clusterd.service")
+    proxy: str = request.param
+    machine.run("systemd-run", f"--unit=beside-{proxy}", *PROXIES[proxy])
+    wait_until(lambda: serves(machine, 8000) and serves(machine, PORT), "the proxy answers")
+    return machine
+
+
+def test_the_end_of_a_host_loses_only_what_may_not_be_repeated(proxied: Machine) -> None:
+    with twenty_clients(proxied) as restarted:
+        proxied.systemctl("restart", "clusterd.service")
+    assert_lost(restarted, "restarted", posts=0)
+    with twenty_clients(proxied) as stopped:
+        proxied.systemctl("stop", "clusterd.socket", "clusterd.service")
+        assert all(serves(proxied, PORT) for _ in range(20))
+        proxied.systemctl("start", "clusterd.socket", "clusterd.service")
+        wait_until(lambda: serves(proxied, 8000), "it serves again")
+    # Those whose connections waited in the queue when systemd closed the socket.
+    assert_lost(stopped, "stopped", posts=10)
+    with twenty_clients(proxied) as killed:
+        proxied.systemctl("kill", "--signal=KILL", "--kill-whom=all", "clusterd.service")
+        wait_until(lambda: serves(proxied, 8000), "it serves again")
+    # One of each client at most: from then on, connections wait in the sockets that systemd holds.
+    assert_lost(killed, "killed", posts=10)
+
+
+def test_the_proxies_accept_what_is_documented(bare_machine: Machine) -> None:
+    for text in haproxy_configurations():
+        bare_machine.write("/root/haproxy.cfg", text)
+        bare_machine.run("haproxy", "-c", "-dW", "-f", "/root/haproxy.cfg")
+    for text in nginx_configurations(8080):
+        bare_machine.write("/root/nginx.conf", text)
+        bare_machine.run("nginx", "-t", "-p", "/root", "-e", "stderr", "-c", "/root/nginx.conf")
+
+
+def assert_lost(clients: Clients, fault: str, *, posts: int) -> None:
+    """No GET, and no more POSTs than that."""
+    told = {
+        kind: (seen.result.answered, seen.result.lost, seen.result.statuses) for kind, seen in clients.crowds.items()
+    }
+    print(fault, told)
+    assert clients.lost("GET") == 0, told
+    assert clients.lost("POST") <= posts, told
+
+
+def serves(machine: Machine, port: int) -> bool:
+    """Whether a host, or the proxy, answers."""
+    return ask(machine, f"http://127.0.0.1:{port}/").status == 200
