@@ -132,4 +132,4 @@ def test_a_number_of_workers_is_meant_whatever_a_rollout_would_make_of_it() -> N
 
 
 def settings_for(workers: int) -> Settings:
-    return Settings(workers, Preload.ALWAYS, 1, 60.0, 0.0, 4, 30.0, 10.0, hang=30.0)
+    return Settings(workers, Preload.ALWAYS, 1, 60.0, 0.0, 4, 30.0, 10.0, 30.0, restart_burst=20, restart_per=10.0)
