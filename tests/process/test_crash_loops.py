@@ -6,6 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.process.clients import connect
+from tests.process.crash_crowd import FRAGILE as CRASHING
+from tests.process.crash_crowd import CrashCrowd, ask
+from tests.process.following import Following
 from tests.process.service import HELLO, Service, wait_until
 
 MakeService = Callable[..., Service]
@@ -57,3 +61,54 @@ def test_beyond_the_limit_a_restart_waits_for_a_second_at_most(make_service: Mak
         kill_by_request(service, "/exit")
     service.wait_for_status("^Serving: 2 workers, generation 2$")
     assert service.log().count("trying again in") == before
+
+
+CLIENTS = 12
+KILLS = 16
+
+
+def kill_in(service: Service, slot: int) -> int:
+    """Have a request kill the worker in `slot`, as soon as it is what accepts a new connection; its pid."""
+
+    def killed() -> int | None:
+        with connect(service) as client:
+            try:
+                pid, found = ask(client, "/who")
+            except ConnectionError:
+                return None
+            if found != slot:
+                return None
+            with pytest.raises(ConnectionError):
+                ask(client, "/kill")
+            return pid
+
+    pid: int = wait_until(killed, f"a worker in slot {slot} is killed")
+    return pid
+
+
+@pytest.mark.parametrize("threads", [0, 4])
+def test_only_what_dying_workers_held_is_lost_and_each_slot_is_tried_again_at_once(
+    make_service: MakeService, threads: int
+) -> None:
+    service = make_service(threads=threads)
+    service.deploy("1", CRASHING)
+    service.start()
+    crowd, killed = CrashCrowd(service), set()
+    with Following(service) as following, crowd.at_work(CLIENTS):
+        for number in range(KILLS):
+            crowd.wait_for_answers(10 * CLIENTS)
+            killed.add(kill_in(service, number % 2 + 1))
+        exits = following.wait_for(lambda event: event["event"] == "exit", KILLS)
+        forks = following.wait_for(lambda event: event["event"] == "fork", 2 + KILLS)
+    assert {event["pid"] for event in exits} == killed, "nothing dies but what is killed"
+    # The master decides both in one step, so their numbers follow each other.
+    assert [(event["number"] + 1, event["slot"]) for event in exits] == [
+        (event["number"], event["slot"]) for event in forks[2:]
+    ]
+    assert crowd.troubles == []
+    begun = crowd.begun()
+    for loss in crowd.losses:
+        assert loss.holder in {None, *killed}, loss
+        assert begun.get(loss.path) in {None, *killed}, loss
+    assert len(crowd.losses) <= KILLS * CLIENTS / 2, "a worker holds no more than about half of the clients"
+    assert "trying again in" not in service.log()
