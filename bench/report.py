@@ -16,6 +16,7 @@ _TITLES = {
     "rollouts": "Twenty reloads under load",
     "recovery": "A worker that is killed",
     "start": "A start with 16 workers",
+    "crash_loop": "A request a second that kills its worker",
     "idle_memory": "Connections that are kept alive and idle",
     "slow_headers": "Clients that never finish their headers",
 }

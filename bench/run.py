@@ -1,22 +1,20 @@
 """Run the scenarios and say whether the promises hold: `run.py [SCENARIO ...]`."""
 
-import json
 import os
 import signal
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import comparison, slow_clients
+from bench import comparison, crashes, slow_clients
 from bench import idle_memory as idle
 from bench import report as benchmarks_page
+from bench.crowd import crowd
 from bench.report import Finding
 from bench.subject import Service, service
 
@@ -56,56 +54,18 @@ class Report:
         return all(finding.holds for findings in self.findings.values() for finding in findings)
 
 
-@dataclass
-class Window:
-    """What the crowd saw during one window."""
-
-    latencies: list[float] = field(default_factory=list)
-    lost: dict[str, int] = field(default_factory=dict)
-    closed: int = 0
-    load: float = 0.0
-
-    @property
-    def p99(self) -> float:
-        """The 99th percentile of the latency, in seconds."""
-        return statistics.quantiles(self.latencies, n=100)[98]
-
-
-@contextmanager
-def crowd(port: int) -> Iterator[Window]:
-    """The clients, at work from before the block until its end."""
-    window = Window()
-    command = [sys.executable, str(Path(__file__).with_name("load.py")), str(port), *CLIENTS]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        before = _processor_times()
-        yield window
-        busy, total = (after - at for after, at in zip(_processor_times(), before, strict=True))
-        output, _ = process.communicate()
-    seen = json.loads(output)
-    window.latencies, window.lost, window.closed = seen["latencies"], seen["lost"], seen["closed"]
-    window.load = busy / total
-
-
-def _processor_times() -> tuple[int, int]:
-    """Busy and all time of all processors together, in ticks (proc_stat(5))."""
-    values = [int(value) for value in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-    return sum(values) - values[3] - values[4], sum(values)
-
-
 def rollouts(report: Report) -> None:
     """Reloads under load."""
     with tempfile.TemporaryDirectory() as directory, service(Path(directory)) as running:
         steady, reloading = [], []
         for _ in range(RELOADS // RELOADS_A_ROUND):
             started = time.monotonic()
-            with crowd(running.port) as window:
+            with crowd(running.port, CLIENTS) as window:
                 for _ in range(RELOADS_A_ROUND):
                     running.reload()
                 seconds = time.monotonic() - started
             reloading.append(window)
-            with crowd(running.port) as window:
+            with crowd(running.port, CLIENTS) as window:
                 time.sleep(seconds)  # the same length of time without reloads
             steady.append(window)
     load = statistics.median(window.load for window in steady)
@@ -138,7 +98,7 @@ def _kill_and_wait(running: Service) -> float:
     os.kill(victim, signal.SIGKILL)
     answered = _first_answer(running.port)
     learned = running.logged_at(f"pid={victim} reason=signal")[-1][0]
-    # The slot starts its history anew: what is measured is a crash, not a crash loop's backoff.
+    # Restarts are counted anew: what is measured is a crash, not a crash loop.
     running.reload()
     return answered - learned
 
@@ -178,6 +138,13 @@ def throughput(report: Report) -> None:
             report.say(text, holds=holds)
 
 
+def crash_loop(report: Report) -> None:
+    """A request a second kills its worker."""
+    outcome = crashes.measure(crashes.SECONDS, ROUNDS)
+    for text, holds in outcome.verdicts():
+        report.say(text, holds=holds)
+
+
 def idle_memory(report: Report) -> None:
     """What a connection costs that is kept alive."""
     for name, size in idle.all_kinds(idle.CONNECTIONS):
@@ -197,6 +164,7 @@ SCENARIOS: dict[str, Callable[[Report], None]] = {
     "rollouts": rollouts,
     "recovery": recovery,
     "start": start,
+    "crash_loop": crash_loop,
     "idle_memory": idle_memory,
     "slow_headers": slow_headers,
     "throughput": throughput,

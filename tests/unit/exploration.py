@@ -18,6 +18,7 @@ from clusterd.supervisor.states import FAILURES, EndReason, WorkerState
 from clusterd.supervisor.stopping import ExitStatus
 from clusterd.supervisor.supervisor import Supervisor
 from clusterd.supervisor.table import NOT_TRIED, FirstStart
+from tests.unit.restart_watch import RestartWatch
 
 EVENTS_OF_A_SCHEDULE = 14
 PEACE_SECONDS = 400.0
@@ -49,6 +50,7 @@ class World:
     ended: int = 0
     first_start: FirstStart = NOT_TRIED
     import_failed_at: float = -math.inf
+    restart_watch: RestartWatch = field(default_factory=RestartWatch)
     restarts_asked: int = 0
     restarts_ended: list[int] = field(default_factory=list)
     finished: bool = False
@@ -92,6 +94,8 @@ class World:
             drain=10.0,
             drain_idle=5.0,
             hang=8.0,
+            restart_burst=pick.randint(1, 3),
+            restart_per=pick.choice([1.0, 10.0]),
         )
 
     # ---- what happens
@@ -164,6 +168,8 @@ class World:
 
     def step(self, event: events.Event) -> None:
         self.history.append(f"{self.now:8.2f} {event}")
+        complaint = self.restart_watch.complaint(self.now)
+        self.require(not complaint, complaint)
         ready_before = self.ready()
         wanted_before = self.supervisor.cluster.wanted or 1
         decided = self.supervisor.step(event, self.now)
@@ -171,6 +177,8 @@ class World:
             self.history.append(f"             {action}")
             self.check(action)
             self.act(action)
+            self.restart_watch.note(action, self.now)
+        self.restart_watch.look(self.supervisor.cluster, self.now)
         self.check_step(event, decided, ready_before, wanted_before)
 
     def ready(self) -> int:

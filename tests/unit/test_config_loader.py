@@ -31,6 +31,7 @@ def test_defaults(tmp_path: Path) -> None:
     rollout, timeouts, limits = config.rollout, config.timeouts, config.limits
     assert (rollout.surge, rollout.boot_timeout, rollout.settle, rollout.max_draining) == (1, 60.0, 1.0, 4)
     assert rollout.health_check is None
+    assert (config.restarts.burst, config.restarts.per) == (20, 10.0)
     assert (timeouts.drain, timeouts.drain_idle, timeouts.hang, timeouts.request) == (30.0, 10.0, 30.0, None)
     assert (timeouts.queue, timeouts.keepalive, timeouts.header) == (30.0, 75.0, 10.0)
     assert (timeouts.body, timeouts.write) == (30.0, 30.0)
@@ -61,6 +62,7 @@ def test_everything(tmp_path: Path) -> None:
     assert (config.workers, config.threads, config.scheduling) == (3, 0, Scheduling.SHARED)
     assert config.rollout.boot_timeout == 90.0
     assert config.rollout.health_check == HealthCheck("/health?deep=1", "shop.example:8080", "204", 0.25)
+    assert (config.restarts.burst, config.restarts.per) == (5, 60.0)
     assert (config.timeouts.hang, config.timeouts.request) == (3600.0, 10.0)
     assert (config.limits.headers, config.limits.body, config.limits.max_memory) == (65536, 2 << 30, 512 << 20)
     assert (config.log.level, config.log.access) == (LogLevel.DEBUG, AccessLog.ALL)

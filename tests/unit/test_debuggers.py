@@ -100,7 +100,7 @@ def test_every_slot_there_can_be_has_a_port() -> None:
 
 # ---- the supervisor
 
-SETTINGS = Settings(1, Preload.ALWAYS, 1, 60.0, 0.0, 4, 30.0, 10.0, hang=30.0)
+SETTINGS = Settings(1, Preload.ALWAYS, 1, 60.0, 0.0, 4, 30.0, 10.0, 30.0, restart_burst=20, restart_per=10.0)
 WORKER = 3
 """Its serial: its template has the first, a spare the second."""
 REASONS = (

@@ -113,6 +113,15 @@ def test_the_status_line_keeps_saying_that_a_reload_failed() -> None:
     assert "\n" not in line
 
 
+def test_the_status_line_says_why_a_worker_is_missing() -> None:
+    cluster = Cluster(phase=Phase.RUNNING, serving=7, wanted=2)
+    for _ in range(3):
+        cluster.table.backoffs[2] = cluster.table.backoffs.get(2, Backoff()).after_failure(20.0, 0.0, "no database")
+    assert status_line(cluster, lambda at: f"<{at}>") == (
+        "Serving: 0 of 2 workers, generation 7; worker 2 has failed 3 times, again at <21.0>: no database"
+    )
+
+
 def test_a_number_of_workers_is_meant_whatever_a_rollout_would_make_of_it() -> None:
     supervisor = Supervisor()
     settings = settings_for(workers=2)
@@ -139,4 +148,4 @@ def test_a_number_of_workers_is_meant_whatever_a_rollout_would_make_of_it() -> N
 
 
 def settings_for(workers: int) -> Settings:
-    return Settings(workers, Preload.ALWAYS, 1, 60.0, 0.0, 4, 30.0, 10.0, hang=30.0)
+    return Settings(workers, Preload.ALWAYS, 1, 60.0, 0.0, 4, 30.0, 10.0, 30.0, restart_burst=20, restart_per=10.0)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from clusterd.supervisor import failures, first_start, rollout, slots, supervisor, templates
+from clusterd.supervisor.backoff import Backoff
 from clusterd.supervisor.cluster import Cluster
 from clusterd.supervisor.states import EndReason
 from clusterd.supervisor.table import Worker
@@ -82,6 +83,23 @@ def never_resume_the_retired(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slots, "_may_be_wanted_back", lambda cluster: True)
 
 
+def hold_back_what_had_been_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = failures.record_failure
+
+    def with_backoff(cluster: Cluster, worker: Worker, what: str) -> None:
+        record(cluster, worker, what)
+        backoff = cluster.table.backoffs.get(worker.slot, Backoff(failures=1))
+        cluster.table.backoffs[worker.slot] = backoff.after_failure(cluster.now, served=0.0)
+
+    monkeypatch.setattr(supervisor, "record_failure", with_backoff)
+    monkeypatch.setattr(failures, "record_failure", with_backoff)
+
+
+def space_restarts_too_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = slots.retry_at
+    monkeypatch.setattr(slots, "retry_at", lambda cluster, slot: at(cluster, slot) + 1.0)
+
+
 @pytest.mark.parametrize(
     "fault",
     [
@@ -93,6 +111,8 @@ def never_resume_the_retired(monkeypatch: pytest.MonkeyPatch) -> None:
         keep_forking_while_stopping,
         never_resume_the_retired,
         start_again_without_a_pause,
+        hold_back_what_had_been_ready,
+        space_restarts_too_far,
     ],
     ids=lambda fault: fault.__name__,
 )

@@ -24,6 +24,8 @@ SETTINGS = Settings(
     drain=30.0,
     drain_idle=5.0,
     hang=30.0,
+    restart_burst=20,
+    restart_per=10.0,
 )
 
 

@@ -12,7 +12,7 @@ from clusterd.config.address import Address
 from clusterd.config.checks import check_combinations, check_names, check_paths
 from clusterd.config.document import parse_document
 from clusterd.config.given import document_of
-from clusterd.config.model import Config, Debug, HealthCheck, Limits, Log, Rollout, Timeouts, Tls, UnixSockets
+from clusterd.config.model import Config, Debug, HealthCheck, Limits, Log, Restarts, Rollout, Timeouts, Tls, UnixSockets
 from clusterd.config.problems import ConfigError, Place, Problem
 from clusterd.config.schema import BY_KEY, SETTINGS
 from clusterd.config.setting import Shape
@@ -186,6 +186,7 @@ def _built(values: Mapping[str, Any]) -> Config:
         tls=Tls(**_section(values, "tls")),
         unix_sockets=UnixSockets(**_section(values, "unix_sockets")),
         rollout=Rollout(**rollout, health_check=HealthCheck(**check) if check else None),
+        restarts=Restarts(**_section(values, "restarts")),
         timeouts=Timeouts(**_section(values, "timeouts")),
         limits=Limits(**_section(values, "limits")),
         log=Log(**_section(values, "log")),

@@ -25,6 +25,7 @@ __all__ = [
     "Log",
     "LogLevel",
     "Preload",
+    "Restarts",
     "Rollout",
     "Scheduling",
     "Switch",
@@ -121,6 +122,14 @@ class Rollout:
     settle: float
     max_draining: int
     health_check: HealthCheck | None
+
+
+@dataclass(frozen=True, slots=True)
+class Restarts:
+    """How many workers that had been ready are restarted at once: `burst` in `per` seconds, all slots together."""
+
+    burst: int
+    per: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +231,7 @@ class Config:
     threads: int
     scheduling: Scheduling
     rollout: Rollout
+    restarts: Restarts
     timeouts: Timeouts
     limits: Limits
     log: Log
@@ -258,6 +268,7 @@ def from_json(document: Mapping[str, Any], environment: Mapping[str, str] = _NOT
         "metrics": None if metrics is None else Address.parse(metrics),
         "scheduling": Scheduling(document["scheduling"]),
         "rollout": Rollout(**{**rollout, "health_check": None if check is None else HealthCheck(**check)}),
+        "restarts": Restarts(**document["restarts"]),
         "timeouts": Timeouts(**document["timeouts"]),
         "limits": Limits(**document["limits"]),
         "log": Log(LogLevel(document["log"]["level"]), AccessLog(document["log"]["access"])),

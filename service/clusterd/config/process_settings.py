@@ -217,4 +217,20 @@ PROCESS_SETTINGS = (
         _NEXT,
         "For the whole response. At most rollout.boot_timeout, which goes on running.",
     ),
+    Setting(
+        "restarts.burst",
+        whole_number(1, 10_000),
+        "20",
+        _NEXT,
+        "Restarts that happen at once. When they are used up, restarts are spaced evenly, one every per / burst. The "
+        "spacing is never so long that less than half of the workers would be restarted within a second: at most 1 s "
+        "for one or two workers. A reload that succeeds applies a changed limit and clears the count.",
+    ),
+    Setting(
+        "restarts.per",
+        duration("100ms", "1h"),
+        "10s",
+        _NEXT,
+        "The time in which restarts.burst restarts become available again.",
+    ),
 )

@@ -17,6 +17,9 @@ SECTIONS = {
     "those of a socket unit have SocketMode=, SocketUser= and SocketGroup=.",
     "rollout": "How a reload replaces workers: slot by slot, each successor ready before its predecessor drains.",
     "rollout.health_check": "A request that a new worker must answer before it is ready; none unless it is given.",
+    "restarts": "How soon a worker that had been ready is restarted, whatever it died of (a kill for timeouts.hang "
+    "too): at once, as long as the restarts of all slots together stay below this limit. A worker that fails before it "
+    "is ready is tried again after growing pauses instead, counted for each slot.",
     "timeouts": "How long things may take.",
     "limits": "How much there may be.",
     "log": "What is logged: to the journal when connected to it, otherwise to standard error.",

@@ -14,14 +14,17 @@ class Backoff:
 
     failures: int = 0
     not_before: float = 0.0
+    reason: str = ""
+    """Why it failed last."""
 
-    def after_failure(self, now: float, served: float) -> "Backoff":
+    def after_failure(self, now: float, served: float, reason: str = "") -> "Backoff":
         """The first failure is answered at once, each further one later: 0.5, 1, 2 ... 30 seconds.
 
         `served` is how long the worker had been ready, in seconds.
         """
         failures = 1 if served >= STABLE_SECONDS else self.failures + 1
         if failures == 1:
-            return Backoff(failures, now)
+            return Backoff(failures, now, reason)
         # Bounded before the power is taken: a service may fail for weeks.
-        return Backoff(failures, now + min(FIRST_DELAY * 2.0 ** min(failures - 2, 16), LONGEST_DELAY))
+        pause = min(FIRST_DELAY * 2.0 ** min(failures - 2, 16), LONGEST_DELAY)
+        return Backoff(failures, now + pause, reason)

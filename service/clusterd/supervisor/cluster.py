@@ -21,6 +21,7 @@ from clusterd.supervisor.actions import (
     Severity,
     StartTemplate,
 )
+from clusterd.supervisor.restart_budget import RestartLimit
 from clusterd.supervisor.states import COMING, EndReason, TemplateState, WorkerState
 from clusterd.supervisor.table import NOT_TRIED, FirstStart, Generation, Rollout, Table, Template, Worker
 
@@ -140,6 +141,8 @@ class Cluster:
         worker.end = None
         if worker.ready_at is None:
             worker.ready_at = self.now
+            if self.phase is not Phase.STARTING:
+                self.table.forgive(worker.slot)  # it can start
         self.actions.append(Serve(worker.serial))
 
     def retire(self, worker: Worker, successor: Worker | None, reason: EndReason, *, linger: bool = False) -> None:
@@ -201,6 +204,11 @@ class Cluster:
         if self.rollout is not None and slot in self.rollout.opened:
             return self.rollout.generation
         return self.serving
+
+    def restart_limit(self) -> RestartLimit:
+        """How often workers that had been ready may be restarted: the setting of the generation that serves."""
+        settings = self.table.generations[self.serving].settings
+        return RestartLimit.of(settings.restart_burst, settings.restart_per, self.wanted)
 
     def _next_serial(self) -> int:
         self.last_serial += 1

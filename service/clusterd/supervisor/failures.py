@@ -1,4 +1,4 @@
-"""What follows when a worker speaks against its generation: backoff, withdrawal, or another attempt to start."""
+"""What follows when a worker speaks against its generation: a restart, withdrawal, or another attempt to start."""
 
 from clusterd.supervisor import first_start, restarts, rollout
 from clusterd.supervisor.backoff import Backoff
@@ -15,9 +15,12 @@ def fail(cluster: Cluster, worker: Worker, reason: EndReason, what: str, *, perm
 
 def record_failure(cluster: Cluster, worker: Worker, what: str, *, permanent: bool = False) -> None:
     """Take in that `worker` failed: once, as soon as it is known and not when its process is gone."""
-    served = 0.0 if worker.ready_at is None else cluster.now - worker.ready_at
-    backoff = cluster.table.backoffs.get(worker.slot, Backoff()).after_failure(cluster.now, served)
-    cluster.table.backoffs[worker.slot] = backoff
+    backoff = cluster.table.backoffs.get(worker.slot, Backoff())
+    if worker.ready_at is None or cluster.phase is Phase.STARTING:
+        served = 0.0 if worker.ready_at is None else cluster.now - worker.ready_at
+        backoff = cluster.table.backoffs[worker.slot] = backoff.after_failure(cluster.now, served, what)
+    elif worker.slot not in cluster.table.fallen:
+        cluster.table.fallen.append(worker.slot)
     if worker.ready_at is None:
         restarts.fail(cluster, worker.slot, f"its successor failed, so it serves on: {what}")
     active = cluster.rollout

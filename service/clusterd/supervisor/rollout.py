@@ -8,6 +8,7 @@ from clusterd.supervisor.actions import (
     RolloutStarted,
 )
 from clusterd.supervisor.cluster import Cluster, FailedReload, Phase
+from clusterd.supervisor.restart_budget import RestartBudget
 from clusterd.supervisor.settings import Settings
 from clusterd.supervisor.states import EndReason, WorkerState
 from clusterd.supervisor.table import Generation, Rollout, RolloutPhase, Worker
@@ -64,7 +65,7 @@ def advance(cluster: Cluster) -> None:
         return
     if rollout.phase is RolloutPhase.TEMPLATE and cluster.table.forkable(rollout.generation):
         rollout.phase = RolloutPhase.REPLACING
-        rollout.opened = [1]
+        _open(cluster, rollout, [1])
     elif rollout.phase is RolloutPhase.REPLACING:
         _replace_more(cluster, rollout)
     elif rollout.phase is RolloutPhase.WITHDRAWING:
@@ -84,9 +85,16 @@ def _replace_more(cluster: Cluster, rollout: Rollout) -> None:
         return
     remaining = [slot for slot in range(1, rollout.workers + 1) if slot not in rollout.opened]
     room = max(0, settings.surge - under_way)
-    rollout.opened += remaining[:room]
+    _open(cluster, rollout, remaining[:room])
     if not remaining and len(settled) == len(rollout.opened):
         _succeed(cluster, rollout)
+
+
+def _open(cluster: Cluster, rollout: Rollout, slots: list[int]) -> None:
+    """`slots` belong to the new generation, and what workers of the old one did in them does not hold it up."""
+    rollout.opened += slots
+    for slot in slots:
+        cluster.table.forgive(slot)
 
 
 def _ready(cluster: Cluster, slot: int) -> Worker | None:
@@ -105,6 +113,8 @@ def _succeed(cluster: Cluster, rollout: Rollout) -> None:
     cluster.failed_reload, cluster.reloaded_at = None, cluster.now
     # What its slots went through before says nothing of a generation that has proved itself.
     cluster.table.backoffs.clear()
+    cluster.table.fallen.clear()
+    cluster.table.budget = RestartBudget()
     _end(cluster, rollout)
 
 
@@ -122,6 +132,7 @@ def withdraw(cluster: Cluster, reason: str) -> None:
         cluster.kill_coming(rollout.generation, EndReason.WITHDRAWN)
     # The old generation's boots are not held up by failures of the new one.
     cluster.table.backoffs.clear()
+    cluster.table.fallen.clear()
     rollout.deadline = cluster.now + cluster.table.generations[cluster.serving].settings.boot_timeout
     if not replaced:
         _conclude_withdrawal(cluster, rollout)

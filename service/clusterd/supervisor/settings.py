@@ -18,6 +18,8 @@ class Settings:
     drain: float
     drain_idle: float
     hang: float
+    restart_burst: int
+    restart_per: float
 
 
 def settings_of(config: Config, workers: int) -> Settings:
@@ -32,4 +34,6 @@ def settings_of(config: Config, workers: int) -> Settings:
         drain=config.timeouts.drain,
         drain_idle=config.timeouts.drain_idle,
         hang=config.timeouts.hang,
+        restart_burst=config.restarts.burst,
+        restart_per=config.restarts.per,
     )

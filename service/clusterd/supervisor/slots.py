@@ -3,11 +3,12 @@
 from clusterd.supervisor.backoff import Backoff
 from clusterd.supervisor.cluster import Cluster
 from clusterd.supervisor.states import COMING, EndReason, WorkerState
-from clusterd.supervisor.table import RolloutPhase, Worker
+from clusterd.supervisor.table import RolloutPhase, Template, Worker
 
 
 def tend_slots(cluster: Cluster) -> None:
     """Bring every slot closer to what it shall be."""
+    _forget_filled(cluster)
     for slot in cluster.slots():
         _tend(cluster, slot)
     _shed_surplus(cluster)
@@ -18,10 +19,9 @@ def _tend(cluster: Cluster, slot: int) -> None:
     goal = cluster.goal(slot)
     heir = cluster.table.heir(slot, goal) or _return_from_retirement(cluster, slot, goal)
     if heir is None:
-        backoff = cluster.table.backoffs.get(slot, Backoff())
         template = cluster.table.forkable(goal)
-        if template is not None and cluster.due(backoff.not_before):
-            cluster.fork(slot, template)
+        if template is not None and cluster.due(retry_at(cluster, slot)):
+            _fork(cluster, slot, template)
     elif heir.state is WorkerState.READY:
         for other in cluster.table.in_slot(slot):
             if other is heir:
@@ -30,6 +30,30 @@ def _tend(cluster: Cluster, slot: int) -> None:
                 _replace(cluster, other, heir)
             elif other.state is WorkerState.RETIRED and not _may_be_wanted_back(cluster):
                 cluster.retire(other, heir, EndReason.ROLLOUT)
+
+
+def retry_at(cluster: Cluster, slot: int) -> float:
+    """When an empty slot may be forked again, on the clock of `step`: any time that is not after now is at once."""
+    table = cluster.table
+    not_before = table.backoffs.get(slot, Backoff()).not_before
+    if slot not in table.fallen:
+        return not_before
+    free_at = table.budget.free_at(cluster.restart_limit(), cluster.now, table.fallen.index(slot))
+    return max(not_before, free_at)
+
+
+def _fork(cluster: Cluster, slot: int, template: Template) -> None:
+    table = cluster.table
+    if slot in table.fallen:
+        table.fallen.remove(slot)
+        table.budget = table.budget.after_restart(cluster.restart_limit(), cluster.now)
+    cluster.fork(slot, template)
+
+
+def _forget_filled(cluster: Cluster) -> None:
+    """A slot that has a successor, or is no longer wanted, stands in no other's way."""
+    table, slots = cluster.table, cluster.slots()
+    table.fallen = [slot for slot in table.fallen if slot in slots and table.heir(slot, cluster.goal(slot)) is None]
 
 
 def _replace(cluster: Cluster, worker: Worker, heir: Worker) -> None:

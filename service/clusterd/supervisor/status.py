@@ -15,6 +15,8 @@ def status_line(cluster: Cluster, clock_time: Callable[[float], str]) -> str:
     parts = [_now_doing(cluster, clock_time)]
     if draining and cluster.phase is Phase.RUNNING:
         parts.append(f"{draining} draining")
+    if cluster.phase is Phase.RUNNING:
+        parts += _not_starting(cluster, clock_time)
     if cluster.phase is Phase.RUNNING and cluster.rollout is None:
         # Also for an operator whose `systemctl reload` lost its connection, as during `systemctl daemon-reexec`.
         if (failed := cluster.failed_reload) is not None:
@@ -63,6 +65,15 @@ def _now_doing(cluster: Cluster, clock_time: Callable[[float], str]) -> str:
         new = sum(1 for worker in cluster.table.in_state(WorkerState.READY) if worker.generation == rollout.generation)
         return f"Reloading: generation {rollout.generation}, {new} of {rollout.workers} workers replaced"
     return f"Reloading: {rollout.phase.value}; {ready} workers serve generation {cluster.serving}"
+
+
+def _not_starting(cluster: Cluster, clock_time: Callable[[float], str]) -> list[str]:
+    """The first of the workers that fail again and again before they are ready: the others mostly fail alike."""
+    for slot, backoff in sorted(cluster.table.backoffs.items()):
+        if backoff.failures > 1 and slot in cluster.slots() and cluster.table.heir(slot, cluster.goal(slot)) is None:
+            when = clock_time(backoff.not_before)
+            return [f"worker {slot} has failed {backoff.failures} times, again at {when}: {_short(backoff.reason)}"]
+    return []
 
 
 def _starting(cluster: Cluster, clock_time: Callable[[float], str]) -> str:

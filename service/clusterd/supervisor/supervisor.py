@@ -4,11 +4,10 @@ from collections.abc import Callable
 
 from clusterd.supervisor import events, first_start, restarts, rollout
 from clusterd.supervisor.actions import Action, Announce, Announcement, Severity, WorkerEnded
-from clusterd.supervisor.backoff import Backoff
 from clusterd.supervisor.cluster import Cluster, Phase
 from clusterd.supervisor.deadlines import enforce_deadlines
 from clusterd.supervisor.failures import fail, record_failure
-from clusterd.supervisor.slots import tend_slots
+from clusterd.supervisor.slots import retry_at, tend_slots
 from clusterd.supervisor.states import COMING, FAILURES, EndReason, TemplateState, WorkerState
 from clusterd.supervisor.stopping import continue_stop, stop
 from clusterd.supervisor.table import Template, Worker
@@ -233,8 +232,8 @@ class Supervisor:
             if reason in FAILURES:
                 record_failure(cluster, worker, how)
         worker.move(WorkerState.GONE)
-        retry_at = cluster.table.backoffs.get(worker.slot, Backoff()).not_before
-        held_up = reason in FAILURES and retry_at > cluster.now and cluster.phase is not Phase.STOPPING
+        again_at = retry_at(cluster, worker.slot)
+        held_up = reason in FAILURES and again_at > cluster.now and cluster.phase is not Phase.STOPPING
         cluster.actions.append(
             WorkerEnded(
                 serial=worker.serial,
@@ -243,7 +242,7 @@ class Supervisor:
                 pid=worker.pid,
                 reason=reason,
                 how=f"{worker.detail} ({how})" if worker.detail else how,
-                retry_in=retry_at - cluster.now if held_up else None,
+                retry_in=again_at - cluster.now if held_up else None,
                 code=gone.code,
             )
         )

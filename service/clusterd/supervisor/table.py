@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from clusterd.supervisor.backoff import Backoff
+from clusterd.supervisor.restart_budget import RestartBudget
 from clusterd.supervisor.settings import Settings
 from clusterd.supervisor.states import COMING, MOVES, EndReason, TemplateState, WorkerState
 
@@ -130,6 +131,10 @@ class Table:
     templates: dict[int, Template] = field(default_factory=dict)
     generations: dict[int, Generation] = field(default_factory=dict)
     backoffs: dict[int, Backoff] = field(default_factory=dict)
+    """Of the slots whose workers failed before they were ready."""
+    fallen: list[int] = field(default_factory=list)
+    """The slots whose worker had been ready and died, in that order: they are forked again within `budget`."""
+    budget: RestartBudget = field(default_factory=RestartBudget)
 
     def in_slot(self, slot: int) -> list[Worker]:
         """Every living worker of a slot, the newest first."""
@@ -163,6 +168,12 @@ class Table:
     def has_template(self, generation: int) -> bool:
         """Whether workers of `generation` can be forked, now or soon."""
         return (self.forkable(generation) or self.coming_template(generation)) is not None
+
+    def forgive(self, slot: int) -> None:
+        """Nothing that has happened in `slot` holds up its next worker."""
+        self.backoffs.pop(slot, None)
+        if slot in self.fallen:
+            self.fallen.remove(slot)
 
     def _templates_of(self, generation: int, *states: TemplateState) -> Iterator[Template]:
         return (t for t in self.templates.values() if t.generation == generation and t.state in states)
