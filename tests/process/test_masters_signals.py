@@ -108,7 +108,7 @@ class Visitors:
                 self.troubles.append(error)
 
 
-@pytest.mark.parametrize("number", sorted(REQUESTS))
+@pytest.mark.parametrize("number", sorted(REQUESTS | {signal.SIGURG, signal.SIGWINCH}))
 def test_a_request_to_all_of_them_ends_none(service: Service, number: signal.Signals) -> None:
     service.start()
     before = whole_family(service)

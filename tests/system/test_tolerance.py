@@ -68,7 +68,7 @@ def test_journald_may_go_and_come(machine: Machine) -> None:
     assert set(seen.result.answers) == {"one", "two", "three"}
 
 
-@pytest.mark.parametrize("number", ["HUP", "USR1", "USR2", "TTIN", "WINCH", "URG"])
+@pytest.mark.parametrize("number", ["HUP", "USR1", "USR2", "TTIN", "WINCH"])
 def test_a_signal_to_every_process_of_the_unit_ends_none(machine: Machine, number: str) -> None:
     start(machine)
     wait_until(lambda: machine.processes("clusterd: spare"), "there is a spare")
