@@ -8,7 +8,7 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +39,8 @@ class Listeners:
     https: tuple[ListeningSocket, ...]
     metrics: tuple[socket.socket, ...]
     control: tuple[socket.socket, ...]
+    bound: tuple[ListeningSocket, ...]
+    """Those that clients of the application connect to and that systemd did not pass."""
     bound_paths: tuple[Path, ...]
     """Unix sockets that were bound here, and are removed at the end."""
     passed: frozenset[str]
@@ -54,16 +56,16 @@ class Listeners:
         return (*self.http, *self.https)
 
     @property
-    def bound(self) -> tuple[ListeningSocket, ...]:
-        """Those of them that systemd did not pass."""
-        kept = {"listen": self.http, "tls.listen": self.https}
-        return tuple(each for setting, sockets in kept.items() if setting not in self.passed for each in sockets)
+    def has_passed(self) -> bool:
+        """Whether systemd has passed some of them."""
+        return len(self.bound) < len(self.public)
+
+    def closing(self, kept: Collection[str]) -> tuple[ListeningSocket, ...]:
+        """Those that end with this process; systemd keeps the ones it has passed by the names in `kept`."""
+        return tuple(each for each in self.public if each in self.bound or each.scheme not in kept)
 
     def close_bound(self) -> None:
-        """Take no new clients: those that connect from now on are refused, instead of waiting for nobody.
-
-        What systemd passed is systemd's to close.
-        """
+        """Let go of the sockets that were bound here. What systemd passed is systemd's to close."""
         for sock in self.bound:
             sock.close()
 
@@ -95,12 +97,15 @@ def open_listeners(config: Config, passed: Iterable[PassedSocket], control_path:
             # Inherited by every connection: a response in several pieces must not wait for acknowledgements.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     decided = frozenset(setting for role, setting in _SETTINGS.items() if by_role[role])
+    plain = tuple(ListeningSocket(sock.detach(), Role.HTTP) for sock in http)
+    encrypted = tuple(ListeningSocket(sock.detach(), Role.HTTPS) for sock in https)
     return Listeners(
-        tuple(ListeningSocket(sock.detach(), "http") for sock in http),
-        tuple(ListeningSocket(sock.detach(), "https") for sock in https),
+        plain,
+        encrypted,
         tuple(metrics),
         tuple(control),
-        tuple(bound),
+        bound=(*(() if by_role[Role.HTTP] else plain), *(() if by_role[Role.HTTPS] else encrypted)),
+        bound_paths=tuple(bound),
         passed=decided,
     )
 

@@ -15,6 +15,7 @@ from clusterd.linux.title import set_title
 from clusterd.log import Logger
 from clusterd.master.children import Child
 from clusterd.master.chronicle import Chronicle
+from clusterd.master.closing import Closing
 from clusterd.master.commands import Commands
 from clusterd.master.configurations import Configurations, worker_count
 from clusterd.master.control import ControlServer
@@ -33,6 +34,7 @@ from clusterd.master.processes import Processes
 from clusterd.master.program import Parts, Program
 from clusterd.master.service_manager import ServiceManager
 from clusterd.master.signals import handle_signals
+from clusterd.master.socket_keeper import SocketKeeper
 from clusterd.master.strays import end_strays
 from clusterd.master.tally import Tally
 from clusterd.master.views import Views
@@ -115,6 +117,8 @@ class Master:
         self._processes = processes = Processes(
             children, self._scoreboard, listeners, self._configurations, self._dealer
         )
+        keeper = SocketKeeper(os.environ, os.getpid())
+        self._closing = Closing(self._loop, listeners, self._dealer, keeper.kept, self._drain_seconds, self._take, log)
         self._evenness = Evenness()
         self._hands = Hands(
             processes,
@@ -186,7 +190,14 @@ class Master:
                 self._log.notice(f"{setting}: {' '.join(written)} is not used: the socket unit says where")
 
     def happened(self, event: events.Event) -> None:
-        """Have the supervisor decide about `event`, after those that came before it."""
+        """Have the supervisor decide about `event`, after those that came before it.
+
+        A stop comes later, when the sockets are closed that end with it.
+        """
+        if not (isinstance(event, events.StopAsked) and self._closing.holds_back(event)):
+            self._take(event)
+
+    def _take(self, event: events.Event) -> None:
         if self._events.take(event):
             self._after_events()
 
@@ -251,9 +262,12 @@ class Master:
             except OSError:
                 return  # out of descriptors: it is no more than a nicety
 
+    def _drain_seconds(self) -> float:
+        return self._configurations.of(self._supervisor.cluster.serving).timeouts.drain
+
     def _busy(self) -> bool:
         cluster = self._supervisor.cluster
-        return cluster.phase is not Phase.RUNNING or cluster.rollout is not None
+        return cluster.phase is not Phase.RUNNING or cluster.rollout is not None or self._closing.is_under_way
 
     def _write_state(self) -> None:
         for line in self._views.state_lines():
@@ -265,6 +279,7 @@ class Master:
 
     async def _close(self) -> None:
         self._control.stop()
+        await self._closing.end()
         await self._endpoint.close()
         self._log.flush()
 
