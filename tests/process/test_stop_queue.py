@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from clusterd.linux.listening import hold_off, is_local, let_in, listen_again, refuse
+from clusterd.linux.listening import is_local, refuse_new, refuses_new
 from tests.process.clients import REQUEST, answer
 from tests.process.service import PATIENCE_SECONDS, Service, wait_until
 
@@ -156,50 +156,20 @@ def listening(family: str, directory: Path) -> Iterator[tuple[socket.socket, Cal
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_is_in_the_queue_of_a_held_off_socket_can_be_accepted(family: str, tmp_path: Path) -> None:
+def test_a_socket_that_refuses_new_clients_keeps_its_queue(family: str, tmp_path: Path) -> None:
     with listening(family, tmp_path) as (sock, connect), ExitStack() as clients:
         waiting = [clients.enter_context(connect()) for _ in range(5)]
-        hold_off(sock)
-        accepted = [clients.enter_context(sock.accept()[0]) for _ in waiting]
-        refuse(sock)
+        assert not refuses_new(sock)
+        refuse_new(sock)
+        assert refuses_new(sock)
         with pytest.raises(ConnectionRefusedError):
             connect()
-        for client, server in zip(waiting, accepted, strict=True):
-            server.sendall(b"x")
-            assert client.recv(1) == b"x"
-
-
-@pytest.mark.parametrize("family", ["ipv4", "ipv6"])
-def test_a_client_of_a_held_off_socket_waits_until_it_is_refused_or_let_in(family: str, tmp_path: Path) -> None:
-    with listening(family, tmp_path) as (sock, _), socket.socket(sock.family) as client, ExitStack() as more:
-        hold_off(sock)
-        client.setblocking(False)
-        client.connect_ex(sock.getsockname())
-        with pytest.raises(BlockingIOError):
+        for client in waiting:
+            with sock.accept()[0] as server:
+                server.sendall(b"x")
+                assert client.recv(1) == b"x"
+        with pytest.raises(OSError):
             sock.accept()
-        let_in(sock)
-        sock.setblocking(True)
-        sock.settimeout(PATIENCE_SECONDS)
-        # Its kernel asks again by itself.
-        more.enter_context(sock.accept()[0])
-        let_in(sock)  # no matter
-
-
-def test_a_refusing_socket_can_listen_again(tmp_path: Path) -> None:
-    with listening("ipv4", tmp_path) as (sock, _):
-        port = sock.getsockname()[1]
-        with socket.socket() as named:
-            # As systemd does: a port that was named stays with the socket.
-            sock.close()
-            named.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            named.bind(("127.0.0.1", port))
-            named.listen(16)
-            hold_off(named)
-            refuse(named)
-            listen_again(named)
-            let_in(named)
-            with socket.create_connection(("127.0.0.1", port)), named.accept()[0]:
-                pass
 
 
 def test_which_clients_are_local(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Collection
 
-from clusterd.linux.listening import hold_off, is_local, listen_again, refuse
+from clusterd.linux.listening import is_local, refuse_new
 from clusterd.log import Logger
 from clusterd.master.dealer import Dealer
 from clusterd.master.listeners import Listeners
@@ -17,19 +17,23 @@ from clusterd.systemd.sockets import address_text
 from clusterd.worker.sockets import ListeningSocket
 
 LOOK_SECONDS = 0.01
-"""Between two looks into a queue. A local client's handshake that has begun is over by then."""
+"""Between two looks into a queue. The handshake of a local client that has begun is over by then."""
 
 HANDSHAKE_SECONDS = 0.5
-"""For a handshake with a client that is far away. It costs new clients nothing: one whose SYN was dropped sends it
-again after a second (RFC 6298, 2.1)."""
+"""For a handshake that has begun with a client that is far away."""
 
 DEAL_SHARE = 0.5
 """The part of timeouts.drain that workers may take, before they are told to drain, to make room for what was in the
 queues: only where it is more than can be on its way to them at the same time, and none of their loops turns."""
 
+CERTAIN_SECONDS = 0.5
+"""How long systemd has to keep its sockets before the workers are told to drain. `systemctl stop SERVICE SOCKET` asks
+for the stop of the one and then for that of the other; between the two, 0.1 seconds were seen."""
+
+CERTAIN_LOOKS = 2
+
 ASK_EVERY_SECONDS = 1.0
-"""How often systemd is asked, during a drain, whether it still keeps its sockets: the stop of a socket unit may be
-asked for after that of the service."""
+"""How often systemd is asked the same during the drain."""
 
 
 class Closing:
@@ -75,12 +79,10 @@ class Closing:
         return False
 
     async def end(self) -> None:
-        """The service has stopped. systemd, which closes its sockets now, finds them as it has made them."""
+        """The service has stopped."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        for listener in self._closed - set(self._listeners.bound):
-            listen_again(listener)
 
     def _go_on(self) -> None:
         event, self._held_back = self._held_back, None
@@ -88,38 +90,39 @@ class Closing:
             self._stop(event)
 
     async def _run(self) -> None:
+        is_left = False
         try:
-            is_known = await self._close()
+            is_left = await self._close()
+            for _ in range(CERTAIN_LOOKS):
+                if is_left:
+                    await asyncio.sleep(CERTAIN_SECONDS / CERTAIN_LOOKS)
+                    is_left = await self._close()
         except Exception as error:
-            is_known = False
             self._log.exception("the sockets were not closed before the stop", error)
         self._go_on()
-        while is_known and self._closed != set(self._listeners.public):
+        while is_left:
             await asyncio.sleep(ASK_EVERY_SECONDS)
-            is_known = await self._close()
+            is_left = await self._close()
 
     async def _close(self) -> bool:
-        """Close what is not kept. False where nothing is known of what is, and so nothing is left to be asked."""
+        """Close what is not kept. True where systemd keeps something, and may not do so the next time."""
         passed = {each.scheme for each in self._listeners.public} if self._listeners.has_passed else set()
         kept = await self._kept() if passed else ()
         closing = set(self._listeners.closing(passed if kept is None else kept)) - self._closed
         if closing:
             self._closed |= closing
-            await self._empty(closing)
+            for listener in closing:
+                refuse_new(listener)
             self._log.info(f"new clients are refused: {' '.join(sorted(map(address_text, closing)))}")
-            with contextlib.suppress(TimeoutError):  # the rest is dealt during the drain
-                await asyncio.wait_for(self._dealer.has_dealt_all.wait(), self._drain_seconds() * DEAL_SHARE)
-        return kept is not None
+            await self._empty(closing)
+        return kept is not None and self._closed != set(self._listeners.public)
 
     async def _empty(self, listeners: Collection[ListeningSocket]) -> None:
-        """Shut the door, serve those who are inside, and tell others to go away."""
-        for listener in listeners:
-            hold_off(listener)
-        now = self._loop.time()
-        looks_until = now + (LOOK_SECONDS if all(map(is_local, listeners)) else HANDSHAKE_SECONDS)
+        """Have the workers take what is in the queues, and what is about to be."""
+        looks_until = self._loop.time() + (LOOK_SECONDS if all(map(is_local, listeners)) else HANDSHAKE_SECONDS)
         self._dealer.take_the_rest(listeners)
         while self._loop.time() < looks_until:
             await asyncio.sleep(LOOK_SECONDS)
             self._dealer.take_the_rest(listeners)
-        for listener in listeners:
-            refuse(listener)
+        with contextlib.suppress(TimeoutError):  # the rest is dealt during the drain
+            await asyncio.wait_for(self._dealer.has_dealt_all.wait(), self._drain_seconds() * DEAL_SHARE)

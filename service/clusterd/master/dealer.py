@@ -270,7 +270,7 @@ class Dealer:
                 # Nobody waits, a worker of another generation was faster, or the client has gone.
                 return
             except OSError as error:
-                if error.errno != errno.EINVAL:  # that is a socket that was shut down, and whose queue is empty
+                if error.errno != errno.EINVAL:  # that is a Unix socket that was shut down, and whose queue is empty
                     self._complain(error)
                     self._rest_a_while()
                 return
