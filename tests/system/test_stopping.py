@@ -8,7 +8,7 @@ import pytest
 from tests.process.service import wait_until
 from tests.system.asking import ask, start_asking
 from tests.system.crowd import Crowd, crowd
-from tests.system.deployment import WAITS, start
+from tests.system.deployment import CONFIG, WAITS, configure, deploy, start
 from tests.system.machine import Machine, Process
 
 SOCKET, SERVICE = "clusterd.socket", "clusterd.service"
@@ -21,6 +21,13 @@ def crowds(machine: Machine) -> Iterator[tuple[Crowd, Crowd]]:
     often = ("--think", "0.002")
     with crowd(machine, *often) as kept, crowd(machine, *often, "--connection", "fresh") as fresh:
         yield kept, fresh
+
+
+def start_waiting(machine: Machine) -> None:
+    """A running service whose drain outlasts what a test does meanwhile."""
+    deploy(machine, "one", WAITS)
+    configure(machine, CONFIG.replace("drain: 10s", "drain: 60s"))
+    machine.systemctl("restart", "clusterd.service")
 
 
 def _stacks(machine: Machine, slot: int) -> str:
@@ -73,7 +80,7 @@ def test_a_stop_of_the_service_alone_under_load_loses_nothing(machine: Machine) 
 def test_a_long_request_is_answered_and_new_clients_are_refused_meanwhile(
     machine: Machine, units: tuple[str, str]
 ) -> None:
-    start(machine, source=WAITS)
+    start_waiting(machine)
     with waiting_request(machine) as waiting:
         stopping = machine.start("systemctl", "stop", *units)
         machine.wait_for_journal("new clients are refused: 127.0.0.1:8000", "-u", SERVICE)
@@ -89,7 +96,7 @@ def test_a_long_request_is_answered_and_new_clients_are_refused_meanwhile(
 
 
 def test_a_socket_that_is_stopped_during_a_drain_refuses_new_clients_from_then_on(machine: Machine) -> None:
-    start(machine, source=WAITS)
+    start_waiting(machine)
     with waiting_request(machine) as waiting:
         stopping = machine.start("systemctl", "stop", SERVICE)
         machine.wait_for_journal("worker draining", "-u", SERVICE)
@@ -103,7 +110,7 @@ def test_a_socket_that_is_stopped_during_a_drain_refuses_new_clients_from_then_o
 
 
 def test_new_clients_are_refused_when_the_host_goes_down(machine: Machine) -> None:
-    start(machine, source=WAITS)
+    start_waiting(machine)
     with waiting_request(machine):
-        machine.systemctl("--no-block", "isolate", "shutdown.target")
+        machine.systemctl("--no-block", "poweroff")
         wait_until(lambda: ask(machine).status == 0, "new clients are refused")

@@ -188,6 +188,8 @@ class Master:
             written = [str(address) for address in configured.get(setting, ())]
             if passed and written and written != addresses:
                 self._log.notice(f"{setting}: {' '.join(written)} is not used: the socket unit says where")
+        for note in self._listeners.notes:
+            self._log.warning(note)
 
     def happened(self, event: events.Event) -> None:
         """Have the supervisor decide about `event`, after those that came before it.
