@@ -24,7 +24,7 @@ def take(machine: Machine, port: int) -> None:
     """Another service that listens there."""
     machine.systemctl("stop", "clusterd.socket", "clusterd.service")
     machine.run("systemd-run", "--unit=taker", "/usr/bin/python3", "-c", TAKER.format(port=port))
-    machine.wait_for_journal("taken", "--unit=taker.service")
+    machine.wait_for_journal("^taken$", "--unit=taker.service")
 
 
 @pytest.mark.parametrize(("port", "unit"), [(8000, "clusterd.socket"), (8001, "clusterd-metrics.socket")])
@@ -60,7 +60,7 @@ def test_an_instance_is_started_with_its_socket_unit(machine: Machine) -> None:
 def test_an_instance_without_its_socket_unit_fails_unless_its_file_names_an_address(machine: Machine) -> None:
     deploy(machine, "shop")
     configure(machine, MINIMAL, "shop")
-    machine.write("/run/clusterd-shop.http.sock", "in the way")
+    machine.run("mkdir", "/run/clusterd-shop.http.sock")  # in the way
     machine.systemctl("stop", "clusterd.socket")
     assert machine.run("systemctl", "start", "clusterd@shop.service", check=False).returncode != 0
     assert "systemctl status clusterd@shop.socket" in machine.property("clusterd@shop.service", "StatusText")
