@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,7 +13,7 @@ import pytest
 
 from tests.process.clients import REQUEST, answer, asking, connect, loaded, slot_of
 from tests.process.passed import pass_to
-from tests.process.service import HELLO, PATIENCE_SECONDS, Service, wait_until
+from tests.process.service import HELLO, Service, wait_until
 
 MakeService = Callable[..., Service]
 
@@ -67,66 +66,6 @@ def test_a_withdrawn_reload_loses_nothing(make_service: MakeService, preload: bo
         wait_until(lambda: service.ask().slot == 2, "and so is the second")
     assert load.failures == []
     assert load.generations == {"1", "2"}
-
-
-@pytest.mark.parametrize("where", ["tcp", "unix"])
-def test_whoever_is_accepted_before_a_stop_is_answered(make_service: MakeService, where: str) -> None:
-    service = make_service(scheduling="round_robin", workers=2)
-    unix = service.directory / "http.sock"
-    if where == "unix":
-        service.configure(listen=[f"unix:{unix}"])
-    service.start()
-    failures: list[str] = []
-    answered = [0]
-
-    def ask_anew() -> None:
-        while True:
-            client = socket.socket(socket.AF_UNIX if where == "unix" else socket.AF_INET)
-            with client:
-                client.settimeout(PATIENCE_SECONDS)
-                try:
-                    client.connect(str(unix) if where == "unix" else ("127.0.0.1", service.port))
-                except (ConnectionRefusedError, FileNotFoundError):
-                    return
-                try:
-                    client.sendall(REQUEST)
-                    answer(client)
-                    answered[0] += 1
-                except (OSError, AssertionError) as error:
-                    failures.append(repr(error))
-
-    threads = [threading.Thread(target=ask_anew) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    wait_until(lambda: answered[0] > 100, "the load is on")
-    assert service.stop() == 0
-    for thread in threads:
-        thread.join(PATIENCE_SECONDS)
-    # A TCP socket can not refuse and keep its queue: whoever comes in the microseconds between the two is reset.
-    assert failures == [] or (where == "tcp" and len(failures) == 1 and "ConnectionResetError" in failures[0])
-
-
-@pytest.mark.parametrize("where", ["tcp", "unix"])
-def test_a_stop_loses_none_of_a_crowd_in_the_queue(make_service: MakeService, clients: ExitStack, where: str) -> None:
-    service = make_service(scheduling="round_robin", workers=2, limits={"queue": 1000})
-    unix = service.directory / "http.sock"
-    if where == "unix":
-        service.configure(listen=[f"unix:{unix}"])
-    service.start()
-    service.signal(signal.SIGSTOP)
-    crowd = []
-    for _ in range(500):  # more than may be on their way to two workers
-        client = clients.enter_context(socket.socket(socket.AF_UNIX if where == "unix" else socket.AF_INET))
-        client.settimeout(PATIENCE_SECONDS)
-        client.connect(str(unix) if where == "unix" else ("127.0.0.1", service.port))
-        client.sendall(REQUEST)
-        crowd.append(client)
-    service.signal(signal.SIGTERM)
-    service.signal(signal.SIGCONT)
-    for client in crowd:
-        answer(client)
-        client.close()
-    assert service.wait() == 0
 
 
 def test_what_systemd_passed_keeps_its_queue_for_the_next_start(make_service: MakeService) -> None:

@@ -70,8 +70,8 @@ def configure(machine: Machine, text: str = CONFIG, name: str = "clusterd") -> N
     machine.write(f"/etc/clusterd/{name}.yaml", text)
 
 
-def start(machine: Machine, version: str = "one") -> None:
+def start(machine: Machine, version: str = "one", settings: str = "") -> None:
     """A running service with a good application; returns when systemd has heard that it is ready."""
     deploy(machine, version)
-    configure(machine)
+    configure(machine, CONFIG + settings)
     machine.systemctl("restart", "clusterd.service")

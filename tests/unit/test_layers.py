@@ -62,6 +62,7 @@ LAZY = {
     # What only the program that is its own master does.
     "clusterd.cluster.primary",
     "clusterd.master.master",
+    "clusterd.master.binding",
     "clusterd.master.listeners",
     "clusterd.config.loader",
     "clusterd.config.paths",

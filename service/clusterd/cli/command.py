@@ -15,12 +15,14 @@ from clusterd.config.model import Config
 from clusterd.config.paths import control_path
 from clusterd.linux.early_signals import let_signals_through
 from clusterd.log import Level, Logger, open_sink
+from clusterd.master.binding import ListenError
 from clusterd.master.check import check_application
-from clusterd.master.listeners import NAME_AN_ADDRESS, NOTHING_TO_LISTEN_ON, ListenError, open_listeners
+from clusterd.master.listeners import NAME_AN_ADDRESS, NOTHING_TO_LISTEN_ON, open_listeners
 from clusterd.master.master import Master
 from clusterd.master.watcher import Watcher, WatchError
 from clusterd.supervisor.stopping import ExitStatus
 from clusterd.supervisor.table import FirstStart
+from clusterd.systemd.expected import expected_sockets
 from clusterd.systemd.notify import Notifier
 from clusterd.systemd.sockets import SocketError, passed_sockets
 
@@ -110,6 +112,8 @@ def _read(arguments: Arguments) -> Config:
     if os.environ.get("CLUSTERD_INSTANCE") and (directory := os.environ.get("RUNTIME_DIRECTORY")):
         # The port of the default is taken by the service whose instance this is not.
         defaults["metrics"] = f"unix:{directory}/metrics.sock"
+        # So is this one, and the instance has its socket unit.
+        defaults["listen"] = ""
     return load(arguments.config_path, arguments.overrides, defaults)
 
 
@@ -141,7 +145,9 @@ def _serve(config: Config, arguments: Arguments, attempt: _Attempt, log: Logger)
     with ExitStack() as opened:
         try:
             path = Path(control_path(config.control, os.environ, os.getuid()))
-            listeners = opened.enter_context(closing(open_listeners(config, passed_sockets(), path)))
+            listeners = opened.enter_context(
+                closing(open_listeners(config, passed_sockets(), path, expected_sockets(os.environ)))
+            )
             # Before the application is imported: what changes while it is, is a change.
             watcher = opened.enter_context(closing(Watcher(_watched(arguments), log))) if arguments.watch else None
         except (ListenError, SocketError) as error:

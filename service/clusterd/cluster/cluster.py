@@ -216,7 +216,8 @@ class Cluster:
 def _listeners(config: Config) -> "Listeners":
     """Raises OSError."""
     from clusterd.config.paths import control_path
-    from clusterd.master.listeners import ListenError, open_listeners
+    from clusterd.master.binding import ListenError
+    from clusterd.master.listeners import open_listeners
     from clusterd.systemd.sockets import SocketError, passed_sockets
 
     try:

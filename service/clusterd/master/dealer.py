@@ -5,9 +5,9 @@ connection until the worker has said that it has it: one that dies with connecti
 """
 
 import asyncio
-import select
-import socket
+import errno
 from collections import deque
+from collections.abc import Iterable
 from itertools import islice
 from time import monotonic
 
@@ -32,9 +32,6 @@ REST_SECONDS = 0.05
 LATE_SECONDS = 1.0
 """A connection that a worker has not taken by then goes to another one, if another one would take it."""
 
-LAST_CALL_SECONDS = 0.5
-"""How long a stop has for dealing whoever waits, where that are more than can be on their way at the same time."""
-
 COMPLAIN_EVERY_SECONDS = 60.0
 
 
@@ -58,6 +55,8 @@ class Dealer:
         self._log = log
         self._workers: dict[int, Child] = {}
         """Those that serve, or did and are not gone."""
+        self._serving: set[int] = set()
+        """The serials of those that have not retired."""
         self._dealt_to: set[int] = set()
         """The serials of those that the master is to accept for."""
         self._turn: dict[int, Lane] = {}
@@ -68,7 +67,11 @@ class Dealer:
         """To a worker outside the turn, for what would be nobody's otherwise."""
         self._waiting: deque[Accepted] = deque()
         """What came back."""
+        self.has_dealt_all = asyncio.Event()
+        """Set while every connection that was accepted has been dealt."""
         self._is_reading = False
+        self._is_closing = False
+        """Nothing is accepted any more but what `take_the_rest` finds."""
         self._is_stopping = False
         self._rest: asyncio.TimerHandle | None = None
         self._complained_at: float | None = None
@@ -78,6 +81,7 @@ class Dealer:
     def serves(self, child: Child) -> None:
         """A worker serves, for the first time or again."""
         self._workers[child.serial] = child
+        self._serving.add(child.serial)
         if self._configurations.of(child.generation).scheduling is Scheduling.ROUND_ROBIN:
             self._dealt_to.add(child.serial)
             self._enter(child)
@@ -85,6 +89,7 @@ class Dealer:
 
     def retires(self, serial: int) -> None:
         """A worker is about to be told to stop accepting: everything that it is dealt must be in its queue by then."""
+        self._serving.discard(serial)
         self._dealt_to.discard(serial)
         self._turn.pop(serial, None)
         self._go_on()
@@ -172,7 +177,11 @@ class Dealer:
                 break
             if self._deal(lane, self._waiting[0]):
                 self._waiting.popleft()
-        wanted = not (self._is_stopping or self._waiting or self._rest)
+        if self._waiting:
+            self.has_dealt_all.clear()
+        else:
+            self.has_dealt_all.set()
+        wanted = not (self._is_closing or self._waiting or self._rest)
         self._read(wanted and any(lane.has_room() for lane in self._turn.values()))
 
     def _next(self) -> Lane | None:
@@ -193,18 +202,16 @@ class Dealer:
 
     def _rescue_lane(self) -> Lane | None:
         """For what is left when nobody is in the turn: a worker that accepts for itself, or one on its way out."""
-        if self._turn or self._rest:
+        if self._is_stopping and not self._workers:
+            self._give_up()
+        if self._turn or self._rest or not self._waiting:
             return None
         if self._rescue is None:
             for child in reversed(self._workers.values()):
                 if child.channel is not None and not child.doomed and (lane := self._open_lane(child)) is not None:
                     self._rescue = lane
                     break
-        if self._rescue is None:
-            if self._is_stopping and not self._workers:
-                self._give_up()
-            return None
-        return self._rescue if self._rescue.has_room() else None
+        return self._rescue if self._rescue is not None and self._rescue.has_room() else None
 
     def _give_up(self) -> None:
         """There is nobody left to serve them."""
@@ -214,42 +221,28 @@ class Dealer:
 
     # ---- accepting
 
-    def stop(self) -> None:
-        """Accept nothing more. Who has come to a socket that was bound here is still served; what systemd passed keeps
-        its queue for the next start.
+    def take_the_rest(self, listeners: Iterable[ListeningSocket]) -> None:
+        """Accept everything that waits in the queues of sockets that are being closed, and deal it, whatever the
+        scheduling is: workers that are busy would come too late for it. To be called until the queues stay empty.
         """
+        self._is_closing = True
+        self._read(False)
+        for listener in listeners:
+            self._accept_from(listener, most=None)
+        if self._waiting:
+            for serial in self._serving:
+                self._enter(self._workers[serial])
+        self._go_on()
+
+    def stop(self) -> None:
+        """Accept nothing more: what is in the queue of a socket that stays open waits there for the next start."""
         if self._is_stopping:
             return
+        self._is_closing = self._is_stopping = True
         self._read(False)
-        self._is_stopping = True
         now = monotonic()
         # The others will not be here for long.
         self._take_back([lane for lane in self._lanes if lane.is_stuck(now)], now)
-        if self._turn:
-            for listener in self._listeners.bound:
-                self._last_call(listener)
-            self._deal_the_rest()
-
-    def _last_call(self, listener: ListeningSocket) -> None:
-        """Take whoever waits, and have the kernel refuse the others from then on: workers hold the socket too."""
-        if listener.family == socket.AF_UNIX:
-            listener.shutdown(socket.SHUT_RD)
-            self._accept_from(listener, most=None)
-        else:
-            # The other way round: a TCP socket forgets who waits.
-            self._accept_from(listener, most=None)
-            listener.shutdown(socket.SHUT_RD)
-
-    def _deal_the_rest(self) -> None:
-        """Wait for the workers to make room for it: in a moment they are told to leave, and do when they are idle."""
-        deadline = monotonic() + LAST_CALL_SECONDS
-        while self._waiting and self._turn and (left := deadline - monotonic()) > 0:
-            poll = select.poll()
-            lanes = {lane.fileno(): lane for lane in self._turn.values()}
-            for descriptor in lanes:
-                poll.register(descriptor, select.POLLIN)
-            for descriptor, _ in poll.poll(left * 1000):
-                lanes[descriptor].read()
 
     def _read(self, wanted: bool) -> None:
         if wanted == self._is_reading:
@@ -277,7 +270,7 @@ class Dealer:
                 # Nobody waits, a worker of another generation was faster, or the client has gone.
                 return
             except OSError as error:
-                if not self._is_stopping:
+                if error.errno != errno.EINVAL:  # that is a Unix socket that was shut down, and whose queue is empty
                     self._complain(error)
                     self._rest_a_while()
                 return

@@ -16,6 +16,7 @@ from clusterd.log import Logger
 from clusterd.log.output import mend_output, protect_output
 from clusterd.master.children import Child
 from clusterd.master.chronicle import Chronicle
+from clusterd.master.closing import Closing
 from clusterd.master.commands import Commands
 from clusterd.master.configurations import Configurations, worker_count
 from clusterd.master.control import ControlServer
@@ -36,6 +37,7 @@ from clusterd.master.program import Parts, Program
 from clusterd.master.punctuality import LOOK_EVERY_SECONDS
 from clusterd.master.service_manager import ServiceManager
 from clusterd.master.signals import handle_signals
+from clusterd.master.socket_keeper import SocketKeeper
 from clusterd.master.strays import end_strays
 from clusterd.master.tally import Tally
 from clusterd.master.views import Views
@@ -137,6 +139,8 @@ class Master:
         self._processes = processes = Processes(
             children, self._scoreboard, listeners, self._configurations, self._dealer
         )
+        keeper = SocketKeeper(os.environ, os.getpid())
+        self._closing = Closing(self._loop, listeners, self._dealer, keeper.kept, self._drain_seconds, self._take, log)
         self._evenness = Evenness()
         self._hands = Hands(
             processes,
@@ -208,9 +212,18 @@ class Master:
             written = [str(address) for address in configured.get(setting, ())]
             if passed and written and written != addresses:
                 self._log.notice(f"{setting}: {' '.join(written)} is not used: the socket unit says where")
+        for note in self._listeners.notes:
+            self._log.warning(note)
 
     def happened(self, event: events.Event) -> None:
-        """Have the supervisor decide about `event`, after those that came before it."""
+        """Have the supervisor decide about `event`, after those that came before it.
+
+        A stop comes later, when the sockets are closed that end with it.
+        """
+        if not (isinstance(event, events.StopAsked) and self._closing.holds_back(event)):
+            self._take(event)
+
+    def _take(self, event: events.Event) -> None:
         if self._events.take(event):
             self._after_events()
 
@@ -277,9 +290,12 @@ class Master:
             except OSError:
                 return  # out of descriptors: it is no more than a nicety
 
+    def _drain_seconds(self) -> float:
+        return self._configurations.of(self._supervisor.cluster.serving).timeouts.drain
+
     def _busy(self) -> bool:
         cluster = self._supervisor.cluster
-        return cluster.phase is not Phase.RUNNING or cluster.rollout is not None
+        return cluster.phase is not Phase.RUNNING or cluster.rollout is not None or self._closing.is_under_way
 
     def _write_state(self) -> None:
         for line in self._views.state_lines():
@@ -291,6 +307,7 @@ class Master:
 
     async def _close(self) -> None:
         self._control.stop()
+        await self._closing.end()
         await self._endpoint.close()
         self._log.flush()
 

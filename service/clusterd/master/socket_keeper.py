@@ -1,0 +1,99 @@
+"""Asks systemd, beside the loop, whether it keeps the sockets that it has passed."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from clusterd.systemd.environment import clean_environment
+from clusterd.systemd.socket_units import JOBS, kept_names, own_unit, units_question
+
+_SYSTEMCTL = "/usr/bin/systemctl"
+_ANSWER_SECONDS = 1.0
+"""For each of the two questions. A system that is this slow stops as one that does not answer."""
+
+
+class SocketKeeper:
+    """Systemd as the owner of the sockets that it has passed to this process."""
+
+    def __init__(self, environ: Mapping[str, str], pid: int) -> None:
+        cgroups = Path(f"/proc/{pid}/cgroup")
+        self._unit = own_unit(cgroups.read_text() if cgroups.exists() else "", environ, pid)
+        # Set for the services of a user's own manager only (systemd.exec(5)).
+        self._manager = "--user" if "MANAGERPID" in environ else "--system"
+        self._environment = {**clean_environment(environ), "LC_ALL": "C", "SYSTEMD_COLORS": "0"}
+
+    async def kept(self) -> frozenset[str] | None:
+        """The names of the sockets that stay open when this service has stopped; None when that cannot be found out.
+
+        A socket stays open unless its unit is inactive, or a job to stop or restart the unit is queued: systemd
+        stops a service before its sockets. Any user may ask this, over D-Bus.
+        """
+        if self._unit is None:
+            return None
+        try:
+            jobs = await self._ask(*JOBS)
+            return kept_names(self._unit, jobs, await self._ask(*units_question(self._unit)))
+        except (OSError, TimeoutError):
+            return None
+
+    async def _ask(self, *question: str) -> str:
+        """What systemctl prints. Raises OSError, TimeoutError."""
+        process, answers = self._spawn(question)
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                return await _read_all(answers)
+        finally:
+            os.close(answers)
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+            os.close(process)
+
+    def _spawn(self, question: Sequence[str]) -> tuple[int, int]:
+        """Start systemctl; a descriptor of its process and one of what it prints. Raises OSError.
+
+        Not one of asyncio's own subprocesses: the master reaps all its children itself.
+        """
+        answers, write_end = os.pipe()
+        try:
+            pid = os.posix_spawn(
+                _SYSTEMCTL,
+                [_SYSTEMCTL, self._manager, *question],
+                self._environment,
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, write_end, 1),
+                    (os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0),
+                ],
+                setsigmask=[],
+                setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
+            )
+            # It is not reaped before the loop turns, so the pid is still its own.
+            return os.pidfd_open(pid), answers
+        except OSError:
+            os.close(answers)
+            raise
+        finally:
+            os.close(write_end)
+
+
+async def _read_all(descriptor: int) -> str:
+    """Everything that comes until the end of the pipe. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    parts: list[bytes] = []
+    is_over: asyncio.Future[None] = loop.create_future()
+
+    def read() -> None:
+        part = os.read(descriptor, 65536)
+        parts.append(part)
+        if not part and not is_over.done():
+            is_over.set_result(None)
+
+    loop.add_reader(descriptor, read)
+    try:
+        await is_over
+    finally:
+        loop.remove_reader(descriptor)
+    return b"".join(parts).decode(errors="replace")
