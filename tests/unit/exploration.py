@@ -172,6 +172,8 @@ class World:
         self.require(not complaint, complaint)
         ready_before = self.ready()
         wanted_before = self.supervisor.cluster.wanted or 1
+        if isinstance(event, events.ReloadAsked):
+            self.import_failed_at = -math.inf  # which makes the next attempt at once
         decided = self.supervisor.step(event, self.now)
         for action in decided:
             self.history.append(f"             {action}")
@@ -298,9 +300,7 @@ class World:
     ) -> None:
         """What no step may leave behind."""
         cluster = self.supervisor.cluster
-        if isinstance(event, events.ReloadAsked):
-            self.import_failed_at = -math.inf
-        elif cluster.phase is Phase.STARTING and isinstance(event, events.TemplateFailed):
+        if cluster.phase is Phase.STARTING and isinstance(event, events.TemplateFailed):
             self.import_failed_at = self.now
         stopping = cluster.phase in (Phase.STOPPING, Phase.FINISHED)
         hung = sum(1 for a in decided if isinstance(a, actions.Kill) and a.reason is EndReason.HANG)

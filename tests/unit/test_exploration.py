@@ -86,7 +86,7 @@ def never_resume_the_retired(monkeypatch: pytest.MonkeyPatch) -> None:
 def hold_back_what_had_been_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     record = failures.record_failure
 
-    def with_backoff(cluster: Cluster, worker: Worker, what: str) -> None:
+    def with_backoff(cluster: Cluster, worker: Worker, what: str, *, permanent: bool = False) -> None:
         record(cluster, worker, what)
         backoff = cluster.table.backoffs.get(worker.slot, Backoff(failures=1))
         cluster.table.backoffs[worker.slot] = backoff.after_failure(cluster.now, served=0.0)

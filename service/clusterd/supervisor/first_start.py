@@ -34,17 +34,14 @@ def begin(cluster: Cluster, settings: Settings, first: FirstStart) -> None:
 
 
 def failed(cluster: Cluster, reason: str, *, permanent: bool, retry_at: float | None = None) -> None:
-    """Take in that an attempt failed: a worker's boot, which is repeated at `retry_at`, or an import, after a pause."""
-    failures = cluster.first_start.failures + 1
+    """Take in that an attempt failed: an import, or a worker's boot, which its slot repeats at `retry_at`."""
+    first = cluster.first_start
+    failures = first.failures + 1
+    first = replace(first, failures=failures, failures_here=first.failures_here + 1, reason=reason)
     if is_import := retry_at is None:
         retry_at = cluster.now + pause_after(failures)
-    cluster.first_start = replace(
-        cluster.first_start,
-        failures=failures,
-        failures_here=cluster.first_start.failures_here + 1,
-        reason=reason,
-        retry_at=retry_at,
-    )
+        first = replace(first, retry_at=retry_at)
+    cluster.first_start = first
     if permanent:
         stop(cluster, at_once=False, exit_status=ExitStatus.APPLICATION, reason=reason)
     elif _is_too_late(cluster, retry_at):
