@@ -22,8 +22,8 @@ PROCESS_SETTINGS = (
         listen_address(),
         "127.0.0.1:8000",
         _RESTART,
-        "Addresses to serve HTTP on, unless systemd passes sockets named http. [] for none, where there is HTTPS. In an "
-        "instance (clusterd@NAME.service) they are served beside its socket unit, and there is no default.",
+        "Addresses to serve HTTP on, unless systemd passes sockets named http. [] for none, where there is HTTPS. In "
+        "an instance (clusterd@NAME.service) they are served beside its socket unit, and there is no default.",
         shape=Shape.LIST,
         metavar="ADDRESS",
         may_be_empty=True,
