@@ -190,7 +190,10 @@ def test_a_stop_answers_the_requests_in_flight(make_service: MakeService, tmp_pa
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         wait_until(started.exists, "the request arrives")
         service.signal(signal.SIGTERM)
-        wait_until(lambda: not any(w["accepting"] for w in service.workers("draining")), "the workers drain")
+        wait_until(
+            lambda: (draining := service.workers("draining")) and not any(each["accepting"] for each in draining),
+            "the workers drain",
+        )
         go.touch()
         answer = b""
         while chunk := client.recv(65536):
