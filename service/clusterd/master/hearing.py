@@ -155,10 +155,12 @@ class Hearing:
             return
         self._applications.ended(child)
         self.debuggers.ended(child)
+        in_hand: tuple[str, ...] = ()
         if child.row is not None:
+            in_hand = self._scoreboard.in_hand(child.row).requests()
             self._ledger.fold(child.slot, self._scoreboard.row(child.row), death.cpu_seconds)
             self._scoreboard.release(child.row)
-        self._happened(events.WorkerGone(child.serial, death.how, death.by_signal, death.code))
+        self._happened(events.WorkerGone(child.serial, death.how, death.by_signal, death.code, in_hand))
 
     def _why_unheard(self, death: Death) -> str:
         """Why a template or a hooks process died without a word: it is hardly the application's fault."""

@@ -22,6 +22,7 @@ from clusterd.supervisor.actions import (
 )
 from clusterd.supervisor.restart_budget import RestartLimit
 from clusterd.supervisor.states import COMING, EndReason, TemplateState, WorkerState
+from clusterd.supervisor.suspects import Suspects
 from clusterd.supervisor.table import Generation, Rollout, Table, Template, Worker
 
 
@@ -64,6 +65,7 @@ class Cluster:
     reload_pending: bool = False
     restarts: dict[int, int] = field(default_factory=dict)
     """The numbers of the restarts under way, by slot."""
+    suspects: Suspects = field(default_factory=Suspects)
     failed_reload: FailedReload | None = None
     exit_status: int = 0
     exit_reason: str = "asked to stop"

@@ -151,6 +151,8 @@ class WorkerGone(Event):
     by_signal: bool = False
     code: int | None = None
     """As `subprocess` has it: the exit status, or the number of the signal, negative. None: it never was a process."""
+    in_hand: tuple[str, ...] = ()
+    """The requests that it called the application for, each a method and a path, as far as that is known."""
 
 
 @dataclass(frozen=True, slots=True)
