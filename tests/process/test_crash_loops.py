@@ -98,17 +98,69 @@ def test_only_what_dying_workers_held_is_lost_and_each_slot_is_tried_again_at_on
         for number in range(KILLS):
             crowd.wait_for_answers(10 * CLIENTS)
             killed.add(kill_in(service, number % 2 + 1))
-        exits = following.wait_for(lambda event: event["event"] == "exit", KILLS)
-        forks = following.wait_for(lambda event: event["event"] == "fork", 2 + KILLS)
+        events = following.wait_for(lambda event: event["event"] in ("exit", "fork"), 2 + 2 * KILLS)[2:]
+    exits, forks = events[::2], events[1::2]
     assert {event["pid"] for event in exits} == killed, "nothing dies but what is killed"
-    # The master decides both in one step, so their numbers follow each other.
-    assert [(event["number"] + 1, event["slot"]) for event in exits] == [
-        (event["number"], event["slot"]) for event in forks[2:]
-    ]
+    # The master decides about both in one step: nothing that happens comes between them.
+    assert [("exit", event["slot"]) for event in forks] == [(event["event"], event["slot"]) for event in exits]
+    assert all(fork["event"] == "fork" for fork in forks)
     assert crowd.troubles == []
     begun = crowd.begun()
     for loss in crowd.losses:
         assert loss.holder in {None, *killed}, loss
         assert begun.get(loss.path) in {None, *killed}, loss
-    assert len(crowd.losses) <= KILLS * CLIENTS / 2, "a worker holds no more than about half of the clients"
+    assert len(crowd.losses) <= KILLS * CLIENTS, "a client loses one request by a death at most"
     assert "trying again in" not in service.log()
+
+
+KILLS_ASGI = """
+import os
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        raise ValueError
+    if scope["path"].endswith("/of death/%"):
+        os._exit(3)
+    body = f"{os.getpid()} {os.environ['CLUSTERD_WORKER']}".encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
+"""
+KILLS_WSGI = """
+import os
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/of death/%":
+        os._exit(3)
+    start_response("200 OK", [])
+    yield f"{os.getpid()} {os.environ['CLUSTERD_WORKER']}".encode()
+    if environ["PATH_INFO"] == "/late":
+        os._exit(4)
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "threads", "path"),
+    [(KILLS_WSGI, 0, "of%20death/%25"), (KILLS_WSGI, 2, "late"), (KILLS_ASGI, 0, "of%20death/%25")],
+    ids=["loop", "thread", "asgi"],
+)
+def test_a_request_that_kills_is_named(make_service: MakeService, source: str, threads: int, path: str) -> None:
+    service = make_service(threads=threads, root_path="/shop")
+    service.deploy("1", source)
+    service.start()
+    with Following(service) as following:
+        for number in range(1, 5):
+            for _ in range(20):
+                assert service.get("/shop/harmless").status_code == 200
+            kill_by_request(service, f"/shop/{path}?secret={number}")
+            following.wait_for(lambda event: event["event"] == "exit", number)
+            # Each worker knows by its next tick that it is to write down what it has in hand.
+            following.wait_for(lambda event: event["event"] == "listening", 2 + number)
+            wait_until(lambda: all(worker["age"] > 0.6 for worker in service.workers()), "each worker has ticked")
+        [suspect] = following.wait_for(lambda event: event["event"] == "suspect")
+    assert {key: suspect[key] for key in ("request", "deaths", "seconds")} == {
+        "request": f"GET /shop/{path}",
+        "deaths": 3,
+        "seconds": 60,
+    }
+    service.wait_for_line(f"warning: 3 workers that died within 60 s had GET /shop/{path} in hand: it may be what ")
+    assert service.log().count("in hand") == 1
+    assert "harmless" not in service.log()
+    assert "suspect" in service.clusterctl("events").stdout

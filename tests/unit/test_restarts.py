@@ -85,8 +85,10 @@ class Drill:
         self.tell(events.Start(settings))
         self.forks.clear()
 
-    def tell(self, event: events.Event) -> None:
-        for action in self.supervisor.step(event, self.now):
+    def tell(self, event: events.Event) -> list[actions.Action]:
+        """Have it decided about; what was decided at once."""
+        decided = self.supervisor.step(event, self.now)
+        for action in decided:
             match action:
                 case actions.StartTemplate(serial):
                     self._next.append(events.TemplateLoaded(serial))
@@ -109,6 +111,7 @@ class Drill:
                     self.ends.append(action)
         while self._next:
             self.tell(self._next.pop(0))
+        return decided
 
     def die(self, slot: int) -> None:
         self.tell(events.WorkerGone(self.slots[slot], "SIGSEGV", by_signal=True, code=-11))

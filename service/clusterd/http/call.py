@@ -1,7 +1,8 @@
 """What a connection and the adapter that answers its request expect of each other."""
 
+from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from clusterd.http.connections.connection import Connection
@@ -51,6 +52,9 @@ class Adapter(Protocol):
 
     def answer(self, connection: "Connection") -> None:
         """Have the application answer the request of `connection`. Raises Refusal for what it can not be asked."""
+
+    def use(self, application: Callable[..., Any], /) -> None:
+        """Call this from now on: the application, or something around it."""
 
     def tick(self, now: float) -> None:
         """Enforce what has to be over by now (`time.monotonic()`)."""

@@ -93,6 +93,8 @@ class Chronicle:
                 code, by = code_and_signal(action.code)
                 who = {"slot": slot, "generation": generation, "pid": pid}
                 self.note("exit", **who, reason=reason.value, how=how, code=code, signal=by)
+            case actions.Suspect(request, deaths, seconds):
+                self.note("suspect", request=request, deaths=deaths, seconds=seconds)
             case actions.Announce(what):
                 self.note(what.value)
             case actions.RolloutStarted(number):

@@ -138,6 +138,11 @@ class Hands:
             case actions.WorkerEnded(serial):
                 self._processes.ended(serial)
                 self._worker_ended(action)
+            case actions.WatchRequests(seconds):
+                self._processes.watch_requests(seconds)
+            case actions.Suspect(request, deaths, seconds):
+                held = f"{deaths} workers that died within {seconds:g} s had {request} in hand"
+                self._log.warning(f"{held}: it may be what kills them", request=request)
             case actions.Announce(what):
                 self._service_manager.announce(what)
                 if what is actions.Announcement.STOPPING:

@@ -162,10 +162,13 @@ class Hearing:
             return
         self._applications.ended(child)
         self.debuggers.ended(child)
+        in_hand: tuple[str, ...] = ()
         if child.row is not None:
+            in_hand = self._scoreboard.in_hand(child.row).requests()
             self._ledger.fold(child.slot, self._scoreboard.row(child.row), death.cpu_seconds)
             self._scoreboard.release(child.row)
-        self._happened(events.WorkerGone(child.serial, death.how, death.by_signal, death.code, for_memory))
+        gone = events.WorkerGone(child.serial, death.how, death.by_signal, death.code, for_memory, in_hand)
+        self._happened(gone)
 
     def _is_for_memory(self, death: Death) -> bool:
         """Whether the kernel has probably killed it for want of memory: nobody else is known to have."""

@@ -1,6 +1,7 @@
 """Carry out what the supervisor decides about processes: exec, fork, orders, kills."""
 
 import os
+import time
 from collections.abc import Mapping
 
 from clusterd.config.model import Config, to_json
@@ -122,6 +123,10 @@ class Processes:
         """Have a worker take new connections, by itself or from the master."""
         self._children.send(child, messages.Serve())
         self._dealer.serves(child)
+
+    def watch_requests(self, seconds: float) -> None:
+        """Have workers write down which requests they have in hand, for so long."""
+        self._scoreboard.watched_until = time.monotonic_ns() + int(seconds * 1e9)
 
     def ended(self, serial: int) -> None:
         """A worker is no more."""

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from typing import Final, Self, overload
 
+from clusterd.metrics.in_hand import PLACE_CELLS, PLACES
+
 CODE_CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx", "other")
 
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds of the request durations in seconds: Prometheus's defaults, and two below for fast answers."""
 
-ROW_CELLS: Final = 128
+ROW_CELLS: Final = 256
 
 _GAUGES: Final = (
     "heartbeat",
@@ -31,7 +33,11 @@ _WIDTH: Final = len(BUCKETS) + 1
 OFFSETS: Final = tuple(
     _REQUESTS + _WIDTH * ((status // 100 if 100 <= status < 600 else len(CODE_CLASSES)) - 1) for status in range(1000)
 )
-assert _REQUESTS + _WIDTH * len(CODE_CLASSES) <= ROW_CELLS
+IN_HAND: Final = 128
+"""Where the texts of `InHand` begin: cells that are no numbers."""
+IN_HAND_END: Final = IN_HAND + PLACES * PLACE_CELLS
+assert _REQUESTS + _WIDTH * len(CODE_CLASSES) <= IN_HAND
+assert IN_HAND_END <= ROW_CELLS
 
 
 class _Cell:

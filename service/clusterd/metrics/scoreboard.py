@@ -12,14 +12,15 @@ import os
 from dataclasses import dataclass
 from typing import Final, Self
 
-from clusterd.metrics.row import ROW_CELLS, Row
+from clusterd.metrics.in_hand import InHand
+from clusterd.metrics.row import IN_HAND, IN_HAND_END, ROW_CELLS, Row
 
 __all__ = ["LAYOUT_VERSION", "MAXIMUM_ROWS", "SILENT_NANOSECONDS", "Peers", "Row", "Scoreboard", "ScoreboardError"]
 
 MAXIMUM_ROWS: Final = 4096
 """Rows there is room for, draining predecessors included. The memory is sparse: an unused row costs none."""
 
-LAYOUT_VERSION: Final = 1
+LAYOUT_VERSION: Final = 2
 """To be raised with every change of the layout; a worker says the one it knows in its `hello`."""
 
 SILENT_NANOSECONDS: Final = 600_000_000
@@ -30,6 +31,7 @@ _CELL: Final = 8
 _HEADER_BYTES: Final = mmap.PAGESIZE
 _HEADER: Final = (_MAGIC, LAYOUT_VERSION, ROW_CELLS, MAXIMUM_ROWS)
 _ROWS_IN_USE: Final = len(_HEADER)
+_WATCHED_UNTIL: Final = _ROWS_IN_USE + 1
 _FIRST: Final = _HEADER_BYTES // _CELL
 _SIZE: Final = _HEADER_BYTES + MAXIMUM_ROWS * ROW_CELLS * _CELL
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
@@ -122,6 +124,22 @@ class Scoreboard:
             raise IndexError(index)
         start = _FIRST + index * ROW_CELLS
         return Row(self._integers[start : start + ROW_CELLS], self._floats[start : start + ROW_CELLS])
+
+    def in_hand(self, index: int) -> InHand:
+        """The requests in the hands of the row's holder. Raises IndexError out of range."""
+        if not 0 <= index < MAXIMUM_ROWS:
+            raise IndexError(index)
+        start = _FIRST + index * ROW_CELLS
+        return InHand(self._integers[start + IN_HAND : start + IN_HAND_END])
+
+    @property
+    def watched_until(self) -> int:
+        """Until when workers write down what requests they have in hand, in monotonic nanoseconds."""
+        return self._integers[_WATCHED_UNTIL]
+
+    @watched_until.setter
+    def watched_until(self, value: int) -> None:
+        self._integers[_WATCHED_UNTIL] = value
 
     def peers(self, own: int, alive_since: int) -> Peers | None:
         """How loaded the other accepting workers are, for one to decide whether to give way.

@@ -103,6 +103,22 @@ class WorkerEnded(Action):
     """As in WorkerGone."""
 
 
+@dataclass(frozen=True, slots=True)
+class WatchRequests(Action):
+    """For so many seconds, have workers write down which requests they have in hand."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect(Action):
+    """Tell that `request`, a method and a path, was in the hands of `deaths` workers that died within `seconds`."""
+
+    request: str
+    deaths: int
+    seconds: float
+
+
 class Announcement(Enum):
     """What the service manager is told."""
 

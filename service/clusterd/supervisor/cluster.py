@@ -23,6 +23,7 @@ from clusterd.supervisor.actions import (
 )
 from clusterd.supervisor.restart_budget import RestartLimit
 from clusterd.supervisor.states import COMING, EndReason, TemplateState, WorkerState
+from clusterd.supervisor.suspects import Suspects
 from clusterd.supervisor.table import NOT_TRIED, FirstStart, Generation, Rollout, Table, Template, Worker
 
 
@@ -68,6 +69,7 @@ class Cluster:
     """The numbers of the restarts under way, by slot."""
     reloaded_at: float | None = None
     """When the last reload succeeded that none has failed after."""
+    suspects: Suspects = field(default_factory=Suspects)
     failed_reload: FailedReload | None = None
     exit_status: int = 0
     exit_reason: str = "asked to stop"

@@ -159,6 +159,8 @@ class WorkerGone(Event):
     """As `subprocess` has it: the exit status, or the number of the signal, negative. None: it never was a process."""
     for_memory: bool = False
     """The signal was probably the kernel's, for want of memory."""
+    in_hand: tuple[str, ...] = ()
+    """The requests that it called the application for, each a method and a path, as far as that is known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 
 from clusterd.supervisor import events, first_start, restarts, rollout
-from clusterd.supervisor.actions import Action, Announce, Announcement, Severity, WorkerEnded
+from clusterd.supervisor.actions import Action, Announce, Announcement, Severity, Suspect, WatchRequests, WorkerEnded
 from clusterd.supervisor.cluster import Cluster, Phase
 from clusterd.supervisor.deadlines import enforce_deadlines
 from clusterd.supervisor.failures import fail, record_failure
 from clusterd.supervisor.slots import retry_at, tend_slots
 from clusterd.supervisor.states import COMING, FAILURES, EndReason, TemplateState, WorkerState
 from clusterd.supervisor.stopping import continue_stop, stop
+from clusterd.supervisor.suspects import WINDOW_SECONDS
 from clusterd.supervisor.table import Template, Worker
 from clusterd.supervisor.templates import tend_templates
 
@@ -246,6 +247,16 @@ class Supervisor:
                 code=gone.code,
             )
         )
+
+        if reason in FAILURES and worker.ready_at is not None:
+            self._suspect(gone.in_hand)
+
+    def _suspect(self, in_hand: tuple[str, ...]) -> None:
+        """A worker has died that may have had requests in its hands."""
+        cluster = self.cluster
+        cluster.suspects, suspicions = cluster.suspects.after_death(cluster.now, in_hand)
+        cluster.actions.append(WatchRequests(WINDOW_SECONDS))
+        cluster.actions += [Suspect(each.request, each.deaths, WINDOW_SECONDS) for each in suspicions]
 
     def _may_scale(self, may_be_early: bool) -> bool:
         return self.cluster.phase is Phase.RUNNING or (may_be_early and self.cluster.phase is Phase.STARTING)

@@ -25,6 +25,7 @@ from clusterd.wire.messages import Adopt, Deal, HealthConnection, Overdue, Ready
 from clusterd.worker.acceptor import Acceptor
 from clusterd.worker.application import LoadedApplication
 from clusterd.worker.balance import Gate
+from clusterd.worker.call_watch import CallWatch
 from clusterd.worker.drain import ANSWERS_SECONDS, LAST_WORDS_SECONDS, Drain, Orders
 from clusterd.worker.engine_settings import engine_settings
 from clusterd.worker.handover import Receiver, Sender
@@ -68,6 +69,7 @@ class WorkerProcess:
             on_overdue=self._overdue,
             tls=tls,
         )
+        self._watch = CallWatch(loaded, self._engine, scoreboard, row)
         self._gate = Gate(config.scheduling, scoreboard, bells, row, self._engine)
         self._bell = bells.of(row)
         self._listeners = listeners
@@ -285,7 +287,8 @@ class WorkerProcess:
 
     def _tick(self) -> None:
         now = monotonic()
-        self._row.heartbeat = monotonic_ns()
+        self._row.heartbeat = heartbeat = monotonic_ns()
+        self._watch.tick(heartbeat)
         self._row.progress = int(self._engine.threads.progress(now) * 1e9)
         self._row.threads_busy = self._engine.threads.busy
         self._row.threads_free = self._engine.threads.free

@@ -112,6 +112,10 @@ class AsgiAdapter:
         call = WebSocketCall(connection, handshake, self._limits.body, self._stamp, self._log)
         return call, self._scopes.websocket(of_connection, head, handshake.subprotocols)
 
+    def use(self, application: AsgiApplication, /) -> None:
+        """Call this from now on. The lifespan goes on as it was."""
+        self._application = application
+
     async def startup(self) -> None:
         """The application's lifespan begins. Raises StartupFailed."""
         await self._lifespan.startup()

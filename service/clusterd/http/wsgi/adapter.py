@@ -63,6 +63,10 @@ class WsgiAdapter:
         """In threads, or 0: a call on the loop is over before anyone can ask."""
         return self._pool.busy if self._pool is not None else 0
 
+    def use(self, application: WsgiApplication, /) -> None:
+        """Call this from now on."""
+        self._service.application = application
+
     async def startup(self) -> None:
         """Nothing: WSGI has no words for it."""
 
