@@ -5,6 +5,7 @@ import re
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from wsgiref.validate import validator
@@ -371,6 +372,25 @@ def test_closing_says_so_and_idle_connections_end_when_told() -> None:
         assert b"Connection: close" in busy.rest()
         server.on_loop(server.engine.retirement.close_idle)
         assert idle.rest() == b""
+
+
+@pytest.mark.parametrize("how", ["drain", "stop", "keepalive"])
+def test_a_request_that_waits_to_be_read_keeps_its_connection_open(how: str) -> None:
+    """The loop was busy when it came, and finds it after the moment to close idle connections."""
+    with serving(application, threads=1) as server, server.client() as client:
+        client.send(get("/"))
+        assert client.socket.recv(1000)
+
+        def ask_and_close() -> None:
+            client.send(get("/"))
+            if how == "keepalive":
+                for late in (1000.0, 1000.1):  # the first look forgives what the loop has kept waiting
+                    server.engine.tick(time.monotonic() + late)
+            else:
+                server.engine.retirement.close_idle(*([time.monotonic()] if how == "drain" else []))
+
+        server.on_loop(ask_and_close)
+        assert client.socket.recv(1000).startswith(b"HTTP/1.1 200 OK")
 
 
 def test_a_response_that_did_not_say_so_is_followed_by_one_that_does() -> None:

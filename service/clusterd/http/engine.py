@@ -45,12 +45,13 @@ LATE_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """A request that is not answered yet. `age` in seconds since its head was complete."""
+    """A request that is not answered yet. `age` in seconds since its head was complete, `peer` as Connection has it."""
 
     method: str
     target: str
     age: float
     phase: str
+    peer: Address | None
 
 
 class Engine:
@@ -172,6 +173,11 @@ class Engine:
         """Connections, those being set up included."""
         return len(self.connections) + len(self._arriving)
 
+    @property
+    def arriving(self) -> tuple[Connection, ...]:
+        """The connections that are being set up, of which nothing more can be read yet."""
+        return tuple(self._arriving)
+
     def has_room(self) -> bool:
         """Whether another connection is below limits.connections."""
         return self.load < self.settings.limits.connections
@@ -216,6 +222,7 @@ class Engine:
                     each.request.head.target,
                     now - each.request.started,
                     each.call.phase.value if each.call else "receiving",
+                    each.peer,
                 )
                 for each in self.connections
                 if each.request is not None

@@ -1,6 +1,7 @@
 """Carry out what the supervisor decides about processes: exec, fork, orders, kills."""
 
 import os
+import time
 from collections.abc import Mapping
 
 from clusterd.config.model import Config, to_json
@@ -120,6 +121,14 @@ class Processes:
         self._children.send(child, messages.Serve())
         self._dealer.serves(child)
 
+    def burden(self, serial: int) -> dict[str, object]:
+        """What would go with a worker that is killed, by its last word."""
+        child = self._children.get(serial)
+        if child is None or child.row is None:
+            return {}
+        row = self._scoreboard.row(child.row)
+        return {"connections": row.connections, "in_flight": row.in_flight}
+
     def ended(self, serial: int) -> None:
         """A worker is no more."""
         self._dealer.ended(serial)
@@ -135,7 +144,7 @@ class Processes:
         if worker is None:
             return
         self._dealer.retires(action.serial)
-        order = messages.Retire(action.seconds, action.idle_seconds, action.linger)
+        order = messages.Retire(time.monotonic() + action.seconds, action.idle_seconds, action.linger)
         successor = None if action.successor is None else self._children.get(action.successor)
         if successor is None:
             self._children.send(worker, order)

@@ -36,6 +36,8 @@ class Worker:
     """It shall be replaced by a successor of its own generation, when its turn comes."""
     stacks_at: float | None = None
     """When its stacks were last asked for."""
+    turned_at: float = 0.0
+    """When its event loop was first seen to turn after the deadline of its drain; 0 as long as it was not."""
     needs_successor: bool = False
     """It drains, and whoever took its connections is gone."""
     is_killed: bool = False
