@@ -78,6 +78,8 @@ class Engine:
         self.tls = tls
         self.counters = counters
         self.log = log
+        self.is_debugging = log.is_debugging
+        """Whether the life of each connection is told. Asked of the log at ticks only."""
         self._logged_from = _LOGGED_FROM[settings.access_log]
         self.stamp = Stamp(settings.server_header)
         self.heads = HeadParser(settings.limits)
@@ -244,6 +246,7 @@ class Engine:
         """
         late = now - self._ticked_at > LATE_SECONDS
         self._ticked_at = now
+        self.is_debugging = self.log.is_debugging
         self.stamp.refresh()
         self.adapter.tick(now)
         self._shedder.tick(now)

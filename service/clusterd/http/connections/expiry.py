@@ -7,7 +7,6 @@ from clusterd.http.connections.stage import Stage
 from clusterd.http.messages.refusal import Refusal
 from clusterd.http.ports import Counters
 
-
 _AWAITING = (Stage.IDLE, Stage.PREFACE, Stage.HEAD, Stage.BODY)
 """The client is to send something, and nothing else is waited for."""
 

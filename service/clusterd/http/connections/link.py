@@ -90,7 +90,7 @@ class Link(Stream):
 
     def _tell(self, what: str) -> None:
         """Say what has become of the connection, to someone who looks for what became of a request."""
-        if self._engine.log.is_debugging:
+        if self._engine.is_debugging:
             tell(self, self._engine.log, what, len(self._residual))
 
     # ---- the beginning
