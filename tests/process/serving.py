@@ -23,9 +23,8 @@ PATIENCE = 20.0
 class Ledger:
     """Counters and log in one: what the engine said."""
 
-    is_debugging = True
-
     def __init__(self) -> None:
+        self.is_debugging = False
         self.done: list[int] = []
         self.timeouts = 0
         self.connections = 0

@@ -424,3 +424,14 @@ def test_the_access_log() -> None:
         wait_until(lambda: server.ledger.requests)
         assert server.ledger.requests[0]["target"] == "/?logged"
         assert server.ledger.requests[0]["status"] == 200
+
+
+def test_the_life_of_a_connection_is_told_to_those_who_debug() -> None:
+    with serving(application, threads=1) as server:
+        server.ledger.is_debugging = True
+        server.on_loop(lambda: server.engine.tick(time.monotonic()))
+        with server.client() as client:
+            client.send(get("/", LAST))
+            assert client.rest()
+        wait_until(lambda: not server.engine.load)
+        assert server.ledger.details == ["connection opened", "connection closing both sides", "connection closed"]
