@@ -54,6 +54,8 @@ class Loop:
 class Nothing:
     """Counters, log, and a transport that takes everything."""
 
+    is_debugging = False
+
     def nothing(self, *_: object, **__: object) -> None:
         """Whatever it is asked to do."""
 

@@ -4,9 +4,10 @@ import asyncio
 import socket
 import ssl
 import zlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import count, pairwise
 from random import Random
 from typing import Any
@@ -19,6 +20,8 @@ from tests.process.certificates import NAME
 PATIENCE_SECONDS = 25.0
 MOST_PAUSE = 0.8
 RESTART_CODE = 1012
+STORY_LINES = 60
+"""Of what a client did last."""
 
 PAGES = """
 import os, zlib
@@ -127,7 +130,9 @@ class Loss:
     how: str
     secure: bool = False
     has_begun: bool = False
-    """Whether something of the response had come."""
+    """Whether something of the response had come, but not all."""
+    story: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    """What its client did and saw, in lines that begin with the time like the server's."""
 
 
 class _EndedError(Exception):
@@ -147,6 +152,14 @@ class _Connection:
         self.is_last = False
         """Whether the server has said that the response is its connection's last."""
         self.port: int = writer.get_extra_info("sockname")[1]
+        self.story: deque[str] = deque(maxlen=STORY_LINES)
+        self.note("connected")
+
+    def note(self, what: str) -> None:
+        """Remember what happens, for the story of a loss."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")[:-6]
+        ended = ", having seen an end" if self._reader.at_eof() else ""
+        self.story.append(f"{now}Z client: {what}{ended} token={self.token} port={self.port}")
 
     async def send(self, data: bytes, cuts: list[int] | None = None, pause: float = 0.0) -> None:
         """A request, in pieces that begin at `cuts`, each but the first after a pause."""
@@ -156,10 +169,12 @@ class _Connection:
             if number and pause:
                 await asyncio.sleep(pause)
             self.writer.write(data[begin:end])
+            self.note(f"sent {begin}..{end} of {len(data)}")
             await self._checked(self.writer.drain())
 
     async def pause(self, seconds: float) -> None:
         """Nothing may be heard meanwhile, least of all an end."""
+        self.has_begun = False
         try:
             early = await asyncio.wait_for(self._reader.read(1), seconds)
         except TimeoutError:
@@ -175,6 +190,7 @@ class _Connection:
         self.has_begun = False
         head = await self._checked(self._reader.readuntil(b"\r\n\r\n"))
         self.has_begun = True
+        self.note("got a head")
         assert head.startswith(b"HTTP/1.1 200 OK\r\n"), head
         lower = head.lower()
         self.is_last = b"\r\nconnection: close\r\n" in lower
@@ -200,6 +216,11 @@ class _Connection:
             at += size
         assert await self._checked(self._reader.readexactly(2)) == b"\r\n"
         assert at == len(body)
+
+    def loss(self, client: str, error: Exception) -> Loss:
+        """What its client has lost with it."""
+        how, story = str(error), tuple(self.story)
+        return Loss(client, self.port, self.token, how, self.secure, self.has_begun, story)
 
     async def end(self) -> None:
         """Nothing more comes, and the server closes."""
@@ -283,8 +304,8 @@ class Crowd:
                     await connection.end()
             except _EndedError as error:
                 if not (secure and connection.may_end):
-                    token, begun = connection.token, connection.has_begun
-                    self.losses.append(Loss(name, connection.port, token, str(error), secure, begun))
+                    connection.note(f"lost: {error}")
+                    self.losses.append(connection.loss(name, error))
             except (AssertionError, ValueError) as error:
                 self.wrong.append(f"{name}: {connection.token}: {error}")
             finally:
@@ -421,11 +442,13 @@ class Crowd:
         """A WebSocket, which can not move: it is told to come again."""
         await asyncio.sleep(random.uniform(0, 0.3))
         while not self._over:
-            port = 0
+            sock = await asyncio.to_thread(socket.create_connection, ("127.0.0.1", self._port), PATIENCE_SECONDS)
+            port: int = sock.getsockname()[1]
+            is_open = False
             try:
                 uri = f"ws://127.0.0.1:{self._port}/"
-                async with connect_websocket(uri, proxy=None, open_timeout=PATIENCE_SECONDS) as websocket:
-                    port = websocket.local_address[1]
+                async with connect_websocket(uri, sock=sock, open_timeout=PATIENCE_SECONDS) as websocket:
+                    is_open = True
                     while not self._over:
                         said = self._token() * random.choice((1, 1000))
                         await websocket.send(said)
@@ -436,7 +459,7 @@ class Crowd:
                 if error.rcvd is None or error.rcvd.code != RESTART_CODE:
                     self.losses.append(Loss("websocket", port, "", repr(error)))
             except Exception as error:
-                if port:
+                if is_open:
                     self.wrong.append(f"websocket: {error!r}")
                 else:
                     self.losses.append(Loss("websocket", port, "", f"handshake: {error!r}"))

@@ -25,7 +25,7 @@ from tests.process.service import Service, wait_until
 KINDS = ("threads", "loop", "asgi")
 SCHEDULINGS = ("least_connections", "round_robin")
 MOST_WORKERS = 4
-UNWANTED = r"Error(?!.*not for service)|exception was never retrieved"
+UNWANTED = r"^(?!\S+ \S+ debug: ).*(Error(?!.*not for service)|exception was never retrieved)"
 """In no line of the log: the server's own faults."""
 
 
@@ -177,6 +177,7 @@ async def attempt(trial: Trial, directory: Path, certificate: Certificate) -> Ou
         scheduling=trial.scheduling,
         preload=random.choice(("auto", False)),
         worker_start="app:prepare",
+        log={"level": "debug", "access": "all"},  # for the story of a loss
         rollout={"settle": random.choice(("0ms", "200ms")), "surge": random.choice((1, 2)), "max_draining": most},
         timeouts={
             "drain": random.choice(("500ms", "900ms")) if trial.short else "30s",
@@ -203,12 +204,14 @@ async def attempt(trial: Trial, directory: Path, certificate: Certificate) -> Ou
         moved = _moved(service.metrics().text)
         if await asyncio.to_thread(service.stop):
             wrong.append("clusterd ended badly")
-        cut = _cut(service.log())
-        ports = {int(port) for port in re.findall(r"connection cut at the end of .* peer=\S+:(\d+)", service.log())}
-        wrong += [str(loss) for loss in crowd.losses if not _is_accounted_for(loss, trial, schedule, cut, ports)]
+        log = _Log(service.lines)
+        schedule.done["killed at the end of a drain"] = len(log.killed)
+        for loss in crowd.losses:
+            if not log.accounts_for(loss, trial, schedule.held_by_the_killed):
+                wrong.append("\n    ".join([str(loss), *story_of(loss, service.lines)]))
         wrong += [line for line in service.lines if re.search(UNWANTED, line)]
-        if cut and not trial.short:
-            wrong.append(f"requests were cut: {cut}")
+        if (log.cut or log.killed) and not trial.short:
+            wrong.append(f"requests were cut, of {log.cut} by {log.killed}")
         return Outcome(wrong, crowd.answered, moved, len(crowd.losses), schedule.done)
     finally:
         await asyncio.to_thread(service.destroy)
@@ -228,19 +231,50 @@ def connections(service: Service) -> int:
     return sum(worker["connections"] for worker in description["workers"] if worker["state"] == "ready")
 
 
-def _cut(log: str) -> set[str]:
-    """The tokens of the requests that the log says were cut."""
-    return set(re.findall(r"request cut at the end of the drain.*?/(t\d+t)/", log))
+class _Log:
+    """What the log says of the connections that ended, by the ports of their clients."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self._lines = lines
+        self.cut = self._ports(r"(request|connection) cut at the end of the drain.* peer=\S+:(\d+)")
+        """With these at the end of a drain: said of each by its worker."""
+        self._closed_idle = self._ports(
+            r"debug: (connection) closing .* peer=\S+:(\d+) .*scheme=https stage=idle .*unanswered=0 unread=0"
+        )
+        self.killed = set(re.findall(r"killing worker: not drained .*?pid=(\d+)", "\n".join(lines)))
+        """The workers that the master has killed at the end of their drains, since their loops did not turn."""
+
+    def _ports(self, pattern: str) -> set[int]:
+        return {int(found[2]) for line in self._lines if (found := re.search(pattern, line))}
+
+    def accounts_for(self, loss: Loss, trial: Trial, held_by_the_killed: set[int]) -> bool:
+        """Whether nothing else could become of it, and whoever reads the log can know."""
+        if trial.kills and loss.port in held_by_the_killed:
+            return True
+        if not trial.short:
+            return False
+        # A connection over TLS can not move. If it is idle by the end of the drain it is closed, and a request may be
+        # on its way then: here one that had not come to the server's kernel when it said that it closes (unread=0), so
+        # that no server could have read it. Its client learns so by the close_notify, before any of an answer.
+        crossed = loss.secure and not loss.has_begun and loss.port in self._closed_idle
+        return crossed or loss.port in self.cut or self._last_holder(loss.port) in self.killed
+
+    def _last_holder(self, port: int) -> str | None:
+        """The pid of the worker that had the connection last."""
+        told = re.compile(rf"clusterd\[(\d+)\] debug: connection (opened|kept) .* peer=\S+:{port} ")
+        return next((found[1] for line in reversed(self._lines) if (found := told.search(line))), None)
 
 
-def _is_accounted_for(loss: Loss, trial: Trial, schedule: _Schedule, cut: set[str], ports: set[int]) -> bool:
-    if trial.kills and loss.port in schedule.held_by_the_killed:
-        return True
-    if trial.short and (loss.token in cut or loss.port in ports):
-        return True
-    # A connection over TLS can not move: if it is idle by the end of the drain it is closed, and a request that its
-    # client sends at that moment is one that no server has read.
-    return trial.short and loss.secure and not loss.has_begun
+def story_of(loss: Loss, log: list[str]) -> list[str]:
+    """Everything that is known of a lost request and its connection, in order: what its client did, what every worker
+    says of them, and what became of the workers that had them.
+    """
+    about = re.compile(rf":{loss.port}\b" + (rf"|/{loss.token}/" if loss.token else ""))
+    pids = {found[1] for line in log if about.search(line) and (found := re.search(r"clusterd\[(\d+)\]", line))}
+    any_of = "|".join(pids) or "none"
+    fates = re.compile(rf"^\S+ clusterd\[\d+\] \w+: (a drain|worker|killing) .*\bpid=({any_of})\b")
+    told = [line for line in log if about.search(line) or fates.search(line)]
+    return sorted([*loss.story, *told], key=lambda line: line.split(" ", 1)[0])
 
 
 def trial_of(seed: int, seconds: float = 3.0) -> Trial:

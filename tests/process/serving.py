@@ -24,6 +24,7 @@ class Ledger:
     """Counters and log in one: what the engine said."""
 
     def __init__(self) -> None:
+        self.is_debugging = False
         self.done: list[int] = []
         self.timeouts = 0
         self.connections = 0

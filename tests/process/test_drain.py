@@ -1,5 +1,6 @@
 """The end of a drain: nothing is cut before it, and whatever is cut then is in the log."""
 
+import os
 import signal
 import socket
 import time
@@ -82,6 +83,25 @@ def test_what_is_cut_is_in_the_log(make_service: MakeService, tmp_path: Path) ->
         peer = half.socket.getsockname()
     service.wait_for_line("request cut at the end of the drain .*target=/stream")
     service.wait_for_line(f"connection cut at the end of the drain: .* peer={peer[0]}:{peer[1]}")
+
+
+def test_a_worker_that_reads_its_orders_late_has_no_later_deadline(make_service: MakeService) -> None:
+    """The machine is too busy to run it, say. The master kills what is left soon after the deadline that it has set."""
+    service = make_service(workers=1, timeouts={"drain": "3s", "drain_idle": "3s"})
+    service.deploy("1", STREAMS)
+    service.start()
+    (worker,) = service.workers()
+    with client_of(service) as client:
+        client.send(request("/stream?60"))
+        client.answer_head()
+        os.kill(worker["pid"], signal.SIGSTOP)
+        service.signal(signal.SIGHUP)
+        service.wait_for_line(f"worker draining .*pid={worker['pid']}")
+        time.sleep(2.5)
+        os.kill(worker["pid"], signal.SIGCONT)
+        service.wait_for_line(f"worker ended.*pid={worker['pid']}")
+    assert "request cut at the end of the drain" in service.log()
+    assert "killing worker" not in service.log()
 
 
 def test_a_retired_worker_that_may_have_to_come_back_is_not_at_the_end_of_a_drain(make_service: MakeService) -> None:

@@ -5,6 +5,7 @@ import re
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from wsgiref.validate import validator
@@ -373,6 +374,25 @@ def test_closing_says_so_and_idle_connections_end_when_told() -> None:
         assert idle.rest() == b""
 
 
+@pytest.mark.parametrize("how", ["drain", "stop", "keepalive"])
+def test_a_request_that_waits_to_be_read_keeps_its_connection_open(how: str) -> None:
+    """The loop was busy when it came, and finds it after the moment to close idle connections."""
+    with serving(application, threads=1) as server, server.client() as client:
+        client.send(get("/"))
+        assert client.socket.recv(1000)
+
+        def ask_and_close() -> None:
+            client.send(get("/"))
+            if how == "keepalive":
+                for late in (1000.0, 1000.1):  # the first look forgives what the loop has kept waiting
+                    server.engine.tick(time.monotonic() + late)
+            else:
+                server.engine.retirement.close_idle(*([time.monotonic()] if how == "drain" else []))
+
+        server.on_loop(ask_and_close)
+        assert client.socket.recv(1000).startswith(b"HTTP/1.1 200 OK")
+
+
 def test_a_response_that_did_not_say_so_is_followed_by_one_that_does() -> None:
     """Its client may have the next request under way: to close on it would lose that."""
     goes_on = threading.Event()
@@ -404,3 +424,14 @@ def test_the_access_log() -> None:
         wait_until(lambda: server.ledger.requests)
         assert server.ledger.requests[0]["target"] == "/?logged"
         assert server.ledger.requests[0]["status"] == 200
+
+
+def test_the_life_of_a_connection_is_told_to_those_who_debug() -> None:
+    with serving(application, threads=1) as server:
+        server.ledger.is_debugging = True
+        server.on_loop(lambda: server.engine.tick(time.monotonic()))
+        with server.client() as client:
+            client.send(get("/", LAST))
+            assert client.rest()
+        wait_until(lambda: not server.engine.load)
+        assert server.ledger.details == ["connection opened", "connection closing both sides", "connection closed"]

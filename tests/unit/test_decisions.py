@@ -9,8 +9,10 @@ from clusterd.master.monitor import Monitor, Watched
 from clusterd.master.punctuality import LATE_SECONDS, LOOK_EVERY_SECONDS
 from clusterd.metrics.scoreboard import Peers
 from clusterd.supervisor import events
+from clusterd.supervisor.actions import Kill
 from clusterd.supervisor.backoff import LONGEST_DELAY, STABLE_SECONDS, Backoff
 from clusterd.supervisor.cluster import Cluster, FailedReload, Phase
+from clusterd.supervisor.deadlines import LAST_WORDS_SECONDS, SILENCE_SECONDS
 from clusterd.supervisor.events import Event, MemoryLimitReached, RequestLimitReached, WorkerStalled
 from clusterd.supervisor.settings import Settings
 from clusterd.supervisor.status import progress_line, status_line
@@ -149,3 +151,51 @@ def test_a_number_of_workers_is_meant_whatever_a_rollout_would_make_of_it() -> N
 
 def settings_for(workers: int) -> Settings:
     return Settings(workers, Preload.ALWAYS, 1, 60.0, 0.0, 4, 30.0, 10.0, 30.0, restart_burst=20, restart_per=10.0)
+
+
+DRAIN_OVER = 100.0 + settings_for(workers=1).drain
+
+
+def draining() -> tuple[Supervisor, int]:
+    """A supervisor at 100.0 s, and the serial of its only worker, which has until DRAIN_OVER."""
+    supervisor = Supervisor()
+    for event in (
+        events.Start(settings_for(workers=1)),
+        events.TemplateLoaded(1),
+        events.SpareReady(2),
+        events.WorkerHello(3, 103),
+        events.WorkerReady(3),
+        events.StopAsked(at_once=False),
+    ):
+        supervisor.step(event, 100.0)
+    return supervisor, 3
+
+
+def killed_at(supervisor: Supervisor) -> float:
+    """When the worker is killed, if nothing more happens."""
+    while supervisor.wake_at is not None:
+        now = supervisor.wake_at
+        if any(isinstance(action, Kill) for action in supervisor.step(events.Tick(), now)):
+            return now
+    raise AssertionError("it is never killed")
+
+
+def test_a_worker_whose_loop_turns_has_a_moment_after_its_drain() -> None:
+    supervisor, serial = draining()
+    supervisor.step(events.WorkerTurned(serial, DRAIN_OVER), DRAIN_OVER + 0.2)
+    assert killed_at(supervisor) == DRAIN_OVER + LAST_WORDS_SECONDS
+
+
+def test_a_worker_that_could_not_run_has_it_when_it_can() -> None:
+    """What it has is cut then, with a line in the log; killed before, it would be lost without one."""
+    supervisor, serial = draining()
+    late = DRAIN_OVER + 1.5
+    assert not any(isinstance(action, Kill) for action in supervisor.step(events.Tick(), late))
+    supervisor.step(events.WorkerTurned(serial, late), late)
+    supervisor.step(events.WorkerTurned(serial, late + 0.2), late + 0.2)  # it lives: that alone gains it nothing
+    assert killed_at(supervisor) == late + LAST_WORDS_SECONDS
+
+
+def test_a_worker_whose_loop_does_not_turn_is_not_waited_for_much_longer() -> None:
+    supervisor, _ = draining()
+    assert killed_at(supervisor) == DRAIN_OVER + SILENCE_SECONDS

@@ -45,12 +45,13 @@ LATE_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """A request that is not answered yet. `age` in seconds since its head was complete."""
+    """A request that is not answered yet. `age` in seconds since its head was complete, `peer` as Connection has it."""
 
     method: str
     target: str
     age: float
     phase: str
+    peer: Address | None
 
 
 class Engine:
@@ -77,6 +78,8 @@ class Engine:
         self.tls = tls
         self.counters = counters
         self.log = log
+        self.is_debugging = log.is_debugging
+        """Whether the life of each connection is told. Asked of the log at ticks only."""
         self._logged_from = _LOGGED_FROM[settings.access_log]
         self.stamp = Stamp(settings.server_header)
         self.heads = HeadParser(settings.limits)
@@ -172,6 +175,11 @@ class Engine:
         """Connections, those being set up included."""
         return len(self.connections) + len(self._arriving)
 
+    @property
+    def arriving(self) -> tuple[Connection, ...]:
+        """The connections that are being set up, of which nothing more can be read yet."""
+        return tuple(self._arriving)
+
     def has_room(self) -> bool:
         """Whether another connection is below limits.connections."""
         return self.load < self.settings.limits.connections
@@ -216,6 +224,7 @@ class Engine:
                     each.request.head.target,
                     now - each.request.started,
                     each.call.phase.value if each.call else "receiving",
+                    each.peer,
                 )
                 for each in self.connections
                 if each.request is not None
@@ -237,6 +246,7 @@ class Engine:
         """
         late = now - self._ticked_at > LATE_SECONDS
         self._ticked_at = now
+        self.is_debugging = self.log.is_debugging
         self.stamp.refresh()
         self.adapter.tick(now)
         self._shedder.tick(now)

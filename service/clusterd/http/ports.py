@@ -30,3 +30,7 @@ class Log(Protocol):
 
     def debug(self, message: str, /, **fields: object) -> None:
         """Report what only somebody who looks for a fault wants to know."""
+
+    @property
+    def is_debugging(self) -> bool:
+        """Whether `debug` is written: ask before computing what is told for each connection."""

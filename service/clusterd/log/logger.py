@@ -45,9 +45,10 @@ class Logger:
         """Let only this level and worse through, for this logger and all bound from the same one."""
         self._threshold.level = level
 
-    def enabled(self, level: Level) -> bool:
-        """Whether a record of this level would be written; ask before computing something costly."""
-        return level <= self._threshold.level
+    @property
+    def is_debugging(self) -> bool:
+        """Whether `debug` would be written; ask before computing something costly."""
+        return self._threshold.level >= Level.DEBUG
 
     def flush(self) -> None:
         """Try again to write what the sink could not take; call it from a timer and before exiting."""

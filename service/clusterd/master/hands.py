@@ -124,7 +124,8 @@ class Hands:
                 self._processes.retire(action)
                 self._log.info("worker draining", **self._fields(action.serial))
             case actions.Kill(serial, reason, detail):
-                self._log.info(f"killing worker: {detail or reason}", **self._fields(serial), reason=reason)
+                fields = {**self._fields(serial), **self._processes.burden(serial)}
+                self._log.info(f"killing worker: {detail or reason}", **fields, reason=reason)
                 self._kill(serial)
             case actions.DumpStacks(serial, detail):
                 if asked := self._children.get(serial):

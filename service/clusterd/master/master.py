@@ -47,6 +47,7 @@ from clusterd.metrics.scoreboard import Scoreboard
 from clusterd.supervisor import events
 from clusterd.supervisor.cluster import Phase
 from clusterd.supervisor.settings import settings_of
+from clusterd.supervisor.states import WorkerState
 from clusterd.supervisor.status import progress_line, status_line
 from clusterd.supervisor.supervisor import Supervisor
 from clusterd.supervisor.table import NOT_TRIED, FirstStart
@@ -262,9 +263,23 @@ class Master:
             self._wake.cancel()
             self._wake = None
         if self._supervisor.wake_at is not None:
-            self._wake = self._loop.call_at(self._supervisor.wake_at, self.happened, events.Tick())
+            self._wake = self._loop.call_at(self._supervisor.wake_at, self._tick)
+
+    def _tick(self) -> None:
+        self._see_who_turns()  # first: this may be the moment to kill a worker that has not turned
+        self.happened(events.Tick())
+
+    def _see_who_turns(self) -> None:
+        """Tell which event loops have turned after the end of their drains: those have noticed it."""
+        for worker in self._supervisor.cluster.table.in_state(WorkerState.DRAINING):
+            child = self._hearing.children.get(worker.serial)
+            if child is not None and child.row is not None:
+                turned_at = self._scoreboard.row(child.row).heartbeat / 1e9
+                if worker.turned_at < worker.deadline <= turned_at:
+                    self.happened(events.WorkerTurned(worker.serial, turned_at))
 
     def _look(self) -> None:
+        self._see_who_turns()
         self._even_out(self._oversight.look())
         self._hearing.memory_kills.look(time.monotonic())
         self._dealer.look()

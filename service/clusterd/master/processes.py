@@ -128,6 +128,14 @@ class Processes:
         """Have workers write down which requests they have in hand, for so long."""
         self._scoreboard.watched_until = time.monotonic_ns() + int(seconds * 1e9)
 
+    def burden(self, serial: int) -> dict[str, object]:
+        """What would go with a worker that is killed, by its last word."""
+        child = self._children.get(serial)
+        if child is None or child.row is None:
+            return {}
+        row = self._scoreboard.row(child.row)
+        return {"connections": row.connections, "in_flight": row.in_flight}
+
     def ended(self, serial: int) -> None:
         """A worker is no more."""
         self._dealer.ended(serial)
@@ -143,7 +151,7 @@ class Processes:
         if worker is None:
             return
         self._dealer.retires(action.serial)
-        order = messages.Retire(action.seconds, action.idle_seconds, action.linger)
+        order = messages.Retire(time.monotonic() + action.seconds, action.idle_seconds, action.linger)
         successor = None if action.successor is None else self._children.get(action.successor)
         if successor is None:
             self._children.send(worker, order)

@@ -10,6 +10,11 @@ from clusterd.supervisor.table import Template, Worker
 LAST_WORDS_SECONDS = 0.5
 """A worker that cuts what is left at the end of its drain says so, and ends by itself."""
 
+SILENCE_SECONDS = 2.0
+"""For a worker whose loop does not turn at the end of its drain. If the application holds it up, it gains nothing by
+that. If the machine is too busy to run it, its requests are cut with a line in the log as soon as it runs, and would be
+lost without one if it were killed before."""
+
 HURRY_SECONDS = 0.3
 """For one draining worker too many to hand over what is on its way; then it cuts the rest."""
 
@@ -20,7 +25,7 @@ def enforce_deadlines(cluster: Cluster) -> list[Template]:
         _watch_boot(cluster, worker)
     _limit_draining(cluster)
     for worker in cluster.table.in_state(WorkerState.DRAINING):
-        if cluster.due(worker.deadline + LAST_WORDS_SECONDS):
+        if cluster.due(_last_moment(worker)):
             if worker.end is EndReason.MAX_DRAINING:
                 cluster.kill(worker, EndReason.MAX_DRAINING, "it did not end its drain")
             else:
@@ -30,6 +35,13 @@ def enforce_deadlines(cluster: Cluster) -> list[Template]:
         for template in list(cluster.table.templates.values())
         if template.state is TemplateState.LOADING and _import_is_over_time(cluster, template)
     ]
+
+
+def _last_moment(worker: Worker) -> float:
+    """When a draining worker is killed if it is still there."""
+    if worker.turned_at < worker.deadline:
+        return worker.deadline + SILENCE_SECONDS
+    return worker.turned_at + LAST_WORDS_SECONDS
 
 
 def _watch_boot(cluster: Cluster, worker: Worker) -> None:

@@ -173,6 +173,14 @@ class WorkerStalled(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerTurned(Event):
+    """The event loop of a draining worker has turned after its deadline, at `at` (seconds, the clock of `step`)."""
+
+    serial: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class RequestLimitReached(Event):
     """A worker has served limits.max_requests."""
 

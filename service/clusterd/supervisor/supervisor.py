@@ -174,6 +174,9 @@ class Supervisor:
             case events.WorkerStalled(serial, seconds, what):
                 if (worker := self._worker(serial)) and worker.state is WorkerState.READY and not worker.is_debugged:
                     self._stalled(worker, seconds, what)
+            case events.WorkerTurned(serial, at):
+                if (worker := self._worker(serial)) and worker.turned_at < worker.deadline:
+                    worker.turned_at = at
             case events.WorkerKilled(serial):
                 if worker := self._worker(serial):
                     worker.is_killed = True

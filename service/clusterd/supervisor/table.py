@@ -39,6 +39,8 @@ class Worker:
     """Why, in words, where that takes more than one."""
     stacks_at: float | None = None
     """When its stacks were last asked for."""
+    turned_at: float = 0.0
+    """When its event loop was first seen to turn after the deadline of its drain; 0 as long as it was not."""
     needs_successor: bool = False
     """It drains, and whoever took its connections is gone."""
     is_killed: bool = False

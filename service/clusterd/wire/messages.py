@@ -199,10 +199,11 @@ class Retire(Message):
 
     Descriptor: none, or one end of a socketpair whose other end a successor adopts from.
     With `linger` the worker stays when its last connection has gone (it may have to take its
-    slot back); without, it exits then, at the latest after `seconds`.
+    slot back); without, it exits then, at the latest at `deadline`, by time.monotonic(): the host has
+    one such clock, and a worker that reads this late must not take the master's deadline for a later one.
     """
 
-    seconds: float
+    deadline: float
     idle_seconds: float
     linger: bool
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from clusterd.http.address import Address
 from clusterd.http.engine import Connection, Engine
 from clusterd.log import Logger
 from clusterd.worker.handover import Sender
@@ -10,9 +11,9 @@ LAST_WORDS_SECONDS = 0.3
 """After the end of a drain: for the worker to say what it cut, and to have the application clean up. Then the master
 kills it (`supervisor/deadlines.py`, which waits a little longer)."""
 
-ANSWERS_SECONDS = 0.1
-"""Of these, for what is on its way to another worker: its client may have asked already, and is not lost if that one
-answers."""
+ANSWERS_SECONDS = 0.2
+"""Of these, for what is on its way to another worker, or may still move: its client may have asked already, and is not
+lost if that one answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +31,22 @@ class Drain:
     def __init__(self, engine: Engine, sender: Sender | None, orders: Orders, log: Logger, now: float) -> None:
         self._engine = engine
         self._sender = sender
+        self._hands_over = sender is not None
+        """Also when that one is lost: the master names another as soon as it can."""
         self._orders = orders
         self._log = log
         self._began = self._last_busy = now
 
     def begin(self) -> None:
         """Move or close what can be moved or closed now; the rest follows as it comes to rest."""
+        self._log.debug(
+            "a drain begins",
+            connections=self._engine.load,
+            seconds=round(self._orders.deadline - self._began, 3),
+            idle_seconds=self._orders.idle_seconds,
+            successor=self._sender is not None,
+            linger=self._orders.linger,
+        )
         if self._sender is None:
             self._engine.retirement.close()
         else:
@@ -45,6 +56,16 @@ class Drain:
         """The engine has a connection that could move."""
         if self._sender is not None:
             self._sender.pass_on(connection)
+
+    def is_over(self, now: float) -> bool:
+        """Whether its time has passed: nothing new is to come here."""
+        return not self._orders.linger and now >= self._orders.deadline
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """When to look whether it is finished, by time.monotonic."""
+        # A worker that was too late to read its orders has this moment all the same.
+        return self._orders.deadline, max(self._orders.deadline, self._began) + ANSWERS_SECONDS
 
     def finished(self, now: float) -> bool:
         """Enforce the times; True when the worker may leave.
@@ -58,16 +79,18 @@ class Drain:
         idle_since = now - self._orders.idle_seconds
         if self._sender is None:
             if self._last_busy <= idle_since:
-                self._engine.retirement.close_idle()
+                self._engine.retirement.close_idle(now)  # not those that have begun to ask
         elif self._began <= idle_since:
             # What can not move ends with its next response; nobody waits longer for that one.
             self._engine.retirement.close_idle(idle_since)
-        if self._orders.linger or now < self._orders.deadline:
-            return False
-        if self._sender is not None and self._sender.awaits_answers and now < self._orders.deadline + ANSWERS_SECONDS:
+        if not self.is_over(now) or (now < self.ends[1] and self._something_may_move()):
             return False
         self._cut()
         return True
+
+    def _something_may_move(self) -> bool:
+        engine = self._engine
+        return self._hands_over and (bool(engine.arriving) or any(each.may_still_move for each in engine.connections))
 
     def end(self) -> list[Connection]:
         """Nothing moves any more: what is not acknowledged stays, and is returned."""
@@ -77,27 +100,34 @@ class Drain:
 
     def successor_lost(self) -> None:
         """The sender has ended by itself."""
+        self._log.debug("a drain has lost its successor", connections=self._engine.load)
         self._sender = None
 
     def _cut(self) -> None:
-        for connection in self.end():
-            self._log_cut(connection, "no worker has taken it over in time")
+        self._log.debug("a drain is over", connections=self._engine.load)
+        unacknowledged = set(self.end())
         for request in self._engine.requests_in_flight():
             self._log.warning(
                 "request cut at the end of the drain",
                 method=request.method,
                 target=request.target,
                 age=request.age,
+                peer=_written(request.peer),
                 reason="drain_timeout",
             )
-        for connection in self._engine.connections:
-            if why := connection.unfinished:
+        for connection in (*self._engine.connections, *self._engine.arriving):
+            if connection in unacknowledged or (self._hands_over and connection.may_still_move):
+                self._log_cut(connection, "no worker has taken it over in time")
+            elif why := connection.unfinished:
                 self._log_cut(connection, why)
         self._engine.retirement.close_idle()
         self._engine.call_soon(self._engine.abort)  # when that is out: a TLS connection says that it ends
 
     def _log_cut(self, connection: Connection, why: str) -> None:
-        host, port = connection.peer or ("unix", 0)
         self._log.warning(
-            f"connection cut at the end of the drain: {why}", peer=f"{host}:{port}", reason="drain_timeout"
+            f"connection cut at the end of the drain: {why}", peer=_written(connection.peer), reason="drain_timeout"
         )
+
+
+def _written(peer: Address | None) -> str:
+    return "unix" if peer is None else f"{peer[0]}:{peer[1]}"

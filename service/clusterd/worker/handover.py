@@ -31,6 +31,7 @@ class Sender:
         self._unsent: deque[tuple[int, bytes]] = deque()
         self._unacknowledged: dict[int, Connection] = {}
         self._open = True
+        self._is_declined = False
         loop.add_reader(sock.fileno(), self._read)
 
     def pass_on(self, connection: Connection) -> None:
@@ -76,22 +77,26 @@ class Sender:
         if not self._read_acknowledgements():
             # First of all: a connection that goes on here is not to be offered to this sender again.
             self._on_lost()
-            self._end()
+            self.close()
 
     def _read_acknowledgements(self) -> bool:
-        """False when the successor has closed its end."""
+        """False when the successor has closed its end, or has no descriptors: then it is as good as none.
+
+        It may have acknowledged others after the one that it declined, and serves them: all that is here is read.
+        """
         while True:
             try:
                 packet = receive(self._socket)
             except BlockingIOError:
-                return True
+                return not self._is_declined
             except (OSError, ProtocolError):
                 return False
             if packet is None:
                 return False
             answer = Answer.decode(packet.data)
             if answer.declined is not None:
-                return False  # a successor without descriptors is as good as none
+                self._is_declined = True
+                continue
             connection = self._unacknowledged.pop(answer.number)
             connection.release()
             self._on_moved()

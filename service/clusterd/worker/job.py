@@ -128,9 +128,9 @@ class JobProcess:
 
     def _on_order(self, received: Received) -> bool:
         match received.message:
-            case Retire(seconds, _, linger):
+            case Retire(deadline, _, linger):
                 if not linger:
-                    self._drain(seconds)
+                    self._drain(deadline)
             case Serve() | Adopt() | Share() | Deal() | HealthConnection():
                 pass  # there is nothing to accept, and no connection that could move
             case _:
@@ -139,19 +139,20 @@ class JobProcess:
         return True
 
     def _drain_alone(self) -> None:
-        self._drain(self._config.timeouts.drain)
+        self._drain(monotonic() + self._config.timeouts.drain)
 
-    def _drain(self, seconds: float) -> None:
+    def _drain(self, deadline: float) -> None:
         """The event is set: give it time to return."""
         if self._is_leaving:
             return
-        self._leave_by = monotonic() + seconds
+        self._leave_by = deadline
         if self._cut_timer is not None:
             self._cut_timer.cancel()
-        self._cut_timer = self._loop.call_later(seconds, self._cut)
+        self._cut_timer = self._loop.call_later(max(0.0, deadline - monotonic()), self._cut)
 
     def _cut(self) -> None:
         """It ends with the process."""
+        self._row.heartbeat = monotonic_ns()
         self._log.warning(f"run: {self._job.reference} was cut at the end of the drain", reason="drain_timeout")
         self._leave()
 

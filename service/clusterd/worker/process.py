@@ -26,7 +26,7 @@ from clusterd.worker.acceptor import Acceptor
 from clusterd.worker.application import LoadedApplication
 from clusterd.worker.balance import Gate
 from clusterd.worker.call_watch import CallWatch
-from clusterd.worker.drain import ANSWERS_SECONDS, LAST_WORDS_SECONDS, Drain, Orders
+from clusterd.worker.drain import LAST_WORDS_SECONDS, Drain, Orders
 from clusterd.worker.engine_settings import engine_settings
 from clusterd.worker.handover import Receiver, Sender
 from clusterd.worker.line import TICK_SECONDS, Line
@@ -122,8 +122,8 @@ class WorkerProcess:
         match received.message:
             case Serve():
                 self._serve()
-            case Retire(seconds, idle_seconds, linger):
-                orders = Orders(monotonic() + seconds, idle_seconds, linger)
+            case Retire(deadline, idle_seconds, linger):
+                orders = Orders(deadline, idle_seconds, linger)
                 self._retire(orders, self._sockets_of(received))
                 if not linger:
                     self._leave_listeners()
@@ -187,7 +187,7 @@ class WorkerProcess:
         """Also during a drain: somebody may have died whose connections are nobody's yet. Not when it is over, for the
         loop turns a little longer than connections are served.
         """
-        if self._is_leaving:
+        if self._is_leaving or (self._drain is not None and self._drain.is_over(monotonic())):
             receiver.close()
         else:
             among.add(receiver)
@@ -245,7 +245,7 @@ class WorkerProcess:
         sender = Sender(peers[0], self._loop, self._moved, self._successor_lost) if peers else None
         self._drain = Drain(self._engine, sender, orders, self._log, monotonic())
         self._drain.begin()
-        for end in (orders.deadline, orders.deadline + ANSWERS_SECONDS):
+        for end in self._drain.ends:
             # Not only at the next tick. A little later, since timers of the loop may be early by their resolution.
             self._loop.call_later(max(0.0, end - monotonic()) + 0.002, self._leave_if_drained)
         self._leave_if_drained()
@@ -275,13 +275,24 @@ class WorkerProcess:
         self._leave_if_drained()
 
     def _leave_if_drained(self) -> None:
-        if self._drain is not None and self._drain.finished(monotonic()):
+        if self._drain is None:
+            return
+        self._row.heartbeat = monotonic_ns()  # not only at ticks: the master waits for a loop that does not turn
+        now = monotonic()
+        if self._drain.is_over(now):
+            self._take_nothing_over()
+        if self._drain.finished(now):
             self._end_drain()
             self._is_leaving = True
-            for receiver in (*self._dealt, *self._receivers):
-                receiver.close()  # with what is unread in it: its sender has that still
-            self._receivers.clear()
+            self._take_nothing_over()
             self._engine.leave()
+
+    def _take_nothing_over(self) -> None:
+        """Any more: what is unread in the receivers, its sender has still."""
+        for receiver in (*self._dealt, *self._receivers):
+            receiver.close()
+        self._dealt.clear()
+        self._receivers.clear()
 
     # ---- time
 

@@ -55,6 +55,7 @@ class Connection(Intake):
     def eof_received(self) -> bool:
         """The client has closed its sending side: what it has asked for is still answered."""
         self._half_closed = True
+        self._tell("half-closed by its client")
         if self._reception.is_receiving:
             return False  # the rest of the body can not come
         if self.call is not None:
@@ -65,8 +66,9 @@ class Connection(Intake):
             or (self.stage is Stage.LINGERING and not self.writable)  # closed when the last response is out
         )
 
-    def connection_lost(self, _: Exception | None) -> None:
+    def connection_lost(self, error: Exception | None) -> None:
         """The client has gone, or `close` is through."""
+        self._tell("closed" if error is None else f"lost: {error}")
         if self.stage is _ANSWERING:
             self._account(CLIENT_CLOSED_REQUEST)
         self.stage = Stage.CLOSED

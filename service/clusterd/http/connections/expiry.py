@@ -7,9 +7,14 @@ from clusterd.http.connections.stage import Stage
 from clusterd.http.messages.refusal import Refusal
 from clusterd.http.ports import Counters
 
+_AWAITING = (Stage.IDLE, Stage.PREFACE, Stage.HEAD, Stage.BODY)
+"""The client is to send something, and nothing else is waited for."""
+
 
 def expire(connection: Connection, counters: Counters, now: float) -> None:
     """Act on it, by what was waited for; `connection.deadline` is due at `now` (time.monotonic)."""
+    if connection.stage in _AWAITING and connection.unread:
+        return  # what is waited for may be here, and is read in the loop's next round: this process was late
     match connection.stage:
         case Stage.IDLE:
             connection.close_politely()

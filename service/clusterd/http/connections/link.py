@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 from clusterd.http.connections.carried import RESIDUAL_LIMIT, CarriedState
 from clusterd.http.connections.deadline import Deadline
 from clusterd.http.connections.stage import AT_REST, Stage
+from clusterd.http.connections.story import tell
 from clusterd.http.connections.stream import Stream
 from clusterd.http.connections.tls import TlsLayer
 from clusterd.http.connections.transport import LoopTransport, Receiver, Transport
@@ -87,6 +88,11 @@ class Link(Stream):
         """What was read of the next request."""
         raise NotImplementedError
 
+    def _tell(self, what: str) -> None:
+        """Say what has become of the connection, to someone who looks for what became of a request."""
+        if self._engine.is_debugging:
+            tell(self, self._engine.log, what, len(self._residual))
+
     # ---- the beginning
 
     @property
@@ -125,6 +131,7 @@ class Link(Stream):
             self.peer = self.peer or (transport.get_extra_info("peername") or _GONE)[:2]
             self.local = (transport.get_extra_info("sockname") or _GONE)[:2]
         self._opened()
+        self._tell("opened")
         self._start()
 
     def _start(self) -> None:
@@ -207,6 +214,7 @@ class Link(Stream):
 
     def close_politely(self) -> None:
         """Close our side, and let the client read the last response before the rest is closed."""
+        self._tell("closing")
         self._forget_requests()
         if self._half_closed and self.writable:
             self.close()
@@ -221,18 +229,28 @@ class Link(Stream):
 
     def close(self) -> None:
         """Close when all that was written is out."""
+        self._tell("closing both sides")
         self.stage = Stage.LINGERING
         self.deadline.last_bytes()
         self._transport.close()
 
+    def abort(self) -> None:
+        """Drop the connection whatever is under way."""
+        self._tell("dropped")
+        super().abort()
+
     def close_if_idle(self, since: float) -> None:
-        """Close a connection that has waited for a request since then."""
-        if self._begun and self.stage in AT_REST and self._waits_since() <= since:
+        """Close a connection that has waited for a request since then. Not one whose request is here and only waits to
+        be read: this process may not have had its turn since it came.
+        """
+        if self._begun and self.stage in AT_REST and self._waits_since() <= since and not self.unread:
             self.close_politely()
 
     def _waits_since(self) -> float:
-        """By time.monotonic; infinite where a part of a head is here: timeouts.header is for that."""
-        if self.stage is Stage.HEAD:
+        """By time.monotonic; infinite where a part of a head, or of what comes before it, is here: timeouts.header is
+        for that.
+        """
+        if self.stage is Stage.HEAD or self._early or (self.stage is Stage.PREFACE and self.is_bound):
             return inf
         timeouts = self._engine.settings.timeouts
         return self.deadline.due - (timeouts.keepalive if self.stage is Stage.IDLE else timeouts.header)
@@ -240,8 +258,12 @@ class Link(Stream):
     @property
     def unfinished(self) -> str:
         """What would be lost with the connection besides the request under way, in words; empty where nothing would."""
-        if self.stage is Stage.HEAD:
+        if self.stage is Stage.PREFACE and self.is_bound:
+            return "its TLS handshake was not over"
+        if self.stage in AT_REST and (self._residual or self.unread):
             return "a part of a request was here"
+        if self.stage in AT_REST and not self._begun:
+            return "it had only just come"
         if self.stage is Stage.LINGERING and self._transport.get_write_buffer_size():
             return "the client had not read the whole response"
         return ""
@@ -260,6 +282,13 @@ class Link(Stream):
         )
 
     @property
+    def may_still_move(self) -> bool:
+        """Whether it is between requests and may be taken over, now or in a moment: it may have only just come, or may
+        have been offered already.
+        """
+        return (self.stage in AT_REST or self.stage is Stage.DETACHED) and not self.is_bound
+
+    @property
     def is_bound(self) -> bool:
         """Whether it can never move, because this process alone can read what comes: TLS has begun."""
         return self._tls is not None and not self._tls.is_untouched
@@ -273,6 +302,7 @@ class Link(Stream):
         """Stop reading, and say what has to travel with the descriptor. Raises RuntimeError when not movable."""
         if not self.movable:
             raise RuntimeError("the connection can not move now")
+        self._tell("offered to another worker")
         self.stop_reading()
         self.stage = Stage.DETACHED
         self.deadline.never()
@@ -280,9 +310,11 @@ class Link(Stream):
 
     def release(self) -> None:
         """Another process has acknowledged: drop our copy. Closing a copy sends nothing to the client."""
+        self._tell("given to another worker")
         self._transport.abort()
 
     def resume(self) -> None:
         """The hand-over came to nothing: go on here."""
         if self.stage is Stage.DETACHED:
+            self._tell("kept")
             self._start()

@@ -1,5 +1,8 @@
 """The bytes of a connection: read and written with back pressure both ways, and ended. Nothing here knows HTTP."""
 
+import sys
+from fcntl import ioctl
+from termios import FIONREAD
 from typing import cast
 
 from clusterd.http.connections.outflow import Outflow
@@ -51,6 +54,15 @@ class Stream:
     def abort(self) -> None:
         """Drop the connection whatever is under way."""
         self._transport.abort()
+
+    @property
+    def unread(self) -> int:
+        """Bytes that the client has sent and this process has not read (FIONREAD, tcp(7)); 0 once it is closed."""
+        try:
+            count = ioctl(self.fileno(), FIONREAD, bytes(4))
+        except (OSError, ValueError):
+            return 0
+        return int.from_bytes(count, sys.byteorder)
 
     def fileno(self) -> int:
         """The descriptor, to send it to another process."""
