@@ -36,11 +36,12 @@ class Place:
     """Where a service listens, as one who connects sees it."""
 
     def __init__(self, service: Service, family: str) -> None:
-        self._family = {"ipv4": socket.AF_INET, "ipv6": socket.AF_INET6, "unix": socket.AF_UNIX}[family]
+        self._family = {"ipv6": socket.AF_INET6, "unix": socket.AF_UNIX}.get(family, socket.AF_INET)
         path = str(service.directory / "http.sock")
         host = "::1" if family == "ipv6" else "127.0.0.1"
         self._address: str | tuple[str, int] = path if family == "unix" else (host, service.port)
-        self.text = f"unix:{path}" if family == "unix" else f"[{host}]:{service.port}".replace("[127.0.0.1]", host)
+        texts = {"ipv6": f"[::1]:{service.port}", "unix": f"unix:{path}", "everywhere": f"0.0.0.0:{service.port}"}
+        self.text = texts.get(family, f"127.0.0.1:{service.port}")
 
     def connect(self) -> socket.socket:
         sock = socket.socket(self._family)
@@ -88,7 +89,7 @@ def asked_anew(place: Place) -> Iterator[Counter[str]]:
         assert not thread.is_alive()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, "everywhere"])
 @pytest.mark.parametrize("scheduling", SCHEDULINGS)
 def test_a_stop_under_load_resets_nobody(make_service: MakeService, scheduling: str, family: str) -> None:
     service = make_service(scheduling=scheduling)

@@ -82,7 +82,7 @@ class Closing:
         """The service has stopped."""
         if self._task is not None:
             self._task.cancel()
-            await asyncio.wait([self._task])
+            await asyncio.gather(self._task, return_exceptions=True)
 
     def _go_on(self) -> None:
         event, self._held_back = self._held_back, None

@@ -140,7 +140,7 @@ class Master:
         self._processes = processes = Processes(
             children, self._scoreboard, listeners, self._configurations, self._dealer
         )
-        keeper = SocketKeeper(os.environ, os.getpid())
+        keeper = SocketKeeper.of_this_process(os.environ)
         self._closing = Closing(self._loop, listeners, self._dealer, keeper.kept, self._drain_seconds, self._take, log)
         self._evenness = Evenness()
         self._hands = Hands(

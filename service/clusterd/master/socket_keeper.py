@@ -6,24 +6,31 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 from clusterd.systemd.environment import clean_environment
 from clusterd.systemd.socket_units import JOBS, kept_names, own_unit, units_question
 
-_SYSTEMCTL = "/usr/bin/systemctl"
 _ANSWER_SECONDS = 1.0
 """For each of the two questions. A system that is this slow stops as one that does not answer."""
 
 
 class SocketKeeper:
-    """Systemd as the owner of the sockets that it has passed to this process."""
+    """Systemd as the owner of the sockets that it has passed to the service `unit`; None: there is no such service."""
 
-    def __init__(self, environ: Mapping[str, str], pid: int) -> None:
-        cgroups = Path(f"/proc/{pid}/cgroup")
-        self._unit = own_unit(cgroups.read_text() if cgroups.exists() else "", environ, pid)
+    def __init__(self, unit: str | None, environ: Mapping[str, str], systemctl: str = "/usr/bin/systemctl") -> None:
+        self._unit = unit
+        self._systemctl = systemctl
         # Set for the services of a user's own manager only (systemd.exec(5)).
         self._manager = "--user" if "MANAGERPID" in environ else "--system"
         self._environment = {**clean_environment(environ), "LC_ALL": "C", "SYSTEMD_COLORS": "0"}
+
+    @classmethod
+    def of_this_process(cls, environ: Mapping[str, str]) -> Self:
+        """The one whose main process this is."""
+        pid = os.getpid()
+        cgroups = Path(f"/proc/{pid}/cgroup")
+        return cls(own_unit(cgroups.read_text() if cgroups.exists() else "", environ, pid), environ)
 
     async def kept(self) -> frozenset[str] | None:
         """The names of the sockets that stay open when this service has stopped; None when that cannot be found out.
@@ -59,8 +66,8 @@ class SocketKeeper:
         answers, write_end = os.pipe()
         try:
             pid = os.posix_spawn(
-                _SYSTEMCTL,
-                [_SYSTEMCTL, self._manager, *question],
+                self._systemctl,
+                [self._systemctl, self._manager, *question],
                 self._environment,
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
