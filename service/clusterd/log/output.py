@@ -14,7 +14,9 @@ import os
 import select
 import socket
 import sys
+from collections import deque
 from collections.abc import MutableMapping
+from contextlib import suppress
 from typing import Any
 
 from clusterd.log.destination import is_journal_stream
@@ -91,64 +93,99 @@ def _is_closed(descriptor: int) -> bool:
     return bool(poll.poll(0))  # POLLHUP and POLLERR are always told
 
 
-class OutputFile(io.RawIOBase):
-    """The file below sys.stdout or sys.stderr, which stays open when this is closed."""
+class OutputBuffer(io.BufferedWriter):
+    """The buffer below sys.stdout or sys.stderr.
 
-    mode = "wb"
+    The file below it is Python's own: nothing but the handler of a signal runs while the buffer is locked. What such a
+    handler prints then, for which Python raises a RuntimeError, is written after what it has interrupted.
+    """
 
-    def __init__(self, name: str, descriptor: int, journal: JournalStream | None) -> None:
-        super().__init__()
-        self.name = f"<{name}>"
-        self._descriptor = descriptor
+    def __init__(self, raw: io.RawIOBase, journal: JournalStream | None) -> None:
+        super().__init__(raw)
         self._journal = journal
+        self._held = 0
+        """Bytes in the buffer, at most."""
         self._lost = 0
         """Bytes that nobody has been told of."""
+        self._deferred: deque[bytes] = deque()
+        """What handlers have printed meanwhile."""
         self._is_stuck = False
 
-    def fileno(self) -> int:
-        """The descriptor."""
-        return self._descriptor
-
-    def isatty(self) -> bool:
-        """Whether a terminal shows it."""
-        return os.isatty(self._descriptor)
-
-    def writable(self) -> bool:
-        """It is for nothing else."""
-        return True
-
     def write(self, data: Any, /) -> int:
-        """Write all of it, or as much as the destination takes; returns how much it was given."""
-        if self.closed:
-            raise ValueError("I/O operation on closed file.")
-        payload = memoryview(data).cast("B")
-        if self._lost and self._write(memoryview(f"clusterd: {self._lost} bytes of output were lost\n".encode())) == 0:
-            self._lost = 0
-        self._lost += len(payload) if self._lost else self._write(payload)
-        return len(payload)
-
-    def _write(self, left: memoryview) -> int:
-        """How many bytes could not be written."""
-        has_reopened = False
-        while left:
+        """Write it, or as much as the destination takes; returns how much it was given."""
+        size = len(data) if type(data) is bytes else memoryview(data).nbytes
+        if not self._lost and self._held + size <= io.DEFAULT_BUFFER_SIZE:  # as good as always
             try:
-                if self._journal is not None and not self._is_ready():
-                    break
-                left = left[os.write(self._descriptor, left[:_MOST_BYTES]) :]
-            except BlockingIOError:  # somebody has made the pipe a non-blocking one
+                super().write(data)
+            except RuntimeError:
+                self._deferred.append(bytes(data))
+            except OSError:  # other threads have filled it meanwhile
+                self._lost += size
+            else:
+                self._held += size
+            return size
+        payload = memoryview(data).cast("B")
+        if self._lost and self._flush():
+            lost, self._lost = self._lost, 0
+            self._write(memoryview(f"clusterd: {lost} bytes of output were lost\n".encode()))
+        if self._lost:
+            self._lost += size
+        else:
+            self._write(payload)
+        return size
+
+    def flush(self) -> None:
+        """Write what is held, or as much as the destination takes."""
+        while self._flush() and self._deferred:
+            with suppress(IndexError):  # a handler has been quicker
+                self._write(memoryview(self._deferred.popleft()))
+
+    def _write(self, left: memoryview) -> None:
+        """What the buffer takes is written later; what neither takes is lost."""
+        while left:
+            piece = left[:_MOST_BYTES]
+            if self._held + len(piece) > io.DEFAULT_BUFFER_SIZE and not self._flush():
+                break
+            try:
+                super().write(piece)
+            except BlockingIOError as error:  # somebody has made the pipe a non-blocking one
+                self._held += error.characters_written
+                left = left[error.characters_written :]
+                continue
+            except RuntimeError:
+                self._deferred.append(bytes(left))
+                return
+            except OSError:
+                break
+            self._held += len(piece)
+            left = left[len(piece) :]
+        self._lost += len(left)
+
+    def _flush(self) -> bool:
+        """Whether nothing is held any more."""
+        has_reopened = False
+        while not (self._journal is not None and self._held and not self._is_ready()):
+            try:
+                super().flush()
+            except BlockingIOError:
                 if not self._is_ready():
-                    break
+                    return False
+            except RuntimeError:
+                return False
             except OSError as error:
                 if self._journal is None or has_reopened or error.errno not in _CLOSED:
-                    break
+                    return False
                 has_reopened = True
                 self._journal.reopen()
-        return len(left)
+            else:
+                self._held = 0
+                return True
+        return False
 
     def _is_ready(self) -> bool:
-        """Whether it takes something, which is waited for once."""
+        """Whether the destination takes something, which is waited for once."""
         poll = select.poll()
-        poll.register(self._descriptor, select.POLLOUT)
+        poll.register(self.fileno(), select.POLLOUT)
         self._is_stuck = not poll.poll(0 if self._is_stuck else PATIENCE_SECONDS * 1000)
         return not self._is_stuck
 
@@ -158,7 +195,7 @@ _journal: JournalStream | None = None
 
 
 def protect_output(environ: MutableMapping[str, str], *, whole_lines: bool = True) -> None:
-    """Have sys.stdout and sys.stderr be such files, where they are what Python has made them.
+    """Have sys.stdout and sys.stderr write so, where they are what Python has made them.
 
     `whole_lines`: whoever else writes to the same pipe, and with nothing left in a buffer for a fork to copy. What can
     not be encoded is escaped, as it is on sys.stderr anyway: that is no reason to fail a request either.
@@ -172,9 +209,10 @@ def protect_output(environ: MutableMapping[str, str], *, whole_lines: bool = Tru
         if not _is_standard(old, descriptor):
             continue
         old.flush()
-        file = OutputFile(name, descriptor, stream if descriptor in is_journal else None)
+        raw = io.FileIO(descriptor, "wb", closefd=False)
+        raw.name = old.name
         fresh = io.TextIOWrapper(
-            io.BufferedWriter(file),
+            OutputBuffer(raw, stream if descriptor in is_journal else None),
             encoding=old.encoding,
             errors="backslashreplace",
             newline="\n",
