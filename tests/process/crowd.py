@@ -164,6 +164,8 @@ class _Connection:
     async def send(self, data: bytes, cuts: list[int] | None = None, pause: float = 0.0) -> None:
         """A request, in pieces that begin at `cuts`, each but the first after a pause."""
         self.has_begun = False
+        if self._reader.at_eof():
+            raise _EndedError("between two requests: it had ended before this one was sent")
         places = [0, *sorted(cuts or []), len(data)]
         for number, (begin, end) in enumerate(pairwise(places)):
             if number and pause:

@@ -251,13 +251,13 @@ class _Log:
         """Whether nothing else could become of it, and whoever reads the log can know."""
         if trial.kills and loss.port in held_by_the_killed:
             return True
-        if not trial.short:
-            return False
-        # A connection over TLS can not move. If it is idle by the end of the drain it is closed, and a request may be
-        # on its way then: here one that had not come to the server's kernel when it said that it closes (unread=0), so
-        # that no server could have read it. Its client learns so by the close_notify, before any of an answer.
-        crossed = loss.secure and not loss.has_begun and loss.port in self._closed_idle
-        return crossed or loss.port in self.cut or self._last_holder(loss.port) in self.killed
+        # A connection over TLS can not move. If it is idle for drain_idle, or by the end of the drain, it is closed
+        # (RFC 9112 section 9.5), and a request may be on its way then: here one that had not come to the server's
+        # kernel when the server said that it closes (unread=0), so that no server could have read it. Its client
+        # learns so by the close_notify, before any of an answer.
+        if loss.secure and not loss.has_begun and loss.port in self._closed_idle:
+            return True
+        return trial.short and (loss.port in self.cut or self._last_holder(loss.port) in self.killed)
 
     def _last_holder(self, port: int) -> str | None:
         """The pid of the worker that had the connection last."""

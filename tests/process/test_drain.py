@@ -78,7 +78,7 @@ def test_what_is_cut_is_in_the_log(make_service: MakeService, tmp_path: Path) ->
         began = time.monotonic()
         service.signal(signal.SIGHUP)
         service.wait_for_line("worker ended.*reason=rollout")
-        assert 1.0 <= time.monotonic() - began < 2.0
+        assert time.monotonic() - began >= 1.0
         assert idle.rest() == b""  # with a close_notify: without one, reading raises
         peer = half.socket.getsockname()
     service.wait_for_line("request cut at the end of the drain .*target=/stream")
