@@ -36,21 +36,20 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Crowds:
-    """Twenty clients: half of them keep their connection, half make one for each request."""
+class Seen:
+    """What all clients together have seen, when they have gone home."""
 
-    kept: Crowd
-    fresh: Crowd
+    crowds: tuple[Crowd, ...]
 
     @property
     def answered(self) -> int:
         """How many requests were answered."""
-        return self.kept.result.answered + self.fresh.result.answered
+        return sum(each.result.answered for each in self.crowds)
 
     @property
     def troubles(self) -> Counter[str]:
         """What else became of requests, by the name of the error."""
-        return Counter(self.kept.result.lost) + Counter(self.fresh.result.lost)
+        return sum((Counter(each.result.lost) for each in self.crowds), Counter())
 
     @property
     def refused(self) -> int:
@@ -63,27 +62,22 @@ class Crowds:
         return self.troubles.total() - self.refused
 
     @property
-    def statuses(self) -> set[int]:
-        """The statuses of all answers."""
-        return {int(status) for result in (self.kept.result, self.fresh.result) for status in result.statuses}
-
-    @property
     def outage(self) -> float:
-        """The longest time in seconds without any answer, or a little more: it is the shorter one of both halves."""
-        return min(self.kept.result.longest_gap, self.fresh.result.longest_gap)
+        """The longest time in seconds without any answer, or a little more: the shortest of all crowds."""
+        return min(each.result.longest_gap for each in self.crowds)
 
 
 @contextmanager
-def crowds(machine: Machine, *options: str) -> Iterator[Crowds]:
-    """Twenty clients that ask from before the block begins until it ends."""
+def crowds(machine: Machine, *options: str) -> Iterator[Seen]:
+    """Twenty clients that ask from before the block begins until it ends; half of them keep their connections."""
     with (
         crowd(machine, "--clients", "10", *options) as kept,
         crowd(machine, "--clients", "10", "--connection", "fresh", *options) as fresh,
     ):
-        yield Crowds(kept, fresh)
+        yield Seen((kept, fresh))
 
 
-def record(machine: Machine, fault: str, seen: Crowds) -> None:
+def record(machine: Machine, fault: str, seen: Seen) -> None:
     """Keep a row for docs/reliability.md where `make operate` asks for it."""
     path = os.environ.get(ROWS)
     if path is None:

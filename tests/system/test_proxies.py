@@ -12,6 +12,7 @@ from tests.system.asking import ask
 from tests.system.crowd import Crowd, crowd
 from tests.system.deployment import CONFIG, configure, deploy
 from tests.system.machine import Machine
+from tests.system.reliability import Seen, record
 
 EXAMPLES = "/usr/share/clusterd/examples"
 PROXIES = {
@@ -64,22 +65,29 @@ def proxied(request: pytest.FixtureRequest, machine: Machine) -> Machine:
     return machine
 
 
-def test_the_end_of_a_host_loses_only_what_may_not_be_repeated(proxied: Machine) -> None:
+@pytest.mark.operate
+def test_the_end_of_a_host_loses_only_what_may_not_be_repeated(
+    proxied: Machine, request: pytest.FixtureRequest
+) -> None:
+    proxy = request.node.callspec.params["proxied"]
     with twenty_clients(proxied) as restarted:
         proxied.systemctl("restart", "clusterd.service")
     assert_lost(restarted, "restarted", posts=0)
+    record(proxied, f"one of two hosts behind {proxy} is restarted", Seen(tuple(restarted.crowds.values())))
     with twenty_clients(proxied) as stopped:
         proxied.systemctl("stop", "clusterd.socket", "clusterd.service")
         assert all(serves(proxied, PORT) for _ in range(20))
         proxied.systemctl("start", "clusterd.socket", "clusterd.service")
         wait_until(lambda: serves(proxied, 8000), "it serves again")
-    # Those whose connections waited in the queue when systemd closed the socket.
     assert_lost(stopped, "stopped", posts=0)
+    record(proxied, f"one of two hosts behind {proxy} is stopped and started", Seen(tuple(stopped.crowds.values())))
     with twenty_clients(proxied) as killed:
         proxied.systemctl("kill", "--signal=KILL", "--kill-whom=all", "clusterd.service")
         wait_until(lambda: serves(proxied, 8000), "it serves again")
     # One of each client at most: from then on, connections wait in the sockets that systemd holds.
     assert_lost(killed, "killed", posts=10)
+    what = f"all of one of two hosts behind {proxy} is killed: POSTs are not sent again"
+    record(proxied, what, Seen(tuple(killed.crowds.values())))
 
 
 def test_the_proxies_accept_what_is_documented(bare_machine: Machine) -> None:

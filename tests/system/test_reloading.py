@@ -2,14 +2,18 @@
 
 from contextlib import ExitStack
 
+import pytest
+
 from tests.system.asking import ask
 from tests.system.crowd import crowd
 from tests.system.deployment import CONFIG, configure, deploy, start
 from tests.system.machine import Machine
+from tests.system.reliability import Seen, record
 
 RELOADS = 20
 
 
+@pytest.mark.operate
 def test_twenty_reloads_under_load_lose_nothing_and_close_nothing(machine: Machine) -> None:
     start(machine)
     with ExitStack() as crowds:
@@ -22,6 +26,7 @@ def test_twenty_reloads_under_load_lose_nothing_and_close_nothing(machine: Machi
             deploy(machine, f"release-{number}")
             machine.systemctl("reload", "clusterd.service")
     assert [seen.result.lost for seen in (*kept, fresh)] == [{}, {}, {}]
+    record(machine, "twenty reloads (44 clients)", Seen((*kept, fresh)))
     assert [seen.result.closed for seen in kept] == [0, 0]
     versions = {"one", *(f"release-{number}" for number in range(RELOADS))}
     assert set(kept[0].result.answers) == versions

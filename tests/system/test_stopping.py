@@ -7,20 +7,13 @@ import pytest
 
 from tests.process.service import wait_until
 from tests.system.asking import ask, start_asking
-from tests.system.crowd import Crowd, crowd
+from tests.system.crowd import crowd
 from tests.system.deployment import CONFIG, WAITS, configure, deploy, start
 from tests.system.machine import Machine, Process
+from tests.system.reliability import crowds, record
 
 SOCKET, SERVICE = "clusterd.socket", "clusterd.service"
 REFUSED = {"ConnectionRefusedError on a new connection"}
-
-
-@contextmanager
-def crowds(machine: Machine) -> Iterator[tuple[Crowd, Crowd]]:
-    """Clients that keep their connections, and as many that make a new one for each request."""
-    often = ("--think", "0.002")
-    with crowd(machine, *often) as kept, crowd(machine, *often, "--connection", "fresh") as fresh:
-        yield kept, fresh
 
 
 def start_waiting(machine: Machine) -> None:
@@ -46,34 +39,36 @@ def waiting_request(machine: Machine) -> Iterator[Process]:
         asking.communicate()
 
 
+@pytest.mark.operate
 @pytest.mark.parametrize("scheduling", ["least_connections", "round_robin"])
 @pytest.mark.parametrize("units", [(SOCKET, SERVICE), (SERVICE, SOCKET)])
 def test_a_stop_of_both_under_load_resets_nobody(machine: Machine, units: tuple[str, str], scheduling: str) -> None:
     start(machine, settings=f"scheduling: {scheduling}\n")
-    with crowds(machine) as seen:
+    with crowds(machine, "--think", "0.002") as seen:
         machine.systemctl("stop", *units)
         assert machine.property(SERVICE, "ActiveState") == "inactive"
         assert machine.property(SERVICE, "Result") == "success"
-    for crowd_seen in seen:
-        assert set(crowd_seen.result.lost) == REFUSED
-        assert crowd_seen.result.answered > 0
+    assert seen.lost == 0, seen.troubles
+    assert seen.refused > 0
+    record(machine, f"`systemctl stop {' '.join(units)}`, scheduling: {scheduling}", seen)
     assert {machine.property(unit, "ActiveState") for unit in (SOCKET, "clusterd-metrics.socket")} == {"inactive"}
     assert machine.processes("clusterd") == []
-    assert not (machine.root / "run/clusterd").exists()
+    assert not list((machine.root / "run/clusterd").iterdir())
     machine.systemctl("start", SOCKET)
     assert ask(machine).status == 200
 
 
+@pytest.mark.operate
 def test_a_stop_of_the_service_alone_under_load_loses_nothing(machine: Machine) -> None:
     """Clients wait in the sockets, and the first of them starts the service again."""
     start(machine)
     first = machine.property(SERVICE, "InvocationID")
-    with crowds(machine) as seen:
+    with crowds(machine, "--think", "0.002") as seen:
         machine.systemctl("stop", SERVICE)
         wait_until(lambda: machine.property(SERVICE, "ActiveState") == "active", "it was started again")
     assert machine.property(SERVICE, "InvocationID") != first
-    for crowd_seen in seen:
-        assert crowd_seen.result.lost == {}
+    assert not seen.troubles
+    record(machine, "`systemctl stop clusterd.service` alone: the next client starts it again", seen)
 
 
 @pytest.mark.parametrize("units", [(SOCKET, SERVICE), (SERVICE, SOCKET)])

@@ -9,6 +9,7 @@ from tests.system.asking import ask
 from tests.system.crowd import crowd
 from tests.system.deployment import GOOD, configure, deploy, start
 from tests.system.machine import Machine
+from tests.system.reliability import Seen, record
 
 JOURNAL_SOCKETS = ("systemd-journald.socket", "systemd-journald-dev-log.socket", "systemd-journald-audit.socket")
 
@@ -42,6 +43,7 @@ def _now(machine: Machine) -> str:
     return machine.run("date", "+%s.%N").stdout.strip()
 
 
+@pytest.mark.operate
 def test_journald_may_go_and_come(machine: Machine) -> None:
     deploy(machine, "one", PRINTS)
     configure(machine)
@@ -64,10 +66,12 @@ def test_journald_may_go_and_come(machine: Machine) -> None:
         _start_journald(machine)
         wait_until(lambda: _is_printed(machine, "three", since), "prints of a reload without a journal")
     assert seen.result.lost == {}
+    record(machine, "systemd-journald restarted, stopped and started; the application prints", Seen((seen,)))
     assert set(seen.result.statuses) == {"200"}
     assert set(seen.result.answers) == {"one", "two", "three"}
 
 
+@pytest.mark.operate
 @pytest.mark.parametrize("number", ["HUP", "USR1", "USR2", "TTIN", "WINCH"])
 def test_a_signal_to_every_process_of_the_unit_ends_none(machine: Machine, number: str) -> None:
     start(machine)
@@ -80,6 +84,7 @@ def test_a_signal_to_every_process_of_the_unit_ends_none(machine: Machine, numbe
         elif number == "TTIN":
             machine.wait_for_journal("3 workers wanted", "--unit=clusterd.service")
     assert seen.result.lost == {}
+    record(machine, f"`systemctl kill -s {number} clusterd`, to all processes", Seen((seen,)))
     assert machine.property("clusterd.service", "MainPID") == before
     journal = machine.journal("--unit=clusterd.service")
     assert "died" not in journal and "failed" not in journal
@@ -122,6 +127,7 @@ def _notes(machine: Machine) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.operate
 @pytest.mark.parametrize("number", ["TERM", "INT"])
 def test_a_stop_to_every_process_of_the_unit_is_a_restart(machine: Machine, number: str) -> None:
     """systemd has not been asked to stop it, and starts it again: clients wait in the socket meanwhile."""
@@ -132,6 +138,7 @@ def test_a_stop_to_every_process_of_the_unit_is_a_restart(machine: Machine, numb
         wait_until(lambda: machine.property("clusterd.service", "MainPID") not in ("0", before), "it is started again")
         wait_until(lambda: "Serving" in machine.property("clusterd.service", "StatusText"), "it serves")
     assert seen.result.lost == {}
+    record(machine, f"`systemctl kill -s {number} clusterd`, to all processes: systemd starts it again", Seen((seen,)))
     journal = machine.journal("--unit=clusterd.service")
     assert "died" not in journal and "worker failed" not in journal and "Traceback" not in journal
 

@@ -12,6 +12,7 @@ from tests.system.crowd import crowd
 from tests.system.deployment import CURRENT, GOOD, HANGS_AT_IMPORT, IMPORT_FAILS, configure, deploy, start
 from tests.system.machine import Completed, Machine
 from tests.system.packages import field, newer, repacked, suffix
+from tests.system.reliability import Seen, record
 
 PATIENCE_SECONDS = 90
 _RAN_AGAIN = "clusterd: running: clusterd.service"
@@ -38,6 +39,7 @@ def installed(machine: Machine) -> str:
     return machine.run("dpkg-query", "--show", "--showformat=${db:Status-Status} ${Version}", "clusterd").stdout
 
 
+@pytest.mark.operate
 def test_an_upgrade_under_load_loses_nothing_and_says_what_it_does(machine: Machine, upgrade_package: Path) -> None:
     start(machine)
     before = machine.property("clusterd.service", "MainPID")
@@ -48,6 +50,7 @@ def test_an_upgrade_under_load_loses_nothing_and_says_what_it_does(machine: Mach
     assert _RAN_AGAIN in done.stdout
     assert machine.property("clusterd.service", "MainPID") not in (before, "0")
     assert seen.result.lost == {}
+    record(machine, "an upgrade of the package (8 clients)", Seen((seen,)))
     assert seen.result.statuses.keys() == {"200"}
     assert installed(machine) == f"installed {upgrade_package.name.split('_')[1]}"
 
