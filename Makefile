@@ -28,7 +28,7 @@ ROWS := build/reliability.jsonl
 SECONDS := 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-compiled wheel fuzz operate lint format venv deb lint-deb docs bench lock clean
+.PHONY: help run test test-compiled test-system test-debian12 test-debian13 wheel fuzz operate lint format venv deb lint-deb docs bench lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,9 +38,17 @@ run: venv ## run clusterd in the foreground with the example application (Ctrl-C
 
 test: $(VENV)/test lint ## lint, then every test: unit, process and system (ARGS='-k name' to choose)
 	@if [ "$$(id -u)" = 0 ]; then packaging/system-packages $(PACKAGES_SYSTEM) $(PACKAGES_EXAMPLES); fi
-	@# Without arguments also as it is installed. First, so that the last line counts the most tests.
+	@# Without arguments also as it is installed.
 	$(if $(ARGS),,$(MAKE) --no-print-directory test-compiled)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(or $(ARGS),tests/unit tests/process tests/fuzz)
+	$(if $(ARGS),,$(MAKE) --no-print-directory test-system)
+
+test-system: $(VENV)/test ## the system ring: the package in a booted Debian 12 and a booted Debian 13, beside each other
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-debian12 test-debian13
+
+# Tests that boot no Debian run with the first one.
+test-debian12 test-debian13: test-debian%: $(VENV)/test
+	$(BIN)/python -m pytest tests/system -k '$(if $(filter 12,$*),not trixie,trixie)'
 
 test-compiled: $(VENV)/test $(COMPILED)/ready ## the unit and process rings once more, with the engine compiled
 	PYTHONPATH=$(abspath $(COMPILED)) CLUSTERD_ENGINE=compiled $(BIN)/python -m pytest -o pythonpath=$(COMPILED) \

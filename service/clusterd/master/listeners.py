@@ -11,6 +11,7 @@ from pathlib import Path
 
 from clusterd.config.model import Config
 from clusterd.linux.listening import refuses_new
+from clusterd.log import Logger
 from clusterd.master.binding import Binder, ListenError, remove
 from clusterd.systemd.expected import NOTHING, Expected
 from clusterd.systemd.sockets import PassedSocket, Role, address_text
@@ -158,3 +159,17 @@ def _check(http: Sequence[socket.socket], https: Sequence[socket.socket], config
         raise ListenError(f"listen: {count} addresses to serve on; at most {MOST_LISTENERS} are possible")
     if https and config.tls.certificate is None:
         raise ListenError("tls.certificate: systemd passes a socket named https, and there is no certificate")
+
+
+def tell_addresses(listeners: Listeners, config: Config, log: Logger) -> None:
+    """Log where clusterd listens, and which settings have no say because a socket unit decides."""
+    configured = {"listen": config.listen, "tls.listen": config.tls.listen, "metrics": (config.metrics,)}
+    for setting, sockets in listeners.by_setting().items():
+        addresses = [address_text(sock) for sock in sockets]
+        passed = setting in listeners.passed
+        log.info(f"{setting}: {' '.join(addresses) or 'off'}{' (passed by systemd)' if passed else ''}")
+        written = [str(address) for address in configured.get(setting, ())]
+        if passed and written and written != addresses:
+            log.notice(f"{setting}: {' '.join(written)} is not used: the socket unit says where")
+    for note in listeners.notes:
+        log.warning(note)

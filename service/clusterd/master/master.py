@@ -28,7 +28,7 @@ from clusterd.master.hearing import Hearing
 from clusterd.master.hooks import Hooks
 from clusterd.master.in_order import InOrder
 from clusterd.master.lane import is_silent
-from clusterd.master.listeners import Listeners
+from clusterd.master.listeners import Listeners, tell_addresses
 from clusterd.master.messages import Messages
 from clusterd.master.monitor import Watched
 from clusterd.master.oversight import Oversight
@@ -47,13 +47,11 @@ from clusterd.metrics.scoreboard import Scoreboard
 from clusterd.supervisor import events
 from clusterd.supervisor.cluster import Phase
 from clusterd.supervisor.settings import settings_of
-from clusterd.supervisor.states import WorkerState
 from clusterd.supervisor.status import progress_line, status_line
 from clusterd.supervisor.supervisor import Supervisor
 from clusterd.supervisor.table import NOT_TRIED, FirstStart
 from clusterd.systemd.environment import watchdog_seconds
 from clusterd.systemd.notify import Notifier
-from clusterd.systemd.sockets import address_text
 from clusterd.wire.conversation import Incoming
 
 
@@ -185,7 +183,7 @@ class Master:
         self._look()
         settings = settings_of(self._config, worker_count(self._config))
         self._log.info("clusterd starts", pid=os.getpid(), workers=settings.workers, python=sys.executable)
-        self._say_where()
+        tell_addresses(self._listeners, self._config, self._log)
         self.happened(events.Start(settings, self._first_start))
         if self._watcher is not None:
             self._watcher.start(self._loop, lambda: self.happened(events.ReloadAsked()))
@@ -199,22 +197,6 @@ class Master:
             self._log.warning("ended processes that the application had left behind", count=strays)
             self._log.flush()
         return self._exit_status
-
-    def _say_where(self) -> None:
-        configured = {
-            "listen": self._config.listen,
-            "tls.listen": self._config.tls.listen,
-            "metrics": (self._config.metrics,),
-        }
-        for setting, sockets in self._listeners.by_setting().items():
-            addresses = [address_text(sock) for sock in sockets]
-            passed = setting in self._listeners.passed
-            self._log.info(f"{setting}: {' '.join(addresses) or 'off'}{' (passed by systemd)' if passed else ''}")
-            written = [str(address) for address in configured.get(setting, ())]
-            if passed and written and written != addresses:
-                self._log.notice(f"{setting}: {' '.join(written)} is not used: the socket unit says where")
-        for note in self._listeners.notes:
-            self._log.warning(note)
 
     def happened(self, event: events.Event) -> None:
         """Have the supervisor decide about `event`, after those that came before it.
@@ -266,20 +248,11 @@ class Master:
             self._wake = self._loop.call_at(self._supervisor.wake_at, self._tick)
 
     def _tick(self) -> None:
-        self._see_who_turns()  # first: this may be the moment to kill a worker that has not turned
+        self._oversight.see_who_turns()  # first: this may be the moment to kill a worker that has not turned
         self.happened(events.Tick())
 
-    def _see_who_turns(self) -> None:
-        """Tell which event loops have turned after the end of their drains: those have noticed it."""
-        for worker in self._supervisor.cluster.table.in_state(WorkerState.DRAINING):
-            child = self._hearing.children.get(worker.serial)
-            if child is not None and child.row is not None:
-                turned_at = self._scoreboard.row(child.row).heartbeat / 1e9
-                if worker.turned_at < worker.deadline <= turned_at:
-                    self.happened(events.WorkerTurned(worker.serial, turned_at))
-
     def _look(self) -> None:
-        self._see_who_turns()
+        self._oversight.see_who_turns()
         self._even_out(self._oversight.look())
         self._hearing.memory_kills.look(time.monotonic())
         self._dealer.look()

@@ -10,7 +10,7 @@ from clusterd.master.monitor import Monitor, Watched
 from clusterd.master.readiness import Readiness
 from clusterd.metrics.scoreboard import Scoreboard
 from clusterd.supervisor.cluster import Cluster
-from clusterd.supervisor.events import Event
+from clusterd.supervisor.events import Event, WorkerTurned
 from clusterd.supervisor.states import WorkerState
 
 
@@ -33,6 +33,7 @@ class Oversight:
         self._scoreboard = scoreboard
         self._configurations = configurations
         self._log = log
+        self._happened = happened
         self._clock_time = clock_time
         self._changed = changed
         self._monitor = Monitor(happened)
@@ -51,6 +52,15 @@ class Oversight:
         """`unready` as of now."""
         self._look_at_readiness(self._watched())
         return self.unready
+
+    def see_who_turns(self) -> None:
+        """Tell which event loops have turned after the end of their drains: those have noticed it."""
+        for worker in self._cluster.table.in_state(WorkerState.DRAINING):
+            child = self._children.get(worker.serial)
+            if child is not None and child.row is not None:
+                turned_at = self._scoreboard.row(child.row).heartbeat / 1e9
+                if worker.turned_at < worker.deadline <= turned_at:
+                    self._happened(WorkerTurned(worker.serial, turned_at))
 
     def _watched(self) -> list[Watched]:
         watched = []
