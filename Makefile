@@ -46,9 +46,9 @@ test: $(VENV)/test lint ## lint, then every test: unit, process and system (ARGS
 test-system: $(VENV)/test ## the system ring: the package in a booted Debian 12 and a booted Debian 13, beside each other
 	$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-debian12 test-debian13
 
-# Tests that boot no Debian run with the first one.
+# Tests that boot no Debian run with the first one. ONLY='-m operate' chooses among them.
 test-debian12 test-debian13: test-debian%: $(VENV)/test
-	$(BIN)/python -m pytest tests/system -k '$(if $(filter 12,$*),not trixie,trixie)'
+	$(BIN)/python -m pytest tests/system $(ONLY) -k '$(if $(filter 12,$*),not trixie,trixie)'
 
 test-compiled: $(VENV)/test $(COMPILED)/ready ## the unit and process rings once more, with the engine compiled
 	PYTHONPATH=$(abspath $(COMPILED)) CLUSTERD_ENGINE=compiled $(BIN)/python -m pytest -o pythonpath=$(COMPILED) \
@@ -60,7 +60,7 @@ fuzz: $(VENV)/test ## throw hostile bytes at the HTTP engine (SECONDS=60, SEED=n
 operate: $(VENV)/test ## what an operator does and what fails, in booted Debians with requests counted: docs/reliability.md
 	packaging/system-packages $(PACKAGES_SYSTEM)
 	rm -f $(ROWS) && mkdir -p $(dir $(ROWS))
-	CI=true CLUSTERD_RELIABILITY=$(abspath $(ROWS)) $(BIN)/python -m pytest tests/system -m operate
+	CI=true CLUSTERD_RELIABILITY=$(abspath $(ROWS)) $(MAKE) --no-print-directory test-system ONLY='-m operate'
 	$(BIN)/python -m tests.system.reliability $(ROWS) docs/reliability.md
 
 lint: $(VENV)/test ## ruff and mypy --strict
