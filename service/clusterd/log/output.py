@@ -4,8 +4,8 @@ systemd connects both to a stream of journald. A journald that is stopped and st
 every write to it fails with EPIPE, in every process that has inherited it, and in what these start. So a stream that
 is closed is opened again, by the protocol of sd_journal_stream_fd(3), and put in the place of the old one by dup2(2).
 
-Whatever a destination does, a print raises nothing: what a journald, a pipe or a full disk does not take is dropped,
-and how much that was is said as soon as the destination takes something again.
+Whatever a destination does, a print raises nothing: of what a journald, a pipe or a full disk does not take, a few KiB
+are kept and the rest is dropped. How much that was is said as soon as the destination takes something again.
 """
 
 import errno
