@@ -1,6 +1,8 @@
 """The first start of an application that cannot start yet, and of one that never can."""
 
 import json
+import os
+import select
 import signal
 import socket
 import time
@@ -12,7 +14,8 @@ import pytest
 from clusterd.cli.failed_start import RECORD, FailedStart, Stage, leave, take
 from clusterd.supervisor.stopping import ExitStatus
 from tests.process.passed import pass_to
-from tests.process.service import HELLO, Service
+from tests.process.processes import descendants
+from tests.process.service import HELLO, PATIENCE_SECONDS, Service, wait_until
 
 MakeService = Callable[..., Service]
 
@@ -248,3 +251,16 @@ def test_a_failure_that_can_not_be_remembered_leaves_the_pause_to_systemd(
     service.deploy("1", "def broken(:\n")
     service.start(wait=False)
     assert service.wait() == ExitStatus.TEMPORARY, "78 and 70 are not in RestartSec='s hands"
+
+
+def test_a_template_that_imports_ends_with_its_master(make_service: MakeService) -> None:
+    service = make_service()
+    service.deploy("1", "import threading\nthreading.Event().wait()\n")
+    service.start(wait=False)
+    (template,) = wait_until(lambda: descendants(service.pid), "it imports the application")
+    descriptor = os.pidfd_open(template)
+    try:
+        service.signal(signal.SIGKILL)
+        assert select.select([descriptor], [], [], PATIENCE_SECONDS)[0], "or the next master would have to wait for it"
+    finally:
+        os.close(descriptor)

@@ -128,7 +128,7 @@ def _notes(machine: Machine) -> str:
 
 
 @pytest.mark.operate
-@pytest.mark.parametrize("number", ["TERM", "INT"])
+@pytest.mark.parametrize("number", ["TERM", "INT", "URG"])
 def test_a_stop_to_every_process_of_the_unit_is_a_restart(machine: Machine, number: str) -> None:
     """systemd has not been asked to stop it, and starts it again: clients wait in the socket meanwhile."""
     start(machine)

@@ -11,6 +11,7 @@ from clusterd.config.model import Config, from_json
 from clusterd.http.compilation import mismatch
 from clusterd.linux import masters_signals
 from clusterd.linux.bells import BELLS, Bells
+from clusterd.linux.prctl import die_with_parent
 from clusterd.linux.stacks import write_stacks_to
 from clusterd.linux.title import set_title
 from clusterd.log import Level, Logger, open_sink
@@ -58,6 +59,8 @@ class Offspring:
 
 def main(channel_descriptor: int) -> None:
     """Do what the master says until its end of the channel is closed."""
+    # An import may take minutes, and systemd starts the next master only when the last process of this one is gone.
+    die_with_parent()
     masters_signals.ignore()
     channel, order, descriptors = first_order(channel_descriptor, Load)
     try:
