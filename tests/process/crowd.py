@@ -140,7 +140,7 @@ class _EndedError(Exception):
 
 
 class _Connection:
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, secure: bool) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, port: int, secure: bool) -> None:
         self._reader = reader
         self.writer = writer
         self.secure = secure
@@ -151,7 +151,7 @@ class _Connection:
         """Whether its client would not mind."""
         self.is_last = False
         """Whether the server has said that the response is its connection's last."""
-        self.port: int = writer.get_extra_info("sockname")[1]
+        self.port = port
         self.story: deque[str] = deque(maxlen=STORY_LINES)
         self.note("connected")
 
@@ -324,7 +324,7 @@ class Crowd:
         )
         port: int = sock.getsockname()[1]
         try:
-            return _Connection(*await asyncio.wait_for(opened, PATIENCE_SECONDS), secure=secure)
+            return _Connection(*await asyncio.wait_for(opened, PATIENCE_SECONDS), port=port, secure=secure)
         except (OSError, TimeoutError) as error:
             self.losses.append(Loss("handshake", port, "", repr(error), secure))
             return None
