@@ -2,7 +2,6 @@
 
 import re
 
-from tests.process.service import wait_until
 from tests.system.asking import ask, ask_unix
 from tests.system.deployment import configure, deploy, start
 from tests.system.machine import Machine
@@ -44,28 +43,6 @@ def test_a_killed_worker_is_replaced_and_the_journal_says_so(machine: Machine) -
     scrape = ask(machine, f"{METRICS}/metrics").text
     assert re.search(r"^clusterd_worker_restarts_total\{[^}]*\} 1(\.0)?$", scrape, re.MULTILINE)
     assert machine.property("clusterd.service", "NRestarts") == "0"
-
-
-def test_a_master_that_hangs_is_started_again_by_the_watchdog(machine: Machine) -> None:
-    machine.write("/etc/systemd/system/clusterd.service.d/watchdog.conf", "[Service]\nWatchdogSec=2s\n")
-    machine.systemctl("daemon-reload")
-    start(machine)
-    first = machine.property("clusterd.service", "MainPID")
-    machine.run("sh", "-c", f"kill -STOP {first}")
-    machine.wait_for_journal("Watchdog timeout", "--unit=clusterd.service")
-    # Waits in the socket's queue for the next master's workers.
-    assert ask(machine).status == 200
-    assert machine.property("clusterd.service", "NRestarts") == "1"
-    assert machine.property("clusterd.service", "MainPID") != first
-
-
-def test_a_master_that_is_killed_is_started_again_on_the_same_sockets(machine: Machine) -> None:
-    start(machine)
-    machine.systemctl("kill", "--kill-whom=main", "--signal=KILL", "clusterd.service")
-    machine.wait_for_journal("Scheduled restart job", "--unit=clusterd.service")
-    assert ask(machine).status == 200
-    wait_until(lambda: machine.property("clusterd.service", "SubState") == "running", "the service runs again")
-    assert len(machine.processes("clusterd: worker")) == 2
 
 
 def test_port_80_without_privileges(machine: Machine) -> None:

@@ -141,8 +141,7 @@ def test_a_stop_answers_every_request_that_is_under_way(machine: Machine) -> Non
         output, _ = process.communicate(timeout=60)
         assert output.splitlines()[:1] == ["200"], output
         assert output.splitlines()[1].startswith("waits ")
-    # Nobody was cut off whose connection was being served; who came too late is refused or reset by the kernel.
-    assert all(kind.endswith("on a new connection") for kind in clients.result.lost), clients.result
+    assert set(clients.result.lost) <= {"ConnectionRefusedError on a new connection"}, clients.result
     for unit in ("clusterd.service", "clusterd.socket", "clusterd-metrics.socket"):
         assert machine.property(unit, "ActiveState") == "inactive", unit
     assert machine.property("clusterd.service", "Result") == "success"
@@ -166,20 +165,3 @@ def test_a_first_start_that_fails_says_why_and_gives_up(machine: Machine) -> Non
     ):
         assert line in status, status
         assert line in machine.journal("-u", "clusterd.service", "-p", "err")
-
-
-def test_a_failed_start_is_tried_again_by_connections_until_the_limit(machine: Machine) -> None:
-    deploy(machine, "broken", IMPORT_FAILS)
-    configure(machine)
-    machine.systemctl("start", "clusterd.socket")
-    # Waits in the socket's queue, and is reset when systemd gives up.
-    assert ask(machine).status == 0
-    wait_until(lambda: machine.property("clusterd.socket", "ActiveState") == "failed", "the start limit")
-    errors = machine.journal("-u", "clusterd.service", "-p", "err").splitlines()
-    assert errors.count("Traceback (most recent call last):") == 5  # StartLimitBurst=
-    assert 'File "/srv/app/releases/broken/application.py", line 1, in <module>' in _status(machine)
-    deploy(machine, "fixed")
-    machine.systemctl("reset-failed", "clusterd.service", "clusterd.socket")
-    machine.systemctl("start", "clusterd")
-    assert _generation(machine) == ("fixed", 1)
-    assert _series(machine, "clusterd_worker_up") == {"1": 1.0, "2": 1.0}
