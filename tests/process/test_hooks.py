@@ -317,7 +317,7 @@ def test_hooks_of_an_application_that_can_not_be_forked_are_good_or_bad_too(
 
 
 def test_an_import_that_does_not_end_is_a_failed_reload(make_hooked: MakeHooked) -> None:
-    service = make_hooked(rollout={"settle": "0ms", "boot_timeout": "1s"})
+    service = make_hooked(rollout={"settle": "0ms", "boot_timeout": "4s"})
     service.start()
     pid = service.hooks_pid()
     service.hook_bare("import time; time.sleep(1000)")
@@ -329,12 +329,12 @@ def test_an_import_that_does_not_end_is_a_failed_reload(make_hooked: MakeHooked)
 
 
 def test_a_check_says_what_of_the_hooks_it_has_seen(make_hooked: MakeHooked) -> None:
-    service = make_hooked(rollout={"boot_timeout": "1s"})
+    service = make_hooked(rollout={"boot_timeout": "4s"})
     assert check(service).stdout == "the configuration is good and the application and its hooks import\n"
     service.hook_bare("import time\ntime.sleep(1000)")
     checked = check(service)
     assert checked.returncode == 1
-    assert checked.stderr.startswith("the hooks: not imported within rollout.boot_timeout (1 s)\n")
+    assert checked.stderr.startswith("the hooks: not imported within rollout.boot_timeout (4 s)\n")
     assert 'hooks.py", line 2 in <module>' in checked.stderr
 
 
