@@ -19,7 +19,7 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
 
 @pytest.fixture
 def notifier(manager: socket.socket) -> Iterator[Notifier]:
-    made = Notifier(manager.getsockname(), clock=lambda: 12.5)
+    made = Notifier(manager.getsockname())
     yield made
     made.close()
 
@@ -35,14 +35,12 @@ def received(manager: socket.socket) -> list[str]:
 
 def test_each_message_is_one_datagram(manager: socket.socket, notifier: Notifier) -> None:
     notifier.ready("4 workers")
-    notifier.reloading("reloading")
     notifier.stopping("draining")
     notifier.status("2 of 4 workers")
     notifier.watchdog()
     notifier.extend_timeout(1.5)
     assert received(manager) == [
         "READY=1\nSTATUS=4 workers",
-        "RELOADING=1\nMONOTONIC_USEC=12500000\nSTATUS=reloading",
         "STOPPING=1\nSTATUS=draining",
         "STATUS=2 of 4 workers",
         "WATCHDOG=1",

@@ -5,9 +5,7 @@ master's loop never waits.
 """
 
 import socket
-import time
 from collections import deque
-from collections.abc import Callable
 
 _MICROSECONDS = 1_000_000
 _KEPT_MESSAGES = 64
@@ -17,12 +15,10 @@ _STATUS_LENGTH = 300
 class Notifier:
     """Sends each message as one datagram to `address`, $NOTIFY_SOCKET's value; nothing when that is unset.
 
-    A message that can not be sent now is kept and sent, in order, before the next one. `clock` is the
-    monotonic one, in seconds: systemd compares MONOTONIC_USEC with its own.
+    A message that can not be sent now is kept and sent, in order, before the next one.
     """
 
-    def __init__(self, address: str | None, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, address: str | None) -> None:
         self._waiting: deque[bytes] = deque(maxlen=_KEPT_MESSAGES)
         self._socket: socket.socket | None = None
         self._address = ""
@@ -34,15 +30,12 @@ class Notifier:
             self._socket.setblocking(False)
 
     def ready(self, status: str) -> None:
-        """The service is up, or a reload has ended, well or not: on every way out of a reload."""
-        self._send("READY=1", _status(status))
+        """The service is up.
 
-    def reloading(self, status: str) -> None:
-        """A reload begins. `ready` must follow, or systemd waits for it until its timeout.
-
-        Without MONOTONIC_USEC in the same datagram a Type=notify-reload service can hang in its reload.
+        RELOADING=1 is never sent: when the master dies after that, systemd 257 waits for the READY=1 of the dead
+        process. `ExecReload=` tells systemd of reloads.
         """
-        self._send("RELOADING=1", f"MONOTONIC_USEC={int(self._clock() * _MICROSECONDS)}", _status(status))
+        self._send("READY=1", _status(status))
 
     def stopping(self, status: str) -> None:
         """The service begins to stop."""
