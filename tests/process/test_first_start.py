@@ -7,6 +7,8 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -143,6 +145,28 @@ def test_a_start_that_waits_can_be_stopped(make_service: MakeService) -> None:
     service.start(wait=False)
     service.wait_for_line("start attempt 1 failed")
     assert service.stop() == 0
+
+
+def test_a_stop_does_not_wait_for_clients_whom_no_worker_can_answer(
+    make_service: MakeService, clients: ExitStack
+) -> None:
+    service = make_service(timeouts={"drain": "60s"})  # the stop used to wait for half of it
+    service.deploy("1", AT_IMPORT)
+    service.start(wait=False)
+    service.wait_for_line("start attempt 1 failed")
+    waiting = clients.enter_context(socket.create_connection(("127.0.0.1", service.port)))
+    waiting.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    service.signal(signal.SIGTERM)
+    service.wait_for_line("new clients are refused")
+    ending = service.wait_for_line("clusterd ends: asked to stop")
+    assert service.wait() == 0
+    refused = next(line for line in service.lines if "new clients are refused" in line)
+    assert moment(ending) - moment(refused) < timedelta(seconds=30)
+
+
+def moment(line: str) -> datetime:
+    """When a line of the log was written."""
+    return datetime.fromisoformat(line.split()[0])
 
 
 # ---- what one process leaves to the next

@@ -114,7 +114,8 @@ class Closing:
             for listener in closing:
                 refuse_new(listener)
             self._log.info(f"new clients are refused: {' '.join(sorted(map(address_text, closing)))}")
-            await self._empty(closing)
+            if self._dealer.has_workers:  # a start that has not succeeded yet has none
+                await self._empty(closing)
         return kept is not None and self._closed != set(self._listeners.public)
 
     async def _empty(self, listeners: Collection[ListeningSocket]) -> None:

@@ -221,6 +221,11 @@ class Dealer:
 
     # ---- accepting
 
+    @property
+    def has_workers(self) -> bool:
+        """Whether there is a worker that serves, or did and finishes what it has."""
+        return bool(self._workers)
+
     def take_the_rest(self, listeners: Iterable[ListeningSocket]) -> None:
         """Accept everything that waits in the queues of sockets that are being closed, and deal it, whatever the
         scheduling is: workers that are busy would come too late for it. To be called until the queues stay empty.
