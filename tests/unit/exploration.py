@@ -122,6 +122,7 @@ class World:
                 events.DebuggerListens(worker),
                 events.WorkerKilled(worker),
                 events.SuccessorLost(worker),
+                events.StopAnnounced(),
                 events.WorkerTurned(worker, self.now),
                 events.StopAsked(at_once=pick.random() < 0.3) if pick.random() < 0.3 else events.Tick(),
             ]

@@ -9,12 +9,13 @@ from clusterd.master.monitor import Monitor, Watched
 from clusterd.master.punctuality import LATE_SECONDS, LOOK_EVERY_SECONDS
 from clusterd.metrics.scoreboard import Peers
 from clusterd.supervisor import events
-from clusterd.supervisor.actions import Kill
+from clusterd.supervisor.actions import Fork, Kill, WorkerEnded
 from clusterd.supervisor.backoff import LONGEST_DELAY, STABLE_SECONDS, Backoff
 from clusterd.supervisor.cluster import Cluster, FailedReload, Phase
 from clusterd.supervisor.deadlines import LAST_WORDS_SECONDS, SILENCE_SECONDS
 from clusterd.supervisor.events import Event, MemoryLimitReached, RequestLimitReached, WorkerStalled
 from clusterd.supervisor.settings import Settings
+from clusterd.supervisor.states import EndReason
 from clusterd.supervisor.status import progress_line, status_line
 from clusterd.supervisor.supervisor import Supervisor
 from clusterd.worker.balance import LOOP_AHEAD, Turn, decide
@@ -199,3 +200,20 @@ def test_a_worker_that_could_not_run_has_it_when_it_can() -> None:
 def test_a_worker_whose_loop_does_not_turn_is_not_waited_for_much_longer() -> None:
     supervisor, _ = draining()
     assert killed_at(supervisor) == DRAIN_OVER + SILENCE_SECONDS
+
+
+def test_a_worker_that_leaves_when_a_stop_is_announced_has_not_failed() -> None:
+    supervisor = Supervisor()
+    for event in (
+        events.Start(settings_for(workers=1)),
+        events.TemplateLoaded(1),
+        events.SpareReady(2),
+        events.WorkerHello(3, 103),
+        events.WorkerReady(3),
+        events.StopAnnounced(),
+    ):
+        supervisor.step(event, 100.0)
+    done = supervisor.step(events.WorkerGone(3, "exit status 0", code=0), 101.0)
+    (ended,) = (each for each in done if isinstance(each, WorkerEnded))
+    assert ended.reason is EndReason.STOP
+    assert any(isinstance(each, Fork) for each in done), "clients that wait are answered before the stop"

@@ -203,8 +203,9 @@ class Master:
 
         A stop comes later, when the sockets are closed that end with it.
         """
-        if not (isinstance(event, events.StopAsked) and self._closing.holds_back(event)):
-            self._take(event)
+        if isinstance(event, events.StopAsked) and self._closing.holds_back(event):
+            event = events.StopAnnounced()
+        self._take(event)
 
     def _take(self, event: events.Event) -> None:
         if self._events.take(event):

@@ -73,6 +73,8 @@ class Cluster:
     failed_reload: FailedReload | None = None
     exit_status: int = 0
     exit_reason: str = "asked to stop"
+    stop_is_announced: bool = False
+    """A stop follows that is not taken in yet."""
     killing: bool = False
     """The stop is one at once."""
     last_serial: int = 0

@@ -71,6 +71,14 @@ class StopAsked(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class StopAnnounced(Event):
+    """A StopAsked follows, when the sockets are closed that end with the service.
+
+    What asks for the stop may have told the workers too (`systemctl kill`): they leave, and have not failed.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Tick(Event):
     """Time has passed; sent when `Supervisor.wake_at` is due."""
 

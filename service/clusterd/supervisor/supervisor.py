@@ -93,6 +93,8 @@ class Supervisor:
             case events.CountAsked(count, may_be_early):
                 if self._may_scale(may_be_early):
                     self._scale(lambda _: count)
+            case events.StopAnnounced():
+                self.cluster.stop_is_announced = True
             case events.StopAsked(at_once):
                 stop(self.cluster, at_once=at_once)
             case events.Tick():
@@ -232,7 +234,7 @@ class Supervisor:
         cluster, how = self.cluster, gone.how
         reason = worker.end
         if reason is None:
-            reason = _unordered(worker, gone)
+            reason = EndReason.STOP if self._leaves_for_the_stop(worker, gone) else _unordered(worker, gone)
             if reason in FAILURES:
                 record_failure(cluster, worker, how)
         worker.move(WorkerState.GONE)
@@ -260,6 +262,9 @@ class Supervisor:
         cluster.suspects, suspicions = cluster.suspects.after_death(cluster.now, in_hand)
         cluster.actions.append(WatchRequests(WINDOW_SECONDS))
         cluster.actions += [Suspect(each.request, each.deaths, WINDOW_SECONDS) for each in suspicions]
+
+    def _leaves_for_the_stop(self, worker: Worker, gone: events.WorkerGone) -> bool:
+        return self.cluster.stop_is_announced and worker.state not in COMING and gone.code == 0
 
     def _may_scale(self, may_be_early: bool) -> bool:
         return self.cluster.phase is Phase.RUNNING or (may_be_early and self.cluster.phase is Phase.STARTING)
