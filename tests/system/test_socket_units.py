@@ -56,6 +56,20 @@ def test_an_instance_is_started_with_its_socket_unit(machine: Machine) -> None:
     assert ask(machine).status == 0
 
 
+@pytest.mark.parametrize("units", [("service", "socket"), ("socket", "service")])
+def test_a_stop_of_an_instance_with_its_unix_socket_leaves_systemd_at_work(
+    machine: Machine, units: tuple[str, str]
+) -> None:
+    """A listening Unix socket that is shut down is readable for ever: systemd 252 did nothing else any more."""
+    deploy(machine, "shop")
+    configure(machine, MINIMAL, "shop")
+    machine.systemctl("start", "clusterd@shop.service")
+    assert ask_unix(machine, "/run/clusterd-shop.http.sock").text.startswith("shop ")
+    machine.systemctl("stop", *(f"clusterd@shop.{unit}" for unit in units))
+    assert machine.property("clusterd@shop.socket", "ActiveState") == "inactive"
+    machine.run("systemd-run", "--wait", "true")
+
+
 def test_an_instance_without_its_socket_unit_fails_unless_its_file_names_an_address(machine: Machine) -> None:
     deploy(machine, "shop")
     configure(machine, MINIMAL, "shop")

@@ -70,7 +70,9 @@ class _Attempt:
         if earlier is None or earlier.stage is Stage.APPLICATION or seconds <= 0:
             return True
         self._say([f"the last start failed, trying again in {seconds:.1f} s: {earlier.reason}"], Level.WARNING)
-        return failed_start.wait(self._retry_at)
+        goes_on = failed_start.wait(self._retry_at)
+        self._retry_at = time.monotonic()
+        return goes_on
 
     def first_start(self) -> FirstStart:
         """What the master is to know of earlier attempts, and when it is to give up its own."""

@@ -22,7 +22,8 @@ def refuse_new(sock: socket.socket) -> None:
     """Have the kernel refuse new clients of a listening socket. Those that are in its queue can still be accepted.
 
     For every process that shares the socket, and for good: without a privilege this cannot be taken back. It has no
-    effect on a socket that a socket unit has bound to an interface (BindToDevice=).
+    effect on a socket that a socket unit has bound to an interface (BindToDevice=). Not for a Unix socket that another
+    process polls, as systemd does: it is readable from then on.
     """
     with contextlib.suppress(OSError):
         if sock.family == socket.AF_UNIX:

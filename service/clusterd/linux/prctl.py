@@ -34,6 +34,13 @@ def die_with_parent() -> None:
         raise OSError(error, os.strerror(error))
 
 
+def outlive_parent() -> None:
+    """Take `die_with_parent` back. Raises OSError."""
+    if not _prctl(_PR_SET_PDEATHSIG, 0):
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+
+
 def set_comm(name: str) -> None:
     """The name in `ps -o comm` and `top`, cut to 15 bytes."""
     _prctl(_PR_SET_NAME, name.encode()[:_COMM_BYTES])

@@ -70,11 +70,16 @@ class Closing:
         return self._held_back is not None
 
     def holds_back(self, event: StopAsked) -> bool:
-        """Whether `event` has to wait, and is passed to `stop` later. A second stop, or one at once, ends the wait."""
-        if self._task is None and not event.at_once:
+        """Whether `event` has to wait, and is passed to `stop` later. A second stop, or one at once, ends the wait.
+
+        A start that has not succeeded yet has no worker to take what is in the queues, and nothing to wait for.
+        """
+        if self._task is None and not event.at_once and self._dealer.has_workers:
             self._held_back = event
             self._task = self._loop.create_task(self._run())
             return True
+        if self._task is not None:
+            self._task.cancel()
         self._go_on()
         return False
 
@@ -114,8 +119,7 @@ class Closing:
             for listener in closing:
                 refuse_new(listener)
             self._log.info(f"new clients are refused: {' '.join(sorted(map(address_text, closing)))}")
-            if self._dealer.has_workers:  # a start that has not succeeded yet has none
-                await self._empty(closing)
+            await self._empty(closing)
         return kept is not None and self._closed != set(self._listeners.public)
 
     async def _empty(self, listeners: Collection[ListeningSocket]) -> None:

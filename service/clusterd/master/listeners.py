@@ -56,8 +56,15 @@ class Listeners:
         return len(self.bound) < len(self.public)
 
     def closing(self, kept: Collection[str]) -> tuple[ListeningSocket, ...]:
-        """Those that end with this process; systemd keeps the ones it has passed by the names in `kept`."""
-        return tuple(each for each in self.public if each in self.bound or each.scheme not in kept)
+        """Those that end with this process; systemd keeps the ones it has passed by the names in `kept`.
+
+        A Unix socket that systemd has passed is left to systemd in any case. New clients of one are refused by
+        shutdown(2), after which it is readable for ever: systemd 252 looks at nothing else any more, and hangs.
+        """
+        return tuple(each for each in self.public if each in self.bound or self._may_be_closed(each, kept))
+
+    def _may_be_closed(self, passed: ListeningSocket, kept: Collection[str]) -> bool:
+        return passed.scheme not in kept and passed.family != socket.AF_UNIX
 
     def close_bound(self) -> None:
         """Let go of the sockets that were bound here. What systemd passed is systemd's to close."""

@@ -86,3 +86,9 @@ def close_all(descriptors: Sequence[int]) -> None:
     """Close descriptors that came with a packet and were not wanted."""
     for descriptor in descriptors:
         os.close(descriptor)
+
+
+def peer_pid(channel: socket.socket) -> int:
+    """The pid of the process that has made the channel (SO_PEERCRED of unix(7)): the master."""
+    pid: int = struct.unpack("3i", channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))[0]
+    return pid

@@ -11,15 +11,16 @@ from typing import NoReturn
 from clusterd.config.model import Config
 from clusterd.http.call import StartupFailed
 from clusterd.linux.bells import Bells
+from clusterd.linux.prctl import die_with_parent, outlive_parent
 from clusterd.linux.stacks import write_stacks_to
 from clusterd.linux.title import set_title
 from clusterd.log import Logger
 from clusterd.metrics.scoreboard import LAYOUT_VERSION, Scoreboard
 from clusterd.wire.messages import BootFailed, Hello, Welcome, decode, encode
-from clusterd.wire.packets import receive, send
+from clusterd.wire.packets import peer_pid, receive, send
 from clusterd.worker import api
 from clusterd.worker.application import LoadedCode, LoadedJob, LoadError, describe, enter_directory, load, load_hook
-from clusterd.worker.hygiene import flush_output, forget_template_exit_handlers, leave
+from clusterd.worker.hygiene import flush_output, forget_template_exit_handlers, leave, wait_for_adoption
 from clusterd.worker.job import JobProcess
 from clusterd.worker.process import WorkerProcess
 from clusterd.worker.sockets import ListeningSocket
@@ -73,6 +74,9 @@ def _live(birth: Birth, log: Logger) -> int:
     api.begin(birth.slot, birth.generation)
     if not _greet(birth):
         return 0
+    # To get ready may take minutes, and systemd starts the next master only when the last process of this one is gone.
+    wait_for_adoption(peer_pid(birth.channel))
+    die_with_parent()
     try:
         loaded = birth.loaded or _load_here(birth)
         # Both now: a name that leads nowhere is to be found out while the predecessor serves.
@@ -88,6 +92,7 @@ def _live(birth: Birth, log: Logger) -> int:
         message = str(error)[-STARTUP_MESSAGE_CHARACTERS:]
         send(birth.channel, encode(BootFailed(failed.reason, message, permanent=False)))
         return BOOT_FAILED_STATUS
+    outlive_parent()  # from now on it notices the end of its channel, and answers what it has
     status = worker.run()
     try:
         _run_hook(worker_stop, f"worker_stop: {birth.config.worker_stop}")

@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import select
 import sys
 import weakref
 from typing import Any
@@ -42,6 +43,20 @@ def wait_for_child(pid: int) -> int:
         return os.waitpid(pid, 0)[1]
     except ChildProcessError:
         return 0
+
+
+def wait_for_adoption(subreaper: int) -> None:
+    """Return when this process is a child of `subreaper`: the process between it and its template has ended."""
+    parent = os.getppid()
+    if parent == subreaper:
+        return
+    try:
+        descriptor = os.pidfd_open(parent)
+    except ProcessLookupError:
+        return  # it has ended meanwhile
+    # The kernel hands children over before it tells of an end.
+    select.select([descriptor], [], [])
+    os.close(descriptor)
 
 
 def flush_output() -> None:
