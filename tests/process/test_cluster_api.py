@@ -94,7 +94,7 @@ def test_run_in_a_template_says_how_to_guard_it(tmp_path: Path) -> None:
     made.start(wait=False)
     try:
         assert made.wait() == 70
-        assert "RuntimeError: Cluster.run() was reached in a process of the cluster itself" in made.log()
+        assert "NotPrimaryError: Cluster.run() was reached in a process of the cluster itself" in made.log()
         assert "guard it with `if cluster.is_primary:`" in made.log()
     finally:
         made.destroy()

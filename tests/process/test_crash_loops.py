@@ -59,7 +59,7 @@ def test_beyond_the_limit_a_restart_waits_for_a_second_at_most(make_service: Mak
     before = service.log().count("trying again in")
     for _ in range(2):
         kill_by_request(service, "/exit")
-    service.wait_for_status("^Serving: 2 workers, generation 2$")
+    service.wait_for_status("^Serving: 2 workers, generation 2; reloaded at ")
     assert service.log().count("trying again in") == before
 
 

@@ -126,7 +126,7 @@ def test_a_reload_that_is_asked_of_all_of_them_is_one_of_the_master(service: Ser
     whole_family(service)
     with Visitors(service) as visitors:
         kill_all(service, signal.SIGHUP)
-        service.wait_for_status("^Serving: 2 workers, generation 2$")
+        service.wait_for_status("^Serving: 2 workers, generation 2; reloaded at ")
     assert visitors.troubles == []
     assert "died" not in service.log() and "failed" not in service.log()
 

@@ -41,6 +41,7 @@ class Chronicle:
         self._messages: deque[Event] = deque(maxlen=REMEMBERED_MESSAGES)
         self._number = 0
         self._followers: dict[object, Callable[[bytes], None]] = {}
+        self._is_reloading = False
 
     @property
     def events(self) -> list[Event]:
@@ -96,10 +97,16 @@ class Chronicle:
             case actions.Suspect(request, deaths, seconds):
                 self.note("suspect", request=request, deaths=deaths, seconds=seconds)
             case actions.Announce(what):
+                self._is_reloading = False
                 self.note(what.value)
             case actions.RolloutStarted(number):
+                self._is_reloading = True
                 self.note("rollout", rollout=number)
+                self.note("reloading")
             case actions.RolloutEnded(number, generation, failure):
+                if self._is_reloading:  # and has not been interrupted by a stop
+                    self._is_reloading = False
+                    self.note("ready")
                 self.note("rollout_end", rollout=number, generation=generation, failure=failure)
             case actions.RestartEnded(_, slot, failure):
                 self.note("restart_end", slot=slot, failure=failure)

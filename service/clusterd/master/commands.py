@@ -91,7 +91,7 @@ class Commands:
                 self._scale(request, peer)
             case Command.STOP:
                 self._stopping.append(peer)
-                if self._cluster.phase is not Phase.STOPPING:  # a second one would kill what drains
+                if not self._cluster.is_to_stop:  # a second one would kill what drains
                     self._happened(events.StopAsked())
             case Command.EVENTS:
                 self._events(peer, follow=request.follow)

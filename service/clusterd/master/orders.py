@@ -62,7 +62,7 @@ class Orders:
 
     def stop(self, done: Done) -> None:
         """Drain everything and end. Asked again, it is not hurried, as it would be by a second signal."""
-        if self._cluster.phase in (Phase.STARTING, Phase.RUNNING):
+        if not self._cluster.is_to_stop:
             self._parts.happened(events.StopAsked())
         done.set_result(None)
 

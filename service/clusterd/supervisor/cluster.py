@@ -82,6 +82,11 @@ class Cluster:
     recovery_not_before: float = 0.0
     """When a generation that lost its templates may be imported anew."""
 
+    @property
+    def is_to_stop(self) -> bool:
+        """Whether a stop has been asked for: another one would hurry it."""
+        return self.stop_is_announced or self.phase in (Phase.STOPPING, Phase.FINISHED)
+
     def due(self, at: float) -> bool:
         """Whether `at` has come; if not, the supervisor is woken then."""
         if self.now >= at:
