@@ -2,6 +2,7 @@
 
 import json
 
+from tests.process.service import wait_until
 from tests.system.asking import ask, ask_unix
 from tests.system.machine import Machine
 
@@ -19,6 +20,8 @@ def test_instances_serve_beside_each_other(machine: Machine) -> None:
     assert ask_unix(machine, "/run/clusterd-blog.http.sock").text.startswith("the blog: instance blog, worker ")
     before = worker_pids(machine, "blog")
     assert ask_unix(machine, "/run/clusterd-shop.http.sock").text.startswith("the shop: instance shop, worker ")
+    # Its workers answer before systemd has heard that they do, and until then a reload is no more than that start.
+    wait_until(lambda: machine.property("clusterd@shop", "ActiveState") == "active", "the instance is active")
     machine.systemctl("reload", "clusterd@shop")
     assert worker_pids(machine, "blog") == before
     assert ask_unix(machine, "/run/clusterd-shop/metrics.sock", "/readyz").status == 200

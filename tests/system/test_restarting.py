@@ -143,6 +143,16 @@ def test_a_master_that_hangs_is_replaced_and_costs_no_request(machine: Machine) 
     record(machine, "the master hangs (WatchdogSec=5s) while one request takes 18 s, with its subprocess", seen)
 
 
+def test_a_stop_right_after_a_start_is_heard(machine: Machine) -> None:
+    start(machine)
+    machine.systemctl("stop", *SOCKETS, SERVICE)
+    for seconds in ("0.01", "0.03", "0.06", "0.1", "0.2"):
+        both = f"systemctl start --no-block {SERVICE}; sleep {seconds}; systemctl stop {' '.join(SOCKETS)} {SERVICE}"
+        machine.run("sh", "-c", both)
+        # Otherwise "timeout", after 45 seconds: the signal was ignored while the interpreter started.
+        assert machine.property(SERVICE, "Result") == "success"
+
+
 def test_an_application_that_needs_what_comes_late_is_waited_for(machine: Machine) -> None:
     deploy(machine, "one", NEEDS_A_FILE + GOOD)
     configure(machine)

@@ -30,7 +30,9 @@ def _stop_journald(machine: Machine) -> None:
 
 
 def _start_journald(machine: Machine) -> None:
-    machine.systemctl("start", *JOURNAL_SOCKETS[:2], "systemd-journald.service")
+    units = (*JOURNAL_SOCKETS[:2], "systemd-journald.service")
+    machine.systemctl("reset-failed", *units, check=False)  # journald has a start limit
+    machine.systemctl("start", *units)
 
 
 def _is_printed(machine: Machine, version: str, since: str) -> bool:
