@@ -112,7 +112,7 @@ def page(rows: Sequence[Row]) -> str:
         for row in sorted(rows, key=lambda row: (row.fault, row.system))
     ]
     date = time.strftime("%Y-%m-%d")
-    return _PAGE.format(date=date, kernel=platform.release(), cpus=os.cpu_count(), rows="\n".join(lines))
+    return _PAGE.format(date=date, kernel=".".join(platform.release().split(".")[:2]), cpus=os.cpu_count(), rows="\n".join(lines))
 
 
 def main(rows: Path, target: Path) -> None:
