@@ -138,8 +138,10 @@ class Master:
         self._processes = processes = Processes(
             children, self._scoreboard, listeners, self._configurations, self._dealer
         )
-        keeper = SocketKeeper.of_this_process(os.environ)
-        self._closing = Closing(self._loop, listeners, self._dealer, keeper.kept, self._drain_seconds, self._take, log)
+        self._keeper = SocketKeeper.of_this_process(os.environ)
+        self._closing = Closing(
+            self._loop, listeners, self._dealer, self._keeper.kept, self._drain_seconds, self._take, log
+        )
         self._evenness = Evenness()
         self._hands = Hands(
             processes,
@@ -190,7 +192,9 @@ class Master:
         if "INVOCATION_ID" in os.environ:
             self._configurations.learn_start_files()
         let_signals_through()  # not before: what they ask for follows the start
+        early_stop = self._loop.create_task(self._heed_early_stop())
         self._loop.run_forever()
+        early_stop.cancel()
         self._loop.run_until_complete(self._close())
         self._loop.close()
         if strays := end_strays():
@@ -206,6 +210,10 @@ class Master:
         if isinstance(event, events.StopAsked) and self._closing.holds_back(event):
             event = events.StopAnnounced()
         self._take(event)
+
+    async def _heed_early_stop(self) -> None:
+        if await self._keeper.is_stopping():
+            self.happened(events.StopAsked())
 
     def _take(self, event: events.Event) -> None:
         if self._events.take(event):

@@ -46,6 +46,20 @@ class SocketKeeper:
         except (OSError, TimeoutError):
             return None
 
+    async def is_stopping(self) -> bool:
+        """Whether systemd is stopping the service. False where that cannot be found out.
+
+        To be asked once, at the start: the signal of a stop that comes before this process can act on it is lost, since
+        KillSignal= is one that is ignored by default.
+        """
+        if self._unit is None:
+            return False
+        try:
+            state = await self._ask("show", "--no-pager", "--property=ActiveState", "--value", "--", self._unit)
+        except (OSError, TimeoutError):
+            return False
+        return state.strip() == "deactivating"
+
     async def _ask(self, *question: str) -> str:
         """What systemctl prints. Raises OSError, TimeoutError."""
         process, answers = self._spawn(question)
