@@ -111,8 +111,8 @@ def page(rows: Sequence[Row]) -> str:
         f"| {row.fault} | {_SYSTEMS[row.system]} | {row.requests:,} | {row.lost} | {row.refused} | {row.outage:.2f} s |"
         for row in sorted(rows, key=lambda row: (row.fault, row.system))
     ]
-    date = time.strftime("%Y-%m-%d")
-    return _PAGE.format(date=date, kernel=".".join(platform.release().split(".")[:2]), cpus=os.cpu_count(), rows="\n".join(lines))
+    kernel = ".".join(platform.release().split(".")[:2])
+    return _PAGE.format(date=time.strftime("%Y-%m-%d"), kernel=kernel, cpus=os.cpu_count(), rows="\n".join(lines))
 
 
 def main(rows: Path, target: Path) -> None:
