@@ -145,10 +145,9 @@ def test_a_master_that_hangs_is_replaced_and_costs_no_request(machine: Machine) 
 
 def test_a_stop_right_after_a_start_is_heard(machine: Machine) -> None:
     start(machine)
-    machine.systemctl("stop", *SOCKETS, SERVICE)
+    machine.systemctl("stop", SERVICE)
     for seconds in ("0.01", "0.03", "0.06", "0.1", "0.2"):
-        both = f"systemctl start --no-block {SERVICE}; sleep {seconds}; systemctl stop {' '.join(SOCKETS)} {SERVICE}"
-        machine.run("sh", "-c", both)
+        machine.run("sh", "-c", f"systemctl start --no-block {SERVICE}; sleep {seconds}; systemctl stop {SERVICE}")
         # Otherwise "timeout", after 45 seconds: the signal was ignored while the interpreter started.
         assert machine.property(SERVICE, "Result") == "success"
 

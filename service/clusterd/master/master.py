@@ -195,6 +195,7 @@ class Master:
         early_stop = self._loop.create_task(self._heed_early_stop())
         self._loop.run_forever()
         early_stop.cancel()
+        self._loop.run_until_complete(asyncio.gather(early_stop, return_exceptions=True))
         self._loop.run_until_complete(self._close())
         self._loop.close()
         if strays := end_strays():

@@ -70,6 +70,8 @@ class SocketKeeper:
             os.close(answers)
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(process, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):  # the master may have reaped it
+                os.waitid(os.P_PIDFD, process, os.WEXITED)  # noqa: ASYNC222 - killed, it ends at once
             os.close(process)
 
     def _spawn(self, question: Sequence[str]) -> tuple[int, int]:
