@@ -6,8 +6,9 @@ import pytest
 from clusterd.cli.failed_start import FailedStart, Stage, clients_wait
 from clusterd.config.model import Preload
 from clusterd.supervisor import actions, events
+from clusterd.supervisor.backoff import LONGEST_DELAY
 from clusterd.supervisor.cluster import Phase
-from clusterd.supervisor.first_start import LONGEST_PAUSE, pause_after
+from clusterd.supervisor.first_start import pause_after
 from clusterd.supervisor.settings import Settings
 from clusterd.supervisor.status import status_line
 from clusterd.supervisor.stopping import ExitStatus
@@ -74,7 +75,7 @@ def test_an_import_is_repeated_with_growing_pauses_each_time_as_a_generation() -
     assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
     assert [template.generation for template in story.templates] == list(range(1, 10))
     assert story.finish is None
-    assert pause_after(10**6) == LONGEST_PAUSE
+    assert pause_after(10**6) == LONGEST_DELAY
 
 
 def test_what_can_never_start_ends_at_once() -> None:

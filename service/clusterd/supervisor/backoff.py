@@ -8,6 +8,12 @@ FIRST_DELAY = 0.5
 LONGEST_DELAY = 30.0
 
 
+def doubled(first: float, times: int) -> float:
+    """`first` seconds, doubled so many times, but LONGEST_DELAY at most."""
+    # Bounded before the power is taken: a service may fail for weeks.
+    return min(first * 2.0 ** min(times, 16), LONGEST_DELAY)
+
+
 @dataclass(frozen=True, slots=True)
 class Backoff:
     """How often a slot has failed in a row, and when it may be tried again."""
@@ -25,6 +31,4 @@ class Backoff:
         failures = 1 if served >= STABLE_SECONDS else self.failures + 1
         if failures == 1:
             return Backoff(failures, now, reason)
-        # Bounded before the power is taken: a service may fail for weeks.
-        pause = min(FIRST_DELAY * 2.0 ** min(failures - 2, 16), LONGEST_DELAY)
-        return Backoff(failures, now + pause, reason)
+        return Backoff(failures, now + doubled(FIRST_DELAY, failures - 2), reason)

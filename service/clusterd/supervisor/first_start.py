@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from clusterd.supervisor import rollout
 from clusterd.supervisor.actions import Severity
+from clusterd.supervisor.backoff import doubled
 from clusterd.supervisor.cluster import Cluster
 from clusterd.supervisor.settings import Settings
 from clusterd.supervisor.states import EndReason
@@ -15,13 +16,11 @@ from clusterd.supervisor.stopping import ExitStatus, stop
 from clusterd.supervisor.table import FirstStart, Generation
 
 FIRST_PAUSE = 1.0
-LONGEST_PAUSE = 30.0
 
 
 def pause_after(failures: int) -> float:
     """Seconds between the last of so many failed attempts and the next one: 1, 2, 4 ... 30."""
-    # Bounded before the power is taken: a database may be away for weeks.
-    return min(FIRST_PAUSE * 2.0 ** min(failures - 1, 16), LONGEST_PAUSE)
+    return doubled(FIRST_PAUSE, failures - 1)
 
 
 def begin(cluster: Cluster, settings: Settings, first: FirstStart) -> None:
