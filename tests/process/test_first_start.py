@@ -138,6 +138,39 @@ def test_a_signal_has_it_tried_at_once_with_what_is_on_disk_now(make_service: Ma
     assert service.ask().version == "2"
 
 
+CHANGED = {"workers": 3, "log": {"level": "debug"}, "environment": {"DATABASE": "elsewhere"}}
+NEEDS_A_VARIABLE = "import os\nif 'DATABASE' not in os.environ: raise ConnectionError('not here')\n" + HELLO
+
+
+@pytest.mark.parametrize("by_signal", [True, False], ids=["asked", "by itself"])
+def test_the_next_attempt_is_made_with_the_configuration_that_is_on_disk(
+    make_service: MakeService, *, by_signal: bool
+) -> None:
+    service = make_service(workers=2)
+    service.deploy("1", NEEDS_A_VARIABLE)
+    service.start(wait=False)
+    service.wait_for_status(r"^Starting: .*attempt 3; .*not here")
+    service.configure(**CHANGED)
+    if by_signal:
+        service.signal(signal.SIGHUP)
+    service.wait_for_status(r"^Serving: 3 workers")
+    assert "log.level: debug" in service.clusterctl("config").stdout.splitlines()
+    assert service.ask().version == "1"
+
+
+def test_a_configuration_that_is_wrong_by_now_is_told_and_mended_without_a_restart(make_service: MakeService) -> None:
+    service = make_service(workers=2)
+    service.deploy("1", NEEDS_A_VARIABLE)
+    service.start(wait=False)
+    service.wait_for_line("start attempt 1 failed")
+    service.configure(**CHANGED, no_such_setting=1)
+    service.wait_for_status(r"^Starting: .*no_such_setting")
+    service.wait_for_line(r"error: .*clusterd.yaml:\d+:\d+: .*no_such_setting")
+    service.configure(**CHANGED, no_such_setting=None)
+    service.signal(signal.SIGHUP)
+    service.wait_for_status(r"^Serving: 3 workers")
+
+
 def test_a_start_that_waits_can_be_stopped(make_service: MakeService) -> None:
     service = make_service()
     service.deploy("1", AT_IMPORT)

@@ -1,5 +1,6 @@
 """When a first start is attempted again, when it is given up, and how long the next process waits."""
 
+from dataclasses import replace
 
 import pytest
 
@@ -36,6 +37,8 @@ class Story:
     def __init__(self, first_start: FirstStart = NOT_TRIED) -> None:
         self.supervisor = Supervisor()
         self.now = 0.0
+        self.on_disk: events.Event | None = events.ConfigurationRead(SETTINGS)
+        """What comes of reading the configuration; None: it takes its time."""
         self.templates: list[actions.StartTemplate] = []
         self.finish: actions.Finish | None = None
         self.step(events.Start(SETTINGS, first_start))
@@ -46,6 +49,8 @@ class Story:
         for each in done:
             if isinstance(each, actions.Finish):
                 self.finish = each
+            elif isinstance(each, actions.ReadConfiguration) and self.on_disk is not None:
+                done += self.step(self.on_disk)
             elif isinstance(each, actions.EndTemplate):
                 done += self.step(events.TemplateGone(each.serial, "SIGKILL"))
         return done
@@ -112,7 +117,7 @@ def test_the_attempts_of_earlier_processes_count() -> None:
         "Starting: waiting until <8.0>, attempt 5; the last one failed: no database"
     )
     story.wake()
-    assert [template.generation for template in story.templates] == [1]
+    assert len(story.templates) == 1
     story.fail()
     assert story.wake() == 16
 
@@ -121,6 +126,55 @@ def test_a_reload_makes_the_next_attempt_at_once() -> None:
     story = Story(FirstStart(failures=4, reason="no database", retry_at=8.0))
     story.step(events.ReloadAsked())
     assert len(story.templates) == 1
+
+
+def test_the_first_attempt_is_made_with_what_was_read_at_the_start() -> None:
+    story = Story()
+    assert [template.generation for template in story.templates] == [1]
+
+
+def test_each_attempt_that_follows_is_made_with_the_configuration_that_is_on_disk() -> None:
+    story = Story()
+    story.fail()
+    story.on_disk = events.ConfigurationRead(replace(SETTINGS, workers=5))
+    story.wake()
+    cluster = story.supervisor.cluster
+    assert (cluster.serving, cluster.wanted) == (2, 5)
+    assert cluster.table.generations[2].settings.workers == 5
+
+
+def test_workers_that_were_asked_for_meanwhile_are_still_wanted_by_the_next_attempt() -> None:
+    story = Story()
+    story.step(events.CountAsked(3, may_be_early=True))
+    story.fail()
+    story.wake()
+    assert story.supervisor.cluster.wanted == 3
+
+
+def test_a_configuration_that_is_wrong_by_now_is_a_failed_attempt_and_read_again() -> None:
+    story = Story()
+    story.fail()
+    story.on_disk = events.ConfigurationRefused("clusterd.yaml:3: no such setting")
+    story.wake()
+    assert len(story.templates) == 1
+    assert story.supervisor.cluster.first_start.reason == "clusterd.yaml:3: no such setting"
+    story.on_disk = events.ConfigurationRead(SETTINGS)
+    assert story.wake() == 2
+    assert len(story.templates) == 2
+
+
+@pytest.mark.parametrize(
+    "answer", [events.ConfigurationRead(SETTINGS), events.ConfigurationRefused("clusterd.yaml:3: no such setting")]
+)
+def test_a_stop_that_comes_while_the_configuration_is_read_is_a_stop(answer: events.Event) -> None:
+    story = Story()
+    story.fail()
+    story.on_disk = None
+    story.wake()
+    story.step(events.StopAsked())
+    story.step(answer)
+    assert len(story.templates) == 1
+    assert story.finish == actions.Finish(ExitStatus.ASKED, "asked to stop")
 
 
 def test_a_start_that_waits_can_be_stopped() -> None:

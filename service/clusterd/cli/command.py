@@ -13,6 +13,7 @@ from clusterd.cli.failed_start import FailedStart, Stage
 from clusterd.config.loader import ConfigError, load
 from clusterd.config.model import Config
 from clusterd.config.paths import control_path
+from clusterd.config.problems import in_one_line
 from clusterd.linux.early_signals import let_signals_through
 from clusterd.log import Level, Logger, open_sink
 from clusterd.master.binding import ListenError
@@ -85,7 +86,7 @@ class _Attempt:
         """Say why there will be no service, in the log and in `systemctl status`; the exit status."""
         self._say(problems, Level.ERROR)
         failures = 1 if self._earlier is None else self._earlier.failures + 1
-        return self._leave(Stage.PREPARING, status, failures, problems[0])
+        return self._leave(Stage.PREPARING, status, failures, in_one_line(problems))
 
     def ended(self, status: int, first: FirstStart) -> int:
         """Remember it where the master's application did not start; the exit status."""
@@ -105,7 +106,7 @@ class _Attempt:
             self._log.log(level, problem)
         self._log.flush()
         notifier = Notifier(os.environ.get("NOTIFY_SOCKET"))
-        notifier.status(f"Failed: {problems[0]}" if level is Level.ERROR else f"Waiting: {problems[0]}")
+        notifier.status(f"{'Failed' if level is Level.ERROR else 'Waiting'}: {in_one_line(problems)}")
         notifier.close()
 
 

@@ -1,5 +1,6 @@
 """What is wrong with a configuration, said so that it can be mended without opening the manual."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 LONGEST_QUOTE = 60
@@ -45,6 +46,11 @@ class ConfigError(Exception):
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = problems
+
+
+def in_one_line(problems: Sequence[Problem | str]) -> str:
+    """The first of `problems`, and how many there are: for `systemctl status`, which shows one line."""
+    return str(problems[0]) if len(problems) == 1 else f"{len(problems)} problems, the first: {problems[0]}"
 
 
 def quoted(text: str) -> str:

@@ -9,6 +9,7 @@ from clusterd.config.changes import Change, changes
 from clusterd.config.cpus import available_cpus
 from clusterd.config.loader import ConfigError
 from clusterd.config.model import JSON, Config
+from clusterd.config.problems import in_one_line
 from clusterd.config.schema import BY_KEY
 from clusterd.config.setting import Applies
 from clusterd.config.written import written
@@ -53,8 +54,7 @@ class Configurations:
         except ConfigError as error:
             for problem in error.problems:
                 self._log.error(str(problem))
-            more = len(error.problems) - 1
-            return Refused(f"{error.problems[0]}{f' (and {more} more)' if more else ''}")
+            return Refused(in_one_line(error.problems))
         if refused := self._refused(candidate):
             return refused
         found = changes(written(self._started_with), written(candidate))

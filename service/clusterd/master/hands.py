@@ -144,10 +144,12 @@ class Hands:
             case actions.Suspect(request, deaths, seconds):
                 held = f"{deaths} workers that died within {seconds:g} s had {request} in hand"
                 self._log.warning(f"{held}: it may be what kills them", request=request)
-            case actions.Announce(what):
+            case actions.Announce(what, generation):
                 self._service_manager.announce(what)
                 if what is actions.Announcement.STOPPING:
                     self._processes.close_listeners()
+                else:
+                    self._adopt_log_level(generation)
             case actions.RolloutStarted(number):
                 self._log.info(f"rollout {number} begins")
             case actions.RolloutEnded():
@@ -193,15 +195,18 @@ class Hands:
             reason=action.reason,
         )
 
+    def _adopt_log_level(self, generation: int) -> None:
+        """Not before it serves: what is withdrawn changes nothing."""
+        level = self._configurations.of(generation).log.level
+        set_log_level(Level[level.name], self._log, self._children)
+
     def _rollout_ended(self, action: actions.RolloutEnded) -> None:
         succeeded = action.failure is None
         self._tally.rollout_ended(succeeded=succeeded)
         if action.failure is None:
             text = f"reload succeeded, generation {action.generation} serves"
             self._log.info(text, rollout=action.number)
-            # Not before: what is withdrawn changes nothing.
-            level = self._configurations.of(action.generation).log.level
-            set_log_level(Level[level.name], self._log, self._children)
+            self._adopt_log_level(action.generation)
         else:
             text = f"reload failed, generation {action.generation} serves on: {action.failure}"
             self._log.error(text, rollout=action.number)

@@ -128,9 +128,10 @@ class Announcement(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Announce(Action):
-    """Tell the service manager."""
+    """Tell the service manager; `generation` is the one that serves."""
 
     what: Announcement
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,6 @@ class Cluster:
         serial = self._next_serial()
         preload = generation.preloaded
         refuse_unforkable = preload and generation.settings.preload is Preload.AUTO
-        generation.is_attempted = True
         self.table.templates[serial] = Template(serial, generation.number, TemplateState.LOADING, self.now)
         self.actions.append(StartTemplate(serial, generation.number, preload, refuse_unforkable))
 

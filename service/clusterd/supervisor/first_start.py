@@ -7,13 +7,13 @@ in which it happened: `worker/application.py`.
 from dataclasses import replace
 
 from clusterd.supervisor import rollout
-from clusterd.supervisor.actions import Severity
+from clusterd.supervisor.actions import ReadConfiguration, Severity
 from clusterd.supervisor.backoff import doubled
-from clusterd.supervisor.cluster import Cluster
+from clusterd.supervisor.cluster import Cluster, Phase
 from clusterd.supervisor.settings import Settings
 from clusterd.supervisor.states import EndReason
 from clusterd.supervisor.stopping import ExitStatus, stop
-from clusterd.supervisor.table import FirstStart, Generation
+from clusterd.supervisor.table import FirstStart
 
 FIRST_PAUSE = 1.0
 
@@ -56,8 +56,8 @@ def advance(cluster: Cluster) -> None:
     # The first attempt of a process has the time that the settings give it: an import may take longer than that.
     if first.failures_here and first.give_up_at is not None and cluster.due(first.give_up_at):
         _give_up(cluster)
-    elif not table.has_template(cluster.serving) and cluster.due(first.retry_at):
-        _import(cluster, table.generations[cluster.serving])
+    elif not first.is_reading and not table.has_template(cluster.serving) and cluster.due(first.retry_at):
+        _attempt(cluster)
 
 
 def hurry(cluster: Cluster) -> None:
@@ -70,12 +70,32 @@ def hurry(cluster: Cluster) -> None:
     cluster.end_templates_of(cluster.serving)
 
 
-def _import(cluster: Cluster, generation: Generation) -> None:
-    """Each import is a generation of its own."""
-    if generation.is_attempted:
-        generation = rollout.new_generation(cluster, generation.settings)
-        cluster.serving = generation.number
+def configuration_read(cluster: Cluster, settings: Settings) -> None:
+    """Import the application for the next attempt; each is a generation of its own."""
+    cluster.first_start = replace(cluster.first_start, is_reading=False)
+    if cluster.phase is not Phase.STARTING:
+        return
+    if settings.workers != cluster.table.generations[cluster.serving].settings.workers:
+        cluster.wanted = settings.workers  # else as many as have been asked for meanwhile
+    generation = rollout.new_generation(cluster, settings)
+    cluster.serving = generation.number
     cluster.start_template(generation)
+
+
+def configuration_refused(cluster: Cluster, reason: str) -> None:
+    """The next attempt has failed: the configuration was good when clusterd began, and may be in the making."""
+    cluster.first_start = replace(cluster.first_start, is_reading=False)
+    if cluster.phase is Phase.STARTING:
+        failed(cluster, reason, permanent=False)
+
+
+def _attempt(cluster: Cluster) -> None:
+    """With the configuration that is on disk now, where it may be another one than when clusterd began."""
+    if cluster.first_start.failures:
+        cluster.first_start = replace(cluster.first_start, is_reading=True)
+        cluster.actions.append(ReadConfiguration())
+    else:
+        cluster.start_template(cluster.table.generations[cluster.serving])
 
 
 def _is_too_late(cluster: Cluster, at: float) -> bool:

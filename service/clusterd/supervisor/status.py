@@ -54,7 +54,7 @@ def _now_doing(cluster: Cluster, clock_time: Callable[[float], str]) -> str:
             draining = len(cluster.table.workers)
             return f"Stopping: {draining} worker{'s' if draining != 1 else ''} left"
         case Phase.FINISHED:
-            return f"Stopped: {cluster.exit_reason}"
+            return f"{'Failed' if cluster.exit_status else 'Stopped'}: {cluster.exit_reason}"
         case Phase.RUNNING:
             pass
     rollout = cluster.rollout

@@ -38,7 +38,7 @@ def stop(
     cluster.killing = at_once
     cluster.exit_status = exit_status
     cluster.exit_reason = reason
-    cluster.actions.append(Announce(Announcement.STOPPING))
+    cluster.actions.append(Announce(Announcement.STOPPING, cluster.serving))
     rollout.interrupt(cluster)
     restarts.fail_all(cluster, rollout.STOPPING)
     for template in cluster.table.templates.values():

@@ -71,7 +71,7 @@ class Supervisor:
         heirs = [cluster.table.heir(slot, cluster.serving) for slot in cluster.slots()]
         if all(heir is not None and heir.state is WorkerState.READY for heir in heirs):
             cluster.phase = Phase.RUNNING
-            cluster.actions.append(Announce(Announcement.READY))
+            cluster.actions.append(Announce(Announcement.READY, cluster.serving))
 
     def _take_in(self, event: events.Event) -> None:
         match event:
@@ -81,8 +81,12 @@ class Supervisor:
                 rollout.ask(self.cluster)
                 if self.cluster.phase is Phase.STARTING:
                     first_start.hurry(self.cluster)
+            case events.ConfigurationRead(settings) if self.cluster.first_start.is_reading:
+                first_start.configuration_read(self.cluster, settings)
             case events.ConfigurationRead(settings):
                 rollout.configuration_read(self.cluster, settings)
+            case events.ConfigurationRefused(reason) if self.cluster.first_start.is_reading:
+                first_start.configuration_refused(self.cluster, reason)
             case events.ConfigurationRefused(reason):
                 rollout.withdraw(self.cluster, reason)
             case events.RestartAsked(number, slot):

@@ -74,8 +74,6 @@ class Generation:
     settings: Settings
     preloaded: bool
     """Its template holds the application: workers can be forked again whatever is on disk now."""
-    is_attempted: bool = False
-    """A template has been started for it."""
     spare_not_before: float = 0.0
 
 
@@ -93,6 +91,8 @@ class FirstStart:
     """When clusterd ends after a failed attempt, so that the service manager hears of it and starts it again."""
     failures_here: int = 0
     """How many attempts have failed in this process."""
+    is_reading: bool = False
+    """The configuration is being read for the next attempt."""
 
 
 NOT_TRIED = FirstStart()
