@@ -220,7 +220,7 @@ YAML_PIECES = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=400, database=None, derandomize=True)
+@settings(max_examples=400, database=None, derandomize=True)
 @given(st.lists(YAML_PIECES | st.text(max_size=3), max_size=25).map("".join))
 def test_no_text_ends_in_anything_but_problems_of_one_line(text: str) -> None:
     problems: list[Problem] = []
@@ -232,7 +232,7 @@ def test_no_text_ends_in_anything_but_problems_of_one_line(text: str) -> None:
         assert len(str(problem).splitlines()) == 1
 
 
-@settings(deadline=None, max_examples=200, database=None, derandomize=True)
+@settings(max_examples=200, database=None, derandomize=True)
 @given(
     st.lists(st.tuples(st.sampled_from(["threads", "app", "timeouts", "environment", "listen"]), st.text(max_size=9)))
 )

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from clusterd.wire.conversation import (
@@ -68,7 +68,6 @@ def test_brackets_in_text_are_not_nesting() -> None:
     encoded([nested(MOST_NESTED - 1), '\\"[[[[' * 100])
 
 
-@settings(deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda kids: st.lists(kids, max_size=9)))
 def test_any_value_of_json_arrives_as_it_is(value: Any) -> None:
     async def say() -> None:

@@ -95,7 +95,7 @@ CHUNK_PIECES = [b"0", b"1", b"5", b"a", b"\r\n", b"\r", b"\n", b"hello", b";x=y"
 CHUNK_PIECES += [b"A: b", b"Host: a", b"0\r\n\r\n", b"5\r\nhello\r\n"]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.lists(st.sampled_from(HEAD_PIECES), max_size=14), st.lists(st.integers(0, 999), max_size=12), st.booleans())
 def test_a_head_is_the_same_however_it_is_split(parts: list[bytes], cuts: list[int], valid: bool) -> None:
     data = (GET if valid else b"") + b"".join(parts)
@@ -117,7 +117,7 @@ def outcome_of_body(pieces: list[bytes]) -> object:
     return bytes(body)
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=800)
 @given(st.lists(st.sampled_from(CHUNK_PIECES), max_size=14), st.lists(st.integers(0, 999), max_size=12))
 def test_a_chunked_body_is_the_same_however_it_is_split(parts: list[bytes], cuts: list[int]) -> None:
     data = b"".join(parts)
