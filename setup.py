@@ -14,9 +14,10 @@ from setuptools import Extension, setup
 COMPILED = (
     "service/clusterd/http/**/*.py",
     "service/clusterd/metrics/counting.py",
-    "service/clusterd/worker/acceptor.py",
-    "service/clusterd/worker/balance.py",
-    "service/clusterd/worker/waiting.py",
+    "service/clusterd/wire/connection_state.py",
+    "service/clusterd/worker/accepting/acceptor.py",
+    "service/clusterd/worker/accepting/accept_policy.py",
+    "service/clusterd/worker/accepting/exclusive_listeners.py",
 )
 INTERPRETED = {
     "service/clusterd/http/compilation.py",  # tells the one from the other

@@ -13,10 +13,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
-from clusterd.http.connections.carried import CarriedState
 from clusterd.http.connections.connection import Connection
 from clusterd.http.engine import Engine
 from clusterd.http.settings import HttpSettings, Interface
+from clusterd.wire.connection_state import CarriedState
 
 REQUESTS = 20_000
 SMALL = b"GET / HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n\r\n"

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from clusterd import __version__
-from clusterd.config.schema import SECTIONS, SETTINGS
-from clusterd.config.setting import Setting
+from clusterd.config.settings.schema import SECTIONS, SETTINGS
+from clusterd.config.settings.setting import Setting
 
 MANUAL = Path(__file__).parents[1] / "docs/man/clusterd.yaml.5"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import trustme
 
+from clusterd.app.tls import server_context
 from clusterd.config.model import Tls, TlsVersion
-from clusterd.worker.tls import server_context
 
 NAME = "shop.example"
 

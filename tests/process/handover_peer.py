@@ -16,9 +16,9 @@ from typing import Any
 
 import uvloop
 
-from clusterd.http.connections.carried import CarriedState
 from clusterd.http.engine import Connection, Engine
 from clusterd.http.settings import HttpSettings, Timeouts
+from clusterd.wire.connection_state import CarriedState
 
 
 class Quiet:

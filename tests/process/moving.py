@@ -6,9 +6,9 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from clusterd.http.connections.carried import CarriedState
 from clusterd.http.engine import Connection, Engine
 from clusterd.http.settings import HttpSettings
+from clusterd.wire.connection_state import CarriedState
 from tests.process.serving import Ledger
 
 

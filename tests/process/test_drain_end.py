@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from clusterd.http.connections.carried import CarriedState
 from clusterd.http.engine import Connection
+from clusterd.wire.connection_state import CarriedState
 from clusterd.wire.packets import receive
 from clusterd.wire.passing import Answer, Decline, Offer
-from clusterd.worker.drain import ANSWERS_SECONDS, Drain, Orders
-from clusterd.worker.handover import Sender
+from clusterd.worker.draining.drain import ANSWERS_SECONDS, Drain, Orders
+from clusterd.worker.draining.handover import Sender
 from tests.process.serving import Serving, request, serving, wait_until
 
 DEADLINE = 1000.0

@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 from clusterd.log import Logger, Sink
-from clusterd.master import accepting
-from clusterd.master import exchanges as module
-from clusterd.master.endpoint import Endpoint, Pages
-from clusterd.master.exchanges import MAXIMUM_CONNECTIONS
+from clusterd.master.admin import accepting
+from clusterd.master.admin import exchanges as module
+from clusterd.master.admin.endpoint import Endpoint, Pages
+from clusterd.master.admin.exchanges import MAXIMUM_CONNECTIONS
 
 
 class Surroundings:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from clusterd.config.loader import load
-from clusterd.config.schema import BY_KEY
+from clusterd.config.reading.loader import load
+from clusterd.config.settings.schema import BY_KEY
 from clusterd.linux.listening import refuse_new
-from clusterd.master.binding import ListenError
-from clusterd.master.listeners import Listeners, open_listeners
+from clusterd.master.sockets.binding import ListenError
+from clusterd.master.sockets.listeners import Listeners, open_listeners
 from clusterd.systemd.expected import Expected, expected_sockets
 from clusterd.systemd.sockets import PassedSocket, Role
 from tests.process.passed import pass_to

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from clusterd.cli.failed_start import RECORD, FailedStart, Stage, leave, take
-from clusterd.supervisor.stopping import ExitStatus
+from clusterd.supervisor.decisions.stopping import ExitStatus
 from tests.process.passed import pass_to
 from tests.process.processes import descendants
 from tests.process.service import HELLO, PATIENCE_SECONDS, Service, wait_until

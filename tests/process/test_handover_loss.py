@@ -14,8 +14,8 @@ from clusterd.http.engine import Connection, Engine
 from clusterd.http.settings import HttpSettings
 from clusterd.log import Logger, open_sink
 from clusterd.wire.packets import socketpair
-from clusterd.worker.drain import Drain, Orders
-from clusterd.worker.handover import Sender
+from clusterd.worker.draining.drain import Drain, Orders
+from clusterd.worker.draining.handover import Sender
 from tests.process.serving import Ledger
 from tests.process.test_handover_race import answer
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from clusterd.http.connections.carried import CarriedState
 from clusterd.http.settings import HttpSettings
+from clusterd.wire.connection_state import CarriedState
 from tests.process.moving import move_on
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"

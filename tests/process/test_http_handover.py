@@ -16,7 +16,7 @@ import uvloop
 from clusterd.http.engine import Connection, Engine
 from clusterd.http.settings import HttpSettings
 from clusterd.wire.packets import socketpair
-from clusterd.worker.handover import Receiver, Sender
+from clusterd.worker.draining.handover import Receiver, Sender
 from tests.process.serving import Ledger, request
 
 CLIENTS = 16

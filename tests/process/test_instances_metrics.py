@@ -13,7 +13,7 @@ from clusterd.instances import relay as module
 from clusterd.instances.known import Places
 from clusterd.instances.relay import Relay
 from clusterd.log import Logger, Sink
-from clusterd.master.endpoint import Endpoint, Pages
+from clusterd.master.admin.endpoint import Endpoint, Pages
 from tests.process.test_endpoint import exchange
 
 Scenario = Callable[[tuple[str, int]], Awaitable[None]]

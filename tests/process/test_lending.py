@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from clusterd.http.wsgi.lending import LendingPool
+from clusterd.http.wsgi.leader_follower_pool import LendingPool
 from clusterd.http.wsgi.mailbox import Mailbox
 from clusterd.http.wsgi.pool_thread import PoolThread
 from tests.process.service import Service

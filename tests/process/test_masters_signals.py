@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from clusterd.linux.masters_signals import EARLY, REQUESTS
-from clusterd.master.spawn import Role, spawn
+from clusterd.master.children.spawn import Role, spawn
 from tests.process.processes import descendants
 from tests.process.service import HELLO, Service, wait_until
 

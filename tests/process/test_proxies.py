@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import uvloop
 
-from clusterd.http.connections.carried import CarriedState
 from clusterd.http.connections.stage import Stage
 from clusterd.http.engine import Connection
 from clusterd.http.settings import AccessLog, HttpSettings, Interface, Timeouts
+from clusterd.wire.connection_state import CarriedState
 from tests.process.moving import move_on
 from tests.process.serving import Answer, Client, Serving, request, serving, wait_until
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from clusterd.http.connections import surplus
-from clusterd.worker.line import TICK_SECONDS
+from clusterd.http.connections import rejected_connection as surplus
+from clusterd.worker.control_channel import TICK_SECONDS
 from tests.process.certificates import NAME, make_certificate
 from tests.process.ports import free_port
 from tests.process.service import Service

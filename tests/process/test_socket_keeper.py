@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clusterd.master.socket_keeper import SocketKeeper
+from clusterd.master.sockets.socket_keeper import SocketKeeper
 from tests.process.service import wait_until
 
 ANSWERS = """#!/bin/sh

@@ -6,7 +6,7 @@ import socket
 import sys
 
 from clusterd.linux.stacks import STACKS_SIGNAL
-from clusterd.master.spawn import Role, spawn
+from clusterd.master.children.spawn import Role, spawn
 
 
 def test_the_signal_for_stacks_waits_until_the_template_can_answer() -> None:

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from clusterd.config.model import TlsVersion
-from clusterd.http.connections.carried import CarriedState
 from clusterd.http.connections.stage import Stage
 from clusterd.http.engine import Connection
 from clusterd.http.settings import Interface
+from clusterd.wire.connection_state import CarriedState
 from tests.process.certificates import NAME, Certificate, make_certificate
 from tests.process.serving import PATIENCE, Client, Serving, request, serving, wait_until
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from clusterd.worker.application import LoadError
+from clusterd.app.application import LoadError
 from tests.process.certificates import NAME, Certificate, make_certificate
 from tests.process.ports import free_port
 from tests.process.service import PATIENCE_SECONDS, Service, wait_until

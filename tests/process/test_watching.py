@@ -12,7 +12,7 @@ import pytest
 from clusterd.linux.inotify import Inotify, Notice, What
 from clusterd.log import Logger
 from clusterd.log.sink import Sink
-from clusterd.master.watcher import Watcher, WatchError
+from clusterd.master.watching.watcher import Watcher, WatchError
 from tests.process.service import PATIENCE_SECONDS
 
 

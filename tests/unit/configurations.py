@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from clusterd.config.loader import ConfigError, load
 from clusterd.config.model import Config
+from clusterd.config.reading.loader import ConfigError, load
 
 EVERYTHING = """\
 app: shop.wsgi:make_app()

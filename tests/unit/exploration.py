@@ -12,12 +12,12 @@ from random import Random
 
 from clusterd.config.model import Preload
 from clusterd.supervisor import actions, events
-from clusterd.supervisor.cluster import Phase
-from clusterd.supervisor.settings import Settings
-from clusterd.supervisor.states import FAILURES, EndReason, WorkerState
-from clusterd.supervisor.stopping import ExitStatus
+from clusterd.supervisor.decisions.stopping import ExitStatus
+from clusterd.supervisor.model.cluster import Phase
+from clusterd.supervisor.model.settings import Settings
+from clusterd.supervisor.model.states import FAILURES, EndReason, WorkerState
+from clusterd.supervisor.model.table import NOT_TRIED, FirstStart
 from clusterd.supervisor.supervisor import Supervisor
-from clusterd.supervisor.table import NOT_TRIED, FirstStart
 from tests.unit.restart_watch import RestartWatch
 
 EVENTS_OF_A_SCHEDULE = 14

@@ -11,11 +11,11 @@ from random import Random
 from typing import Any
 
 from clusterd.log import Logger
-from clusterd.master.children import Child, Kind
-from clusterd.master.hooks_queue import HooksQueue
-from clusterd.supervisor import hook_steps as steps
-from clusterd.supervisor.feed import Entry, Feed
-from clusterd.supervisor.hooks import HooksSupervisor
+from clusterd.master.children.table import Child, Kind
+from clusterd.master.hooks.decisions import steps
+from clusterd.master.hooks.decisions.feed import Entry, Feed
+from clusterd.master.hooks.decisions.processes import HooksSupervisor
+from clusterd.master.hooks.delivery import HooksQueue
 from clusterd.wire.conversation import Conversation, Incoming
 from clusterd.wire.hooks import EXIT, FORK, MESSAGE, Happening, State
 from clusterd.wire.messages import Say
@@ -46,7 +46,7 @@ class Process:
 
 @dataclass
 class World:
-    """One schedule: `run` plays it to its end. It is the link of every process, too (`master/hooks_link.py`)."""
+    """One schedule: `run` plays it to its end. It is the link of every process, too (`master/hooks/link.py`)."""
 
     seed: int
     random: Random = field(init=False)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from clusterd.supervisor import actions
-from clusterd.supervisor.cluster import Cluster, Phase
+from clusterd.supervisor.model.cluster import Cluster, Phase
 
 LONGEST_SPACING = 1.0
 TOLERANCE = 1e-6

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from clusterd.cluster.handlers import CLUSTER_EVENTS, MOST_WAITING, WORKER_EVENTS, Handlers, Registry, Source
+from clusterd.hooks.handlers import CLUSTER_EVENTS, MOST_WAITING, WORKER_EVENTS, Handlers, Registry, Source
 from clusterd.log import Logger
 from clusterd.wire.conversation import Conversation, RequestFailed
 from tests.unit.talking import on_a_loop, talking, unheard

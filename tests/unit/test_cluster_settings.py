@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from clusterd.config.loader import ConfigError, load_given
 from clusterd.config.model import Preload, Scheduling, Switch
+from clusterd.config.reading.loader import ConfigError, load_given
 
 METRICS = {"metrics": "off"}
 

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-from clusterd.config.loader import ConfigError, load
 from clusterd.config.model import (
     AccessLog,
     HealthCheck,
@@ -14,6 +13,7 @@ from clusterd.config.model import (
     TcpAddress,
     UnixAddress,
 )
+from clusterd.config.reading.loader import ConfigError, load
 from tests.unit.configurations import EVERYTHING, complaint, read, write
 
 

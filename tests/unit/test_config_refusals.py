@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clusterd.config.document import parse_document
-from clusterd.config.loader import LARGEST_FILE, ConfigError, load
 from clusterd.config.model import (
     Config,
 )
-from clusterd.config.problems import Problem
+from clusterd.config.reading.document import parse_document
+from clusterd.config.reading.loader import LARGEST_FILE, ConfigError, load
+from clusterd.config.reading.problems import Problem
 from tests.unit.configurations import complaint, complaints
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from clusterd.config.loader import ConfigError, load
+from clusterd.config.reading.loader import ConfigError, load
 from clusterd.config.reference import SCHEMA, generated, json_schema
-from clusterd.config.schema import BY_KEY, SECTIONS, SETTINGS
-from clusterd.config.setting import Applies
+from clusterd.config.settings.schema import BY_KEY, SECTIONS, SETTINGS
+from clusterd.config.settings.setting import Applies
 from tests.unit.configurations import write
 
 SOURCE_TREE = Path(__file__).parents[2]

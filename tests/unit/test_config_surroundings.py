@@ -9,7 +9,7 @@ from clusterd import __version__
 from clusterd.cli.arguments import DEFAULT_CONFIG, parse_arguments
 from clusterd.config.cpus import available_cpus
 from clusterd.config.paths import control_path, service_path
-from clusterd.config.schema import SETTINGS
+from clusterd.config.settings.schema import SETTINGS
 
 
 @pytest.fixture

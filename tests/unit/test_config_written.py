@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterd.config import kinds
 from clusterd.config.changes import changes
-from clusterd.config.kinds import Kind
-from clusterd.config.loader import load, load_given
 from clusterd.config.model import Config
-from clusterd.config.schema import BY_KEY
-from clusterd.config.setting import Applies
+from clusterd.config.reading.loader import load, load_given
+from clusterd.config.settings import kinds
+from clusterd.config.settings.kinds import Kind
+from clusterd.config.settings.schema import BY_KEY
+from clusterd.config.settings.setting import Applies
 from clusterd.config.written import HIDDEN, nested, shown, written
 from tests.unit.configurations import EVERYTHING, write
 

@@ -7,13 +7,13 @@ from typing import Any, cast
 import pytest
 
 from clusterd.config.model import Debug, Preload, TcpAddress
-from clusterd.config.schema import BY_KEY
+from clusterd.config.settings.schema import BY_KEY
 from clusterd.log import Logger
-from clusterd.master import debuggers
-from clusterd.master.children import Child, Kind
-from clusterd.master.debuggers import Debuggers, NoDebugger
+from clusterd.master.children import debuggers
+from clusterd.master.children.debuggers import Debuggers, NoDebugger
+from clusterd.master.children.table import Child, Kind
 from clusterd.supervisor import actions, events
-from clusterd.supervisor.settings import Settings
+from clusterd.supervisor.model.settings import Settings
 from clusterd.supervisor.supervisor import Supervisor
 from clusterd.wire.control import MOST_SLOTS
 from clusterd.wire.messages import StartDebugger

@@ -5,20 +5,20 @@ from dataclasses import dataclass
 import pytest
 
 from clusterd.config.model import Limits, Preload, Timeouts
-from clusterd.master.monitor import Monitor, Watched
-from clusterd.master.punctuality import LATE_SECONDS, LOOK_EVERY_SECONDS
+from clusterd.master.health.monitor import Monitor, Watched
+from clusterd.master.health.punctuality import LATE_SECONDS, LOOK_EVERY_SECONDS
 from clusterd.metrics.scoreboard import Peers
 from clusterd.supervisor import events
 from clusterd.supervisor.actions import Fork, Kill, WorkerEnded
-from clusterd.supervisor.backoff import LONGEST_DELAY, STABLE_SECONDS, Backoff
-from clusterd.supervisor.cluster import Cluster, FailedReload, Phase
-from clusterd.supervisor.deadlines import LAST_WORDS_SECONDS, SILENCE_SECONDS
+from clusterd.supervisor.decisions.deadlines import LAST_WORDS_SECONDS, SILENCE_SECONDS
 from clusterd.supervisor.events import Event, MemoryLimitReached, RequestLimitReached, WorkerStalled
-from clusterd.supervisor.settings import Settings
-from clusterd.supervisor.states import EndReason
+from clusterd.supervisor.model.backoff import LONGEST_DELAY, STABLE_SECONDS, Backoff
+from clusterd.supervisor.model.cluster import Cluster, FailedReload, Phase
+from clusterd.supervisor.model.settings import Settings
+from clusterd.supervisor.model.states import EndReason
 from clusterd.supervisor.status import progress_line, status_line
 from clusterd.supervisor.supervisor import Supervisor
-from clusterd.worker.balance import LOOP_AHEAD, Turn, decide
+from clusterd.worker.accepting.accept_policy import LOOP_AHEAD, Turn, decide
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterd.master.evenness import PAUSE_SECONDS, Evenness, Move, plan
+from clusterd.master.sockets.rebalancing import PAUSE_SECONDS, Evenness, Move, plan
 
 
 @given(st.lists(st.integers(0, 10_000), min_size=2, max_size=40))

@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
-from clusterd.supervisor import failures, first_start, rollout, slots, supervisor, templates
-from clusterd.supervisor.backoff import Backoff
-from clusterd.supervisor.cluster import Cluster
-from clusterd.supervisor.states import EndReason
-from clusterd.supervisor.table import Worker
+from clusterd.supervisor import supervisor
+from clusterd.supervisor.decisions import failures, first_start, rollout, slots, templates
+from clusterd.supervisor.model.backoff import Backoff
+from clusterd.supervisor.model.cluster import Cluster
+from clusterd.supervisor.model.states import EndReason
+from clusterd.supervisor.model.table import Worker
 from tests.unit.exploration import Violation, World
 
 SCHEDULES = 20_000

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from clusterd.supervisor.feed import Entry, Feed
+from clusterd.master.hooks.decisions.feed import Entry, Feed
 from clusterd.wire.hooks import EXIT, FORK, MESSAGE, Happening, State
 
 

@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from clusterd.linux.inotify import Notice, What, parse
-from clusterd.master.file_changes import (
+from clusterd.master.watching.file_changes import (
     MOST_SECONDS,
     PAUSE_SECONDS,
     SEVERAL,

@@ -7,14 +7,14 @@ import pytest
 from clusterd.cli.failed_start import FailedStart, Stage, clients_wait
 from clusterd.config.model import Preload
 from clusterd.supervisor import actions, events
-from clusterd.supervisor.backoff import LONGEST_DELAY
-from clusterd.supervisor.cluster import Phase
-from clusterd.supervisor.first_start import pause_after
-from clusterd.supervisor.settings import Settings
+from clusterd.supervisor.decisions.first_start import pause_after
+from clusterd.supervisor.decisions.stopping import ExitStatus
+from clusterd.supervisor.model.backoff import LONGEST_DELAY
+from clusterd.supervisor.model.cluster import Phase
+from clusterd.supervisor.model.settings import Settings
+from clusterd.supervisor.model.table import NOT_TRIED, FirstStart
 from clusterd.supervisor.status import status_line
-from clusterd.supervisor.stopping import ExitStatus
 from clusterd.supervisor.supervisor import Supervisor
-from clusterd.supervisor.table import NOT_TRIED, FirstStart
 
 SETTINGS = Settings(
     workers=2,

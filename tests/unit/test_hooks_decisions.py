@@ -1,6 +1,7 @@
 """Which hooks process there is to be, and who is told: event by event."""
 
-from clusterd.supervisor.hook_steps import (
+from clusterd.master.hooks.decisions.processes import HooksSupervisor
+from clusterd.master.hooks.decisions.steps import (
     Action,
     Bad,
     Died,
@@ -21,7 +22,6 @@ from clusterd.supervisor.hook_steps import (
     Tell,
     Tick,
 )
-from clusterd.supervisor.hooks import HooksSupervisor
 
 
 def begins(generation: int, *, has_hooks: bool = True) -> GenerationBegins:

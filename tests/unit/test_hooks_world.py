@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from clusterd.master.hooks_queue import HooksQueue
-from clusterd.supervisor import hook_steps as steps
-from clusterd.supervisor.feed import Feed, _Silence
-from clusterd.supervisor.hooks import HooksProcess, HooksSupervisor
+from clusterd.master.hooks.decisions import steps
+from clusterd.master.hooks.decisions.feed import Feed, _Silence
+from clusterd.master.hooks.decisions.processes import HooksProcess, HooksSupervisor
+from clusterd.master.hooks.delivery import HooksQueue
 from clusterd.wire.hooks import Happening
 from tests.unit.exploration import Violation
 from tests.unit.hooks_world import World

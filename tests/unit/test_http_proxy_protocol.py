@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterd.http.connections.carried import CarriedState
 from clusterd.http.origins.proxy_protocol import MalformedProxyHeader, ProxyHeader, parse_proxy_header
+from clusterd.wire.connection_state import CarriedState
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 IPV4 = socket.inet_aton("192.0.2.1") + socket.inet_aton("198.51.100.2") + struct.pack("!HH", 4711, 443)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterd.http.wsgi.pace import FIRST_CALLS, LONG_SECONDS, MOST_CALLS, SHORT_SECONDS, WORTH_CALLS, Pace
+from clusterd.http.wsgi.call_durations import FIRST_CALLS, LONG_SECONDS, MOST_CALLS, SHORT_SECONDS, WORTH_CALLS, Pace
 
 SHORT = SHORT_SECONDS / 5
 LONG = LONG_SECONDS * 50

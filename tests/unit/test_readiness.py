@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from clusterd.master.punctuality import LOOK_EVERY_SECONDS
-from clusterd.master.readiness import SILENT_SECONDS, NotReady, Readiness, Seen
+from clusterd.master.health.punctuality import LOOK_EVERY_SECONDS
+from clusterd.master.health.readiness import SILENT_SECONDS, NotReady, Readiness, Seen
 
 START = 100.0
 UNREADY = 10.0

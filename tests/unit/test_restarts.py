@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from clusterd.config.model import Preload
 from clusterd.supervisor import actions, events
-from clusterd.supervisor.restart_budget import RestartBudget, RestartLimit
-from clusterd.supervisor.settings import Settings
-from clusterd.supervisor.states import EndReason
+from clusterd.supervisor.model.restart_budget import RestartBudget, RestartLimit
+from clusterd.supervisor.model.settings import Settings
+from clusterd.supervisor.model.states import EndReason
 from clusterd.supervisor.supervisor import Supervisor
 
 SETTINGS = Settings(2, Preload.ALWAYS, 1, 60.0, 0.0, 4, 30.0, 10.0, 30.0, restart_burst=4, restart_per=2.0)

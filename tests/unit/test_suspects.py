@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from clusterd.supervisor import actions, events
-from clusterd.supervisor.suspects import DEATHS, REMEMBERED_DEATHS, WINDOW_SECONDS, Suspects
+from clusterd.supervisor.model.suspects import DEATHS, REMEMBERED_DEATHS, WINDOW_SECONDS, Suspects
 from tests.unit.test_restarts import Drill
 
 KILLER, OTHER = "GET /kill", "GET /"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from clusterd.master.lane import Standing, next_in_turn
+from clusterd.master.sockets.dispatch_channel import Standing, next_in_turn
 
 READY, SILENT, FULL, BLOCKED = Standing
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from clusterd.config.working_directory import absolute, entered_as
+from clusterd.config.reading.working_directory import absolute, entered_as
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from clusterd import __version__
-from clusterd.config.schema import SETTINGS
-from clusterd.config.setting import Setting, Shape
+from clusterd.config.settings.schema import SETTINGS
+from clusterd.config.settings.setting import Setting, Shape
 from clusterd.http.compilation import describe, mismatch
 
 DEFAULT_CONFIG = Path("/etc/clusterd/clusterd.yaml")

@@ -87,7 +87,7 @@ def socket_path(given: Path | None, config: Path | None) -> Path:
     own, packaged = control_path(None, os.environ, os.getuid()), service_path(config)
     if config is not None:
         # Only here: reading YAML would double the start-up of every `systemctl reload`.
-        from clusterd.config.loader import ConfigError, written_control
+        from clusterd.config.reading.loader import ConfigError, written_control
 
         try:
             # Whatever else is in the file: what is wrong with it is for the running clusterd to say.

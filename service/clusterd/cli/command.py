@@ -10,19 +10,19 @@ from pathlib import Path
 from clusterd.cli import failed_start
 from clusterd.cli.arguments import Arguments, parse_arguments
 from clusterd.cli.failed_start import FailedStart, Stage
-from clusterd.config.loader import ConfigError, load
 from clusterd.config.model import Config
 from clusterd.config.paths import control_path
-from clusterd.config.problems import in_one_line
+from clusterd.config.reading.loader import ConfigError, load
+from clusterd.config.reading.problems import in_one_line
 from clusterd.linux.early_signals import let_signals_through
 from clusterd.log import Level, Logger, open_sink
-from clusterd.master.binding import ListenError
-from clusterd.master.check import check_application
-from clusterd.master.listeners import NAME_AN_ADDRESS, NOTHING_TO_LISTEN_ON, open_listeners
 from clusterd.master.master import Master
-from clusterd.master.watcher import Watcher, WatchError
-from clusterd.supervisor.stopping import ExitStatus
-from clusterd.supervisor.table import FirstStart
+from clusterd.master.preflight import check_application
+from clusterd.master.sockets.binding import ListenError
+from clusterd.master.sockets.listeners import NAME_AN_ADDRESS, NOTHING_TO_LISTEN_ON, open_listeners
+from clusterd.master.watching.watcher import Watcher, WatchError
+from clusterd.supervisor.decisions.stopping import ExitStatus
+from clusterd.supervisor.model.table import FirstStart
 from clusterd.systemd.expected import expected_sockets
 from clusterd.systemd.notify import Notifier
 from clusterd.systemd.sockets import SocketError, passed_sockets

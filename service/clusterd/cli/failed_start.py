@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from clusterd.supervisor.first_start import pause_after
-from clusterd.supervisor.stopping import ExitStatus
+from clusterd.supervisor.decisions.first_start import pause_after
+from clusterd.supervisor.decisions.stopping import ExitStatus
 
 RECORD = "failed-start.json"
 LEFT_FAILED = frozenset({ExitStatus.APPLICATION, ExitStatus.CONFIGURATION})

@@ -10,9 +10,9 @@ from collections.abc import Mapping as _Mapping
 from typing import TYPE_CHECKING
 from typing import Any as _Any
 
-from clusterd.cluster import api as _api
-from clusterd.cluster.api import NotInHooks, broadcast, disconnect, fork, on, reload, scale
-from clusterd.cluster.handle import Worker
+from clusterd.hooks import api as _api
+from clusterd.hooks.api import NotInHooks, broadcast, disconnect, fork, on, reload, scale
+from clusterd.hooks.handle import Worker
 from clusterd.wire.conversation import Disconnected, QueueFull, RequestFailed
 
 __all__ = [

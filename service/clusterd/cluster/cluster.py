@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from clusterd.cluster.handle import Worker, broadcast
-from clusterd.cluster.handlers import CLUSTER_EVENTS, NOT_YET, Handlers, Registry
 from clusterd.config.model import Config
 from clusterd.config.worker_environment import checked_environment
 from clusterd.config.written import nested, written
+from clusterd.hooks.handle import Worker, broadcast
+from clusterd.hooks.handlers import CLUSTER_EVENTS, NOT_YET, Handlers, Registry
 from clusterd.linux.early_signals import hold_signals
 from clusterd.log import Level, Logger, open_sink
 from clusterd.wire.conversation import Reply
@@ -21,12 +21,12 @@ from clusterd.wire.values import encoded
 
 if TYPE_CHECKING:
     from clusterd.cluster.primary import Primary
-    from clusterd.master.listeners import Listeners
+    from clusterd.master.sockets.listeners import Listeners
 
 HANDLERS_END_SECONDS = 5.0
 """For handlers to get through with what has happened, when the master is done."""
 
-_OF_THE_CLUSTER = frozenset({"clusterd.template.process", "clusterd.cluster.hooks_process"})
+_OF_THE_CLUSTER = frozenset({"clusterd.template.process", "clusterd.hooks.process"})
 """What the processes run that a master starts."""
 _AnyHandler = TypeVar("_AnyHandler", bound=Callable[..., Any])
 
@@ -199,7 +199,7 @@ class Cluster:
 
     @staticmethod
     def _read(given: Mapping[str, Any]) -> Config:
-        from clusterd.config.loader import ConfigError, load_given
+        from clusterd.config.reading.loader import ConfigError, load_given
 
         try:
             # Nobody has asked for pages, and programs are often several.
@@ -216,8 +216,8 @@ class Cluster:
 def _listeners(config: Config) -> "Listeners":
     """Raises OSError."""
     from clusterd.config.paths import control_path
-    from clusterd.master.binding import ListenError
-    from clusterd.master.listeners import open_listeners
+    from clusterd.master.sockets.binding import ListenError
+    from clusterd.master.sockets.listeners import open_listeners
     from clusterd.systemd.sockets import SocketError, passed_sockets
 
     try:

@@ -9,14 +9,14 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
-from clusterd.cluster.handle import Worker
-from clusterd.cluster.handlers import NOT_YET, Handlers
-from clusterd.cluster.roster import Roster
+from clusterd.hooks.handle import Worker
+from clusterd.hooks.handlers import NOT_YET, Handlers
+from clusterd.hooks.roster import Roster
 from clusterd.log import Logger
-from clusterd.master.children import Child
-from clusterd.master.orders import Done, Orders
-from clusterd.master.program import Parts
-from clusterd.master.teller import Teller
+from clusterd.master.children.table import Child
+from clusterd.master.context import Parts
+from clusterd.master.operations import Done, Orders
+from clusterd.master.worker_events import Teller
 from clusterd.supervisor import actions, events
 from clusterd.systemd.sockets import address_text
 from clusterd.wire.conversation import Incoming
@@ -118,7 +118,7 @@ class Primary:
         else:
             done.set_result(self._roster.find(forked.result()))
 
-    # ---- what the master tells (master/program.py)
+    # ---- what the master tells (master/context.py)
 
     def begin(self, parts: Parts) -> None:
         """There is a master."""

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from clusterd.config.model import JSON
-from clusterd.config.schema import BY_KEY
-from clusterd.config.setting import Setting, Shape
+from clusterd.config.settings.schema import BY_KEY
+from clusterd.config.settings.setting import Setting, Shape
 from clusterd.config.written import HIDDEN
 
 

@@ -7,10 +7,10 @@ import json
 import sys
 from pathlib import Path
 
-from clusterd.config.application_settings import ENVIRONMENT_NAME
 from clusterd.config.model import JSON
-from clusterd.config.schema import BY_KEY, SECTIONS, SETTINGS, children
-from clusterd.config.setting import Setting, Shape
+from clusterd.config.settings.application_settings import ENVIRONMENT_NAME
+from clusterd.config.settings.schema import BY_KEY, SECTIONS, SETTINGS, children
+from clusterd.config.settings.setting import Setting, Shape
 
 SCHEMA = "etc/clusterd/clusterd.schema.json"
 SETTINGS_PAGE = "docs/settings.md"

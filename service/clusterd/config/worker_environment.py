@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from clusterd.config.application_settings import ENVIRONMENT_NAME, RESERVED_ENVIRONMENT
+from clusterd.config.settings.application_settings import ENVIRONMENT_NAME, RESERVED_ENVIRONMENT
 
 
 def checked_environment(environment: Mapping[Any, Any]) -> dict[str, str]:

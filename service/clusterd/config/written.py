@@ -5,8 +5,8 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from clusterd.config.model import JSON, Config
-from clusterd.config.schema import BY_KEY
-from clusterd.config.setting import Setting, Shape
+from clusterd.config.settings.schema import BY_KEY
+from clusterd.config.settings.setting import Setting, Shape
 
 HIDDEN = "(not shown)"
 """In place of what an environment variable is set to: applications are handed passwords that way."""

@@ -12,27 +12,27 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import cast
 
-from clusterd.http.address import Address
 from clusterd.http.asgi.adapter import AsgiAdapter
 from clusterd.http.asgi.application import AsgiApplication
 from clusterd.http.call import Adapter
-from clusterd.http.connections.carried import CarriedState
 from clusterd.http.connections.connection import Connection
-from clusterd.http.connections.doorstep import Doorstep
-from clusterd.http.connections.entry import Entry
 from clusterd.http.connections.expiry import expire
+from clusterd.http.connections.inline_transport import Doorstep
+from clusterd.http.connections.loop_entry import Entry
+from clusterd.http.connections.rejected_connection import Shedder
 from clusterd.http.connections.retirement import Retirement
 from clusterd.http.connections.stage import IN_FLIGHT
-from clusterd.http.connections.surplus import Shedder
 from clusterd.http.messages.head import HeadParser
 from clusterd.http.messages.response import Stamp
 from clusterd.http.origins.origin import Origins
 from clusterd.http.ports import Counters, Log
 from clusterd.http.settings import AccessLog, HttpSettings, Interface
 from clusterd.http.wsgi.adapter import WsgiAdapter, WsgiApplication
-from clusterd.http.wsgi.lending import LendingPool
+from clusterd.http.wsgi.leader_follower_pool import LendingPool
 from clusterd.http.wsgi.mailbox import Mailbox
 from clusterd.http.wsgi.threads import OnLoop, Threads
+from clusterd.linux.address import Address
+from clusterd.wire.connection_state import CarriedState
 
 __all__ = ["Connection", "Engine", "InFlight"]
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clusterd.config.address import Address, UnixAddress
-from clusterd.config.loader import ConfigError, written_metrics
 from clusterd.config.paths import CONFIGURATIONS, RUNTIME
+from clusterd.config.reading.loader import ConfigError, written_metrics
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9:_.@\\-]*")
 """What systemd allows as the instance name of a unit (systemd.unit(5)); never a path of its own."""

@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote
 from clusterd.config.address import Address, TcpAddress
 from clusterd.instances.known import Places, metrics_address, names
 from clusterd.log import Logger
-from clusterd.master.exchanges import HEAD_BYTES, Exchanges, receive_head, send_and_end
+from clusterd.master.admin.exchanges import HEAD_BYTES, Exchanges, receive_head, send_and_end
 
 ANSWER_SECONDS = 4.0
 """For the whole answer of an instance: less than an exchange may take, so that the client hears of it."""

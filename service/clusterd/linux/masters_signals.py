@@ -19,7 +19,7 @@ STOPS = frozenset({signal.SIGINT, signal.SIGTERM})
 """What templates and hooks leave to the master: it ends them when it has no use for them any more."""
 
 EARLY = REQUESTS | STOPS
-"""What is blocked from exec until the process has decided what becomes of it (master/spawn.py)."""
+"""What is blocked from exec until the process has decided what becomes of it (master/children/spawn.py)."""
 
 BLOCKED = frozenset({signal.SIGSTKFLT})
 """WatchdogSignal= of the unit, which systemd sends to the whole control group when the master hangs: it ends only the

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 from clusterd.config.changes import Change, changes
 from clusterd.config.cpus import available_cpus
-from clusterd.config.loader import ConfigError
+from clusterd.config.descriptors import usable_connections
 from clusterd.config.model import JSON, Config
-from clusterd.config.problems import in_one_line
-from clusterd.config.schema import BY_KEY
-from clusterd.config.setting import Applies
+from clusterd.config.reading.loader import ConfigError
+from clusterd.config.reading.problems import in_one_line
+from clusterd.config.settings.schema import BY_KEY
+from clusterd.config.settings.setting import Applies
 from clusterd.config.written import written
 from clusterd.log import Logger
 from clusterd.systemd.start_files import StartFiles, ask_for_start_files
-from clusterd.worker.engine_settings import usable_connections
 
 
 @dataclass(frozen=True)

@@ -14,42 +14,42 @@ from clusterd.linux.prctl import become_subreaper
 from clusterd.linux.title import set_title
 from clusterd.log import Logger
 from clusterd.log.output import mend_output, protect_output
-from clusterd.master.children import Child
-from clusterd.master.chronicle import Chronicle
-from clusterd.master.closing import Closing
-from clusterd.master.commands import Commands
+from clusterd.master.admin.commands import Commands
+from clusterd.master.admin.control import ControlServer
+from clusterd.master.admin.counts import Tally
+from clusterd.master.admin.endpoint import Endpoint
+from clusterd.master.admin.event_log import Chronicle
+from clusterd.master.admin.views import Views
+from clusterd.master.child_events import Hearing
+from clusterd.master.children.conversations import Messages
+from clusterd.master.children.orphans import end_strays
+from clusterd.master.children.processes import Processes
+from clusterd.master.children.table import Child
 from clusterd.master.configurations import Configurations, worker_count
-from clusterd.master.control import ControlServer
-from clusterd.master.dealer import Dealer
-from clusterd.master.endpoint import Endpoint
-from clusterd.master.evenness import Evenness
-from clusterd.master.hands import Hands
-from clusterd.master.hearing import Hearing
-from clusterd.master.hooks import Hooks
-from clusterd.master.in_order import InOrder
-from clusterd.master.lane import is_silent
-from clusterd.master.listeners import Listeners, tell_addresses
-from clusterd.master.messages import Messages
-from clusterd.master.monitor import Watched
-from clusterd.master.oversight import Oversight
-from clusterd.master.processes import Processes
-from clusterd.master.program import Parts, Program
-from clusterd.master.punctuality import LOOK_EVERY_SECONDS
+from clusterd.master.context import Parts, Program
+from clusterd.master.event_queue import InOrder
+from clusterd.master.executor import Hands
+from clusterd.master.health.monitor import Watched
+from clusterd.master.health.oversight import Oversight
+from clusterd.master.health.punctuality import LOOK_EVERY_SECONDS
+from clusterd.master.hooks.manager import Hooks
 from clusterd.master.service_manager import ServiceManager
 from clusterd.master.signals import handle_signals
-from clusterd.master.socket_keeper import SocketKeeper
-from clusterd.master.strays import end_strays
-from clusterd.master.tally import Tally
-from clusterd.master.views import Views
-from clusterd.master.watcher import Watcher
+from clusterd.master.sockets.closing import Closing
+from clusterd.master.sockets.dispatch_channel import is_silent
+from clusterd.master.sockets.listeners import Listeners, tell_addresses
+from clusterd.master.sockets.rebalancing import Evenness
+from clusterd.master.sockets.round_robin import Dealer
+from clusterd.master.sockets.socket_keeper import SocketKeeper
+from clusterd.master.watching.watcher import Watcher
 from clusterd.metrics.ledger import Ledger
 from clusterd.metrics.scoreboard import Scoreboard
 from clusterd.supervisor import events
-from clusterd.supervisor.cluster import Phase
-from clusterd.supervisor.settings import settings_of
+from clusterd.supervisor.model.cluster import Phase
+from clusterd.supervisor.model.settings import settings_of
+from clusterd.supervisor.model.table import NOT_TRIED, FirstStart
 from clusterd.supervisor.status import progress_line, status_line
 from clusterd.supervisor.supervisor import Supervisor
-from clusterd.supervisor.table import NOT_TRIED, FirstStart
 from clusterd.systemd.environment import watchdog_seconds
 from clusterd.systemd.notify import Notifier
 from clusterd.wire.conversation import Incoming

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from clusterd.supervisor.states import EndReason
+from clusterd.supervisor.model.states import EndReason
 
 
 @dataclass(frozen=True, slots=True)

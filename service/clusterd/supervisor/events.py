@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from clusterd.supervisor.settings import Settings
-from clusterd.supervisor.table import NOT_TRIED, FirstStart
+from clusterd.supervisor.model.settings import Settings
+from clusterd.supervisor.model.table import NOT_TRIED, FirstStart
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from clusterd.supervisor.cluster import Cluster, Phase
-from clusterd.supervisor.states import WorkerState
-from clusterd.supervisor.table import RolloutPhase
+from clusterd.supervisor.model.cluster import Cluster, Phase
+from clusterd.supervisor.model.states import WorkerState
+from clusterd.supervisor.model.table import RolloutPhase
 
 REASON_CHARACTERS = 160
 

@@ -2,17 +2,18 @@
 
 from collections.abc import Callable
 
-from clusterd.supervisor import events, first_start, restarts, rollout
+from clusterd.supervisor import events
 from clusterd.supervisor.actions import Action, Announce, Announcement, Severity, Suspect, WatchRequests, WorkerEnded
-from clusterd.supervisor.cluster import Cluster, Phase
-from clusterd.supervisor.deadlines import enforce_deadlines
-from clusterd.supervisor.failures import fail, record_failure
-from clusterd.supervisor.slots import retry_at, tend_slots
-from clusterd.supervisor.states import COMING, FAILURES, EndReason, TemplateState, WorkerState
-from clusterd.supervisor.stopping import continue_stop, stop
-from clusterd.supervisor.suspects import WINDOW_SECONDS
-from clusterd.supervisor.table import Template, Worker
-from clusterd.supervisor.templates import tend_templates
+from clusterd.supervisor.decisions import first_start, restarts, rollout
+from clusterd.supervisor.decisions.deadlines import enforce_deadlines
+from clusterd.supervisor.decisions.failures import fail, record_failure
+from clusterd.supervisor.decisions.slots import retry_at, tend_slots
+from clusterd.supervisor.decisions.stopping import continue_stop, stop
+from clusterd.supervisor.decisions.templates import tend_templates
+from clusterd.supervisor.model.cluster import Cluster, Phase
+from clusterd.supervisor.model.states import COMING, FAILURES, EndReason, TemplateState, WorkerState
+from clusterd.supervisor.model.suspects import WINDOW_SECONDS
+from clusterd.supervisor.model.table import Template, Worker
 
 MIB = 1 << 20
 

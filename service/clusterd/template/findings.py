@@ -6,7 +6,7 @@ import stat
 import threading
 from pathlib import Path
 
-from clusterd.worker.hygiene import wait_for_child
+from clusterd.process.fork_hygiene import wait_for_child
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _HARMLESS_PEERS = ("/run/systemd/journal/", "/dev/log")

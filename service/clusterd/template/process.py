@@ -7,17 +7,21 @@ import ssl
 import time
 from dataclasses import dataclass, replace
 
+from clusterd.app.application import LoadedCode, LoadError, enter_directory, load, load_hook
+from clusterd.app.tls import CREDENTIAL, server_context
 from clusterd.config.model import Config, from_json
 from clusterd.http.compilation import mismatch
 from clusterd.linux import masters_signals
-from clusterd.linux.bells import BELLS, Bells
+from clusterd.linux.listening_socket import ListeningSocket
 from clusterd.linux.prctl import die_with_parent
 from clusterd.linux.stacks import write_stacks_to
 from clusterd.linux.title import set_title
+from clusterd.linux.wakeups import BELLS, Bells
 from clusterd.log import Level, Logger, open_sink
 from clusterd.log.output import protect_output
 from clusterd.metrics.scoreboard import LAYOUT_VERSION, Scoreboard
-from clusterd.template.beginning import first_order
+from clusterd.process.first_order import first_order
+from clusterd.process.fork_hygiene import flush_output, wait_for_child
 from clusterd.template.findings import open_descriptors, unforkable_findings
 from clusterd.wire.messages import (
     Fork,
@@ -36,11 +40,7 @@ from clusterd.wire.messages import (
     encode,
 )
 from clusterd.wire.packets import close_all, receive, send
-from clusterd.worker.application import LoadedCode, LoadError, enter_directory, load, load_hook
-from clusterd.worker.birth import Birth, be_born
-from clusterd.worker.hygiene import flush_output, wait_for_child
-from clusterd.worker.sockets import ListeningSocket
-from clusterd.worker.tls import CREDENTIAL, server_context
+from clusterd.worker.boot import Birth, be_born
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from clusterd.wire.messages import Message, Say, Taken, encode
 from clusterd.wire.values import SAID, Bounds, encoded
 
 MOST_WAITING = 1000
+REQUEST_SECONDS = 30.0
+"""How long a request waits for its reply, where the one who asks does not say."""
 ERROR_CHARACTERS = 1000
 
 

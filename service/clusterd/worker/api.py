@@ -10,13 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from clusterd.wire.conversation import Conversation, Disconnected, QueueFull, Reply, RequestFailed
-from clusterd.worker.signatures import check_handler
+from clusterd.app.signatures import check_handler
+from clusterd.wire.conversation import REQUEST_SECONDS, Conversation, Disconnected, QueueFull, Reply, RequestFailed
 
 __all__ = ["Disconnected", "NotInWorker", "QueueFull", "RequestFailed", "on", "request", "send"]
 
 MESSAGE = "message"
-REQUEST_SECONDS = 30.0
 
 Handler = Callable[[Any], Any]
 _AnyHandler = TypeVar("_AnyHandler", bound=Handler)

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any
 from urllib.parse import quote
 
+from clusterd.app.application import LoadedApplication
 from clusterd.http.engine import Engine
 from clusterd.http.settings import Interface
 from clusterd.http.wsgi.file_wrapper import FileWrapper
 from clusterd.metrics.in_hand import InHand
 from clusterd.metrics.scoreboard import Scoreboard
-from clusterd.worker.application import LoadedApplication
 
 _UNQUOTED = "/:@!$&'()*+,;=~"
 """Beside letters, digits and `_.-`: what a path may have as it is (RFC 3986 section 3.3)."""

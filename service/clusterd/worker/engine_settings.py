@@ -1,16 +1,8 @@
 """The HTTP engine's settings from the service's configuration: the engine knows nothing of clusters."""
 
+from clusterd.config.descriptors import usable_connections
 from clusterd.config.model import Config, Switch
 from clusterd.http.settings import AccessLog, HttpSettings, Interface, Limits, Timeouts
-from clusterd.linux.descriptors import descriptor_limit
-
-RESERVED_DESCRIPTORS = 128
-"""For listeners, channels, clients that are sent away and the application's files, before connections have them all."""
-
-
-def usable_connections(config: Config) -> int:
-    """How many connections a worker may hold: limits.connections, and no more than there are descriptors for."""
-    return min(config.limits.connections, max(1, descriptor_limit() - RESERVED_DESCRIPTORS))
 
 
 def engine_settings(config: Config, interface: Interface) -> HttpSettings:

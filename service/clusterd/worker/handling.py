@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from queue import SimpleQueue
 from typing import Any
 
+from clusterd.app.application import describe, is_async
+from clusterd.app.signatures import name_of
 from clusterd.log import Logger
 from clusterd.wire.conversation import Disconnected, Incoming
 from clusterd.worker.api import Handler
-from clusterd.worker.application import describe, is_async
-from clusterd.worker.signatures import name_of
 
 THREAD_NAME = "clusterd-messages"
 

@@ -13,6 +13,7 @@ from time import time as wall_clock
 
 import uvloop
 
+from clusterd.app.application import LoadedJob, describe
 from clusterd.config.model import Config
 from clusterd.log import Logger
 from clusterd.log.output import mend_output
@@ -21,8 +22,7 @@ from clusterd.wire.channel import Received
 from clusterd.wire.messages import Adopt, Deal, HealthConnection, Ready, Retire, Serve, Share
 from clusterd.wire.packets import close_all
 from clusterd.worker import api
-from clusterd.worker.application import LoadedJob, describe
-from clusterd.worker.line import TICK_SECONDS, Line
+from clusterd.worker.control_channel import TICK_SECONDS, Line
 
 FAILED_STATUS = 1
 THREAD_NAME = "clusterd-run"

@@ -11,27 +11,27 @@ from time import time as wall_clock
 
 import uvloop
 
+from clusterd.app.application import LoadedApplication
 from clusterd.config.model import Config, Scheduling
-from clusterd.http.address import Address
-from clusterd.http.connections.carried import CarriedState
 from clusterd.http.engine import Connection, Engine
-from clusterd.linux.bells import Bells
+from clusterd.linux.address import Address
+from clusterd.linux.listening_socket import ListeningSocket
+from clusterd.linux.wakeups import Bells
 from clusterd.log import Logger
 from clusterd.log.output import mend_output
 from clusterd.metrics.counting import RequestCounter
 from clusterd.metrics.scoreboard import Scoreboard
 from clusterd.wire.channel import Received
+from clusterd.wire.connection_state import CarriedState
 from clusterd.wire.messages import Adopt, Deal, HealthConnection, Overdue, Ready, Retire, Serve, Share, SuccessorLost
-from clusterd.worker.acceptor import Acceptor
-from clusterd.worker.application import LoadedApplication
-from clusterd.worker.balance import Gate
+from clusterd.worker.accepting.accept_policy import Gate
+from clusterd.worker.accepting.acceptor import Acceptor
 from clusterd.worker.call_watch import CallWatch
-from clusterd.worker.drain import LAST_WORDS_SECONDS, Drain, Orders
+from clusterd.worker.control_channel import TICK_SECONDS, Line
+from clusterd.worker.draining.drain import LAST_WORDS_SECONDS, Drain, Orders
+from clusterd.worker.draining.handover import Receiver, Sender
+from clusterd.worker.draining.rebalancing import Sharing
 from clusterd.worker.engine_settings import engine_settings
-from clusterd.worker.handover import Receiver, Sender
-from clusterd.worker.line import TICK_SECONDS, Line
-from clusterd.worker.sharing import Sharing
-from clusterd.worker.sockets import ListeningSocket
 
 THREADS_END_SECONDS = 1.0
 OVERDUE_CHARACTERS = 1000

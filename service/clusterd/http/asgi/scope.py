@@ -3,8 +3,8 @@
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from clusterd.http.address import Address
 from clusterd.http.messages.head import Fields, Head
+from clusterd.linux.address import Address
 
 _VERSIONS = {"version": "3.0", "spec_version": "2.4"}
 # Told apart by the application; none carries anything.

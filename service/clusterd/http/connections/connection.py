@@ -6,7 +6,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from clusterd.http.call import Call
-from clusterd.http.connections.carried import CarriedState
 from clusterd.http.connections.intake import PIPELINE_LIMIT, Intake
 from clusterd.http.connections.stage import AT_REST, Stage
 from clusterd.http.connections.transfer import FileTransfer
@@ -15,6 +14,7 @@ from clusterd.http.messages.head import Fields, Head
 from clusterd.http.messages.refusal import Refusal
 from clusterd.http.messages.response import Encoder, refusal_response
 from clusterd.http.origins.origin import Origin
+from clusterd.wire.connection_state import CarriedState
 
 if TYPE_CHECKING:
     from clusterd.http.engine import Engine

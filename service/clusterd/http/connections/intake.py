@@ -4,11 +4,11 @@ import socket
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from clusterd.http.connections.carried import CarriedState
 from clusterd.http.connections.link import Link
 from clusterd.http.connections.stage import RECEIVING, Stage
 from clusterd.http.messages.reception import Received, Reception, Request
 from clusterd.http.messages.refusal import Refusal
+from clusterd.wire.connection_state import CarriedState
 
 if TYPE_CHECKING:
     from clusterd.http.engine import Engine

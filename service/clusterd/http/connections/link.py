@@ -5,7 +5,6 @@ from http import HTTPStatus
 from math import inf
 from typing import TYPE_CHECKING, cast
 
-from clusterd.http.connections.carried import RESIDUAL_LIMIT, CarriedState
 from clusterd.http.connections.deadline import Deadline
 from clusterd.http.connections.stage import AT_REST, Stage
 from clusterd.http.connections.story import tell
@@ -13,6 +12,7 @@ from clusterd.http.connections.stream import Stream
 from clusterd.http.connections.tls import TlsLayer
 from clusterd.http.connections.transport import LoopTransport, Receiver, Transport
 from clusterd.http.origins.proxy_protocol import MalformedProxyHeader, parse_proxy_header
+from clusterd.wire.connection_state import RESIDUAL_LIMIT, CarriedState
 
 if TYPE_CHECKING:
     from clusterd.http.engine import Engine

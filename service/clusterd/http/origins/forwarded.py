@@ -8,10 +8,10 @@ proxy. The first other address is the client; what stands before it the client h
 import re
 from typing import NamedTuple
 
-from clusterd.http.address import Address
 from clusterd.http.messages.grammar import TOKEN
 from clusterd.http.messages.head import Fields
 from clusterd.http.origins.trust import TrustedProxies, plain_ip
+from clusterd.linux.address import Address
 
 
 class Told(NamedTuple):

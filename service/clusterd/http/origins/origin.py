@@ -2,12 +2,12 @@
 
 from typing import NamedTuple
 
-from clusterd.http.address import Address
 from clusterd.http.messages.head import Fields
 from clusterd.http.origins.forwarded import told_by
 from clusterd.http.origins.trust import TrustedProxies
 from clusterd.http.ports import Log
 from clusterd.http.settings import HttpSettings
+from clusterd.linux.address import Address
 
 
 class Origin(NamedTuple):

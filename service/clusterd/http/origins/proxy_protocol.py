@@ -7,7 +7,7 @@ import re
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
-from clusterd.http.address import Address
+from clusterd.linux.address import Address
 
 LONGEST_TEXT = 107
 """Bytes of a header of version 1, its CRLF included (section 2.1)."""

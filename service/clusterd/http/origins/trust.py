@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-from clusterd.http.address import Address
 from clusterd.http.messages.memory import Memory
+from clusterd.linux.address import Address
 
 UNIX = "unix"
 """Stands for every peer that has no address: those on a Unix socket, whose mode says who may connect."""

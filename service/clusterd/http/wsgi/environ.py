@@ -4,12 +4,12 @@ import sys
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from clusterd.http.address import Address
 from clusterd.http.messages.head import Fields, Head
 from clusterd.http.messages.memory import Memory
 from clusterd.http.origins.origin import Origin
 from clusterd.http.wsgi.body import Body, BodyReader
 from clusterd.http.wsgi.file_wrapper import FileWrapper
+from clusterd.linux.address import Address
 
 _REMEMBERED = 512
 _DEFAULT_PORTS = {"http": "80", "https": "443"}

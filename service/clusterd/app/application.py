@@ -1,0 +1,206 @@
+"""Find the application that the configuration names, and say clearly why it could not be loaded."""
+
+import importlib
+import inspect
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, TypeAlias
+
+from clusterd.app.signatures import unfit_signature
+from clusterd.config import model as config_model
+from clusterd.config.model import Config
+from clusterd.http.settings import Interface
+
+Application = Callable[..., Any]
+
+_OWN_CODE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
+_TRACEBACK_BYTES = 40 * 1024
+_REASON_BYTES = 4 * 1024
+"""As JSON, in which a character may take six bytes: both fit one packet of the channel."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedApplication:
+    """An application and how it is called."""
+
+    application: Application
+    interface: Interface
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedJob:
+    """What `run` names, in place of an application."""
+
+    function: Callable[[], Any]
+    is_async: bool
+    reference: str
+
+
+LoadedCode: TypeAlias = LoadedApplication | LoadedJob
+
+
+@dataclass(frozen=True)
+class LoadError(Exception):
+    """The application, or a hook of it, does not load."""
+
+    reason: str
+    """One line: the exception, and where in the application."""
+    traceback: str
+    """The application's part of the traceback."""
+    permanent: bool = True
+    """It would fail again as long as the same files are there: a syntax error, a missing module, a wrong name.
+
+    What else an import raises may mend by itself: a database that is not up yet.
+    """
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+def enter_directory(directory: str) -> None:
+    """Make `directory` the working directory and the first place to import from. Raises LoadError.
+
+    The path behind symbolic links, as they point now: what this process imports later still comes
+    from the release it started with, whatever `current` points to by then.
+    """
+    resolved = os.path.realpath(directory)
+    try:
+        os.chdir(resolved)
+    except OSError as error:
+        raise LoadError(f"directory: can not enter {resolved}: {error.strerror}", "") from error
+    os.environ["PWD"] = resolved
+    sys.path.insert(0, resolved)
+
+
+def load(config: Config) -> LoadedCode:
+    """Import what `app` or `run` names, whichever is given. Raises LoadError."""
+    if config.app is not None:
+        return _load_application(config.app, config.interface)
+    assert config.run is not None  # exactly one of them is given (`config/reading/checks.py`)
+    function = _load(config.run, "run")
+    if signature := unfit_signature(function, ()):
+        raise LoadError(f"run: {config.run} takes {signature}, and is called without arguments", "")
+    return LoadedJob(function, is_async(function), config.run)
+
+
+def _load_application(reference: str, wanted: config_model.Interface) -> LoadedApplication:
+    """Import `app` (`module:attribute`, or `module:factory()`), and see how it is called. Raises LoadError."""
+    application = _load(reference, "app")
+    is_asgi = is_async(application)
+    if wanted is config_model.Interface.WSGI and is_asgi:
+        raise LoadError(f"app: {reference} is an ASGI application, and interface: says wsgi", "")
+    if is_asgi or wanted is config_model.Interface.ASGI:
+        _check_call(application, reference, Interface.ASGI, ({}, None, None))
+        return LoadedApplication(application, Interface.ASGI)
+    _check_call(application, reference, Interface.WSGI, ({}, None))
+    return LoadedApplication(application, Interface.WSGI)
+
+
+def _check_call(application: Application, reference: str, interface: Interface, arguments: tuple[object, ...]) -> None:
+    """A factory named without its brackets would start, and fail with every request."""
+    if signature := unfit_signature(application, arguments):
+        hint = "" if reference.endswith("()") else f"; if it makes the application, write {reference}()"
+        wanted = f"the {len(arguments)} arguments of {interface.name}"
+        raise LoadError(f"app: {reference} takes {signature}, and not {wanted}{hint}", "")
+
+
+def load_hook(reference: str | None, setting: str) -> Callable[[], Any] | None:
+    """Import what `worker_start` or `worker_stop` names, if it names something. Raises LoadError."""
+    return None if reference is None else _load(reference, setting)
+
+
+def _load(reference: str, setting: str) -> Application:
+    module_name, _, path = reference.partition(":")
+    is_factory = path.endswith("()")
+    what = f"{setting}: {reference}"
+    try:
+        found: Any = importlib.import_module(module_name)
+    except BaseException as error:
+        raise describe(error, what) from error
+    try:
+        for name in path.removesuffix("()").split("."):
+            found = getattr(found, name)
+    except BaseException as error:
+        raise replace(describe(error, what), permanent=isinstance(error, AttributeError)) from error
+    try:
+        if is_factory:
+            found = found()
+    except BaseException as error:
+        raise describe(error, what) from error
+    if not callable(found):
+        raise LoadError(f"{setting}: {reference} is a {type(found).__name__}, which can not be called", "")
+    return found  # type: ignore[no-any-return]
+
+
+def describe(error: BaseException, what: str) -> LoadError:
+    """`error` as a LoadError about `what`, without our own frames and the import machinery's."""
+    frames = _application_frames(error.__traceback__)
+    place = ""
+    if isinstance(error, SyntaxError) and error.filename:
+        place = f" ({error.filename}:{error.lineno})"
+    elif frames is not None:
+        place = f" ({_place(frames)})"
+    message = _message_of(error)
+    if isinstance(error, ModuleNotFoundError) and error.name is not None and f" {error.name}" in f" {what}":
+        message += f" in {os.getcwd()} or on sys.path (directory: says where to look first)"
+    reason = f"{what}: {type(error).__name__}{': ' if message else ''}{message}{place}"
+    text = "".join(traceback.format_exception(type(error), error, frames)).rstrip()
+    reason = " ".join(reason.split())
+    if _json_bytes(reason) > _REASON_BYTES:
+        reason = f"{reason[: _REASON_BYTES // 12]} ... {reason[-_REASON_BYTES // 12 :]}"  # the place is at the end
+    if _json_bytes(text) > _TRACEBACK_BYTES:
+        text = text[-_TRACEBACK_BYTES // 6 :]
+    return LoadError(reason, text, permanent=_is_permanent(error))
+
+
+def _is_permanent(error: BaseException) -> bool:
+    """Whether the files are to blame: also for what clusterd itself refuses to do for them, by errors of its own."""
+    return isinstance(error, SyntaxError | ModuleNotFoundError) or type(error).__module__.startswith("clusterd.")
+
+
+def _message_of(error: BaseException) -> str:
+    try:
+        return str(error.msg if isinstance(error, SyntaxError) else error).strip()
+    except Exception:
+        return "<an exception that fails to say what it is>"
+
+
+def _json_bytes(text: str) -> int:
+    return len(json.dumps(text))
+
+
+def _application_frames(frames: TracebackType | None) -> TracebackType | None:
+    """The traceback from the first frame on that is neither ours nor importlib's, if there is one."""
+    each = frames
+    while each is not None:
+        filename = each.tb_frame.f_code.co_filename
+        own = filename.startswith((_OWN_CODE, "<frozen importlib")) or "importlib" in filename.split(os.sep)
+        if not own:
+            return each
+        each = each.tb_next
+    return None
+
+
+def _place(frames: TracebackType) -> str:
+    """Whose mistake it is: the innermost frame that is not ours, and not the standard library's if there is another."""
+    lines = [frame for frame in traceback.extract_tb(frames) if not frame.filename.startswith(_OWN_CODE)]
+    last = next((frame for frame in reversed(lines) if not _is_standard(frame.filename)), lines[-1])
+    return f"{last.filename}:{last.lineno}"
+
+
+def _is_standard(filename: str) -> bool:
+    is_installed = {"site-packages", "dist-packages"} & set(filename.split(os.sep))
+    return filename.startswith("<frozen ") or (filename.startswith(_STANDARD_LIBRARY) and not is_installed)
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Told without calling it: a coroutine function, or something whose call is one, as ASGI applications are."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - the method itself is looked at
+    )

@@ -1,0 +1,77 @@
+"""What HTTPS needs before the fork: certificate and key, read once for all workers of a generation.
+
+In the template, so that a certificate that is no good is a failed reload and nothing else, a worker that is forked
+again has the same one as the others, and all of them have the same keys for session tickets: a client resumes its
+session with whichever worker it meets.
+"""
+
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+
+from clusterd.app.application import LoadError
+from clusterd.config.model import Tls, TlsVersion
+
+CREDENTIAL = "credential:"
+
+_VERSIONS = {TlsVersion.TLS_1_2: ssl.TLSVersion.TLSv1_2, TlsVersion.TLS_1_3: ssl.TLSVersion.TLSv1_3}
+
+_TLS_1_2_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""Forward secrecy and authenticated encryption, and nothing else (RFC 9325 section 4.2). Those of 1.3 all have both."""
+
+
+class _PassphraseNeeded(Exception):
+    """OpenSSL asks for one: without this, on the terminal."""
+
+
+def server_context(tls: Tls, environ: Mapping[str, str]) -> ssl.SSLContext:
+    """The context for every connection of a generation. Raises LoadError, with the setting and the file."""
+    if tls.certificate is None:
+        raise LoadError("tls.certificate: there are sockets for HTTPS, and no certificate", "")
+    certificate = _readable("tls.certificate", tls.certificate, environ)
+    key = certificate if tls.key is None else _readable("tls.key", tls.key, environ)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = _VERSIONS[tls.minimum_version]
+    context.set_ciphers(_TLS_1_2_CIPHERS)
+    context.set_alpn_protocols(["http/1.1"])
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    try:
+        context.load_cert_chain(certificate, key, password=_refuse_passphrase)
+    except _PassphraseNeeded:
+        raise LoadError(f"tls.key: {key} is encrypted; clusterd has nobody to ask for the passphrase", "") from None
+    except ssl.SSLError as error:
+        raise LoadError(_what_is_wrong(error, certificate, key), "") from error
+    except OSError as error:  # readable a moment ago: it is being replaced
+        raise LoadError(f"tls.certificate: {certificate} or {key} can not be read: {error.strerror}", "") from error
+    return context
+
+
+def _readable(setting: str, written: str, environ: Mapping[str, str]) -> str:
+    path = written
+    if written.startswith(CREDENTIAL):
+        directory = environ.get("CREDENTIALS_DIRECTORY")
+        name = written.removeprefix(CREDENTIAL)
+        if not directory:
+            how = f"LoadCredential={name}:/path in the unit passes it; outside of the unit there are none"
+            raise LoadError(f"{setting}: there is no credential {name}: {how}", "")
+        path = f"{directory}/{name}"
+    try:
+        Path(path).read_bytes()
+    except OSError as error:
+        raise LoadError(f"{setting}: {path} can not be read: {error.strerror}", "") from error
+    return path
+
+
+def _refuse_passphrase() -> str:
+    raise _PassphraseNeeded
+
+
+def _what_is_wrong(error: ssl.SSLError, certificate: str, key: str) -> str:
+    """OpenSSL says what, and hardly ever in which file."""
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return f"tls.key: {key} is not the key of the certificate in {certificate}"
+    if "BEGIN CERTIFICATE" not in Path(certificate).read_text(errors="replace"):
+        return f"tls.certificate: there is no certificate in PEM in {certificate}"
+    if "PRIVATE KEY" not in Path(key).read_text(errors="replace"):
+        return f"tls.key: there is no private key in PEM in {key}"
+    return f"tls.certificate: OpenSSL can not use {certificate} with the key in {key}: {error.reason or error}"

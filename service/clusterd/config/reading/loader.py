@@ -1,0 +1,200 @@
+"""Read a configuration: the file, the flags over it, the defaults under both; everything wrong with it at once."""
+
+import math
+import stat
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Never
+
+from clusterd.config.address import Address
+from clusterd.config.model import Config, Debug, HealthCheck, Limits, Log, Restarts, Rollout, Timeouts, Tls, UnixSockets
+from clusterd.config.reading.checks import check_combinations, check_names, check_paths
+from clusterd.config.reading.document import parse_document
+from clusterd.config.reading.given import document_of
+from clusterd.config.reading.problems import ConfigError, Place, Problem
+from clusterd.config.reading.values import Values
+from clusterd.config.reading.working_directory import absolute, working_directory
+from clusterd.config.settings.schema import BY_KEY, SETTINGS
+from clusterd.config.settings.setting import Shape
+
+__all__ = ["ConfigError", "Problem", "load", "load_given", "written_control", "written_metrics"]
+
+LARGEST_FILE = 256 * 1024
+"""Bytes. The master reads the file in its loop, and PyYAML takes about a second for so much."""
+
+_HEALTH_CHECK = "rollout.health_check"
+_BYTE_ORDER_MARK = "\ufeff"
+_NO_OVERRIDES: Mapping[str, Sequence[str]] = MappingProxyType({})
+_NO_DEFAULTS: Mapping[str, str] = MappingProxyType({})
+
+
+def load(
+    path: Path | None,
+    overrides: Mapping[str, Sequence[str]] = _NO_OVERRIDES,
+    defaults: Mapping[str, str] = _NO_DEFAULTS,
+) -> Config:
+    """The configuration in the file at `path` (None: no file), with flags over it.
+
+    `overrides` has the texts given for each setting's flag, by key; of a setting that has one value the last counts.
+    `defaults` has texts in place of the schema's. Paths are relative to the file, those of flags to the working
+    directory. Raises ConfigError with every problem.
+    """
+    source = Place(str(path) if path is not None else "clusterd")
+    _check_working_directory(source)
+    base = absolute(path.parent if path is not None else ".")
+    given = Values([])
+    if path is not None:
+        root = parse_document(_text(path), source.source, base, given.problems)
+        if root is not None:
+            given.take_section(root)
+        elif not overrides:
+            _refuse(source, "there is no setting in this file", "at least name the application, as in app: myapp:app")
+    for key, texts in overrides.items():
+        given.take_flag(BY_KEY[key], texts)
+    return _concluded(given, source, base, defaults)
+
+
+def load_given(settings: Mapping[str, Any], source: str, defaults: Mapping[str, str] = _NO_DEFAULTS) -> Config:
+    """The configuration that a program gives, sections as dicts; `source` is what it gives it to.
+
+    Paths are relative to the working directory. Raises ConfigError with every problem.
+    """
+    _check_working_directory(Place(source))
+    given = Values([])
+    document = document_of(settings, given.problems)
+    if given.problems:
+        raise ConfigError(tuple(given.problems))
+    given.take_section(document)
+    return _concluded(given, Place(source), working_directory(), defaults)
+
+
+def _concluded(given: Values, source: Place, base: str, defaults: Mapping[str, str]) -> Config:
+    """With the defaults for what was not given, and looked at as a whole."""
+    _fill_in_defaults(given, source, base, defaults)
+    check_combinations(given, source)
+    check_paths(given)
+    check_names(given)
+    if given.problems:
+        raise ConfigError(tuple(sorted(given.problems, key=_position)))
+    return _built(given.values)
+
+
+def written_control(path: Path) -> str | None:
+    """What `control` is in the file at `path`, whatever else is wrong with it.
+
+    Raises ConfigError where there is no telling: no such file, or no YAML.
+    """
+    control: str | None = _written(path).get("control")
+    return control
+
+
+def written_metrics(path: Path, default: Address) -> Address | None:
+    """What `metrics` is in the file at `path`, whatever else is wrong with it: None for off, else `default` if unset.
+
+    Raises ConfigError as `written_control` does.
+    """
+    metrics: Address | None = _written(path).get("metrics", default)
+    return metrics
+
+
+def _written(path: Path) -> Mapping[str, Any]:
+    """The values of a file that are good, by key."""
+    given = Values([])
+    root = parse_document(_text(path), str(path), absolute(path.parent), given.problems)
+    if root is not None:
+        given.take_section(root)
+    return given.values
+
+
+def _check_working_directory(source: Place) -> None:
+    try:
+        working_directory()
+    except OSError:
+        hint = "paths are relative to it: start clusterd anew, in one that is there"
+        _refuse(source, "the working directory has been deleted", hint)
+
+
+def _text(path: Path) -> str:
+    source = Place(str(path))
+    path = Path(absolute(path))
+    try:
+        # Before opening it: a FIFO would stop the master until someone writes.
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            _refuse(source, "this is a directory", "name the file in it")
+        if not stat.S_ISREG(mode):
+            _refuse(source, "this is not a regular file", "each reload reads it anew")
+        with path.open("rb") as file:
+            data = file.read(LARGEST_FILE + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        _refuse(
+            source, "there is no such file", "name another with --config, or just the application: clusterd myapp:app"
+        )
+    except (OSError, ValueError) as error:
+        _refuse(source, f"can not be read: {getattr(error, 'strerror', None) or error}")
+    if len(data) > LARGEST_FILE:
+        _refuse(source, f"larger than {LARGEST_FILE // 1024}K", "is this the configuration?")
+    try:
+        return data.decode().removeprefix(_BYTE_ORDER_MARK)
+    except UnicodeDecodeError as error:
+        before = data[: error.start]
+        column = len(before.rpartition(b"\n")[2].decode()) + 1
+        place = Place(source.source, before.count(b"\n") + 1, column)
+        _refuse(place, f"byte 0x{data[error.start]:02x} is not UTF-8", "save the file as UTF-8")
+
+
+def _refuse(place: Place, found: str, hint: str = "") -> Never:
+    raise ConfigError((Problem(place, "", found, hint=hint),)) from None
+
+
+def _fill_in_defaults(given: Values, source: Place, base: str, defaults: Mapping[str, str]) -> None:
+    checked = any(key.startswith(_HEALTH_CHECK) for key in given.places)
+    for setting in SETTINGS:
+        key = setting.key
+        if key in given.places or (key.startswith(_HEALTH_CHECK) and not checked):
+            continue
+        default = defaults.get(key, setting.default)
+        if default is None and setting.instead in given.places:
+            given.values[key] = None
+        elif default is None:
+            # In the line of the section that lacks it, if there is one.
+            place = given.places.get(key.rpartition(".")[0], source)
+            given.refuse(
+                place, key, "is missing" if place.line else f"{key} is missing", hint=f"write {setting.kind.allowed}"
+            )
+        elif setting.shape is Shape.NAMED:
+            given.values[key] = {}
+        elif setting.shape is Shape.LIST and not default:
+            given.values[key] = ()
+        else:
+            value = setting.kind.read(default, base)
+            given.values[key] = (value,) if setting.shape is Shape.LIST else value
+
+
+def _position(problem: Problem) -> tuple[float, int]:
+    """What is in no line comes last, in the order in which it was found."""
+    return problem.place.line or math.inf, problem.place.column or 0
+
+
+def _built(values: Mapping[str, Any]) -> Config:
+    top = {key: value for key, value in values.items() if "." not in key}
+    rollout, check = _section(values, "rollout"), _section(values, _HEALTH_CHECK)
+    return Config(
+        **top | {"python": top["python"] or sys.executable, "environment": MappingProxyType(top["environment"])},
+        tls=Tls(**_section(values, "tls")),
+        unix_sockets=UnixSockets(**_section(values, "unix_sockets")),
+        rollout=Rollout(**rollout, health_check=HealthCheck(**check) if check else None),
+        restarts=Restarts(**_section(values, "restarts")),
+        timeouts=Timeouts(**_section(values, "timeouts")),
+        limits=Limits(**_section(values, "limits")),
+        log=Log(**_section(values, "log")),
+        debug=Debug(**_section(values, "debug")),
+    )
+
+
+def _section(values: Mapping[str, Any], section: str) -> dict[str, Any]:
+    """The values of a section, without those of the sections in it, by their last names."""
+    split = {key: key.rpartition(".") for key in values}
+    return {name: values[key] for key, (above, _, name) in split.items() if above == section}

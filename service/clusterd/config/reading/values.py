@@ -1,0 +1,155 @@
+"""The values that a file and flags give to settings, each read by its kind, and what is wrong with them."""
+
+import difflib
+import re
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass, field
+from typing import Any
+
+from clusterd.config.reading.document import Entry, Mapping, Node, Scalar, Sequence, Written
+from clusterd.config.reading.problems import Place, Problem, quoted, shown_key
+from clusterd.config.reading.working_directory import working_directory
+from clusterd.config.settings.application_settings import ENVIRONMENT_NAME, RESERVED_ENVIRONMENT
+from clusterd.config.settings.kinds import CoreType, Refusal
+from clusterd.config.settings.schema import BY_KEY, SECTIONS, children
+from clusterd.config.settings.setting import Setting, Shape
+
+
+@dataclass(slots=True)
+class Values:
+    """By dotted key: `values` that were given and are good, `places` of all that was given, sections included."""
+
+    problems: list[Problem]
+    values: dict[str, Any] = field(default_factory=dict)
+    places: dict[str, Place] = field(default_factory=dict)
+
+    def take_section(self, section: Mapping, prefix: str = "") -> None:
+        """Take what a section of the file gives; `prefix` is its key with a dot, or empty for the whole file."""
+        for entry in section.entries:
+            key = f"{prefix}{entry.key}"
+            # A key with a dot in it is no path: `timeouts.drain: 5s` is for flags, and unknown here.
+            if "." in entry.key or key not in BY_KEY | SECTIONS:
+                self._unknown(key, prefix, entry)
+            elif key in BY_KEY:
+                self.places[key] = entry.value.place
+                self._take(BY_KEY[key], entry.value)
+            elif isinstance(entry.value, Mapping):
+                self.places[key] = entry.place
+                self.take_section(entry.value, f"{key}.")
+            elif not _is_null(entry.value):  # a section all of whose lines are comments is empty, not wrong
+                hint = f"such as {{{children(key)[0]}: {entry.value.text}}}" if isinstance(entry.value, Scalar) else ""
+                self.refuse(entry.value.place, key, str(entry.value), "a section (keys and values)", hint)
+
+    def take_flag(self, setting: Setting, texts: SequenceOf[str]) -> None:
+        """Take the texts given for a setting's flag: they win over the file, variable by variable for `environment`."""
+        place, base = Place(setting.flag), working_directory()
+        self.places[setting.key] = place
+        scalars = tuple(Scalar(text, Written.FLAG, place, base) for text in texts)
+        match setting.shape:
+            case Shape.ONE:
+                self.values[setting.key] = self._read(setting, setting.key, scalars[-1])
+            case Shape.LIST:
+                self.values[setting.key] = tuple(self._read(setting, setting.key, each) for each in scalars)
+            case Shape.NAMED:
+                named = dict(self.values.get(setting.key, {}))
+                for text in texts:
+                    name, equals, value = text.partition("=")
+                    if not equals:
+                        self.refuse(place, setting.key, quoted(text), setting.metavar)
+                    elif self._is_good_name(name, setting.key, place):
+                        named[name] = value
+                self.values[setting.key] = named
+
+    def refuse(self, place: Place, key: str, found: str, allowed: str = "", hint: str = "") -> None:
+        """Note a problem; reading goes on."""
+        self.problems.append(Problem(place, key, found, allowed, hint))
+
+    def are_good(self, *keys: str) -> bool:
+        """Whether nothing was found to be wrong with any of these settings."""
+        return not any(re.match(rf"{re.escape(key)}(\W|$)", problem.key) for problem in self.problems for key in keys)
+
+    def _take(self, setting: Setting, value: Node) -> None:
+        match setting.shape:
+            case Shape.ONE:
+                self.values[setting.key] = self._read(setting, setting.key, value)
+            case Shape.LIST:
+                self._take_list(setting, value)
+            case Shape.NAMED:
+                self._take_named(setting, value)
+
+    def _take_list(self, setting: Setting, value: Node) -> None:
+        if isinstance(value, Sequence) and (value.items or setting.may_be_empty):
+            items = enumerate(value.items)
+            read = tuple(self._read(setting, f"{setting.key}[{number}]", item) for number, item in items)
+            self.values[setting.key] = read
+            return
+        found = "an empty list" if isinstance(value, Sequence) else str(value)
+        hint = f'write ["{value.text}"]' if isinstance(value, Scalar) and value.core_type is CoreType.TEXT else ""
+        self.refuse(value.place, setting.key, found, f"a list, each item {setting.kind.allowed}", hint)
+
+    def _take_named(self, setting: Setting, value: Node) -> None:
+        named: dict[str, str] = {}
+        self.values[setting.key] = named
+        if not isinstance(value, Mapping):
+            if not _is_null(value):
+                self.refuse(value.place, setting.key, str(value), "a section of names and values")
+            return
+        for entry in value.entries:
+            name = f"{setting.key}.{shown_key(entry.key)}"
+            if not isinstance(entry.value, Scalar):
+                self.refuse(entry.value.place, name, str(entry.value), "text")
+            elif self._is_good_name(entry.key, name, entry.place):
+                # The text as it is written, whatever YAML would make of it.
+                named[entry.key] = entry.value.text
+
+    def _read(self, setting: Setting, name: str, value: Node) -> Any:
+        """The value of one scalar, or None and a problem. Callers look at the values only if there is no problem."""
+        kind = setting.kind
+        if not isinstance(value, Scalar):
+            self.refuse(value.place, name, str(value), kind.allowed)
+            return None
+        fits = value.written is Written.FLAG or value.core_type in kind.types
+        if fits and value.core_type is CoreType.NULL:
+            return None
+        hint = ""
+        try:
+            good = kind.read(value.text, value.base)
+            if fits:
+                return good
+            hint = "without quotes" if value.written is Written.QUOTED else "in quotes"
+        except Refusal as refusal:
+            hint = str(refusal)
+        if value.core_type is CoreType.NULL:
+            hint = "leave the line out for the default"
+        self.refuse(value.place, name, str(value), kind.allowed, hint)
+        return None
+
+    def _is_good_name(self, variable: str, name: str, place: Place) -> bool:
+        if re.fullmatch(RESERVED_ENVIRONMENT, variable):
+            self.refuse(place, name, f"{variable} is set by clusterd or systemd", hint="choose another name")
+            return False
+        if not re.fullmatch(ENVIRONMENT_NAME, variable):
+            allowed = "a name of letters, digits and _ that does not begin with a digit"
+            self.refuse(place, name, quoted(variable), allowed)
+            return False
+        return True
+
+    def _unknown(self, key: str, prefix: str, entry: Entry) -> None:
+        siblings = children(prefix.rstrip("."))
+        near = difflib.get_close_matches(entry.key.lower().replace("-", "_"), siblings, n=1)
+        # The name of a setting in another section, such as `drain` at the top.
+        elsewhere = [known for known in BY_KEY if known.rpartition(".")[2] == entry.key]
+        if "." in entry.key and key in BY_KEY:
+            section, _, name = key.rpartition(".")
+            hint = f"in a file, write {section}: and below it, indented, {name}:"
+        elif near:
+            hint = f"did you mean '{near[0]}'?"
+        elif elsewhere:
+            hint = f"did you mean '{elsewhere[0]}'?"
+        else:
+            hint = f"known here are {', '.join(siblings)}"
+        self.refuse(entry.place, f"{prefix}{shown_key(entry.key)}", "unknown setting", hint=hint)
+
+
+def _is_null(value: Node) -> bool:
+    return isinstance(value, Scalar) and value.core_type is CoreType.NULL

@@ -1,0 +1,1 @@
+"""The definition of every setting: its kind, its default, and when a change takes effect."""

@@ -1,0 +1,46 @@
+"""What a setting is."""
+
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+
+from clusterd.config.settings.kinds import Kind
+
+
+class Applies(StrEnum):
+    """When a changed setting takes effect."""
+
+    LIVE = "live"
+    """At the reload, for what runs already too."""
+    NEXT_GENERATION = "next generation"
+    """At the reload, in the workers that it starts."""
+    RESTART = "restart"
+    """When clusterd is started again."""
+
+
+class Shape(Enum):
+    """How many values a setting has."""
+
+    ONE = "one"
+    LIST = "list"
+    NAMED = "named"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting. `default` is written as in a file; None means that it has to be given."""
+
+    key: str
+    kind: Kind
+    default: str | None
+    applies: Applies
+    help: str
+    shape: Shape = Shape.ONE
+    metavar: str = "VALUE"
+    may_be_empty: bool = False
+    """Whether a list needs no item."""
+    instead: str | None = None
+    """The setting that may be given in place of one that has to be given."""
+    flag: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "flag", "APP" if self.key == "app" else f"--{self.key}")

@@ -1,0 +1,1 @@
+"""The hooks process: it calls an application's handlers for what becomes of the workers (docs/hooks.md)."""

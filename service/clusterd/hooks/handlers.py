@@ -1,0 +1,246 @@
+"""A program's handlers, and the one thread that calls them: the master's loop never waits for one."""
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any, Protocol, TypeVar
+
+from clusterd.app.application import describe
+from clusterd.app.signatures import check_handler, name_of
+from clusterd.linux.early_signals import let_signals_through
+from clusterd.log import Logger
+from clusterd.wire.conversation import Disconnected
+from clusterd.wire.hooks import EXIT, FORK, MESSAGE, SETUP
+
+WORKER_EVENTS: dict[str, tuple[str, ...]] = {
+    "online": (),
+    "listening": ("addresses",),
+    MESSAGE: ("message",),
+    "disconnect": (),
+    EXIT: ("code", "signal"),
+}
+"""And what a worker's handlers are given."""
+CLUSTER_EVENTS: dict[str, tuple[str, ...]] = {
+    SETUP: ("settings",),
+    FORK: ("worker",),
+    **{event: ("worker", *given) for event, given in WORKER_EVENTS.items()},
+}
+
+MOST_WAITING = 1000
+"""Events. Messages are not counted: of those each worker has its own limit, beyond which its `send` raises."""
+
+NOT_YET = "the cluster does not run yet: do this in a handler, or in a thread beside cluster.run()"
+THREAD_NAME = "clusterd-handlers"
+
+Handler = Callable[..., Any]
+_AnyHandler = TypeVar("_AnyHandler", bound=Handler)
+
+
+class Registry:
+    """Who wants to be called for which event."""
+
+    def __init__(self, events: Mapping[str, tuple[str, ...]]) -> None:
+        self._events = events
+        self._handlers: dict[str, list[Handler]] = {event: [] for event in events}
+
+    def on(self, event: str) -> Callable[[_AnyHandler], _AnyHandler]:
+        """Register the decorated function, plain or async.
+
+        Raises ValueError for an event that there is not, and TypeError for what can not take what it will be given.
+        """
+        if event not in self._events:
+            there_are = f"there are {', '.join(self._events)}"
+            if callable(event):
+                raise TypeError(f'on is called with the name of an event, as in @cluster.on("exit"); {there_are}')
+            raise ValueError(f"there is no event {event!r}; {there_are}")
+
+        def register(handler: _AnyHandler) -> _AnyHandler:
+            check_handler(handler, event, self._events[event])
+            self._handlers[event].append(handler)
+            return handler
+
+        return register
+
+    def of(self, event: str) -> tuple[Handler, ...]:
+        """Those for `event`, in the order in which they were registered."""
+        return tuple(self._handlers.get(event, ()))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is none at all."""
+        return not any(self._handlers.values())
+
+
+class Source(Registry):
+    """A worker, as far as handlers are concerned: it has its own beside those of the cluster."""
+
+    id: int
+
+
+class Told(Protocol):
+    """A message of a worker: an `Incoming`, or one that the master has passed on (hooks/process.py)."""
+
+    @property
+    def value(self) -> Any:
+        """What was said."""
+
+    @property
+    def wants_reply(self) -> bool:
+        """Whether the worker awaits one."""
+
+    def reply(self, value: Any) -> None:
+        """Answer it."""
+
+    def refuse(self, why: str) -> None:
+        """Answer that there is no answer."""
+
+    def taken(self) -> None:
+        """It is dealt with."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Occurrence:
+    """Something to call handlers for. Which, is looked up when its turn comes: `fork` is where some are registered."""
+
+    event: str
+    worker: Source | None
+    arguments: tuple[Any, ...]
+    incoming: Told | None = None
+    taken: Callable[[], None] | None = None
+
+
+class Handlers:
+    """Calls them one after the other. `post` and `post_message` may be called in any thread, and never wait."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._queue: SimpleQueue[_Occurrence | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._waiting = 0
+        self._thread: threading.Thread | None = None
+        self._log: Logger | None = None
+        self._runner: asyncio.Runner | None = None
+        self._lack_is_known = False
+        """Whether it was logged that nobody handles messages."""
+        self.dropped = 0
+        """Events that found the queue full."""
+
+    def post(self, event: str, worker: Source | None, *arguments: Any, taken: Callable[[], None] | None = None) -> None:
+        """Have the handlers of `event` called, unless too many events wait already: that is logged and counted.
+
+        `taken` is called after them.
+        """
+        with self._lock:
+            is_full = self._waiting >= MOST_WAITING
+            if is_full:
+                self.dropped += 1
+            else:
+                self._waiting += 1
+        if not is_full:
+            self._queue.put(_Occurrence(event, worker, arguments, taken=taken))
+        elif self._log is not None:
+            slot = {} if worker is None else {"slot": worker.id}
+            text = f"{MOST_WAITING} events wait for their handlers: nobody is told of one more"
+            self._log.error(text, event=event, dropped=self.dropped, **slot)
+
+    def post_message(self, worker: Source, incoming: Told) -> None:
+        """Have the handlers of a message called, and what the first one returns sent back where a reply is wanted."""
+        self._queue.put(_Occurrence(MESSAGE, worker, (incoming.value,), incoming, incoming.taken))
+
+    def start(self, log: Logger) -> None:
+        """Begin with what was posted already. The handlers of signals are installed by then."""
+        self._log = log
+        self._thread = threading.Thread(target=self._call_all, args=(log,), name=THREAD_NAME, daemon=True)
+        self._thread.start()
+
+    def finish(self, seconds: float) -> bool:
+        """Let them get through with everything, for so long; whether they did."""
+        if self._thread is None:
+            return True
+        self._queue.put(None)
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    # ---- in the thread
+
+    def _call_all(self, log: Logger) -> None:
+        # Inherited by what handlers start, and held in the main thread while there is nobody who acts on them.
+        let_signals_through()
+        try:
+            while (occurrence := self._queue.get()) is not None:
+                self._deal_with(occurrence, log)
+        finally:
+            if self._runner is not None:
+                self._runner.close()
+
+    def _deal_with(self, occurrence: _Occurrence, log: Logger) -> None:
+        incoming = occurrence.incoming
+        if incoming is None:
+            with self._lock:
+                self._waiting -= 1
+        calls = list(self._calls(occurrence))
+        for number, (handler, arguments) in enumerate(calls):
+            answers = incoming if number == 0 and incoming is not None and incoming.wants_reply else None
+            self._call(occurrence.event, handler, arguments, answers, log)
+        if incoming is not None and not calls:
+            self._say_that_there_is_none(incoming, log)
+        if occurrence.taken is not None:
+            occurrence.taken()
+
+    def _calls(self, occurrence: _Occurrence) -> Iterator[tuple[Handler, tuple[Any, ...]]]:
+        worker = occurrence.worker
+        who = () if worker is None else (worker,)
+        for handler in self._registry.of(occurrence.event):
+            yield handler, (*who, *occurrence.arguments)
+        if worker is not None:
+            for handler in worker.of(occurrence.event):
+                yield handler, occurrence.arguments
+
+    def _call(
+        self, event: str, handler: Handler, arguments: tuple[Any, ...], answers: Told | None, log: Logger
+    ) -> None:
+        what = f"the handler {name_of(handler)} of {event!r}"
+        try:
+            value = handler(*arguments)
+            if inspect.iscoroutine(value):
+                value = self._run(value)
+        except BaseException as error:  # also sys.exit(): it would end this thread, and nothing else
+            failure = describe(error, what)
+            log.error(f"{failure.reason}\n{failure.traceback}")
+            if answers is not None:
+                self._refuse(answers, failure.reason)
+            return
+        if answers is not None:
+            self._reply(answers, value, what, log)
+
+    def _run(self, coroutine: Any) -> Any:
+        # One loop for all of them: what a handler opens on it, the next one can use.
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        return self._runner.run(coroutine)
+
+    def _reply(self, incoming: Told, value: Any, what: str, log: Logger) -> None:
+        try:
+            incoming.reply(value)
+        except Disconnected:
+            pass  # nobody awaits it any more
+        except (TypeError, ValueError) as error:
+            why = f"what {what} returned can not be the reply: {error}"
+            log.error(why)
+            self._refuse(incoming, why)
+
+    def _refuse(self, incoming: Told, why: str) -> None:
+        try:
+            incoming.refuse(why)
+        except Disconnected:
+            pass  # as above
+
+    def _say_that_there_is_none(self, incoming: Told, log: Logger) -> None:
+        if incoming.wants_reply:
+            self._refuse(incoming, 'the program has no handler: it registers one with @cluster.on("message")')
+        elif not self._lack_is_known:
+            self._lack_is_known = True
+            log.warning('a message came, and the program has no handler: @cluster.on("message") registers one')

@@ -1,0 +1,177 @@
+"""The process that runs an application's hooks: it is told one thing at a time, and calls the handlers for it.
+
+The main thread runs a loop that does nothing but talk to the master; handlers have the thread that those of `Cluster`
+have.
+"""
+
+import asyncio
+import importlib
+import os
+import socket
+import time
+from functools import partial
+from typing import Any
+
+from clusterd.app.application import LoadError, describe, enter_directory
+from clusterd.config.model import from_json
+from clusterd.config.written import nested, written
+from clusterd.hooks import api
+from clusterd.hooks.handle import Worker
+from clusterd.hooks.handlers import Handlers, Told
+from clusterd.hooks.master_connection import Line, Talk
+from clusterd.hooks.roster import Roster
+from clusterd.linux import masters_signals
+from clusterd.linux.prctl import die_with_parent
+from clusterd.linux.stacks import write_stacks_to
+from clusterd.linux.title import set_title
+from clusterd.log import Level, Logger, open_sink
+from clusterd.log.output import mend_output, protect_output
+from clusterd.process.first_order import first_order
+from clusterd.process.fork_hygiene import flush_output, leave
+from clusterd.wire.channel import Channel, Received
+from clusterd.wire.conversation import Incoming
+from clusterd.wire.hooks import MESSAGE, SETUP, Happening, Order, read_happening
+from clusterd.wire.messages import (
+    Attach,
+    Importing,
+    Loaded,
+    LoadFailed,
+    Say,
+    SetLogLevel,
+    Taken,
+    encode,
+)
+from clusterd.wire.packets import close_all, send
+from clusterd.wire.values import encoded
+
+LEAVE_SECONDS = 1.0
+"""For the thread of the handlers, which has nothing to do by then."""
+
+
+def main(channel_descriptor: int) -> None:
+    """Import the hooks, and call them until the master closes its end of the channel."""
+    # Two of them are never to run at once: not even when the master is killed, and another one follows.
+    die_with_parent()
+    masters_signals.ignore()
+    channel, order, descriptors = first_order(channel_descriptor, Attach)
+    set_title(f"clusterd: hooks gen {order.generation}", f"clusterd-h{order.generation}")
+    write_stacks_to(*descriptors)
+    protect_output(os.environ)
+    log = Logger(open_sink(os.environ), Level(order.log_level)).bind(generation=order.generation, pid=os.getpid())
+    send(channel, encode(Importing()))
+    started = time.monotonic()
+    api.prepare(nested(written(from_json(order.config))))
+    try:
+        _import(order.config)
+    except LoadError as error:
+        send(channel, encode(LoadFailed(error.reason, error.traceback, error.permanent)))
+        flush_output()
+        os._exit(1)
+    channel.settimeout(None)
+    process = HooksProcess(channel, order, log)
+    process.run(time.monotonic() - started)
+    log.flush()
+    leave(0)
+
+
+def _import(config: dict[str, Any]) -> None:
+    """Raises LoadError."""
+    name = config["hooks"]
+    enter_directory(config["directory"])
+    try:
+        importlib.import_module(name)
+    except BaseException as error:  # also sys.exit()
+        raise describe(error, f"hooks: {name}") from error
+    if api.registry.is_empty:
+        hint = 'register one with @cluster.on("exit") and so on, after `from clusterd import cluster`'
+        raise LoadError(f"hooks: {name} registers no handler; {hint}", "")
+
+
+class HooksProcess:
+    """Owns the loop and the handlers' thread."""
+
+    def __init__(self, channel: socket.socket, order: Attach, log: Logger) -> None:
+        self._loop = asyncio.SelectorEventLoop()
+        self._log = log
+        self._line = Line(log)
+        self._roster = Roster(self._make)
+        self._talks: dict[int, Talk] = {}
+        self._handlers = Handlers(api.registry)
+        self._generation = order.generation
+        self._channel = Channel(channel, self._loop, self._on_message, lambda _: self._loop.stop())
+        self._line.conversation.attach(self._channel, self._loop, self._told)
+        api.begin(self._line, self._roster)
+
+    def run(self, import_seconds: float) -> None:
+        """Until the master has nothing more to say."""
+        self._handlers.start(self._log)
+        self._channel.send(Loaded(self._generation, import_seconds))
+        self._loop.run_forever()
+        self._line.conversation.end()
+        self._handlers.finish(LEAVE_SECONDS)
+
+    def _on_message(self, received: Received) -> None:
+        close_all(received.descriptors)
+        mend_output()
+        match received.message:
+            case Say() | Taken() as said:
+                self._line.conversation.received(said)
+            case SetLogLevel(level):
+                self._log.set_level(Level(level))
+            case unexpected:
+                self._log.warning("unexpected message from the master", message=type(unexpected).__name__)
+
+    def _told(self, incoming: Incoming) -> None:
+        if incoming.value["event"] == SETUP:
+            self._handlers.post(SETUP, None, api.FACTS["settings"](), taken=incoming.taken)
+            return
+        happening = read_happening(incoming.value)
+        if happening.event == MESSAGE:
+            self._handlers.post_message(self._roster.find(happening), _Passed(incoming, *happening.arguments))
+            return
+        worker = self._roster.take(happening)
+        if happening.state.is_dead:
+            self._talks.pop(happening.serial).end()
+        if happening.is_silent:
+            incoming.taken()
+        else:
+            self._handlers.post(happening.event, worker, *happening.arguments, taken=incoming.taken)
+
+    def _make(self, happening: Happening) -> Worker:
+        serial = happening.serial
+        talk = self._talks[serial] = Talk(self._line, serial)
+        kill = partial(self._line.wait, Order.KILL, serial)
+        leave_slot = partial(self._line.wait, Order.LEAVE, serial)
+        debug = partial(self._line.order, Order.DEBUG, serial)
+        return Worker(happening.slot, happening.generation, talk, kill, leave_slot, debug)
+
+
+class _Passed(Told):
+    """A message of a worker, which the master has passed on."""
+
+    def __init__(self, incoming: Incoming, value: Any) -> None:
+        self._incoming = incoming
+        self._value = value
+
+    @property
+    def value(self) -> Any:
+        """What the worker has said."""
+        return self._value
+
+    @property
+    def wants_reply(self) -> bool:
+        """Whether the worker awaits one."""
+        return self._incoming.wants_reply
+
+    def reply(self, value: Any) -> None:
+        """Answer it. Raises TypeError and ValueError for what the worker can not be told."""
+        encoded(value)
+        self._incoming.reply(value)
+
+    def refuse(self, why: str) -> None:
+        """Answer that there is no answer."""
+        self._incoming.refuse(why)
+
+    def taken(self) -> None:
+        """The next thing may come."""
+        self._incoming.taken()

@@ -1,0 +1,297 @@
+"""What is asked on the control socket, carried out: at once, or by the supervisor, whose answer is awaited here."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from clusterd.config.model import JSON, TcpAddress
+from clusterd.config.written import nested, shown
+from clusterd.linux.masters_signals import STOPS
+from clusterd.log import Level, Logger
+from clusterd.master.admin.control import Peer
+from clusterd.master.admin.event_log import Chronicle
+from clusterd.master.admin.views import Views
+from clusterd.master.children.conversations import Messages
+from clusterd.master.children.debuggers import Debuggers, NoDebugger, how_to_attach, warnings_of
+from clusterd.master.children.killing import send_signal
+from clusterd.master.children.log_level import set_log_level
+from clusterd.master.children.stacks import StackReader
+from clusterd.master.children.table import Child, Children
+from clusterd.master.configurations import Configurations, Refused
+from clusterd.master.hooks.manager import Hooks
+from clusterd.supervisor import events
+from clusterd.supervisor.model.cluster import Cluster, Phase
+from clusterd.supervisor.model.states import WorkerState
+from clusterd.supervisor.supervisor import Supervisor
+from clusterd.wire.control import ALL_SLOTS, HOOKS, MOST_SLOTS, Command, Request, event_line
+from clusterd.wire.conversation import Disconnected, QueueFull
+
+MOST_FOLLOWERS = 32
+"""Of events: each is written to for each of them."""
+
+_LOOKS_ONLY = frozenset({Command.STATUS, Command.EVENTS, Command.CONFIG})
+"""What changes nothing, and need not be in the log."""
+
+
+class Commands:
+    """Owns the peers that wait for an answer."""
+
+    def __init__(
+        self,
+        supervisor: Supervisor,
+        happened: Callable[[events.Event], None],
+        children: Children,
+        views: Views,
+        configurations: Configurations,
+        chronicle: Chronicle,
+        stacks: StackReader,
+        debuggers: Debuggers,
+        messages: Messages,
+        hooks: Hooks,
+        log: Logger,
+    ) -> None:
+        self._supervisor = supervisor
+        self._happened = happened
+        self._children = children
+        self._views = views
+        self._configurations = configurations
+        self._chronicle = chronicle
+        self._stacks = stacks
+        self._debuggers = debuggers
+        self._messages = messages
+        self._hooks = hooks
+        self._log = log
+        self._rollouts: dict[int, list[Peer]] = {}
+        self._restarts: dict[int, Peer] = {}
+        self._last_restart = 0
+        self._last_progress = ""
+        self._stopping: list[Peer] = []
+        self._following: set[Peer] = set()
+
+    @property
+    def _cluster(self) -> Cluster:
+        return self._supervisor.cluster
+
+    def carry_out(self, request: Request, peer: Peer) -> None:
+        """Do what `peer` asks for."""
+        if request.command not in _LOOKS_ONLY:
+            who = {f"peer_{key}": value for key, value in asdict(peer.credentials).items()}
+            self._log.info(f"{request.command} asked for on the control socket", **_logged(request), **who)
+        match request.command:
+            case Command.STATUS:
+                description = self._views.describe()
+                peer.succeed(description["status"], description)
+            case Command.RELOAD:
+                self._reload(peer, wait=request.wait)
+            case Command.RESTART:
+                self._last_restart += 1
+                self._restarts[self._last_restart] = peer
+                self._happened(events.RestartAsked(self._last_restart, request.slot))
+            case Command.SCALE:
+                self._scale(request, peer)
+            case Command.STOP:
+                self._stopping.append(peer)
+                if not self._cluster.is_to_stop:  # a second one would kill what drains
+                    self._happened(events.StopAsked())
+            case Command.EVENTS:
+                self._events(peer, follow=request.follow)
+            case Command.CONFIG:
+                self._config(peer, diff=request.diff)
+            case Command.LOG_LEVEL:
+                self._set_log_level(request.level, peer)
+            case Command.SEND:
+                self._send(request, peer)
+            case Command.KILL | Command.STACKS | Command.DEBUG:
+                self._to_one(request, peer)
+
+    # ---- what the supervisor answers
+
+    def report_progress(self, line: Callable[[], str]) -> None:
+        """Tell everyone who waits how far the service is, where they do not know yet."""
+        waiting = (*(peer for peers in self._rollouts.values() for peer in peers), *self._stopping)
+        if not waiting or (text := line()) == self._last_progress:
+            return
+        self._last_progress = text
+        for peer in waiting:
+            peer.progress(text)
+
+    def rollout_ended(self, number: int, *, succeeded: bool, text: str, data: dict[str, Any]) -> None:
+        """Answer everyone who waits for rollout `number`."""
+        for peer in self._rollouts.pop(number, ()):
+            (peer.succeed if succeeded else peer.fail)(text, data)
+
+    def restart_ended(self, number: int, slot: int, failure: str | None) -> None:
+        """Answer whoever has asked for restart `number`."""
+        peer = self._restarts.pop(number, None)
+        if peer is None:
+            return
+        if failure is None:
+            peer.succeed(f"a new worker serves in slot {slot}")
+        else:
+            peer.fail(f"slot {slot} was not restarted: {failure}")
+
+    def finished(self, exit_status: int) -> None:
+        """Nothing is left: clusterd leaves."""
+        for peer in self._stopping:
+            peer.succeed("stopped", {"exit_status": exit_status})
+        for peer in self._following:
+            peer.succeed("clusterd has ended")
+
+    # ---- each command
+
+    def _reload(self, peer: Peer, *, wait: bool) -> None:
+        if self._cluster.phase in (Phase.STOPPING, Phase.FINISHED):
+            peer.fail(f"clusterd is {self._cluster.phase.value}")
+            return
+        number = self._supervisor.next_rollout
+        if wait:
+            # Awaited before it is asked for: a bad configuration ends a rollout within one step.
+            self._rollouts.setdefault(number, []).append(peer)
+        self._happened(events.ReloadAsked())
+        if not wait:
+            peer.succeed(f"rollout {number} is asked for", {"rollout": number})
+
+    def _scale(self, request: Request, peer: Peer) -> None:
+        cluster = self._cluster
+        if cluster.phase is not Phase.RUNNING:
+            peer.fail(f"clusterd is {cluster.phase.value}")
+            return
+        if request.relative and not 1 <= cluster.wanted + request.workers <= MOST_SLOTS:
+            peer.fail(f"wanted is {cluster.wanted} now; it may be 1 to {MOST_SLOTS}")
+            return
+        asked = events.ScaleAsked(request.workers) if request.relative else events.CountAsked(request.workers)
+        self._happened(asked)
+        text = f"{cluster.wanted} worker{_plural(cluster.wanted)} wanted, until the next reload or restart"
+        peer.succeed(text, {"workers": cluster.wanted})
+
+    def _events(self, peer: Peer, *, follow: bool) -> None:
+        for each in list(self._following):
+            each.leave_if_hung_up()
+            if each.is_gone:
+                self._unfollow(each)
+        if follow and len(self._following) >= MOST_FOLLOWERS:
+            peer.fail(f"{MOST_FOLLOWERS} follow the events already")
+            return
+        for event in self._chronicle.events:
+            peer.event(event_line(event))
+        if not follow:
+            peer.succeed("")
+            return
+
+        def tell(line: bytes) -> None:
+            if peer.is_gone:
+                self._unfollow(peer)
+            else:
+                peer.event(line)
+
+        self._following.add(peer)
+        self._chronicle.follow(peer, tell)
+
+    def _unfollow(self, peer: Peer) -> None:
+        self._chronicle.unfollow(peer)
+        self._following.discard(peer)
+
+    def _config(self, peer: Peer, *, diff: bool) -> None:
+        if not diff:
+            live: dict[str, JSON] = {"log.level": self._log.level.name.lower()}
+            peer.succeed("what runs", nested(shown(self._configurations.running(self._cluster.serving) | live)))
+            return
+        found = self._configurations.compare(self._cluster.serving)
+        if isinstance(found, Refused):
+            peer.fail(f"a reload would fail: {found.reason}")
+        else:
+            text = "what a reload would change" if found else "a reload would change no setting"
+            peer.succeed(text, {"changes": [row for change in found for row in change.shown()]})
+
+    def _set_log_level(self, name: str, peer: Peer) -> None:
+        try:
+            level = Level[name.upper()]
+        except KeyError:
+            peer.fail(f"level: {name!r} is none of {', '.join(each.name.lower() for each in Level)}")
+            return
+        set_log_level(level, self._log, self._children)
+        peer.succeed(f"the log level is {level.name.lower()}, until the next reload or restart")
+
+    def _send(self, request: Request, peer: Peer) -> None:
+        slots = list(self._cluster.slots()) if request.slot == ALL_SLOTS else [request.slot]
+        reached, failures = 0, []
+        for child in filter(None, map(self._worker_in, slots)):
+            try:
+                self._messages.send(child, request.message)
+                reached += 1
+            except ValueError as error:
+                peer.fail(str(error), {"workers": 0})
+                return
+            except (QueueFull, Disconnected) as error:
+                failures.append(f"worker {child.slot}: {error}")
+        text = "; ".join([f"sent to {reached} worker{_plural(reached)}", *failures])
+        if reached and not failures:
+            peer.succeed(text, {"workers": reached})
+        elif failures:
+            peer.fail(text, {"workers": reached})
+        else:
+            peer.fail("there is no worker to send it to; `clusterctl workers` shows who there is", {"workers": 0})
+
+    def _to_one(self, request: Request, peer: Peer) -> None:
+        child = self._hooks.child if request.slot == HOOKS else self._worker_in(request.slot)
+        if child is None or child.pid is None:
+            peer.fail(self._why_nobody(request.slot))
+        elif request.slot == HOOKS and request.command is Command.KILL and request.signal in STOPS:
+            peer.fail(f"the hooks process leaves {request.signal.name} to the master; --signal KILL ends it")
+        elif request.command is Command.STACKS:
+            ask = self._stacks.threads if request.slot == HOOKS else self._stacks.tell
+            ask(child, lambda text: peer.succeed(text) if text else peer.fail("it did not say"))
+        elif request.command is Command.DEBUG:
+            self._debug(child, peer)
+        else:
+            send_signal(child, request.signal, "clusterctl", self._children, self._happened)
+            whom = "the hooks process" if request.slot == HOOKS else f"worker {child.slot}"
+            text = f"sent {request.signal.name} to {whom} (pid {child.pid})"
+            peer.succeed(text, {"pid": child.pid})
+
+    def _why_nobody(self, slot: int) -> str:
+        if slot == HOOKS:
+            return "there is no hooks process; `clusterctl status` says why, where the setting hooks names one"
+        if slot in self._cluster.slots():
+            return f"no worker is in slot {slot} now: it waits to be forked again; `clusterctl events` shows why"
+        return f"there is no slot {slot}: they are 1 to {self._cluster.wanted}"
+
+    def _debug(self, child: Child, peer: Peer) -> None:
+        def tell(found: TcpAddress | NoDebugger) -> None:
+            if isinstance(found, NoDebugger):
+                peer.fail(found.reason)
+                return
+            data = {"host": found.host, "port": found.port, "pid": child.pid, "notes": warnings_of(found)}
+            peer.succeed(how_to_attach(child, found), data)
+
+        self._debuggers.start(child, tell)
+
+    def _worker_in(self, slot: int) -> Child | None:
+        """The one that serves, or else the newest."""
+        workers = self._cluster.table.in_slot(slot)
+        for worker in sorted(workers, key=lambda each: each.state is not WorkerState.READY):
+            child = self._children.get(worker.serial)
+            if child is not None and child.pid is not None:
+                return child
+        return None
+
+
+def _logged(request: Request) -> dict[str, object]:
+    """What was asked for exactly; of a message to an application, who gets it."""
+    slot = {ALL_SLOTS: "all", HOOKS: "hooks"}.get(request.slot, request.slot)
+    match request.command:
+        case Command.SEND:
+            return {"slot": slot}
+        case Command.SCALE:
+            return {"workers": f"{request.workers:+}" if request.relative else request.workers}
+        case Command.KILL:
+            return {"slot": slot, "signal": request.signal.name}
+        case Command.LOG_LEVEL:
+            return {"level": request.level}
+        case Command.RESTART | Command.STACKS | Command.DEBUG:
+            return {"slot": slot}
+    return {}
+
+
+def _plural(count: int) -> str:
+    return "" if count == 1 else "s"

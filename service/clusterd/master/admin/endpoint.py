@@ -1,0 +1,121 @@
+"""The master's own small HTTP server: metrics, probes and an overview, served by its loop.
+
+Not the workers' engine, which stays out of the master. GET and HEAD, one request a connection, short limits: it can
+not be made to hold up what the master is for.
+"""
+
+import html
+import re
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from email.utils import formatdate
+from http import HTTPStatus
+
+from clusterd.log import Logger
+from clusterd.master.admin.exchanges import HEAD_BYTES, Exchanges, receive_head, send_and_end
+
+_REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) (/[\x21-\x7e]*) HTTP/1\.[01]")
+_ACCEPT = re.compile(rb"^accept:[ \t]*(.*?)[ \t]*$", re.IGNORECASE | re.MULTILINE)
+_TEXT = "text/plain; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """What the endpoint shows. All are called on the loop, for each request."""
+
+    metrics: Callable[[str], tuple[str, bytes]]
+    """Content type and page for an Accept header."""
+    not_ready: Callable[[], str | None]
+    """Why nothing can be served; None when it can."""
+    overview: Callable[[], str]
+    """The state of the cluster as plain text."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: HTTPStatus
+    body: bytes
+    content_type: str = _TEXT
+
+
+class Endpoint:
+    """Serves on sockets that listen already and are non-blocking; they stay the caller's."""
+
+    def __init__(self, pages: Pages, listeners: Sequence[socket.socket], log: Logger) -> None:
+        self._pages = pages
+        self._log = log
+        self._exchanges = Exchanges("metrics endpoint", listeners, self._converse, log)
+
+    def start(self) -> None:
+        """Begin to accept, on the running loop."""
+        self._exchanges.start()
+
+    async def close(self) -> None:
+        """Stop accepting and drop what is under way."""
+        await self._exchanges.close()
+
+    async def _converse(self, connection: socket.socket) -> None:
+        head = await receive_head(connection)
+        if head is not None:
+            await send_and_end(connection, self._respond(head))
+
+    def _respond(self, received: bytes) -> bytes:
+        head, end, _ = received.partition(b"\r\n\r\n")
+        request = _REQUEST_LINE.match(head)
+        allow = ""
+        if not end or len(head) > HEAD_BYTES:
+            answer = _plain(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+        elif not request or head[request.end() : request.end() + 2] not in (b"", b"\r\n"):
+            answer = _plain(HTTPStatus.BAD_REQUEST)
+        elif request[1] not in (b"GET", b"HEAD"):
+            answer = _plain(HTTPStatus.METHOD_NOT_ALLOWED)
+            allow = "Allow: GET, HEAD\r\n"
+        else:
+            accept = ", ".join(value.decode("latin-1") for value in _ACCEPT.findall(head.replace(b"\r\n", b"\n")))
+            answer = self._answer(request[2].partition(b"?")[0].decode(), accept)
+        headers = (
+            f"HTTP/1.1 {answer.status.value} {answer.status.phrase}\r\n"
+            f"Date: {formatdate(usegmt=True)}\r\n"
+            f"Content-Type: {answer.content_type}\r\n"
+            f"Content-Length: {len(answer.body)}\r\n"
+            f"{allow}Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
+        )
+        return headers.encode("latin-1") + (b"" if request and request[1] == b"HEAD" else answer.body)
+
+    def _answer(self, path: str, accept: str) -> _Answer:
+        try:
+            return self._page(path, accept)
+        except Exception as error:  # A page that can not be made must not end the master.
+            self._log.exception("metrics endpoint failed", error, path=path)
+            return _plain(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+    def _page(self, path: str, accept: str) -> _Answer:
+        match path:
+            case "/metrics":
+                content_type, body = self._pages.metrics(accept)
+                return _Answer(HTTPStatus.OK, body, content_type)
+            case "/healthz":
+                # That it is answered at all is what it says: the master's loop is alive.
+                return _Answer(HTTPStatus.OK, b"ok\n")
+            case "/readyz":
+                reason = self._pages.not_ready()
+                if reason is None:
+                    return _Answer(HTTPStatus.OK, b"ready\n")
+                return _Answer(HTTPStatus.SERVICE_UNAVAILABLE, f"{reason}\n".encode())
+            case "/":
+                return _Answer(HTTPStatus.OK, _overview(self._pages.overview()), "text/html; charset=utf-8")
+            case _:
+                return _plain(HTTPStatus.NOT_FOUND)
+
+
+def _plain(status: HTTPStatus) -> _Answer:
+    return _Answer(status, f"{status.value} {status.phrase}\n".encode())
+
+
+def _overview(text: str) -> bytes:
+    links = " ".join(f'<a href="{path}">{path}</a>' for path in ("/metrics", "/healthz", "/readyz"))
+    return (
+        '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>clusterd</title>\n'
+        f"<h1>clusterd</h1>\n<pre>{html.escape(text)}</pre>\n<p>{links}</p></html>\n"
+    ).encode()

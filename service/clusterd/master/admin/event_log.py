@@ -1,0 +1,116 @@
+"""What has happened, in the words that programs are told it: `clusterctl events`."""
+
+import json
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from clusterd.master.children.table import Child, Children
+from clusterd.supervisor import actions
+from clusterd.supervisor import events as supervised
+from clusterd.wire.control import event_line
+
+REMEMBERED = 200
+REMEMBERED_MESSAGES = 50
+"""Apart from the others: an application that talks a lot is not to have everything else forgotten."""
+
+MESSAGE_BYTES = 500
+"""Of a message, as JSON, that are told."""
+
+Event = dict[str, Any]
+
+
+def code_and_signal(code: int | None) -> tuple[int | None, str | None]:
+    """The exit status and the name of the signal, of which one is None; both for what never was a process."""
+    if code is None or code >= 0:
+        return code, None
+    try:
+        return None, signal.Signals(-code).name
+    except ValueError:
+        return None, f"signal {-code}"
+
+
+class Chronicle:
+    """The last events, numbered, and who wants to hear of the next. Their names are those of Node's cluster."""
+
+    def __init__(self, children: Children) -> None:
+        self._children = children
+        self._events: deque[Event] = deque(maxlen=REMEMBERED)
+        self._messages: deque[Event] = deque(maxlen=REMEMBERED_MESSAGES)
+        self._number = 0
+        self._followers: dict[object, Callable[[bytes], None]] = {}
+        self._is_reloading = False
+
+    @property
+    def events(self) -> list[Event]:
+        """Those that are remembered, the oldest first."""
+        return sorted((*self._events, *self._messages), key=lambda event: int(event["number"]))
+
+    def follow(self, who: object, tell: Callable[[bytes], None]) -> None:
+        """Have `tell` called with every event from now on, as a line of the control socket's protocol."""
+        self._followers[who] = tell
+
+    def unfollow(self, who: object) -> None:
+        """No more of it. Safe to call again."""
+        self._followers.pop(who, None)
+
+    def note(self, name: str, **fields: object) -> None:
+        """Something has happened."""
+        self._tell(self._events, name, fields)
+
+    def note_message(self, child: Child, value: Any) -> None:
+        """The application in a worker has said something: of a long one the beginning of its JSON is told, as text."""
+        text = json.dumps(value)
+        said = {"data": value} if len(text) <= MESSAGE_BYTES else {"data": text[:MESSAGE_BYTES], "bytes": len(text)}
+        self._tell(self._messages, "message", {**child.fields(), **said})
+
+    def _tell(self, remembered: deque[Event], name: str, fields: dict[str, Any]) -> None:
+        self._number += 1
+        event = {"number": self._number, "time": round(time.time(), 3), "event": name, **fields}
+        remembered.append(event)
+        if self._followers:
+            line = event_line(event)
+            for tell in list(self._followers.values()):
+                tell(line)
+
+    def note_event(self, event: supervised.Event) -> None:
+        """What the supervisor is about to hear, where that is of interest outside."""
+        match event:
+            case supervised.WorkerHello(serial):
+                self.note("online", **self._who(serial))
+
+    def note_action(self, action: actions.Action) -> None:
+        """What the supervisor has decided, where that is of interest outside."""
+        match action:
+            case actions.Fork(serial):
+                self.note("fork", **self._who(serial))
+            case actions.Serve(serial):
+                self.note("listening", **self._who(serial))
+            case actions.Retire(serial):
+                self.note("disconnect", **self._who(serial))
+            case actions.WorkerEnded(_, slot, generation, pid, reason, how):
+                code, by = code_and_signal(action.code)
+                who = {"slot": slot, "generation": generation, "pid": pid}
+                self.note("exit", **who, reason=reason.value, how=how, code=code, signal=by)
+            case actions.Suspect(request, deaths, seconds):
+                self.note("suspect", request=request, deaths=deaths, seconds=seconds)
+            case actions.Announce(what):
+                self._is_reloading = False
+                self.note(what.value)
+            case actions.RolloutStarted(number):
+                self._is_reloading = True
+                self.note("rollout", rollout=number)
+                self.note("reloading")
+            case actions.RolloutEnded(number, generation, failure):
+                if self._is_reloading:  # and has not been interrupted by a stop
+                    self._is_reloading = False
+                    self.note("ready")
+                self.note("rollout_end", rollout=number, generation=generation, failure=failure)
+            case actions.RestartEnded(_, slot, failure):
+                self.note("restart_end", slot=slot, failure=failure)
+
+    def _who(self, serial: int) -> dict[str, object]:
+        child = self._children.get(serial)
+        return child.fields() if child is not None else {}

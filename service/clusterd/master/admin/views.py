@@ -1,0 +1,159 @@
+"""The service as seen from outside: metrics, probes, the overview page, `clusterctl status`, SIGUSR1."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+from clusterd import __version__
+from clusterd.log.record import escaped
+from clusterd.master.admin.counts import Tally
+from clusterd.master.admin.endpoint import Pages
+from clusterd.master.children.table import Child, Children
+from clusterd.master.hooks.manager import Hooks
+from clusterd.metrics.facts import ClusterFacts, Phase, WorkerFacts
+from clusterd.metrics.ledger import Ledger
+from clusterd.metrics.procfs import process_usage
+from clusterd.metrics.scoreboard import Scoreboard
+from clusterd.supervisor.model import cluster as supervised
+from clusterd.supervisor.model.states import RESTARTS, WorkerState
+from clusterd.supervisor.model.table import Worker
+
+_PHASES = {
+    WorkerState.BOOTING: Phase.BOOTING,
+    WorkerState.READY: Phase.READY,
+    WorkerState.RETIRED: Phase.DRAINING,
+    WorkerState.DRAINING: Phase.DRAINING,
+    WorkerState.ENDING: Phase.DRAINING,
+}
+
+
+class Views:
+    """Reads the supervisor's table, the scoreboard and the tally; touches no worker."""
+
+    def __init__(
+        self,
+        cluster: supervised.Cluster,
+        children: Children,
+        scoreboard: Scoreboard,
+        ledger: Ledger,
+        tally: Tally,
+        hooks: Hooks,
+        status: Callable[[], str],
+        why_unready: Callable[[], str],
+    ) -> None:
+        self._cluster = cluster
+        self._children = children
+        self._scoreboard = scoreboard
+        self._ledger = ledger
+        self._tally = tally
+        self._hooks = hooks
+        self._status = status
+        self._why_unready = why_unready
+        self._started_at = time.time()
+
+    def pages(self) -> Pages:
+        """What the endpoint serves."""
+        return Pages(
+            metrics=self._metrics,
+            not_ready=self.not_ready,
+            overview=lambda: "\n".join(map(escaped, self.state_lines())),
+        )
+
+    def not_ready(self) -> str | None:
+        """Why requests are not answered, or soon will not be; None when all is well."""
+        cluster = self._cluster
+        if cluster.phase in (supervised.Phase.STOPPING, supervised.Phase.FINISHED):
+            return "stopping"
+        if not cluster.table.in_state(WorkerState.READY):
+            return "no worker is ready"
+        return self._why_unready() or None
+
+    def describe(self) -> dict[str, Any]:
+        """The state for programs: `clusterctl status`."""
+        hooks = self._hooks.facts()
+        return {
+            "status": self._status(),
+            "version": __version__,
+            "pid": os.getpid(),
+            "python": sys.version.split()[0],
+            "generation": self._cluster.serving,
+            "workers": [self._describe(worker, child) for worker, child in self._living()],
+            "hooks": None if hooks is None else asdict(hooks),
+        }
+
+    def state_lines(self) -> Iterator[str]:
+        """The state for people, a line each."""
+        yield self._status()
+        described = self.describe()
+        for worker in described["workers"]:
+            yield " ".join(f"{key}={value}" for key, value in worker.items())
+        if described["hooks"] is not None:
+            yield "hooks " + " ".join(f"{key}={value}" for key, value in described["hooks"].items())
+
+    def _living(self) -> Iterator[tuple[Worker, Child]]:
+        workers = self._cluster.table.workers.values()
+        for worker in sorted(workers, key=lambda each: (each.slot, each.generation, each.serial)):
+            child = self._children.get(worker.serial)
+            if child is not None:
+                yield worker, child
+
+    def _describe(self, worker: Worker, child: Child) -> dict[str, Any]:
+        requests = connections = in_flight = accepting = 0
+        if child.row is not None:
+            row = self._scoreboard.row(child.row)
+            requests, connections, in_flight = row.requests, row.connections, row.in_flight
+            accepting = row.accepting
+        usage = None if worker.pid is None else process_usage(worker.pid)
+        return {
+            "slot": worker.slot,
+            "generation": worker.generation,
+            "pid": worker.pid,
+            "state": worker.state.value,
+            "age": round(time.monotonic() - worker.since, 1),
+            "requests": requests,
+            "connections": connections,
+            "in_flight": in_flight,
+            "accepting": bool(accepting),
+            "cpu_seconds": None if usage is None else usage.cpu_seconds,
+            "memory": None if usage is None else usage.resident_bytes,
+            "debugger": None if child.debugger is None else str(child.debugger),
+        }
+
+    def _metrics(self, accept: str) -> tuple[str, bytes]:
+        # Imported for the first scrape: a tenth of the master's start would go into it.
+        from clusterd.metrics.exposition import render
+
+        return render(self._facts(), self._ledger, accept)
+
+    def _facts(self) -> ClusterFacts:
+        cluster, tally = self._cluster, self._tally
+        return ClusterFacts(
+            version=__version__,
+            pid=os.getpid(),
+            started_at=self._started_at,
+            generation=cluster.serving,
+            slots=tuple(cluster.slots()),
+            workers=tuple(
+                WorkerFacts(
+                    worker.slot,
+                    worker.generation,
+                    child.pid,
+                    _PHASES[worker.state],
+                    self._scoreboard.row(child.row),
+                )
+                for worker, child in self._living()
+                if child.pid is not None and child.row is not None and worker.state in _PHASES
+            ),
+            restarts=tally.restarts,
+            restart_reasons=tuple(sorted(reason.value for reason in RESTARTS)),
+            rollouts=tally.rollouts,
+            rollout_under_way=cluster.rollout is not None,
+            reload_successful=tally.last_reload_succeeded,
+            reloaded_at=tally.last_success_at,
+            strays_reaped=self._children.strays_reaped,
+            messages_dropped=self._children.messages_dropped,
+            hooks=self._hooks.facts(),
+        )

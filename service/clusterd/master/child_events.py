@@ -1,0 +1,186 @@
+"""What children say and how they die, told to the supervisor as events."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from time import monotonic
+
+from clusterd.config.model import HealthCheck
+from clusterd.log import Logger
+from clusterd.master.children.conversations import Messages
+from clusterd.master.children.debuggers import Debuggers
+from clusterd.master.children.stacks import StackReader
+from clusterd.master.children.table import Child, Children, Death, Kind
+from clusterd.master.configurations import Configurations
+from clusterd.master.health.health_check import check_health
+from clusterd.master.hooks.manager import Hooks
+from clusterd.metrics.ledger import Ledger
+from clusterd.metrics.oom import MemoryKills, own_counter
+from clusterd.metrics.scoreboard import Scoreboard
+from clusterd.supervisor import events
+from clusterd.wire import messages
+from clusterd.wire.channel import Received
+from clusterd.wire.packets import close_all
+
+
+class Hearing:
+    """Translates messages and deaths; owns what is kept of the dead."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        configurations: Configurations,
+        scoreboard: Scoreboard,
+        ledger: Ledger,
+        applications: Messages,
+        hooks: Hooks,
+        log: Logger,
+        happened: Callable[[events.Event], None],
+    ) -> None:
+        self._loop = loop
+        self._configurations = configurations
+        self._scoreboard = scoreboard
+        self._ledger = ledger
+        self._applications = applications
+        self._hooks = hooks
+        self._log = log
+        self._happened = happened
+        self._last_traceback: tuple[int, str] | None = None
+        self._health_checks: set[asyncio.Task[None]] = set()
+        self.memory_kills = MemoryKills(own_counter())
+        self.children = Children(loop, self._on_message, self._on_hello, self._on_death)
+        self.stacks = StackReader(self.children, loop, log)
+        self.debuggers = Debuggers(self.children, configurations, loop, log, happened)
+
+    def _on_hello(self, child: Child) -> None:
+        if child.pid is None:
+            return
+        if child.kind is Kind.SPARE:
+            self._happened(events.SpareReady(child.serial))
+        else:
+            self._happened(events.WorkerHello(child.serial, child.pid))
+            self.children.send(child, messages.Welcome())
+            self._applications.began(child)
+
+    def _on_message(self, child: Child, received: Received) -> None:
+        close_all(received.descriptors)
+        if child.kind is Kind.HOOKS:
+            self._on_hooks_message(child, received.message)
+            return
+        match received.message:
+            case messages.Importing():
+                pass
+            case messages.Loaded(_, seconds):
+                self._log.info("template ready", seconds=seconds, **child.fields())
+                self._hooks.template_loaded(child)
+            case messages.LoadFailed(reason, traceback, permanent):
+                self._report_once(f"the application could not be loaded: {reason}", traceback, child)
+                self._happened(events.TemplateFailed(child.serial, reason, permanent=permanent))
+            case messages.Unforkable(findings):
+                self._happened(events.TemplateUnforkable(child.serial, tuple(findings)))
+            case messages.ForkFailed(serial, reason):
+                if refused := self.children.get(serial):
+                    self.children.never_born(refused, f"fork failed: {reason}")
+            case messages.Ready():
+                self._worker_ready(child)
+            case messages.BootFailed(reason, traceback, permanent):
+                self._report_once(f"the worker could not start: {reason}", traceback, child)
+                self._happened(events.WorkerFailed(child.serial, reason, permanent))
+            case messages.SuccessorLost():
+                self._happened(events.SuccessorLost(child.serial))
+            case messages.Overdue(request):
+                self._happened(events.RequestOverdue(child.serial, request))
+            case messages.StacksTold(number, text):
+                self.stacks.told(child, number, text)
+            case messages.DebuggerTold(failure):
+                self.debuggers.told(child, failure)
+            case messages.Say() | messages.Taken() as said if child.kind is Kind.WORKER:
+                self._applications.received(child, said)
+            case unexpected:
+                self._log.warning(f"unexpected message {type(unexpected).__name__}", **child.fields())
+
+    def _on_hooks_message(self, child: Child, message: messages.Message) -> None:
+        match message:
+            case messages.Importing():
+                pass
+            case messages.Loaded(_, seconds):
+                self._log.info("hooks ready", seconds=seconds, **child.fields())
+                self._hooks.loaded(child)
+            case messages.LoadFailed(reason, traceback, permanent):
+                self._report_once(f"the hooks could not be loaded: {reason}", traceback, child)
+                self._hooks.load_failed(child, reason, permanent=permanent)
+            case messages.Say() | messages.Taken() as said:
+                self._hooks.said(child, said)
+            case unexpected:
+                self._log.warning(f"unexpected message {type(unexpected).__name__}", **child.fields())
+
+    def _report_once(self, what: str, traceback: str, child: Child) -> None:
+        """The whole traceback once in each generation; a slot that keeps failing the same way adds one line a time."""
+        if traceback and (child.generation, traceback) != self._last_traceback:
+            self._last_traceback = child.generation, traceback
+            self._log.error(f"{what}\n{traceback}", **child.fields())
+
+    def _worker_ready(self, child: Child) -> None:
+        check = self._configurations.of(child.generation).rollout.health_check
+        if check is None:
+            self._happened(events.WorkerReady(child.serial))
+            return
+        task = self._loop.create_task(self._check_health(child, check))
+        self._health_checks.add(task)
+        task.add_done_callback(self._health_checks.discard)
+
+    async def _check_health(self, child: Child, check: HealthCheck) -> None:
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            self._happened(events.WorkerFailed(child.serial, f"health check {check.path}: {error}"))
+            return
+        ours.setblocking(False)
+        with theirs:
+            self.children.send(child, messages.HealthConnection(), theirs.fileno())
+        wrong = await check_health(check, ours)
+        if wrong is None:
+            self._happened(events.WorkerReady(child.serial))
+        else:
+            self._happened(events.WorkerFailed(child.serial, wrong))
+
+    def _on_death(self, death: Death) -> None:
+        child = death.child
+        if for_memory := self._is_for_memory(death):
+            death = replace(death, how=f"{death.how} by the kernel, probably for want of memory")
+        self.stacks.report_crash(child)
+        if child.kind is Kind.HOOKS:
+            is_explained = child.is_heard or child.doomed
+            self._hooks.gone(death, death.how if is_explained else self._why_unheard(death))
+            return
+        if child.kind is Kind.TEMPLATE and not child.is_heard and not child.doomed:
+            self._happened(events.TemplateFailed(child.serial, self._why_unheard(death), permanent=True))
+        if child.kind is not Kind.WORKER:
+            self._happened(events.TemplateGone(child.serial, death.how))
+            return
+        self._applications.ended(child)
+        self.debuggers.ended(child)
+        in_hand: tuple[str, ...] = ()
+        if child.row is not None:
+            in_hand = self._scoreboard.in_hand(child.row).requests()
+            self._ledger.fold(child.slot, self._scoreboard.row(child.row), death.cpu_seconds)
+            self._scoreboard.release(child.row)
+        gone = events.WorkerGone(child.serial, death.how, death.by_signal, death.code, for_memory, in_hand)
+        self._happened(gone)
+
+    def _is_for_memory(self, death: Death) -> bool:
+        """Whether the kernel has probably killed it for want of memory: nobody else is known to have."""
+        if death.code != -signal.SIGKILL or death.child.doomed or death.child.signal_asked_for:
+            return False
+        return self.memory_kills.explains(monotonic())
+
+    def _why_unheard(self, death: Death) -> str:
+        """Why a template or a hooks process died without a word: it is hardly the application's fault."""
+        if death.child.pid is None:
+            return death.how
+        if death.by_signal:
+            return f"the {death.child.kind.value} was killed before it could say anything: {death.how}"
+        python = self._configurations.of(death.child.generation).python
+        return f"python: {python} can not run a {death.child.kind.value} ({death.how}); is it a Python interpreter?"

@@ -1,0 +1,173 @@
+"""Carry out what the supervisor decides about processes: exec, fork, orders, kills."""
+
+import os
+import time
+from collections.abc import Mapping
+
+from clusterd.config.model import Config, to_json
+from clusterd.linux.wakeups import Bells
+from clusterd.log import Level
+from clusterd.master.children.spawn import Role, spawn
+from clusterd.master.children.table import Child, Children, Kind
+from clusterd.master.configurations import Configurations
+from clusterd.master.sockets.listeners import Listeners
+from clusterd.master.sockets.round_robin import Dealer
+from clusterd.metrics.scoreboard import Scoreboard
+from clusterd.supervisor.actions import Fork, ForkSpare, Retire, StartTemplate
+from clusterd.systemd.environment import clean_environment, state_directory
+from clusterd.wire import messages
+from clusterd.wire.packets import socketpair
+
+SHARE_SECONDS = 0.5
+"""For connections to come to rest that are to move to another worker."""
+
+STATE_DIRECTORY = "CLUSTERD_STATE_DIRECTORY"
+"""The variable that tells templates, workers and hooks where the application may write (`StateDirectory=`)."""
+
+
+class Processes:
+    """Turns decisions into processes and messages to them."""
+
+    def __init__(
+        self,
+        children: Children,
+        scoreboard: Scoreboard,
+        listeners: Listeners,
+        configurations: Configurations,
+        dealer: Dealer,
+    ) -> None:
+        self._children = children
+        self._scoreboard = scoreboard
+        self._listeners = listeners
+        self._configurations = configurations
+        self._dealer = dealer
+        self._bells = Bells.create()
+        self.environments: dict[int, dict[str, str]] = {}
+        """What is set in the workers of a slot, by slot (`Cluster.fork`)."""
+
+    def start_template(self, action: StartTemplate) -> None:
+        """Exec a template and tell it what to import. Raises OSError, ProtocolError."""
+        config = self._configurations.of(action.generation)
+        child = Child(action.serial, Kind.TEMPLATE, action.generation)
+        if not self._exec(child, Role.TEMPLATE, config):
+            return
+        listeners = self._listeners.public
+        order = messages.Load(
+            generation=action.generation,
+            config=to_json(config),
+            preload=action.preload,
+            refuse_unforkable=action.refuse_unforkable,
+            listeners=[listener.scheme for listener in listeners],
+            log_level=int(Level[config.log.level.name]),
+        )
+        shared = (*self._bells.descriptors, *(listener.fileno() for listener in listeners))
+        descriptors = [self._scoreboard.descriptor, child.stacks, *shared]
+        self._children.send(child, order, *descriptors)
+
+    def start_hooks(self, serial: int, generation: int, config: Config) -> Child:
+        """Exec a hooks process and tell it what to import. Raises OSError, ProtocolError."""
+        child = Child(serial, Kind.HOOKS, generation)
+        if self._exec(child, Role.HOOKS, config):
+            order = messages.Attach(generation, to_json(config), int(Level[config.log.level.name]))
+            self._children.send(child, order, child.stacks)
+        return child
+
+    def _exec(self, child: Child, role: Role, config: Config) -> bool:
+        """False where the interpreter can not be run. Raises OSError."""
+        with self._children.enter(child) as theirs:
+            try:
+                pid = spawn(role, config.python, theirs, template_environment(os.environ, config))
+            except OSError as error:
+                self._children.never_born(child, f"python: can not run {config.python}: {error.strerror}")
+                return False
+            self._children.born(child, pid)
+            return True
+
+    def fork_spare(self, action: ForkSpare) -> None:
+        """Have a template fork an idle copy of itself. Raises OSError."""
+        child = Child(action.serial, Kind.SPARE, action.generation)
+        with self._children.enter(child) as theirs:
+            self._order_fork(action.template, messages.ForkSpare(action.serial), theirs.fileno())
+
+    def fork(self, action: Fork) -> None:
+        """Have a template fork a worker. Raises OSError, ScoreboardError."""
+        row = self._scoreboard.lease()
+        child = Child(action.serial, Kind.WORKER, action.generation, slot=action.slot, row=row)
+        try:
+            theirs = self._children.enter(child)
+        except OSError:
+            self._scoreboard.release(row)
+            raise
+        with theirs:
+            environment = self.environments.get(action.slot, {})
+            order = messages.Fork(action.serial, action.slot, action.generation, row, environment)
+            self._order_fork(action.template, order, theirs.fileno(), child.stacks)
+
+    def _order_fork(self, template: int, order: messages.Message, *descriptors: int) -> None:
+        """To a dead template the descriptors go nowhere, and the child's channel ends at once."""
+        parent = self._children.get(template)
+        if parent is not None:
+            self._children.send(parent, order, *descriptors)
+
+    def share(self, giver: int, taker: int, connections: int) -> None:
+        """Have one worker let another have some of its connections. Raises OSError."""
+        gives, takes = self._children.get(giver), self._children.get(taker)
+        if gives is None or takes is None:
+            return
+        ours, theirs = socketpair()
+        with ours, theirs:
+            self._children.send(takes, messages.Adopt(), theirs.fileno())
+            self._children.send(gives, messages.Share(connections, SHARE_SECONDS), ours.fileno())
+
+    def serve(self, child: Child) -> None:
+        """Have a worker take new connections, by itself or from the master."""
+        self._children.send(child, messages.Serve())
+        self._dealer.serves(child)
+
+    def watch_requests(self, seconds: float) -> None:
+        """Have workers write down which requests they have in hand, for so long."""
+        self._scoreboard.watched_until = time.monotonic_ns() + int(seconds * 1e9)
+
+    def burden(self, serial: int) -> dict[str, object]:
+        """What would go with a worker that is killed, by its last word."""
+        child = self._children.get(serial)
+        if child is None or child.row is None:
+            return {}
+        row = self._scoreboard.row(child.row)
+        return {"connections": row.connections, "in_flight": row.in_flight}
+
+    def ended(self, serial: int) -> None:
+        """A worker is no more."""
+        self._dealer.ended(serial)
+
+    def close_listeners(self) -> None:
+        """The service stops: nobody is to wait in a queue that nobody serves."""
+        self._dealer.stop()
+        self._listeners.close_bound()
+
+    def retire(self, action: Retire) -> None:
+        """Tell a worker to stop accepting, and both ends where its connections go. Raises OSError."""
+        worker = self._children.get(action.serial)
+        if worker is None:
+            return
+        self._dealer.retires(action.serial)
+        order = messages.Retire(time.monotonic() + action.seconds, action.idle_seconds, action.linger)
+        successor = None if action.successor is None else self._children.get(action.successor)
+        if successor is None:
+            self._children.send(worker, order)
+            return
+        ours, theirs = socketpair()
+        with ours, theirs:
+            self._children.send(successor, messages.Adopt(), theirs.fileno())
+            self._children.send(worker, order, ours.fileno())
+
+
+def template_environment(inherited: Mapping[str, str], config: Config) -> dict[str, str]:
+    """The environment of a generation: the master's without systemd's business, and the configuration's.
+
+    Beside $STATE_DIRECTORY there is one path that an application can use as it is: CLUSTERD_STATE_DIRECTORY. Without a
+    unit that has a state directory the variable is what the master was started with, such as a developer's own.
+    """
+    directory = state_directory(inherited)
+    state = {} if directory is None else {STATE_DIRECTORY: directory}
+    return {**clean_environment(inherited), **state, **config.environment}

@@ -1,0 +1,89 @@
+"""Read what a process wrote about its threads, and log it as one record."""
+
+import asyncio
+from collections.abc import Callable
+
+from clusterd.linux.stacks import STACKS_SIGNAL, read_stacks
+from clusterd.log import Logger
+from clusterd.master.children.table import Child, Children, Kind
+from clusterd.wire.messages import TellStacks
+
+LOOK_EVERY_SECONDS = 0.1
+LOOKS = 10
+ANSWER_SECONDS = 0.5
+"""For a worker to say what it is doing. One that can not is asked by a signal."""
+
+
+class StackReader:
+    """Asks processes for their stacks, and reports those that a crash left behind."""
+
+    def __init__(self, children: Children, loop: asyncio.AbstractEventLoop, log: Logger) -> None:
+        self._children = children
+        self._loop = loop
+        self._log = log
+        self._asked: dict[int, Callable[[str], None]] = {}
+        self._last_number = 0
+
+    def tell(self, worker: Child, tell: Callable[[str], None]) -> None:
+        """Call `tell` with what the threads and tasks of a worker are doing; with nothing if that can not be known."""
+        self._last_number += 1
+        number = self._last_number
+        self._asked[number] = tell
+        if worker.stacks_asked_for:
+            # It has not answered who asked before; and every question would wait in its channel.
+            self._unanswered(worker, number)
+            return
+        worker.stacks_asked_for = True
+        self._children.send(worker, TellStacks(number))
+        self._loop.call_later(ANSWER_SECONDS, self._unanswered, worker, number)
+
+    def told(self, worker: Child, number: int, text: str) -> None:
+        """A worker has answered."""
+        worker.stacks_asked_for = False
+        if tell := self._asked.pop(number, None):
+            tell(text)
+
+    def _unanswered(self, worker: Child, number: int) -> None:
+        tell = self._asked.pop(number, None)
+        if tell is not None:
+            how = f"worker {worker.slot} did not answer within {ANSWER_SECONDS:g} s: by signal, threads only"
+            self._ask_by_signal(worker, lambda text: tell(f"{how}\n{text}" if text else ""))
+
+    def ask(self, child: Child, why: str) -> None:
+        """Have `child` write its stacks, and log them as soon as they are there."""
+        self.threads(child, lambda text: self._report(child, why, text))
+
+    def threads(self, child: Child, tell: Callable[[str], None]) -> None:
+        """Call `tell` with what the threads of `child` are doing; with nothing if that can not be known."""
+        if child.kind in (Kind.TEMPLATE, Kind.HOOKS) and not child.is_heard:
+            tell("")  # it may be no Python yet (a wrapper's shell), and the signal would kill it
+        else:
+            self._ask_by_signal(child, tell)
+
+    def _ask_by_signal(self, child: Child, tell: Callable[[str], None]) -> None:
+        if child.pid is None or child.stacks < 0:
+            tell("")
+            return
+        self._children.signal(child, STACKS_SIGNAL)
+        self._loop.call_later(LOOK_EVERY_SECONDS, self._look, child, tell, "", LOOKS)
+
+    def report_crash(self, child: Child) -> None:
+        """Log what a fatal signal made the dead `child` write."""
+        if child.stacks >= 0:
+            self._report(child, "stacks at its death", read_stacks(child.stacks, child.stacks_read))
+
+    def _look(self, child: Child, tell: Callable[[str], None], seen: str, looks: int) -> None:
+        """The signal handler writes bit by bit: read when two looks find the same."""
+        if child.stacks < 0:
+            tell("")
+            return
+        written = read_stacks(child.stacks, child.stacks_read)
+        if (written and written == seen) or not looks:
+            child.stacks_read += len(written.encode())
+            tell(written)
+        else:
+            self._loop.call_later(LOOK_EVERY_SECONDS, self._look, child, tell, written, looks - 1)
+
+    def _report(self, child: Child, why: str, written: str) -> None:
+        if written:
+            self._log.warning(f"{child.kind.value}: {why}\n{written.rstrip()}", **child.fields())

@@ -1,0 +1,215 @@
+"""Carry out the supervisor's actions, each in one place."""
+
+from collections.abc import Callable
+
+from clusterd.log import Level, Logger
+from clusterd.master.admin.commands import Commands
+from clusterd.master.admin.counts import Tally
+from clusterd.master.children.log_level import set_log_level
+from clusterd.master.children.processes import Processes
+from clusterd.master.children.stacks import StackReader
+from clusterd.master.children.table import Children
+from clusterd.master.configurations import Configurations, Refused, worker_count
+from clusterd.master.service_manager import ServiceManager
+from clusterd.supervisor import actions
+from clusterd.supervisor.events import (
+    ConfigurationRead,
+    ConfigurationRefused,
+    Event,
+    SuccessorLost,
+    TemplateGone,
+    WorkerGone,
+)
+from clusterd.supervisor.model.settings import settings_of
+from clusterd.supervisor.model.states import FAILURES
+
+_LEVELS = {
+    actions.Severity.INFO: Level.INFO,
+    actions.Severity.WARNING: Level.WARNING,
+    actions.Severity.ERROR: Level.ERROR,
+}
+
+_WORDS = {
+    actions.StartTemplate: "start a template",
+    actions.ForkSpare: "fork a spare template",
+    actions.Fork: "fork a worker",
+    actions.Retire: "hand connections over",
+}
+
+RETRY_SECONDS = 1.0
+
+
+class Hands:
+    """Everything an action can need. `happened` takes the events that acting leads to, `later` those in a while."""
+
+    def __init__(
+        self,
+        processes: Processes,
+        children: Children,
+        configurations: Configurations,
+        service_manager: ServiceManager,
+        commands: Commands,
+        stacks: StackReader,
+        tally: Tally,
+        log: Logger,
+        happened: Callable[[Event], None],
+        later: Callable[[float, Event], object],
+        finish: Callable[[int], None],
+    ) -> None:
+        self._processes = processes
+        self._children = children
+        self._configurations = configurations
+        self._service_manager = service_manager
+        self._commands = commands
+        self._stacks = stacks
+        self._tally = tally
+        self._log = log
+        self._happened = happened
+        self._later = later
+        self._finish = finish
+
+    def act(self, action: actions.Action) -> None:
+        """Do what `action` says. What can not be done becomes an event: the supervisor's table must stay true."""
+        try:
+            self._act(action)
+        except OSError as error:
+            # Out of descriptors, processes or memory.
+            self._not_done(action, f"clusterd can not {_WORDS.get(type(action), 'do it')}: {error.strerror or error}")
+        except Exception as error:
+            self._log.exception(f"{type(action).__name__} failed", error)
+            self._not_done(action, f"clusterd failed: {error}")
+
+    def _not_done(self, action: actions.Action, how: str) -> None:
+        match action:
+            case actions.ReadConfiguration():
+                self._happened(ConfigurationRefused(how))
+            case actions.StartTemplate(serial) | actions.ForkSpare(serial):
+                self._bury(serial, TemplateGone(serial, how))
+            case actions.Fork(serial):
+                self._bury(serial, WorkerGone(serial, how))
+            case actions.Retire(serial, successor) if successor is not None:
+                # Not at once: what was missing, a descriptor for example, would be missing again.
+                self._later(RETRY_SECONDS, SuccessorLost(serial))
+
+    def _bury(self, serial: int, event: Event) -> None:
+        """End the child as far as it came to be; `event` tells of one that never did."""
+        child = self._children.get(serial)
+        if child is None:
+            self._happened(event)
+        elif child.pid is None:
+            self._children.never_born(child, "clusterd could not start it")
+        else:
+            self._children.kill(child)
+
+    def _act(self, action: actions.Action) -> None:
+        match action:
+            case actions.ReadConfiguration():
+                self._read_configuration()
+            case actions.StartTemplate():
+                self._configurations.adopt(action.generation)
+                self._log.info("starting a template", generation=action.generation)
+                self._processes.start_template(action)
+            case actions.ForkSpare():
+                self._processes.fork_spare(action)
+            case actions.Fork():
+                self._processes.fork(action)
+            case actions.EndTemplate(serial):
+                self._kill(serial)
+            case actions.Serve(serial):
+                # A worker that has died since the supervisor decided is not in the table: its death is in the queue.
+                if child := self._children.get(serial):
+                    self._processes.serve(child)
+                    self._log.info("worker ready", **child.fields())
+            case actions.Retire():
+                self._processes.retire(action)
+                self._log.info("worker draining", **self._fields(action.serial))
+            case actions.Kill(serial, reason, detail):
+                fields = {**self._fields(serial), **self._processes.burden(serial)}
+                self._log.info(f"killing worker: {detail or reason}", **fields, reason=reason)
+                self._kill(serial)
+            case actions.DumpStacks(serial, detail):
+                if asked := self._children.get(serial):
+                    self._stacks.ask(asked, detail)
+            case _:
+                self._report(action)
+
+    def _report(self, action: actions.Action) -> None:
+        """Actions that tell somebody something."""
+        match action:
+            case actions.WorkerEnded(serial):
+                self._processes.ended(serial)
+                self._worker_ended(action)
+            case actions.WatchRequests(seconds):
+                self._processes.watch_requests(seconds)
+            case actions.Suspect(request, deaths, seconds):
+                held = f"{deaths} workers that died within {seconds:g} s had {request} in hand"
+                self._log.warning(f"{held}: it may be what kills them", request=request)
+            case actions.Announce(what, generation):
+                self._service_manager.announce(what)
+                if what is actions.Announcement.STOPPING:
+                    self._processes.close_listeners()
+                else:
+                    self._adopt_log_level(generation)
+            case actions.RolloutStarted(number):
+                self._log.info(f"rollout {number} begins")
+            case actions.RolloutEnded():
+                self._rollout_ended(action)
+            case actions.RestartEnded(number, slot, failure):
+                if failure is not None:
+                    self._log.warning(f"slot {slot} was not restarted: {failure}")
+                self._commands.restart_ended(number, slot, failure)
+            case actions.Note(severity, text, slot, generation):
+                self._log.log(_LEVELS[severity], text, slot=slot, generation=generation)
+            case actions.Finish(exit_status, reason):
+                level = Level.ERROR if exit_status else Level.INFO
+                self._log.log(level, f"clusterd ends: {reason}", exit_status=exit_status)
+                self._finish(exit_status)
+            case _:
+                raise AssertionError(f"nobody carries out {action}")
+
+    def _read_configuration(self) -> None:
+        config = self._configurations.read()
+        if isinstance(config, Refused):
+            self._happened(ConfigurationRefused(config.reason))
+        else:
+            self._happened(ConfigurationRead(settings_of(config, worker_count(config))))
+
+    def _kill(self, serial: int) -> None:
+        if child := self._children.get(serial):
+            self._children.kill(child)
+
+    def _fields(self, serial: int) -> dict[str, object]:
+        child = self._children.get(serial)
+        return child.fields() if child is not None else {}
+
+    def _worker_ended(self, action: actions.WorkerEnded) -> None:
+        self._tally.worker_ended(action.slot, action.reason)
+        failed = action.reason in FAILURES
+        retry = f"; trying again in {action.retry_in:.1f} s" if action.retry_in is not None else ""
+        self._log.log(
+            Level.ERROR if failed else Level.INFO,
+            f"worker {'failed' if failed else 'ended'}: {action.how}{retry}",
+            slot=action.slot,
+            generation=action.generation,
+            pid=action.pid,
+            reason=action.reason,
+        )
+
+    def _adopt_log_level(self, generation: int) -> None:
+        """Not before it serves: what is withdrawn changes nothing."""
+        level = self._configurations.of(generation).log.level
+        set_log_level(Level[level.name], self._log, self._children)
+
+    def _rollout_ended(self, action: actions.RolloutEnded) -> None:
+        succeeded = action.failure is None
+        self._tally.rollout_ended(succeeded=succeeded)
+        if action.failure is None:
+            text = f"reload succeeded, generation {action.generation} serves"
+            self._log.info(text, rollout=action.number)
+            self._adopt_log_level(action.generation)
+        else:
+            text = f"reload failed, generation {action.generation} serves on: {action.failure}"
+            self._log.error(text, rollout=action.number)
+        notes = list(self._configurations.notes)
+        data = {"rollout": action.number, "generation": action.generation, "notes": notes}
+        self._commands.rollout_ended(action.number, succeeded=succeeded, text=text, data=data)

@@ -1,0 +1,86 @@
+"""Watch the workers from outside, by the scoreboard and /proc: progress, requests, memory."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from clusterd.config.model import Limits, Timeouts
+from clusterd.master.health.punctuality import Punctuality
+from clusterd.master.health.readiness import Seen
+from clusterd.metrics.procfs import private_memory_bytes
+from clusterd.metrics.scoreboard import Row
+from clusterd.supervisor.events import Event, MemoryLimitReached, RequestLimitReached, WorkerStalled
+
+MEMORY_EVERY_SECONDS = 5.0
+JITTER = 0.1
+"""Workers of one age reach max_requests spread over this part of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A worker that serves."""
+
+    serial: int
+    slot: int
+    pid: int
+    row: Row
+    is_debugged: bool
+    timeouts: Timeouts
+    limits: Limits
+
+    def seen(self) -> Seen:
+        """What tells whether it answers."""
+        row = self.row
+        return Seen(
+            serial=self.serial,
+            slot=self.slot,
+            heartbeat=row.heartbeat / 1e9,
+            progress=row.progress / 1e9,
+            waiting=row.queue_length,
+            # Threads of an application on the loop are always free: nothing waits for one.
+            is_full=bool(row.threads_busy) and not row.threads_free and row.queue_length >= self.limits.queue,
+            is_debugged=self.is_debugged,
+            unready=self.timeouts.unready,
+        )
+
+
+class Monitor:
+    """Turns what it sees into events; decides nothing."""
+
+    def __init__(self, happened: Callable[[Event], None], memory: Callable[[int], int | None] = private_memory_bytes):
+        self._happened = happened
+        self._memory = memory
+        self._punctuality = Punctuality()
+        self._memory_looks: dict[int, float] = {}
+
+    def look(self, workers: Iterable[Watched], now: float) -> None:
+        """Look at every worker once; `now` is time.monotonic()."""
+        excused_until = self._punctuality.look(now)
+        looks, self._memory_looks = self._memory_looks, {}
+        for worker in workers:
+            self._look_at_progress(worker, now, excused_until)
+            limits = worker.limits
+            if limits.max_requests and worker.row.requests >= _with_jitter(limits.max_requests, worker.serial):
+                self._happened(RequestLimitReached(worker.serial))
+            last = looks.get(worker.serial, now)
+            if limits.max_memory and now - last >= MEMORY_EVERY_SECONDS:
+                last = now
+                memory = self._memory(worker.pid)
+                if memory is not None and memory > limits.max_memory:
+                    self._happened(MemoryLimitReached(worker.serial, memory, limits.max_memory))
+            self._memory_looks[worker.serial] = last
+
+    def _look_at_progress(self, worker: Watched, now: float, excused_until: float) -> None:
+        for moment, what in (
+            (worker.row.heartbeat, "its event loop has not turned"),
+            (worker.row.progress, "none of its threads has made progress"),
+        ):
+            stalled = now - max(moment / 1e9, excused_until)
+            if stalled >= worker.timeouts.hang / 2:
+                self._happened(WorkerStalled(worker.serial, stalled, what))
+                return
+
+
+def _with_jitter(most: int, serial: int) -> int:
+    """`most`, and up to a tenth more: the same for one worker at every look (Knuth's multiplicative hash)."""
+    fraction = (serial * 2654435761 % 2**32) / 2**32
+    return most + int(most * JITTER * fraction)

@@ -1,0 +1,90 @@
+"""The look at every worker that serves, a few times a second: what is wrong with it, and whether any answers."""
+
+import time
+from collections.abc import Callable
+
+from clusterd.log import Level, Logger
+from clusterd.master.children.table import Children
+from clusterd.master.configurations import Configurations
+from clusterd.master.health.monitor import Monitor, Watched
+from clusterd.master.health.readiness import Readiness
+from clusterd.metrics.scoreboard import Scoreboard
+from clusterd.supervisor.events import Event, WorkerTurned
+from clusterd.supervisor.model.cluster import Cluster
+from clusterd.supervisor.model.states import WorkerState
+
+
+class Oversight:
+    """Owns what is remembered from one look to the next. `changed` is called when `unready` has."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        children: Children,
+        scoreboard: Scoreboard,
+        configurations: Configurations,
+        log: Logger,
+        happened: Callable[[Event], None],
+        clock_time: Callable[[float], str],
+        changed: Callable[[], None],
+    ) -> None:
+        self._cluster = cluster
+        self._children = children
+        self._scoreboard = scoreboard
+        self._configurations = configurations
+        self._log = log
+        self._happened = happened
+        self._clock_time = clock_time
+        self._changed = changed
+        self._monitor = Monitor(happened)
+        self._readiness = Readiness()
+        self.unready = ""
+        """Why no worker answers, in words; empty while one does."""
+
+    def look(self) -> list[Watched]:
+        """Look at all of them, which are returned."""
+        watched = self._watched()
+        self._monitor.look(watched, time.monotonic())
+        self._look_at_readiness(watched)
+        return watched
+
+    def why_unready(self) -> str:
+        """`unready` as of now."""
+        self._look_at_readiness(self._watched())
+        return self.unready
+
+    def see_who_turns(self) -> None:
+        """Tell which event loops have turned after the end of their drains: those have noticed it."""
+        for worker in self._cluster.table.in_state(WorkerState.DRAINING):
+            child = self._children.get(worker.serial)
+            if child is not None and child.row is not None:
+                turned_at = self._scoreboard.row(child.row).heartbeat / 1e9
+                if worker.turned_at < worker.deadline <= turned_at:
+                    self._happened(WorkerTurned(worker.serial, turned_at))
+
+    def _watched(self) -> list[Watched]:
+        watched = []
+        for worker in self._cluster.table.in_state(WorkerState.READY):
+            child = self._children.get(worker.serial)
+            if child is not None and child.pid is not None and child.row is not None:
+                config = self._configurations.of(worker.generation)
+                row = self._scoreboard.row(child.row)
+                each = Watched(
+                    serial=worker.serial,
+                    slot=worker.slot,
+                    pid=child.pid,
+                    row=row,
+                    is_debugged=worker.is_debugged,
+                    timeouts=config.timeouts,
+                    limits=config.limits,
+                )
+                watched.append(each)
+        return watched
+
+    def _look_at_readiness(self, watched: list[Watched]) -> None:
+        found = self._readiness.look((each.seen() for each in watched), time.monotonic())
+        text = "" if found is None else f"not ready since {self._clock_time(found.since)}: {found.why}"
+        if text != self.unready:
+            self._log.log(Level.WARNING if text else Level.NOTICE, text or "ready again")
+            self.unready = text
+            self._changed()

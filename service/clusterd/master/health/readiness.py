@@ -1,0 +1,110 @@
+"""Whether requests are answered at all: what /readyz says to a proxy that could ask another host.
+
+Slow to say no: a burst fills the queues of all hosts at once, and a proxy that believed each of them would have no
+host left.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from clusterd.master.health.punctuality import Punctuality
+
+SILENT_SECONDS = 2.0
+"""A worker whose event loop has not turned for so long answers nothing, whatever it waits for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A ready worker as its row shows it. Times are seconds, by time.monotonic()."""
+
+    serial: int
+    slot: int
+    heartbeat: float
+    """When its loop last turned."""
+    progress: float
+    """When one of its threads last got ahead, or was idle."""
+    waiting: int
+    """Requests that wait for a thread."""
+    is_full: bool
+    """One more would be answered 503."""
+    is_debugged: bool
+    unready: float
+    """`timeouts.unready`."""
+
+
+class _Trouble(Enum):
+    """Why a worker answers nothing."""
+
+    SILENT = "no worker's event loop turns", "the event loop of {} does not turn"
+    STUCK = "every thread of every worker is stuck while requests wait", "every thread of {} is stuck"
+    FULL = "the queue of every worker is full", "the queue of {} is full"
+
+    def __init__(self, of_all: str, of_some: str) -> None:
+        self.of_all = of_all
+        self.of_some = of_some
+
+
+@dataclass(frozen=True, slots=True)
+class NotReady:
+    """Why nothing is answered, and since when (time.monotonic())."""
+
+    why: str
+    since: float
+
+
+class Readiness:
+    """Remembers since when requests wait and queues are full; decides and does nothing else."""
+
+    def __init__(self) -> None:
+        self._punctuality = Punctuality()
+        self._waiting_since: float | None = None
+        self._full_since: dict[int, float] = {}
+        self._not_ready: NotReady | None = None
+
+    def look(self, workers: Iterable[Seen], now: float) -> NotReady | None:
+        """Look at the ready workers at `now`; None while one of them gets ahead, and where there is none."""
+        excused = self._punctuality.look(now)
+        workers = tuple(workers)
+        is_waiting = any(worker.waiting or worker.is_full for worker in workers)
+        self._waiting_since = max(self._waiting_since or now, excused) if is_waiting else None
+        self._full_since = {
+            worker.serial: max(self._full_since.get(worker.serial, now), excused)
+            for worker in workers
+            if worker.is_full
+        }
+        found = [(worker, self._trouble(worker, excused, now)) for worker in workers]
+        troubles = [(worker, *trouble) for worker, trouble in found if trouble is not None]
+        if not workers or len(troubles) < len(workers):
+            self._not_ready = None
+        else:
+            began = max(since for _, _, since in troubles) if self._not_ready is None else self._not_ready.since
+            self._not_ready = NotReady(_in_words([(worker, trouble) for worker, trouble, _ in troubles]), began)
+        return self._not_ready
+
+    def _trouble(self, worker: Seen, excused: float, now: float) -> tuple[_Trouble, float] | None:
+        """What keeps one worker from answering, and since when."""
+        heartbeat, progress = max(worker.heartbeat, excused), max(worker.progress, excused)
+        if now - heartbeat >= SILENT_SECONDS:
+            return _Trouble.SILENT, heartbeat
+        if self._waiting_since is not None and now - max(progress, self._waiting_since) >= worker.unready:
+            return _Trouble.STUCK, max(progress, self._waiting_since)
+        full = self._full_since.get(worker.serial, now)
+        return (_Trouble.FULL, full) if now - full >= worker.unready else None
+
+
+def _in_words(troubles: list[tuple[Seen, _Trouble]]) -> str:
+    kinds = [kind for kind in _Trouble if any(trouble is kind for _, trouble in troubles)]
+    if len(kinds) == 1:
+        words = kinds[0].of_all
+    else:
+        words = ", ".join(
+            kind.of_some.format(_workers([worker.slot for worker, trouble in troubles if trouble is kind]))
+            for kind in kinds
+        )
+    debugged = [worker.slot for worker, _ in troubles if worker.is_debugged]
+    return f"{words} ({_workers(debugged)} may stand at a breakpoint)" if debugged else words
+
+
+def _workers(slots: list[int]) -> str:
+    return f"worker{'s' if len(slots) > 1 else ''} {', '.join(map(str, sorted(slots)))}"

@@ -1,0 +1,1 @@
+"""The master's side of hooks: which hooks process runs, and what it is told."""

@@ -1,0 +1,161 @@
+"""The master's end of the conversation with one hooks process (`wire/hooks.py`): it is told, and orders.
+
+What it says comes from a process that runs the application's code: it is looked at before anything is done.
+"""
+
+import json
+import signal
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+from clusterd.config.worker_environment import checked_environment
+from clusterd.master.children.table import Child
+from clusterd.master.context import Parts
+from clusterd.master.hooks.decisions.feed import Entry
+from clusterd.master.operations import Done, Orders
+from clusterd.wire.conversation import MOST_WAITING, Conversation, Disconnected, Incoming
+from clusterd.wire.hooks import (
+    SETUP,
+    Happening,
+    Order,
+    Ordered,
+    failed,
+    read_order,
+    succeeded,
+    write_happening,
+)
+from clusterd.wire.messages import Say, Taken
+from clusterd.wire.values import RELAYED
+
+MOST_RELAYED = 2 * MOST_WAITING
+"""Messages that wait for one worker. A hooks process stops at half of it; what one that died has left counts too."""
+
+
+class HooksLink:
+    """With one process. `on_settled` is called when it is through with what it was told."""
+
+    def __init__(self, child: Child, parts: Parts, orders: Orders, on_settled: Callable[[], None]) -> None:
+        self._parts = parts
+        self._orders = orders
+        self._on_settled = on_settled
+        self._conversation = Conversation(RELAYED)
+        self._unanswered: Incoming | None = None
+        """The request that it was told of, while it has not answered."""
+        if child.channel is not None:
+            self._conversation.attach(child.channel, parts.loop, self._ordered)
+
+    def received(self, message: Say | Taken) -> None:
+        """It has said something."""
+        self._conversation.received(message)
+
+    def tell(self, entry: Entry) -> None:
+        """Tell it something; of the next thing it is told when this is settled."""
+        happening = entry.happening
+        document = {"event": SETUP} if happening is None else write_happening(happening)
+        incoming: Incoming | None = entry.incoming
+        if incoming is None or not incoming.wants_reply:
+            self._conversation.send(document, on_over=self._over)
+            return
+        self._unanswered = incoming
+        reply = self._conversation.request(document, None, on_over=self._over)
+        reply.when_done(partial(self._answered, incoming))
+
+    def end(self, why: str) -> None:
+        """The process is gone: whoever waits for its answer is told why there is none."""
+        self._conversation.end()
+        if self._unanswered is not None:
+            _answer(self._unanswered.refuse, why)
+            self._unanswered = None
+
+    def _over(self, is_dealt_with: bool) -> None:
+        if is_dealt_with:
+            self._on_settled()
+
+    def _answered(self, incoming: Incoming, future: Done) -> None:
+        error = future.exception()
+        if isinstance(error, Disconnected):
+            return  # see `end`
+        self._unanswered = None
+        if error is None:
+            _answer(incoming.reply, future.result())
+        else:
+            _answer(incoming.refuse, str(error))
+
+    # ---- orders
+
+    def _ordered(self, incoming: Incoming) -> None:
+        incoming.taken()
+        done: Done = Future()
+        done.add_done_callback(partial(_conclude, incoming))
+        try:
+            self._carry_out(read_order(incoming.value), done)
+        except Exception as error:  # it belongs to the one who asked
+            if not done.done():
+                done.set_exception(error)
+
+    def _carry_out(self, ordered: Ordered, done: Done) -> None:
+        value = ordered.value
+        match ordered.order:
+            case Order.SEND:
+                self._send(ordered, done)
+            case Order.REQUEST:
+                talk = self._conversation_with(ordered.serial)
+                talk.request(value, None, most_waiting=MOST_RELAYED).when_done(lambda future: _pass_on(future, done))
+            case Order.KILL:
+                self._orders.kill(ordered.serial, signal.Signals(value), done)
+            case Order.LEAVE:
+                self._orders.leave(ordered.serial, done)
+            case Order.DEBUG:
+                self._orders.debug(ordered.serial, done)
+            case Order.FORK:
+                self._orders.fork(None if value is None else checked_environment(value), done)
+            case Order.SCALE:
+                self._orders.scale(value, done)
+            case Order.RELOAD:
+                self._orders.reload(done)
+            case Order.STOP:
+                self._orders.stop(done)
+
+    def _send(self, ordered: Ordered, done: Done) -> None:
+        def over(is_dealt_with: bool) -> None:
+            if is_dealt_with:
+                done.set_result(None)
+            else:
+                done.set_exception(Disconnected(f"the worker with the number {ordered.serial} is gone"))
+
+        self._conversation_with(ordered.serial).send(ordered.value, most_waiting=MOST_RELAYED, on_over=over)
+
+    def _conversation_with(self, serial: int) -> Conversation:
+        worker = self._orders.worker(serial)
+        if worker is None:
+            raise Disconnected("the worker is gone")
+        return self._parts.messages.conversation(worker)
+
+
+def size_of(value: Any) -> int:
+    """What a message takes while it waits."""
+    return len(json.dumps(value))
+
+
+def _conclude(incoming: Incoming, done: Done) -> None:
+    if error := done.exception():
+        _answer(incoming.reply, failed(error))
+        return
+    value = done.result()
+    _answer(incoming.reply, succeeded(write_happening(value) if isinstance(value, Happening) else value))
+
+
+def _pass_on(future: Done, done: Done) -> None:
+    if error := future.exception():
+        done.set_exception(error)
+    else:
+        done.set_result(future.result())
+
+
+def _answer(say: Callable[[Any], None], what: Any) -> None:
+    try:
+        say(what)
+    except Disconnected:
+        pass  # nobody awaits it any more

@@ -1,0 +1,295 @@
+"""The hooks of the application: told what happens, in a process of their own, and never waited for.
+
+What there is to be is decided in `master/hooks/decisions/processes.py`; here it is done.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from clusterd.config.model import Config
+from clusterd.log import Logger
+from clusterd.master.children.table import Child, Death
+from clusterd.master.configurations import Configurations
+from clusterd.master.context import Parts
+from clusterd.master.event_queue import InOrder
+from clusterd.master.hooks.decisions import steps
+from clusterd.master.hooks.decisions.feed import Feed
+from clusterd.master.hooks.decisions.processes import HooksSupervisor
+from clusterd.master.hooks.delivery import HooksQueue, refuse
+from clusterd.master.hooks.link import HooksLink
+from clusterd.master.operations import Orders
+from clusterd.master.worker_events import Teller
+from clusterd.metrics.facts import HooksFacts
+from clusterd.supervisor import actions, events
+from clusterd.supervisor.model.cluster import Phase
+from clusterd.systemd.sockets import address_text
+from clusterd.wire.conversation import Incoming
+from clusterd.wire.hooks import Happening
+from clusterd.wire.messages import Say, Taken
+
+END_SECONDS = 5.0
+"""For the handlers to get through with what has happened, when everything else is done."""
+
+HOOKS = "hooks"
+"""What does not load."""
+NOBODY_ANSWERS = "nobody answers requests in the master: name who does in the setting hooks"
+MOMENT_SECONDS = 0.05
+"""So much earlier than a template's does the time of hooks to load end, so that they are named where they are why."""
+
+
+class Hooks:
+    """A `Program` (`program.py`). Where the configuration names no hooks, it only knows the workers."""
+
+    def __init__(self, configurations: Configurations, log: Logger) -> None:
+        self._configurations = configurations
+        self._log = log
+        self._supervisor = HooksSupervisor()
+        self._queue = HooksQueue(Feed(), log, lambda: self._step(steps.Emptied()), self._let_leave, self._show_stacks)
+        self._events = InOrder(self._decide)
+        self._wake: asyncio.TimerHandle | None = None
+        self._pinned: dict[int, Config] = {}
+        self._templates: dict[int, int] = {}
+        """The last template of each generation."""
+        self._held_up: dict[int, int] = {}
+        """Templates that are loaded before their generation's hooks."""
+        self._bad: dict[int, steps.Bad] = {}
+        """Why the hooks of a generation do not load."""
+        self._restarts = 0
+        self._failure: tuple[str, float] | None = None
+        """How the last process died, while none is told, and when the next one is started."""
+        self._then: Callable[[], None] | None = None
+
+    # ---- what the master tells (program.py)
+
+    def begin(self, parts: Parts) -> None:
+        """There is a master."""
+        self._parts = parts
+        self._orders = Orders(parts)
+        addresses = [address_text(sock) for sock in parts.listeners.public]
+        self._teller = Teller(parts.children, addresses, self._happened)
+
+    def note_event(self, event: events.Event) -> None:
+        """Something is about to be decided."""
+        self._teller.note_event(event)
+        if self._then is not None and isinstance(event, events.StopAsked):
+            self._step(steps.Stop(0.0))
+
+    def note_action(self, action: actions.Action) -> None:
+        """Something was decided, and done."""
+        match action:
+            case actions.StartTemplate(serial, generation):
+                self._templates[generation] = serial
+                config = self._configurations.of(generation)
+                load, leave = config.rollout.boot_timeout - MOMENT_SECONDS, config.timeouts.drain
+                self._step(steps.GenerationBegins(generation, config.hooks is not None, load, leave))
+                if self._parts.supervisor.cluster.phase is Phase.STARTING:
+                    # Each attempt of the first start is a generation, and no rollout says that it serves.
+                    self._step(steps.GenerationServes(generation))
+                if generation in self._bad:
+                    # Known while this template took the place of another, which could not be forked.
+                    self._tell_bad(serial, self._bad[generation])
+            case actions.RolloutEnded(_, generation):
+                self._step(steps.GenerationServes(generation))
+                self._queue.say_if_empty()
+        self._teller.note_action(action)
+        self._orders.note_action(action)
+
+    def heard(self, child: Child, incoming: Incoming) -> None:
+        """A worker's application has said something."""
+        if self._supervisor.has_hooks:
+            self._queue.add_message(child, self._teller.message(child.serial, incoming.value), incoming)
+        else:
+            refuse(incoming, NOBODY_ANSWERS)
+
+    def _happened(self, happening: Happening) -> None:
+        self._orders.note_happening(happening)
+        if self._supervisor.has_hooks:
+            self._queue.add_event(happening)
+        else:
+            self._queue.pass_over(happening)
+
+    # ---- what children say (hearing.py)
+
+    def template_loaded(self, child: Child) -> None:
+        """The supervisor is told so when the hooks of its generation are good too: they are loaded together."""
+        if self._supervisor.is_held_up(child.generation):
+            self._held_up[child.generation] = child.serial
+        else:
+            self._parts.happened(events.TemplateLoaded(child.serial))
+
+    def loaded(self, child: Child) -> None:
+        """A hooks process has imported its module."""
+        self._step(steps.Loaded(child.serial))
+
+    def load_failed(self, child: Child, reason: str, *, permanent: bool) -> None:
+        """A hooks process could not; `permanent` as in steps.Failed."""
+        self._step(steps.Failed(child.serial, reason, permanent))
+
+    def said(self, child: Child, message: Say | Taken) -> None:
+        """A hooks process has dealt with what it was told, or orders something."""
+        self._queue.said(child.serial, message)
+
+    def gone(self, death: Death, how: str) -> None:
+        """A hooks process is reaped, or never came to be."""
+        self._queue.gone(death.child.serial, how)
+        self._step(steps.Gone(death.child.serial, how))
+
+    # ---- the end
+
+    def finish(self, *, at_once: bool, then: Callable[[], None]) -> None:
+        """Nothing more will happen. `then` is called when the hooks have been told, or after END_SECONDS."""
+        self._then = then
+        if self._queue.waiting and not at_once:
+            text = f"waiting for the hooks to get through with what has happened, for {END_SECONDS:g} s at most"
+            self._log.info(text, waiting=self._queue.waiting, busy_with=self._queue.busy_with)
+        self._step(steps.Stop(0.0 if at_once else END_SECONDS))
+        self._queue.say_if_empty()
+
+    def _finished(self) -> None:
+        self._queue.give_up_rest()
+        if self._then is not None:
+            then, self._then = self._then, None
+            then()
+
+    # ---- decisions, carried out
+
+    def _step(self, event: steps.Event) -> None:
+        if not self._events.take(event):
+            return
+        if self._wake is not None:
+            self._wake.cancel()
+        at = self._supervisor.wake_at
+        self._wake = None if at is None else self._parts.loop.call_at(at, self._step, steps.Tick())
+        if not self._supervisor.has_hooks:
+            self._queue.give_up_rest()
+
+    def _decide(self, event: steps.Event) -> None:
+        for action in self._supervisor.step(event, time.monotonic()):
+            self._act(action)
+
+    def _act(self, action: steps.Action) -> None:
+        match action:
+            case steps.Start(serial, generation):
+                self._start(serial, generation)
+            case steps.Tell(serial):
+                self._failure = None
+                self._log.info("hooks are told what happens", **self._fields(serial))
+                self._queue.begin(serial)
+            case steps.Leave(serial):
+                self._queue.let_go(serial)
+            case steps.ShowStacks(serial, detail):
+                self._show_stacks(serial, detail)
+            case steps.Kill(serial, reason):
+                self._log.info(f"killing the hooks process: {reason}", **self._fields(serial))
+                if child := self._parts.children.get(serial):
+                    self._parts.children.kill(child)
+            case steps.Good(generation):
+                if (template := self._held_up.pop(generation, None)) is not None:
+                    self._parts.happened(events.TemplateLoaded(template))
+            case steps.Bad():
+                self._load_is_bad(action)
+            case steps.Died(_, generation, how, retry_in):
+                self._restarts += 1
+                self._failure = how, time.monotonic() + retry_in
+                retry = f"; trying again in {retry_in:.1f} s" if retry_in else ""
+                self._log.error(f"the hooks process died: {how}{retry}", generation=generation)
+            case steps.Finished():
+                self._finished()
+
+    def _start(self, serial: int, generation: int) -> None:
+        oldest = min(self._supervisor.serving, *(each.generation for each in self._supervisor.processes.values()))
+        self._pinned = {each: config for each, config in self._pinned.items() if each >= oldest}
+        if generation not in self._pinned:
+            self._pinned[generation] = _pinned(self._configurations.of(generation))
+        try:
+            child = self._parts.processes.start_hooks(serial, generation, self._pinned[generation])
+        except OSError as error:
+            # Out of descriptors, processes or memory.
+            self._step(steps.Gone(serial, f"clusterd can not start it: {error.strerror or error}"))
+            return
+        link = HooksLink(child, self._parts, self._orders, partial(self._queue.settled, serial))
+        self._queue.connect(serial, link)
+
+    def _load_is_bad(self, bad: steps.Bad) -> None:
+        """As a template that does not load is: the start or the reload fails."""
+        self._held_up.pop(bad.generation, None)
+        if not bad.reason.startswith("hooks: "):
+            name = self._configurations.of(bad.generation).hooks
+            bad = replace(bad, reason=f"hooks: {name}: {bad.reason}")
+        self._bad = {bad.generation: bad}
+        self._tell_bad(self._templates[bad.generation], bad)
+
+    def _tell_bad(self, template: int, bad: steps.Bad) -> None:
+        self._parts.happened(events.TemplateFailed(template, bad.reason, HOOKS, bad.permanent))
+
+    def _let_leave(self, serial: int) -> None:
+        """It leaves at the end of its channel."""
+        child = self._parts.children.get(serial)
+        if child is not None and child.channel is not None:
+            child.channel.close()
+            child.channel = None
+
+    def _show_stacks(self, serial: int, why: str) -> None:
+        if child := self._parts.children.get(serial):
+            fields = child.fields()
+            self._parts.stacks.threads(
+                child, lambda text: self._log.warning(f"hooks process: {why}\n{text}".rstrip(), **fields)
+            )
+
+    def _fields(self, serial: int) -> dict[str, object]:
+        child = self._parts.children.get(serial)
+        return child.fields() if child is not None else {}
+
+    # ---- seen from outside
+
+    def look(self) -> None:
+        """Called all the time: a handler may be stuck."""
+        if self._supervisor.has_hooks:
+            self._queue.look(self._configurations.of(self._supervisor.serving).timeouts.hang / 2)
+
+    @property
+    def child(self) -> Child | None:
+        """The process that is told what happens, or else is to be; None where there is none."""
+        process = self._supervisor.shown
+        return None if process is None else self._parts.children.get(process.serial)
+
+    def facts(self) -> HooksFacts | None:
+        """How they are; None where there are none, nor are to be."""
+        if not self._supervisor.has_hooks:
+            return None
+        process = self._supervisor.shown
+        child = self.child
+        is_told = process is not None and process.state is steps.HookState.TOLD
+        failure, retry_at = (None if is_told else self._failure) or (None, None)
+        generation = self._supervisor.serving if process is None else process.generation
+        counts = self._queue.counts
+        return HooksFacts(
+            module=self._pinned[generation].hooks or "",
+            pid=None if child is None else child.pid,
+            generation=generation,
+            state="down" if process is None else process.state.value,
+            is_told=is_told,
+            waiting=self._queue.waiting,
+            busy_seconds=round(self._queue.busy_seconds, 3),
+            busy_with=self._queue.busy_with,
+            failure=failure,
+            retry_seconds=None if retry_at is None else round(max(0.0, retry_at - time.monotonic()), 3),
+            restarts=self._restarts,
+            events_dropped=counts.events_dropped,
+            messages_dropped=counts.messages_dropped,
+            cut=counts.cut,
+        )
+
+
+def _pinned(config: Config) -> Config:
+    """What symbolic links lead to now: what is restarted later is what was loaded, whatever they point to by then."""
+    directory, name = os.path.split(config.python)
+    return replace(
+        config,
+        directory=os.path.realpath(config.directory),
+        python=os.path.join(os.path.realpath(directory), name),
+    )

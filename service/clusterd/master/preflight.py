@@ -1,0 +1,156 @@
+"""`clusterd --check`: import the application in a template, and its hooks, as a start would, and nothing more."""
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from clusterd.config.model import Config, Preload, to_json
+from clusterd.linux.stacks import STACKS_SIGNAL, new_stacks_file, read_stacks
+from clusterd.linux.wakeups import Bells
+from clusterd.log import Level
+from clusterd.master.children.processes import template_environment
+from clusterd.master.children.spawn import Role, spawn
+from clusterd.master.children.stacks import LOOK_EVERY_SECONDS, LOOKS
+from clusterd.master.children.table import describe_status
+from clusterd.metrics.scoreboard import Scoreboard
+from clusterd.wire import messages
+from clusterd.wire.packets import close_all, receive, send, socketpair
+
+END_SECONDS = 1.0
+"""For a process that has closed its channel to be gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a start would fail; of an application with the traceback."""
+
+    reason: str
+    is_configuration: bool
+    """It is the file's, or that of what it names (interpreter, certificate, key), and not the application's."""
+
+
+def check_application(config: Config) -> Failure | None:
+    """None when the application and its hooks import."""
+    failure = _try(Role.TEMPLATE, "application", _load, config)
+    if failure is None and config.hooks is not None:
+        return _try(Role.HOOKS, "hooks", _attach, config)
+    return failure
+
+
+Order = Callable[[socket.socket, Config, int], None]
+"""Say over the channel what is to be imported; the descriptor is that of the file that takes stacks."""
+
+
+def _try(role: Role, what: str, order: Order, config: Config) -> Failure | None:
+    stacks = new_stacks_file("clusterd-stacks")
+    ours, theirs = socketpair()
+    try:
+        with theirs:
+            pid = spawn(role, config.python, theirs, template_environment(os.environ, config))
+    except OSError as error:
+        close_all([stacks, ours.detach()])
+        return Failure(f"python: can not run {config.python}: {error.strerror}", is_configuration=True)
+    process = _Process(pid, ours, stacks)
+    with ours:
+        try:
+            ours.settimeout(config.rollout.boot_timeout)
+            with contextlib.suppress(ConnectionError):  # it may be gone by now, and has said why, or nothing
+                order(ours, config, stacks)
+            return _before_the_import(process.answer(), config) or _import(process, what, config)
+        finally:
+            process.end()
+            os.close(stacks)
+
+
+def _import(process: "_Process", what: str, config: Config) -> Failure | None:
+    try:
+        match process.answer():
+            case None:
+                how = process.wait_for_end()
+                return Failure(f"the process died while it imported the {what} ({how})", is_configuration=False)
+            case messages.LoadFailed(reason, traceback, _):
+                wrong = f"the {what} could not be loaded: {reason}\n{traceback}".rstrip()
+                return Failure(wrong, is_configuration=False)
+    except TimeoutError:
+        limit = f"rollout.boot_timeout ({config.rollout.boot_timeout:g} s)"
+        text = f"the {what}: not imported within {limit}\n{process.stacks()}".rstrip()
+        return Failure(text, is_configuration=False)
+    return None
+
+
+@dataclass(slots=True)
+class _Process:
+    """One that imports something."""
+
+    pid: int
+    channel: socket.socket
+    stacks_file: int
+    status: int | None = None
+
+    def answer(self) -> messages.Message | None:
+        """What it says next; None when it is gone. Raises TimeoutError."""
+        packet = receive(self.channel)
+        return None if packet is None else messages.decode(packet.data)
+
+    def stacks(self) -> str:
+        """What it is doing. It answers signals from before its import on."""
+        os.kill(self.pid, STACKS_SIGNAL)
+        before = ""
+        for _ in range(LOOKS):
+            time.sleep(LOOK_EVERY_SECONDS)
+            written = read_stacks(self.stacks_file, 0)
+            if written and written == before:
+                break  # it is written bit by bit
+            before = written
+        return before
+
+    def wait_for_end(self) -> str:
+        """How one ended that has closed its channel, in words."""
+        descriptor = os.pidfd_open(self.pid)
+        select.select([descriptor], [], [], END_SECONDS)
+        os.close(descriptor)
+        return describe_status(self.end())[0]
+
+    def end(self) -> int:
+        """Kill and reap it, once; the wait status."""
+        if self.status is None:
+            os.kill(self.pid, signal.SIGKILL)
+            self.status = os.waitpid(self.pid, 0)[1]
+        return self.status
+
+
+def _load(channel: socket.socket, config: Config, stacks: int) -> None:
+    scoreboard = Scoreboard.create()
+    bells = Bells.create()
+    order = messages.Load(
+        generation=1,
+        config=to_json(config),
+        preload=True,
+        refuse_unforkable=config.preload is Preload.AUTO,
+        listeners=[],
+        log_level=int(Level.WARNING),
+    )
+    try:
+        send(channel, messages.encode(order), [scoreboard.descriptor, stacks, *bells.descriptors])
+    finally:
+        scoreboard.close()
+        close_all(bells.descriptors)
+
+
+def _attach(channel: socket.socket, config: Config, stacks: int) -> None:
+    send(channel, messages.encode(messages.Attach(1, to_json(config), int(Level.WARNING))), [stacks])
+
+
+def _before_the_import(answer: messages.Message | None, config: Config) -> Failure | None:
+    match answer:
+        case None:
+            wrong = f"python: {config.python} can not run a template; is it a Python interpreter?"
+            return Failure(wrong, is_configuration=True)
+        case messages.LoadFailed(reason, traceback, _):
+            return Failure(f"{reason}\n{traceback}".rstrip(), is_configuration=True)
+    return None

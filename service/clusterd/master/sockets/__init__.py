@@ -1,0 +1,1 @@
+"""The listening sockets: from systemd or bound here, accepted on for round_robin, and closed at a stop."""

@@ -1,0 +1,133 @@
+"""The first part of a stop: closing the sockets that end with the service, without resetting a client.
+
+It comes before anything else stops, so that there are workers for those who wait in the queues. Sockets that systemd
+keeps for the next start stay as they are.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Collection
+
+from clusterd.linux.listening import is_local, refuse_new
+from clusterd.linux.listening_socket import ListeningSocket
+from clusterd.log import Logger
+from clusterd.master.sockets.listeners import Listeners
+from clusterd.master.sockets.round_robin import Dealer
+from clusterd.supervisor.events import StopAsked
+from clusterd.systemd.sockets import address_text
+
+LOOK_SECONDS = 0.01
+"""Between two looks into a queue. The handshake of a local client that has begun is over by then."""
+
+HANDSHAKE_SECONDS = 0.5
+"""For a handshake that has begun with a client that is far away."""
+
+DEAL_SHARE = 0.5
+"""The part of timeouts.drain that workers may take, before they are told to drain, to make room for what was in the
+queues: only where it is more than can be on its way to them at the same time, and none of their loops turns."""
+
+CERTAIN_SECONDS = 0.5
+"""How long systemd has to keep its sockets before the workers are told to drain. `systemctl stop SERVICE SOCKET` asks
+for the stop of the one and then for that of the other; between the two, 0.1 seconds were seen."""
+
+CERTAIN_LOOKS = 2
+
+ASK_EVERY_SECONDS = 1.0
+"""How often systemd is asked the same during the drain."""
+
+
+class Closing:
+    """Holds back the stop until the sockets are closed that end with it.
+
+    `kept` returns the names of the sockets that systemd keeps, or None when that is not known: then it keeps all that
+    it has passed. `drain_seconds` is the timeouts.drain of what serves. `stop` is called with the event held back.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        listeners: Listeners,
+        dealer: Dealer,
+        kept: Callable[[], Awaitable[Collection[str] | None]],
+        drain_seconds: Callable[[], float],
+        stop: Callable[[StopAsked], None],
+        log: Logger,
+    ) -> None:
+        self._loop = loop
+        self._listeners = listeners
+        self._dealer = dealer
+        self._kept = kept
+        self._drain_seconds = drain_seconds
+        self._stop = stop
+        self._log = log
+        self._held_back: StopAsked | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._closed: set[ListeningSocket] = set()
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a stop is held back."""
+        return self._held_back is not None
+
+    def holds_back(self, event: StopAsked) -> bool:
+        """Whether `event` has to wait, and is passed to `stop` later. A second stop, or one at once, ends the wait.
+
+        A start that has not succeeded yet has no worker to take what is in the queues, and nothing to wait for.
+        """
+        if self._task is None and not event.at_once and self._dealer.has_workers:
+            self._held_back = event
+            self._task = self._loop.create_task(self._run())
+            return True
+        if self._task is not None:
+            self._task.cancel()
+        self._go_on()
+        return False
+
+    async def end(self) -> None:
+        """The service has stopped."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def _go_on(self) -> None:
+        event, self._held_back = self._held_back, None
+        if event is not None:
+            self._stop(event)
+
+    async def _run(self) -> None:
+        is_left = False
+        try:
+            is_left = await self._close()
+            for _ in range(CERTAIN_LOOKS):
+                if is_left:
+                    await asyncio.sleep(CERTAIN_SECONDS / CERTAIN_LOOKS)
+                    is_left = await self._close()
+        except Exception as error:
+            self._log.exception("the sockets were not closed before the stop", error)
+        self._go_on()
+        while is_left:
+            await asyncio.sleep(ASK_EVERY_SECONDS)
+            is_left = await self._close()
+
+    async def _close(self) -> bool:
+        """Close what is not kept. True where systemd keeps something, and may not do so the next time."""
+        passed = {each.scheme for each in self._listeners.public} if self._listeners.has_passed else set()
+        kept = await self._kept() if passed else ()
+        closing = set(self._listeners.closing(passed if kept is None else kept)) - self._closed
+        if closing:
+            self._closed |= closing
+            for listener in closing:
+                refuse_new(listener)
+            self._log.info(f"new clients are refused: {' '.join(sorted(map(address_text, closing)))}")
+            await self._empty(closing)
+        return kept is not None and self._closed != set(self._listeners.public)
+
+    async def _empty(self, listeners: Collection[ListeningSocket]) -> None:
+        """Have the workers take what is in the queues, and what is about to be."""
+        looks_until = self._loop.time() + (LOOK_SECONDS if all(map(is_local, listeners)) else HANDSHAKE_SECONDS)
+        self._dealer.take_the_rest(listeners)
+        while self._loop.time() < looks_until:
+            await asyncio.sleep(LOOK_SECONDS)
+            self._dealer.take_the_rest(listeners)
+        with contextlib.suppress(TimeoutError):  # the rest is dealt during the drain
+            await asyncio.wait_for(self._dealer.has_dealt_all.wait(), self._drain_seconds() * DEAL_SHARE)

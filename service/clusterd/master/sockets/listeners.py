@@ -1,0 +1,182 @@
+"""The sockets: passed by systemd, or bound here for a role that systemd passed none for.
+
+Made once and never again listened on or closed before the end, whatever happens to workers: the
+queue of accepted connections belongs to the socket.
+"""
+
+import socket
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clusterd.config.model import Config
+from clusterd.linux.listening import refuses_new
+from clusterd.linux.listening_socket import ListeningSocket
+from clusterd.log import Logger
+from clusterd.master.sockets.binding import Binder, ListenError, remove
+from clusterd.systemd.expected import NOTHING, Expected
+from clusterd.systemd.sockets import PassedSocket, Role, address_text
+from clusterd.wire.messages import MOST_LISTENERS
+
+NOTHING_TO_LISTEN_ON = "listen: there is nothing to listen on"
+NAME_AN_ADDRESS = "name an address in listen: or in tls.listen:"
+
+_SETTINGS = {Role.HTTP: "listen", Role.HTTPS: "tls.listen", Role.METRICS: "metrics", Role.CONTROL: "control"}
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Every listening socket by role."""
+
+    http: tuple[ListeningSocket, ...]
+    https: tuple[ListeningSocket, ...]
+    metrics: tuple[socket.socket, ...]
+    control: tuple[socket.socket, ...]
+    bound: tuple[ListeningSocket, ...]
+    """Those that clients of the application connect to and that systemd did not pass."""
+    bound_paths: tuple[Path, ...]
+    """Unix sockets that were bound here, and are removed at the end."""
+    passed: frozenset[str]
+    """The settings that have no say, because systemd passed sockets for their role."""
+    notes: tuple[str, ...] = ()
+    """What of the configuration is not listened on, and why."""
+
+    def by_setting(self) -> dict[str, tuple[socket.socket, ...]]:
+        """The sockets by the setting that names their addresses."""
+        return {"listen": self.http, "tls.listen": self.https, "metrics": self.metrics, "control": self.control}
+
+    @property
+    def public(self) -> tuple[ListeningSocket, ...]:
+        """Those that clients of the application connect to."""
+        return (*self.http, *self.https)
+
+    @property
+    def has_passed(self) -> bool:
+        """Whether systemd has passed some of them."""
+        return len(self.bound) < len(self.public)
+
+    def closing(self, kept: Collection[str]) -> tuple[ListeningSocket, ...]:
+        """Those that end with this process; systemd keeps the ones it has passed by the names in `kept`.
+
+        A Unix socket that systemd has passed is left to systemd in any case. New clients of one are refused by
+        shutdown(2), after which it is readable for ever: systemd 252 looks at nothing else any more, and hangs.
+        """
+        return tuple(each for each in self.public if each in self.bound or self._may_be_closed(each, kept))
+
+    def _may_be_closed(self, passed: ListeningSocket, kept: Collection[str]) -> bool:
+        return passed.scheme not in kept and passed.family != socket.AF_UNIX
+
+    def close_bound(self) -> None:
+        """Let go of the sockets that were bound here. What systemd passed is systemd's to close."""
+        for sock in self.bound:
+            sock.close()
+
+    def close(self) -> None:
+        """Close everything and remove what was bound."""
+        for sock in (*self.public, *self.metrics, *self.control):
+            sock.close()
+        remove(self.bound_paths)
+
+
+def open_listeners(
+    config: Config, passed: Iterable[PassedSocket], control_path: Path, expected: Expected = NOTHING
+) -> Listeners:
+    """Passed sockets where there are any for a role, bound ones else. An instance binds its `listen` too.
+
+    Raises ListenError, also where a socket unit was `expected` to pass a socket and has not.
+    """
+    by_role: dict[Role, list[socket.socket]] = {role: [] for role in Role}
+    for each in passed:
+        by_role[each.role].append(each.socket)
+    bound: list[Path] = []
+    binder = Binder(config.unix_sockets, bound)
+    notes: list[str] = []
+    try:
+        _check_passed(by_role, config, expected, notes)
+        given = by_role[Role.HTTP]
+        if given and expected.is_instance:
+            own = binder.bind_beside(config.listen, given, notes)
+        else:
+            own = [] if given else [binder.bind("listen", address) for address in config.listen]
+        http = [*given, *own]
+        https = by_role[Role.HTTPS] or [binder.bind("tls.listen", address) for address in config.tls.listen]
+        metrics = by_role[Role.METRICS] or ([binder.bind("metrics", config.metrics)] if config.metrics else [])
+        control = by_role[Role.CONTROL] or [binder.bind_control(control_path)]
+        _check(http, https, config, expected)
+    except ListenError:
+        remove(bound)
+        raise
+    for sock in (*http, *https):
+        if sock.family != socket.AF_UNIX:
+            # Inherited by every connection: a response in several pieces must not wait for acknowledgements.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    decided = {setting for role, setting in _SETTINGS.items() if by_role[role]}
+    if expected.is_instance:
+        decided.discard("listen")
+    plain = tuple(ListeningSocket(sock.detach(), Role.HTTP) for sock in http)
+    encrypted = tuple(ListeningSocket(sock.detach(), Role.HTTPS) for sock in https)
+    return Listeners(
+        plain,
+        encrypted,
+        tuple(metrics),
+        tuple(control),
+        bound=(*plain[len(given) :], *(() if by_role[Role.HTTPS] else encrypted)),
+        bound_paths=tuple(bound),
+        passed=frozenset(decided),
+        notes=tuple(notes),
+    )
+
+
+def _check_passed(
+    by_role: dict[Role, list[socket.socket]], config: Config, expected: Expected, notes: list[str]
+) -> None:
+    """Refuse to take the place of socket units that have passed nothing, and sockets that nobody can connect to."""
+    for role, sockets in by_role.items():
+        for sock in sockets:
+            if refuses_new(sock):
+                how = "was closed by a stop that was taken back: stop its socket unit, and start it again"
+                raise ListenError(f"{_SETTINGS[role]}: {address_text(sock)} {how}")
+    if config.run is not None and expected.is_instance and by_role[Role.HTTP]:
+        unit = expected.units.get(Role.HTTP, "its socket unit")
+        notes.append(f"run serves nobody, and clients of {unit} wait in vain: systemctl mask --now {unit}")
+        for sock in by_role[Role.HTTP]:
+            sock.close()
+        by_role[Role.HTTP] = []
+    wanted = {Role.HTTP: config.listen, Role.HTTPS: config.tls.listen, Role.METRICS: config.metrics}
+    for role, unit in expected.units.items():
+        if wanted.get(role) and not by_role[role] and not (role is Role.HTTP and expected.is_instance):
+            raise ListenError(_nothing_passed(role, unit))
+
+
+def _nothing_passed(role: Role, unit: str) -> str:
+    return f"{_SETTINGS[role]}: {unit} has passed no socket, and nothing is bound in its place: systemctl status {unit}"
+
+
+def _check(http: Sequence[socket.socket], https: Sequence[socket.socket], config: Config, expected: Expected) -> None:
+    count = len(http) + len(https)
+    if config.run is not None:
+        if count:
+            raise ListenError("run: systemd passes sockets to serve on, and run serves nobody: disable the socket unit")
+        return
+    if not count:
+        if (unit := expected.units.get(Role.HTTP)) and expected.is_instance:
+            raise ListenError(_nothing_passed(Role.HTTP, unit))
+        raise ListenError(f"{NOTHING_TO_LISTEN_ON}; {NAME_AN_ADDRESS}")
+    if count > MOST_LISTENERS:
+        raise ListenError(f"listen: {count} addresses to serve on; at most {MOST_LISTENERS} are possible")
+    if https and config.tls.certificate is None:
+        raise ListenError("tls.certificate: systemd passes a socket named https, and there is no certificate")
+
+
+def tell_addresses(listeners: Listeners, config: Config, log: Logger) -> None:
+    """Log where clusterd listens, and which settings have no say because a socket unit decides."""
+    configured = {"listen": config.listen, "tls.listen": config.tls.listen, "metrics": (config.metrics,)}
+    for setting, sockets in listeners.by_setting().items():
+        addresses = [address_text(sock) for sock in sockets]
+        passed = setting in listeners.passed
+        log.info(f"{setting}: {' '.join(addresses) or 'off'}{' (passed by systemd)' if passed else ''}")
+        written = [str(address) for address in configured.get(setting, ())]
+        if passed and written and written != addresses:
+            log.notice(f"{setting}: {' '.join(written)} is not used: the socket unit says where")
+    for note in listeners.notes:
+        log.warning(note)

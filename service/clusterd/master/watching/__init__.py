@@ -1,0 +1,1 @@
+"""`clusterd --watch`: file changes that end in a reload."""

@@ -1,0 +1,1 @@
+"""What the supervisor decides, one concern in each module."""

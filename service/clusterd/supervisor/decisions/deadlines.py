@@ -1,0 +1,82 @@
+"""What must be over by when: boots, imports and drains."""
+
+from clusterd.supervisor.actions import Severity
+from clusterd.supervisor.decisions.failures import fail
+from clusterd.supervisor.decisions.slots import successor_of
+from clusterd.supervisor.model.cluster import Cluster
+from clusterd.supervisor.model.states import COMING, EndReason, TemplateState, WorkerState
+from clusterd.supervisor.model.table import Template, Worker
+
+LAST_WORDS_SECONDS = 0.5
+"""A worker that cuts what is left at the end of its drain says so, and ends by itself."""
+
+SILENCE_SECONDS = 2.0
+"""For a worker whose loop does not turn at the end of its drain. If the application holds it up, it gains nothing by
+that. If the machine is too busy to run it, its requests are cut with a line in the log as soon as it runs, and would be
+lost without one if it were killed before."""
+
+HURRY_SECONDS = 0.3
+"""For one draining worker too many to hand over what is on its way; then it cuts the rest."""
+
+
+def enforce_deadlines(cluster: Cluster) -> list[Template]:
+    """Kill whatever is over its time. Returns the templates whose import was."""
+    for worker in cluster.table.in_state(*COMING):
+        _watch_boot(cluster, worker)
+    _limit_draining(cluster)
+    for worker in cluster.table.in_state(WorkerState.DRAINING):
+        if cluster.due(_last_moment(worker)):
+            if worker.end is EndReason.MAX_DRAINING:
+                cluster.kill(worker, EndReason.MAX_DRAINING, "it did not end its drain")
+            else:
+                cluster.kill(worker, EndReason.DRAIN_TIMEOUT, "not drained within timeouts.drain")
+    return [
+        template
+        for template in list(cluster.table.templates.values())
+        if template.state is TemplateState.LOADING and _import_is_over_time(cluster, template)
+    ]
+
+
+def _last_moment(worker: Worker) -> float:
+    """When a draining worker is killed if it is still there."""
+    if worker.turned_at < worker.deadline:
+        return worker.deadline + SILENCE_SECONDS
+    return worker.turned_at + LAST_WORDS_SECONDS
+
+
+def _watch_boot(cluster: Cluster, worker: Worker) -> None:
+    timeout = worker.deadline - worker.since
+    if cluster.due(worker.deadline):
+        if worker.state is WorkerState.FORKING and worker.template in cluster.table.templates:
+            # It was never even forked: its template is stuck, and the spare may not be.
+            cluster.end_template(cluster.table.templates[worker.template])
+        fail(cluster, worker, EndReason.BOOT_TIMEOUT, f"not ready within rollout.boot_timeout ({timeout:g} s)")
+    elif cluster.due(worker.since + timeout / 2) and worker.state is WorkerState.BOOTING:
+        cluster.dump_stacks(worker, f"not ready after {timeout / 2:g} s", timeout)
+
+
+def _import_is_over_time(cluster: Cluster, template: Template) -> bool:
+    timeout = cluster.table.generations[template.generation].settings.boot_timeout
+    if cluster.due(template.since + timeout):
+        cluster.end_template(template)
+        return True
+    if cluster.due(template.since + timeout / 2):
+        cluster.dump_stacks(template, f"still importing after {timeout / 2:g} s", timeout)
+    return False
+
+
+def _limit_draining(cluster: Cluster) -> None:
+    """One client that never ends must not keep a worker of every deploy of the day alive."""
+    draining = cluster.table.in_state(WorkerState.DRAINING)
+    generations = sorted({w.generation for w in draining if w.end is EndReason.ROLLOUT})
+    limit = cluster.table.generations[cluster.serving].settings.max_draining
+    for number in generations[: max(0, len(generations) - limit)]:
+        cluster.note(
+            Severity.WARNING,
+            f"more than rollout.max_draining ({limit}) generations are draining; ending the oldest",
+            generation=number,
+        )
+        for worker in draining:
+            if worker.generation == number:
+                worker.deadline = min(worker.deadline, cluster.now + HURRY_SECONDS)
+                cluster.retire(worker, successor_of(cluster, worker), EndReason.MAX_DRAINING)

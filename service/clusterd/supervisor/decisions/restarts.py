@@ -1,0 +1,62 @@
+"""One worker is replaced because somebody asked: its successor first, and if that fails, not at all."""
+
+from clusterd.supervisor.actions import RestartEnded
+from clusterd.supervisor.model.cluster import Cluster, Phase
+from clusterd.supervisor.model.states import EndReason, WorkerState
+from clusterd.supervisor.model.table import Worker
+
+
+def ask(cluster: Cluster, number: int, slot: int) -> None:
+    """Begin restart `number`: every one that was asked for ends with RestartEnded."""
+    refusal = _refusal(cluster, slot)
+    if refusal:
+        cluster.actions.append(RestartEnded(number, slot, refusal))
+        return
+    for worker in _serving(cluster, slot):
+        worker.recycle = EndReason.RESTART
+    cluster.restarts[slot] = number
+
+
+def _refusal(cluster: Cluster, slot: int) -> str:
+    if cluster.phase is not Phase.RUNNING:
+        return f"clusterd is {cluster.phase.value}"
+    if cluster.rollout is not None:
+        return "a reload is under way, which replaces every worker"
+    if slot not in cluster.slots():
+        return f"there is no slot {slot}: they are 1 to {cluster.wanted}"
+    if slot in cluster.restarts:
+        return f"slot {slot} is being restarted already"
+    if not _serving(cluster, slot):
+        return f"no worker is ready in slot {slot}; it is being started anyway"
+    return ""
+
+
+def _serving(cluster: Cluster, slot: int) -> list[Worker]:
+    return [worker for worker in cluster.table.in_slot(slot) if worker.state is WorkerState.READY]
+
+
+def conclude(cluster: Cluster) -> None:
+    """End those whose successor has the slot for itself."""
+    for slot in list(cluster.restarts):
+        serving = _serving(cluster, slot)
+        if slot not in cluster.slots():
+            fail(cluster, slot, "fewer workers are wanted now")
+        elif len(serving) == 1 and serving[0].recycle is None:
+            cluster.actions.append(RestartEnded(cluster.restarts.pop(slot), slot, None))
+
+
+def fail(cluster: Cluster, slot: int, why: str) -> None:
+    """Leave the slot as it is: the successor can not do what the worker can that there is."""
+    number = cluster.restarts.pop(slot, None)
+    if number is None:
+        return
+    for worker in _serving(cluster, slot):
+        if worker.recycle is EndReason.RESTART:
+            worker.recycle = None
+    cluster.actions.append(RestartEnded(number, slot, why))
+
+
+def fail_all(cluster: Cluster, why: str) -> None:
+    """Something else comes first."""
+    for slot in list(cluster.restarts):
+        fail(cluster, slot, why)

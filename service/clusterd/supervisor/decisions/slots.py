@@ -1,0 +1,120 @@
+"""Every slot has one worker of the generation it shall run: fork, replace, shed."""
+
+from clusterd.supervisor.model.backoff import Backoff
+from clusterd.supervisor.model.cluster import Cluster
+from clusterd.supervisor.model.states import COMING, EndReason, WorkerState
+from clusterd.supervisor.model.table import RolloutPhase, Template, Worker
+
+
+def tend_slots(cluster: Cluster) -> None:
+    """Bring every slot closer to what it shall be."""
+    _forget_filled(cluster)
+    for slot in cluster.slots():
+        _tend(cluster, slot)
+    _shed_surplus(cluster)
+    _find_successors(cluster)
+
+
+def _tend(cluster: Cluster, slot: int) -> None:
+    goal = cluster.goal(slot)
+    heir = cluster.table.heir(slot, goal) or _return_from_retirement(cluster, slot, goal)
+    if heir is None:
+        template = cluster.table.forkable(goal)
+        if template is not None and cluster.due(retry_at(cluster, slot)):
+            _fork(cluster, slot, template)
+    elif heir.state is WorkerState.READY:
+        for other in cluster.table.in_slot(slot):
+            if other is heir:
+                continue
+            if other.state is WorkerState.READY and cluster.can_spare_one():
+                _replace(cluster, other, heir)
+            elif other.state is WorkerState.RETIRED and not _may_be_wanted_back(cluster):
+                cluster.retire(other, heir, EndReason.ROLLOUT)
+
+
+def retry_at(cluster: Cluster, slot: int) -> float:
+    """When an empty slot may be forked again, on the clock of `step`: any time that is not after now is at once."""
+    table = cluster.table
+    not_before = table.backoffs.get(slot, Backoff()).not_before
+    if slot not in table.fallen:
+        return not_before
+    free_at = table.budget.free_at(cluster.restart_limit(), cluster.now, table.fallen.index(slot))
+    return max(not_before, free_at)
+
+
+def _fork(cluster: Cluster, slot: int, template: Template) -> None:
+    table = cluster.table
+    if slot in table.fallen:
+        table.fallen.remove(slot)
+        table.budget = table.budget.after_restart(cluster.restart_limit(), cluster.now)
+    cluster.fork(slot, template)
+
+
+def _forget_filled(cluster: Cluster) -> None:
+    """A slot that has a successor, or is no longer wanted, stands in no other's way."""
+    table, slots = cluster.table, cluster.slots()
+    table.fallen = [slot for slot in table.fallen if slot in slots and table.heir(slot, cluster.goal(slot)) is None]
+
+
+def _replace(cluster: Cluster, worker: Worker, heir: Worker) -> None:
+    """`worker` hands everything to `heir`."""
+    if worker.recycle is not None and worker.generation == heir.generation:
+        worker.detail = worker.detail or worker.recycle_note
+        cluster.retire(worker, heir, worker.recycle)
+        return
+    withdrawn = worker.generation > heir.generation
+    # Without a preloaded template nobody can be forked again for the old generation once its
+    # code is gone from disk: its workers stay, to take their slots back, until the rollout is over.
+    keep = _may_be_wanted_back(cluster) and not cluster.table.generations[worker.generation].preloaded
+    cluster.retire(
+        worker,
+        heir,
+        EndReason.WITHDRAWN if withdrawn else EndReason.ROLLOUT,
+        linger=keep and not withdrawn,
+    )
+
+
+def _may_be_wanted_back(cluster: Cluster) -> bool:
+    return cluster.rollout is not None and cluster.rollout.phase is RolloutPhase.REPLACING
+
+
+def _return_from_retirement(cluster: Cluster, slot: int, generation: int) -> Worker | None:
+    for worker in cluster.table.in_slot(slot):
+        if worker.state is WorkerState.RETIRED and worker.generation == generation:
+            cluster.serve(worker)
+            return worker
+    return None
+
+
+def _shed_surplus(cluster: Cluster) -> None:
+    """Workers in slots that are no longer wanted hand over to others, once those can do without them."""
+    slots = cluster.slots()
+    for worker in list(cluster.table.workers.values()):
+        if worker.slot in slots:
+            continue
+        if worker.state in COMING:
+            cluster.kill(worker, EndReason.SCALE)
+        elif worker.state is WorkerState.RETIRED or (worker.state is WorkerState.READY and cluster.can_spare_one()):
+            cluster.retire(worker, successor_of(cluster, worker), EndReason.SCALE)
+
+
+def _find_successors(cluster: Cluster) -> None:
+    """Whoever drains and lost its successor gets another as soon as there is one."""
+    for worker in cluster.table.in_state(WorkerState.DRAINING):
+        if not worker.needs_successor or worker.end is None:
+            continue
+        successor = successor_of(cluster, worker)
+        if successor is not None:
+            cluster.retire(worker, successor, worker.end)
+
+
+def successor_of(cluster: Cluster, worker: Worker) -> Worker | None:
+    """Who takes over the connections of `worker`: its slot's heir, or anyone who serves."""
+    slots = cluster.slots()
+    candidates = [
+        other
+        for other in cluster.table.in_state(WorkerState.READY)
+        if other is not worker and other.slot in slots and other.recycle is None
+    ]
+    heirs = [other for other in candidates if other.slot == worker.slot]
+    return next(iter(heirs or candidates), None)

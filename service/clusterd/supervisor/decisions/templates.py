@@ -1,0 +1,76 @@
+"""Every generation in use has a template and a spare."""
+
+from clusterd.supervisor.actions import Severity
+from clusterd.supervisor.model.cluster import Cluster, Phase
+from clusterd.supervisor.model.states import TemplateState, WorkerState
+from clusterd.supervisor.model.table import RolloutPhase, Template
+
+SPARE_PAUSE = 1.0
+"""Seconds between two spares of one generation, so that copies that die at once do not busy the machine."""
+RECOVERY_PAUSE = 10.0
+"""Seconds between two attempts to import anew for want of a template."""
+
+
+def tend_templates(cluster: Cluster) -> None:
+    """Promote spares, fork spares, end templates of generations that are over."""
+    rollout = cluster.rollout
+    in_use = {cluster.serving}
+    if rollout is not None and rollout.phase is not RolloutPhase.WITHDRAWING:
+        in_use.add(rollout.generation)
+    for template in list(cluster.table.templates.values()):
+        if template.generation not in in_use:
+            cluster.end_template(template)
+    for number in sorted(in_use & cluster.table.generations.keys()):
+        _tend_generation(cluster, number)
+    _forget_generations(cluster, in_use)
+    _recover(cluster)
+
+
+def _tend_generation(cluster: Cluster, number: int) -> None:
+    table = cluster.table
+    spare = _first(cluster, number, TemplateState.SPARE)
+    if table.forkable(number) is None and spare is not None:
+        spare.state = TemplateState.LOADED
+        cluster.note(Severity.WARNING, "the spare template takes over", generation=number)
+    template = table.forkable(number)
+    if template is None or table.coming_template(number) is not None:
+        return
+    generation = table.generations[number]
+    if cluster.due(generation.spare_not_before):
+        generation.spare_not_before = cluster.now + SPARE_PAUSE
+        cluster.fork_spare(template)
+
+
+def _first(cluster: Cluster, generation: int, state: TemplateState) -> Template | None:
+    return next((t for t in cluster.table.templates.values() if t.generation == generation and t.state is state), None)
+
+
+def _forget_generations(cluster: Cluster, in_use: set[int]) -> None:
+    alive = in_use | {worker.generation for worker in cluster.table.workers.values()}
+    for number in [number for number in cluster.table.generations if number not in alive]:
+        del cluster.table.generations[number]
+
+
+def _recover(cluster: Cluster) -> None:
+    """With template and spare dead and a slot empty, only a new import can fill the slot.
+
+    That is a rollout like any other, so what is on disk still has to prove itself. While every
+    slot is served nothing is imported that nobody asked for.
+    """
+    table = cluster.table
+    if cluster.phase is not Phase.RUNNING or cluster.rollout is not None or cluster.reload_pending:
+        return
+    if table.has_template(cluster.serving):
+        return
+    if all(table.heir(slot, cluster.serving) for slot in cluster.slots()):
+        return
+    if any(worker.state is WorkerState.FORKING for worker in table.workers.values()):
+        return
+    if cluster.due(cluster.recovery_not_before):
+        cluster.recovery_not_before = cluster.now + RECOVERY_PAUSE
+        cluster.reload_pending = True
+        cluster.note(
+            Severity.ERROR,
+            "a worker is missing and its template and spare are dead; importing the application anew",
+            generation=cluster.serving,
+        )

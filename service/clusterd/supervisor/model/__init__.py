@@ -1,0 +1,1 @@
+"""What the supervisor knows: workers, templates, generations, their states and limits."""

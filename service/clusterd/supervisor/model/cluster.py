@@ -1,0 +1,223 @@
+"""The cluster while one step is decided: the table, the time, and the actions so far.
+
+The few operations that every decision is made of live here, so that a state is never changed
+without the action that makes it true.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from clusterd.config.model import Preload
+from clusterd.supervisor.actions import (
+    Action,
+    DumpStacks,
+    EndTemplate,
+    Fork,
+    ForkSpare,
+    Kill,
+    Note,
+    Retire,
+    Serve,
+    Severity,
+    StartTemplate,
+)
+from clusterd.supervisor.model.restart_budget import RestartLimit
+from clusterd.supervisor.model.states import COMING, EndReason, TemplateState, WorkerState
+from clusterd.supervisor.model.suspects import Suspects
+from clusterd.supervisor.model.table import NOT_TRIED, FirstStart, Generation, Rollout, Table, Template, Worker
+
+
+class Phase(Enum):
+    """Where the service is in its life."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    FINISHED = "finished"
+
+
+@dataclass(frozen=True, slots=True)
+class FailedReload:
+    """The last reload, where it failed."""
+
+    number: int
+    reason: str
+    at: float
+    """When, on the clock of `step`."""
+
+
+@dataclass(slots=True)
+class Cluster:
+    """State of the supervisor, and the operations that change it."""
+
+    table: Table = field(default_factory=Table)
+    phase: Phase = Phase.STARTING
+    now: float = 0.0
+    actions: list[Action] = field(default_factory=list)
+    wake_at: float | None = None
+    """The earliest time at which a decision may come out differently."""
+    first_start: FirstStart = NOT_TRIED
+    serving: int = 0
+    """The generation that has proved itself."""
+    wanted: int = 0
+    """How many slots there are."""
+    rollout: Rollout | None = None
+    rollouts: int = 0
+    """How many rollouts have begun."""
+    reload_pending: bool = False
+    restarts: dict[int, int] = field(default_factory=dict)
+    """The numbers of the restarts under way, by slot."""
+    reloaded_at: float | None = None
+    """When the last reload succeeded that none has failed after."""
+    suspects: Suspects = field(default_factory=Suspects)
+    failed_reload: FailedReload | None = None
+    exit_status: int = 0
+    exit_reason: str = "asked to stop"
+    stop_is_announced: bool = False
+    """A stop follows that is not taken in yet."""
+    killing: bool = False
+    """The stop is one at once."""
+    last_serial: int = 0
+    last_generation: int = 0
+    recovery_not_before: float = 0.0
+    """When a generation that lost its templates may be imported anew."""
+
+    @property
+    def is_to_stop(self) -> bool:
+        """Whether a stop has been asked for: another one would hurry it."""
+        return self.stop_is_announced or self.phase in (Phase.STOPPING, Phase.FINISHED)
+
+    def due(self, at: float) -> bool:
+        """Whether `at` has come; if not, the supervisor is woken then."""
+        if self.now >= at:
+            return True
+        if self.wake_at is None or at < self.wake_at:
+            self.wake_at = at
+        return False
+
+    def note(self, severity: Severity, text: str, slot: int | None = None, generation: int | None = None) -> None:
+        """Have a line logged."""
+        self.actions.append(Note(severity, text, slot, generation))
+
+    # ---- templates
+
+    def start_template(self, generation: Generation) -> None:
+        """Exec a template for `generation`."""
+        serial = self._next_serial()
+        preload = generation.preloaded
+        refuse_unforkable = preload and generation.settings.preload is Preload.AUTO
+        self.table.templates[serial] = Template(serial, generation.number, TemplateState.LOADING, self.now)
+        self.actions.append(StartTemplate(serial, generation.number, preload, refuse_unforkable))
+
+    def fork_spare(self, template: Template) -> None:
+        """Ask `template` for an idle copy of itself."""
+        serial = self._next_serial()
+        self.table.templates[serial] = Template(serial, template.generation, TemplateState.SPARE_COMING, self.now)
+        self.actions.append(ForkSpare(serial, template.serial, template.generation))
+
+    def end_template(self, template: Template) -> None:
+        """Kill `template`."""
+        if template.state is not TemplateState.ENDING:
+            template.state = TemplateState.ENDING
+            self.actions.append(EndTemplate(template.serial))
+
+    def end_templates_of(self, generation: int) -> None:
+        """Nothing will be forked for `generation` any more."""
+        for template in self.table.templates.values():
+            if template.generation == generation:
+                self.end_template(template)
+
+    # ---- workers
+
+    def fork(self, slot: int, template: Template) -> None:
+        """Ask `template` for a worker in `slot`."""
+        serial = self._next_serial()
+        settings = self.table.generations[template.generation].settings
+        self.table.workers[serial] = Worker(
+            serial=serial,
+            slot=slot,
+            generation=template.generation,
+            template=template.serial,
+            since=self.now,
+            deadline=self.now + settings.boot_timeout,
+        )
+        self.actions.append(Fork(serial, template.serial, slot, template.generation))
+
+    def serve(self, worker: Worker) -> None:
+        """Let `worker` accept, for the first time or again."""
+        worker.move(WorkerState.READY)
+        worker.end = None
+        if worker.ready_at is None:
+            worker.ready_at = self.now
+            if self.phase is not Phase.STARTING:
+                self.table.forgive(worker.slot)  # it can start
+        self.actions.append(Serve(worker.serial))
+
+    def retire(self, worker: Worker, successor: Worker | None, reason: EndReason, *, linger: bool = False) -> None:
+        """Have `worker` stop accepting and drain to `successor`; new orders replace old ones."""
+        settings = self.table.generations[worker.generation].settings
+        state = WorkerState.RETIRED if linger else WorkerState.DRAINING
+        if worker.state is not state:
+            worker.move(state)
+            worker.deadline = self.now + settings.drain
+        worker.end = reason
+        worker.needs_successor = False
+        self.actions.append(
+            Retire(
+                serial=worker.serial,
+                successor=None if successor is None else successor.serial,
+                seconds=max(0.0, worker.deadline - self.now),
+                idle_seconds=settings.drain_idle,
+                linger=linger,
+            )
+        )
+
+    def kill(self, worker: Worker, reason: EndReason, detail: str = "") -> None:
+        """End `worker` now."""
+        if worker.state is WorkerState.ENDING:
+            return
+        worker.move(WorkerState.ENDING)
+        worker.end = reason
+        worker.detail = worker.detail or detail
+        self.actions.append(Kill(worker.serial, reason, detail))
+
+    def kill_coming(self, generation: int, reason: EndReason) -> None:
+        """Kill what `generation` has on the way."""
+        for worker in self.table.in_state(*COMING):
+            if worker.generation == generation:
+                self.kill(worker, reason)
+
+    def dump_stacks(self, process: Worker | Template, detail: str, again_after: float) -> None:
+        """Log the stacks of a process, at most once every `again_after` seconds."""
+        if process.stacks_at is None or self.now - process.stacks_at > again_after:
+            process.stacks_at = self.now
+            self.actions.append(DumpStacks(process.serial, detail))
+
+    # ---- questions
+
+    def can_spare_one(self) -> bool:
+        """Whether one ready worker less still leaves as many as are wanted, before and after a rollout."""
+        rollout = self.rollout
+        fewest = min(self.wanted, rollout.workers or self.wanted) if rollout is not None else self.wanted
+        return len(self.table.in_state(WorkerState.READY)) > fewest
+
+    def slots(self) -> range:
+        """The slots that shall be served now."""
+        if self.rollout is None or not self.rollout.opened:
+            return range(1, self.wanted + 1)
+        return range(1, max(self.wanted, *self.rollout.opened) + 1)
+
+    def goal(self, slot: int) -> int:
+        """The generation that `slot` shall run now."""
+        if self.rollout is not None and slot in self.rollout.opened:
+            return self.rollout.generation
+        return self.serving
+
+    def restart_limit(self) -> RestartLimit:
+        """How often workers that had been ready may be restarted: the setting of the generation that serves."""
+        settings = self.table.generations[self.serving].settings
+        return RestartLimit.of(settings.restart_burst, settings.restart_per, self.wanted)
+
+    def _next_serial(self) -> int:
+        self.last_serial += 1
+        return self.last_serial

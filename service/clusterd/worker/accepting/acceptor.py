@@ -1,0 +1,137 @@
+"""Accepting connections, while it is this worker's turn.
+
+The kernel wakes one worker for a connection, mostly the one that has waited last, and tells nobody else. So whoever
+does not take what it was woken for calls another one: the worker that is ahead of the others, or has no free
+thread, rings the bell of the least loaded. What a worker was woken for that can not even do that (a thread of it
+holds the interpreter in C code, a SIGSTOP), the others find when they look around at their ticks.
+"""
+
+import asyncio
+import select
+import socket
+from collections.abc import Callable, Sequence
+from time import monotonic
+
+from clusterd.linux.address import Address
+from clusterd.linux.listening_socket import ListeningSocket
+from clusterd.linux.wakeups import silence
+from clusterd.worker.accepting.accept_policy import Gate, Turn
+from clusterd.worker.accepting.exclusive_listeners import WaitingRoom
+
+GIVE_WAY_SECONDS = 0.005
+"""How long the worker that was called has to take a connection. It nearly always does within a tenth of it."""
+FULL_SECONDS = 0.05
+"""How often a full worker looks whether it has room again, where nothing tells it."""
+TURN_SECONDS = 0.002
+"""Then other connections have their turn: a new one is answered within its accept, if its request is here already."""
+
+
+class Acceptor:
+    """Accepts on every listener in this worker's turn. `accepted` takes a connection and its peer's address."""
+
+    def __init__(
+        self,
+        listeners: Sequence[ListeningSocket],
+        gate: Gate,
+        bell: int,
+        loop: asyncio.AbstractEventLoop,
+        accepted: Callable[[ListeningSocket, socket.socket, Address | None], None],
+        shed: Callable[[socket.socket, str], None],
+    ) -> None:
+        self._listeners = tuple(listeners)
+        self._gate = gate
+        self._bell = bell
+        self._loop = loop
+        self._accepted = accepted
+        self._shed = shed
+        self._again: asyncio.TimerHandle | None = None
+        self._is_stopped = False
+        self._room = WaitingRoom(loop, listeners, self.accept)
+        loop.add_reader(bell, self._rung)
+        self._room.join()
+
+    def stop(self) -> None:
+        """Accept nothing more."""
+        self._is_stopped = True
+        self._cancel_again()
+        self._loop.remove_reader(self._bell)
+        self._room.close()
+
+    def accept(self) -> None:
+        """Accept what waits, as long as it is this worker's turn."""
+        self._accept(insist=False)
+
+    def accept_declined(self) -> None:
+        """Accept what was left to others, if anything was: something has become free here."""
+        if self._again is not None:
+            self._accept(insist=False)
+
+    def _rung(self) -> None:
+        silence(self._bell)
+        self._accept(insist=False)
+
+    def _accept(self, *, insist: bool) -> None:
+        """With `insist`, another worker was called and has not come: one connection is taken in its place."""
+        if self._is_stopped:
+            return
+        self._cancel_again()
+        self._gate.look()
+        turn_ends = monotonic() + TURN_SECONDS
+        for listener in self._listeners:
+            while True:
+                turn = self._gate.turn()
+                if turn is Turn.GIVE_WAY and insist:
+                    insist = False
+                elif turn is not Turn.ACCEPT and turn is not Turn.SHED:
+                    self._decline(turn)
+                    return
+                if not self._accept_one(listener, turn):
+                    break
+                if monotonic() >= turn_ends:
+                    self._room.join()
+                    self._again = self._loop.call_later(0, self.accept)
+                    return
+        self._room.join()
+
+    def _accept_one(self, listener: ListeningSocket, turn: Turn) -> bool:
+        try:
+            connection, peer = listener.take()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            # Another worker was faster, or the client has gone.
+            return False
+        except OSError:
+            # Out of descriptors or memory: the connection waits in the kernel's queue meanwhile.
+            self._look_again(FULL_SECONDS)
+            return False
+        if turn is Turn.SHED:
+            self._shed(connection, listener.scheme)
+        else:
+            self._accepted(listener, connection, peer)
+        return True
+
+    def _decline(self, turn: Turn) -> None:
+        if turn is Turn.FULL:
+            # Not waiting: what arrives wakes another worker.
+            self._room.leave()
+            self._look_again(FULL_SECONDS)
+        else:
+            self._room.join()
+        if self._is_something_waiting():
+            self._gate.call_better()
+            if turn is Turn.GIVE_WAY:
+                self._look_again(GIVE_WAY_SECONDS)
+
+    def _is_something_waiting(self) -> bool:
+        poll = select.poll()
+        for listener in self._listeners:
+            poll.register(listener, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def _look_again(self, seconds: float) -> None:
+        if self._again is None:
+            self._again = self._loop.call_later(seconds, lambda: self._accept(insist=True))
+
+    def _cancel_again(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None

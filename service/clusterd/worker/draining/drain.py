@@ -1,0 +1,133 @@
+"""How a worker gets rid of its connections: to a successor, or by answering and closing them."""
+
+from dataclasses import dataclass
+
+from clusterd.http.engine import Connection, Engine
+from clusterd.linux.address import Address
+from clusterd.log import Logger
+from clusterd.worker.draining.handover import Sender
+
+LAST_WORDS_SECONDS = 0.3
+"""After the end of a drain: for the worker to say what it cut, and to have the application clean up. Then the master
+kills it (`supervisor/decisions/deadlines.py`, which waits a little longer)."""
+
+ANSWERS_SECONDS = 0.2
+"""Of these, for what is on its way to another worker, or may still move: its client may have asked already, and is not
+lost if that one answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """Times by time.monotonic, durations in seconds."""
+
+    deadline: float
+    idle_seconds: float
+    linger: bool
+
+
+class Drain:
+    """One drain of one worker; new orders replace it by another."""
+
+    def __init__(self, engine: Engine, sender: Sender | None, orders: Orders, log: Logger, now: float) -> None:
+        self._engine = engine
+        self._sender = sender
+        self._hands_over = sender is not None
+        """Also when that one is lost: the master names another as soon as it can."""
+        self._orders = orders
+        self._log = log
+        self._began = self._last_busy = now
+
+    def begin(self) -> None:
+        """Move or close what can be moved or closed now; the rest follows as it comes to rest."""
+        self._log.debug(
+            "a drain begins",
+            connections=self._engine.load,
+            seconds=round(self._orders.deadline - self._began, 3),
+            idle_seconds=self._orders.idle_seconds,
+            successor=self._sender is not None,
+            linger=self._orders.linger,
+        )
+        if self._sender is None:
+            self._engine.retirement.close()
+        else:
+            self._engine.retirement.hand_over()
+
+    def connection_at_rest(self, connection: Connection) -> None:
+        """The engine has a connection that could move."""
+        if self._sender is not None:
+            self._sender.pass_on(connection)
+
+    def is_over(self, now: float) -> bool:
+        """Whether its time has passed: nothing new is to come here."""
+        return not self._orders.linger and now >= self._orders.deadline
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """When to look whether it is finished, by time.monotonic."""
+        # A worker that was too late to read its orders has this moment all the same.
+        return self._orders.deadline, max(self._orders.deadline, self._began) + ANSWERS_SECONDS
+
+    def finished(self, now: float) -> bool:
+        """Enforce the times; True when the worker may leave.
+
+        One that lingers may have to take its slot back: it stays, and nothing of it is cut before it is told to go.
+        """
+        if self._engine.is_idle:
+            return not self._orders.linger
+        if self._engine.in_flight:
+            self._last_busy = now
+        idle_since = now - self._orders.idle_seconds
+        if self._sender is None:
+            if self._last_busy <= idle_since:
+                self._engine.retirement.close_idle(now)  # not those that have begun to ask
+        elif self._began <= idle_since:
+            # What can not move ends with its next response; nobody waits longer for that one.
+            self._engine.retirement.close_idle(idle_since)
+        if not self.is_over(now) or (now < self.ends[1] and self._something_may_move()):
+            return False
+        self._cut()
+        return True
+
+    def _something_may_move(self) -> bool:
+        engine = self._engine
+        return self._hands_over and (bool(engine.arriving) or any(each.may_still_move for each in engine.connections))
+
+    def end(self) -> list[Connection]:
+        """Nothing moves any more: what is not acknowledged stays, and is returned."""
+        sender, self._sender = self._sender, None
+        # Without it by then: a connection that goes on here is not to be offered to it again.
+        return [] if sender is None else sender.close()
+
+    def successor_lost(self) -> None:
+        """The sender has ended by itself."""
+        self._log.debug("a drain has lost its successor", connections=self._engine.load)
+        self._sender = None
+
+    def _cut(self) -> None:
+        self._log.debug("a drain is over", connections=self._engine.load)
+        unacknowledged = set(self.end())
+        for request in self._engine.requests_in_flight():
+            self._log.warning(
+                "request cut at the end of the drain",
+                method=request.method,
+                target=request.target,
+                age=request.age,
+                peer=_written(request.peer),
+                reason="drain_timeout",
+            )
+        for connection in (*self._engine.connections, *self._engine.arriving):
+            if connection in unacknowledged or (self._hands_over and connection.may_still_move):
+                self._log_cut(connection, "no worker has taken it over in time")
+            elif why := connection.unfinished:
+                self._log_cut(connection, why)
+        self._engine.retirement.close_idle()
+        self._engine.call_soon(self._engine.abort)  # when that is out: a TLS connection says that it ends
+
+    def _log_cut(self, connection: Connection, why: str) -> None:
+        self._log.warning(
+            f"connection cut at the end of the drain: {why}", peer=_written(connection.peer), reason="drain_timeout"
+        )
+
+
+def _written(peer: Address | None) -> str:
+    return "unix" if peer is None else f"{peer[0]}:{peer[1]}"
