@@ -10,7 +10,7 @@ from clusterd.http.engine import Connection
 from clusterd.wire.connection_state import CarriedState
 from clusterd.wire.packets import receive
 from clusterd.wire.passing import Answer, Decline, Offer
-from clusterd.worker.draining.drain import ANSWERS_SECONDS, Drain, Orders
+from clusterd.worker.draining.drain import ANSWERS_SECONDS, Drain, DrainLimits
 from clusterd.worker.draining.handover import Sender
 from tests.process.serving import Serving, request, serving, wait_until
 
@@ -58,7 +58,7 @@ def leaving() -> Iterator[Leaving]:
 
     successor, pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with successor, serving(hello, on_movable=move) as server:
-        orders = Orders(DEADLINE, idle_seconds=2000.0, linger=False)
+        limits = DrainLimits(DEADLINE, idle_seconds=2000.0, linger=False)
         log: Any = server.ledger
 
         def lost() -> None:
@@ -66,7 +66,7 @@ def leaving() -> Iterator[Leaving]:
 
         def begin() -> Drain:
             sender = Sender(pair, server.loop, lambda: None, lost)
-            drains.append(Drain(server.engine, sender, orders, log, now=0.0))
+            drains.append(Drain(server.engine, sender, limits, log, now=0.0))
             drains[0].begin()
             return drains[0]
 

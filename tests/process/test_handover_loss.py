@@ -14,7 +14,7 @@ from clusterd.http.engine import Connection, Engine
 from clusterd.http.settings import HttpSettings
 from clusterd.log import Logger, open_sink
 from clusterd.wire.packets import socketpair
-from clusterd.worker.draining.drain import Drain, Orders
+from clusterd.worker.draining.drain import Drain, DrainLimits
 from clusterd.worker.draining.handover import Sender
 from tests.process.serving import Ledger
 from tests.process.test_handover_race import answer
@@ -69,8 +69,8 @@ async def retiring(then: Callable[[Retiring], Awaitable[None]]) -> None:
         is_lost.set()
 
     sender = Sender(ours, loop, lambda: None, successor_lost)
-    orders = Orders(time.monotonic() + 60, 60, linger=False)
-    drains.append(Drain(engine, sender, orders, Logger(open_sink(os.environ)), time.monotonic()))
+    limits = DrainLimits(time.monotonic() + 60, 60, linger=False)
+    drains.append(Drain(engine, sender, limits, Logger(open_sink(os.environ)), time.monotonic()))
     drains[0].begin()
     state = Retiring(clients, theirs, is_lost, drains[0])
     await then(state)

@@ -22,11 +22,11 @@ def threads(request: pytest.FixtureRequest) -> int:
 
 class Closing:
     def __init__(self, parts: Iterator[bytes], closed: threading.Event) -> None:
-        self._parts = parts
+        self._context = parts
         self.closed = closed
 
     def __iter__(self) -> Iterator[bytes]:
-        return self._parts
+        return self._context
 
     def close(self) -> None:
         self.closed.set()

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from clusterd.http.wsgi.leader_follower_pool import LendingPool
+from clusterd.http.wsgi.leader_follower_pool import LeaderFollowerPool
 from clusterd.http.wsgi.mailbox import Mailbox
 from clusterd.http.wsgi.pool_thread import PoolThread
 from tests.process.service import Service
@@ -31,7 +31,7 @@ def is_lent() -> bool:
     if not isinstance(thread, PoolThread):
         return False
     pool = thread._pool
-    assert isinstance(pool, LendingPool)
+    assert isinstance(pool, LeaderFollowerPool)
     return pool._borrower is thread
 
 
@@ -163,7 +163,7 @@ def test_it_ends_whoever_has_the_loop(application: Application) -> None:
 def test_what_is_raised_in_the_loop_is_raised_where_it_is_run() -> None:
     loop = uvloop.new_event_loop()
     mailbox = Mailbox(loop)
-    pool = LendingPool(2, 1000, loop, mailbox, lambda: None)
+    pool = LeaderFollowerPool(2, 1000, loop, mailbox, lambda: None)
 
     class Counted:
         """Comes again and again, until it was called by a thread that has the loop."""
@@ -195,7 +195,7 @@ def test_what_is_raised_in_the_loop_is_raised_where_it_is_run() -> None:
 def test_whoever_is_woken_beside_the_one_that_is_to_have_the_loop_is_awake() -> None:
     """Found by a random load at a switch interval of 10 us: such a thread was neither parked nor woken, for good."""
     loop = uvloop.new_event_loop()
-    pool = LendingPool(3, 1000, loop, Mailbox(loop), lambda: None)
+    pool = LeaderFollowerPool(3, 1000, loop, Mailbox(loop), lambda: None)
 
     class Done:
         queued_at = 0.0
@@ -204,7 +204,7 @@ def test_whoever_is_woken_beside_the_one_that_is_to_have_the_loop_is_awake() -> 
             loop.call_soon_threadsafe(pool.over)
 
     def begin() -> None:
-        while not pool._pace.is_short:
+        while not pool._durations.is_short:
             pool.took(0.0001, 100)
         for _ in range(4):
             pool.submit(Done())

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class Tally:
+class Counts:
     """What the crowd has seen so far."""
 
     latencies: list[float] = field(default_factory=list)
@@ -60,9 +60,9 @@ class Tally:
 class Client:
     """One client: asks, thinks, asks again."""
 
-    def __init__(self, options: argparse.Namespace, tally: Tally) -> None:
+    def __init__(self, options: argparse.Namespace, tally: Counts) -> None:
         self._options = options
-        self._tally = tally
+        self._counts = tally
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._answers_here = 0
         connection = "" if options.connection == "kept" else "Connection: close\r\n"
@@ -91,11 +91,11 @@ class Client:
         except (OSError, asyncio.IncompleteReadError) as error:
             self._lose(type(error).__name__)
         else:
-            self._tally.answer(time.monotonic() - started)
+            self._counts.answer(time.monotonic() - started)
 
     async def _exchange(self) -> None:
         if self._streams is not None and self._streams[0].at_eof():
-            self._tally.closed += 1
+            self._counts.closed += 1
             self._leave()
         if self._streams is None:
             self._answers_here = 0
@@ -107,16 +107,16 @@ class Client:
         body = await reader.readexactly(int(length))
         status = int(head.split(b" ", 2)[1])
         self._answers_here += 1
-        self._tally.statuses[status] += 1
-        self._tally.answers[body.split(b" ", 1)[0].decode(errors="replace").strip()] += 1
+        self._counts.statuses[status] += 1
+        self._counts.answers[body.split(b" ", 1)[0].decode(errors="replace").strip()] += 1
         if b"connection: close" in head or self._options.connection == "fresh":
             if self._options.connection == "kept":
-                self._tally.closed += 1
+                self._counts.closed += 1
             self._leave()
 
     def _lose(self, how: str) -> None:
         # A connection that nobody has accepted yet is reset when its listener closes.
-        self._tally.lost[how if self._answers_here else f"{how} on a new connection"] += 1
+        self._counts.lost[how if self._answers_here else f"{how} on a new connection"] += 1
         self._leave()
 
     def _leave(self) -> None:
@@ -125,9 +125,9 @@ class Client:
             self._streams = None
 
 
-async def crowd(options: argparse.Namespace) -> Tally:
+async def crowd(options: argparse.Namespace) -> Counts:
     """Run the clients until standard input ends."""
-    tally = Tally()
+    tally = Counts()
     end = asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin, end.set)
     firsts = [asyncio.Event() for _ in range(options.clients)]

@@ -17,8 +17,8 @@ from clusterd.master.hooks.decisions.feed import Entry, Feed
 from clusterd.master.hooks.decisions.processes import HooksSupervisor
 from clusterd.master.hooks.delivery import HooksQueue
 from clusterd.wire.conversation import Conversation, Incoming
-from clusterd.wire.hooks import EXIT, FORK, MESSAGE, Happening, State
-from clusterd.wire.messages import Say
+from clusterd.wire.hooks import EXIT, FORK, MESSAGE, State, WorkerEvent
+from clusterd.wire.messages import AppMessage
 from tests.unit.exploration import Violation
 from tests.unit.test_handling import Lines
 
@@ -58,7 +58,7 @@ class World:
     has_hooks: dict[int, bool] = field(default_factory=dict)
     candidate: int = 0
     judged: dict[int, bool] = field(default_factory=dict)
-    living: dict[int, Happening] = field(default_factory=dict)
+    living: dict[int, WorkerEvent] = field(default_factory=dict)
     numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
     told: list[int] = field(default_factory=list)
     to_be_told: list[int] = field(default_factory=list)
@@ -126,23 +126,23 @@ class World:
         serial = self.random.choice([*self.living, 0])
         if not serial:
             serial = next(self.numbers) + 1000
-            happening = Happening(FORK, serial, 1, 1, State())
+            worker_event = WorkerEvent(FORK, serial, 1, 1, State())
         else:
             name = self.random.choice(["online", "listening", EXIT])
             state = State(self.random.randint(1, 99), is_listening=name == "listening", is_dead=name == EXIT)
-            happening = replace(self.living[serial], event=name, state=state)
+            worker_event = replace(self.living[serial], name=name, state=state)
         number = next(self.numbers)
-        happening = replace(happening, arguments=(number,))
-        self.living[serial] = happening
-        if happening.state.is_dead:
+        worker_event = replace(worker_event, arguments=(number,))
+        self.living[serial] = worker_event
+        if worker_event.state.is_dead:
             del self.living[serial]
-        self.note(f"{happening.event} of {serial}, number {number}")
+        self.note(f"{worker_event.name} of {serial}, number {number}")
         if not self.supervisor.has_hooks:
-            self.queue.pass_over(happening)
+            self.queue.pass_over(worker_event)
             return
         dropped = self.queue.counts.events_dropped
         self.to_be_told.append(number)
-        self.queue.add_event(happening)
+        self.queue.add_event(worker_event)
         if self.queue.counts.events_dropped > dropped:
             self.to_be_told.remove(number)
 
@@ -154,8 +154,8 @@ class World:
         self.note(f"message of {last.serial}, number {number}")
         self.to_be_told.append(number)
         conversation = Conversation()
-        incoming = Incoming(conversation, Say(number))
-        self.queue.add_message(A_CHILD, replace(last, event=MESSAGE, arguments=(number,)), incoming)
+        incoming = Incoming(conversation, AppMessage(number))
+        self.queue.add_message(A_CHILD, replace(last, name=MESSAGE, arguments=(number,)), incoming)
 
     def begin_generation(self) -> None:
         number = len(self.has_hooks) + 1
@@ -179,8 +179,8 @@ class World:
             return
         self.note(f"{serial} is gone")
         out = self.feed.out
-        if process.is_told and out is not None and out.happening is not None and not out.happening.is_silent:
-            self.cut.append(out.happening.arguments[0])
+        if process.is_told and out is not None and out.worker_event is not None and not out.worker_event.is_silent:
+            self.cut.append(out.worker_event.arguments[0])
         self.queue.gone(serial, "SIGKILL")
         self.step(steps.Gone(serial, "SIGKILL"))
 
@@ -294,34 +294,35 @@ class World:
 
     def tell(self, serial: int, entry: Entry) -> None:
         """A process is told something."""
-        process, happening = self.processes[serial], entry.happening
-        self.note(f"    {serial} is told {'of its beginning' if happening is None else happening}")
+        process, worker_event = self.processes[serial], entry.worker_event
+        self.note(f"    {serial} is told {'of its beginning' if worker_event is None else worker_event}")
         self.require(not process.is_leaving and not process.is_doomed, "the dead and the leaving are told nothing")
-        if happening is None:
+        if worker_event is None:
             self.require(not process.has_begun, "a process begins once")
             process.has_begun = True
         else:
-            self.require(process.has_begun or happening.is_silent, "it is told that it begins before what happens")
-            self.hear(process, happening)
+            self.require(process.has_begun or worker_event.is_silent, "it is told that it begins before what happens")
+            self.hear(process, worker_event)
         if self.peace or self.random.random() < 0.9:
             self.in_a_while("dealt", serial, 0.5)
         if not self.peace and self.random.random() < 0.03:
             self.in_a_while("die", serial)
 
-    def hear(self, process: Process, happening: Happening) -> None:
-        known = happening.serial in process.workers
-        self.require(not (happening.is_silent and happening.event == MESSAGE), "no message is part of an introduction")
-        if not happening.is_silent:
-            number = happening.arguments[0]
+    def hear(self, process: Process, worker_event: WorkerEvent) -> None:
+        known = worker_event.serial in process.workers
+        is_introduced = worker_event.is_silent and worker_event.name == MESSAGE
+        self.require(not is_introduced, "no message is part of an introduction")
+        if not worker_event.is_silent:
+            number = worker_event.arguments[0]
             self.require(number not in self.told, "nothing is told twice")
             self.require(not self.told or number > self.told[-1], "things are told in their order")
             self.told.append(number)
             self.require(
-                known != (happening.event == FORK), "a worker is known from its fork to its end, and only then"
+                known != (worker_event.name == FORK), "a worker is known from its fork to its end, and only then"
             )
-        process.workers[happening.serial] = happening.state
-        if happening.state.is_dead:
-            del process.workers[happening.serial]
+        process.workers[worker_event.serial] = worker_event.state
+        if worker_event.state.is_dead:
+            del process.workers[worker_event.serial]
 
     # ---- what is so in the end
 
@@ -332,7 +333,7 @@ class World:
         told = [each for each in self.processes.values() if each.is_told]
         self.require(len(told) == has_hooks, "there is one process where there are hooks")
         for process in told:
-            expected = {serial: happening.state for serial, happening in self.living.items()}
+            expected = {serial: worker_event.state for serial, worker_event in self.living.items()}
             self.require(process.workers == expected, f"the living are known: {process.workers} {expected}")
 
     def check_end(self) -> None:
@@ -360,7 +361,7 @@ class WatchedFeed(Feed):
 
     def clear(self) -> list[Entry]:
         untold = super().clear()
-        self._given_up += [entry.happening.arguments[0] for entry in untold if entry.happening is not None]
+        self._given_up += [entry.worker_event.arguments[0] for entry in untold if entry.worker_event is not None]
         return untold
 
 

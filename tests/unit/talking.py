@@ -8,7 +8,7 @@ from typing import Any
 
 from clusterd.wire.channel import Channel, Received
 from clusterd.wire.conversation import Conversation, Incoming
-from clusterd.wire.messages import Say, Taken
+from clusterd.wire.messages import Ack, AppMessage
 from clusterd.wire.packets import socketpair
 
 PATIENCE_SECONDS = 60.0
@@ -77,7 +77,7 @@ async def talking(
 
 def _receiver(conversation: Conversation) -> Callable[[Received], None]:
     def receive(received: Received) -> None:
-        assert isinstance(received.message, Say | Taken)
+        assert isinstance(received.message, AppMessage | Ack)
         conversation.received(received.message)
 
     return receive

@@ -20,7 +20,7 @@ from clusterd.wire.conversation import (
     Reply,
     RequestFailed,
 )
-from clusterd.wire.messages import PACKET_BYTES, VALUE_BYTES, Say, encode
+from clusterd.wire.messages import PACKET_BYTES, VALUE_BYTES, AppMessage, encode
 from clusterd.wire.values import MOST_NESTED, encoded
 from tests.unit.talking import PATIENCE_SECONDS, Heard, on_a_loop, talking, unheard, until
 
@@ -38,8 +38,8 @@ def nested(depth: int) -> Any:
 def test_the_largest_value_fits_a_packet_with_everything_around_it() -> None:
     largest = "x" * (VALUE_BYTES - 2)
     encoded(largest)
-    assert len(encode(Say(largest, 2**63, 2**63))) <= PACKET_BYTES
-    assert len(encode(Say(None, 0, 2**63, "\0" * ERROR_CHARACTERS))) <= PACKET_BYTES
+    assert len(encode(AppMessage(largest, 2**63, 2**63))) <= PACKET_BYTES
+    assert len(encode(AppMessage(None, 0, 2**63, "\0" * ERROR_CHARACTERS))) <= PACKET_BYTES
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterd.master.sockets.rebalancing import PAUSE_SECONDS, Evenness, Move, plan
+from clusterd.master.sockets.rebalancing import PAUSE_SECONDS, Move, Rebalancing, plan
 
 
 @given(st.lists(st.integers(0, 10_000), min_size=2, max_size=40))
@@ -25,10 +25,10 @@ def test_a_new_worker_gets_its_share() -> None:
 
 
 def test_nothing_moves_while_all_have_about_as_many_or_something_is_on_its_way() -> None:
-    evenness = Evenness()
-    assert evenness.moves({1: 1, 2: 0}, 100.0) == []
-    assert evenness.moves({1: 100, 2: 80}, 100.0) == []
-    assert evenness.moves({1: 7}, 100.0) == []
-    assert evenness.moves({1: 2, 2: 0}, 100.0) == [Move(1, 2, 1)]
-    assert evenness.moves({1: 9, 2: 0}, 100.0 + PAUSE_SECONDS / 2) == []
-    assert evenness.moves({1: 9, 2: 0}, 100.0 + PAUSE_SECONDS) == [Move(1, 2, 4)]
+    rebalancing = Rebalancing()
+    assert rebalancing.moves({1: 1, 2: 0}, 100.0) == []
+    assert rebalancing.moves({1: 100, 2: 80}, 100.0) == []
+    assert rebalancing.moves({1: 7}, 100.0) == []
+    assert rebalancing.moves({1: 2, 2: 0}, 100.0) == [Move(1, 2, 1)]
+    assert rebalancing.moves({1: 9, 2: 0}, 100.0 + PAUSE_SECONDS / 2) == []
+    assert rebalancing.moves({1: 9, 2: 0}, 100.0 + PAUSE_SECONDS) == [Move(1, 2, 4)]

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 from clusterd.master.hooks.decisions.feed import Entry, Feed
-from clusterd.wire.hooks import EXIT, FORK, MESSAGE, Happening, State
+from clusterd.wire.hooks import EXIT, FORK, MESSAGE, State, WorkerEvent
 
 
-def happening(event: str, serial: int = 1, **state: object) -> Happening:
-    return Happening(event, serial, 1, 1, State(**state))  # type: ignore[arg-type]
+def worker_event(event: str, serial: int = 1, **state: object) -> WorkerEvent:
+    return WorkerEvent(event, serial, 1, 1, State(**state))  # type: ignore[arg-type]
 
 
 def told(feed: Feed) -> list[tuple[str, int, bool]]:
@@ -15,30 +15,30 @@ def told(feed: Feed) -> list[tuple[str, int, bool]]:
     entries = []
     while entry := feed.take():
         feed.settle()
-        each = entry.happening
-        entries.append(("setup", 0, True) if each is None else (each.event, each.serial, each.is_silent))
+        each = entry.worker_event
+        entries.append(("setup", 0, True) if each is None else (each.name, each.serial, each.is_silent))
     return entries
 
 
 def test_one_thing_is_out_at_a_time() -> None:
     feed = Feed()
-    feed.add_event(happening(FORK, 1))
-    feed.add_event(happening(FORK, 2))
-    assert feed.take() == Entry(happening(FORK, 1))
+    feed.add_event(worker_event(FORK, 1))
+    feed.add_event(worker_event(FORK, 2))
+    assert feed.take() == Entry(worker_event(FORK, 1))
     assert feed.take() is None
     assert feed.waiting == 2
-    assert feed.settle() == Entry(happening(FORK, 1))
+    assert feed.settle() == Entry(worker_event(FORK, 1))
     assert told(feed) == [(FORK, 2, False)]
     assert feed.is_idle
 
 
 def test_whoever_begins_is_told_of_the_living_first_and_not_of_what_others_were_told() -> None:
     feed = Feed()
-    for each in (happening(FORK, 1), happening(FORK, 2), happening("online", 2, pid=7)):
+    for each in (worker_event(FORK, 1), worker_event(FORK, 2), worker_event("online", 2, pid=7)):
         feed.add_event(each)
-    feed.add_event(happening(EXIT, 1, is_dead=True))
+    feed.add_event(worker_event(EXIT, 1, is_dead=True))
     told(feed)
-    feed.add_event(happening("listening", 2))
+    feed.add_event(worker_event("listening", 2))
     feed.begin()
     assert told(feed) == [("online", 2, True), ("setup", 0, True), ("listening", 2, False)]
 
@@ -47,8 +47,8 @@ def test_what_was_out_when_somebody_died_is_told_to_nobody_else() -> None:
     feed = Feed()
     feed.begin()
     told(feed)
-    feed.add_event(happening(FORK, 1))
-    feed.add_event(happening("online", 1, pid=7))
+    feed.add_event(worker_event(FORK, 1))
+    feed.add_event(worker_event("online", 1, pid=7))
     assert feed.take() is not None
     feed.settle()
     feed.begin()
@@ -57,22 +57,22 @@ def test_what_was_out_when_somebody_died_is_told_to_nobody_else() -> None:
 
 def test_beyond_the_limit_no_handler_is_called_and_how_the_workers_are_is_known_all_the_same() -> None:
     feed = Feed(most_events=2)
-    assert feed.add_event(happening(FORK, 1))
-    assert feed.add_event(happening("online", 1, pid=7))
-    assert not feed.add_event(happening(FORK, 2))
-    assert not feed.add_event(happening("online", 2, pid=8))
-    assert not feed.add_event(happening(FORK, 3))
-    assert not feed.add_event(happening(EXIT, 3, is_dead=True))  # came and went unheard
-    assert not feed.add_event(happening(EXIT, 1, is_dead=True))
+    assert feed.add_event(worker_event(FORK, 1))
+    assert feed.add_event(worker_event("online", 1, pid=7))
+    assert not feed.add_event(worker_event(FORK, 2))
+    assert not feed.add_event(worker_event("online", 2, pid=8))
+    assert not feed.add_event(worker_event(FORK, 3))
+    assert not feed.add_event(worker_event(EXIT, 3, is_dead=True))  # came and went unheard
+    assert not feed.add_event(worker_event(EXIT, 1, is_dead=True))
     assert told(feed) == [(FORK, 1, False), ("online", 1, False), ("online", 2, True), (EXIT, 1, True)]
-    assert feed.add_event(happening(EXIT, 2, is_dead=True))
+    assert feed.add_event(worker_event(EXIT, 2, is_dead=True))
     assert told(feed) == [(EXIT, 2, False)]
 
 
 def test_messages_are_bounded_by_their_size_and_not_by_the_events() -> None:
     feed = Feed(most_events=1, most_message_bytes=10)
-    feed.add_event(happening(FORK, 1))
-    message = replace(happening(FORK, 1), event=MESSAGE, arguments=("12345678",))
+    feed.add_event(worker_event(FORK, 1))
+    message = replace(worker_event(FORK, 1), name=MESSAGE, arguments=("12345678",))
     assert feed.add_message(message, None, 10)
     assert not feed.add_message(message, None, 1)
     assert told(feed) == [(FORK, 1, False), (MESSAGE, 1, False)]
@@ -81,9 +81,9 @@ def test_messages_are_bounded_by_their_size_and_not_by_the_events() -> None:
 
 def test_what_nobody_will_be_told_of_is_given_back_and_its_workers_are_known() -> None:
     feed = Feed(most_events=1)
-    assert feed.add_event(happening(FORK, 1))
-    assert not feed.add_event(happening(FORK, 2))
-    assert [entry.happening for entry in feed.clear()] == [happening(FORK, 1)]
-    feed.pass_over(happening(EXIT, 1, is_dead=True))
+    assert feed.add_event(worker_event(FORK, 1))
+    assert not feed.add_event(worker_event(FORK, 2))
+    assert [entry.worker_event for entry in feed.clear()] == [worker_event(FORK, 1)]
+    feed.pass_over(worker_event(EXIT, 1, is_dead=True))
     feed.begin()
     assert told(feed) == [(FORK, 2, True), ("setup", 0, True)]

@@ -8,7 +8,7 @@ from clusterd.master.hooks.decisions import steps
 from clusterd.master.hooks.decisions.feed import Feed, _Silence
 from clusterd.master.hooks.decisions.processes import HooksProcess, HooksSupervisor
 from clusterd.master.hooks.delivery import HooksQueue
-from clusterd.wire.hooks import Happening
+from clusterd.wire.hooks import WorkerEvent
 from tests.unit.exploration import Violation
 from tests.unit.hooks_world import World
 
@@ -45,7 +45,7 @@ def hand_over_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def forget_what_happened_in_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    def ignore(silence: _Silence, happening: Happening) -> None:
+    def ignore(silence: _Silence, worker_event: WorkerEvent) -> None:
         pass
 
     monkeypatch.setattr(_Silence, "add", ignore)

@@ -5,21 +5,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clusterd.http.messages.head import Fields
-from clusterd.http.origins.forwarded import NOTHING_TOLD, Told, told_by
+from clusterd.http.origins.forwarded import NOTHING_TOLD, ForwardedFields, told_by
 from clusterd.http.origins.trust import TrustedProxies
 
 TRUSTED = TrustedProxies(["127.0.0.1", "10.0.0.0/8", "fd00::/8"])
 
 
-def told(**values: str) -> Told:
+def told(**values: str) -> ForwardedFields:
     return told_by(Fields({name.replace("_", "-"): value for name, value in values.items()}, []), TRUSTED)
 
 
-def client(host: str, port: int = 0, scheme: str | None = None) -> Told:
-    return Told(True, (host, port), scheme)
+def client(host: str, port: int = 0, scheme: str | None = None) -> ForwardedFields:
+    return ForwardedFields(True, (host, port), scheme)
 
 
-HIDDEN = Told(True, None)
+HIDDEN = ForwardedFields(True, None)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ HIDDEN = Told(True, None)
         ("127.0.0.1, 6.6.6.6:99999, 192.0.2.1", client("192.0.2.1")),
     ],
 )
-def test_the_first_address_from_the_end_that_is_no_proxy_is_the_client(value: str, expected: Told) -> None:
+def test_the_first_address_from_the_end_that_is_no_proxy_is_the_client(value: str, expected: ForwardedFields) -> None:
     assert told(x_forwarded_for=value) == expected
 
 
@@ -64,9 +64,9 @@ def test_a_malformed_list_tells_nothing(value: str) -> None:
      ("ftp", None), ("", None), ("wss", None), ("https http", None)],
 )  # fmt: skip
 def test_the_scheme_is_that_of_the_nearest_proxy(value: str, scheme: str | None) -> None:
-    assert told(x_forwarded_proto=value) == Told(False, None, scheme)
+    assert told(x_forwarded_proto=value) == ForwardedFields(False, None, scheme)
     assert told(x_forwarded_for="192.0.2.1", x_forwarded_proto=value) == client("192.0.2.1", 0, scheme)
-    assert told(x_forwarded_for="?", x_forwarded_proto=value) == Told(False, None, scheme)
+    assert told(x_forwarded_for="?", x_forwarded_proto=value) == ForwardedFields(False, None, scheme)
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ def test_the_scheme_is_that_of_the_nearest_proxy(value: str, scheme: str | None)
         ('for="192.0.2.1:_port"', client("192.0.2.1")),
         ("for=192.0.2.1;proto=https, for=10.0.0.1;proto=http", client("192.0.2.1", 0, "https")),
         ("for=6.6.6.6;proto=https, for=192.0.2.1;proto=http", client("192.0.2.1", 0, "http")),
-        ("for=6.6.6.6, for=_hidden;proto=https", Told(True, None, "https")),
+        ("for=6.6.6.6, for=_hidden;proto=https", ForwardedFields(True, None, "https")),
         ("for=unknown", HIDDEN),
-        ("proto=https", Told(True, None, "https")),
+        ("proto=https", ForwardedFields(True, None, "https")),
         ("for=10.0.0.9, for=10.0.0.1", client("10.0.0.9")),
         ("for=192.0.2.1;proto=ftp", client("192.0.2.1")),
         ('for=192.0.2.1;x="a, for=6.6.6.6"', client("192.0.2.1")),
@@ -94,7 +94,7 @@ def test_the_scheme_is_that_of_the_nearest_proxy(value: str, scheme: str | None)
         ("=;=,,, for=192.0.2.1", client("192.0.2.1")),
     ],
 )
-def test_forwarded_is_understood(value: str, expected: Told) -> None:
+def test_forwarded_is_understood(value: str, expected: ForwardedFields) -> None:
     assert told(forwarded=value) == expected
 
 

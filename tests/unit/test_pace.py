@@ -3,20 +3,27 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterd.http.wsgi.call_durations import FIRST_CALLS, LONG_SECONDS, MOST_CALLS, SHORT_SECONDS, WORTH_CALLS, Pace
+from clusterd.http.wsgi.call_durations import (
+    FIRST_CALLS,
+    LONG_SECONDS,
+    MOST_CALLS,
+    SHORT_SECONDS,
+    WORTH_CALLS,
+    CallDurations,
+)
 
 SHORT = SHORT_SECONDS / 5
 LONG = LONG_SECONDS * 50
 
 
-def pace_after(calls: int, seconds: float) -> Pace:
-    pace = Pace()
+def pace_after(calls: int, seconds: float) -> CallDurations:
+    pace = CallDurations()
     for _ in range(calls):
         pace.took(seconds, 1)
     return pace
 
 
-def calls_until_short(pace: Pace) -> int:
+def calls_until_short(pace: CallDurations) -> int:
     calls = 0
     while not pace.is_short:
         pace.took(SHORT, 1)
@@ -25,7 +32,7 @@ def calls_until_short(pace: Pace) -> int:
 
 
 def test_calls_are_known_to_be_short_when_enough_of_them_were() -> None:
-    assert not Pace().is_short
+    assert not CallDurations().is_short
     assert not pace_after(FIRST_CALLS - 1, SHORT).is_short
     assert pace_after(FIRST_CALLS, SHORT).is_short
 
@@ -64,7 +71,7 @@ def test_each_mistake_is_followed_by_a_longer_look() -> None:
 
 
 def test_many_in_a_row_count_like_one_after_the_other() -> None:
-    at_once, one_by_one = Pace(), Pace()
+    at_once, one_by_one = CallDurations(), CallDurations()
     for _ in range(100):
         at_once.took(8 * SHORT, 8)
         for _ in range(8):
@@ -75,7 +82,7 @@ def test_many_in_a_row_count_like_one_after_the_other() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 3600), st.integers(1, 100))))
 def test_it_is_never_short_and_long_at_once(turns: list[tuple[float, int]]) -> None:
-    pace = Pace()
+    pace = CallDurations()
     for seconds, calls in turns:
         pace.took(seconds, calls)
         assert not (pace.is_short and pace.is_long)

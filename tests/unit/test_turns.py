@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from clusterd.master.sockets.dispatch_channel import Standing, next_in_turn
+from clusterd.master.sockets.dispatch_channel import Availability, next_in_turn
 
-READY, SILENT, FULL, BLOCKED = Standing
+READY, SILENT, FULL, BLOCKED = Availability
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ READY, SILENT, FULL, BLOCKED = Standing
         ([BLOCKED, BLOCKED], None),
     ],
 )
-def test_the_first_that_can_serve_is_next(standings: Sequence[Standing], place: int | None) -> None:
+def test_the_first_that_can_serve_is_next(standings: Sequence[Availability], place: int | None) -> None:
     assert next_in_turn(standings) == place
 
 

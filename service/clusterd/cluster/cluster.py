@@ -179,7 +179,7 @@ class Cluster:
         self._handlers.post("setup", None, self.settings)
         self._primary = primary = Primary(self._handlers, log)
         try:
-            return Master(config, self._checked_config, listeners, log, program=primary).run()
+            return Master(config, self._checked_config, listeners, log, observer=primary).run()
         finally:
             primary.end()
             listeners.close()

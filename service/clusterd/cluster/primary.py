@@ -14,13 +14,13 @@ from clusterd.hooks.handlers import NOT_YET, Handlers
 from clusterd.hooks.roster import Roster
 from clusterd.log import Logger
 from clusterd.master.children.table import Child
-from clusterd.master.context import Parts
-from clusterd.master.operations import Done, Orders
-from clusterd.master.worker_events import Teller
+from clusterd.master.context import MasterContext
+from clusterd.master.operations import Done, Operations
+from clusterd.master.worker_events import WorkerEvents
 from clusterd.supervisor import actions, events
 from clusterd.systemd.sockets import address_text
 from clusterd.wire.conversation import Incoming
-from clusterd.wire.hooks import Happening
+from clusterd.wire.hooks import WorkerEvent
 
 _ENDED = "the cluster has stopped"
 
@@ -33,7 +33,7 @@ class Primary:
     def __init__(self, handlers: Handlers, log: Logger) -> None:
         self._handlers = handlers
         self._log = log
-        self._master: Parts | None = None
+        self._master: MasterContext | None = None
         self._roster = Roster(self._make)
         self._lock = threading.Lock()
         self._thread: int | None = None
@@ -50,7 +50,7 @@ class Primary:
 
         Raises RuntimeError where there is no loop; the future fails with it when there is none later.
         """
-        loop, future = self._parts.loop, Future[Any]()
+        loop, future = self._context.loop, Future[Any]()
         self.check_running()
         future.set_running_or_notify_cancel()  # whoever loses interest cancels nothing
         with self._lock:
@@ -95,21 +95,21 @@ class Primary:
 
     def scale(self, workers: int, done: Done) -> None:
         """Have so many workers."""
-        self._orders.scale(workers, done)
+        self._operations.scale(workers, done)
 
     def fork(self, environment: dict[str, str] | None, done: Done) -> None:
         """One worker more, which `done` is given when it is forked."""
         forked: Done = Future()
         forked.add_done_callback(lambda _: self._give(forked, done))
-        self._orders.fork(environment, forked)
+        self._operations.fork(environment, forked)
 
     def reload(self, done: Done) -> None:
         """A rollout; `done` is given its generation, or fails."""
-        self._orders.reload(done)
+        self._operations.reload(done)
 
     def stop(self, done: Done) -> None:
         """Drain everything and end."""
-        self._orders.stop(done)
+        self._operations.stop(done)
 
     def _give(self, forked: Done, done: Done) -> None:
         """On the loop, where the worker is still known."""
@@ -120,34 +120,34 @@ class Primary:
 
     # ---- what the master tells (master/context.py)
 
-    def begin(self, parts: Parts) -> None:
+    def begin(self, context: MasterContext) -> None:
         """There is a master."""
-        self._master, self._thread = parts, threading.get_ident()
-        self._orders = Orders(parts)
-        addresses = [address_text(sock) for sock in parts.listeners.public]
-        self._teller = Teller(parts.children, addresses, self._happened)
+        self._master, self._thread = context, threading.get_ident()
+        self._operations = Operations(context)
+        addresses = [address_text(sock) for sock in context.listeners.public]
+        self._worker_events = WorkerEvents(context.children, addresses, self._happened)
 
     def note_event(self, event: events.Event) -> None:
         """Something is about to be decided; or it begins, and commands make sense."""
         if isinstance(event, events.Start):
             self._handlers.start(self._log)
             self._has_started = True
-        self._teller.note_event(event)
+        self._worker_events.note_event(event)
 
     def note_action(self, action: actions.Action) -> None:
         """Something was decided, and done."""
-        self._teller.note_action(action)
-        self._orders.note_action(action)
+        self._worker_events.note_action(action)
+        self._operations.note_action(action)
 
     def heard(self, child: Child, incoming: Incoming) -> None:
         """A worker's application has said something."""
-        worker = self._roster.find(self._teller.message(child.serial, incoming.value))
+        worker = self._roster.find(self._worker_events.message(child.serial, incoming.value))
         self._handlers.post_message(worker, incoming)
 
     # ---- within
 
     @property
-    def _parts(self) -> Parts:
+    def _context(self) -> MasterContext:
         if self._master is None:
             raise RuntimeError(NOT_YET)
         return self._master
@@ -158,21 +158,21 @@ class Primary:
         except Exception as error:  # it belongs to the one who asked
             _fail(future, error)
 
-    def _happened(self, happening: Happening) -> None:
-        worker = self._roster.take(happening)
-        self._handlers.post(happening.event, worker, *happening.arguments)
-        self._orders.note_happening(happening)
+    def _happened(self, worker_event: WorkerEvent) -> None:
+        worker = self._roster.take(worker_event)
+        self._handlers.post(worker_event.name, worker, *worker_event.arguments)
+        self._operations.note_worker_event(worker_event)
 
-    def _make(self, happening: Happening) -> Worker:
-        child = self._parts.children.get(happening.serial)
+    def _make(self, worker_event: WorkerEvent) -> Worker:
+        child = self._context.children.get(worker_event.serial)
         assert child is not None  # who is made known at the fork
         return Worker(
-            happening.slot,
-            happening.generation,
-            self._parts.messages.conversation(child),
-            lambda number: self.wait(partial(self._orders.kill, happening.serial, number)),
-            lambda: self.wait(partial(self._orders.leave, happening.serial)),
-            lambda: self.ask(partial(self._orders.debug, happening.serial)),
+            worker_event.slot,
+            worker_event.generation,
+            self._context.messages.conversation(child),
+            lambda number: self.wait(partial(self._operations.kill, worker_event.serial, number)),
+            lambda: self.wait(partial(self._operations.leave, worker_event.serial)),
+            lambda: self.ask(partial(self._operations.debug, worker_event.serial)),
         )
 
 

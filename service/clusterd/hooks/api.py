@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 from clusterd.hooks.handle import Worker
 from clusterd.hooks.handle import broadcast as send_to_all
 from clusterd.hooks.handlers import CLUSTER_EVENTS, Registry
-from clusterd.hooks.master_connection import Line
+from clusterd.hooks.master_connection import MasterConnection
 from clusterd.hooks.roster import Roster
 from clusterd.wire.conversation import Reply
-from clusterd.wire.hooks import Order, read_happening
+from clusterd.wire.hooks import Order, read_worker_event
 
 _AnyHandler = TypeVar("_AnyHandler", bound=Callable[..., Any])
 
@@ -27,7 +27,7 @@ class NotInHooks(RuntimeError):
 class _Self:
     """What a hooks process has, once it has imported its module."""
 
-    line: Line
+    master: MasterConnection
     roster: Roster
 
 
@@ -69,13 +69,13 @@ def fork(environment: Mapping[str, str] | None = None) -> Worker:
     Raises ValueError and TypeError for what can not be set.
     """
     given = None if environment is None else dict(environment)
-    document = _running().line.wait(Order.FORK, value=given)
-    return _running().roster.find(read_happening(document))
+    document = _running().master.wait(Order.FORK, value=given)
+    return _running().roster.find(read_worker_event(document))
 
 
 def scale(workers: int) -> None:
     """Have so many workers, until the next reload."""
-    _running().line.wait(Order.SCALE, value=workers)
+    _running().master.wait(Order.SCALE, value=workers)
 
 
 def reload() -> Reply:
@@ -83,12 +83,12 @@ def reload() -> Reply:
 
     Either raises `clusterd.worker.RequestFailed` with the reason where the old generation serves on.
     """
-    return Reply(_running().line.order(Order.RELOAD))
+    return Reply(_running().master.order(Order.RELOAD))
 
 
 def disconnect() -> None:
     """Stop: every worker drains, and clusterd ends."""
-    _running().line.wait(Order.STOP)
+    _running().master.wait(Order.STOP)
 
 
 # ---- for the hooks process itself
@@ -100,10 +100,10 @@ def prepare(settings: Mapping[str, Any]) -> None:
     _settings = settings
 
 
-def begin(line: Line, roster: Roster) -> None:
+def begin(master: MasterConnection, roster: Roster) -> None:
     """There is somebody to give orders to."""
     global _self
-    _self = _Self(line, roster)
+    _self = _Self(master, roster)
 
 
 def _known_settings() -> Mapping[str, Any]:

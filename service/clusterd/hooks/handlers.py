@@ -80,7 +80,7 @@ class Source(Registry):
     id: int
 
 
-class Told(Protocol):
+class IncomingMessage(Protocol):
     """A message of a worker: an `Incoming`, or one that the master has passed on (hooks/process.py)."""
 
     @property
@@ -108,7 +108,7 @@ class _Occurrence:
     event: str
     worker: Source | None
     arguments: tuple[Any, ...]
-    incoming: Told | None = None
+    incoming: IncomingMessage | None = None
     taken: Callable[[], None] | None = None
 
 
@@ -146,7 +146,7 @@ class Handlers:
             text = f"{MOST_WAITING} events wait for their handlers: nobody is told of one more"
             self._log.error(text, event=event, dropped=self.dropped, **slot)
 
-    def post_message(self, worker: Source, incoming: Told) -> None:
+    def post_message(self, worker: Source, incoming: IncomingMessage) -> None:
         """Have the handlers of a message called, and what the first one returns sent back where a reply is wanted."""
         self._queue.put(_Occurrence(MESSAGE, worker, (incoming.value,), incoming, incoming.taken))
 
@@ -200,7 +200,7 @@ class Handlers:
                 yield handler, occurrence.arguments
 
     def _call(
-        self, event: str, handler: Handler, arguments: tuple[Any, ...], answers: Told | None, log: Logger
+        self, event: str, handler: Handler, arguments: tuple[Any, ...], answers: IncomingMessage | None, log: Logger
     ) -> None:
         what = f"the handler {name_of(handler)} of {event!r}"
         try:
@@ -222,7 +222,7 @@ class Handlers:
             self._runner = asyncio.Runner()
         return self._runner.run(coroutine)
 
-    def _reply(self, incoming: Told, value: Any, what: str, log: Logger) -> None:
+    def _reply(self, incoming: IncomingMessage, value: Any, what: str, log: Logger) -> None:
         try:
             incoming.reply(value)
         except Disconnected:
@@ -232,13 +232,13 @@ class Handlers:
             log.error(why)
             self._refuse(incoming, why)
 
-    def _refuse(self, incoming: Told, why: str) -> None:
+    def _refuse(self, incoming: IncomingMessage, why: str) -> None:
         try:
             incoming.refuse(why)
         except Disconnected:
             pass  # as above
 
-    def _say_that_there_is_none(self, incoming: Told, log: Logger) -> None:
+    def _say_that_there_is_none(self, incoming: IncomingMessage, log: Logger) -> None:
         if incoming.wants_reply:
             self._refuse(incoming, 'the program has no handler: it registers one with @cluster.on("message")')
         elif not self._lack_is_known:

@@ -11,7 +11,7 @@ from clusterd.wire.hooks import Order, Ordered, outcome, write_order
 from clusterd.wire.values import RELAYED, encoded
 
 
-class Line:
+class MasterConnection:
     """Orders may be given in any thread but the one that runs the loop, which may not wait for them."""
 
     def __init__(self, log: Logger) -> None:
@@ -36,8 +36,8 @@ class Line:
 class Talk:
     """With the application in one worker, through the master. In any thread."""
 
-    def __init__(self, line: Line, serial: int) -> None:
-        self._line = line
+    def __init__(self, master: MasterConnection, serial: int) -> None:
+        self._master = master
         self._serial = serial
         self._lock = threading.Lock()
         self._waiting = 0
@@ -64,7 +64,7 @@ class Talk:
             if self._waiting >= MOST_WAITING:
                 raise QueueFull(f"{self._waiting} messages wait for the worker already")
             self._waiting += 1
-        done = self._line.order(order, self._serial, value, timeout=timeout)
+        done = self._master.order(order, self._serial, value, timeout=timeout)
         done.add_done_callback(self._over)
         return done
 
@@ -76,7 +76,7 @@ class Talk:
         """Who has sent it has gone on; that the worker is gone is known by its exit."""
         error = done.exception()
         if error is not None and not isinstance(error, Disconnected):
-            self._line.log.error(f"a message to a worker was not sent: {error}")
+            self._master.log.error(f"a message to a worker was not sent: {error}")
 
 
 def _conclude(done: "Future[Any]", answered: "Future[Any]") -> None:

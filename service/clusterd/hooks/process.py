@@ -17,8 +17,8 @@ from clusterd.config.model import from_json
 from clusterd.config.written import nested, written
 from clusterd.hooks import api
 from clusterd.hooks.handle import Worker
-from clusterd.hooks.handlers import Handlers, Told
-from clusterd.hooks.master_connection import Line, Talk
+from clusterd.hooks.handlers import Handlers, IncomingMessage
+from clusterd.hooks.master_connection import MasterConnection, Talk
 from clusterd.hooks.roster import Roster
 from clusterd.linux import masters_signals
 from clusterd.linux.prctl import die_with_parent
@@ -30,15 +30,15 @@ from clusterd.process.first_order import first_order
 from clusterd.process.fork_hygiene import flush_output, leave
 from clusterd.wire.channel import Channel, Received
 from clusterd.wire.conversation import Incoming
-from clusterd.wire.hooks import MESSAGE, SETUP, Happening, Order, read_happening
+from clusterd.wire.hooks import MESSAGE, SETUP, Order, WorkerEvent, read_worker_event
 from clusterd.wire.messages import (
+    Ack,
+    AppMessage,
     Attach,
     Importing,
     Loaded,
     LoadFailed,
-    Say,
     SetLogLevel,
-    Taken,
     encode,
 )
 from clusterd.wire.packets import close_all, send
@@ -93,60 +93,60 @@ class HooksProcess:
     def __init__(self, channel: socket.socket, order: Attach, log: Logger) -> None:
         self._loop = asyncio.SelectorEventLoop()
         self._log = log
-        self._line = Line(log)
+        self._master = MasterConnection(log)
         self._roster = Roster(self._make)
         self._talks: dict[int, Talk] = {}
         self._handlers = Handlers(api.registry)
         self._generation = order.generation
         self._channel = Channel(channel, self._loop, self._on_message, lambda _: self._loop.stop())
-        self._line.conversation.attach(self._channel, self._loop, self._told)
-        api.begin(self._line, self._roster)
+        self._master.conversation.attach(self._channel, self._loop, self._told)
+        api.begin(self._master, self._roster)
 
     def run(self, import_seconds: float) -> None:
         """Until the master has nothing more to say."""
         self._handlers.start(self._log)
         self._channel.send(Loaded(self._generation, import_seconds))
         self._loop.run_forever()
-        self._line.conversation.end()
+        self._master.conversation.end()
         self._handlers.finish(LEAVE_SECONDS)
 
     def _on_message(self, received: Received) -> None:
         close_all(received.descriptors)
         mend_output()
         match received.message:
-            case Say() | Taken() as said:
-                self._line.conversation.received(said)
+            case AppMessage() | Ack() as said:
+                self._master.conversation.received(said)
             case SetLogLevel(level):
                 self._log.set_level(Level(level))
             case unexpected:
                 self._log.warning("unexpected message from the master", message=type(unexpected).__name__)
 
     def _told(self, incoming: Incoming) -> None:
-        if incoming.value["event"] == SETUP:
+        if incoming.value["name"] == SETUP:
             self._handlers.post(SETUP, None, api.FACTS["settings"](), taken=incoming.taken)
             return
-        happening = read_happening(incoming.value)
-        if happening.event == MESSAGE:
-            self._handlers.post_message(self._roster.find(happening), _Passed(incoming, *happening.arguments))
+        worker_event = read_worker_event(incoming.value)
+        if worker_event.name == MESSAGE:
+            self._handlers.post_message(self._roster.find(worker_event), _Passed(incoming, *worker_event.arguments))
             return
-        worker = self._roster.take(happening)
-        if happening.state.is_dead:
-            self._talks.pop(happening.serial).end()
-        if happening.is_silent:
+        worker = self._roster.take(worker_event)
+        if worker_event.state.is_dead:
+            self._talks.pop(worker_event.serial).end()
+        if worker_event.is_silent:
             incoming.taken()
         else:
-            self._handlers.post(happening.event, worker, *happening.arguments, taken=incoming.taken)
+            self._handlers.post(worker_event.name, worker, *worker_event.arguments, taken=incoming.taken)
 
-    def _make(self, happening: Happening) -> Worker:
-        serial = happening.serial
-        talk = self._talks[serial] = Talk(self._line, serial)
-        kill = partial(self._line.wait, Order.KILL, serial)
-        leave_slot = partial(self._line.wait, Order.LEAVE, serial)
-        debug = partial(self._line.order, Order.DEBUG, serial)
-        return Worker(happening.slot, happening.generation, talk, kill, leave_slot, debug)
+    def _make(self, worker_event: WorkerEvent) -> Worker:
+        serial = worker_event.serial
+        talk = self._talks[serial] = Talk(self._master, serial)
+        kill = partial(self._master.wait, Order.KILL, serial)
+        leave_slot = partial(self._master.wait, Order.LEAVE, serial)
+        debug = partial(self._master.order, Order.DEBUG, serial)
+        return Worker(worker_event.slot, worker_event.generation, talk, kill, leave_slot, debug)
 
 
-class _Passed(Told):
+class _Passed(IncomingMessage):
     """A message of a worker, which the master has passed on."""
 
     def __init__(self, incoming: Incoming, value: Any) -> None:

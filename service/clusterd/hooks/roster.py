@@ -3,30 +3,30 @@
 from collections.abc import Callable
 
 from clusterd.hooks.handle import Worker
-from clusterd.wire.hooks import Happening, State
+from clusterd.wire.hooks import State, WorkerEvent
 
 
 class Roster:
     """Owns the handles of those who are not dead. `make` makes one; all but `workers` is called in one thread."""
 
-    def __init__(self, make: Callable[[Happening], Worker]) -> None:
+    def __init__(self, make: Callable[[WorkerEvent], Worker]) -> None:
         self._make = make
         self._living: dict[int, Worker] = {}
         """By serial."""
 
-    def take(self, happening: Happening) -> Worker:
+    def take(self, worker_event: WorkerEvent) -> Worker:
         """The worker that something has become of, as it is since; its last time where that is its end."""
-        worker = self.find(happening)
-        worker.become(happening.state)
-        if happening.state.is_dead:
-            del self._living[happening.serial]
+        worker = self.find(worker_event)
+        worker.become(worker_event.state)
+        if worker_event.state.is_dead:
+            del self._living[worker_event.serial]
         return worker
 
-    def find(self, happening: Happening) -> Worker:
-        """The worker that `happening` is about, as it was."""
-        worker = self._living.get(happening.serial)
+    def find(self, worker_event: WorkerEvent) -> Worker:
+        """The worker that `worker_event` is about, as it was."""
+        worker = self._living.get(worker_event.serial)
         if worker is None:
-            worker = self._living[happening.serial] = self._make(happening)
+            worker = self._living[worker_event.serial] = self._make(worker_event)
         return worker
 
     def workers(self) -> dict[int, Worker]:

@@ -12,7 +12,7 @@ class StartupFailed(Exception):
     """The application says that it can not start; the text is its message."""
 
 
-class Phase(Enum):
+class CallPhase(Enum):
     """How far the answer to a request is, for the log of requests in flight."""
 
     RECEIVING = "receiving"
@@ -78,7 +78,7 @@ class Call(Protocol):
     """
 
     @property
-    def phase(self) -> Phase:
+    def phase(self) -> CallPhase:
         """How far the answer is."""
 
     @property

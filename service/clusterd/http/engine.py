@@ -17,8 +17,8 @@ from clusterd.http.asgi.application import AsgiApplication
 from clusterd.http.call import Adapter
 from clusterd.http.connections.connection import Connection
 from clusterd.http.connections.expiry import expire
-from clusterd.http.connections.inline_transport import Doorstep
-from clusterd.http.connections.loop_entry import Entry
+from clusterd.http.connections.inline_transport import InlineTransport
+from clusterd.http.connections.loop_entry import LoopEntry
 from clusterd.http.connections.rejected_connection import Shedder
 from clusterd.http.connections.retirement import Retirement
 from clusterd.http.connections.stage import IN_FLIGHT
@@ -28,7 +28,7 @@ from clusterd.http.origins.origin import Origins
 from clusterd.http.ports import Counters, Log
 from clusterd.http.settings import AccessLog, HttpSettings, Interface
 from clusterd.http.wsgi.adapter import WsgiAdapter, WsgiApplication
-from clusterd.http.wsgi.leader_follower_pool import LendingPool
+from clusterd.http.wsgi.leader_follower_pool import LeaderFollowerPool
 from clusterd.http.wsgi.mailbox import Mailbox
 from clusterd.http.wsgi.threads import OnLoop, Threads
 from clusterd.linux.address import Address
@@ -90,7 +90,7 @@ class Engine:
         self.retirement = Retirement(self.connections, on_movable)
         self._on_closed = on_closed
         self._arriving: set[Connection] = set()
-        self._entry = Entry(loop)
+        self._entry = LoopEntry(loop)
         self._shedder = Shedder(self._entry, loop, settings.limits.connections, counters, self.stamp, log, tls)
         self.threads: Threads = OnLoop(loop)
         self.adapter: Adapter
@@ -101,7 +101,7 @@ class Engine:
         pool = None
         if settings.threads:
             limit = settings.limits.queue
-            self.threads = pool = LendingPool(settings.threads, limit, loop, mailbox, on_saturation)
+            self.threads = pool = LeaderFollowerPool(settings.threads, limit, loop, mailbox, on_saturation)
         self.adapter = WsgiAdapter(
             cast(WsgiApplication, application), settings, log, self.stamp, mailbox, pool, on_overdue
         )
@@ -149,7 +149,7 @@ class Engine:
         if connection.may_begin_outside:
             # At once, not in the loop's next round: whoever accepts knows then what is left of it when it decides about
             # the next one, and does not take more than it can answer while another worker has nothing to do.
-            Doorstep(self._loop, sock, connection, self._entry).begin()
+            InlineTransport(self._loop, sock, connection, self._entry).begin()
             return
         self._entry.enter(sock, connection, lambda: self._arriving.discard(connection))
 

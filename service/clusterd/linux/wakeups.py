@@ -1,22 +1,22 @@
-"""Bells by which processes wake each other up without a message: eventfd(2), inherited by all."""
+"""How processes wake each other up without a message: eventfd(2), inherited by all."""
 
 import os
 from collections.abc import Sequence
 
-BELLS = 16
-"""More processes than bells share them: one too many is woken then, looks, and sleeps on."""
+WAKEUPS = 16
+"""More processes than there are share one eventfd: one too many is woken then, looks, and sleeps on."""
 
 
-class Bells:
-    """Each process answers to one bell, told by a number of its own, and can ring everybody's."""
+class Wakeups:
+    """Each process waits on one eventfd, chosen by its number, and can wake every other."""
 
     def __init__(self, descriptors: Sequence[int]) -> None:
         self.descriptors = tuple(descriptors)
 
     @classmethod
-    def create(cls) -> "Bells":
+    def create(cls) -> "Wakeups":
         """New ones, closed on an exec unless they are passed on."""
-        return cls([os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(BELLS)])
+        return cls([os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(WAKEUPS)])
 
     def of(self, number: int) -> int:
         """The descriptor that is readable when the process with that number is rung."""
@@ -35,4 +35,4 @@ def silence(descriptor: int) -> None:
     try:
         os.eventfd_read(descriptor)
     except BlockingIOError:
-        pass  # another process with the same bell was faster
+        pass  # another process with the same eventfd was faster

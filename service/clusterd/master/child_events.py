@@ -25,7 +25,7 @@ from clusterd.wire.channel import Received
 from clusterd.wire.packets import close_all
 
 
-class Hearing:
+class ChildEvents:
     """Translates messages and deaths; owns what is kept of the dead."""
 
     def __init__(
@@ -96,7 +96,7 @@ class Hearing:
                 self.stacks.told(child, number, text)
             case messages.DebuggerTold(failure):
                 self.debuggers.told(child, failure)
-            case messages.Say() | messages.Taken() as said if child.kind is Kind.WORKER:
+            case messages.AppMessage() | messages.Ack() as said if child.kind is Kind.WORKER:
                 self._applications.received(child, said)
             case unexpected:
                 self._log.warning(f"unexpected message {type(unexpected).__name__}", **child.fields())
@@ -111,7 +111,7 @@ class Hearing:
             case messages.LoadFailed(reason, traceback, permanent):
                 self._report_once(f"the hooks could not be loaded: {reason}", traceback, child)
                 self._hooks.load_failed(child, reason, permanent=permanent)
-            case messages.Say() | messages.Taken() as said:
+            case messages.AppMessage() | messages.Ack() as said:
                 self._hooks.said(child, said)
             case unexpected:
                 self._log.warning(f"unexpected message {type(unexpected).__name__}", **child.fields())

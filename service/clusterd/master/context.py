@@ -17,7 +17,7 @@ from clusterd.wire.conversation import Incoming
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class MasterContext:
     """Of the master, for its own thread only."""
 
     loop: asyncio.AbstractEventLoop
@@ -31,10 +31,10 @@ class Parts:
     stacks: StackReader
 
 
-class Program(Protocol):
+class Observer(Protocol):
     """All of it is called on the master's loop, and is to return at once."""
 
-    def begin(self, parts: Parts) -> None:
+    def begin(self, context: MasterContext) -> None:
         """There is a master."""
 
     def note_event(self, event: events.Event) -> None:

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 _Event = TypeVar("_Event")
 
 
-class InOrder(Generic[_Event]):
+class EventQueue(Generic[_Event]):
     """Has `decide` called with each event, and never within a call of it."""
 
     def __init__(self, decide: Callable[[_Event], None]) -> None:

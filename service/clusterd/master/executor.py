@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from clusterd.log import Level, Logger
 from clusterd.master.admin.commands import Commands
-from clusterd.master.admin.counts import Tally
+from clusterd.master.admin.counts import Counts
 from clusterd.master.children.log_level import set_log_level
 from clusterd.master.children.processes import Processes
 from clusterd.master.children.stacks import StackReader
@@ -39,7 +39,7 @@ _WORDS = {
 RETRY_SECONDS = 1.0
 
 
-class Hands:
+class Executor:
     """Everything an action can need. `happened` takes the events that acting leads to, `later` those in a while."""
 
     def __init__(
@@ -50,7 +50,7 @@ class Hands:
         service_manager: ServiceManager,
         commands: Commands,
         stacks: StackReader,
-        tally: Tally,
+        counts: Counts,
         log: Logger,
         happened: Callable[[Event], None],
         later: Callable[[float, Event], object],
@@ -62,16 +62,16 @@ class Hands:
         self._service_manager = service_manager
         self._commands = commands
         self._stacks = stacks
-        self._tally = tally
+        self._counts = counts
         self._log = log
         self._happened = happened
         self._later = later
         self._finish = finish
 
-    def act(self, action: actions.Action) -> None:
+    def execute(self, action: actions.Action) -> None:
         """Do what `action` says. What can not be done becomes an event: the supervisor's table must stay true."""
         try:
-            self._act(action)
+            self._carry_out(action)
         except OSError as error:
             # Out of descriptors, processes or memory.
             self._not_done(action, f"clusterd can not {_WORDS.get(type(action), 'do it')}: {error.strerror or error}")
@@ -101,7 +101,7 @@ class Hands:
         else:
             self._children.kill(child)
 
-    def _act(self, action: actions.Action) -> None:
+    def _carry_out(self, action: actions.Action) -> None:
         match action:
             case actions.ReadConfiguration():
                 self._read_configuration()
@@ -183,7 +183,7 @@ class Hands:
         return child.fields() if child is not None else {}
 
     def _worker_ended(self, action: actions.WorkerEnded) -> None:
-        self._tally.worker_ended(action.slot, action.reason)
+        self._counts.worker_ended(action.slot, action.reason)
         failed = action.reason in FAILURES
         retry = f"; trying again in {action.retry_in:.1f} s" if action.retry_in is not None else ""
         self._log.log(
@@ -202,7 +202,7 @@ class Hands:
 
     def _rollout_ended(self, action: actions.RolloutEnded) -> None:
         succeeded = action.failure is None
-        self._tally.rollout_ended(succeeded=succeeded)
+        self._counts.rollout_ended(succeeded=succeeded)
         if action.failure is None:
             text = f"reload succeeded, generation {action.generation} serves"
             self._log.info(text, rollout=action.number)

@@ -16,19 +16,19 @@ from clusterd.log import Logger
 from clusterd.log.output import mend_output, protect_output
 from clusterd.master.admin.commands import Commands
 from clusterd.master.admin.control import ControlServer
-from clusterd.master.admin.counts import Tally
+from clusterd.master.admin.counts import Counts
 from clusterd.master.admin.endpoint import Endpoint
-from clusterd.master.admin.event_log import Chronicle
+from clusterd.master.admin.event_log import EventLog
 from clusterd.master.admin.views import Views
-from clusterd.master.child_events import Hearing
+from clusterd.master.child_events import ChildEvents
 from clusterd.master.children.conversations import Messages
-from clusterd.master.children.orphans import end_strays
+from clusterd.master.children.orphans import end_orphans
 from clusterd.master.children.processes import Processes
 from clusterd.master.children.table import Child
 from clusterd.master.configurations import Configurations, worker_count
-from clusterd.master.context import Parts, Program
-from clusterd.master.event_queue import InOrder
-from clusterd.master.executor import Hands
+from clusterd.master.context import MasterContext, Observer
+from clusterd.master.event_queue import EventQueue
+from clusterd.master.executor import Executor
 from clusterd.master.health.monitor import Watched
 from clusterd.master.health.oversight import Oversight
 from clusterd.master.health.punctuality import LOOK_EVERY_SECONDS
@@ -38,8 +38,8 @@ from clusterd.master.signals import handle_signals
 from clusterd.master.sockets.closing import Closing
 from clusterd.master.sockets.dispatch_channel import is_silent
 from clusterd.master.sockets.listeners import Listeners, tell_addresses
-from clusterd.master.sockets.rebalancing import Evenness
-from clusterd.master.sockets.round_robin import Dealer
+from clusterd.master.sockets.rebalancing import Rebalancing
+from clusterd.master.sockets.round_robin import RoundRobin
 from clusterd.master.sockets.socket_keeper import SocketKeeper
 from clusterd.master.watching.watcher import Watcher
 from clusterd.metrics.ledger import Ledger
@@ -69,7 +69,7 @@ class Master:
         listeners: Listeners,
         log: Logger,
         *,
-        program: Program | None = None,
+        observer: Observer | None = None,
         watcher: Watcher | None = None,
         first_start: FirstStart = NOT_TRIED,
     ) -> None:
@@ -80,18 +80,18 @@ class Master:
         self._watcher = watcher
         self._first_start = first_start
         self._supervisor = Supervisor()
-        self._events = InOrder(self._decide)
+        self._events = EventQueue(self._decide)
         self._wake: asyncio.TimerHandle | None = None
         self._exit_status = 0
         self._scoreboard = Scoreboard.create()
         self._configurations = Configurations(config, read, listeners.passed, log)
-        ledger, tally = Ledger(), Tally()
+        ledger, counts = Ledger(), Counts()
         messages = Messages(self._loop, self._message_heard)
         self._hooks = Hooks(self._configurations, log)
-        self._hearing = Hearing(
+        self._child_events = ChildEvents(
             self._loop, self._configurations, self._scoreboard, ledger, messages, self._hooks, log, self.happened
         )
-        children = self._hearing.children
+        children = self._child_events.children
         self._oversight = Oversight(
             self._supervisor.cluster,
             children,
@@ -107,21 +107,21 @@ class Master:
             children,
             self._scoreboard,
             ledger,
-            tally,
+            counts,
             self._hooks,
             self.status,
             self._oversight.why_unready,
         )
-        self._chronicle = Chronicle(children)
+        self._event_log = EventLog(children)
         self._commands = Commands(
             self._supervisor,
             self.happened,
             children,
             self._views,
             self._configurations,
-            self._chronicle,
-            self._hearing.stacks,
-            self._hearing.debuggers,
+            self._event_log,
+            self._child_events.stacks,
+            self._child_events.debuggers,
             messages,
             self._hooks,
             log,
@@ -134,44 +134,44 @@ class Master:
             self.status,
             self._busy,
         )
-        self._dealer = Dealer(self._loop, listeners, children, self._scoreboard, self._configurations, log)
+        self._round_robin = RoundRobin(self._loop, listeners, children, self._scoreboard, self._configurations, log)
         self._processes = processes = Processes(
-            children, self._scoreboard, listeners, self._configurations, self._dealer
+            children, self._scoreboard, listeners, self._configurations, self._round_robin
         )
         self._keeper = SocketKeeper.of_this_process(os.environ)
         self._closing = Closing(
-            self._loop, listeners, self._dealer, self._keeper.kept, self._drain_seconds, self._take, log
+            self._loop, listeners, self._round_robin, self._keeper.kept, self._drain_seconds, self._take, log
         )
-        self._evenness = Evenness()
-        self._hands = Hands(
+        self._rebalancing = Rebalancing()
+        self._executor = Executor(
             processes,
             children,
             self._configurations,
             self._service_manager,
             self._commands,
-            self._hearing.stacks,
-            tally,
+            self._child_events.stacks,
+            counts,
             log,
             self.happened,
             lambda seconds, event: self._loop.call_later(seconds, self.happened, event),
             self._finish,
         )
-        parts = Parts(
+        context = MasterContext(
             self._loop,
             self._supervisor,
             self.happened,
             children,
-            self._hearing.debuggers,
+            self._child_events.debuggers,
             messages,
             processes,
             listeners,
-            self._hearing.stacks,
+            self._child_events.stacks,
         )
-        self._hooks.begin(parts)
-        self._program: Program = self._hooks
-        if program is not None:
-            self._program = program
-            program.begin(parts)
+        self._hooks.begin(context)
+        self._observer: Observer = self._hooks
+        if observer is not None:
+            self._observer = observer
+            observer.begin(context)
         self._endpoint = Endpoint(self._views.pages(), listeners.metrics, log)
 
     def run(self) -> int:
@@ -180,7 +180,7 @@ class Master:
         become_subreaper()
         raise_descriptor_limit()
         set_title("clusterd: master", "clusterd")
-        handle_signals(self._loop, self.happened, self._hearing.children.reap, self._write_state, self._log.notice)
+        handle_signals(self._loop, self.happened, self._child_events.children.reap, self._write_state, self._log.notice)
         self._loop.run_until_complete(self._open())
         self._look()
         settings = settings_of(self._config, worker_count(self._config))
@@ -198,8 +198,8 @@ class Master:
         self._loop.run_until_complete(asyncio.gather(early_stop, return_exceptions=True))
         self._loop.run_until_complete(self._close())
         self._loop.close()
-        if strays := end_strays():
-            self._log.warning("ended processes that the application had left behind", count=strays)
+        if orphans := end_orphans():
+            self._log.warning("ended processes that the application had left behind", count=orphans)
             self._log.flush()
         return self._exit_status
 
@@ -221,12 +221,12 @@ class Master:
             self._after_events()
 
     def _decide(self, event: events.Event) -> None:
-        self._chronicle.note_event(event)
-        self._program.note_event(event)
+        self._event_log.note_event(event)
+        self._observer.note_event(event)
         for action in self._supervisor.step(event, time.monotonic()):
-            self._hands.act(action)
-            self._chronicle.note_action(action)
-            self._program.note_action(action)
+            self._executor.execute(action)
+            self._event_log.note_action(action)
+            self._observer.note_action(action)
 
     @property
     def first_start(self) -> FirstStart:
@@ -244,8 +244,8 @@ class Master:
 
     def _message_heard(self, child: Child, incoming: Incoming) -> None:
         """The application in a worker has said something: whoever follows the events hears it."""
-        self._chronicle.note_message(child, incoming.value)
-        self._program.heard(child, incoming)
+        self._event_log.note_message(child, incoming.value)
+        self._observer.heard(child, incoming)
 
     def _after_events(self) -> None:
         self._service_manager.update_status()
@@ -264,8 +264,8 @@ class Master:
     def _look(self) -> None:
         self._oversight.see_who_turns()
         self._even_out(self._oversight.look())
-        self._hearing.memory_kills.look(time.monotonic())
-        self._dealer.look()
+        self._child_events.memory_kills.look(time.monotonic())
+        self._round_robin.look()
         self._hooks.look()
         self._log.flush()
         mend_output()  # templates to come inherit it
@@ -282,7 +282,7 @@ class Master:
         # One whose loop stands still, at a breakpoint for example, would only hold up what is meant for it.
         takers = (each for each in watched if each.row.accepting and not is_silent(each.row, now))
         connections = {each.serial: each.row.connections for each in takers}
-        for move in self._evenness.moves(connections, now):
+        for move in self._rebalancing.moves(connections, now):
             try:
                 self._processes.share(move.giver, move.taker, move.connections)
             except OSError:

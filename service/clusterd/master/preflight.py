@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from clusterd.config.model import Config, Preload, to_json
 from clusterd.linux.stacks import STACKS_SIGNAL, new_stacks_file, read_stacks
-from clusterd.linux.wakeups import Bells
+from clusterd.linux.wakeups import Wakeups
 from clusterd.log import Level
 from clusterd.master.children.processes import template_environment
 from clusterd.master.children.spawn import Role, spawn
@@ -43,7 +43,7 @@ def check_application(config: Config) -> Failure | None:
 
 
 Order = Callable[[socket.socket, Config, int], None]
-"""Say over the channel what is to be imported; the descriptor is that of the file that takes stacks."""
+"""AppMessage over the channel what is to be imported; the descriptor is that of the file that takes stacks."""
 
 
 def _try(role: Role, what: str, order: Order, config: Config) -> Failure | None:
@@ -126,7 +126,7 @@ class _Process:
 
 def _load(channel: socket.socket, config: Config, stacks: int) -> None:
     scoreboard = Scoreboard.create()
-    bells = Bells.create()
+    wakeups = Wakeups.create()
     order = messages.Load(
         generation=1,
         config=to_json(config),
@@ -136,10 +136,10 @@ def _load(channel: socket.socket, config: Config, stacks: int) -> None:
         log_level=int(Level.WARNING),
     )
     try:
-        send(channel, messages.encode(order), [scoreboard.descriptor, stacks, *bells.descriptors])
+        send(channel, messages.encode(order), [scoreboard.descriptor, stacks, *wakeups.descriptors])
     finally:
         scoreboard.close()
-        close_all(bells.descriptors)
+        close_all(wakeups.descriptors)
 
 
 def _attach(channel: socket.socket, config: Config, stacks: int) -> None:

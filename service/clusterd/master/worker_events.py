@@ -11,17 +11,17 @@ from clusterd.master.admin.event_log import code_and_signal
 from clusterd.master.children.table import Children
 from clusterd.supervisor import actions, events
 from clusterd.supervisor.model.states import FAILURES
-from clusterd.wire.hooks import EXIT, FORK, MESSAGE, Happening, State
+from clusterd.wire.hooks import EXIT, FORK, MESSAGE, State, WorkerEvent
 
 
-class Teller:
+class WorkerEvents:
     """Knows how every worker is, from the order to fork it on, and tells what changes."""
 
-    def __init__(self, children: Children, addresses: list[str], tell: Callable[[Happening], None]) -> None:
+    def __init__(self, children: Children, addresses: list[str], tell: Callable[[WorkerEvent], None]) -> None:
         self._children = children
         self._addresses = addresses
         self._tell = tell
-        self._last: dict[int, Happening] = {}
+        self._last: dict[int, WorkerEvent] = {}
         """By serial."""
 
     def note_event(self, event: events.Event) -> None:
@@ -45,22 +45,22 @@ class Teller:
                 self._change(serial, EXIT, code_and_signal(action.code), is_dead=True, left_when_asked=left)
                 del self._last[serial]
 
-    def message(self, serial: int, value: Any) -> Happening:
+    def message(self, serial: int, value: Any) -> WorkerEvent:
         """That a worker's application has said this; nobody is told."""
-        return replace(self._last[serial], event=MESSAGE, arguments=(value,))
+        return replace(self._last[serial], name=MESSAGE, arguments=(value,))
 
     def _forked(self, serial: int) -> None:
         child = self._children.get(serial)
         if child is not None:  # otherwise it could not be forked: there never was a worker
-            self._last[serial] = Happening(FORK, serial, child.slot, child.generation, State())
+            self._last[serial] = WorkerEvent(FORK, serial, child.slot, child.generation, State())
             self._tell(self._last[serial])
 
     def _disconnect(self, serial: int) -> None:
         if self._last[serial].state.is_connected:
             self._change(serial, "disconnect", is_connected=False)
 
-    def _change(self, serial: int, event: str, arguments: tuple[Any, ...] = (), **changes: Any) -> None:
+    def _change(self, serial: int, name: str, arguments: tuple[Any, ...] = (), **changes: Any) -> None:
         before = self._last[serial]
-        happening = replace(before, event=event, state=replace(before.state, **changes), arguments=arguments)
-        self._last[serial] = happening
-        self._tell(happening)
+        worker_event = replace(before, name=name, state=replace(before.state, **changes), arguments=arguments)
+        self._last[serial] = worker_event
+        self._tell(worker_event)

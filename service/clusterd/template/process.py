@@ -16,7 +16,7 @@ from clusterd.linux.listening_socket import ListeningSocket
 from clusterd.linux.prctl import die_with_parent
 from clusterd.linux.stacks import write_stacks_to
 from clusterd.linux.title import set_title
-from clusterd.linux.wakeups import BELLS, Bells
+from clusterd.linux.wakeups import WAKEUPS, Wakeups
 from clusterd.log import Level, Logger, open_sink
 from clusterd.log.output import protect_output
 from clusterd.metrics.scoreboard import LAYOUT_VERSION, Scoreboard
@@ -40,11 +40,11 @@ from clusterd.wire.messages import (
     encode,
 )
 from clusterd.wire.packets import close_all, receive, send
-from clusterd.worker.boot import Birth, be_born
+from clusterd.worker.boot import Boot, boot_worker
 
 
 @dataclass(frozen=True)
-class Offspring:
+class ForkContext:
     """What every process forked from this template starts with."""
 
     generation: int
@@ -53,7 +53,7 @@ class Offspring:
     scoreboard: Scoreboard
     listeners: tuple[ListeningSocket, ...]
     tls: ssl.SSLContext | None
-    bells: Bells
+    wakeups: Wakeups
     log: Logger
 
 
@@ -64,30 +64,30 @@ def main(channel_descriptor: int) -> None:
     masters_signals.ignore()
     channel, order, descriptors = first_order(channel_descriptor, Load)
     try:
-        offspring = _load(channel, order, descriptors)
+        fork_context = _load(channel, order, descriptors)
     except LoadError as error:
         send(channel, encode(LoadFailed(error.reason, error.traceback, error.permanent)))
         os._exit(1)
-    _fork_on_request(channel, offspring)
+    _fork_on_request(channel, fork_context)
 
 
-def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...]) -> Offspring:
+def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...]) -> ForkContext:
     """Get ready to fork. Raises LoadError; does not return when the import turns out unforkable."""
     scoreboard, stacks, *shared = descriptors
-    bells, listeners = shared[:BELLS], shared[BELLS:]
+    wakeups, listeners = shared[:WAKEUPS], shared[WAKEUPS:]
     set_title(f"clusterd: template gen {order.generation}", f"clusterd-t{order.generation}")
     write_stacks_to(stacks)
     log = Logger(open_sink(os.environ), Level(order.log_level)).bind(generation=order.generation)
     protect_output(os.environ)
     config = from_json(order.config)
-    offspring = Offspring(
+    fork_context = ForkContext(
         generation=order.generation,
         config=config,
         loaded=None,
         scoreboard=Scoreboard.attach(scoreboard),
         listeners=tuple(map(ListeningSocket, listeners, order.listeners)),
         tls=_tls_context(config, order, log),
-        bells=Bells(bells),
+        wakeups=Wakeups(wakeups),
         log=log,
     )
     if why := mismatch():
@@ -95,12 +95,12 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...]) -> 
     send(channel, encode(Importing()))
     started = time.monotonic()
     if order.preload:
-        offspring = replace(offspring, loaded=_import(channel, order, config, log))
+        fork_context = replace(fork_context, loaded=_import(channel, order, config, log))
     # What is alive now stays: never looked at again by the collector, its pages stay shared.
     gc.collect()
     gc.freeze()
     send(channel, encode(Loaded(order.generation, time.monotonic() - started)))
-    return offspring
+    return fork_context
 
 
 def _tls_context(config: Config, order: Load, log: Logger) -> ssl.SSLContext | None:
@@ -132,9 +132,9 @@ def _import(channel: socket.socket, order: Load, config: Config, log: Logger) ->
     return loaded
 
 
-def _fork_on_request(channel: socket.socket, offspring: Offspring) -> None:
+def _fork_on_request(channel: socket.socket, fork_context: ForkContext) -> None:
     """Serve the channel; in a forked spare this goes on with the spare's channel."""
-    generation = offspring.generation
+    generation = fork_context.generation
     while True:
         packet = receive(channel)
         if packet is None:
@@ -147,7 +147,7 @@ def _fork_on_request(channel: socket.socket, offspring: Offspring) -> None:
             child_channel, stacks = packet.descriptors
             if _fork_detached(channel, order.serial):
                 channel.close()
-                be_born(_birth(offspring, order, _patient(child_channel), stacks))
+                boot_worker(_birth(fork_context, order, _patient(child_channel), stacks))
         elif isinstance(order, ForkSpare):
             (child_channel,) = packet.descriptors
             if _fork_detached(channel, order.serial):
@@ -158,28 +158,28 @@ def _fork_on_request(channel: socket.socket, offspring: Offspring) -> None:
                 send(channel, encode(Hello(order.serial, LAYOUT_VERSION)))
                 continue
         elif isinstance(order, SetLogLevel):
-            offspring.log.set_level(Level(order.level))
+            fork_context.log.set_level(Level(order.level))
         else:
             raise ProtocolError(f"unexpected message {order}")
         close_all(packet.descriptors)
 
 
-def _birth(offspring: Offspring, order: Fork, channel: socket.socket, stacks: int) -> Birth:
-    return Birth(
+def _birth(fork_context: ForkContext, order: Fork, channel: socket.socket, stacks: int) -> Boot:
+    return Boot(
         serial=order.serial,
         slot=order.slot,
         generation=order.generation,
         row=order.row,
         environment=order.environment,
-        config=offspring.config,
-        loaded=offspring.loaded,
-        scoreboard=offspring.scoreboard,
-        listeners=offspring.listeners,
-        tls=offspring.tls,
-        bells=offspring.bells,
+        config=fork_context.config,
+        loaded=fork_context.loaded,
+        scoreboard=fork_context.scoreboard,
+        listeners=fork_context.listeners,
+        tls=fork_context.tls,
+        wakeups=fork_context.wakeups,
         channel=channel,
         stacks=stacks,
-        log=offspring.log,
+        log=fork_context.log,
     )
 
 

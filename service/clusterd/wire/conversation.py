@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any
 
 from clusterd.wire.channel import Channel
-from clusterd.wire.messages import Message, Say, Taken, encode
+from clusterd.wire.messages import Ack, AppMessage, Message, encode
 from clusterd.wire.values import SAID, Bounds, encoded
 
 MOST_WAITING = 1000
@@ -67,7 +67,7 @@ class Reply:
 class Incoming:
     """A message of the other side, for whoever deals with it, in whatever thread."""
 
-    def __init__(self, conversation: "Conversation", message: Say) -> None:
+    def __init__(self, conversation: "Conversation", message: AppMessage) -> None:
         self._conversation = conversation
         self._number = message.request
         self._value = message.value
@@ -85,11 +85,11 @@ class Incoming:
     def reply(self, value: Any) -> None:
         """Answer it. Raises TypeError and ValueError as `send` does."""
         encoded(value, self._conversation.bounds)
-        self._conversation.post(Say(value, reply=self._number))
+        self._conversation.post(AppMessage(value, reply=self._number))
 
     def refuse(self, why: str) -> None:
         """Answer that there is no answer."""
-        self._conversation.post(Say(None, reply=self._number, error=why[:ERROR_CHARACTERS]))
+        self._conversation.post(AppMessage(None, reply=self._number, error=why[:ERROR_CHARACTERS]))
 
     def taken(self) -> None:
         """It is dealt with, and another one may come in its place."""
@@ -139,7 +139,7 @@ class Conversation:
         with this one (with this one, where it deals with them in their order), with False when it is gone before.
         """
         encoded(value, self.bounds)
-        self._post_counted(Say(value), most_waiting, on_over)
+        self._post_counted(AppMessage(value), most_waiting, on_over)
 
     def request(
         self,
@@ -157,7 +157,7 @@ class Conversation:
             number = self._last_request
             self._pending[number] = pending
         try:
-            self._post_counted(Say(value, request=number), most_waiting, on_over)
+            self._post_counted(AppMessage(value, request=number), most_waiting, on_over)
         except BaseException:
             self._pending.pop(number, None)
             raise
@@ -208,9 +208,9 @@ class Conversation:
         for number in asked:
             self._arm(number)
 
-    def received(self, message: Say | Taken) -> None:
+    def received(self, message: AppMessage | Ack) -> None:
         """The other side has said something."""
-        if isinstance(message, Taken):
+        if isinstance(message, Ack):
             with self._lock:
                 dealt = [self._unconfirmed.popleft() for _ in range(min(message.count, len(self._unconfirmed)))]
             _tell(dealt, True)
@@ -250,7 +250,7 @@ class Conversation:
             self._will_flush = False
             if self._taken and not self._is_ended:
                 # One for all that were dealt with since the last time.
-                self._packets.append(encode(Taken(self._taken)))
+                self._packets.append(encode(Ack(self._taken)))
             self._taken = 0
         assert self._channel is not None
         # Only here is anything taken out of the queue, and `end` is called on the loop as well.

@@ -2,8 +2,8 @@
 
 The master tells of one thing at a time, and of the next when that was dealt with:
 
-    {"event": "setup"}
-    {"event": "exit", "serial": 7, "slot": 2, "generation": 3, "state": {...}, "arguments": [null, "SIGKILL"]}
+    {"name": "setup"}
+    {"name": "exit", "serial": 7, "slot": 2, "generation": 3, "state": {...}, "arguments": [null, "SIGKILL"]}
 
 The hooks process gives orders, as requests; the reply is an outcome:
 
@@ -36,10 +36,10 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
+class WorkerEvent:
     """Something has become of a worker, which is like `state` since, or its application has said something."""
 
-    event: str
+    name: str
     serial: int
     slot: int
     generation: int
@@ -73,15 +73,15 @@ class Ordered:
     value: Any = None
 
 
-def write_happening(happening: Happening) -> dict[str, Any]:
+def write_worker_event(worker_event: WorkerEvent) -> dict[str, Any]:
     """As JSON."""
-    return asdict(happening)
+    return asdict(worker_event)
 
 
-def read_happening(document: dict[str, Any]) -> Happening:
-    """What `write_happening` wrote, in another process of the same version of clusterd."""
+def read_worker_event(document: dict[str, Any]) -> WorkerEvent:
+    """What `write_worker_event` wrote, in another process of the same version of clusterd."""
     state, arguments = State(**document["state"]), tuple(document["arguments"])
-    return Happening(**{**document, "state": state, "arguments": arguments})
+    return WorkerEvent(**{**document, "state": state, "arguments": arguments})
 
 
 def write_order(ordered: Ordered) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Message:
 class Load(Message):
     """Import the application (or, with `preload` false, get ready without it).
 
-    Descriptors: the scoreboard, the memfd that takes its stacks, the bells, and one listening socket for each
+    Descriptors: the scoreboard, the memfd that takes its stacks, the wakeups, and one listening socket for each
     of `listeners`, which has what is spoken on it: `http` or `https`.
     """
 
@@ -225,7 +225,7 @@ class Adopt(Message):
 
 
 @dataclass(frozen=True)
-class Deal(Message):
+class Dispatch(Message):
     """Serve the new connections that arrive on the descriptor: the master accepts them, and deals them in turn."""
 
 
@@ -260,7 +260,7 @@ class StartDebugger(Message):
 
 
 @dataclass(frozen=True)
-class Say(Message):
+class AppMessage(Message):
     """What an application is told, or says: any JSON value of at most VALUE_BYTES.
 
     `request` is the number that a reply has to bear, 0 where none is awaited. A reply bears it in `reply`; `error` says
@@ -274,7 +274,7 @@ class Say(Message):
 
 
 @dataclass(frozen=True)
-class Taken(Message):
+class Ack(Message):
     """So many more messages of the other side have been dealt with, and wait no longer. Replies are not counted."""
 
     count: int

@@ -15,7 +15,7 @@ from clusterd.linux.listening_socket import ListeningSocket
 from clusterd.linux.prctl import die_with_parent, outlive_parent
 from clusterd.linux.stacks import write_stacks_to
 from clusterd.linux.title import set_title
-from clusterd.linux.wakeups import Bells
+from clusterd.linux.wakeups import Wakeups
 from clusterd.log import Logger
 from clusterd.metrics.scoreboard import LAYOUT_VERSION, Scoreboard
 from clusterd.process.fork_hygiene import flush_output, forget_template_exit_handlers, leave, wait_for_adoption
@@ -30,7 +30,7 @@ STARTUP_MESSAGE_CHARACTERS = 6000
 
 
 @dataclass(frozen=True)
-class Birth:
+class Boot:
     """What a worker is given by its template."""
 
     serial: int
@@ -45,18 +45,18 @@ class Birth:
     scoreboard: Scoreboard
     listeners: Sequence[ListeningSocket]
     tls: ssl.SSLContext | None
-    bells: Bells
+    wakeups: Wakeups
     channel: socket.socket
     stacks: int
     log: Logger
 
 
-def be_born(birth: Birth) -> NoReturn:
+def boot_worker(boot: Boot) -> NoReturn:
     """Run the worker in this freshly forked process, to its end."""
-    log = birth.log.bind(slot=birth.slot, generation=birth.generation, pid=os.getpid())
+    log = boot.log.bind(slot=boot.slot, generation=boot.generation, pid=os.getpid())
     status = 1
     try:
-        status = _live(birth, log)
+        status = _live(boot, log)
     except BaseException:  # whatever it is, this process must not return into the template
         log.error(f"worker failed\n{traceback.format_exc()}")
     log.flush()
@@ -64,75 +64,75 @@ def be_born(birth: Birth) -> NoReturn:
     raise AssertionError("unreachable")
 
 
-def _live(birth: Birth, log: Logger) -> int:
-    set_title(f"clusterd: worker {birth.slot} gen {birth.generation}", f"clusterd-w{birth.slot}")
+def _live(boot: Boot, log: Logger) -> int:
+    set_title(f"clusterd: worker {boot.slot} gen {boot.generation}", f"clusterd-w{boot.slot}")
     forget_template_exit_handlers()
-    write_stacks_to(birth.stacks)
-    os.environ.update(birth.environment)
-    os.environ["CLUSTERD_WORKER"] = str(birth.slot)
-    os.environ["CLUSTERD_GENERATION"] = str(birth.generation)
-    api.begin(birth.slot, birth.generation)
-    if not _greet(birth):
+    write_stacks_to(boot.stacks)
+    os.environ.update(boot.environment)
+    os.environ["CLUSTERD_WORKER"] = str(boot.slot)
+    os.environ["CLUSTERD_GENERATION"] = str(boot.generation)
+    api.begin(boot.slot, boot.generation)
+    if not _greet(boot):
         return 0
     # To get ready may take minutes, and systemd starts the next master only when the last process of this one is gone.
-    wait_for_adoption(peer_pid(birth.channel))
+    wait_for_adoption(peer_pid(boot.channel))
     die_with_parent()
     try:
-        loaded = birth.loaded or _load_here(birth)
+        loaded = boot.loaded or _load_here(boot)
         # Both now: a name that leads nowhere is to be found out while the predecessor serves.
-        worker_stop = load_hook(birth.config.worker_stop, "worker_stop")
-        worker_start = load_hook(birth.config.worker_start, "worker_start")
-        _run_hook(worker_start, f"worker_start: {birth.config.worker_start}")
-        worker = _make_process(loaded, birth, log)
+        worker_stop = load_hook(boot.config.worker_stop, "worker_stop")
+        worker_start = load_hook(boot.config.worker_start, "worker_start")
+        _run_hook(worker_start, f"worker_start: {boot.config.worker_start}")
+        worker = _make_process(loaded, boot, log)
     except LoadError as error:
-        send(birth.channel, encode(BootFailed(error.reason, error.traceback, error.permanent)))
+        send(boot.channel, encode(BootFailed(error.reason, error.traceback, error.permanent)))
         return BOOT_FAILED_STATUS
     except StartupFailed as error:
         failed = describe(error, "lifespan.startup")
         message = str(error)[-STARTUP_MESSAGE_CHARACTERS:]
-        send(birth.channel, encode(BootFailed(failed.reason, message, permanent=False)))
+        send(boot.channel, encode(BootFailed(failed.reason, message, permanent=False)))
         return BOOT_FAILED_STATUS
     outlive_parent()  # from now on it notices the end of its channel, and answers what it has
     status = worker.run()
     try:
-        _run_hook(worker_stop, f"worker_stop: {birth.config.worker_stop}")
+        _run_hook(worker_stop, f"worker_stop: {boot.config.worker_stop}")
     finally:
         worker.close()
     return status
 
 
-def _make_process(loaded: LoadedCode, birth: Birth, log: Logger) -> WorkerProcess | JobProcess:
+def _make_process(loaded: LoadedCode, boot: Boot, log: Logger) -> WorkerProcess | JobProcess:
     """What this process does with its loop. Raises StartupFailed."""
     if isinstance(loaded, LoadedJob):
-        return JobProcess(loaded, birth.config, birth.scoreboard.row(birth.row), birth.channel, log)
+        return JobProcess(loaded, boot.config, boot.scoreboard.row(boot.row), boot.channel, log)
     worker = WorkerProcess(
         loaded,
-        birth.config,
-        birth.scoreboard,
-        birth.row,
-        birth.listeners,
-        birth.tls,
-        birth.bells,
-        birth.channel,
+        boot.config,
+        boot.scoreboard,
+        boot.row,
+        boot.listeners,
+        boot.tls,
+        boot.wakeups,
+        boot.channel,
         log,
     )
     worker.start_application()
     return worker
 
 
-def _greet(birth: Birth) -> bool:
+def _greet(boot: Boot) -> bool:
     """Say hello and wait until the master has entered this pid; False when the master gave the worker up."""
     try:
-        send(birth.channel, encode(Hello(birth.serial, LAYOUT_VERSION)))
-        packet = receive(birth.channel)
+        send(boot.channel, encode(Hello(boot.serial, LAYOUT_VERSION)))
+        packet = receive(boot.channel)
     except OSError:
         return False
     return packet is not None and isinstance(decode(packet.data), Welcome)
 
 
-def _load_here(birth: Birth) -> LoadedCode:
-    enter_directory(birth.config.directory)
-    loaded = load(birth.config)
+def _load_here(boot: Boot) -> LoadedCode:
+    enter_directory(boot.config.directory)
+    loaded = load(boot.config)
     flush_output()
     return loaded
 

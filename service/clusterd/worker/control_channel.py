@@ -11,7 +11,7 @@ from clusterd.http.engine import InFlight
 from clusterd.linux import masters_signals
 from clusterd.log import Level, Logger
 from clusterd.wire.channel import Channel, Received
-from clusterd.wire.messages import Message, Retire, Say, SetLogLevel, StacksTold, StartDebugger, Taken, TellStacks
+from clusterd.wire.messages import Ack, AppMessage, Message, Retire, SetLogLevel, StacksTold, StartDebugger, TellStacks
 from clusterd.wire.packets import close_all
 from clusterd.worker import api
 from clusterd.worker.debugger import Debugger
@@ -23,7 +23,7 @@ TICK_SECONDS = 0.25
 """How often the loop of a worker shows the master that it turns."""
 
 
-class Line:
+class ControlChannel:
     """Owns the channel, and what the application says and is told over it.
 
     `on_order` takes all other messages; it returns False for one that it knows nothing of. `on_alone` is called when
@@ -93,7 +93,7 @@ class Line:
             # What should have come over it stays with its sender.
             self._log.warning("there are no descriptors left for connections: raise LimitNOFILE= of the unit")
         match received.message:
-            case Say() | Taken() as said:
+            case AppMessage() | Ack() as said:
                 close_all(received.descriptors)
                 self._conversation.received(said)
             case SetLogLevel(level):

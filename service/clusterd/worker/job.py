@@ -19,16 +19,16 @@ from clusterd.log import Logger
 from clusterd.log.output import mend_output
 from clusterd.metrics.scoreboard import Row
 from clusterd.wire.channel import Received
-from clusterd.wire.messages import Adopt, Deal, HealthConnection, Ready, Retire, Serve, Share
+from clusterd.wire.messages import Adopt, Dispatch, HealthConnection, Ready, Retire, Serve, Share
 from clusterd.wire.packets import close_all
 from clusterd.worker import api
-from clusterd.worker.control_channel import TICK_SECONDS, Line
+from clusterd.worker.control_channel import TICK_SECONDS, ControlChannel
 
 FAILED_STATUS = 1
 THREAD_NAME = "clusterd-run"
 
 
-class Call:
+class JobCall:
     """The one call. `on_called` when it begins and `on_ended` when it is over, with what it raised: on the loop."""
 
     def __init__(
@@ -85,8 +85,8 @@ class JobProcess:
         self._config = config
         self._row = row
         self._log = log
-        self._line = Line(channel, self._loop, log, self._on_order, self._drain_alone, list)
-        self._call = Call(job, self._loop, self._called, self._ended)
+        self._channel = ControlChannel(channel, self._loop, log, self._on_order, self._drain_alone, list)
+        self._call = JobCall(job, self._loop, self._called, self._ended)
         self._leave_by = monotonic()
         self._cut_timer: asyncio.TimerHandle | None = None
         self._status = 0
@@ -94,25 +94,25 @@ class JobProcess:
 
     def run(self) -> int:
         """Call it, say ready, and stay until it has returned or a drain is over; the exit status."""
-        self._line.obey_stops()
+        self._channel.obey_stops()
         self._row.started_at = wall_clock()
         self._tick()
         self._call.start()
         try:
             self._loop.run_forever()
         finally:
-            self._line.finish_handling(self._leave_by)
+            self._channel.finish_handling(self._leave_by)
             self._log.flush()
         return self._status
 
     def close(self) -> None:
         """Say what is left to say."""
-        self._line.close()
+        self._channel.close()
 
     # ---- the call
 
     def _called(self) -> None:
-        self._line.send(Ready())
+        self._channel.send(Ready())
 
     def _ended(self, raised: BaseException | None) -> None:
         if raised is not None:
@@ -131,7 +131,7 @@ class JobProcess:
             case Retire(deadline, _, linger):
                 if not linger:
                     self._drain(deadline)
-            case Serve() | Adopt() | Share() | Deal() | HealthConnection():
+            case Serve() | Adopt() | Share() | Dispatch() | HealthConnection():
                 pass  # there is nothing to accept, and no connection that could move
             case _:
                 return False

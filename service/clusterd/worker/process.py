@@ -16,19 +16,29 @@ from clusterd.config.model import Config, Scheduling
 from clusterd.http.engine import Connection, Engine
 from clusterd.linux.address import Address
 from clusterd.linux.listening_socket import ListeningSocket
-from clusterd.linux.wakeups import Bells
+from clusterd.linux.wakeups import Wakeups
 from clusterd.log import Logger
 from clusterd.log.output import mend_output
 from clusterd.metrics.counting import RequestCounter
 from clusterd.metrics.scoreboard import Scoreboard
 from clusterd.wire.channel import Received
 from clusterd.wire.connection_state import CarriedState
-from clusterd.wire.messages import Adopt, Deal, HealthConnection, Overdue, Ready, Retire, Serve, Share, SuccessorLost
-from clusterd.worker.accepting.accept_policy import Gate
+from clusterd.wire.messages import (
+    Adopt,
+    Dispatch,
+    HealthConnection,
+    Overdue,
+    Ready,
+    Retire,
+    Serve,
+    Share,
+    SuccessorLost,
+)
+from clusterd.worker.accepting.accept_policy import AcceptPolicy
 from clusterd.worker.accepting.acceptor import Acceptor
 from clusterd.worker.call_watch import CallWatch
-from clusterd.worker.control_channel import TICK_SECONDS, Line
-from clusterd.worker.draining.drain import LAST_WORDS_SECONDS, Drain, Orders
+from clusterd.worker.control_channel import TICK_SECONDS, ControlChannel
+from clusterd.worker.draining.drain import LAST_WORDS_SECONDS, Drain, DrainLimits
 from clusterd.worker.draining.handover import Receiver, Sender
 from clusterd.worker.draining.rebalancing import Sharing
 from clusterd.worker.engine_settings import engine_settings
@@ -48,7 +58,7 @@ class WorkerProcess:
         row: int,
         listeners: Sequence[ListeningSocket],
         tls: ssl.SSLContext | None,
-        bells: Bells,
+        wakeups: Wakeups,
         channel: socket.socket,
         log: Logger,
     ) -> None:
@@ -70,8 +80,8 @@ class WorkerProcess:
             tls=tls,
         )
         self._watch = CallWatch(loaded, self._engine, scoreboard, row)
-        self._gate = Gate(config.scheduling, scoreboard, bells, row, self._engine)
-        self._bell = bells.of(row)
+        self._policy = AcceptPolicy(config.scheduling, scoreboard, wakeups, row, self._engine)
+        self._wakeup = wakeups.of(row)
         self._listeners = listeners
         self._acceptor: Acceptor | None = None
         self._receivers: set[Receiver] = set()
@@ -82,7 +92,7 @@ class WorkerProcess:
         self._leave_by = 0.0
         self._sharing = Sharing(self._engine, self._loop, self._moved)
         requests = self._engine.requests_in_flight
-        self._line = Line(channel, self._loop, log, self._on_order, self._drain_alone, requests)
+        self._channel = ControlChannel(channel, self._loop, log, self._on_order, self._drain_alone, requests)
 
     def start_application(self) -> None:
         """Have the application get ready, where it has a word for it. Raises StartupFailed."""
@@ -90,15 +100,15 @@ class WorkerProcess:
 
     def run(self) -> int:
         """Say ready, serve until a drain is over; the exit status."""
-        self._line.obey_stops()
+        self._channel.obey_stops()
         self._row.started_at = wall_clock()
         self._tick()
-        self._line.send(Ready())
+        self._channel.send(Ready())
         try:
             self._engine.run()
         finally:
             self._stop_accepting()
-            self._line.finish_handling(self._leave_by - LAST_WORDS_SECONDS)
+            self._channel.finish_handling(self._leave_by - LAST_WORDS_SECONDS)
             self._stop_application()
             self._engine.threads.stop(max(0.0, min(THREADS_END_SECONDS, self._leave_by - monotonic())))
             self._log.flush()
@@ -106,7 +116,7 @@ class WorkerProcess:
 
     def close(self) -> None:
         """Say what is left to say."""
-        self._line.close()
+        self._channel.close()
 
     def _stop_application(self) -> None:
         # At least a moment, also where the drain has used up all the time there was.
@@ -123,14 +133,14 @@ class WorkerProcess:
             case Serve():
                 self._serve()
             case Retire(deadline, idle_seconds, linger):
-                orders = Orders(deadline, idle_seconds, linger)
-                self._retire(orders, self._sockets_of(received))
+                limits = DrainLimits(deadline, idle_seconds, linger)
+                self._retire(limits, self._sockets_of(received))
                 if not linger:
                     self._leave_listeners()
             case Adopt():
                 for sock in self._sockets_of(received):
                     self._keep(Receiver(sock, self._loop, self._adopt, self._receivers.discard), self._receivers)
-            case Deal():
+            case Dispatch():
                 for sock in self._sockets_of(received):
                     room = self._engine.has_room
                     self._keep(Receiver(sock, self._loop, self._take_dealt, self._dealt.discard, room), self._dealt)
@@ -148,7 +158,7 @@ class WorkerProcess:
 
     def _drain_alone(self) -> None:
         timeouts = self._config.timeouts
-        self._retire(Orders(monotonic() + timeouts.drain, timeouts.drain_idle, linger=False), [])
+        self._retire(DrainLimits(monotonic() + timeouts.drain, timeouts.drain_idle, linger=False), [])
         self._leave_listeners()
 
     def _leave_listeners(self) -> None:
@@ -158,7 +168,7 @@ class WorkerProcess:
 
     def _overdue(self, request: str) -> None:
         self._log.error("a request was not answered within timeouts.request", request=request)
-        self._line.send(Overdue(request[:OVERDUE_CHARACTERS]))
+        self._channel.send(Overdue(request[:OVERDUE_CHARACTERS]))
 
     # ---- accepting
 
@@ -170,7 +180,7 @@ class WorkerProcess:
         self._row.accepting = 1
         if self._acceptor is None and self._config.scheduling is not Scheduling.ROUND_ROBIN:
             self._acceptor = Acceptor(
-                self._listeners, self._gate, self._bell, self._loop, self._accepted, self._engine.shed
+                self._listeners, self._policy, self._wakeup, self._loop, self._accepted, self._engine.shed
             )
 
     def _saturation_changed(self) -> None:
@@ -222,7 +232,7 @@ class WorkerProcess:
 
     # ---- draining
 
-    def _retire(self, orders: Orders, peers: list[socket.socket]) -> None:
+    def _retire(self, limits: DrainLimits, peers: list[socket.socket]) -> None:
         if self._is_leaving:
             # Nothing is left to be retired; and the loop, which turns for the application's shutdown, is not to be
             # stopped once more.
@@ -241,9 +251,9 @@ class WorkerProcess:
             for receiver in self._receivers:
                 receiver.close()
             self._receivers.clear()
-        self._leave_by = orders.deadline + LAST_WORDS_SECONDS
+        self._leave_by = limits.deadline + LAST_WORDS_SECONDS
         sender = Sender(peers[0], self._loop, self._moved, self._successor_lost) if peers else None
-        self._drain = Drain(self._engine, sender, orders, self._log, monotonic())
+        self._drain = Drain(self._engine, sender, limits, self._log, monotonic())
         self._drain.begin()
         for end in self._drain.ends:
             # Not only at the next tick. A little later, since timers of the loop may be early by their resolution.
@@ -261,7 +271,7 @@ class WorkerProcess:
     def _successor_lost(self) -> None:
         if self._drain is not None:
             self._drain.successor_lost()
-            self._line.send(SuccessorLost(self._engine.load))
+            self._channel.send(SuccessorLost(self._engine.load))
 
     def _connection_at_rest(self, connection: Connection) -> None:
         if self._drain is not None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 from clusterd.http.asgi.answer import Answer
 from clusterd.http.asgi.application import AsgiApplication, ClientDisconnected, Message
 from clusterd.http.asgi.inflow import Inflow
-from clusterd.http.call import Phase
+from clusterd.http.call import CallPhase
 from clusterd.http.connections.connection import Connection
 from clusterd.http.connections.transfer import open_path, regular_bytes
 from clusterd.http.messages.response import Stamp
@@ -133,9 +133,9 @@ class AsgiCall(Answer):
     # ---- what the connection calls
 
     @property
-    def phase(self) -> Phase:
+    def phase(self) -> CallPhase:
         """How far the answer is."""
-        return Phase.SENDING if self.started else Phase.RUNNING
+        return CallPhase.SENDING if self.started else CallPhase.RUNNING
 
     def resume(self) -> None:
         """The client has read everything that was sent."""

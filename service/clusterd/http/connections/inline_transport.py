@@ -12,7 +12,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, Protocol
 
-from clusterd.http.connections.loop_entry import Entry
+from clusterd.http.connections.loop_entry import LoopEntry
 from clusterd.http.connections.transport import LoopTransport, Receiver, Transport
 
 READ_BYTES = 64 * 1024
@@ -27,7 +27,7 @@ class Resident(Receiver, Protocol):
     def arrived(self, doorstep: Transport, /) -> None:
         """Begin, on the doorstep."""
 
-    def moved_in(self, transport: Transport, /) -> None:
+    def transport_changed(self, transport: Transport, /) -> None:
         """Go on with the loop's own transport."""
 
     def settled(self) -> None:
@@ -43,7 +43,7 @@ class _End(Enum):
     ABORT = auto()
 
 
-class Doorstep:
+class InlineTransport:
     """The transport of `resident` at first; `entry` has the loop make one, with this as its first protocol."""
 
     __deletable__ = ("_resident",)  # mypyc's word for what `del` may be said of
@@ -54,7 +54,7 @@ class Doorstep:
         loop: asyncio.AbstractEventLoop,
         sock: socket.socket,
         resident: Resident,
-        entry: Entry,
+        entry: LoopEntry,
     ) -> None:
         if sock.timeout:
             # The application has set a default for all sockets (socket.setdefaulttimeout): Python would wait that long
@@ -177,7 +177,7 @@ class Doorstep:
         """The loop's transport is there."""
         resident = self._resident
         moved.set_protocol(resident)
-        resident.moved_in(moved)
+        resident.transport_changed(moved)
         if self._unsent:
             moved.write(self._unsent)
             if not moved.get_write_buffer_size():

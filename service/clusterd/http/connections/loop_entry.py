@@ -15,7 +15,7 @@ class Newcomer(Protocol):
         """Here it is."""
 
 
-class Entry:
+class LoopEntry:
     """Has the loop make transports of connected sockets, and keeps the tasks that do, as the loop does not."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Callable
 from http import HTTPStatus
 
-from clusterd.http.connections.loop_entry import Entry
+from clusterd.http.connections.loop_entry import LoopEntry
 from clusterd.http.connections.tls import TlsLayer
 from clusterd.http.connections.transport import LoopTransport, Transport
 from clusterd.http.messages.response import Stamp
@@ -65,7 +65,7 @@ class Shedder:
 
     def __init__(
         self,
-        entry: Entry,
+        entry: LoopEntry,
         loop: asyncio.AbstractEventLoop,
         limit: int,
         counters: Counters,
@@ -79,7 +79,7 @@ class Shedder:
         self._stamp = stamp
         self._tls = tls
         self._report = _Report(limit, log)
-        self._clients: set[Surplus] = set()
+        self._clients: set[RejectedConnection] = set()
 
     def shed(self, sock: socket.socket, scheme: str) -> None:
         """Have the client of a connected socket come back later."""
@@ -88,7 +88,7 @@ class Shedder:
             sock.close()
             return
         tls = self._tls if scheme == "https" else None
-        client = Surplus(self._loop, self._counters, self._stamp, self._clients.discard, tls)
+        client = RejectedConnection(self._loop, self._counters, self._stamp, self._clients.discard, tls)
         self._clients.add(client)
         self._entry.enter(sock, client, lambda: self._clients.discard(client))
 
@@ -102,7 +102,7 @@ class Shedder:
             client.abort()
 
 
-class Surplus:
+class RejectedConnection:
     """Reads nothing of what is asked, and keeps nothing: it costs as little as can be."""
 
     __slots__ = ("_answered", "_closed", "_counters", "_loop", "_stamp", "_timer", "_tls", "_transport")
@@ -112,7 +112,7 @@ class Surplus:
         loop: asyncio.AbstractEventLoop,
         counters: Counters,
         stamp: Stamp,
-        closed: Callable[["Surplus"], None],
+        closed: Callable[["RejectedConnection"], None],
         tls: ssl.SSLContext | None,
     ) -> None:
         self._loop = loop

@@ -25,7 +25,7 @@ class Stream:
         self._transport = transport
         self._outflow = Outflow(transport)
 
-    def moved_in(self, transport: Transport) -> None:
+    def transport_changed(self, transport: Transport) -> None:
         """Go on with another transport of the same socket."""
         self._transport = transport
         self._outflow.move(transport)

@@ -16,7 +16,7 @@ from clusterd.http.messages.refusal import Refusal, bad_request
 from clusterd.http.settings import Limits
 
 if TYPE_CHECKING:
-    from clusterd.http.origins.forwarded import Told
+    from clusterd.http.origins.forwarded import ForwardedFields
 
 _match_request_line = re.compile(rf"({TOKEN}) ([!-~\x80-\xff]++) HTTP/([0-9])\.([0-9])\r\n").match
 # No space before the colon, no obs-fold, no bare CR or LF: each has been used to smuggle requests.
@@ -90,7 +90,7 @@ class Fields(dict[str, str]):
         """In the order in which they were sent."""
         self.environ: dict[str, str] | None = None
         self.raw: list[tuple[bytes, bytes]] | None = None
-        self.told: Told | None = None
+        self.told: ForwardedFields | None = None
 
 
 class Framing(NamedTuple):

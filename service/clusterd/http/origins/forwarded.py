@@ -14,7 +14,7 @@ from clusterd.http.origins.trust import TrustedProxies, plain_ip
 from clusterd.linux.address import Address
 
 
-class Told(NamedTuple):
+class ForwardedFields(NamedTuple):
     """What the fields of one request tell."""
 
     tells_peer: bool
@@ -36,7 +36,7 @@ class Hop(NamedTuple):
 LONGEST_ELEMENT = 1024
 """Characters of an element of Forwarded, so that looking for its beginning has an end."""
 
-NOTHING_TOLD = Told(tells_peer=False)
+NOTHING_TOLD = ForwardedFields(tells_peer=False)
 
 _SCHEMES = frozenset({"http", "https"})
 _QUOTED = r'"(?:[^"\\]|\\.)*+"'
@@ -50,7 +50,7 @@ _match_node = re.compile(rf"(?:([0-9.]++)|\[([0-9A-Fa-f]*+:[0-9A-Fa-f:.]++)\]){_
 _match_hidden = re.compile(rf"(?:unknown|_[A-Za-z0-9._\-]++){_PORT}").fullmatch
 
 
-def told_by(fields: Fields, trusted: TrustedProxies) -> Told:
+def told_by(fields: Fields, trusted: TrustedProxies) -> ForwardedFields:
     """What trusted proxies say. A field that is malformed where it matters tells nothing; no field raises anything.
 
     Where any of X-Forwarded-For and X-Forwarded-Proto is there, Forwarded is not looked at. Most proxies set those and
@@ -64,7 +64,7 @@ def told_by(fields: Fields, trusted: TrustedProxies) -> Told:
     return told if scheme is None else told._replace(scheme=_nearest_scheme(scheme))
 
 
-def _by_list(value: str, trusted: TrustedProxies) -> Told:
+def _by_list(value: str, trusted: TrustedProxies) -> ForwardedFields:
     hop = None
     for entry in reversed(value.split(",")):
         hop = _listed_node(entry.strip(" \t"))
@@ -72,10 +72,10 @@ def _by_list(value: str, trusted: TrustedProxies) -> Told:
             return NOTHING_TOLD
         if not _is_trusted(hop, trusted):
             break
-    return NOTHING_TOLD if hop is None else Told(True, hop.node)
+    return NOTHING_TOLD if hop is None else ForwardedFields(True, hop.node)
 
 
-def _by_forwarded(value: str, trusted: TrustedProxies) -> Told:
+def _by_forwarded(value: str, trusted: TrustedProxies) -> ForwardedFields:
     hop, end = None, len(value)
     while end > 0 or hop is None:
         start, element = _last_element(value, end)
@@ -85,7 +85,7 @@ def _by_forwarded(value: str, trusted: TrustedProxies) -> Told:
         if not _is_trusted(hop, trusted):
             break
         end = start
-    return Told(True, hop.node, hop.scheme)
+    return ForwardedFields(True, hop.node, hop.scheme)
 
 
 def _last_element(value: str, end: int) -> tuple[int, str]:

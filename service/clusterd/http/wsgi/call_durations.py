@@ -22,7 +22,7 @@ WORTH_CALLS = 1000
 """What is saved with so many calls is more than what is lost by one that the loop waited for in vain."""
 
 
-class Pace:
+class CallDurations:
     """How long calls take on average, and how many must be seen until that says something."""
 
     def __init__(self) -> None:

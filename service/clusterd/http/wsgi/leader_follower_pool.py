@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from time import monotonic
 
-from clusterd.http.wsgi.call_durations import Pace
+from clusterd.http.wsgi.call_durations import CallDurations
 from clusterd.http.wsgi.mailbox import Mailbox
 from clusterd.http.wsgi.pool_thread import PoolThread
 from clusterd.http.wsgi.threads import ThreadPool
@@ -29,7 +29,7 @@ TURN_CALLS = 16
 """Calls made in a row, before the loop turns."""
 
 
-class LendingPool(ThreadPool):
+class LeaderFollowerPool(ThreadPool):
     """The threads, and the loop."""
 
     def __init__(
@@ -43,7 +43,7 @@ class LendingPool(ThreadPool):
         super().__init__(count, queue_limit, loop.call_soon, mailbox.post, on_saturation)
         self._loop = loop
         self._mailbox = mailbox
-        self._pace = Pace()
+        self._durations = CallDurations()
         self._is_run = False
         """Whether the owner is here to take the loop back."""
         self._is_left = False
@@ -101,7 +101,7 @@ class LendingPool(ThreadPool):
             if calls - seen < FEWEST_CALLS:
                 waited = self._want_back(is_stuck=calls == seen)
             seen = calls
-        self._pace.begin_again(self._calls, waited=waited)
+        self._durations.begin_again(self._calls, waited=waited)
         self._mailbox.release()
         self._searching = True
         self._loop.call_soon(self._wake_one)
@@ -121,7 +121,7 @@ class LendingPool(ThreadPool):
     # ---- on the loop
 
     def _wake(self, thread: PoolThread) -> None:
-        if self._is_run and self._candidate is None and len(self._waiting) > 1 and self._pace.is_short:
+        if self._is_run and self._candidate is None and len(self._waiting) > 1 and self._durations.is_short:
             self._candidate = thread
             self._stop_loop()
         else:
@@ -154,7 +154,7 @@ class LendingPool(ThreadPool):
 
     def took(self, seconds: float, jobs: int, /) -> None:
         """So many jobs have taken so long."""
-        self._pace.took(seconds, jobs)
+        self._durations.took(seconds, jobs)
 
     def waits(self, thread: PoolThread, /) -> None:
         """Its job can not go on before the loop has turned: then it must not have the loop."""
@@ -169,7 +169,7 @@ class LendingPool(ThreadPool):
             with self._transfer:
                 if self._borrower is not thread:
                     return  # it was taken back
-                if not made or self._is_left or self._failure is not None or self._pace.is_long:
+                if not made or self._is_left or self._failure is not None or self._durations.is_long:
                     self._return_loop()
                     return
                 self._is_running = True
@@ -193,7 +193,7 @@ class LendingPool(ThreadPool):
             self._calls += 1
             thread.do(job, began)
         if made:
-            self._pace.took(monotonic() - began, made)
+            self._durations.took(monotonic() - began, made)
         return made
 
     def _return_loop(self) -> None:

@@ -1,6 +1,6 @@
 """A call of the application on the event loop (`threads: 0`)."""
 
-from clusterd.http.call import Phase
+from clusterd.http.call import CallPhase
 from clusterd.http.connections.connection import Connection
 from clusterd.http.wsgi.exchange import ClientGone, Exchange, Output, Service
 
@@ -17,7 +17,7 @@ class LoopCall(Exchange):
         super().__init__(service, connection)
         self._over = False
         self._output: Output | None = None
-        self.phase = Phase.RUNNING
+        self.phase = CallPhase.RUNNING
 
     def run(self) -> None:
         """Call the application, and send what it has at once."""
@@ -39,7 +39,7 @@ class LoopCall(Exchange):
             if data is None:
                 self._end()
                 return
-            self.phase = Phase.SENDING
+            self.phase = CallPhase.SENDING
             if isinstance(data, bytes):
                 connection.send(data)
             else:

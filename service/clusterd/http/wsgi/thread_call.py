@@ -4,7 +4,7 @@ import threading
 import traceback
 from math import inf
 
-from clusterd.http.call import Phase
+from clusterd.http.call import CallPhase
 from clusterd.http.connections.connection import Connection
 from clusterd.http.connections.transfer import FileTransfer
 from clusterd.http.messages.refusal import Refusal
@@ -103,11 +103,11 @@ class ThreadCall(Exchange):
     # ---- on the loop
 
     @property
-    def phase(self) -> Phase:
+    def phase(self) -> CallPhase:
         """How far the answer is."""
         if self.started:
-            return Phase.SENDING
-        return Phase.QUEUED if self._runner is None else Phase.RUNNING
+            return CallPhase.SENDING
+        return CallPhase.QUEUED if self._runner is None else CallPhase.RUNNING
 
     def _send(self, data: bytes) -> None:
         if self._gone:

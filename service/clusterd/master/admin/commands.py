@@ -9,7 +9,7 @@ from clusterd.config.written import nested, shown
 from clusterd.linux.masters_signals import STOPS
 from clusterd.log import Level, Logger
 from clusterd.master.admin.control import Peer
-from clusterd.master.admin.event_log import Chronicle
+from clusterd.master.admin.event_log import EventLog
 from clusterd.master.admin.views import Views
 from clusterd.master.children.conversations import Messages
 from clusterd.master.children.debuggers import Debuggers, NoDebugger, how_to_attach, warnings_of
@@ -43,7 +43,7 @@ class Commands:
         children: Children,
         views: Views,
         configurations: Configurations,
-        chronicle: Chronicle,
+        event_log: EventLog,
         stacks: StackReader,
         debuggers: Debuggers,
         messages: Messages,
@@ -55,7 +55,7 @@ class Commands:
         self._children = children
         self._views = views
         self._configurations = configurations
-        self._chronicle = chronicle
+        self._event_log = event_log
         self._stacks = stacks
         self._debuggers = debuggers
         self._messages = messages
@@ -172,7 +172,7 @@ class Commands:
         if follow and len(self._following) >= MOST_FOLLOWERS:
             peer.fail(f"{MOST_FOLLOWERS} follow the events already")
             return
-        for event in self._chronicle.events:
+        for event in self._event_log.events:
             peer.event(event_line(event))
         if not follow:
             peer.succeed("")
@@ -185,10 +185,10 @@ class Commands:
                 peer.event(line)
 
         self._following.add(peer)
-        self._chronicle.follow(peer, tell)
+        self._event_log.follow(peer, tell)
 
     def _unfollow(self, peer: Peer) -> None:
-        self._chronicle.unfollow(peer)
+        self._event_log.unfollow(peer)
         self._following.discard(peer)
 
     def _config(self, peer: Peer, *, diff: bool) -> None:

@@ -10,7 +10,7 @@ SUCCEEDED = "succeeded"
 FAILED = "failed"
 
 
-class Tally:
+class Counts:
     """Counts for metrics; `clock` gives the time of the day in seconds since the epoch."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:

@@ -32,7 +32,7 @@ def code_and_signal(code: int | None) -> tuple[int | None, str | None]:
         return None, f"signal {-code}"
 
 
-class Chronicle:
+class EventLog:
     """The last events, numbered, and who wants to hear of the next. Their names are those of Node's cluster."""
 
     def __init__(self, children: Children) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from clusterd import __version__
 from clusterd.log.record import escaped
-from clusterd.master.admin.counts import Tally
+from clusterd.master.admin.counts import Counts
 from clusterd.master.admin.endpoint import Pages
 from clusterd.master.children.table import Child, Children
 from clusterd.master.hooks.manager import Hooks
@@ -31,7 +31,7 @@ _PHASES = {
 
 
 class Views:
-    """Reads the supervisor's table, the scoreboard and the tally; touches no worker."""
+    """Reads the supervisor's table, the scoreboard and the counts; touches no worker."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Views:
         children: Children,
         scoreboard: Scoreboard,
         ledger: Ledger,
-        tally: Tally,
+        counts: Counts,
         hooks: Hooks,
         status: Callable[[], str],
         why_unready: Callable[[], str],
@@ -48,7 +48,7 @@ class Views:
         self._children = children
         self._scoreboard = scoreboard
         self._ledger = ledger
-        self._tally = tally
+        self._counts = counts
         self._hooks = hooks
         self._status = status
         self._why_unready = why_unready
@@ -129,7 +129,7 @@ class Views:
         return render(self._facts(), self._ledger, accept)
 
     def _facts(self) -> ClusterFacts:
-        cluster, tally = self._cluster, self._tally
+        cluster, counts = self._cluster, self._counts
         return ClusterFacts(
             version=__version__,
             pid=os.getpid(),
@@ -147,12 +147,12 @@ class Views:
                 for worker, child in self._living()
                 if child.pid is not None and child.row is not None and worker.state in _PHASES
             ),
-            restarts=tally.restarts,
+            restarts=counts.restarts,
             restart_reasons=tuple(sorted(reason.value for reason in RESTARTS)),
-            rollouts=tally.rollouts,
+            rollouts=counts.rollouts,
             rollout_under_way=cluster.rollout is not None,
-            reload_successful=tally.last_reload_succeeded,
-            reloaded_at=tally.last_success_at,
+            reload_successful=counts.last_reload_succeeded,
+            reloaded_at=counts.last_success_at,
             strays_reaped=self._children.strays_reaped,
             messages_dropped=self._children.messages_dropped,
             hooks=self._hooks.facts(),

@@ -6,7 +6,7 @@ from typing import Any
 
 from clusterd.master.children.table import Child
 from clusterd.wire.conversation import Conversation, Disconnected, Incoming
-from clusterd.wire.messages import Say, Taken
+from clusterd.wire.messages import Ack, AppMessage
 
 
 class Messages:
@@ -37,7 +37,7 @@ class Messages:
         if conversation := self._conversations.get(child.serial):
             self._attach(conversation, child)
 
-    def received(self, child: Child, message: Say | Taken) -> None:
+    def received(self, child: Child, message: AppMessage | Ack) -> None:
         """A worker has said something for whoever talks to its application."""
         self.conversation(child).received(message)
 

@@ -16,7 +16,7 @@ KILL_SECONDS = 2.0
 _LOOK_SECONDS = 0.05
 
 
-def end_strays() -> int:
+def end_orphans() -> int:
     """End every child of this process, the orphans that its subreaper inherits too; how many there were.
 
     Blocks: the master's last act.

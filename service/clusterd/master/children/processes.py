@@ -5,13 +5,13 @@ import time
 from collections.abc import Mapping
 
 from clusterd.config.model import Config, to_json
-from clusterd.linux.wakeups import Bells
+from clusterd.linux.wakeups import Wakeups
 from clusterd.log import Level
 from clusterd.master.children.spawn import Role, spawn
 from clusterd.master.children.table import Child, Children, Kind
 from clusterd.master.configurations import Configurations
 from clusterd.master.sockets.listeners import Listeners
-from clusterd.master.sockets.round_robin import Dealer
+from clusterd.master.sockets.round_robin import RoundRobin
 from clusterd.metrics.scoreboard import Scoreboard
 from clusterd.supervisor.actions import Fork, ForkSpare, Retire, StartTemplate
 from clusterd.systemd.environment import clean_environment, state_directory
@@ -34,14 +34,14 @@ class Processes:
         scoreboard: Scoreboard,
         listeners: Listeners,
         configurations: Configurations,
-        dealer: Dealer,
+        round_robin: RoundRobin,
     ) -> None:
         self._children = children
         self._scoreboard = scoreboard
         self._listeners = listeners
         self._configurations = configurations
-        self._dealer = dealer
-        self._bells = Bells.create()
+        self._round_robin = round_robin
+        self._wakeups = Wakeups.create()
         self.environments: dict[int, dict[str, str]] = {}
         """What is set in the workers of a slot, by slot (`Cluster.fork`)."""
 
@@ -60,7 +60,7 @@ class Processes:
             listeners=[listener.scheme for listener in listeners],
             log_level=int(Level[config.log.level.name]),
         )
-        shared = (*self._bells.descriptors, *(listener.fileno() for listener in listeners))
+        shared = (*self._wakeups.descriptors, *(listener.fileno() for listener in listeners))
         descriptors = [self._scoreboard.descriptor, child.stacks, *shared]
         self._children.send(child, order, *descriptors)
 
@@ -122,7 +122,7 @@ class Processes:
     def serve(self, child: Child) -> None:
         """Have a worker take new connections, by itself or from the master."""
         self._children.send(child, messages.Serve())
-        self._dealer.serves(child)
+        self._round_robin.serves(child)
 
     def watch_requests(self, seconds: float) -> None:
         """Have workers write down which requests they have in hand, for so long."""
@@ -138,11 +138,11 @@ class Processes:
 
     def ended(self, serial: int) -> None:
         """A worker is no more."""
-        self._dealer.ended(serial)
+        self._round_robin.ended(serial)
 
     def close_listeners(self) -> None:
         """The service stops: nobody is to wait in a queue that nobody serves."""
-        self._dealer.stop()
+        self._round_robin.stop()
         self._listeners.close_bound()
 
     def retire(self, action: Retire) -> None:
@@ -150,7 +150,7 @@ class Processes:
         worker = self._children.get(action.serial)
         if worker is None:
             return
-        self._dealer.retires(action.serial)
+        self._round_robin.retires(action.serial)
         order = messages.Retire(time.monotonic() + action.seconds, action.idle_seconds, action.linger)
         successor = None if action.successor is None else self._children.get(action.successor)
         if successor is None:

@@ -9,8 +9,8 @@ from clusterd.master.children.table import Child
 from clusterd.master.hooks.decisions.feed import Entry, Feed
 from clusterd.master.hooks.link import HooksLink, size_of
 from clusterd.wire.conversation import Disconnected, Incoming
-from clusterd.wire.hooks import SETUP, Happening
-from clusterd.wire.messages import Say, Taken
+from clusterd.wire.hooks import SETUP, WorkerEvent
+from clusterd.wire.messages import Ack, AppMessage
 
 HOW_TO_END = "it is not ended for that: `clusterctl kill hooks --signal KILL` does, and another follows"
 
@@ -58,13 +58,13 @@ class HooksQueue:
 
     # ---- what happens
 
-    def pass_over(self, happening: Happening) -> None:
+    def pass_over(self, worker_event: WorkerEvent) -> None:
         """There are no hooks: just know it."""
-        self._feed.pass_over(happening)
+        self._feed.pass_over(worker_event)
 
-    def add_event(self, happening: Happening) -> None:
+    def add_event(self, worker_event: WorkerEvent) -> None:
         """Something has become of a worker."""
-        if self._feed.add_event(happening):
+        if self._feed.add_event(worker_event):
             self._is_full = False
             self._tell_next()
             return
@@ -76,9 +76,9 @@ class HooksQueue:
                 self._show_stacks(self._told, "too many events wait")
         self._is_full = True
 
-    def add_message(self, child: Child, happening: Happening, incoming: Incoming) -> None:
+    def add_message(self, child: Child, worker_event: WorkerEvent, incoming: Incoming) -> None:
         """A worker's application has said something."""
-        if self._feed.add_message(happening, incoming, size_of(incoming.value)):
+        if self._feed.add_message(worker_event, incoming, size_of(incoming.value)):
             self._tell_next()
             return
         self.counts.messages_dropped += 1
@@ -103,7 +103,7 @@ class HooksQueue:
         if self._feed.out is None:
             self._on_through(serial)
 
-    def said(self, serial: int, message: Say | Taken) -> None:
+    def said(self, serial: int, message: AppMessage | Ack) -> None:
         """A process has said something."""
         if link := self._links.get(serial):
             link.received(message)
@@ -161,8 +161,8 @@ class HooksQueue:
         entry = self._feed.out
         if entry is None:
             return None
-        happening = entry.happening
-        return repr(SETUP) if happening is None else f"{happening.event!r} of worker {happening.slot}"
+        worker_event = entry.worker_event
+        return repr(SETUP) if worker_event is None else f"{worker_event.name!r} of worker {worker_event.slot}"
 
     def look(self, most_seconds: float) -> None:
         """Have it in the log, once, where one thing takes so long."""
@@ -184,12 +184,12 @@ class HooksQueue:
     def _cut(self) -> None:
         """What it was told last is told to nobody else: whoever dies of it is not followed by another who does."""
         entry = self._feed.settle()
-        if entry is None or entry.happening is None or entry.happening.is_silent:
+        if entry is None or entry.worker_event is None or entry.worker_event.is_silent:
             return
         self.counts.cut += 1
-        happening = entry.happening
-        text = f"the hooks process ended while it dealt with {happening.event!r}, which no other is told of"
-        self._log.error(text, slot=happening.slot, generation=happening.generation)
+        worker_event = entry.worker_event
+        text = f"the hooks process ended while it dealt with {worker_event.name!r}, which no other is told of"
+        self._log.error(text, slot=worker_event.slot, generation=worker_event.generation)
         _taken(entry)
 
 

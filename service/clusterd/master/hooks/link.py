@@ -12,21 +12,21 @@ from typing import Any
 
 from clusterd.config.worker_environment import checked_environment
 from clusterd.master.children.table import Child
-from clusterd.master.context import Parts
+from clusterd.master.context import MasterContext
 from clusterd.master.hooks.decisions.feed import Entry
-from clusterd.master.operations import Done, Orders
+from clusterd.master.operations import Done, Operations
 from clusterd.wire.conversation import MOST_WAITING, Conversation, Disconnected, Incoming
 from clusterd.wire.hooks import (
     SETUP,
-    Happening,
     Order,
     Ordered,
+    WorkerEvent,
     failed,
     read_order,
     succeeded,
-    write_happening,
+    write_worker_event,
 )
-from clusterd.wire.messages import Say, Taken
+from clusterd.wire.messages import Ack, AppMessage
 from clusterd.wire.values import RELAYED
 
 MOST_RELAYED = 2 * MOST_WAITING
@@ -36,24 +36,26 @@ MOST_RELAYED = 2 * MOST_WAITING
 class HooksLink:
     """With one process. `on_settled` is called when it is through with what it was told."""
 
-    def __init__(self, child: Child, parts: Parts, orders: Orders, on_settled: Callable[[], None]) -> None:
-        self._parts = parts
-        self._orders = orders
+    def __init__(
+        self, child: Child, context: MasterContext, operations: Operations, on_settled: Callable[[], None]
+    ) -> None:
+        self._context = context
+        self._operations = operations
         self._on_settled = on_settled
         self._conversation = Conversation(RELAYED)
         self._unanswered: Incoming | None = None
         """The request that it was told of, while it has not answered."""
         if child.channel is not None:
-            self._conversation.attach(child.channel, parts.loop, self._ordered)
+            self._conversation.attach(child.channel, context.loop, self._ordered)
 
-    def received(self, message: Say | Taken) -> None:
+    def received(self, message: AppMessage | Ack) -> None:
         """It has said something."""
         self._conversation.received(message)
 
     def tell(self, entry: Entry) -> None:
         """Tell it something; of the next thing it is told when this is settled."""
-        happening = entry.happening
-        document = {"event": SETUP} if happening is None else write_happening(happening)
+        worker_event = entry.worker_event
+        document = {"name": SETUP} if worker_event is None else write_worker_event(worker_event)
         incoming: Incoming | None = entry.incoming
         if incoming is None or not incoming.wants_reply:
             self._conversation.send(document, on_over=self._over)
@@ -104,19 +106,19 @@ class HooksLink:
                 talk = self._conversation_with(ordered.serial)
                 talk.request(value, None, most_waiting=MOST_RELAYED).when_done(lambda future: _pass_on(future, done))
             case Order.KILL:
-                self._orders.kill(ordered.serial, signal.Signals(value), done)
+                self._operations.kill(ordered.serial, signal.Signals(value), done)
             case Order.LEAVE:
-                self._orders.leave(ordered.serial, done)
+                self._operations.leave(ordered.serial, done)
             case Order.DEBUG:
-                self._orders.debug(ordered.serial, done)
+                self._operations.debug(ordered.serial, done)
             case Order.FORK:
-                self._orders.fork(None if value is None else checked_environment(value), done)
+                self._operations.fork(None if value is None else checked_environment(value), done)
             case Order.SCALE:
-                self._orders.scale(value, done)
+                self._operations.scale(value, done)
             case Order.RELOAD:
-                self._orders.reload(done)
+                self._operations.reload(done)
             case Order.STOP:
-                self._orders.stop(done)
+                self._operations.stop(done)
 
     def _send(self, ordered: Ordered, done: Done) -> None:
         def over(is_dealt_with: bool) -> None:
@@ -128,10 +130,10 @@ class HooksLink:
         self._conversation_with(ordered.serial).send(ordered.value, most_waiting=MOST_RELAYED, on_over=over)
 
     def _conversation_with(self, serial: int) -> Conversation:
-        worker = self._orders.worker(serial)
+        worker = self._operations.worker(serial)
         if worker is None:
             raise Disconnected("the worker is gone")
-        return self._parts.messages.conversation(worker)
+        return self._context.messages.conversation(worker)
 
 
 def size_of(value: Any) -> int:
@@ -144,7 +146,7 @@ def _conclude(incoming: Incoming, done: Done) -> None:
         _answer(incoming.reply, failed(error))
         return
     value = done.result()
-    _answer(incoming.reply, succeeded(write_happening(value) if isinstance(value, Happening) else value))
+    _answer(incoming.reply, succeeded(write_worker_event(value) if isinstance(value, WorkerEvent) else value))
 
 
 def _pass_on(future: Done, done: Done) -> None:

@@ -14,22 +14,22 @@ from clusterd.config.model import Config
 from clusterd.log import Logger
 from clusterd.master.children.table import Child, Death
 from clusterd.master.configurations import Configurations
-from clusterd.master.context import Parts
-from clusterd.master.event_queue import InOrder
+from clusterd.master.context import MasterContext
+from clusterd.master.event_queue import EventQueue
 from clusterd.master.hooks.decisions import steps
 from clusterd.master.hooks.decisions.feed import Feed
 from clusterd.master.hooks.decisions.processes import HooksSupervisor
 from clusterd.master.hooks.delivery import HooksQueue, refuse
 from clusterd.master.hooks.link import HooksLink
-from clusterd.master.operations import Orders
-from clusterd.master.worker_events import Teller
+from clusterd.master.operations import Operations
+from clusterd.master.worker_events import WorkerEvents
 from clusterd.metrics.facts import HooksFacts
 from clusterd.supervisor import actions, events
 from clusterd.supervisor.model.cluster import Phase
 from clusterd.systemd.sockets import address_text
 from clusterd.wire.conversation import Incoming
-from clusterd.wire.hooks import Happening
-from clusterd.wire.messages import Say, Taken
+from clusterd.wire.hooks import WorkerEvent
+from clusterd.wire.messages import Ack, AppMessage
 
 END_SECONDS = 5.0
 """For the handlers to get through with what has happened, when everything else is done."""
@@ -42,14 +42,14 @@ MOMENT_SECONDS = 0.05
 
 
 class Hooks:
-    """A `Program` (`program.py`). Where the configuration names no hooks, it only knows the workers."""
+    """An `Observer` (context.py). Where the configuration names no hooks, it only knows the workers."""
 
     def __init__(self, configurations: Configurations, log: Logger) -> None:
         self._configurations = configurations
         self._log = log
         self._supervisor = HooksSupervisor()
         self._queue = HooksQueue(Feed(), log, lambda: self._step(steps.Emptied()), self._let_leave, self._show_stacks)
-        self._events = InOrder(self._decide)
+        self._events = EventQueue(self._decide)
         self._wake: asyncio.TimerHandle | None = None
         self._pinned: dict[int, Config] = {}
         self._templates: dict[int, int] = {}
@@ -63,18 +63,18 @@ class Hooks:
         """How the last process died, while none is told, and when the next one is started."""
         self._then: Callable[[], None] | None = None
 
-    # ---- what the master tells (program.py)
+    # ---- what the master tells (context.py)
 
-    def begin(self, parts: Parts) -> None:
+    def begin(self, context: MasterContext) -> None:
         """There is a master."""
-        self._parts = parts
-        self._orders = Orders(parts)
-        addresses = [address_text(sock) for sock in parts.listeners.public]
-        self._teller = Teller(parts.children, addresses, self._happened)
+        self._context = context
+        self._operations = Operations(context)
+        addresses = [address_text(sock) for sock in context.listeners.public]
+        self._worker_events = WorkerEvents(context.children, addresses, self._happened)
 
     def note_event(self, event: events.Event) -> None:
         """Something is about to be decided."""
-        self._teller.note_event(event)
+        self._worker_events.note_event(event)
         if self._then is not None and isinstance(event, events.StopAsked):
             self._step(steps.Stop(0.0))
 
@@ -86,7 +86,7 @@ class Hooks:
                 config = self._configurations.of(generation)
                 load, leave = config.rollout.boot_timeout - MOMENT_SECONDS, config.timeouts.drain
                 self._step(steps.GenerationBegins(generation, config.hooks is not None, load, leave))
-                if self._parts.supervisor.cluster.phase is Phase.STARTING:
+                if self._context.supervisor.cluster.phase is Phase.STARTING:
                     # Each attempt of the first start is a generation, and no rollout says that it serves.
                     self._step(steps.GenerationServes(generation))
                 if generation in self._bad:
@@ -95,31 +95,31 @@ class Hooks:
             case actions.RolloutEnded(_, generation):
                 self._step(steps.GenerationServes(generation))
                 self._queue.say_if_empty()
-        self._teller.note_action(action)
-        self._orders.note_action(action)
+        self._worker_events.note_action(action)
+        self._operations.note_action(action)
 
     def heard(self, child: Child, incoming: Incoming) -> None:
         """A worker's application has said something."""
         if self._supervisor.has_hooks:
-            self._queue.add_message(child, self._teller.message(child.serial, incoming.value), incoming)
+            self._queue.add_message(child, self._worker_events.message(child.serial, incoming.value), incoming)
         else:
             refuse(incoming, NOBODY_ANSWERS)
 
-    def _happened(self, happening: Happening) -> None:
-        self._orders.note_happening(happening)
+    def _happened(self, worker_event: WorkerEvent) -> None:
+        self._operations.note_worker_event(worker_event)
         if self._supervisor.has_hooks:
-            self._queue.add_event(happening)
+            self._queue.add_event(worker_event)
         else:
-            self._queue.pass_over(happening)
+            self._queue.pass_over(worker_event)
 
-    # ---- what children say (hearing.py)
+    # ---- what children say (child_events.py)
 
     def template_loaded(self, child: Child) -> None:
         """The supervisor is told so when the hooks of its generation are good too: they are loaded together."""
         if self._supervisor.is_held_up(child.generation):
             self._held_up[child.generation] = child.serial
         else:
-            self._parts.happened(events.TemplateLoaded(child.serial))
+            self._context.happened(events.TemplateLoaded(child.serial))
 
     def loaded(self, child: Child) -> None:
         """A hooks process has imported its module."""
@@ -129,7 +129,7 @@ class Hooks:
         """A hooks process could not; `permanent` as in steps.Failed."""
         self._step(steps.Failed(child.serial, reason, permanent))
 
-    def said(self, child: Child, message: Say | Taken) -> None:
+    def said(self, child: Child, message: AppMessage | Ack) -> None:
         """A hooks process has dealt with what it was told, or orders something."""
         self._queue.said(child.serial, message)
 
@@ -163,7 +163,7 @@ class Hooks:
         if self._wake is not None:
             self._wake.cancel()
         at = self._supervisor.wake_at
-        self._wake = None if at is None else self._parts.loop.call_at(at, self._step, steps.Tick())
+        self._wake = None if at is None else self._context.loop.call_at(at, self._step, steps.Tick())
         if not self._supervisor.has_hooks:
             self._queue.give_up_rest()
 
@@ -185,11 +185,11 @@ class Hooks:
                 self._show_stacks(serial, detail)
             case steps.Kill(serial, reason):
                 self._log.info(f"killing the hooks process: {reason}", **self._fields(serial))
-                if child := self._parts.children.get(serial):
-                    self._parts.children.kill(child)
+                if child := self._context.children.get(serial):
+                    self._context.children.kill(child)
             case steps.Good(generation):
                 if (template := self._held_up.pop(generation, None)) is not None:
-                    self._parts.happened(events.TemplateLoaded(template))
+                    self._context.happened(events.TemplateLoaded(template))
             case steps.Bad():
                 self._load_is_bad(action)
             case steps.Died(_, generation, how, retry_in):
@@ -206,12 +206,12 @@ class Hooks:
         if generation not in self._pinned:
             self._pinned[generation] = _pinned(self._configurations.of(generation))
         try:
-            child = self._parts.processes.start_hooks(serial, generation, self._pinned[generation])
+            child = self._context.processes.start_hooks(serial, generation, self._pinned[generation])
         except OSError as error:
             # Out of descriptors, processes or memory.
             self._step(steps.Gone(serial, f"clusterd can not start it: {error.strerror or error}"))
             return
-        link = HooksLink(child, self._parts, self._orders, partial(self._queue.settled, serial))
+        link = HooksLink(child, self._context, self._operations, partial(self._queue.settled, serial))
         self._queue.connect(serial, link)
 
     def _load_is_bad(self, bad: steps.Bad) -> None:
@@ -224,24 +224,24 @@ class Hooks:
         self._tell_bad(self._templates[bad.generation], bad)
 
     def _tell_bad(self, template: int, bad: steps.Bad) -> None:
-        self._parts.happened(events.TemplateFailed(template, bad.reason, HOOKS, bad.permanent))
+        self._context.happened(events.TemplateFailed(template, bad.reason, HOOKS, bad.permanent))
 
     def _let_leave(self, serial: int) -> None:
         """It leaves at the end of its channel."""
-        child = self._parts.children.get(serial)
+        child = self._context.children.get(serial)
         if child is not None and child.channel is not None:
             child.channel.close()
             child.channel = None
 
     def _show_stacks(self, serial: int, why: str) -> None:
-        if child := self._parts.children.get(serial):
+        if child := self._context.children.get(serial):
             fields = child.fields()
-            self._parts.stacks.threads(
+            self._context.stacks.threads(
                 child, lambda text: self._log.warning(f"hooks process: {why}\n{text}".rstrip(), **fields)
             )
 
     def _fields(self, serial: int) -> dict[str, object]:
-        child = self._parts.children.get(serial)
+        child = self._context.children.get(serial)
         return child.fields() if child is not None else {}
 
     # ---- seen from outside
@@ -255,7 +255,7 @@ class Hooks:
     def child(self) -> Child | None:
         """The process that is told what happens, or else is to be; None where there is none."""
         process = self._supervisor.shown
-        return None if process is None else self._parts.children.get(process.serial)
+        return None if process is None else self._context.children.get(process.serial)
 
     def facts(self) -> HooksFacts | None:
         """How they are; None where there are none, nor are to be."""

@@ -12,7 +12,7 @@ from clusterd.linux.listening import is_local, refuse_new
 from clusterd.linux.listening_socket import ListeningSocket
 from clusterd.log import Logger
 from clusterd.master.sockets.listeners import Listeners
-from clusterd.master.sockets.round_robin import Dealer
+from clusterd.master.sockets.round_robin import RoundRobin
 from clusterd.supervisor.events import StopAsked
 from clusterd.systemd.sockets import address_text
 
@@ -47,7 +47,7 @@ class Closing:
         self,
         loop: asyncio.AbstractEventLoop,
         listeners: Listeners,
-        dealer: Dealer,
+        round_robin: RoundRobin,
         kept: Callable[[], Awaitable[Collection[str] | None]],
         drain_seconds: Callable[[], float],
         stop: Callable[[StopAsked], None],
@@ -55,7 +55,7 @@ class Closing:
     ) -> None:
         self._loop = loop
         self._listeners = listeners
-        self._dealer = dealer
+        self._round_robin = round_robin
         self._kept = kept
         self._drain_seconds = drain_seconds
         self._stop = stop
@@ -74,7 +74,7 @@ class Closing:
 
         A start that has not succeeded yet has no worker to take what is in the queues, and nothing to wait for.
         """
-        if self._task is None and not event.at_once and self._dealer.has_workers:
+        if self._task is None and not event.at_once and self._round_robin.has_workers:
             self._held_back = event
             self._task = self._loop.create_task(self._run())
             return True
@@ -125,9 +125,9 @@ class Closing:
     async def _empty(self, listeners: Collection[ListeningSocket]) -> None:
         """Have the workers take what is in the queues, and what is about to be."""
         looks_until = self._loop.time() + (LOOK_SECONDS if all(map(is_local, listeners)) else HANDSHAKE_SECONDS)
-        self._dealer.take_the_rest(listeners)
+        self._round_robin.take_the_rest(listeners)
         while self._loop.time() < looks_until:
             await asyncio.sleep(LOOK_SECONDS)
-            self._dealer.take_the_rest(listeners)
+            self._round_robin.take_the_rest(listeners)
         with contextlib.suppress(TimeoutError):  # the rest is dealt during the drain
-            await asyncio.wait_for(self._dealer.has_dealt_all.wait(), self._drain_seconds() * DEAL_SHARE)
+            await asyncio.wait_for(self._round_robin.has_dealt_all.wait(), self._drain_seconds() * DEAL_SHARE)

@@ -27,7 +27,7 @@ BLOCKED_SECONDS = 0.05
 """How long a worker gets nothing that had no descriptor for a connection: it will hardly have one for the next."""
 
 
-class Standing(IntEnum):
+class Availability(IntEnum):
     """What a worker would do with a connection, from the best to the worst."""
 
     READY = 0
@@ -40,17 +40,17 @@ class Standing(IntEnum):
     """Nothing: too many are on their way already."""
 
 
-def next_in_turn(standings: Iterable[Standing]) -> int | None:
-    """The place of the one whose turn it is; `standings` begin with whoever has waited longest.
+def next_in_turn(availabilities: Iterable[Availability]) -> int | None:
+    """The place of the one whose turn it is; `availabilities` begin with whoever has waited longest.
 
     The first that serves, else the first of the best there are; None where nobody can take anything.
     """
-    best: tuple[Standing, int] | None = None
-    for place, standing in enumerate(standings):
-        if standing is Standing.READY:
+    best: tuple[Availability, int] | None = None
+    for place, availability in enumerate(availabilities):
+        if availability is Availability.READY:
             return place
-        if standing is not Standing.BLOCKED and (best is None or standing < best[0]):
-            best = standing, place
+        if availability is not Availability.BLOCKED and (best is None or availability < best[0]):
+            best = availability, place
     return None if best is None else best[1]
 
 
@@ -83,7 +83,7 @@ class _Dealt:
     """By time.monotonic."""
 
 
-class Lane:
+class DispatchChannel:
     """The master's end of the socketpair to one worker.
 
     `on_news` is called when the worker has answered for something, or can be dealt to again; `on_end` when it will
@@ -97,8 +97,8 @@ class Lane:
         loop: asyncio.AbstractEventLoop,
         row: Row,
         terms: Terms,
-        on_news: Callable[["Lane"], None],
-        on_end: Callable[["Lane"], None],
+        on_news: Callable[["DispatchChannel"], None],
+        on_end: Callable[["DispatchChannel"], None],
     ) -> None:
         sock.setblocking(False)
         self.serial = serial
@@ -132,13 +132,13 @@ class Lane:
         """
         return self._row.connections >= self._terms.most_connections
 
-    def standing(self, now: float) -> Standing:
+    def availability(self, now: float) -> Availability:
         """What would become of a connection that is dealt now."""
         if not self.has_room():
-            return Standing.BLOCKED
+            return Availability.BLOCKED
         if self.is_full():
-            return Standing.FULL
-        return Standing.SILENT if is_silent(self._row, now) else Standing.READY
+            return Availability.FULL
+        return Availability.SILENT if is_silent(self._row, now) else Availability.READY
 
     def is_late(self, since: float) -> bool:
         """Whether what was dealt before `since` is still on its way."""

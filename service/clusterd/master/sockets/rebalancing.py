@@ -22,7 +22,7 @@ class Move:
     connections: int
 
 
-class Evenness:
+class Rebalancing:
     """Decides what is to move, from the connections of every worker that serves."""
 
     def __init__(self) -> None:

@@ -16,11 +16,18 @@ from clusterd.linux.listening_socket import ListeningSocket
 from clusterd.log import Logger
 from clusterd.master.children.table import Child, Children
 from clusterd.master.configurations import Configurations
-from clusterd.master.sockets.dispatch_channel import Accepted, Lane, Standing, Terms, is_silent, next_in_turn
+from clusterd.master.sockets.dispatch_channel import (
+    Accepted,
+    Availability,
+    DispatchChannel,
+    Terms,
+    is_silent,
+    next_in_turn,
+)
 from clusterd.master.sockets.listeners import Listeners
 from clusterd.metrics.row import Row
 from clusterd.metrics.scoreboard import Scoreboard
-from clusterd.wire.messages import Deal
+from clusterd.wire.messages import Dispatch
 from clusterd.wire.packets import socketpair
 
 ACCEPTS_A_TURN = 64
@@ -35,7 +42,7 @@ LATE_SECONDS = 1.0
 COMPLAIN_EVERY_SECONDS = 60.0
 
 
-class Dealer:
+class RoundRobin:
     """The one who accepts in the master, and who knows every connection that no worker has yet."""
 
     def __init__(
@@ -59,11 +66,11 @@ class Dealer:
         """The serials of those that have not retired."""
         self._dealt_to: set[int] = set()
         """The serials of those that the master is to accept for."""
-        self._turn: dict[int, Lane] = {}
+        self._turn: dict[int, DispatchChannel] = {}
         """By serial, beginning with whoever has waited longest."""
-        self._lanes: set[Lane] = set()
+        self._channels: set[DispatchChannel] = set()
         """Also of those that are not in the turn any more."""
-        self._rescue: Lane | None = None
+        self._rescue: DispatchChannel | None = None
         """To a worker outside the turn, for what would be nobody's otherwise."""
         self._waiting: deque[Accepted] = deque()
         """What came back."""
@@ -95,37 +102,38 @@ class Dealer:
         self._go_on()
 
     def ended(self, serial: int) -> None:
-        """A worker is dead. Its end of the lane may be open still, in a child of its own."""
+        """A worker is dead. Its end of the channel may be open still, in a child of its own."""
         self._workers.pop(serial, None)
         self.retires(serial)
-        for lane in [each for each in self._lanes if each.serial == serial]:
-            self._end_lane(lane)
+        for channel in [each for each in self._channels if each.serial == serial]:
+            self._end_channel(channel)
         self._go_on()
 
     def look(self) -> None:
         """A few times a second: take back what a worker does not take, and deal again to one that is well again."""
         now = monotonic()
-        self._take_back([lane for lane in self._lanes if lane.is_late(now - LATE_SECONDS)], now)
+        self._take_back([channel for channel in self._channels if channel.is_late(now - LATE_SECONDS)], now)
         for serial in self._dealt_to - self._turn.keys():
             child, row = self._workers[serial], self._row(self._workers[serial])
             if row is not None and not is_silent(row, now):
                 self._enter(child)
         self._go_on()
 
-    def _take_back(self, late: list[Lane], now: float) -> None:
+    def _take_back(self, late: list[DispatchChannel], now: float) -> None:
         """Where another worker would take at once what is on its way to a late one."""
-        for lane in late:
-            if any(other is not lane and other.standing(now) is Standing.READY for other in self._turn.values()):
-                fields = self._workers[lane.serial].fields() if lane.serial in self._workers else {}
+        for channel in late:
+            others = (other for other in self._turn.values() if other is not channel)
+            if any(other.availability(now) is Availability.READY for other in others):
+                fields = self._workers[channel.serial].fields() if channel.serial in self._workers else {}
                 self._log.notice("worker does not take its connections, others get them", **fields)
-                self._end_lane(lane)
+                self._end_channel(channel)
 
     def _enter(self, child: Child) -> None:
         """Give a worker its place at the end of the turn; where that is not possible, `look` tries again."""
-        if child.serial not in self._turn and (lane := self._open_lane(child)) is not None:
-            self._turn[child.serial] = lane
+        if child.serial not in self._turn and (channel := self._open_channel(child)) is not None:
+            self._turn[child.serial] = channel
 
-    def _open_lane(self, child: Child) -> Lane | None:
+    def _open_channel(self, child: Child) -> DispatchChannel | None:
         row = self._row(child)
         if row is None:
             return None
@@ -134,73 +142,73 @@ class Dealer:
         except OSError:
             return None  # out of descriptors
         with theirs:
-            self._children.send(child, Deal(), theirs.fileno())
+            self._children.send(child, Dispatch(), theirs.fileno())
         config = self._configurations.of(child.generation)
         terms = Terms(config.limits.connections, config.proxy_protocol is Switch.ON)
-        lane = Lane(child.serial, ours, self._loop, row, terms, self._heard, self._hung_up)
-        self._lanes.add(lane)
-        return lane
+        channel = DispatchChannel(child.serial, ours, self._loop, row, terms, self._heard, self._hung_up)
+        self._channels.add(channel)
+        return channel
 
     def _row(self, child: Child) -> Row | None:
         return None if child.row is None else self._scoreboard.row(child.row)
 
     # ---- what becomes of what was dealt
 
-    def _heard(self, lane: Lane) -> None:
-        self._waiting.extend(lane.take_declined())
-        if lane is self._rescue and lane.is_clear and not self._waiting:
-            self._end_lane(lane)
+    def _heard(self, channel: DispatchChannel) -> None:
+        self._waiting.extend(channel.take_declined())
+        if channel is self._rescue and channel.is_clear and not self._waiting:
+            self._end_channel(channel)
         else:
             self._go_on()
 
-    def _hung_up(self, lane: Lane) -> None:
+    def _hung_up(self, channel: DispatchChannel) -> None:
         """A worker is dead, or drains though nobody has told it to (a SIGTERM): it is to be dealt nothing more."""
-        if self._turn.get(lane.serial) is lane:
-            self._dealt_to.discard(lane.serial)
-        self._end_lane(lane)
+        if self._turn.get(channel.serial) is channel:
+            self._dealt_to.discard(channel.serial)
+        self._end_channel(channel)
 
-    def _end_lane(self, lane: Lane) -> None:
-        self._lanes.discard(lane)
-        if self._turn.get(lane.serial) is lane:
-            del self._turn[lane.serial]
-        if self._rescue is lane:
+    def _end_channel(self, channel: DispatchChannel) -> None:
+        self._channels.discard(channel)
+        if self._turn.get(channel.serial) is channel:
+            del self._turn[channel.serial]
+        if self._rescue is channel:
             self._rescue = None
             self._rest_a_while()  # whoever does not want to rescue is not to be asked in a circle
-        self._waiting.extend(lane.end())
+        self._waiting.extend(channel.end())
         self._go_on()
 
     def _go_on(self) -> None:
-        """Deal what came back, and then what is new, as far as somebody takes it."""
+        """Deal out what came back, and then what is new, as far as somebody takes it."""
         while self._waiting:
-            lane = self._next() or self._rescue_lane()
-            if lane is None:
+            channel = self._next() or self._rescue_channel()
+            if channel is None:
                 break
-            if self._deal(lane, self._waiting[0]):
+            if self._deal(channel, self._waiting[0]):
                 self._waiting.popleft()
         if self._waiting:
             self.has_dealt_all.clear()
         else:
             self.has_dealt_all.set()
         wanted = not (self._is_closing or self._waiting or self._rest)
-        self._read(wanted and any(lane.has_room() for lane in self._turn.values()))
+        self._read(wanted and any(channel.has_room() for channel in self._turn.values()))
 
-    def _next(self) -> Lane | None:
+    def _next(self) -> DispatchChannel | None:
         """Whose turn it is."""
         now = monotonic()
-        lanes = self._turn.values()
-        place = next_in_turn(lane.standing(now) for lane in lanes)
-        return None if place is None else next(islice(lanes, place, None))
+        channels = self._turn.values()
+        place = next_in_turn(channel.availability(now) for channel in channels)
+        return None if place is None else next(islice(channels, place, None))
 
-    def _deal(self, lane: Lane, accepted: Accepted) -> bool:
+    def _deal(self, channel: DispatchChannel, accepted: Accepted) -> bool:
         """Deal to the worker whose turn it is, which is the last one then. False where that was not possible."""
-        anyway = lane.is_full() or lane is self._rescue  # there is nobody better
-        if not lane.deal(accepted, anyway=anyway):
+        anyway = channel.is_full() or channel is self._rescue  # there is nobody better
+        if not channel.deal(accepted, anyway=anyway):
             return False
-        if lane.serial in self._turn:
-            self._turn[lane.serial] = self._turn.pop(lane.serial)
+        if channel.serial in self._turn:
+            self._turn[channel.serial] = self._turn.pop(channel.serial)
         return True
 
-    def _rescue_lane(self) -> Lane | None:
+    def _rescue_channel(self) -> DispatchChannel | None:
         """For what is left when nobody is in the turn: a worker that accepts for itself, or one on its way out."""
         if self._is_stopping and not self._workers:
             self._give_up()
@@ -208,8 +216,9 @@ class Dealer:
             return None
         if self._rescue is None:
             for child in reversed(self._workers.values()):
-                if child.channel is not None and not child.doomed and (lane := self._open_lane(child)) is not None:
-                    self._rescue = lane
+                can_take = child.channel is not None and not child.doomed
+                if can_take and (channel := self._open_channel(child)) is not None:
+                    self._rescue = channel
                     break
         return self._rescue if self._rescue is not None and self._rescue.has_room() else None
 
@@ -247,7 +256,7 @@ class Dealer:
         self._read(False)
         now = monotonic()
         # The others will not be here for long.
-        self._take_back([lane for lane in self._lanes if lane.is_stuck(now)], now)
+        self._take_back([channel for channel in self._channels if channel.is_stuck(now)], now)
 
     def _read(self, wanted: bool) -> None:
         if wanted == self._is_reading:
@@ -266,8 +275,8 @@ class Dealer:
     def _accept_from(self, listener: ListeningSocket, most: int | None) -> None:
         """Accept as long as there is somebody to deal to, and deal; all that there are where `most` is None."""
         while most is None or most > 0:
-            lane = self._next()
-            if lane is None and most is not None:
+            channel = self._next()
+            if channel is None and most is not None:
                 return
             try:
                 sock, peer = listener.take()
@@ -280,7 +289,7 @@ class Dealer:
                     self._rest_a_while()
                 return
             accepted = Accepted(sock, peer, listener.local, listener.scheme)
-            if lane is None or not self._deal(lane, accepted):
+            if channel is None or not self._deal(channel, accepted):
                 self._waiting.append(accepted)
             if most is not None:
                 most -= 1

@@ -5,7 +5,7 @@ from time import monotonic_ns
 
 from clusterd.config.model import Scheduling
 from clusterd.http.engine import Engine
-from clusterd.linux.wakeups import Bells
+from clusterd.linux.wakeups import Wakeups
 from clusterd.metrics.scoreboard import SILENT_NANOSECONDS, Peers, Scoreboard
 
 SHARE_AHEAD = 8
@@ -31,13 +31,15 @@ class Turn(Enum):
     """Take it and send it away: nobody has room."""
 
 
-class Gate:
+class AcceptPolicy:
     """What the acceptor asks before each connection, on the loop."""
 
-    def __init__(self, scheduling: Scheduling, scoreboard: Scoreboard, bells: Bells, row: int, engine: Engine) -> None:
+    def __init__(
+        self, scheduling: Scheduling, scoreboard: Scoreboard, wakeups: Wakeups, row: int, engine: Engine
+    ) -> None:
         self._scheduling = scheduling
         self._scoreboard = scoreboard
-        self._bells = bells
+        self._wakeups = wakeups
         self._row = row
         self._own = scoreboard.row(row)
         self._engine = engine
@@ -69,7 +71,7 @@ class Gate:
         if peers is None:
             return
         if peers.has_free_thread > (self._engine.threads.free > 0) or peers.least_connections < self._engine.load:
-            self._bells.ring(peers.row)
+            self._wakeups.ring(peers.row)
 
     def _peers(self) -> Peers | None:
         if not self._has_looked:

@@ -2,7 +2,7 @@
 
 The kernel wakes one worker for a connection, mostly the one that has waited last, and tells nobody else. So whoever
 does not take what it was woken for calls another one: the worker that is ahead of the others, or has no free
-thread, rings the bell of the least loaded. What a worker was woken for that can not even do that (a thread of it
+thread, rings the wakeup of the least loaded. What a worker was woken for that can not even do that (a thread of it
 holds the interpreter in C code, a SIGSTOP), the others find when they look around at their ticks.
 """
 
@@ -15,8 +15,8 @@ from time import monotonic
 from clusterd.linux.address import Address
 from clusterd.linux.listening_socket import ListeningSocket
 from clusterd.linux.wakeups import silence
-from clusterd.worker.accepting.accept_policy import Gate, Turn
-from clusterd.worker.accepting.exclusive_listeners import WaitingRoom
+from clusterd.worker.accepting.accept_policy import AcceptPolicy, Turn
+from clusterd.worker.accepting.exclusive_listeners import ExclusiveListeners
 
 GIVE_WAY_SECONDS = 0.005
 """How long the worker that was called has to take a connection. It nearly always does within a tenth of it."""
@@ -32,29 +32,29 @@ class Acceptor:
     def __init__(
         self,
         listeners: Sequence[ListeningSocket],
-        gate: Gate,
-        bell: int,
+        policy: AcceptPolicy,
+        wakeup: int,
         loop: asyncio.AbstractEventLoop,
         accepted: Callable[[ListeningSocket, socket.socket, Address | None], None],
         shed: Callable[[socket.socket, str], None],
     ) -> None:
         self._listeners = tuple(listeners)
-        self._gate = gate
-        self._bell = bell
+        self._policy = policy
+        self._wakeup = wakeup
         self._loop = loop
         self._accepted = accepted
         self._shed = shed
         self._again: asyncio.TimerHandle | None = None
         self._is_stopped = False
-        self._room = WaitingRoom(loop, listeners, self.accept)
-        loop.add_reader(bell, self._rung)
+        self._room = ExclusiveListeners(loop, listeners, self.accept)
+        loop.add_reader(wakeup, self._rung)
         self._room.join()
 
     def stop(self) -> None:
         """Accept nothing more."""
         self._is_stopped = True
         self._cancel_again()
-        self._loop.remove_reader(self._bell)
+        self._loop.remove_reader(self._wakeup)
         self._room.close()
 
     def accept(self) -> None:
@@ -67,7 +67,7 @@ class Acceptor:
             self._accept(insist=False)
 
     def _rung(self) -> None:
-        silence(self._bell)
+        silence(self._wakeup)
         self._accept(insist=False)
 
     def _accept(self, *, insist: bool) -> None:
@@ -75,11 +75,11 @@ class Acceptor:
         if self._is_stopped:
             return
         self._cancel_again()
-        self._gate.look()
+        self._policy.look()
         turn_ends = monotonic() + TURN_SECONDS
         for listener in self._listeners:
             while True:
-                turn = self._gate.turn()
+                turn = self._policy.turn()
                 if turn is Turn.GIVE_WAY and insist:
                     insist = False
                 elif turn is not Turn.ACCEPT and turn is not Turn.SHED:
@@ -117,7 +117,7 @@ class Acceptor:
         else:
             self._room.join()
         if self._is_something_waiting():
-            self._gate.call_better()
+            self._policy.call_better()
             if turn is Turn.GIVE_WAY:
                 self._look_again(GIVE_WAY_SECONDS)
 

@@ -26,7 +26,7 @@ class Place(Enum):
     IN = auto()
 
 
-class WaitingRoom:
+class ExclusiveListeners:
     """Has `arrived` called on the loop when this worker is woken for a connection, while it has joined.
 
     Edge-triggered: once for each time that something arrives, not again for what was left.

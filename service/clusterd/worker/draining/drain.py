@@ -17,7 +17,7 @@ lost if that one answers."""
 
 
 @dataclass(frozen=True, slots=True)
-class Orders:
+class DrainLimits:
     """Times by time.monotonic, durations in seconds."""
 
     deadline: float
@@ -28,12 +28,12 @@ class Orders:
 class Drain:
     """One drain of one worker; new orders replace it by another."""
 
-    def __init__(self, engine: Engine, sender: Sender | None, orders: Orders, log: Logger, now: float) -> None:
+    def __init__(self, engine: Engine, sender: Sender | None, limits: DrainLimits, log: Logger, now: float) -> None:
         self._engine = engine
         self._sender = sender
         self._hands_over = sender is not None
         """Also when that one is lost: the master names another as soon as it can."""
-        self._orders = orders
+        self._limits = limits
         self._log = log
         self._began = self._last_busy = now
 
@@ -42,10 +42,10 @@ class Drain:
         self._log.debug(
             "a drain begins",
             connections=self._engine.load,
-            seconds=round(self._orders.deadline - self._began, 3),
-            idle_seconds=self._orders.idle_seconds,
+            seconds=round(self._limits.deadline - self._began, 3),
+            idle_seconds=self._limits.idle_seconds,
             successor=self._sender is not None,
-            linger=self._orders.linger,
+            linger=self._limits.linger,
         )
         if self._sender is None:
             self._engine.retirement.close()
@@ -59,13 +59,13 @@ class Drain:
 
     def is_over(self, now: float) -> bool:
         """Whether its time has passed: nothing new is to come here."""
-        return not self._orders.linger and now >= self._orders.deadline
+        return not self._limits.linger and now >= self._limits.deadline
 
     @property
     def ends(self) -> tuple[float, float]:
         """When to look whether it is finished, by time.monotonic."""
         # A worker that was too late to read its orders has this moment all the same.
-        return self._orders.deadline, max(self._orders.deadline, self._began) + ANSWERS_SECONDS
+        return self._limits.deadline, max(self._limits.deadline, self._began) + ANSWERS_SECONDS
 
     def finished(self, now: float) -> bool:
         """Enforce the times; True when the worker may leave.
@@ -73,10 +73,10 @@ class Drain:
         One that lingers may have to take its slot back: it stays, and nothing of it is cut before it is told to go.
         """
         if self._engine.is_idle:
-            return not self._orders.linger
+            return not self._limits.linger
         if self._engine.in_flight:
             self._last_busy = now
-        idle_since = now - self._orders.idle_seconds
+        idle_since = now - self._limits.idle_seconds
         if self._sender is None:
             if self._last_busy <= idle_since:
                 self._engine.retirement.close_idle(now)  # not those that have begun to ask

@@ -11,7 +11,7 @@ from clusterd.http.asgi.call import AsgiCall
 from clusterd.http.asgi.websocket.handshake import Handshake, acceptance
 from clusterd.http.asgi.websocket.session import MESSAGE_COST, Session
 from clusterd.http.asgi.websocket.wire import Close, Wire, agree_on_compression
-from clusterd.http.call import Phase
+from clusterd.http.call import CallPhase
 from clusterd.http.connections.connection import Connection
 from clusterd.http.messages.refusal import Refusal, application_failed
 from clusterd.http.messages.response import Stamp
@@ -134,9 +134,9 @@ class WebSocketCall:
     # ---- what the connection calls
 
     @property
-    def phase(self) -> Phase:
+    def phase(self) -> CallPhase:
         """How far it is."""
-        return Phase.RUNNING if self._session is None else Phase.WEBSOCKET
+        return CallPhase.RUNNING if self._session is None else CallPhase.WEBSOCKET
 
     @property
     def started(self) -> bool:

@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from clusterd.wire.hooks import EXIT, FORK, MESSAGE, Happening
+from clusterd.wire.hooks import EXIT, FORK, MESSAGE, WorkerEvent
 
 MOST_EVENTS = 1000
 MOST_MESSAGE_BYTES = 64 << 20
@@ -17,9 +17,9 @@ MOST_MESSAGE_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing to tell; `happening` is None for the beginning of a hooks process."""
+    """One thing to tell; `worker_event` is None for the beginning of a hooks process."""
 
-    happening: Happening | None
+    worker_event: WorkerEvent | None
     incoming: Any = None
     """With a message: what it is answered by."""
     size: int = 0
@@ -27,25 +27,25 @@ class Entry:
     @property
     def is_message(self) -> bool:
         """Whether a worker's application has said it."""
-        return self.happening is not None and self.happening.event == MESSAGE
+        return self.worker_event is not None and self.worker_event.name == MESSAGE
 
 
 @dataclass(slots=True)
 class _Silence:
     """What happened while the queue was full: how the workers are since, without a call of any handler."""
 
-    last: dict[int, Happening] = field(default_factory=dict)
+    last: dict[int, WorkerEvent] = field(default_factory=dict)
     """By serial."""
     born: set[int] = field(default_factory=set)
     """Those of them that nobody has heard of."""
 
-    def add(self, happening: Happening) -> None:
-        if happening.event == FORK:
-            self.born.add(happening.serial)
-        if happening.event == EXIT and happening.serial in self.born:
-            self.last.pop(happening.serial, None)
+    def add(self, worker_event: WorkerEvent) -> None:
+        if worker_event.name == FORK:
+            self.born.add(worker_event.serial)
+        if worker_event.name == EXIT and worker_event.serial in self.born:
+            self.last.pop(worker_event.serial, None)
         else:
-            self.last[happening.serial] = replace(happening, is_silent=True)
+            self.last[worker_event.serial] = replace(worker_event, is_silent=True)
 
 
 class Feed:
@@ -57,7 +57,7 @@ class Feed:
         self._queue: deque[Entry | _Silence] = deque()
         self._first: deque[Entry] = deque()
         """What whoever is told has to know before anything else."""
-        self._known: dict[int, Happening] = {}
+        self._known: dict[int, WorkerEvent] = {}
         """The workers as they are told of so far, by serial."""
         self._events = 0
         self._bytes = 0
@@ -66,30 +66,30 @@ class Feed:
 
     # ---- what happens
 
-    def add_event(self, happening: Happening) -> bool:
+    def add_event(self, worker_event: WorkerEvent) -> bool:
         """False when the queue is full: no handler is called for it; how the worker is will be known all the same."""
         if self._events >= self._most_events:
             if not self._queue or not isinstance(self._queue[-1], _Silence):
                 self._queue.append(_Silence())
             silence = self._queue[-1]
             assert isinstance(silence, _Silence)
-            silence.add(happening)
+            silence.add(worker_event)
             return False
         self._events += 1
-        self._queue.append(Entry(happening))
+        self._queue.append(Entry(worker_event))
         return True
 
-    def add_message(self, happening: Happening, incoming: Any, size: int) -> bool:
+    def add_message(self, worker_event: WorkerEvent, incoming: Any, size: int) -> bool:
         """False when the queue is full: it is not in it then."""
         if self._bytes + size > self._most_message_bytes:
             return False
         self._bytes += size
-        self._queue.append(Entry(happening, incoming, size))
+        self._queue.append(Entry(worker_event, incoming, size))
         return True
 
-    def pass_over(self, happening: Happening) -> None:
+    def pass_over(self, worker_event: WorkerEvent) -> None:
         """There are no hooks, and nothing waits for any: just know it."""
-        self._know(happening)
+        self._know(worker_event)
 
     # ---- who is told
 
@@ -97,8 +97,8 @@ class Feed:
         """A process is told from now on: first silently who lives, so that `setup` finds them, then that it begins."""
         for entry in self._first:
             # What was to be known after a time of silence, and was not given out.
-            if entry.happening is not None:
-                self._know(entry.happening)
+            if entry.worker_event is not None:
+                self._know(entry.worker_event)
         silent = (Entry(replace(last, is_silent=True)) for last in self._known.values())
         self._first = deque([*silent, Entry(None)])
 
@@ -117,8 +117,8 @@ class Feed:
             self._events -= not entry.is_message
             self._bytes -= entry.size
             self.out = entry
-        if self.out is not None and self.out.happening is not None:
-            self._know(self.out.happening)
+        if self.out is not None and self.out.worker_event is not None:
+            self._know(self.out.worker_event)
         return self.out
 
     def settle(self) -> Entry | None:
@@ -131,7 +131,7 @@ class Feed:
         untold = []
         while (entry := self.take()) is not None:
             self.settle()
-            if entry.happening is not None and not entry.happening.is_silent:
+            if entry.worker_event is not None and not entry.worker_event.is_silent:
                 untold.append(entry)
         return untold
 
@@ -145,8 +145,8 @@ class Feed:
         """Whether there is nothing to tell, and nothing is out."""
         return self.out is None and not self._first and not self._queue
 
-    def _know(self, happening: Happening) -> None:
-        if happening.state.is_dead:
-            self._known.pop(happening.serial, None)
-        elif happening.event != MESSAGE:
-            self._known[happening.serial] = happening
+    def _know(self, worker_event: WorkerEvent) -> None:
+        if worker_event.state.is_dead:
+            self._known.pop(worker_event.serial, None)
+        elif worker_event.name != MESSAGE:
+            self._known[worker_event.serial] = worker_event
