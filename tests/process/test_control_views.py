@@ -38,6 +38,7 @@ def test_events_tell_what_has_happened(service: Service) -> None:
         "fork",
         "online",
         "listening",
+        "disconnect",
         "exit",
         "fork",
         "online",
@@ -65,6 +66,34 @@ def test_events_are_followed(service: Service) -> None:
                 break
     assert names[0] == "rollout"
     assert {"reloading", "fork", "online", "listening", "disconnect", "rollout_end"} <= set(names)
+
+
+HELD = """
+import pathlib, time
+def app(environ, start_response):
+    while environ["PATH_INFO"] == "/slow" and not pathlib.Path("go").exists():
+        time.sleep(0.01)
+    start_response("200 OK", [("Content-Length", "0")])
+    return [b""]
+"""
+
+
+def test_a_worker_that_drains_when_a_stop_comes_is_disconnected_once(make_service: MakeService) -> None:
+    service = make_service(workers=1)
+    service.deploy("1", HELD)
+    service.start()
+    (old,) = pids(service).values()
+    with pending_request(service), asking(service, command="events", follow=True) as lines:
+        wait_until(lambda: service.workers()[0]["in_flight"], "it has the request")
+        assert service.reload().returncode == 0
+        so_far = len(service.lines)
+        service.signal(signal.SIGTERM)
+        service.wait_for_line(f"worker draining .*pid={old}", after=so_far)
+        (service.directory / "go").touch()
+        told = [event for line in lines if (event := json.loads(line).get("event", {})).get("pid") == old]
+    names = [event["event"] for event in told]
+    assert names[-2:] == ["disconnect", "exit"]
+    assert names.count("disconnect") == 1
 
 
 def test_config_shows_what_runs_and_what_a_reload_would_change(service: Service) -> None:

@@ -11,7 +11,6 @@ from random import Random
 from typing import Any
 
 from clusterd.log import Logger
-from clusterd.master.children.table import Child, Kind
 from clusterd.master.hooks.decisions import steps
 from clusterd.master.hooks.decisions.feed import Entry, Feed
 from clusterd.master.hooks.decisions.processes import HooksSupervisor
@@ -28,7 +27,6 @@ LOAD_SECONDS = 20.0
 LEAVE_SECONDS = 5.0
 END_SECONDS = 5.0
 PEACE_SECONDS = 200.0
-A_CHILD = Child(1, Kind.WORKER, 1)
 
 
 @dataclass
@@ -155,7 +153,7 @@ class World:
         self.to_be_told.append(number)
         conversation = Conversation()
         incoming = Incoming(conversation, AppMessage(number))
-        self.queue.add_message(A_CHILD, replace(last, name=MESSAGE, arguments=(number,)), incoming)
+        self.queue.add_message(replace(last, name=MESSAGE, arguments=(number,)), incoming)
 
     def begin_generation(self) -> None:
         number = len(self.has_hooks) + 1

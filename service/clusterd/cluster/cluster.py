@@ -21,6 +21,8 @@ from clusterd.wire.values import encoded
 
 if TYPE_CHECKING:
     from clusterd.cluster.primary import Primary
+    from clusterd.master.context import MasterContext
+    from clusterd.master.operations import Operations
     from clusterd.master.sockets.listeners import Listeners
 
 HANDLERS_END_SECONDS = 5.0
@@ -116,8 +118,7 @@ class Cluster:
 
         Raises ValueError for what is no number of them, and RuntimeError when the cluster does not run.
         """
-        primary = self._running()
-        primary.wait(lambda done: primary.scale(workers, done))
+        self._running().scale(workers)
 
     def reload(self) -> Reply:
         """Roll the code and the settings out; `await` it, or call its `result()`, for the generation that serves then.
@@ -125,11 +126,11 @@ class Cluster:
         Either raises `clusterd.worker.RequestFailed` with the reason where the old generation serves on. Raises
         RuntimeError when the cluster does not run.
         """
-        return Reply(self._running().ask(self._running().reload))
+        return Reply(self._running().reload())
 
     def disconnect(self) -> None:
         """Stop: every worker drains, and `run` returns. Raises RuntimeError when the cluster does not run."""
-        self._running().wait(self._running().stop)
+        self._running().stop()
 
     def broadcast(self, value: Any) -> int:
         """Send any JSON value to every worker; to how many.
@@ -177,11 +178,16 @@ class Cluster:
         log.set_level(Level[config.log.level.name])
         listeners = _listeners(config)
         self._handlers.post("setup", None, self.settings)
-        self._primary = primary = Primary(self._handlers, log)
+
+        def observe(context: MasterContext, operations: Operations) -> Primary:
+            self._primary = Primary(self._handlers, context, operations)
+            return self._primary
+
         try:
-            return Master(config, self._checked_config, listeners, log, observer=primary).run()
+            return Master(config, self._checked_config, listeners, log, observe=observe).run()
         finally:
-            primary.end()
+            if self._primary is not None:
+                self._primary.end()
             listeners.close()
             if not self._handlers.finish(HANDLERS_END_SECONDS):
                 log.warning("the program ends before its handlers are through")

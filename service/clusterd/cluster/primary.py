@@ -12,13 +12,9 @@ from typing import Any
 from clusterd.hooks.handle import Worker
 from clusterd.hooks.handlers import NOT_YET, Handlers
 from clusterd.hooks.roster import Roster
-from clusterd.log import Logger
-from clusterd.master.children.table import Child
 from clusterd.master.context import MasterContext
 from clusterd.master.operations import Done, Operations
-from clusterd.master.worker_events import WorkerEvents
 from clusterd.supervisor import actions, events
-from clusterd.systemd.sockets import address_text
 from clusterd.wire.conversation import Incoming
 from clusterd.wire.hooks import WorkerEvent
 
@@ -30,13 +26,13 @@ Command = Callable[[Done], None]
 class Primary:
     """The program's end of the master."""
 
-    def __init__(self, handlers: Handlers, log: Logger) -> None:
+    def __init__(self, handlers: Handlers, context: MasterContext, operations: Operations) -> None:
         self._handlers = handlers
-        self._log = log
-        self._master: MasterContext | None = None
+        self._context = context
+        self._operations = operations
         self._roster = Roster(self._make)
         self._lock = threading.Lock()
-        self._thread: int | None = None
+        self._thread = threading.get_ident()
         """The one that runs the loop."""
         self._has_started = False
         self._has_ended = False
@@ -50,7 +46,7 @@ class Primary:
 
         Raises RuntimeError where there is no loop; the future fails with it when there is none later.
         """
-        loop, future = self._context.loop, Future[Any]()
+        future: Done = Future()
         self.check_running()
         future.set_running_or_notify_cancel()  # whoever loses interest cancels nothing
         with self._lock:
@@ -62,7 +58,7 @@ class Primary:
             # A signal handler of the program: waiting for the loop would be for ever.
             self._carry_out(command, future)
         else:
-            loop.call_soon_threadsafe(self._carry_out, command, future)
+            self._context.loop.call_soon_threadsafe(self._carry_out, command, future)
         return future
 
     def check_running(self) -> None:
@@ -93,9 +89,17 @@ class Primary:
 
     # ---- orders
 
-    def scale(self, workers: int, done: Done) -> None:
-        """Have so many workers."""
-        self._operations.scale(workers, done)
+    def scale(self, workers: int) -> None:
+        """Have so many workers. Raises ValueError, and RuntimeError as `ask`."""
+        self._wait_for(self._operations.scale, workers)
+
+    def reload(self) -> Done:
+        """A rollout; the future is given its generation, or fails. Raises RuntimeError as `ask`."""
+        return self.ask(self._operations.reload_or_fail)
+
+    def stop(self) -> None:
+        """Drain everything and end. Raises RuntimeError as `ask`."""
+        self._wait_for(self._operations.stop)
 
     def fork(self, environment: dict[str, str] | None, done: Done) -> None:
         """One worker more, which `done` is given when it is forked."""
@@ -103,13 +107,9 @@ class Primary:
         forked.add_done_callback(lambda _: self._give(forked, done))
         self._operations.fork(environment, forked)
 
-    def reload(self, done: Done) -> None:
-        """A rollout; `done` is given its generation, or fails."""
-        self._operations.reload(done)
-
-    def stop(self, done: Done) -> None:
-        """Drain everything and end."""
-        self._operations.stop(done)
+    def _wait_for(self, operation: Callable[..., object], *arguments: object) -> None:
+        """Until `operation` has returned, on the loop."""
+        self.wait(lambda done: done.set_result(operation(*arguments)))
 
     def _give(self, forked: Done, done: Done) -> None:
         """On the loop, where the worker is still known."""
@@ -120,37 +120,25 @@ class Primary:
 
     # ---- what the master tells (master/context.py)
 
-    def begin(self, context: MasterContext) -> None:
-        """There is a master."""
-        self._master, self._thread = context, threading.get_ident()
-        self._operations = Operations(context)
-        addresses = [address_text(sock) for sock in context.listeners.public]
-        self._worker_events = WorkerEvents(context.children, addresses, self._happened)
-
     def note_event(self, event: events.Event) -> None:
-        """Something is about to be decided; or it begins, and commands make sense."""
+        """At the start the handlers begin, and commands make sense."""
         if isinstance(event, events.Start):
-            self._handlers.start(self._log)
+            self._handlers.start(self._context.log)
             self._has_started = True
-        self._worker_events.note_event(event)
 
     def note_action(self, action: actions.Action) -> None:
-        """Something was decided, and done."""
-        self._worker_events.note_action(action)
-        self._operations.note_action(action)
+        """Nothing of it is a handler's."""
 
-    def heard(self, child: Child, incoming: Incoming) -> None:
-        """A worker's application has said something."""
-        worker = self._roster.find(self._worker_events.message(child.serial, incoming.value))
-        self._handlers.post_message(worker, incoming)
+    def note_worker_event(self, worker_event: WorkerEvent) -> None:
+        """What has become of a worker is told to the handlers."""
+        worker = self._roster.take(worker_event)
+        self._handlers.post(worker_event.name, worker, *worker_event.arguments)
+
+    def heard(self, incoming: Incoming, worker_event: WorkerEvent) -> None:
+        """A worker's application has sent a message, which a handler is to answer."""
+        self._handlers.post_message(self._roster.find(worker_event), incoming)
 
     # ---- within
-
-    @property
-    def _context(self) -> MasterContext:
-        if self._master is None:
-            raise RuntimeError(NOT_YET)
-        return self._master
 
     def _carry_out(self, command: Command, future: Done) -> None:
         try:
@@ -158,20 +146,15 @@ class Primary:
         except Exception as error:  # it belongs to the one who asked
             _fail(future, error)
 
-    def _happened(self, worker_event: WorkerEvent) -> None:
-        worker = self._roster.take(worker_event)
-        self._handlers.post(worker_event.name, worker, *worker_event.arguments)
-        self._operations.note_worker_event(worker_event)
-
     def _make(self, worker_event: WorkerEvent) -> Worker:
         child = self._context.children.get(worker_event.serial)
         assert child is not None  # who is made known at the fork
         return Worker(
             worker_event.slot,
             worker_event.generation,
-            self._context.messages.conversation(child),
-            lambda number: self.wait(partial(self._operations.kill, worker_event.serial, number)),
-            lambda: self.wait(partial(self._operations.leave, worker_event.serial)),
+            self._context.conversations.conversation(child),
+            partial(self._wait_for, self._operations.kill, worker_event.serial),
+            partial(self._wait_for, self._operations.leave, worker_event.serial),
             lambda: self.ask(partial(self._operations.debug, worker_event.serial)),
         )
 

@@ -3,22 +3,16 @@
 import asyncio
 import signal
 import socket
-from collections.abc import Callable
 from dataclasses import replace
 from time import monotonic
 
 from clusterd.config.model import HealthCheck
-from clusterd.log import Logger
-from clusterd.master.children.conversations import Messages
-from clusterd.master.children.debuggers import Debuggers
-from clusterd.master.children.stacks import StackReader
-from clusterd.master.children.table import Child, Children, Death, Kind
-from clusterd.master.configurations import Configurations
+from clusterd.master.children.table import Child, Death, Kind
+from clusterd.master.context import MasterContext
 from clusterd.master.health.health_check import check_health
 from clusterd.master.hooks.manager import Hooks
 from clusterd.metrics.ledger import Ledger
 from clusterd.metrics.oom import MemoryKills, own_counter
-from clusterd.metrics.scoreboard import Scoreboard
 from clusterd.supervisor import events
 from clusterd.wire import messages
 from clusterd.wire.channel import Received
@@ -26,45 +20,33 @@ from clusterd.wire.packets import close_all
 
 
 class ChildEvents:
-    """Translates messages and deaths; owns what is kept of the dead."""
+    """Translates messages and deaths. Its methods are what `Children` calls."""
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        configurations: Configurations,
-        scoreboard: Scoreboard,
-        ledger: Ledger,
-        applications: Messages,
-        hooks: Hooks,
-        log: Logger,
-        happened: Callable[[events.Event], None],
-    ) -> None:
-        self._loop = loop
-        self._configurations = configurations
-        self._scoreboard = scoreboard
+    def __init__(self, context: MasterContext, ledger: Ledger, hooks: Hooks) -> None:
+        self._context = context
+        self._configurations = context.configurations
+        self._scoreboard = context.scoreboard
+        self._log = context.log
+        self._happened = context.happened
         self._ledger = ledger
-        self._applications = applications
         self._hooks = hooks
-        self._log = log
-        self._happened = happened
         self._last_traceback: tuple[int, str] | None = None
         self._health_checks: set[asyncio.Task[None]] = set()
         self.memory_kills = MemoryKills(own_counter())
-        self.children = Children(loop, self._on_message, self._on_hello, self._on_death)
-        self.stacks = StackReader(self.children, loop, log)
-        self.debuggers = Debuggers(self.children, configurations, loop, log, happened)
 
-    def _on_hello(self, child: Child) -> None:
+    def hello(self, child: Child) -> None:
+        """A forked process has said that it exists."""
         if child.pid is None:
             return
         if child.kind is Kind.SPARE:
             self._happened(events.SpareReady(child.serial))
         else:
             self._happened(events.WorkerHello(child.serial, child.pid))
-            self.children.send(child, messages.Welcome())
-            self._applications.began(child)
+            self._context.children.send(child, messages.Welcome())
+            self._context.conversations.began(child)
 
-    def _on_message(self, child: Child, received: Received) -> None:
+    def message(self, child: Child, received: Received) -> None:
+        """A child has said something."""
         close_all(received.descriptors)
         if child.kind is Kind.HOOKS:
             self._on_hooks_message(child, received.message)
@@ -81,8 +63,8 @@ class ChildEvents:
             case messages.Unforkable(findings):
                 self._happened(events.TemplateUnforkable(child.serial, tuple(findings)))
             case messages.ForkFailed(serial, reason):
-                if refused := self.children.get(serial):
-                    self.children.never_born(refused, f"fork failed: {reason}")
+                if refused := self._context.children.get(serial):
+                    self._context.children.never_born(refused, f"fork failed: {reason}")
             case messages.Ready():
                 self._worker_ready(child)
             case messages.BootFailed(reason, traceback, permanent):
@@ -93,11 +75,11 @@ class ChildEvents:
             case messages.Overdue(request):
                 self._happened(events.RequestOverdue(child.serial, request))
             case messages.StacksTold(number, text):
-                self.stacks.told(child, number, text)
+                self._context.stacks.told(child, number, text)
             case messages.DebuggerTold(failure):
-                self.debuggers.told(child, failure)
+                self._context.debuggers.told(child, failure)
             case messages.AppMessage() | messages.Ack() as said if child.kind is Kind.WORKER:
-                self._applications.received(child, said)
+                self._context.conversations.received(child, said)
             case unexpected:
                 self._log.warning(f"unexpected message {type(unexpected).__name__}", **child.fields())
 
@@ -127,7 +109,7 @@ class ChildEvents:
         if check is None:
             self._happened(events.WorkerReady(child.serial))
             return
-        task = self._loop.create_task(self._check_health(child, check))
+        task = self._context.loop.create_task(self._check_health(child, check))
         self._health_checks.add(task)
         task.add_done_callback(self._health_checks.discard)
 
@@ -139,18 +121,19 @@ class ChildEvents:
             return
         ours.setblocking(False)
         with theirs:
-            self.children.send(child, messages.HealthConnection(), theirs.fileno())
+            self._context.children.send(child, messages.HealthConnection(), theirs.fileno())
         wrong = await check_health(check, ours)
         if wrong is None:
             self._happened(events.WorkerReady(child.serial))
         else:
             self._happened(events.WorkerFailed(child.serial, wrong))
 
-    def _on_death(self, death: Death) -> None:
+    def death(self, death: Death) -> None:
+        """A child is reaped, or never came to be."""
         child = death.child
         if for_memory := self._is_for_memory(death):
             death = replace(death, how=f"{death.how} by the kernel, probably for want of memory")
-        self.stacks.report_crash(child)
+        self._context.stacks.report_crash(child)
         if child.kind is Kind.HOOKS:
             is_explained = child.is_heard or child.doomed
             self._hooks.gone(death, death.how if is_explained else self._why_unheard(death))
@@ -160,8 +143,8 @@ class ChildEvents:
         if child.kind is not Kind.WORKER:
             self._happened(events.TemplateGone(child.serial, death.how))
             return
-        self._applications.ended(child)
-        self.debuggers.ended(child)
+        self._context.conversations.ended(child)
+        self._context.debuggers.ended(child)
         in_hand: tuple[str, ...] = ()
         if child.row is not None:
             in_hand = self._scoreboard.in_hand(child.row).requests()

@@ -2,14 +2,12 @@
 
 from collections.abc import Callable
 
-from clusterd.log import Level, Logger
-from clusterd.master.admin.commands import Commands
+from clusterd.log import Level
 from clusterd.master.admin.counts import Counts
 from clusterd.master.children.log_level import set_log_level
-from clusterd.master.children.processes import Processes
-from clusterd.master.children.stacks import StackReader
-from clusterd.master.children.table import Children
-from clusterd.master.configurations import Configurations, Refused, worker_count
+from clusterd.master.configurations import Refused, worker_count
+from clusterd.master.context import MasterContext
+from clusterd.master.operations import Operations, ReloadResult
 from clusterd.master.service_manager import ServiceManager
 from clusterd.supervisor import actions
 from clusterd.supervisor.events import (
@@ -40,31 +38,26 @@ RETRY_SECONDS = 1.0
 
 
 class Executor:
-    """Everything an action can need. `happened` takes the events that acting leads to, `later` those in a while."""
+    """Everything an action can need. `later` takes events that are to happen in a while."""
 
     def __init__(
         self,
-        processes: Processes,
-        children: Children,
-        configurations: Configurations,
+        context: MasterContext,
+        operations: Operations,
         service_manager: ServiceManager,
-        commands: Commands,
-        stacks: StackReader,
         counts: Counts,
-        log: Logger,
-        happened: Callable[[Event], None],
         later: Callable[[float, Event], object],
         finish: Callable[[int], None],
     ) -> None:
-        self._processes = processes
-        self._children = children
-        self._configurations = configurations
+        self._processes = context.processes
+        self._children = context.children
+        self._configurations = context.configurations
+        self._stacks = context.stacks
+        self._log = context.log
+        self._happened = context.happened
+        self._operations = operations
         self._service_manager = service_manager
-        self._commands = commands
-        self._stacks = stacks
         self._counts = counts
-        self._log = log
-        self._happened = happened
         self._later = later
         self._finish = finish
 
@@ -154,10 +147,10 @@ class Executor:
                 self._log.info(f"rollout {number} begins")
             case actions.RolloutEnded():
                 self._rollout_ended(action)
-            case actions.RestartEnded(number, slot, failure):
+            case actions.RestartEnded(_, slot, failure):
                 if failure is not None:
                     self._log.warning(f"slot {slot} was not restarted: {failure}")
-                self._commands.restart_ended(number, slot, failure)
+                self._operations.restart_ended(action)
             case actions.Note(severity, text, slot, generation):
                 self._log.log(_LEVELS[severity], text, slot=slot, generation=generation)
             case actions.Finish(exit_status, reason):
@@ -201,15 +194,11 @@ class Executor:
         set_log_level(Level[level.name], self._log, self._children)
 
     def _rollout_ended(self, action: actions.RolloutEnded) -> None:
-        succeeded = action.failure is None
-        self._counts.rollout_ended(succeeded=succeeded)
+        result = ReloadResult(action.number, action.generation, action.failure, self._configurations.notes)
+        self._counts.rollout_ended(succeeded=action.failure is None)
         if action.failure is None:
-            text = f"reload succeeded, generation {action.generation} serves"
-            self._log.info(text, rollout=action.number)
+            self._log.info(result.text, rollout=result.number)
             self._adopt_log_level(action.generation)
         else:
-            text = f"reload failed, generation {action.generation} serves on: {action.failure}"
-            self._log.error(text, rollout=action.number)
-        notes = list(self._configurations.notes)
-        data = {"rollout": action.number, "generation": action.generation, "notes": notes}
-        self._commands.rollout_ended(action.number, succeeded=succeeded, text=text, data=data)
+            self._log.error(result.text, rollout=result.number)
+        self._operations.reload_ended(result)

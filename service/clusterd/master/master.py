@@ -4,10 +4,10 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from clusterd.config.model import Config, Scheduling
+from clusterd.config.model import Config
 from clusterd.linux.descriptors import raise_descriptor_limit
 from clusterd.linux.early_signals import let_signals_through
 from clusterd.linux.prctl import become_subreaper
@@ -21,27 +21,29 @@ from clusterd.master.admin.endpoint import Endpoint
 from clusterd.master.admin.event_log import EventLog
 from clusterd.master.admin.views import Views
 from clusterd.master.child_events import ChildEvents
-from clusterd.master.children.conversations import Messages
+from clusterd.master.children.conversations import Conversations
+from clusterd.master.children.debuggers import Debuggers
 from clusterd.master.children.orphans import end_orphans
 from clusterd.master.children.processes import Processes
-from clusterd.master.children.table import Child
+from clusterd.master.children.stacks import StackReader
+from clusterd.master.children.table import Child, Children, Death
 from clusterd.master.configurations import Configurations, worker_count
 from clusterd.master.context import MasterContext, Observer
 from clusterd.master.event_queue import EventQueue
 from clusterd.master.executor import Executor
-from clusterd.master.health.monitor import Watched
 from clusterd.master.health.oversight import Oversight
 from clusterd.master.health.punctuality import LOOK_EVERY_SECONDS
 from clusterd.master.hooks.manager import Hooks
+from clusterd.master.operations import Operations
 from clusterd.master.service_manager import ServiceManager
 from clusterd.master.signals import handle_signals
 from clusterd.master.sockets.closing import Closing
-from clusterd.master.sockets.dispatch_channel import is_silent
 from clusterd.master.sockets.listeners import Listeners, tell_addresses
-from clusterd.master.sockets.rebalancing import Rebalancing
+from clusterd.master.sockets.rebalancing import Rebalancer
 from clusterd.master.sockets.round_robin import RoundRobin
 from clusterd.master.sockets.socket_keeper import SocketKeeper
 from clusterd.master.watching.watcher import Watcher
+from clusterd.master.worker_events import WorkerEvents
 from clusterd.metrics.ledger import Ledger
 from clusterd.metrics.scoreboard import Scoreboard
 from clusterd.supervisor import events
@@ -52,13 +54,16 @@ from clusterd.supervisor.status import progress_line, status_line
 from clusterd.supervisor.supervisor import Supervisor
 from clusterd.systemd.environment import watchdog_seconds
 from clusterd.systemd.notify import Notifier
+from clusterd.systemd.sockets import address_text
+from clusterd.wire.channel import Received
 from clusterd.wire.conversation import Incoming
+from clusterd.wire.hooks import WorkerEvent
 
 
 class Master:
     """Puts the parts together, and passes events to the supervisor one at a time.
 
-    `read` reads the configuration for a reload; `program` is what this process runs, where that is not `clusterd`;
+    `read` reads the configuration for a reload; `observe` makes what follows the events, in place of the hooks;
     `watcher` tells of changes of files; `first_start` of attempts that earlier processes have made.
     """
 
@@ -69,64 +74,34 @@ class Master:
         listeners: Listeners,
         log: Logger,
         *,
-        observer: Observer | None = None,
+        observe: Callable[[MasterContext, Operations], Observer] | None = None,
         watcher: Watcher | None = None,
         first_start: FirstStart = NOT_TRIED,
     ) -> None:
-        self._loop = asyncio.new_event_loop()
         self._config = config
-        self._listeners = listeners
-        self._log = log
         self._watcher = watcher
         self._first_start = first_start
-        self._supervisor = Supervisor()
-        self._events = EventQueue(self._decide)
         self._wake: asyncio.TimerHandle | None = None
         self._exit_status = 0
-        self._scoreboard = Scoreboard.create()
-        self._configurations = Configurations(config, read, listeners.passed, log)
+        self._log = log
+        self._events = EventQueue(self._decide)
+        self._context = context = self._make_context(config, read, listeners)
+        self._loop, self._supervisor, self._listeners = context.loop, context.supervisor, context.listeners
+        self._configurations = context.configurations
+        self._operations = Operations(context)
+        self._hooks = Hooks(context, self._operations)
+        self._observer: Observer = self._hooks if observe is None else observe(context, self._operations)
+        addresses = [address_text(sock) for sock in listeners.public]
+        self._worker_events = WorkerEvents(context.children, addresses, self._worker_event)
+        self._event_log = EventLog()
         ledger, counts = Ledger(), Counts()
-        messages = Messages(self._loop, self._message_heard)
-        self._hooks = Hooks(self._configurations, log)
-        self._child_events = ChildEvents(
-            self._loop, self._configurations, self._scoreboard, ledger, messages, self._hooks, log, self.happened
-        )
-        children = self._child_events.children
-        self._oversight = Oversight(
-            self._supervisor.cluster,
-            children,
-            self._scoreboard,
-            self._configurations,
-            log,
-            self.happened,
-            _clock_time,
-            self._readiness_changed,
-        )
-        self._views = Views(
-            self._supervisor.cluster,
-            children,
-            self._scoreboard,
-            ledger,
-            counts,
-            self._hooks,
-            self.status,
-            self._oversight.why_unready,
-        )
-        self._event_log = EventLog(children)
-        self._commands = Commands(
-            self._supervisor,
-            self.happened,
-            children,
-            self._views,
-            self._configurations,
-            self._event_log,
-            self._child_events.stacks,
-            self._child_events.debuggers,
-            messages,
-            self._hooks,
-            log,
-        )
+        self._child_events = ChildEvents(context, ledger, self._hooks)
+        self._oversight = Oversight(context, _clock_time, self._readiness_changed)
+        self._rebalancer = Rebalancer(context)
+        self._views = Views(context, ledger, counts, self._hooks, self.status, self._oversight.why_unready)
+        self._commands = Commands(context, self._operations, self._views, self._event_log, self._hooks)
         self._control = ControlServer(listeners.control, self._commands.carry_out, log)
+        self._endpoint = Endpoint(self._views.pages(), listeners.metrics, log)
         self._service_manager = ServiceManager(
             Notifier(os.environ.get("NOTIFY_SOCKET")),
             self._loop,
@@ -134,45 +109,44 @@ class Master:
             self.status,
             self._busy,
         )
-        self._round_robin = RoundRobin(self._loop, listeners, children, self._scoreboard, self._configurations, log)
-        self._processes = processes = Processes(
-            children, self._scoreboard, listeners, self._configurations, self._round_robin
-        )
         self._keeper = SocketKeeper.of_this_process(os.environ)
         self._closing = Closing(
             self._loop, listeners, self._round_robin, self._keeper.kept, self._drain_seconds, self._take, log
         )
-        self._rebalancing = Rebalancing()
         self._executor = Executor(
-            processes,
-            children,
-            self._configurations,
+            context,
+            self._operations,
             self._service_manager,
-            self._commands,
-            self._child_events.stacks,
             counts,
-            log,
-            self.happened,
             lambda seconds, event: self._loop.call_later(seconds, self.happened, event),
             self._finish,
         )
-        context = MasterContext(
-            self._loop,
-            self._supervisor,
-            self.happened,
-            children,
-            self._child_events.debuggers,
-            messages,
-            processes,
-            listeners,
-            self._child_events.stacks,
+
+    def _make_context(self, config: Config, read: Callable[[], Config], listeners: Listeners) -> MasterContext:
+        loop, log = asyncio.new_event_loop(), self._log
+        scoreboard = Scoreboard.create()
+        configurations = Configurations(config, read, listeners.passed, log)
+        children = Children(
+            loop,
+            self._child_message,
+            self._child_hello,
+            self._child_death,
         )
-        self._hooks.begin(context)
-        self._observer: Observer = self._hooks
-        if observer is not None:
-            self._observer = observer
-            observer.begin(context)
-        self._endpoint = Endpoint(self._views.pages(), listeners.metrics, log)
+        self._round_robin = RoundRobin(loop, listeners, children, scoreboard, configurations, log)
+        return MasterContext(
+            loop=loop,
+            log=log,
+            supervisor=Supervisor(),
+            happened=self.happened,
+            configurations=configurations,
+            scoreboard=scoreboard,
+            listeners=listeners,
+            children=children,
+            conversations=Conversations(loop, self._message_heard),
+            stacks=StackReader(children, loop, log),
+            debuggers=Debuggers(children, configurations, loop, log, self.happened),
+            processes=Processes(children, scoreboard, listeners, configurations, self._round_robin),
+        )
 
     def run(self) -> int:
         """Serve until asked to stop; the exit status."""
@@ -180,7 +154,8 @@ class Master:
         become_subreaper()
         raise_descriptor_limit()
         set_title("clusterd: master", "clusterd")
-        handle_signals(self._loop, self.happened, self._child_events.children.reap, self._write_state, self._log.notice)
+        handle_signals(self._loop, self.happened, self._context.children.reap, self._write_state, self._log.notice)
+        self._service_manager.start()
         self._loop.run_until_complete(self._open())
         self._look()
         settings = settings_of(self._config, worker_count(self._config))
@@ -203,6 +178,19 @@ class Master:
             self._log.flush()
         return self._exit_status
 
+    # ---- what children say and how they die: the table of them is made before what understands it
+
+    def _child_message(self, child: Child, received: Received) -> None:
+        self._child_events.message(child, received)
+
+    def _child_hello(self, child: Child) -> None:
+        self._child_events.hello(child)
+
+    def _child_death(self, death: Death) -> None:
+        self._child_events.death(death)
+
+    # ---- decisions
+
     def happened(self, event: events.Event) -> None:
         """Have the supervisor decide about `event`, after those that came before it.
 
@@ -221,10 +209,11 @@ class Master:
             self._after_events()
 
     def _decide(self, event: events.Event) -> None:
-        self._event_log.note_event(event)
         self._observer.note_event(event)
+        self._worker_events.note_event(event)
         for action in self._supervisor.step(event, time.monotonic()):
             self._executor.execute(action)
+            self._worker_events.note_action(action)
             self._event_log.note_action(action)
             self._observer.note_action(action)
 
@@ -245,7 +234,13 @@ class Master:
     def _message_heard(self, child: Child, incoming: Incoming) -> None:
         """The application in a worker has said something: whoever follows the events hears it."""
         self._event_log.note_message(child, incoming.value)
-        self._observer.heard(child, incoming)
+        self._observer.heard(incoming, self._worker_events.message(child.serial, incoming.value))
+
+    def _worker_event(self, worker_event: WorkerEvent) -> None:
+        """Something has become of a worker: whoever waits for it, and all who follow the events, hear it."""
+        self._operations.note_worker_event(worker_event)
+        self._event_log.note_worker_event(worker_event)
+        self._observer.note_worker_event(worker_event)
 
     def _after_events(self) -> None:
         self._service_manager.update_status()
@@ -263,30 +258,13 @@ class Master:
 
     def _look(self) -> None:
         self._oversight.see_who_turns()
-        self._even_out(self._oversight.look())
+        self._rebalancer.look(self._oversight.look())
         self._child_events.memory_kills.look(time.monotonic())
         self._round_robin.look()
         self._hooks.look()
         self._log.flush()
         mend_output()  # templates to come inherit it
         self._loop.call_later(LOOK_EVERY_SECONDS, self._look)
-
-    def _even_out(self, watched: Sequence[Watched]) -> None:
-        """Not during a rollout: the connections are on the move already."""
-        cluster = self._supervisor.cluster
-        if cluster.phase is not Phase.RUNNING or cluster.rollout is not None:
-            return
-        if self._configurations.of(cluster.serving).scheduling is not Scheduling.LEAST_CONNECTIONS:
-            return
-        now = time.monotonic()
-        # One whose loop stands still, at a breakpoint for example, would only hold up what is meant for it.
-        takers = (each for each in watched if each.row.accepting and not is_silent(each.row, now))
-        connections = {each.serial: each.row.connections for each in takers}
-        for move in self._rebalancing.moves(connections, now):
-            try:
-                self._processes.share(move.giver, move.taker, move.connections)
-            except OSError:
-                return  # out of descriptors: it is no more than a nicety
 
     def _drain_seconds(self) -> float:
         return self._configurations.of(self._supervisor.cluster.serving).timeouts.drain

@@ -27,9 +27,13 @@ class ServiceManager:
         self._status = status
         self._busy = busy
         self._last_status = ""
+        self._watchdog_seconds = watchdog_seconds
+
+    def start(self) -> None:
+        """From now on ask for more time while the service is busy, and feed the watchdog."""
         self._extend()
-        if watchdog_seconds is not None:
-            self._feed_watchdog(watchdog_seconds / 3)
+        if self._watchdog_seconds is not None:
+            self._feed_watchdog(self._watchdog_seconds / 3)
 
     def announce(self, what: Announcement) -> None:
         """Send a state with the status line that goes with it."""

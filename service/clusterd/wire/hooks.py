@@ -48,6 +48,10 @@ class WorkerEvent:
     """Of the handlers, after the worker."""
     is_silent: bool = False
     """It is to be known, and no handler is called for it."""
+    reason: str = ""
+    """Why a worker ended, as in the metrics; empty before."""
+    how: str = ""
+    """The same in words."""
 
 
 class Order(StrEnum):

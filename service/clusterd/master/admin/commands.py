@@ -1,28 +1,28 @@
 """What is asked on the control socket, carried out: at once, or by the supervisor, whose answer is awaited here."""
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import asdict
-from typing import Any
+from functools import partial
 
 from clusterd.config.model import JSON, TcpAddress
 from clusterd.config.written import nested, shown
 from clusterd.linux.masters_signals import STOPS
-from clusterd.log import Level, Logger
+from clusterd.log import Level
 from clusterd.master.admin.control import Peer
 from clusterd.master.admin.event_log import EventLog
 from clusterd.master.admin.views import Views
-from clusterd.master.children.conversations import Messages
-from clusterd.master.children.debuggers import Debuggers, NoDebugger, how_to_attach, warnings_of
+from clusterd.master.children.debuggers import NoDebugger, how_to_attach, warnings_of
 from clusterd.master.children.killing import send_signal
 from clusterd.master.children.log_level import set_log_level
-from clusterd.master.children.stacks import StackReader
-from clusterd.master.children.table import Child, Children
-from clusterd.master.configurations import Configurations, Refused
+from clusterd.master.children.table import Child
+from clusterd.master.configurations import Refused
+from clusterd.master.context import MasterContext
 from clusterd.master.hooks.manager import Hooks
+from clusterd.master.operations import Operations, ReloadResult, when_done
 from clusterd.supervisor import events
 from clusterd.supervisor.model.cluster import Cluster, Phase
 from clusterd.supervisor.model.states import WorkerState
-from clusterd.supervisor.supervisor import Supervisor
 from clusterd.wire.control import ALL_SLOTS, HOOKS, MOST_SLOTS, Command, Request, event_line
 from clusterd.wire.conversation import Disconnected, QueueFull
 
@@ -37,40 +37,22 @@ class Commands:
     """Owns the peers that wait for an answer."""
 
     def __init__(
-        self,
-        supervisor: Supervisor,
-        happened: Callable[[events.Event], None],
-        children: Children,
-        views: Views,
-        configurations: Configurations,
-        event_log: EventLog,
-        stacks: StackReader,
-        debuggers: Debuggers,
-        messages: Messages,
-        hooks: Hooks,
-        log: Logger,
+        self, context: MasterContext, operations: Operations, views: Views, event_log: EventLog, hooks: Hooks
     ) -> None:
-        self._supervisor = supervisor
-        self._happened = happened
-        self._children = children
+        self._context = context
+        self._operations = operations
         self._views = views
-        self._configurations = configurations
         self._event_log = event_log
-        self._stacks = stacks
-        self._debuggers = debuggers
-        self._messages = messages
         self._hooks = hooks
-        self._log = log
-        self._rollouts: dict[int, list[Peer]] = {}
-        self._restarts: dict[int, Peer] = {}
-        self._last_restart = 0
+        self._log = context.log
+        self._reloading: list[Peer] = []
         self._last_progress = ""
         self._stopping: list[Peer] = []
         self._following: set[Peer] = set()
 
     @property
     def _cluster(self) -> Cluster:
-        return self._supervisor.cluster
+        return self._context.cluster
 
     def carry_out(self, request: Request, peer: Peer) -> None:
         """Do what `peer` asks for."""
@@ -84,15 +66,12 @@ class Commands:
             case Command.RELOAD:
                 self._reload(peer, wait=request.wait)
             case Command.RESTART:
-                self._last_restart += 1
-                self._restarts[self._last_restart] = peer
-                self._happened(events.RestartAsked(self._last_restart, request.slot))
+                self._operations.restart(request.slot, when_done(partial(_restarted, peer, request.slot)))
             case Command.SCALE:
                 self._scale(request, peer)
             case Command.STOP:
                 self._stopping.append(peer)
-                if not self._cluster.is_to_stop:  # a second one would kill what drains
-                    self._happened(events.StopAsked())
+                self._operations.stop()
             case Command.EVENTS:
                 self._events(peer, follow=request.follow)
             case Command.CONFIG:
@@ -108,27 +87,12 @@ class Commands:
 
     def report_progress(self, line: Callable[[], str]) -> None:
         """Tell everyone who waits how far the service is, where they do not know yet."""
-        waiting = (*(peer for peers in self._rollouts.values() for peer in peers), *self._stopping)
+        waiting = (*self._reloading, *self._stopping)
         if not waiting or (text := line()) == self._last_progress:
             return
         self._last_progress = text
         for peer in waiting:
             peer.progress(text)
-
-    def rollout_ended(self, number: int, *, succeeded: bool, text: str, data: dict[str, Any]) -> None:
-        """Answer everyone who waits for rollout `number`."""
-        for peer in self._rollouts.pop(number, ()):
-            (peer.succeed if succeeded else peer.fail)(text, data)
-
-    def restart_ended(self, number: int, slot: int, failure: str | None) -> None:
-        """Answer whoever has asked for restart `number`."""
-        peer = self._restarts.pop(number, None)
-        if peer is None:
-            return
-        if failure is None:
-            peer.succeed(f"a new worker serves in slot {slot}")
-        else:
-            peer.fail(f"slot {slot} was not restarted: {failure}")
 
     def finished(self, exit_status: int) -> None:
         """Nothing is left: clusterd leaves."""
@@ -143,13 +107,17 @@ class Commands:
         if self._cluster.phase in (Phase.STOPPING, Phase.FINISHED):
             peer.fail(f"clusterd is {self._cluster.phase.value}")
             return
-        number = self._supervisor.next_rollout
         if wait:
-            # Awaited before it is asked for: a bad configuration ends a rollout within one step.
-            self._rollouts.setdefault(number, []).append(peer)
-        self._happened(events.ReloadAsked())
-        if not wait:
+            self._reloading.append(peer)
+            self._operations.reload(when_done(partial(self._reloaded, peer)))
+        else:
+            number = self._operations.reload(Future())
             peer.succeed(f"rollout {number} is asked for", {"rollout": number})
+
+    def _reloaded(self, peer: Peer, result: ReloadResult) -> None:
+        self._reloading.remove(peer)
+        data = {"rollout": result.number, "generation": result.generation, "notes": list(result.notes)}
+        (peer.succeed if result.failure is None else peer.fail)(result.text, data)
 
     def _scale(self, request: Request, peer: Peer) -> None:
         cluster = self._cluster
@@ -160,7 +128,7 @@ class Commands:
             peer.fail(f"wanted is {cluster.wanted} now; it may be 1 to {MOST_SLOTS}")
             return
         asked = events.ScaleAsked(request.workers) if request.relative else events.CountAsked(request.workers)
-        self._happened(asked)
+        self._context.happened(asked)
         text = f"{cluster.wanted} worker{_plural(cluster.wanted)} wanted, until the next reload or restart"
         peer.succeed(text, {"workers": cluster.wanted})
 
@@ -194,9 +162,9 @@ class Commands:
     def _config(self, peer: Peer, *, diff: bool) -> None:
         if not diff:
             live: dict[str, JSON] = {"log.level": self._log.level.name.lower()}
-            peer.succeed("what runs", nested(shown(self._configurations.running(self._cluster.serving) | live)))
+            peer.succeed("what runs", nested(shown(self._context.configurations.running(self._cluster.serving) | live)))
             return
-        found = self._configurations.compare(self._cluster.serving)
+        found = self._context.configurations.compare(self._cluster.serving)
         if isinstance(found, Refused):
             peer.fail(f"a reload would fail: {found.reason}")
         else:
@@ -209,7 +177,7 @@ class Commands:
         except KeyError:
             peer.fail(f"level: {name!r} is none of {', '.join(each.name.lower() for each in Level)}")
             return
-        set_log_level(level, self._log, self._children)
+        set_log_level(level, self._log, self._context.children)
         peer.succeed(f"the log level is {level.name.lower()}, until the next reload or restart")
 
     def _send(self, request: Request, peer: Peer) -> None:
@@ -217,7 +185,7 @@ class Commands:
         reached, failures = 0, []
         for child in filter(None, map(self._worker_in, slots)):
             try:
-                self._messages.send(child, request.message)
+                self._context.conversations.send(child, request.message)
                 reached += 1
             except ValueError as error:
                 peer.fail(str(error), {"workers": 0})
@@ -239,12 +207,13 @@ class Commands:
         elif request.slot == HOOKS and request.command is Command.KILL and request.signal in STOPS:
             peer.fail(f"the hooks process leaves {request.signal.name} to the master; --signal KILL ends it")
         elif request.command is Command.STACKS:
-            ask = self._stacks.threads if request.slot == HOOKS else self._stacks.tell
+            stacks = self._context.stacks
+            ask = stacks.threads if request.slot == HOOKS else stacks.tell
             ask(child, lambda text: peer.succeed(text) if text else peer.fail("it did not say"))
         elif request.command is Command.DEBUG:
             self._debug(child, peer)
         else:
-            send_signal(child, request.signal, "clusterctl", self._children, self._happened)
+            send_signal(child, request.signal, "clusterctl", self._context.children, self._context.happened)
             whom = "the hooks process" if request.slot == HOOKS else f"worker {child.slot}"
             text = f"sent {request.signal.name} to {whom} (pid {child.pid})"
             peer.succeed(text, {"pid": child.pid})
@@ -264,16 +233,23 @@ class Commands:
             data = {"host": found.host, "port": found.port, "pid": child.pid, "notes": warnings_of(found)}
             peer.succeed(how_to_attach(child, found), data)
 
-        self._debuggers.start(child, tell)
+        self._context.debuggers.start(child, tell)
 
     def _worker_in(self, slot: int) -> Child | None:
         """The one that serves, or else the newest."""
         workers = self._cluster.table.in_slot(slot)
         for worker in sorted(workers, key=lambda each: each.state is not WorkerState.READY):
-            child = self._children.get(worker.serial)
+            child = self._context.children.get(worker.serial)
             if child is not None and child.pid is not None:
                 return child
         return None
+
+
+def _restarted(peer: Peer, slot: int, failure: str | None) -> None:
+    if failure is None:
+        peer.succeed(f"a new worker serves in slot {slot}")
+    else:
+        peer.fail(f"slot {slot} was not restarted: {failure}")
 
 
 def _logged(request: Request) -> dict[str, object]:

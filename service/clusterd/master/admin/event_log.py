@@ -1,16 +1,15 @@
 """What has happened, in the words that programs are told it: `clusterctl events`."""
 
 import json
-import signal
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from clusterd.master.children.table import Child, Children
+from clusterd.master.children.table import Child
 from clusterd.supervisor import actions
-from clusterd.supervisor import events as supervised
 from clusterd.wire.control import event_line
+from clusterd.wire.hooks import EXIT, WorkerEvent
 
 REMEMBERED = 200
 REMEMBERED_MESSAGES = 50
@@ -22,21 +21,10 @@ MESSAGE_BYTES = 500
 Event = dict[str, Any]
 
 
-def code_and_signal(code: int | None) -> tuple[int | None, str | None]:
-    """The exit status and the name of the signal, of which one is None; both for what never was a process."""
-    if code is None or code >= 0:
-        return code, None
-    try:
-        return None, signal.Signals(-code).name
-    except ValueError:
-        return None, f"signal {-code}"
-
-
 class EventLog:
     """The last events, numbered, and who wants to hear of the next. Their names are those of Node's cluster."""
 
-    def __init__(self, children: Children) -> None:
-        self._children = children
+    def __init__(self) -> None:
         self._events: deque[Event] = deque(maxlen=REMEMBERED)
         self._messages: deque[Event] = deque(maxlen=REMEMBERED_MESSAGES)
         self._number = 0
@@ -75,25 +63,19 @@ class EventLog:
             for tell in list(self._followers.values()):
                 tell(line)
 
-    def note_event(self, event: supervised.Event) -> None:
-        """What the supervisor is about to hear, where that is of interest outside."""
-        match event:
-            case supervised.WorkerHello(serial):
-                self.note("online", **self._who(serial))
+    def note_worker_event(self, worker_event: WorkerEvent) -> None:
+        """What has become of a worker."""
+        who = {"slot": worker_event.slot, "generation": worker_event.generation, "pid": worker_event.state.pid}
+        if worker_event.name == EXIT:
+            code, by = worker_event.arguments
+            how = {"reason": worker_event.reason, "how": worker_event.how, "code": code, "signal": by}
+            self.note(EXIT, **who, **how)
+        else:
+            self.note(worker_event.name, **who)
 
     def note_action(self, action: actions.Action) -> None:
         """What the supervisor has decided, where that is of interest outside."""
         match action:
-            case actions.Fork(serial):
-                self.note("fork", **self._who(serial))
-            case actions.Serve(serial):
-                self.note("listening", **self._who(serial))
-            case actions.Retire(serial):
-                self.note("disconnect", **self._who(serial))
-            case actions.WorkerEnded(_, slot, generation, pid, reason, how):
-                code, by = code_and_signal(action.code)
-                who = {"slot": slot, "generation": generation, "pid": pid}
-                self.note("exit", **who, reason=reason.value, how=how, code=code, signal=by)
             case actions.Suspect(request, deaths, seconds):
                 self.note("suspect", request=request, deaths=deaths, seconds=seconds)
             case actions.Announce(what):
@@ -110,7 +92,3 @@ class EventLog:
                 self.note("rollout_end", rollout=number, generation=generation, failure=failure)
             case actions.RestartEnded(_, slot, failure):
                 self.note("restart_end", slot=slot, failure=failure)
-
-    def _who(self, serial: int) -> dict[str, object]:
-        child = self._children.get(serial)
-        return child.fields() if child is not None else {}

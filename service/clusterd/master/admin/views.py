@@ -11,12 +11,12 @@ from clusterd import __version__
 from clusterd.log.record import escaped
 from clusterd.master.admin.counts import Counts
 from clusterd.master.admin.endpoint import Pages
-from clusterd.master.children.table import Child, Children
+from clusterd.master.children.table import Child
+from clusterd.master.context import MasterContext
 from clusterd.master.hooks.manager import Hooks
 from clusterd.metrics.facts import ClusterFacts, Phase, WorkerFacts
 from clusterd.metrics.ledger import Ledger
 from clusterd.metrics.procfs import process_usage
-from clusterd.metrics.scoreboard import Scoreboard
 from clusterd.supervisor.model import cluster as supervised
 from clusterd.supervisor.model.states import RESTARTS, WorkerState
 from clusterd.supervisor.model.table import Worker
@@ -35,18 +35,16 @@ class Views:
 
     def __init__(
         self,
-        cluster: supervised.Cluster,
-        children: Children,
-        scoreboard: Scoreboard,
+        context: MasterContext,
         ledger: Ledger,
         counts: Counts,
         hooks: Hooks,
         status: Callable[[], str],
         why_unready: Callable[[], str],
     ) -> None:
-        self._cluster = cluster
-        self._children = children
-        self._scoreboard = scoreboard
+        self._cluster = context.cluster
+        self._children = context.children
+        self._scoreboard = context.scoreboard
         self._ledger = ledger
         self._counts = counts
         self._hooks = hooks

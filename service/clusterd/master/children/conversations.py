@@ -9,7 +9,7 @@ from clusterd.wire.conversation import Conversation, Disconnected, Incoming
 from clusterd.wire.messages import Ack, AppMessage
 
 
-class Messages:
+class Conversations:
     """Owns one conversation with each worker. `heard` is called with every message, on the loop, and takes it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, heard: Callable[[Child, Incoming], None]) -> None:

@@ -3,14 +3,11 @@
 import time
 from collections.abc import Callable
 
-from clusterd.log import Level, Logger
-from clusterd.master.children.table import Children
-from clusterd.master.configurations import Configurations
+from clusterd.log import Level
+from clusterd.master.context import MasterContext
 from clusterd.master.health.monitor import Monitor, Watched
 from clusterd.master.health.readiness import Readiness
-from clusterd.metrics.scoreboard import Scoreboard
-from clusterd.supervisor.events import Event, WorkerTurned
-from clusterd.supervisor.model.cluster import Cluster
+from clusterd.supervisor.events import WorkerTurned
 from clusterd.supervisor.model.states import WorkerState
 
 
@@ -18,25 +15,17 @@ class Oversight:
     """Owns what is remembered from one look to the next. `changed` is called when `unready` has."""
 
     def __init__(
-        self,
-        cluster: Cluster,
-        children: Children,
-        scoreboard: Scoreboard,
-        configurations: Configurations,
-        log: Logger,
-        happened: Callable[[Event], None],
-        clock_time: Callable[[float], str],
-        changed: Callable[[], None],
+        self, context: MasterContext, clock_time: Callable[[float], str], changed: Callable[[], None]
     ) -> None:
-        self._cluster = cluster
-        self._children = children
-        self._scoreboard = scoreboard
-        self._configurations = configurations
-        self._log = log
-        self._happened = happened
+        self._cluster = context.cluster
+        self._children = context.children
+        self._scoreboard = context.scoreboard
+        self._configurations = context.configurations
+        self._log = context.log
+        self._happened = context.happened
         self._clock_time = clock_time
         self._changed = changed
-        self._monitor = Monitor(happened)
+        self._monitor = Monitor(context.happened)
         self._readiness = Readiness()
         self.unready = ""
         """Why no worker answers, in words; empty while one does."""

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from clusterd.log import Logger
-from clusterd.master.children.table import Child
 from clusterd.master.hooks.decisions.feed import Entry, Feed
 from clusterd.master.hooks.link import HooksLink, size_of
 from clusterd.wire.conversation import Disconnected, Incoming
@@ -76,13 +75,14 @@ class HooksQueue:
                 self._show_stacks(self._told, "too many events wait")
         self._is_full = True
 
-    def add_message(self, child: Child, worker_event: WorkerEvent, incoming: Incoming) -> None:
+    def add_message(self, worker_event: WorkerEvent, incoming: Incoming) -> None:
         """A worker's application has said something."""
         if self._feed.add_message(worker_event, incoming, size_of(incoming.value)):
             self._tell_next()
             return
         self.counts.messages_dropped += 1
-        self._log.error("too many messages wait for the hooks: one was dropped", **child.fields())
+        who = {"slot": worker_event.slot, "generation": worker_event.generation, "pid": worker_event.state.pid}
+        self._log.error("too many messages wait for the hooks: one was dropped", **who)
         refuse(incoming, "too many messages wait for the hooks already")
 
     # ---- the processes

@@ -106,19 +106,22 @@ class HooksLink:
                 talk = self._conversation_with(ordered.serial)
                 talk.request(value, None, most_waiting=MOST_RELAYED).when_done(lambda future: _pass_on(future, done))
             case Order.KILL:
-                self._operations.kill(ordered.serial, signal.Signals(value), done)
+                self._operations.kill(ordered.serial, signal.Signals(value))
+                done.set_result(None)
             case Order.LEAVE:
-                self._operations.leave(ordered.serial, done)
+                self._operations.leave(ordered.serial)
+                done.set_result(None)
             case Order.DEBUG:
                 self._operations.debug(ordered.serial, done)
             case Order.FORK:
                 self._operations.fork(None if value is None else checked_environment(value), done)
             case Order.SCALE:
-                self._operations.scale(value, done)
+                done.set_result(self._operations.scale(value))
             case Order.RELOAD:
-                self._operations.reload(done)
+                self._operations.reload_or_fail(done)
             case Order.STOP:
-                self._operations.stop(done)
+                self._operations.stop()
+                done.set_result(None)
 
     def _send(self, ordered: Ordered, done: Done) -> None:
         def over(is_dealt_with: bool) -> None:
@@ -133,7 +136,7 @@ class HooksLink:
         worker = self._operations.worker(serial)
         if worker is None:
             raise Disconnected("the worker is gone")
-        return self._context.messages.conversation(worker)
+        return self._context.conversations.conversation(worker)
 
 
 def size_of(value: Any) -> int:

@@ -11,9 +11,7 @@ from dataclasses import replace
 from functools import partial
 
 from clusterd.config.model import Config
-from clusterd.log import Logger
 from clusterd.master.children.table import Child, Death
-from clusterd.master.configurations import Configurations
 from clusterd.master.context import MasterContext
 from clusterd.master.event_queue import EventQueue
 from clusterd.master.hooks.decisions import steps
@@ -22,11 +20,9 @@ from clusterd.master.hooks.decisions.processes import HooksSupervisor
 from clusterd.master.hooks.delivery import HooksQueue, refuse
 from clusterd.master.hooks.link import HooksLink
 from clusterd.master.operations import Operations
-from clusterd.master.worker_events import WorkerEvents
 from clusterd.metrics.facts import HooksFacts
 from clusterd.supervisor import actions, events
 from clusterd.supervisor.model.cluster import Phase
-from clusterd.systemd.sockets import address_text
 from clusterd.wire.conversation import Incoming
 from clusterd.wire.hooks import WorkerEvent
 from clusterd.wire.messages import Ack, AppMessage
@@ -44,9 +40,11 @@ MOMENT_SECONDS = 0.05
 class Hooks:
     """An `Observer` (context.py). Where the configuration names no hooks, it only knows the workers."""
 
-    def __init__(self, configurations: Configurations, log: Logger) -> None:
-        self._configurations = configurations
-        self._log = log
+    def __init__(self, context: MasterContext, operations: Operations) -> None:
+        self._context = context
+        self._operations = operations
+        self._configurations = context.configurations
+        self._log = log = context.log
         self._supervisor = HooksSupervisor()
         self._queue = HooksQueue(Feed(), log, lambda: self._step(steps.Emptied()), self._let_leave, self._show_stacks)
         self._events = EventQueue(self._decide)
@@ -65,21 +63,13 @@ class Hooks:
 
     # ---- what the master tells (context.py)
 
-    def begin(self, context: MasterContext) -> None:
-        """There is a master."""
-        self._context = context
-        self._operations = Operations(context)
-        addresses = [address_text(sock) for sock in context.listeners.public]
-        self._worker_events = WorkerEvents(context.children, addresses, self._happened)
-
     def note_event(self, event: events.Event) -> None:
-        """Something is about to be decided."""
-        self._worker_events.note_event(event)
+        """A stop while the master waits for the hooks ends the wait."""
         if self._then is not None and isinstance(event, events.StopAsked):
             self._step(steps.Stop(0.0))
 
     def note_action(self, action: actions.Action) -> None:
-        """Something was decided, and done."""
+        """A generation begins, or serves."""
         match action:
             case actions.StartTemplate(serial, generation):
                 self._templates[generation] = serial
@@ -95,18 +85,16 @@ class Hooks:
             case actions.RolloutEnded(_, generation):
                 self._step(steps.GenerationServes(generation))
                 self._queue.say_if_empty()
-        self._worker_events.note_action(action)
-        self._operations.note_action(action)
 
-    def heard(self, child: Child, incoming: Incoming) -> None:
-        """A worker's application has said something."""
+    def heard(self, incoming: Incoming, worker_event: WorkerEvent) -> None:
+        """A worker's application has sent a message, which is the hooks' to answer."""
         if self._supervisor.has_hooks:
-            self._queue.add_message(child, self._worker_events.message(child.serial, incoming.value), incoming)
+            self._queue.add_message(worker_event, incoming)
         else:
             refuse(incoming, NOBODY_ANSWERS)
 
-    def _happened(self, worker_event: WorkerEvent) -> None:
-        self._operations.note_worker_event(worker_event)
+    def note_worker_event(self, worker_event: WorkerEvent) -> None:
+        """What has become of a worker is told to the hooks."""
         if self._supervisor.has_hooks:
             self._queue.add_event(worker_event)
         else:

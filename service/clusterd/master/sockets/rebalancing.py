@@ -3,8 +3,15 @@
 New connections go to the worker with the fewest anyway; this is for those that stay.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from time import monotonic
+
+from clusterd.config.model import Scheduling
+from clusterd.master.context import MasterContext
+from clusterd.master.health.monitor import Watched
+from clusterd.master.sockets.dispatch_channel import is_silent
+from clusterd.supervisor.model.cluster import Phase
 
 MOST_AHEAD = 1.25
 """The most loaded worker may have so many times the connections of the least loaded, and one more."""
@@ -36,6 +43,30 @@ class Rebalancing:
             return []
         self._not_before = now + PAUSE_SECONDS
         return plan(connections)
+
+
+class Rebalancer:
+    """Has workers hand connections over to others, as `Rebalancing` decides."""
+
+    def __init__(self, context: MasterContext) -> None:
+        self._context = context
+        self._rebalancing = Rebalancing()
+
+    def look(self, watched: Sequence[Watched]) -> None:
+        """To be called a few times a second. Not during a rollout: the connections are on the move already."""
+        cluster = self._context.cluster
+        if cluster.phase is not Phase.RUNNING or cluster.rollout is not None:
+            return
+        if self._context.configurations.of(cluster.serving).scheduling is not Scheduling.LEAST_CONNECTIONS:
+            return
+        now = monotonic()
+        # One whose loop stands still, at a breakpoint for example, would only hold up what is meant for it.
+        takers = (each for each in watched if each.row.accepting and not is_silent(each.row, now))
+        for move in self._rebalancing.moves({each.serial: each.row.connections for each in takers}, now):
+            try:
+                self._context.processes.share(move.giver, move.taker, move.connections)
+            except OSError:
+                return  # out of descriptors: it is no more than a nicety
 
 
 def plan(connections: Mapping[int, int]) -> list[Move]:
