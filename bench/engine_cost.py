@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from clusterd.http.connections.connection import Connection
-from clusterd.http.engine import Engine
+from clusterd.http.engine import Callbacks, Engine
 from clusterd.http.settings import HttpSettings, Interface
 from clusterd.wire.connection_state import CarriedState
 
@@ -93,14 +93,14 @@ def engine() -> tuple[Engine, Loop]:
     """One that calls the application on the loop."""
     loop, nothing = Loop(), Nothing()
     settings = HttpSettings(interface=Interface.WSGI, threads=0)
-    return Engine(wsgi, settings, nothing, nothing, cast(asyncio.AbstractEventLoop, loop)), loop
+    return Engine(wsgi, settings, nothing, nothing, cast(asyncio.AbstractEventLoop, loop), Callbacks()), loop
 
 
 def kept(requests: Callable[[int], bytes]) -> float:
     """Seconds a request of a connection that is kept."""
     made, _ = engine()
     carried = CarriedState(b"", ("127.0.0.1", 4711), ("127.0.0.1", 8000), "http", 0)
-    connection = Connection(made, cast(socket.socket, Socket()), carried)
+    connection = Connection(made.context, cast(socket.socket, Socket()), carried)
     connection.connection_made(cast(asyncio.Transport, Nothing()))
     asked = [requests(number) for number in range(REQUESTS)]
     started = time.perf_counter()

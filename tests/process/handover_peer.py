@@ -16,7 +16,7 @@ from typing import Any
 
 import uvloop
 
-from clusterd.http.engine import Connection, Engine
+from clusterd.http.engine import Callbacks, Connection, Engine
 from clusterd.http.settings import HttpSettings, Timeouts
 from clusterd.wire.connection_state import CarriedState
 
@@ -51,7 +51,8 @@ class Peer:
         self.listener = listener
         settings = HttpSettings(threads=threads, timeouts=Timeouts(keepalive=600, header=600))
         quiet = Quiet()
-        self.engine = Engine(self.application, settings, quiet, quiet, self.loop, self.move, lambda _: self.maybe_end())
+        callbacks = Callbacks(self.move, lambda _: self.maybe_end())
+        self.engine = Engine(self.application, settings, quiet, quiet, self.loop, callbacks)
         self.unacknowledged: deque[Connection] = deque()
         self.stopping = False
         pair.setblocking(False)

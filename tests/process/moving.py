@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from clusterd.http.engine import Connection, Engine
+from clusterd.http.engine import Callbacks, Connection, Engine
 from clusterd.http.settings import HttpSettings
 from clusterd.wire.connection_state import CarriedState
 from tests.process.serving import Ledger
@@ -35,7 +35,7 @@ async def move_on(
             moved.set_result((carried, rest))
 
     ledger = Ledger()
-    engine = Engine(application, settings, ledger, ledger, loop, on_movable=move)
+    engine = Engine(application, settings, ledger, ledger, loop, Callbacks(on_movable=move))
     engine.retirement.hand_over()
     engine.adopt(server, arriving)
     return await moved

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import uvloop
 
-from clusterd.http.engine import Connection, Engine
+from clusterd.http.engine import Callbacks, Connection, Engine
 from clusterd.http.settings import HttpSettings, Limits, Timeouts
 
 PATIENCE = 20.0
@@ -72,7 +72,8 @@ class Serving:
         self.has_no_room = False
         self.faults: list[dict[str, Any]] = []
         self.loop.set_exception_handler(lambda _, context: self.faults.append(context))
-        self.engine = Engine(application, settings, self.ledger, self.ledger, self.loop, on_movable=on_movable, tls=tls)
+        callbacks = Callbacks(on_movable=on_movable)
+        self.engine = Engine(application, settings, self.ledger, self.ledger, self.loop, callbacks, tls)
         self._scheme = "https" if tls else "http"
         self.thread = threading.Thread(target=self._run)
         self.address = self._listen(socket.create_server(("127.0.0.1", 0)))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 import uvloop
 
-from clusterd.http.engine import Connection, Engine
+from clusterd.http.engine import Callbacks, Connection, Engine
 from clusterd.http.settings import HttpSettings
 from clusterd.log import Logger, open_sink
 from clusterd.wire.packets import socketpair
@@ -54,7 +54,7 @@ async def retiring(then: Callable[[Retiring], Awaitable[None]]) -> None:
         drains[0].connection_at_rest(connection)
 
     ledger = Counting()
-    engine = Engine(answer, HttpSettings(threads=0), ledger, ledger, loop, on_movable=at_rest)
+    engine = Engine(answer, HttpSettings(threads=0), ledger, ledger, loop, Callbacks(on_movable=at_rest))
     clients = []
     for _ in range(CONNECTIONS):
         client, server = socket.socketpair()

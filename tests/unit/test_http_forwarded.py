@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clusterd.http.messages.forwarded_fields import ForwardedFields
 from clusterd.http.messages.head import Fields
-from clusterd.http.origins.forwarded import NOTHING_TOLD, ForwardedFields, told_by
+from clusterd.http.origins.forwarded import NOTHING_TOLD, told_by
 from clusterd.http.origins.trust import TrustedProxies
 
 TRUSTED = TrustedProxies(["127.0.0.1", "10.0.0.0/8", "fd00::/8"])

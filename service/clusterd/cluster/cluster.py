@@ -179,7 +179,7 @@ class Cluster:
         listeners = _listeners(config)
         self._handlers.post("setup", None, self.settings)
 
-        def observe(context: MasterContext, operations: Operations) -> Primary:
+        def observe(context: "MasterContext", operations: "Operations") -> Primary:
             self._primary = Primary(self._handlers, context, operations)
             return self._primary
 

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
+from clusterd.http.messages.sink import Sink
+
 if TYPE_CHECKING:
     from clusterd.http.connections.connection import Connection
 
@@ -21,23 +23,6 @@ class CallPhase(Enum):
     SENDING = "sending"
     WEBSOCKET = "websocket"
     """It was accepted, and is open."""
-
-
-class Sink(Protocol):
-    """Where the body of a request goes as it is received."""
-
-    @property
-    def is_full(self) -> bool:
-        """Whether more should not be read now."""
-
-    def write(self, data: bytes) -> None:
-        """Add what was received. Raises OSError when it can not be stored."""
-
-    def end(self) -> None:
-        """All of it is here."""
-
-    def close(self) -> None:
-        """Nobody reads it any more. Safe to call again."""
 
 
 class Adapter(Protocol):

@@ -16,17 +16,16 @@ from clusterd.http.asgi.adapter import AsgiAdapter
 from clusterd.http.asgi.application import AsgiApplication
 from clusterd.http.call import Adapter
 from clusterd.http.connections.connection import Connection
+from clusterd.http.connections.context import ConnectionContext
 from clusterd.http.connections.expiry import expire
 from clusterd.http.connections.inline_transport import InlineTransport
 from clusterd.http.connections.loop_entry import LoopEntry
+from clusterd.http.connections.registry import Registry
 from clusterd.http.connections.rejected_connection import Shedder
-from clusterd.http.connections.retirement import Retirement
 from clusterd.http.connections.stage import IN_FLIGHT
-from clusterd.http.messages.head import HeadParser
 from clusterd.http.messages.response import Stamp
-from clusterd.http.origins.origin import Origins
 from clusterd.http.ports import Counters, Log
-from clusterd.http.settings import AccessLog, HttpSettings, Interface
+from clusterd.http.settings import HttpSettings, Interface
 from clusterd.http.wsgi.adapter import WsgiAdapter, WsgiApplication
 from clusterd.http.wsgi.leader_follower_pool import LeaderFollowerPool
 from clusterd.http.wsgi.mailbox import Mailbox
@@ -34,10 +33,7 @@ from clusterd.http.wsgi.threads import OnLoop, Threads
 from clusterd.linux.address import Address
 from clusterd.wire.connection_state import CarriedState
 
-__all__ = ["Connection", "Engine", "InFlight"]
-
-_LOGGED_FROM = {AccessLog.ALL: 0, AccessLog.ERRORS: 500, AccessLog.OFF: 1000}
-"""The lowest status that is logged."""
+__all__ = ["Callbacks", "Connection", "Engine", "InFlight"]
 
 LATE_SECONDS = 1.0
 """Longer between two ticks, and the loop itself was held up."""
@@ -54,11 +50,23 @@ class InFlight:
     peer: Address | None
 
 
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """What an engine calls, on the loop."""
+
+    on_movable: Callable[[Connection], None] | None = None
+    """With a connection that is to move to another process."""
+    on_closed: Callable[[Connection], None] | None = None
+    on_saturation: Callable[[], None] = lambda: None
+    """Every thread is busy, or one is free again."""
+    on_overdue: Callable[[str], None] = lambda _: None
+    """With the request that a thread has not answered within timeouts.request."""
+
+
 class Engine:
     """Made after the fork; everything is called on the loop's thread unless it says otherwise.
 
-    `on_overdue` is called with the request that a thread has not answered within timeouts.request. `tls` is for the
-    connections whose scheme is https.
+    `tls` is for the connections whose scheme is https.
     """
 
     def __init__(
@@ -68,43 +76,37 @@ class Engine:
         counters: Counters,
         log: Log,
         loop: asyncio.AbstractEventLoop,
-        on_movable: Callable[[Connection], None] | None = None,
-        on_closed: Callable[[Connection], None] | None = None,
-        on_saturation: Callable[[], None] = lambda: None,
-        on_overdue: Callable[[str], None] = lambda _: None,
+        callbacks: Callbacks,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.settings = settings
         self.tls = tls
         self.counters = counters
-        self.log = log
-        self.is_debugging = log.is_debugging
-        """Whether the life of each connection is told. Asked of the log at ticks only."""
-        self._logged_from = _LOGGED_FROM[settings.access_log]
-        self.stamp = Stamp(settings.server_header)
-        self.heads = HeadParser(settings.limits)
-        self.origins = Origins(settings, log)
-        self._ticked_at = monotonic()
-        self.connections: set[Connection] = set()
+        self._log = log
         self._loop = loop
-        self.retirement = Retirement(self.connections, on_movable)
-        self._on_closed = on_closed
-        self._arriving: set[Connection] = set()
-        self._entry = LoopEntry(loop)
-        self._shedder = Shedder(self._entry, loop, settings.limits.connections, counters, self.stamp, log, tls)
+        self._ticked_at = monotonic()
+        self._stamp = stamp = Stamp(settings.server_header)
         self.threads: Threads = OnLoop(loop)
-        self.adapter: Adapter
         if settings.interface is Interface.ASGI:
-            self.adapter = AsgiAdapter(cast(AsgiApplication, application), settings, log, self.stamp, loop)
-            return
-        mailbox = Mailbox(loop)
+            self.adapter: Adapter = AsgiAdapter(cast(AsgiApplication, application), settings, log, stamp, loop)
+        else:
+            self.adapter = self._wsgi_adapter(cast(WsgiApplication, application), callbacks)
+        self._registry = registry = Registry(counters, callbacks.on_movable, callbacks.on_closed)
+        self.retirement = registry.retirement
+        self.context = ConnectionContext(settings, self.adapter, stamp, registry, log, loop, tls)
+        self._entry = LoopEntry(loop)
+        self._shedder = Shedder(self._entry, loop, settings.limits.connections, counters, stamp, log, tls)
+
+    def _wsgi_adapter(self, application: WsgiApplication, callbacks: Callbacks) -> WsgiAdapter:
+        settings = self.settings
+        mailbox = Mailbox(self._loop)
         pool = None
         if settings.threads:
             limit = settings.limits.queue
-            self.threads = pool = LeaderFollowerPool(settings.threads, limit, loop, mailbox, on_saturation)
-        self.adapter = WsgiAdapter(
-            cast(WsgiApplication, application), settings, log, self.stamp, mailbox, pool, on_overdue
-        )
+            self.threads = pool = LeaderFollowerPool(
+                settings.threads, limit, self._loop, mailbox, callbacks.on_saturation
+            )
+        return WsgiAdapter(application, settings, self._log, self._stamp, mailbox, pool, callbacks.on_overdue)
 
     def run(self) -> None:
         """Run the loop until `leave`. While that pays, threads of the pool run it in the place of this one."""
@@ -143,42 +145,35 @@ class Engine:
         Without that it is a new one, and `peer` and `local` are its addresses; where they are None, they are asked for.
         """
         if carried is None:
-            carried = CarriedState(b"", peer, local, scheme, 0, self.origins.expects_header)
-        connection = Connection(self, sock, carried)
-        self._arriving.add(connection)
+            carried = CarriedState(b"", peer, local, scheme, 0, self.context.origins.expects_header)
+        connection = Connection(self.context, sock, carried)
+        arriving = self._registry.arriving
+        arriving.add(connection)
         if connection.may_begin_outside:
             # At once, not in the loop's next round: whoever accepts knows then what is left of it when it decides about
             # the next one, and does not take more than it can answer while another worker has nothing to do.
             InlineTransport(self._loop, sock, connection, self._entry).begin()
             return
-        self._entry.enter(sock, connection, lambda: self._arriving.discard(connection))
+        self._entry.enter(sock, connection, lambda: arriving.discard(connection))
 
     def shed(self, sock: socket.socket, scheme: str = "http") -> None:
         """Have the client of a connected socket come back later: there is no room for it anywhere."""
         self._shedder.shed(sock, scheme)
 
-    def opened(self, connection: Connection) -> None:
-        """A connection is set up."""
-        self._arriving.discard(connection)
-        self.connections.add(connection)
-        self.counters.connections_changed(len(self.connections))
-
-    def closed(self, connection: Connection) -> None:
-        """A connection is no more."""
-        self.connections.discard(connection)
-        self.counters.connections_changed(len(self.connections))
-        if self._on_closed is not None:
-            self._on_closed(connection)
+    @property
+    def connections(self) -> set[Connection]:
+        """Those that are set up."""
+        return cast(set[Connection], self._registry.open)
 
     @property
     def load(self) -> int:
         """Connections, those being set up included."""
-        return len(self.connections) + len(self._arriving)
+        return self._registry.load
 
     @property
     def arriving(self) -> tuple[Connection, ...]:
         """The connections that are being set up, of which nothing more can be read yet."""
-        return tuple(self._arriving)
+        return cast(tuple[Connection, ...], tuple(self._registry.arriving))
 
     def has_room(self) -> bool:
         """Whether another connection is below limits.connections."""
@@ -190,29 +185,11 @@ class Engine:
             connection.abort()
         self._shedder.abort()
 
-    def call_soon(self, call: Callable[[], object]) -> None:
-        """Have `call` made in the loop's next round, after what other connections have waiting."""
-        self._loop.call_soon(call)
+    def abort_soon(self) -> None:
+        """The same in the loop's next round, when what is being written is out: TLS says that it ends."""
+        self._loop.call_soon(self.abort)
 
     # ---- requests
-
-    def count(self, connection: Connection, status: int, seconds: float) -> None:
-        """A request of `connection` is over: count it, and log it where that is wanted."""
-        self.counters.request_done(status, seconds)
-        if status >= self._logged_from:
-            self._log_request(connection, status, seconds)
-
-    def _log_request(self, connection: Connection, status: int, seconds: float) -> None:
-        head = connection.request.head if connection.request else None
-        peer = connection.origin.peer
-        self.log.info(
-            "request",
-            method=head.method if head else None,
-            target=head.target if head else None,
-            status=status,
-            seconds=seconds,
-            peer=peer[0] if peer else None,
-        )
 
     def requests_in_flight(self) -> list[InFlight]:
         """Every request that is not answered yet, the oldest first."""
@@ -246,8 +223,8 @@ class Engine:
         """
         late = now - self._ticked_at > LATE_SECONDS
         self._ticked_at = now
-        self.is_debugging = self.log.is_debugging
-        self.stamp.refresh()
+        self.context.is_debugging = self._log.is_debugging
+        self._stamp.refresh()
         self.adapter.tick(now)
         self._shedder.tick(now)
         if late:

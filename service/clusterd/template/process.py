@@ -5,7 +5,7 @@ import os
 import socket
 import ssl
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from clusterd.app.application import LoadedCode, LoadError, enter_directory, load, load_hook
 from clusterd.app.tls import CREDENTIAL, server_context
@@ -40,21 +40,8 @@ from clusterd.wire.messages import (
     encode,
 )
 from clusterd.wire.packets import close_all, receive, send
-from clusterd.worker.boot import Boot, boot_worker
-
-
-@dataclass(frozen=True)
-class ForkContext:
-    """What every process forked from this template starts with."""
-
-    generation: int
-    config: Config
-    loaded: LoadedCode | None
-    scoreboard: Scoreboard
-    listeners: tuple[ListeningSocket, ...]
-    tls: ssl.SSLContext | None
-    wakeups: Wakeups
-    log: Logger
+from clusterd.worker.boot import boot_worker
+from clusterd.worker.boot_record import Boot, ForkContext
 
 
 def main(channel_descriptor: int) -> None:
@@ -147,7 +134,8 @@ def _fork_on_request(channel: socket.socket, fork_context: ForkContext) -> None:
             child_channel, stacks = packet.descriptors
             if _fork_detached(channel, order.serial):
                 channel.close()
-                boot_worker(_birth(fork_context, order, _patient(child_channel), stacks))
+                child = _patient(child_channel)
+                boot_worker(Boot(fork_context, order.serial, order.slot, order.row, order.environment, child, stacks))
         elif isinstance(order, ForkSpare):
             (child_channel,) = packet.descriptors
             if _fork_detached(channel, order.serial):
@@ -162,25 +150,6 @@ def _fork_on_request(channel: socket.socket, fork_context: ForkContext) -> None:
         else:
             raise ProtocolError(f"unexpected message {order}")
         close_all(packet.descriptors)
-
-
-def _birth(fork_context: ForkContext, order: Fork, channel: socket.socket, stacks: int) -> Boot:
-    return Boot(
-        serial=order.serial,
-        slot=order.slot,
-        generation=order.generation,
-        row=order.row,
-        environment=order.environment,
-        config=fork_context.config,
-        loaded=fork_context.loaded,
-        scoreboard=fork_context.scoreboard,
-        listeners=fork_context.listeners,
-        tls=fork_context.tls,
-        wakeups=fork_context.wakeups,
-        channel=channel,
-        stacks=stacks,
-        log=fork_context.log,
-    )
 
 
 def _fork_detached(channel: socket.socket, serial: int) -> bool:

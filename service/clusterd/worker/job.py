@@ -5,7 +5,6 @@ orders and heartbeats go on.
 """
 
 import asyncio
-import socket
 import threading
 from collections.abc import Callable
 from time import monotonic, monotonic_ns
@@ -14,14 +13,13 @@ from time import time as wall_clock
 import uvloop
 
 from clusterd.app.application import LoadedJob, describe
-from clusterd.config.model import Config
 from clusterd.log import Logger
 from clusterd.log.output import mend_output
-from clusterd.metrics.scoreboard import Row
 from clusterd.wire.channel import Received
 from clusterd.wire.messages import Adopt, Dispatch, HealthConnection, Ready, Retire, Serve, Share
 from clusterd.wire.packets import close_all
 from clusterd.worker import api
+from clusterd.worker.boot_record import Boot
 from clusterd.worker.control_channel import TICK_SECONDS, ControlChannel
 
 FAILED_STATUS = 1
@@ -78,14 +76,14 @@ def _failure(error: BaseException) -> BaseException | None:
 class JobProcess:
     """Owns the loop and everything on it, as `process.WorkerProcess` does where there is an application to serve."""
 
-    def __init__(self, job: LoadedJob, config: Config, row: Row, channel: socket.socket, log: Logger) -> None:
+    def __init__(self, job: LoadedJob, boot: Boot, log: Logger) -> None:
         self._loop = uvloop.new_event_loop()
         asyncio.set_event_loop(self._loop)
         self._job = job
-        self._config = config
-        self._row = row
+        self._config = boot.context.config
+        self._row = boot.context.scoreboard.row(boot.row)
         self._log = log
-        self._channel = ControlChannel(channel, self._loop, log, self._on_order, self._drain_alone, list)
+        self._channel = ControlChannel(boot.channel, self._loop, log, self._on_order, self._drain_alone, list)
         self._call = JobCall(job, self._loop, self._called, self._ended)
         self._leave_by = monotonic()
         self._cut_timer: asyncio.TimerHandle | None = None

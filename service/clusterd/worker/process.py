@@ -2,8 +2,6 @@
 
 import asyncio
 import socket
-import ssl
-from collections.abc import Sequence
 
 # By name, before the application is imported: it may replace those in the module (freezing time in a test, say).
 from time import monotonic, monotonic_ns
@@ -12,15 +10,13 @@ from time import time as wall_clock
 import uvloop
 
 from clusterd.app.application import LoadedApplication
-from clusterd.config.model import Config, Scheduling
-from clusterd.http.engine import Connection, Engine
+from clusterd.config.model import Scheduling
+from clusterd.http.engine import Callbacks, Connection, Engine
 from clusterd.linux.address import Address
 from clusterd.linux.listening_socket import ListeningSocket
-from clusterd.linux.wakeups import Wakeups
 from clusterd.log import Logger
 from clusterd.log.output import mend_output
 from clusterd.metrics.counting import RequestCounter
-from clusterd.metrics.scoreboard import Scoreboard
 from clusterd.wire.channel import Received
 from clusterd.wire.connection_state import CarriedState
 from clusterd.wire.messages import (
@@ -36,6 +32,7 @@ from clusterd.wire.messages import (
 )
 from clusterd.worker.accepting.accept_policy import AcceptPolicy
 from clusterd.worker.accepting.acceptor import Acceptor
+from clusterd.worker.boot_record import Boot
 from clusterd.worker.call_watch import CallWatch
 from clusterd.worker.control_channel import TICK_SECONDS, ControlChannel
 from clusterd.worker.draining.drain import LAST_WORDS_SECONDS, Drain, DrainLimits
@@ -50,22 +47,13 @@ OVERDUE_CHARACTERS = 1000
 class WorkerProcess:
     """Owns the loop and everything on it; one per process."""
 
-    def __init__(
-        self,
-        loaded: LoadedApplication,
-        config: Config,
-        scoreboard: Scoreboard,
-        row: int,
-        listeners: Sequence[ListeningSocket],
-        tls: ssl.SSLContext | None,
-        wakeups: Wakeups,
-        channel: socket.socket,
-        log: Logger,
-    ) -> None:
+    def __init__(self, loaded: LoadedApplication, boot: Boot, log: Logger) -> None:
+        context, row = boot.context, boot.row
         self._loop = uvloop.new_event_loop()
         asyncio.set_event_loop(self._loop)
-        self._config = config
+        self._config = config = context.config
         self._log = log
+        scoreboard, wakeups = context.scoreboard, context.wakeups
         self._row = scoreboard.row(row)
         self._engine = Engine(
             loaded.application,
@@ -73,16 +61,13 @@ class WorkerProcess:
             RequestCounter(self._row),
             log,
             self._loop,
-            on_movable=self._connection_at_rest,
-            on_closed=self._connection_closed,
-            on_saturation=self._saturation_changed,
-            on_overdue=self._overdue,
-            tls=tls,
+            Callbacks(self._connection_at_rest, self._connection_closed, self._saturation_changed, self._overdue),
+            context.tls,
         )
         self._watch = CallWatch(loaded, self._engine, scoreboard, row)
         self._policy = AcceptPolicy(config.scheduling, scoreboard, wakeups, row, self._engine)
         self._wakeup = wakeups.of(row)
-        self._listeners = listeners
+        self._listeners = context.listeners
         self._acceptor: Acceptor | None = None
         self._receivers: set[Receiver] = set()
         self._dealt: set[Receiver] = set()
@@ -92,7 +77,7 @@ class WorkerProcess:
         self._leave_by = 0.0
         self._sharing = Sharing(self._engine, self._loop, self._moved)
         requests = self._engine.requests_in_flight
-        self._channel = ControlChannel(channel, self._loop, log, self._on_order, self._drain_alone, requests)
+        self._channel = ControlChannel(boot.channel, self._loop, log, self._on_order, self._drain_alone, requests)
 
     def start_application(self) -> None:
         """Have the application get ready, where it has a word for it. Raises StartupFailed."""

@@ -3,9 +3,10 @@
 import socket
 from http import HTTPStatus
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from clusterd.http.call import Call
+from clusterd.http.connections.context import ConnectionContext
 from clusterd.http.connections.intake import PIPELINE_LIMIT, Intake
 from clusterd.http.connections.stage import AT_REST, Stage
 from clusterd.http.connections.transfer import FileTransfer
@@ -15,9 +16,6 @@ from clusterd.http.messages.refusal import Refusal
 from clusterd.http.messages.response import Encoder, refusal_response
 from clusterd.http.origins.origin import Origin
 from clusterd.wire.connection_state import CarriedState
-
-if TYPE_CHECKING:
-    from clusterd.http.engine import Engine
 
 CLIENT_CLOSED_REQUEST = 499
 """The status that nginx logs for a request whose client did not wait for the answer."""
@@ -31,17 +29,14 @@ class Connection(Intake):
 
     __slots__ = ("call", "kept", "tunnel")
 
-    def __init__(self, engine: "Engine", sock: socket.socket, carried: CarriedState) -> None:
-        super().__init__(engine, sock, carried)
+    def __init__(self, context: ConnectionContext, sock: socket.socket, carried: CarriedState) -> None:
+        super().__init__(context, sock, carried)
         self.tunnel: Tunnel | None = None
         self.call: Call | None = None
         self.kept: dict[str, Any] | None = None
         """What the adapter has made of the connection, to be used again for its next request."""
 
     # From the link.
-
-    def _opened(self) -> None:
-        self._engine.opened(self)
 
     def _at_rest(self) -> None:
         self._retirement.at_rest(self)
@@ -74,7 +69,7 @@ class Connection(Intake):
         self.stage = Stage.CLOSED
         self.deadline.never()
         self._end_request()
-        self._engine.closed(self)
+        self._context.registry.closed(self)
 
     def pause_writing(self) -> None:
         """The kernel did not take everything: the client reads too slowly, or not at all."""
@@ -106,7 +101,7 @@ class Connection(Intake):
     # Requests.
 
     def _answer(self) -> None:
-        self._engine.adapter.answer(self)
+        self._context.adapter.answer(self)
 
     def _pass_on(self, data: bytes) -> None:
         if self.tunnel is not None:
@@ -118,7 +113,7 @@ class Connection(Intake):
         request = self._reception.request
         if request is None or not self.behind_proxy:
             return Origin(self.peer, self.local, self.scheme, tells_scheme=False)
-        return self._engine.origins.of(request.head.fields, self.peer, self.local, self.scheme)
+        return self._context.origins.of(request.head.fields, self.peer, self.local, self.scheme)
 
     @property
     def persistent(self) -> bool:
@@ -162,13 +157,13 @@ class Connection(Intake):
         if outflow.has_file():
             self.pause_writing()
             if went_out:
-                self._engine.call_soon(self._send_on)
+                self._context.call_soon(self._send_on)
         elif went_out and not outflow.is_clear:
             self.resume_writing()
 
     def yield_turn(self) -> None:
         """Call `resume` again when other connections have had their turn."""
-        self._engine.call_soon(self._resume_call)
+        self._context.call_soon(self._resume_call)
 
     def _resume_call(self) -> None:
         if self.stage is _ANSWERING and self.writable and self.call is not None:
@@ -234,7 +229,7 @@ class Connection(Intake):
         self.deadline.never()
         head = self.request.head if self.request else Head("GET", "/", 1, Fields({}, []))
         response, body = refusal_response(refusal)
-        self.send(Encoder(head, persistent=False).whole(response, self._engine.stamp, body))
+        self.send(Encoder(head, persistent=False).whole(response, self._context.stamp, body))
         self.finish(refusal.status.value, persistent=False)
 
     def refuse_late(self, refusal: Refusal) -> None:
@@ -248,7 +243,21 @@ class Connection(Intake):
 
     def _account(self, status: int) -> None:
         request = self._reception.request
-        self._engine.count(self, status, monotonic() - request.started if request else 0.0)
+        seconds = monotonic() - request.started if request else 0.0
+        if self._context.count(status, seconds):
+            self._log_answer(status, seconds)
+
+    def _log_answer(self, status: int, seconds: float) -> None:
+        head = self.request.head if self.request else None
+        peer = self.origin.peer
+        self._context.log.info(
+            "request",
+            method=head.method if head else None,
+            target=head.target if head else None,
+            status=status,
+            seconds=seconds,
+            peer=peer[0] if peer else None,
+        )
 
     def _rest(self) -> None:
         """Wait for the next request; what was read of it already comes next."""

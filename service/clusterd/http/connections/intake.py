@@ -2,16 +2,13 @@
 
 import socket
 from http import HTTPStatus
-from typing import TYPE_CHECKING
 
+from clusterd.http.connections.context import ConnectionContext
 from clusterd.http.connections.link import Link
 from clusterd.http.connections.stage import RECEIVING, Stage
 from clusterd.http.messages.reception import Received, Reception, Request
 from clusterd.http.messages.refusal import Refusal
 from clusterd.wire.connection_state import CarriedState
-
-if TYPE_CHECKING:
-    from clusterd.http.engine import Engine
 
 PIPELINE_LIMIT = 64 * 1024
 """Bytes held while an earlier request is answered; beyond it the client waits in the kernel."""
@@ -28,9 +25,9 @@ class Intake(Link):
 
     __slots__ = ("_proceeding", "_reception")
 
-    def __init__(self, engine: "Engine", sock: socket.socket, carried: CarriedState) -> None:
-        super().__init__(engine, sock, carried)
-        self._reception = Reception(engine.heads, engine.settings.limits, engine.adapter.new_body)
+    def __init__(self, context: ConnectionContext, sock: socket.socket, carried: CarriedState) -> None:
+        super().__init__(context, sock, carried)
+        self._reception = Reception(context.heads, context.settings.limits, context.adapter.new_body)
         self._proceeding = False
 
     # ---- for the answers, which are the subclass's affair
@@ -116,7 +113,7 @@ class Intake(Link):
                     left -= 1
                     if not left and self.stage is _IDLE:
                         break
-                elif received is Received.BODY and self._engine.adapter.streams and not self._half_closed:
+                elif received is Received.BODY and self._context.adapter.streams and not self._half_closed:
                     self._begin_answer()
                     break
                 else:
@@ -135,7 +132,7 @@ class Intake(Link):
         """Go on when other connections have had their turn; until then, no more is read than is here."""
         self._proceeding = True
         self.stop_reading()
-        self._engine.call_soon(self._proceed_now)
+        self._context.call_soon(self._proceed_now)
 
     def _proceed_now(self) -> None:
         self._proceeding = False
@@ -145,7 +142,7 @@ class Intake(Link):
         try:
             return self._reception.advance()
         except OSError as error:
-            self._engine.log.error(f"a request's body can not be stored: {error}")
+            self._context.log.error(f"a request's body can not be stored: {error}")
             raise Refusal(HTTPStatus.INSUFFICIENT_STORAGE, "the body can not be stored") from error
 
     def _await_rest(self, received: Received) -> None:

@@ -3,19 +3,16 @@
 import socket
 from http import HTTPStatus
 from math import inf
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
+from clusterd.http.connections.context import ConnectionContext
 from clusterd.http.connections.deadline import Deadline
 from clusterd.http.connections.stage import AT_REST, Stage
-from clusterd.http.connections.story import tell
 from clusterd.http.connections.stream import Stream
 from clusterd.http.connections.tls import TlsLayer
 from clusterd.http.connections.transport import LoopTransport, Receiver, Transport
 from clusterd.http.origins.proxy_protocol import MalformedProxyHeader, parse_proxy_header
 from clusterd.wire.connection_state import RESIDUAL_LIMIT, CarriedState
-
-if TYPE_CHECKING:
-    from clusterd.http.engine import Engine
 
 _GONE = ("", 0)
 """The address of a client that is gone already."""
@@ -27,8 +24,8 @@ class Link(Stream):
     __slots__ = (
         "_awaits_header",
         "_begun",
+        "_context",
         "_early",
-        "_engine",
         "_retirement",
         "_socket",
         "_tls",
@@ -41,10 +38,10 @@ class Link(Stream):
         "stage",
     )
 
-    def __init__(self, engine: "Engine", sock: socket.socket, carried: CarriedState) -> None:
+    def __init__(self, context: ConnectionContext, sock: socket.socket, carried: CarriedState) -> None:
         super().__init__()
-        self._engine = engine
-        self._retirement = engine.retirement
+        self._context = context
+        self._retirement = context.retirement
         self._socket = sock
         self._begun = False
         """Whether reading can be paused, without which nothing may move, and what is here already has been read."""
@@ -52,7 +49,7 @@ class Link(Stream):
         self._early = carried.residual
         """What was read before the first request may come."""
         self.stage = Stage.IDLE
-        self.deadline = Deadline(engine.settings.timeouts)
+        self.deadline = Deadline(context.settings.timeouts)
         self.behind_proxy = False
         """Whether the peer is trusted to say whom a request comes from."""
         self._awaits_header = carried.awaits_header
@@ -62,10 +59,6 @@ class Link(Stream):
         self.scheme = carried.scheme
 
     # ---- for the requests, which are the subclass's affair
-
-    def _opened(self) -> None:
-        """The engine is to know of the connection."""
-        raise NotImplementedError
 
     def _go_on_with(self, early: bytes) -> None:
         """The client is known and can be spoken with: its next request may come, and begins with what is here."""
@@ -89,9 +82,22 @@ class Link(Stream):
         raise NotImplementedError
 
     def _tell(self, what: str) -> None:
-        """Say what has become of the connection, to someone who looks for what became of a request."""
-        if self._engine.is_debugging:
-            tell(self, self._engine.log, what, len(self._residual))
+        """At level debug, log what becomes of the connection: how a request could be lost is read from these lines.
+
+        `unanswered` counts bytes that were read and belong to no request yet, `unread` those that wait in the kernel: a
+        socket that is closed with some of them resets its connection.
+        """
+        if not self._context.is_debugging:
+            return
+        self._context.log.debug(
+            f"connection {what}",
+            peer=f"{self.peer[0]}:{self.peer[1]}" if self.peer else "unix",
+            scheme=self.scheme,
+            stage=self.stage.name.lower(),
+            requests=self.requests,
+            unanswered=len(self._residual),
+            unread=self.unread,
+        )
 
     # ---- the beginning
 
@@ -105,7 +111,7 @@ class Link(Stream):
         self._enter(transport)
         # uvloop starts reading after this call, whatever was paused in it: before that nothing may move.
         if self._retirement.is_under_way:
-            self._engine.call_soon(self._begin)
+            self._context.call_soon(self._begin)
         else:
             self._begun = True
 
@@ -130,13 +136,13 @@ class Link(Stream):
             # None where the client is gone already; reading will say so.
             self.peer = self.peer or (transport.get_extra_info("peername") or _GONE)[:2]
             self.local = (transport.get_extra_info("sockname") or _GONE)[:2]
-        self._opened()
+        self._context.registry.opened(self)
         self._tell("opened")
         self._start()
 
     def _start(self) -> None:
         """From the beginning, or where another process left off."""
-        self.behind_proxy = self._engine.origins.trusts(self.peer)
+        self.behind_proxy = self._context.origins.trusts(self.peer)
         if not self._awaits_header and (self.scheme == "http" or self._is_secure):
             early, self._early = self._early, b""
             self._go_on_with(early)
@@ -180,7 +186,7 @@ class Link(Stream):
     def _turn_away(self, status: HTTPStatus, reason: str) -> None:
         """Close without an answer; counted as if it had been one, for that is where one looks."""
         if self.peer != _GONE:
-            self._engine.origins.turned_away(self.peer, reason)
+            self._context.origins.turned_away(self.peer, reason)
             self._account(status.value)
         self.close()
 
@@ -191,7 +197,7 @@ class Link(Stream):
     def _begin_tls(self) -> None:
         self.read_on()
         if self._tls is None:
-            context = self._engine.tls
+            context = self._context.tls
             if context is None:
                 raise RuntimeError("a connection for HTTPS, and no certificate")
             transport = cast(LoopTransport, self._transport)  # never a doorstep: that is for plain HTTP
@@ -204,10 +210,10 @@ class Link(Stream):
     def _secured(self) -> None:
         self._begun = False  # its request may have come along, and is not to be closed upon unread
         self._start()
-        self._engine.call_soon(self._begin)
+        self._context.call_soon(self._begin)
 
     def _handshake_failed(self, reason: str) -> None:
-        self._engine.log.debug("a TLS handshake failed", reason=reason, peer=self.peer[0] if self.peer else None)
+        self._context.log.debug("a TLS handshake failed", reason=reason, peer=self.peer[0] if self.peer else None)
         self.close_politely()
 
     # ---- the end
@@ -252,7 +258,7 @@ class Link(Stream):
         """
         if self.stage is Stage.HEAD or self._early or (self.stage is Stage.PREFACE and self.is_bound):
             return inf
-        timeouts = self._engine.settings.timeouts
+        timeouts = self._context.settings.timeouts
         return self.deadline.due - (timeouts.keepalive if self.stage is Stage.IDLE else timeouts.header)
 
     @property

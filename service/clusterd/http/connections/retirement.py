@@ -3,8 +3,8 @@
 from collections.abc import Callable, Collection
 from enum import Enum, auto
 from math import inf
+from typing import Any, Protocol, cast
 
-from clusterd.http.connections.connection import Connection
 from clusterd.http.connections.tunnel import Departure
 
 
@@ -22,11 +22,25 @@ class Mode(Enum):
 _DEPARTURES = {Mode.HANDING_OVER: Departure.RESTART, Mode.CLOSING: Departure.STOP}
 
 
+class _Leaver(Protocol):
+    """A connection, as far as its retirement is concerned."""
+
+    @property
+    def movable(self) -> bool: ...
+
+    @property
+    def is_bound(self) -> bool: ...
+
+    def depart(self) -> None: ...
+
+    def close_if_idle(self, since: float) -> None: ...
+
+
 class Retirement:
     """Of a whole engine, or of some of its connections. `on_movable` takes those that are to move."""
 
-    def __init__(self, connections: Collection[Connection], on_movable: Callable[[Connection], None] | None) -> None:
-        self._connections = connections
+    def __init__(self, connections: Collection[object], on_movable: Callable[[Any], None] | None) -> None:
+        self._connections = cast(Collection[_Leaver], connections)
         self._on_movable = on_movable
         self._to_give = 0
         # Plain attributes, because every request asks for them.
@@ -70,7 +84,7 @@ class Retirement:
                 break
             self.at_rest(connection)
 
-    def at_rest(self, connection: Connection) -> None:
+    def at_rest(self, connection: _Leaver) -> None:
         """A connection may be able to move."""
         may_move = self.is_handing_over or self._to_give > 0
         if may_move and self._on_movable is not None and connection.movable:

@@ -8,15 +8,13 @@ is the smaller half of the work (measured: 10.5 us for a browser's head, 15.5 us
 
 import re
 from http import HTTPStatus
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from clusterd.http.messages.forwarded_fields import ForwardedFields
 from clusterd.http.messages.grammar import FIELD_VALUE, TOKEN
 from clusterd.http.messages.memory import Memory
 from clusterd.http.messages.refusal import Refusal, bad_request
 from clusterd.http.settings import Limits
-
-if TYPE_CHECKING:
-    from clusterd.http.origins.forwarded import ForwardedFields
 
 _match_request_line = re.compile(rf"({TOKEN}) ([!-~\x80-\xff]++) HTTP/([0-9])\.([0-9])\r\n").match
 # No space before the colon, no obs-fold, no bare CR or LF: each has been used to smuggle requests.

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from enum import Enum, auto
 from time import monotonic
 
-from clusterd.http.call import Sink
 from clusterd.http.messages.framing import CHUNKED, ChunkDecoder, framing_of
 from clusterd.http.messages.head import Head, HeadParser, find_end, skip_empty_lines
+from clusterd.http.messages.sink import Sink
 from clusterd.http.settings import Limits
 
 

@@ -8,21 +8,11 @@ proxy. The first other address is the client; what stands before it the client h
 import re
 from typing import NamedTuple
 
+from clusterd.http.messages.forwarded_fields import ForwardedFields
 from clusterd.http.messages.grammar import TOKEN
 from clusterd.http.messages.head import Fields
 from clusterd.http.origins.trust import TrustedProxies, plain_ip
 from clusterd.linux.address import Address
-
-
-class ForwardedFields(NamedTuple):
-    """What the fields of one request tell."""
-
-    tells_peer: bool
-    """Whether they name a client."""
-    peer: Address | None = None
-    """The client; None when all that is told is a name the proxies have for it. Port 0 is an unknown one."""
-    scheme: str | None = None
-    """None when it is not told."""
 
 
 class Hop(NamedTuple):

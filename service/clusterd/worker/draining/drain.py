@@ -121,7 +121,7 @@ class Drain:
             elif why := connection.unfinished:
                 self._log_cut(connection, why)
         self._engine.retirement.close_idle()
-        self._engine.call_soon(self._engine.abort)  # when that is out: a TLS connection says that it ends
+        self._engine.abort_soon()
 
     def _log_cut(self, connection: Connection, why: str) -> None:
         self._log.warning(
