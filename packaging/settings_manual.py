@@ -4,9 +4,9 @@ import re
 import sys
 from pathlib import Path
 
-from clusterd import __version__
 from clusterd.config.settings.schema import SECTIONS, SETTINGS
 from clusterd.config.settings.setting import Setting
+from clusterd.version import __version__
 
 MANUAL = Path(__file__).parents[1] / "docs/man/clusterd.yaml.5"
 

@@ -1,12 +1,12 @@
 """clusterd: a systemd-integrated production server for Python web applications.
 
-Imports nothing but what is asked for: templates and workers load this package in the application's own interpreter.
+Imports little but what is asked for: templates and workers load this package in the application's own interpreter.
 """
+
+from clusterd.version import __version__ as __version__
 
 # As type checkers know it, without the import of typing: signals are not held back yet when this is read.
 TYPE_CHECKING = False
-
-__version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from clusterd.cluster.cluster import Cluster as Cluster

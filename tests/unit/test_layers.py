@@ -37,6 +37,7 @@ LAYERS = {
     "systemd": 1,
     "log": 1,
     "linux": 0,
+    "version": 0,
 }
 HTTP_LAYERS = {
     "engine": 5,
@@ -44,8 +45,8 @@ HTTP_LAYERS = {
     "wsgi": 4,
     "connections": 3,
     "origins": 2,
+    "call": 2,
     "messages": 1,
-    "call": 0,
     "compilation": 0,
     "settings": 0,
     "ports": 0,
@@ -53,6 +54,9 @@ HTTP_LAYERS = {
 """Within http/: its packages, and the modules that are in none."""
 IMPURE = {"os", "signal", "socket", "time", "asyncio", "logging", "threading", "subprocess", "select", "random"}
 PURE = ("clusterd.supervisor", "clusterd.master.hooks.decisions", "clusterd.master.watching.file_changes")
+MOST_ARGUMENTS = 7
+CIRCLES: set[frozenset[str]] = {frozenset({"clusterd.http.call", "clusterd.http.connections.connection"})}
+"""By name, and for types only: a connection and the adapter that answers its requests know each other."""
 MOST_MODULES = 13
 """In one folder: more names than that cannot be read at a glance. http/connections is yet to be divided."""
 IN_THE_APPLICATIONS_INTERPRETER = (
@@ -67,7 +71,9 @@ LAZY = {
     "clusterd.http.asgi.websocket.call",
     # What only the program that is its own master does.
     "clusterd.cluster.primary",
+    "clusterd.master.context",
     "clusterd.master.master",
+    "clusterd.master.operations",
     "clusterd.master.sockets.binding",
     "clusterd.master.sockets.listeners",
     "clusterd.config.reading.loader",
@@ -170,6 +176,38 @@ def test_no_folder_is_too_full_to_be_read_at_a_glance() -> None:
     folders = {path.parent for path in PACKAGE.rglob("*.py")}
     full = {str(folder.relative_to(PACKAGE)) for folder in folders if len(list(folder.glob("*.py"))) > MOST_MODULES}
     assert full == {"http/connections"}
+
+
+def reached_from(module: str) -> set[str]:
+    """The modules that `module` imports, and those that they import, for types only or not."""
+    found: set[str] = set()
+    waiting = list(imports(module))
+    while waiting:
+        each = waiting.pop()
+        if each in modules() and each not in found:
+            found.add(each)
+            waiting += imports(each)
+    return found
+
+
+def test_modules_do_not_import_each_other_in_a_circle() -> None:
+    reached = {module: reached_from(module) for module in modules()}
+    circles = {
+        frozenset({module} | {each for each in reached[module] if module in reached[each]})
+        for module in modules()
+        if module in reached[module]
+    }
+    assert circles == CIRCLES
+
+
+def test_no_constructor_takes_more_than_can_be_remembered() -> None:
+    longest: dict[str, int] = {}
+    for module in modules():
+        for node in ast.walk(ast.parse(path_of(module).read_text())):
+            if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+                arguments = len(node.args.args) - 1 + len(node.args.kwonlyargs)
+                longest[module] = max(arguments, longest.get(module, 0))
+    assert {module for module, arguments in longest.items() if arguments > MOST_ARGUMENTS} == set()
 
 
 @pytest.mark.parametrize("module", IN_THE_APPLICATIONS_INTERPRETER)

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from clusterd import __version__
 from clusterd.config.settings.schema import SETTINGS
 from clusterd.config.settings.setting import Setting, Shape
 from clusterd.http.compilation import describe, mismatch
+from clusterd.version import __version__
 
 DEFAULT_CONFIG = Path("/etc/clusterd/clusterd.yaml")
 

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from clusterd import __version__
 from clusterd.cli import tables
 from clusterd.cli.asking import Unreachable, ask, result_of, socket_path
 from clusterd.log import Level
 from clusterd.log.record import escaped
+from clusterd.version import __version__
 from clusterd.wire.control import Command, ControlError, parse_signal, parse_workers
 
 EX_FAILED = 1

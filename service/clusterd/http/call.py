@@ -4,7 +4,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
-from clusterd.http.messages.sink import Sink
+from clusterd.http.messages.sink import Bodies
 
 if TYPE_CHECKING:
     from clusterd.http.connections.connection import Connection
@@ -25,15 +25,8 @@ class CallPhase(Enum):
     """It was accepted, and is open."""
 
 
-class Adapter(Protocol):
+class Adapter(Bodies, Protocol):
     """Has the application answer requests."""
-
-    @property
-    def streams(self) -> bool:
-        """Whether a call begins with the head of its request, or when the body is here as a whole."""
-
-    def new_body(self, expected: int, /) -> Sink:
-        """Where a body of `expected` bytes (0 when that is not known) goes."""
 
     def answer(self, connection: "Connection") -> None:
         """Have the application answer the request of `connection`. Raises Refusal for what it can not be asked."""

@@ -4,10 +4,10 @@ import asyncio
 import ssl
 from collections.abc import Callable
 
-from clusterd.http.call import Adapter
 from clusterd.http.connections.registry import Registry
 from clusterd.http.messages.head import HeadParser
 from clusterd.http.messages.response import Stamp
+from clusterd.http.messages.sink import Bodies
 from clusterd.http.origins.origin import Origins
 from clusterd.http.ports import Log
 from clusterd.http.settings import AccessLog, HttpSettings
@@ -22,7 +22,7 @@ class ConnectionContext:
     def __init__(
         self,
         settings: HttpSettings,
-        adapter: Adapter,
+        adapter: Bodies,
         stamp: Stamp,
         registry: Registry,
         log: Log,
@@ -31,6 +31,7 @@ class ConnectionContext:
     ) -> None:
         self.settings = settings
         self.adapter = adapter
+        """What makes bodies; for `Connection`, which alone answers, an `Adapter`."""
         self.stamp = stamp
         self.registry = registry
         self.retirement = registry.retirement

@@ -1,4 +1,4 @@
-"""Where the body of a request goes as it is received."""
+"""Where the bodies of requests go as they are received."""
 
 from typing import Protocol
 
@@ -18,3 +18,14 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Nobody reads it any more. Safe to call again."""
+
+
+class Bodies(Protocol):
+    """Makes the sinks."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether a call begins with the head of its request, or when the body is here as a whole."""
+
+    def new_body(self, expected: int, /) -> Sink:
+        """Where a body of `expected` bytes (0 when that is not known) goes."""

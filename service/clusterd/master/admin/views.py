@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from clusterd import __version__
 from clusterd.log.record import escaped
 from clusterd.master.admin.counts import Counts
 from clusterd.master.admin.endpoint import Pages
@@ -20,6 +19,7 @@ from clusterd.metrics.procfs import process_usage
 from clusterd.supervisor.model import cluster as supervised
 from clusterd.supervisor.model.states import RESTARTS, WorkerState
 from clusterd.supervisor.model.table import Worker
+from clusterd.version import __version__
 
 _PHASES = {
     WorkerState.BOOTING: Phase.BOOTING,
