@@ -441,7 +441,7 @@ class Crowd:
             await connection.pause(0.2)
 
     async def _keeps_talking(self, random: Random) -> None:
-        """A WebSocket, which can not move: it is told to come again."""
+        """A WebSocket, which cannot move: it is told to come again."""
         await asyncio.sleep(random.uniform(0, 0.3))
         while not self._over:
             sock = await asyncio.to_thread(socket.create_connection, ("127.0.0.1", self._port), PATIENCE_SECONDS)

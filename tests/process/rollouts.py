@@ -251,7 +251,7 @@ class _Log:
         """Whether nothing else could become of it, and whoever reads the log can know."""
         if trial.kills and loss.port in held_by_the_killed:
             return True
-        # A connection over TLS can not move. If it is idle for drain_idle, or by the end of the drain, it is closed
+        # A connection over TLS cannot move. If it is idle for drain_idle, or by the end of the drain, it is closed
         # (RFC 9112 section 9.5), and a request may be on its way then: here one that had not come to the server's
         # kernel when the server said that it closes (unread=0), so that no server could have read it. Its client
         # learns so by the close_notify, before any of an answer.

@@ -44,7 +44,7 @@ def test_so_many_may_follow_and_who_goes_away_makes_room(service: Service) -> No
 
 
 def test_another_service_is_never_meant_by_mistake(service: Service, tmp_path: Path) -> None:
-    """A configuration that can not be read says nothing of where its service would be: not at the default place."""
+    """A configuration that cannot be read says nothing of where its service would be: not at the default place."""
     environment = {"XDG_RUNTIME_DIR": str(tmp_path)}
     (tmp_path / "clusterd").mkdir()
     (tmp_path / "clusterd/control.sock").symlink_to(service.control)

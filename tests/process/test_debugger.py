@@ -151,7 +151,7 @@ def test_a_port_that_is_taken_is_named_and_may_be_free_the_next_time(make_servic
     service.start()
     with socket.create_server(("127.0.0.1", port)):
         assert refused(service) == (
-            f"it can not listen on 127.0.0.1 port {port}: the port is taken; `ss -ltnp sport = :{port}` shows by whom; "
+            f"it cannot listen on 127.0.0.1 port {port}: the port is taken; `ss -ltnp sport = :{port}` shows by whom; "
             "debug.port moves all workers' ports\n"
         )
         assert service.workers()[0]["debugger"] is None

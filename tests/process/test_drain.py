@@ -53,7 +53,7 @@ def test_what_takes_nearly_as_long_as_the_drain_is_not_cut(make_service: MakeSer
 
 
 def test_what_is_cut_is_in_the_log(make_service: MakeService, tmp_path: Path) -> None:
-    """A response; and over TLS, which can not move, a part of a request. Who is idle there is told."""
+    """A response; and over TLS, which cannot move, a part of a request. Who is idle there is told."""
     certificate, port = make_certificate(tmp_path / "certificates"), free_port()
     files = {"certificate": str(certificate.certificate), "key": str(certificate.key)}
     service = make_service(

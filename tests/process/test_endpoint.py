@@ -198,7 +198,7 @@ def test_out_of_descriptors_is_logged_once_a_pause_and_not_for_ever(
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             await loop.sock_sendall(client, b"GET /healthz HTTP/1.0\r\n\r\n")
             assert (await loop.sock_recv(client, 4096)).startswith(b"HTTP/1.1 200 OK")
-        assert surroundings.logged[0].startswith("metrics endpoint can not accept reason=")
+        assert surroundings.logged[0].startswith("metrics endpoint cannot accept reason=")
 
     run(surroundings, scenario)
 

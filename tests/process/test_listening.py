@@ -65,7 +65,7 @@ def test_what_a_killed_master_left_is_taken_over_and_what_is_in_use_is_not(
     assert get_unix(path)
     with_another = make_service(listen=[f"unix:{tmp_path}/other.sock", f"unix:{path}"]).start(wait=False)
     assert with_another.wait() == 75
-    assert f"can not listen on unix:{path}: the address is in use by another process" in with_another.log()
+    assert f"cannot listen on unix:{path}: the address is in use by another process" in with_another.log()
     assert "Traceback" not in with_another.log()
     assert os.listdir(tmp_path).count("other.sock") == 0
     assert get_unix(path)
@@ -75,5 +75,5 @@ def test_what_a_killed_master_left_is_taken_over_and_what_is_in_use_is_not(
 def test_a_mistyped_control_socket_makes_no_directories(make_service: MakeService, tmp_path: Path) -> None:
     service = make_service(control=str(tmp_path / "no/such/control.sock")).start(wait=False)
     assert service.wait() == 75
-    assert f"control: can not make {tmp_path}/no/such: No such file or directory" in service.log()
+    assert f"control: cannot make {tmp_path}/no/such: No such file or directory" in service.log()
     assert not (tmp_path / "no").exists()

@@ -87,7 +87,7 @@ BAD_DEPLOYS: dict[str, tuple[str, dict[str, Any], str]] = {
     ),
     "crash": ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n", {}, "SIGSEGV"),
     "python": (HELLO, {"python": "/nonexistent/python"}, "/nonexistent/python"),
-    "no python": (HELLO, {"python": "/bin/false"}, "/bin/false can not run a template (exit status 1)"),
+    "no python": (HELLO, {"python": "/bin/false"}, "/bin/false cannot run a template (exit status 1)"),
     "factory": ("def app():\n    return None\n", {}, "write app:app()"),
     "hook": (HELLO, {"worker_stop": "app:nothing"}, "worker_stop: app:nothing"),
 }

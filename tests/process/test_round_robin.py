@@ -52,7 +52,7 @@ def test_without_descriptors_the_master_lets_connections_wait(make_service: Make
     wait_until(lambda: "spare" in titles(service.pid), "there is a spare template")
     with no_descriptors(service.pid):
         made = asking(service, clients, 5)
-        service.wait_for_line("can not accept connections: Too many open files")
+        service.wait_for_line("cannot accept connections: Too many open files")
         used = processor_seconds(service.pid)
         with pytest.raises(TimeoutError):
             made[0].settimeout(1.0)

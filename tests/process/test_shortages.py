@@ -1,4 +1,4 @@
-"""The system gives no more of something: what can not be done is said, and what is known stays true."""
+"""The system gives no more of something: what cannot be done is said, and what is known stays true."""
 
 import os
 import resource

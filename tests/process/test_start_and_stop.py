@@ -83,7 +83,7 @@ def test_what_is_in_the_way_of_a_unix_socket_is_told_apart(make_service: MakeSer
         service = make_service(listen=[f"unix:{tmp_path}/{path}"])
         service.start(wait=False)
         assert service.wait() == 75
-        assert f"listen: can not listen on unix:{tmp_path}/{path}: " in service.log()
+        assert f"listen: cannot listen on unix:{tmp_path}/{path}: " in service.log()
         assert why in service.log()
     assert (tmp_path / "file").read_text() == "kept"
 
@@ -142,7 +142,7 @@ def test_check_says_that_the_interpreter_is_none_as_it_says_other_mistakes_in_th
 ) -> None:
     done = check(make_service(python="/bin/false"))
     assert done.returncode == 78
-    assert done.stderr.startswith("python: /bin/false can not run a template")
+    assert done.stderr.startswith("python: /bin/false cannot run a template")
 
 
 def test_check_warns_of_a_service_that_nobody_could_connect_to_unless_systemd_sees_to_it(

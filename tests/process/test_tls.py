@@ -131,7 +131,7 @@ def test_a_request_is_answered_as_over_plain_http(start: Start, certificate: Cer
 
 
 def test_a_client_that_offers_http_2_alone_is_told_in_http_1(start: Start, certificate: Certificate) -> None:
-    """RFC 7301 ends the handshake, which Python's ssl can not: nothing is agreed on, and its preface is refused."""
+    """RFC 7301 ends the handshake, which Python's ssl cannot: nothing is agreed on, and its preface is refused."""
     context = certificate.client()
     context.set_alpn_protocols(["h2"])
     with start() as server, Client(secure(server, certificate, context)) as one:
@@ -301,7 +301,7 @@ def test_a_session_is_resumed(certificate: Certificate) -> None:
 
 
 class Rekeying(Conversation):
-    """A client that asks for new keys, which Python itself can not: `struct PySSLSocket` has the SSL* after its head
+    """A client that asks for new keys, which Python itself cannot: `struct PySSLSocket` has the SSL* after its head
     and one pointer, and that is the same OpenSSL."""
 
     def ask(self, times: int) -> bytes:

@@ -1,4 +1,4 @@
-"""HTTPS of a whole service: certificates that change, and connections that can not move."""
+"""HTTPS of a whole service: certificates that change, and connections that cannot move."""
 
 import os
 import shutil
@@ -122,11 +122,11 @@ def test_a_file_that_vanishes_while_it_is_read_is_named(
     certificate.combined.unlink()
     # There when it is looked for, and replaced before OpenSSL opens it: install(1) unlinks first.
     monkeypatch.setattr(Path, "read_bytes", lambda _: b"")
-    with pytest.raises(LoadError, match=f"tls.certificate: {certificate.combined} .* can not be read: No such file"):
+    with pytest.raises(LoadError, match=f"tls.certificate: {certificate.combined} .* cannot be read: No such file"):
         certificate.server()
 
 
-# ---- connections that can not move
+# ---- connections that cannot move
 
 
 class Load(threading.Thread):

@@ -93,5 +93,5 @@ def test_it_outlives_the_service(make_service: MakeService) -> None:
 def test_a_terminal_that_can_not_show_it_is_named(make_service: MakeService, term: str) -> None:
     service = make_service(workers=1).start()
     with top(service, term=term) as screen:
-        screen.wait_for(rf"top can not use this terminal \(TERM={term}\)")
+        screen.wait_for(rf"top cannot use this terminal \(TERM={term}\)")
         assert screen.process.wait(PATIENCE_SECONDS) == 2

@@ -292,7 +292,7 @@ def test_too_many_new_directories_are_an_error_that_says_what_to_raise(
     (tree / "app.py").write_text("new")
     assert watched.next() == said(tree / "app.py")
     (error,) = watched.told
-    assert error.startswith(f"{tree / 'new'} can not be watched: there are too many directories")
+    assert error.startswith(f"{tree / 'new'} cannot be watched: there are too many directories")
     assert "fs.inotify.max_user_watches" in error
 
 

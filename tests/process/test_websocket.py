@@ -500,8 +500,8 @@ def test_what_can_not_be_sent_is_an_error_that_says_so(server: Serving, applicat
     assert caught.value.rcvd is not None
     assert caught.value.rcvd.reason == "still here"
     assert application.errors == [
-        "websocket.close with the code 1006, which can not be sent (RFC 6455 section 7.4)",
-        "websocket.close with the code 99, which can not be sent (RFC 6455 section 7.4)",
+        "websocket.close with the code 1006, which cannot be sent (RFC 6455 section 7.4)",
+        "websocket.close with the code 99, which cannot be sent (RFC 6455 section 7.4)",
         "websocket.send with NoneType where text or bytes belong",
         "the application sent 'websocket.accept' where websocket.send or websocket.close was expected",
     ]

@@ -26,7 +26,7 @@ def _stand_aside(missing: str) -> None:
 
 @pytest.fixture(scope="session")
 def able_machine() -> None:
-    """Skips the ring where it can not run."""
+    """Skips the ring where it cannot run."""
     missing = missing_prerequisite()
     if missing is not None:
         _stand_aside(missing)

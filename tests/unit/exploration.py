@@ -148,7 +148,7 @@ class World:
         return True
 
     def is_stale(self, event: events.Event) -> bool:
-        """Whether the process that this was to happen to is gone, or can not do it any more."""
+        """Whether the process that this was to happen to is gone, or cannot do it any more."""
         serial = getattr(event, "serial", None)
         if serial is None:
             return False

@@ -94,7 +94,7 @@ async def test_a_reply_that_is_no_message_is_named_as_one() -> None:
     handlers, lines = handlers_of(registry)
     ours, theirs = Conversation(), Conversation()
     async with talking(ours, lambda incoming: handlers.post_message(a_worker(), incoming), theirs, unheard):
-        with pytest.raises(RequestFailed, match="lambda> of 'message' returned can not be the reply: Object of type b"):
+        with pytest.raises(RequestFailed, match="lambda> of 'message' returned cannot be the reply: Object of type b"):
             await theirs.request("hello", PATIENCE_SECONDS)
     assert handlers.finish(PATIENCE_SECONDS)
     assert "encoder.py" not in lines.text

@@ -147,7 +147,7 @@ def test_an_exception_is_logged_with_its_traceback_and_changes_nothing(kind: str
 @on_a_loop
 async def test_a_reply_that_is_no_message_is_a_failure() -> None:
     async with handled_by([lambda _: b"bytes"]) as (master, _, lines):
-        with pytest.raises(RequestFailed, match="lambda> of a message returned can not be the reply: Object of type b"):
+        with pytest.raises(RequestFailed, match="lambda> of a message returned cannot be the reply: Object of type b"):
             await master.request(1, 60)
     assert "bytes is not JSON serializable" in lines.text
     assert "json/encoder.py" not in lines.text

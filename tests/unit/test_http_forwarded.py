@@ -89,7 +89,7 @@ def test_the_scheme_is_that_of_the_nearest_proxy(value: str, scheme: str | None)
         ('for=192.0.2.1;x="a, for=6.6.6.6"', client("192.0.2.1")),
         (r'for=192.0.2.1;x="a, for=\"6.6.6.6\""', client("192.0.2.1")),
         (r'for="192.0.2\.1"', client("192.0.2.1")),
-        # What a client made up can not swallow what the proxy added.
+        # What a client made up cannot swallow what the proxy added.
         ('for="6.6.6.6, for=192.0.2.1', client("192.0.2.1")),
         ('for=6.6.6.6;x="\\, for=192.0.2.1;proto=http', client("192.0.2.1", 0, "http")),
         ("=;=,,, for=192.0.2.1", client("192.0.2.1")),

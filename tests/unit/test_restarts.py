@@ -1,4 +1,4 @@
-"""A worker that had been ready is restarted at once, within a limit; one that can not start, after growing pauses."""
+"""A worker that had been ready is restarted at once, within a limit; one that cannot start, after growing pauses."""
 
 import dataclasses
 import heapq

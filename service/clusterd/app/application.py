@@ -73,7 +73,7 @@ def enter_directory(directory: str) -> None:
     try:
         os.chdir(resolved)
     except OSError as error:
-        raise LoadError(f"directory: can not enter {resolved}: {error.strerror}", "") from error
+        raise LoadError(f"directory: cannot enter {resolved}: {error.strerror}", "") from error
     os.environ["PWD"] = resolved
     sys.path.insert(0, resolved)
 
@@ -134,7 +134,7 @@ def _load(reference: str, setting: str) -> Application:
     except BaseException as error:
         raise describe(error, what) from error
     if not callable(found):
-        raise LoadError(f"{setting}: {reference} is a {type(found).__name__}, which can not be called", "")
+        raise LoadError(f"{setting}: {reference} is a {type(found).__name__}, which cannot be called", "")
     return found  # type: ignore[no-any-return]
 
 

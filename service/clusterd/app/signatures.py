@@ -6,7 +6,7 @@ from typing import Any
 
 
 def unfit_signature(function: Callable[..., Any], arguments: tuple[object, ...]) -> str | None:
-    """What `function` takes, if it can not be called with these arguments."""
+    """What `function` takes, if it cannot be called with these arguments."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
@@ -19,7 +19,7 @@ def unfit_signature(function: Callable[..., Any], arguments: tuple[object, ...])
 
 
 def check_handler(handler: object, event: str, given: tuple[str, ...]) -> None:
-    """Raises TypeError for what can not be called with what is `given` to handlers of `event`."""
+    """Raises TypeError for what cannot be called with what is `given` to handlers of `event`."""
     if not callable(handler):
         raise TypeError(f"a handler of {event!r} has to be a function: found {handler!r}")
     if signature := unfit_signature(handler, given):

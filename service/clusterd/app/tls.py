@@ -42,7 +42,7 @@ def server_context(tls: Tls, environ: Mapping[str, str]) -> ssl.SSLContext:
     except ssl.SSLError as error:
         raise LoadError(_what_is_wrong(error, certificate, key), "") from error
     except OSError as error:  # readable a moment ago: it is being replaced
-        raise LoadError(f"tls.certificate: {certificate} or {key} can not be read: {error.strerror}", "") from error
+        raise LoadError(f"tls.certificate: {certificate} or {key} cannot be read: {error.strerror}", "") from error
     return context
 
 
@@ -58,7 +58,7 @@ def _readable(setting: str, written: str, environ: Mapping[str, str]) -> str:
     try:
         Path(path).read_bytes()
     except OSError as error:
-        raise LoadError(f"{setting}: {path} can not be read: {error.strerror}", "") from error
+        raise LoadError(f"{setting}: {path} cannot be read: {error.strerror}", "") from error
     return path
 
 
@@ -74,4 +74,4 @@ def _what_is_wrong(error: ssl.SSLError, certificate: str, key: str) -> str:
         return f"tls.certificate: there is no certificate in PEM in {certificate}"
     if "PRIVATE KEY" not in Path(key).read_text(errors="replace"):
         return f"tls.key: there is no private key in PEM in {key}"
-    return f"tls.certificate: OpenSSL can not use {certificate} with the key in {key}: {error.reason or error}"
+    return f"tls.certificate: OpenSSL cannot use {certificate} with the key in {key}: {error.reason or error}"

@@ -80,7 +80,7 @@ def _advice(error: OSError, path: Path) -> str:
 def socket_path(given: Path | None, config: Path | None) -> Path:
     """As said, as configured, or the first there is of the places where a clusterd would have made it.
 
-    Raises Unreachable: for a configuration that can not be read as well, as another service must not be meant by it.
+    Raises Unreachable: for a configuration that cannot be read as well, as another service must not be meant by it.
     """
     if given is not None:
         return given

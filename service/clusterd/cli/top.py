@@ -79,7 +79,7 @@ def show(look: Callable[[], dict[str, Any]]) -> int:
     except KeyboardInterrupt:
         pass
     except curses.error as error:
-        raise NoTerminal(f"top can not use this terminal (TERM={os.environ.get('TERM', '')}): {error}") from error
+        raise NoTerminal(f"top cannot use this terminal (TERM={os.environ.get('TERM', '')}): {error}") from error
     return 0
 
 
@@ -90,7 +90,7 @@ def _screen(screen: Any, look: Callable[[], dict[str, Any]], data: dict[str, Any
         curses.use_default_colors()
         curses.curs_set(0)
     except curses.error:
-        pass  # a terminal that has no colours, or can not hide its cursor
+        pass  # a terminal that has no colours, or cannot hide its cursor
     rates, sort = Rates({}), "slot"
     while True:
         workers = rates.of(data["workers"], time.monotonic())

@@ -104,7 +104,7 @@ class Cluster:
     def fork(self, environment: Mapping[str, str] | None = None) -> Worker:
         """One worker more, with these variables set before its code runs, and in whoever takes its place later.
 
-        Where the application is preloaded, its import is over by then. Raises ValueError and TypeError for what can not
+        Where the application is preloaded, its import is over by then. Raises ValueError and TypeError for what cannot
         be set, and RuntimeError when the cluster does not run.
         """
         checked = None if environment is None else checked_environment(environment)
@@ -147,7 +147,7 @@ class Cluster:
         """Be the master until asked to stop, by a signal, `clusterctl stop` or `disconnect`; the exit status.
 
         0, or 70 when the application does not start. Raises RuntimeError in a template, in a worker, in a thread and
-        the second time, and OSError for an address that can not be listened on.
+        the second time, and OSError for an address that cannot be listened on.
         """
         if not self.is_primary:
             raise NotPrimaryError(

@@ -72,7 +72,7 @@ class Primary:
         """What comes of `command`. Raises what it does, and RuntimeError as `ask`."""
         future = self.ask(command)
         if threading.get_ident() == self._thread and not future.done():
-            raise RuntimeError("the thread that runs the cluster can not wait for it: do this in a handler or a thread")
+            raise RuntimeError("the thread that runs the cluster cannot wait for it: do this in a handler or a thread")
         return future.result()
 
     def workers(self) -> dict[int, Worker]:

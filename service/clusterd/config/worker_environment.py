@@ -14,7 +14,7 @@ def checked_environment(environment: Mapping[Any, Any]) -> dict[str, str]:
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"environment: {name!r} is {value!r}; both have to be text")
         if not re.fullmatch(ENVIRONMENT_NAME, name) or re.fullmatch(RESERVED_ENVIRONMENT, name):
-            raise ValueError(f"environment: {name!r} can not be set")
+            raise ValueError(f"environment: {name!r} cannot be set")
         if "\0" in value:
             raise ValueError(f"environment: the value of {name} has a NUL in it")
         try:

@@ -66,7 +66,7 @@ def broadcast(value: Any) -> int:
 def fork(environment: Mapping[str, str] | None = None) -> Worker:
     """One worker more, with these variables set before its code runs, and in whoever takes its place later.
 
-    Raises ValueError and TypeError for what can not be set.
+    Raises ValueError and TypeError for what cannot be set.
     """
     given = None if environment is None else dict(environment)
     document = _running().master.wait(Order.FORK, value=given)

@@ -49,7 +49,7 @@ class Registry:
     def on(self, event: str) -> Callable[[_AnyHandler], _AnyHandler]:
         """Register the decorated function, plain or async.
 
-        Raises ValueError for an event that there is not, and TypeError for what can not take what it will be given.
+        Raises ValueError for an event that there is not, and TypeError for what cannot take what it will be given.
         """
         if event not in self._events:
             there_are = f"there are {', '.join(self._events)}"
@@ -228,7 +228,7 @@ class Handlers:
         except Disconnected:
             pass  # nobody awaits it any more
         except (TypeError, ValueError) as error:
-            why = f"what {what} returned can not be the reply: {error}"
+            why = f"what {what} returned cannot be the reply: {error}"
             log.error(why)
             self._refuse(incoming, why)
 

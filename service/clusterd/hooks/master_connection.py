@@ -20,7 +20,7 @@ class MasterConnection:
         self._thread = threading.get_ident()
 
     def order(self, order: Order, serial: int = 0, value: Any = None, *, timeout: float | None = None) -> "Future[Any]":
-        """What comes of it. Raises TypeError and ValueError for what can not be said."""
+        """What comes of it. Raises TypeError and ValueError for what cannot be said."""
         done: Future[Any] = Future()
         reply = self.conversation.request(write_order(Ordered(order, serial, value)), timeout, most_waiting=None)
         reply.when_done(partial(_conclude, done))
@@ -29,7 +29,7 @@ class MasterConnection:
     def wait(self, order: Order, serial: int = 0, value: Any = None) -> Any:
         """What comes of it. Raises what it has failed with."""
         if threading.get_ident() == self._thread:
-            raise RuntimeError("this thread talks to the master, and can not wait for it: do this in a handler")
+            raise RuntimeError("this thread talks to the master, and cannot wait for it: do this in a handler")
         return self.order(order, serial, value).result()
 
 

@@ -164,7 +164,7 @@ class _Passed(IncomingMessage):
         return self._incoming.wants_reply
 
     def reply(self, value: Any) -> None:
-        """Answer it. Raises TypeError and ValueError for what the worker can not be told."""
+        """Answer it. Raises TypeError and ValueError for what the worker cannot be told."""
         encoded(value)
         self._incoming.reply(value)
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class StartupFailed(Exception):
-    """The application says that it can not start; the text is its message."""
+    """The application says that it cannot start; the text is its message."""
 
 
 class CallPhase(Enum):
@@ -29,7 +29,7 @@ class Adapter(Bodies, Protocol):
     """Has the application answer requests."""
 
     def answer(self, connection: "Connection") -> None:
-        """Have the application answer the request of `connection`. Raises Refusal for what it can not be asked."""
+        """Have the application answer the request of `connection`. Raises Refusal for what it cannot be asked."""
 
     def use(self, application: Callable[..., Any], /) -> None:
         """Call this from now on: the application, or something around it."""

@@ -13,7 +13,7 @@ Encode = Callable[[Record], Iterable[bytes]]
 """Makes a record into the payloads to be written, each in one piece."""
 
 Send = Callable[[bytes], bool]
-"""Writes a payload without waiting; False when it can not be written now."""
+"""Writes a payload without waiting; False when it cannot be written now."""
 
 
 class Sink:

@@ -166,4 +166,4 @@ class ChildEvents:
         if death.by_signal:
             return f"the {death.child.kind.value} was killed before it could say anything: {death.how}"
         python = self._configurations.of(death.child.generation).python
-        return f"python: {python} can not run a {death.child.kind.value} ({death.how}); is it a Python interpreter?"
+        return f"python: {python} cannot run a {death.child.kind.value} ({death.how}); is it a Python interpreter?"

@@ -62,12 +62,12 @@ class Executor:
         self._finish = finish
 
     def execute(self, action: actions.Action) -> None:
-        """Do what `action` says. What can not be done becomes an event: the supervisor's table must stay true."""
+        """Do what `action` says. What cannot be done becomes an event: the supervisor's table must stay true."""
         try:
             self._carry_out(action)
         except OSError as error:
             # Out of descriptors, processes or memory.
-            self._not_done(action, f"clusterd can not {_WORDS.get(type(action), 'do it')}: {error.strerror or error}")
+            self._not_done(action, f"clusterd cannot {_WORDS.get(type(action), 'do it')}: {error.strerror or error}")
         except Exception as error:
             self._log.exception(f"{type(action).__name__} failed", error)
             self._not_done(action, f"clusterd failed: {error}")

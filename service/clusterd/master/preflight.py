@@ -54,7 +54,7 @@ def _try(role: Role, what: str, order: Order, config: Config) -> Failure | None:
             pid = spawn(role, config.python, theirs, template_environment(os.environ, config))
     except OSError as error:
         close_all([stacks, ours.detach()])
-        return Failure(f"python: can not run {config.python}: {error.strerror}", is_configuration=True)
+        return Failure(f"python: cannot run {config.python}: {error.strerror}", is_configuration=True)
     process = _Process(pid, ours, stacks)
     with ours:
         try:
@@ -149,7 +149,7 @@ def _attach(channel: socket.socket, config: Config, stacks: int) -> None:
 def _before_the_import(answer: messages.Message | None, config: Config) -> Failure | None:
     match answer:
         case None:
-            wrong = f"python: {config.python} can not run a template; is it a Python interpreter?"
+            wrong = f"python: {config.python} cannot run a template; is it a Python interpreter?"
             return Failure(wrong, is_configuration=True)
         case messages.LoadFailed(reason, traceback, _):
             return Failure(f"{reason}\n{traceback}".rstrip(), is_configuration=True)

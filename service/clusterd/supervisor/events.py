@@ -141,7 +141,7 @@ class WorkerReady(Event):
 
 @dataclass(frozen=True, slots=True)
 class WorkerFailed(Event):
-    """A worker says, or its health check showed, that it can not serve. Its exit follows or is enforced."""
+    """A worker says, or its health check showed, that it cannot serve. Its exit follows or is enforced."""
 
     serial: int
     reason: str

@@ -15,7 +15,7 @@ _STATUS_LENGTH = 300
 class Notifier:
     """Sends each message as one datagram to `address`, $NOTIFY_SOCKET's value; nothing when that is unset.
 
-    A message that can not be sent now is kept and sent, in order, before the next one.
+    A message that cannot be sent now is kept and sent, in order, before the next one.
     """
 
     def __init__(self, address: str | None) -> None:
@@ -46,7 +46,7 @@ class Notifier:
         self._send(_status(status))
 
     def watchdog(self) -> None:
-        """The loop that calls this is alive. Not kept when it can not be sent: it would be a lie later."""
+        """The loop that calls this is alive. Not kept when it cannot be sent: it would be a lie later."""
         if not self._waiting or self.flush():
             self._send("WATCHDOG=1", keep=False)
 

@@ -23,7 +23,7 @@ class Role(StrEnum):
 
 
 class SocketError(Exception):
-    """Sockets were passed that clusterd can not use. `problems` names each with what to change."""
+    """Sockets were passed that clusterd cannot use. `problems` names each with what to change."""
 
     def __init__(self, problems: tuple[str, ...]) -> None:
         super().__init__("; ".join(problems))
@@ -56,7 +56,7 @@ def passed_sockets() -> tuple[PassedSocket, ...]:
         names = daemon.listen_fds_with_names(unset_environment=True)
     except OSError as error:
         values = ", ".join(f"{name}={os.environ[name]}" for name in LISTEN_VARIABLES if name in os.environ)
-        raise SocketError((f"the sockets announced by {values} can not be taken: {error.strerror}",)) from None
+        raise SocketError((f"the sockets announced by {values} cannot be taken: {error.strerror}",)) from None
     for variable in LISTEN_VARIABLES:
         # libsystemd removes them from the C environment only, os.environ is a copy.
         os.environ.pop(variable, None)

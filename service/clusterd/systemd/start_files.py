@@ -63,7 +63,7 @@ class StartFiles:
         ]
 
     def unseen(self) -> str | None:
-        """Of which that can not be seen from here: a line, with the remedy. None where there are none."""
+        """Of which that cannot be seen from here: a line, with the remedy. None where there are none."""
         unseen = [file.setting for file in self.files if _changed_at(file) is None]
         if not unseen:
             return None
@@ -78,7 +78,7 @@ class StartFiles:
 def ask_for_start_files(pid: int) -> StartFiles | None:
     """Those of the unit whose main process is `pid`, this process. Waits for systemd; None where it does not tell.
 
-    systemctl can not show LoadCredential=, so busctl asks; both come with systemd.
+    systemctl cannot show LoadCredential=, so busctl asks; both come with systemd.
     """
     try:
         with open("/proc/self/cgroup") as file:
@@ -139,7 +139,7 @@ def _files(values: dict[str, Any]) -> Iterator[StartFile]:
 
 
 def _changed_at(file: StartFile) -> float | None:
-    """When it was changed last, or put in its place; 0.0 where there is none, None where that can not be seen."""
+    """When it was changed last, or put in its place; 0.0 where there is none, None where that cannot be seen."""
     if not file.path.startswith("/"):
         return None
     paths = glob.glob(file.path) if file.is_pattern else [file.path]

@@ -24,7 +24,7 @@ def refuse(descriptor, reason):
 
 
 def check_interpreter(descriptor):
-    """An interpreter that can not run a worker is a failed load with the way to mend it."""
+    """An interpreter that cannot run a worker is a failed load with the way to mend it."""
     if sys.version_info < OLDEST_PYTHON:
         version = ".".join(str(number) for number in sys.version_info[:3])
         refuse(descriptor, "python: %s is Python %s; clusterd needs 3.11 or newer" % (sys.executable, version))

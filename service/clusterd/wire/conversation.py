@@ -133,7 +133,7 @@ class Conversation:
     # ---- in any thread
 
     def send(self, value: Any, *, most_waiting: int | None = MOST_WAITING, on_over: OnOver | None = None) -> None:
-        """Say something. Raises TypeError and ValueError for what can not be said, QueueFull, Disconnected.
+        """Say something. Raises TypeError and ValueError for what cannot be said, QueueFull, Disconnected.
 
         `on_over` is called on the loop: with True when the other side has dealt with so many messages as there were
         with this one (with this one, where it deals with them in their order), with False when it is gone before.

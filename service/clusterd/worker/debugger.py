@@ -45,12 +45,12 @@ class Debugger:
 
 
 def _listen(host: str, port: int) -> str:
-    """Start debugpy; why it can not be, or nothing."""
+    """Start debugpy; why it cannot be, or nothing."""
     importlib.invalidate_caches()  # it may have been installed since this process was forked
     if importlib.util.find_spec(_PACKAGE) is None:
         return f"debugpy is not installed in the application's Python; run: {_install_command()}"
     if taken := _why_not(host, port):
-        return f"it can not listen on {host} port {port}: {taken}"
+        return f"it cannot listen on {host} port {port}: {taken}"
     # Without it, four lines in the log about frozen modules of the standard library.
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     try:
@@ -59,7 +59,7 @@ def _listen(host: str, port: int) -> str:
         # In this process, without one more beside it: then the port is closed when the worker ends, not a while later.
         debugpy.listen((host, port), in_process_debug_adapter=True)
     except Exception as error:
-        return f"debugpy can not be started: {error}"
+        return f"debugpy cannot be started: {error}"
     # Not all versions say whether the thread that is to listen does.
     deadline = monotonic() + LISTENING_SECONDS
     while not _why_not(host, port):

@@ -114,7 +114,7 @@ class Handling:
         except Disconnected:
             pass  # nobody awaits it any more
         except (TypeError, ValueError) as error:
-            why = f"what the handler {name_of(handler)} of a message returned can not be the reply: {error}"
+            why = f"what the handler {name_of(handler)} of a message returned cannot be the reply: {error}"
             self._log.error(why)
             self._refuse(message, why)
 

@@ -302,7 +302,7 @@ class WorkerProcess:
         self._row.in_flight = self._engine.in_flight
         self._engine.tick(now)
         if self._acceptor is not None:
-            # What another worker was woken for and can not take.
+            # What another worker was woken for and cannot take.
             self._acceptor.accept()
         self._log.flush()
         mend_output()

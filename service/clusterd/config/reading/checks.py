@@ -1,4 +1,4 @@
-"""What each setting can not know by itself: values that do not go together, and paths that lead nowhere."""
+"""What each setting cannot know by itself: values that do not go together, and paths that lead nowhere."""
 
 import os
 import stat
@@ -12,7 +12,7 @@ _ALL_ADDRESSES = {"0.0.0.0", "::"}
 
 
 def check_combinations(given: Values, source: Place) -> None:
-    """Refuse what can not be meant, among the settings that are good by themselves.
+    """Refuse what cannot be meant, among the settings that are good by themselves.
 
     All of those have values; `source` is the place of those that were not written.
     """

@@ -1,6 +1,6 @@
 """YAML as far as a configuration needs it: mappings, lists and scalars, each with its place.
 
-Built from PyYAML's events, not by its constructors: nothing in a file can make an object, anchors can not
+Built from PyYAML's events, not by its constructors: nothing in a file can make an object, anchors cannot
 multiply into a bomb, every problem has a line and a column, and PyYAML's YAML 1.1 readings (`off`, `NO`,
 `1:30` and `0660` are not what they seem) never take place. A scalar is what YAML 1.2's core schema makes of it
 (yaml.org/spec/1.2.2, section 10.3.2).
@@ -111,7 +111,7 @@ _CORE_TYPES = (
 def parse_document(text: str, source: str, base: str, problems: list[Problem]) -> Mapping | None:
     """The top-level mapping of a YAML text; None for a text with nothing in it.
 
-    Adds to `problems` what can be reported beside others, and raises ConfigError where reading can not go on.
+    Adds to `problems` what can be reported beside others, and raises ConfigError where reading cannot go on.
     """
     return _Composer(source, base, problems).document(text)
 
@@ -163,7 +163,7 @@ class _Composer:
         self._refuse_indirection(event)
         if isinstance(event, yaml.ScalarEvent):
             if _UNUSABLE.search(event.value):
-                self._refuse(place, "a NUL or half a surrogate pair can not be part of a setting")
+                self._refuse(place, "a NUL or half a surrogate pair cannot be part of a setting")
             return Scalar(event.value, Written.QUOTED if event.style else Written.PLAIN, place, self.base)
         if len(self.path) >= DEEPEST:
             self._refuse(place, f"nested deeper than {DEEPEST} levels")

@@ -133,7 +133,7 @@ def _text(path: Path) -> str:
             source, "there is no such file", "name another with --config, or just the application: clusterd myapp:app"
         )
     except (OSError, ValueError) as error:
-        _refuse(source, f"can not be read: {getattr(error, 'strerror', None) or error}")
+        _refuse(source, f"cannot be read: {getattr(error, 'strerror', None) or error}")
     if len(data) > LARGEST_FILE:
         _refuse(source, f"larger than {LARGEST_FILE // 1024}K", "is this the configuration?")
     try:

@@ -129,7 +129,7 @@ APPLICATION_SETTINGS = (
         "null",
         _NEXT,
         "A module with handlers for what becomes of the workers and for what they say (from clusterd import cluster, "
-        '@cluster.on("exit")), which run in a process of their own. Where it can not be imported, or registers none, '
+        '@cluster.on("exit")), which run in a process of their own. Where it cannot be imported, or registers none, '
         "the start or the reload fails. See docs/hooks.md.",
         metavar="MODULE",
     ),

@@ -63,7 +63,7 @@ SERVING_SETTINGS = (
         "off",
         _NEXT,
         "From the end of a request's head to the end of its response: past it the client is answered 504. An ASGI call "
-        "is cancelled; a thread can not be, so its stack is logged and its worker replaced, successor first.",
+        "is cancelled; a thread cannot be, so its stack is logged and its worker replaced, successor first.",
     ),
     Setting(
         "timeouts.keepalive",

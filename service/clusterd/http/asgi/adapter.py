@@ -54,7 +54,7 @@ class AsgiAdapter:
         self._limits = settings.limits
         self._tasks: set[asyncio.Task[None]] = set()
         self._lack_is_known = False
-        """Whether it was logged that WebSockets can not be served."""
+        """Whether it was logged that WebSockets cannot be served."""
 
     @property
     def streams(self) -> bool:

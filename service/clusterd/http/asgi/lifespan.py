@@ -21,7 +21,7 @@ class Lifespan:
         self.state: dict[str, Any] = {}
 
     async def startup(self) -> None:
-        """Have the application get ready. Raises StartupFailed when it says that it can not.
+        """Have the application get ready. Raises StartupFailed when it says that it cannot.
 
         An application that raises or returns instead does not know lifespans, and goes without (as the
         specification has it).

@@ -52,7 +52,7 @@ class Connection(Intake):
         self._half_closed = True
         self._tell("half-closed by its client")
         if self._reception.is_receiving:
-            return False  # the rest of the body can not come
+            return False  # the rest of the body cannot come
         if self.call is not None:
             self.call.client_closed()
         return (
@@ -126,7 +126,7 @@ class Connection(Intake):
             and (not self._half_closed or self._reception.pending > 0)  # what it sent before is still answered
             and not self._reception.is_awaited  # whether the body will come, nobody knows
             and not self._retirement.is_closing
-            and not (self._tls is not None and self._retirement.is_handing_over)  # it can not move
+            and not (self._tls is not None and self._retirement.is_handing_over)  # it cannot move
         )
 
     # Responses: called by the adapter, and for refusals.
@@ -217,7 +217,7 @@ class Connection(Intake):
             self.stage = Stage.FLUSHING
 
     def break_off(self, status: int) -> None:
-        """The response can not be completed: only closing tells the client so."""
+        """The response cannot be completed: only closing tells the client so."""
         if self.stage is _ANSWERING:
             self._account(status)
             self.close_politely()

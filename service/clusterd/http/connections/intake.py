@@ -33,7 +33,7 @@ class Intake(Link):
     # ---- for the answers, which are the subclass's affair
 
     def _answer(self) -> None:
-        """As much of the request is here as the adapter needs. Raises Refusal for what it can not be asked."""
+        """As much of the request is here as the adapter needs. Raises Refusal for what it cannot be asked."""
         raise NotImplementedError
 
     def refuse(self, refusal: Refusal) -> None:
@@ -142,8 +142,8 @@ class Intake(Link):
         try:
             return self._reception.advance()
         except OSError as error:
-            self._context.log.error(f"a request's body can not be stored: {error}")
-            raise Refusal(HTTPStatus.INSUFFICIENT_STORAGE, "the body can not be stored") from error
+            self._context.log.error(f"a request's body cannot be stored: {error}")
+            raise Refusal(HTTPStatus.INSUFFICIENT_STORAGE, "the body cannot be stored") from error
 
     def _await_rest(self, received: Received) -> None:
         """Some of a request is here: from now on the rest is waited for."""

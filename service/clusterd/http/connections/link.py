@@ -307,7 +307,7 @@ class Link(Stream):
     def detach(self) -> CarriedState:
         """Stop reading, and say what has to travel with the descriptor. Raises RuntimeError when not movable."""
         if not self.movable:
-            raise RuntimeError("the connection can not move now")
+            raise RuntimeError("the connection cannot move now")
         self._tell("offered to another worker")
         self.stop_reading()
         self.stage = Stage.DETACHED

@@ -51,7 +51,7 @@ class Retirement:
         self.is_under_way = False
         """Whether something is to be done with a connection that comes to rest."""
         self.departure: Departure | None = None
-        """Why the server leaves its clients, when it does: what can not move to another process ends with it."""
+        """Why the server leaves its clients, when it does: what cannot move to another process ends with it."""
 
     def take_back(self) -> None:
         """Keep connections, as in the beginning."""

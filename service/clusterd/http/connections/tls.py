@@ -2,7 +2,7 @@
 
 To the socket's transport it is the protocol, to what is above it the transport, so that nothing above knows of it.
 Not uvloop's own TLS: that begins with the first byte of a socket, where a PROXY protocol header may come before; it
-can not close one direction and let the client read on, which every last response needs (RFC 9112 section 9.6); and
+cannot close one direction and let the client read on, which every last response needs (RFC 9112 section 9.6); and
 as long as nothing has been read of the handshake, a connection here can still move to another process.
 """
 

@@ -1,7 +1,7 @@
 """What a connection and the transport of its bytes expect of each other.
 
 asyncio's transports and protocols, as Protocols rather than base classes: the classes of the engine are compiled by
-mypyc to C structures, which those that inherit from the standard library's can not be. No event loop looks at the base
+mypyc to C structures, which those that inherit from the standard library's cannot be. No event loop looks at the base
 class of what it is given.
 """
 

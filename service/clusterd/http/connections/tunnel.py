@@ -27,4 +27,4 @@ class Tunnel(Protocol):
         """What was to come by the deadline has not."""
 
     def depart(self, why: Departure, /) -> None:
-        """Say farewell: a tunnel can not move to another process."""
+        """Say farewell: a tunnel cannot move to another process."""

@@ -83,7 +83,7 @@ class Reception:
     def advance(self) -> Received:
         """Go on with the request under way, or begin the next one.
 
-        Raises Refusal for what can not be answered, OSError when a body can not be stored.
+        Raises Refusal for what cannot be answered, OSError when a body cannot be stored.
         """
         if self.request is not None:
             return self._receive_body(self.request)

@@ -79,7 +79,7 @@ _LONGEST_REMEMBERED = 256
 class ResponseHead:
     """A status line and header fields from the application, checked: text from WSGI, a number and bytes from ASGI.
 
-    Raises ValueError for what can not be sent (control characters, so that no header can be injected; text
+    Raises ValueError for what cannot be sent (control characters, so that no header can be injected; text
     outside ISO-8859-1; a malformed status or Content-Length), TypeError for what is not text.
     """
 
@@ -155,7 +155,7 @@ def _content_length(value: str) -> int:
 
 
 def field_line(name: str, value: str) -> bytes:
-    """A header field as it is sent. Raises ValueError for what can not be sent."""
+    """A header field as it is sent. Raises ValueError for what cannot be sent."""
     line = name + ": " + value + "\r\n"  # not an f-string: what is not str must raise
     if _match_field_line(line) is None or ":" in name:
         raise ValueError(f"malformed header {name!r}: {value!r}")
@@ -284,7 +284,7 @@ class Encoder:
 def trailer_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Field lines for after a body, those left out that have to come before it (RFC 9110 section 6.5.1).
 
-    Raises ValueError for what can not be sent.
+    Raises ValueError for what cannot be sent.
     """
     return b"".join(
         field_line(name.decode("latin-1"), value.decode("latin-1"))

@@ -11,7 +11,7 @@ class Sink(Protocol):
         """Whether more should not be read now."""
 
     def write(self, data: bytes) -> None:
-        """Add what was received. Raises OSError when it can not be stored."""
+        """Add what was received. Raises OSError when it cannot be stored."""
 
     def end(self) -> None:
         """All of it is here."""

@@ -10,7 +10,7 @@ MEMORY_LIMIT = 64 * 1024
 
 
 class Body:
-    """A body on its way in. Raises OSError when the file can not be made or the disk is full."""
+    """A body on its way in. Raises OSError when the file cannot be made or the disk is full."""
 
     __slots__ = ("file", "size")
 

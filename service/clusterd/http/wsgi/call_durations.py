@@ -4,7 +4,7 @@ SHORT_SECONDS = 0.0001
 """On average, and the loop can wait for a call. The way to a thread and back costs a fifth of it."""
 
 LONG_SECONDS = 0.0002
-"""On average, and it can not. More than SHORT_SECONDS, so that it is not lent and taken back in turn."""
+"""On average, and it cannot. More than SHORT_SECONDS, so that it is not lent and taken back in turn."""
 
 LONGEST_COUNTED = 0.002
 """A thread that lost the processor in a call does not make all calls long."""

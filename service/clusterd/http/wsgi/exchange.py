@@ -205,7 +205,7 @@ class Exchange:
         if size <= SMALL_BYTES:
             yield self._whole(head, file.file.read(size))
             return
-        # One of our own: whatever the application does with its file, the number can not become another file's.
+        # One of our own: whatever the application does with its file, the number cannot become another file's.
         try:
             descriptor = os.dup(file.file.fileno())
         except OSError:  # there are no more

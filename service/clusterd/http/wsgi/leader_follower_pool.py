@@ -157,7 +157,7 @@ class LeaderFollowerPool(ThreadPool):
         self._durations.took(seconds, jobs)
 
     def waits(self, thread: PoolThread, /) -> None:
-        """Its job can not go on before the loop has turned: then it must not have the loop."""
+        """Its job cannot go on before the loop has turned: then it must not have the loop."""
         with self._transfer:
             if self._borrower is thread:
                 self._return_loop()

@@ -53,7 +53,7 @@ class LoopCall(Exchange):
             self.conclude()
 
     def write(self, data: bytes) -> None:
-        """Send what the application wrote; the loop can not wait for the client here."""
+        """Send what the application wrote; the loop cannot wait for the client here."""
         if self._over:
             raise ClientGone
         self._connection.send(data)

@@ -47,7 +47,7 @@ class Pool(Protocol):
         """So many jobs have taken so long."""
 
     def waits(self, thread: "PoolThread", /) -> None:
-        """The thread's job can not go on before the loop has turned."""
+        """The thread's job cannot go on before the loop has turned."""
 
 
 class PoolThread:

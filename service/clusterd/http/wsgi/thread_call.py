@@ -171,7 +171,7 @@ class ThreadCall(Exchange):
             self._connection.refuse(refusal)
 
     def cancel(self) -> None:
-        """A thread can not be ended from outside, only with its process."""
+        """A thread cannot be ended from outside, only with its process."""
         if self._runner is not None:
             self._service.on_overdue(f"{self._request.method} {self._request.target}")
 

@@ -205,7 +205,7 @@ class ThreadPool:
         """So many jobs have taken so long. In the thread."""
 
     def waits(self, thread: PoolThread, /) -> None:
-        """The thread's job can not go on before the loop has turned. In the thread."""
+        """The thread's job cannot go on before the loop has turned. In the thread."""
 
     def next_job(self, thread: PoolThread) -> Job | None:
         """What the thread does next. None: it is parked, and waits to be woken. In the thread."""

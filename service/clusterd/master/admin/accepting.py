@@ -52,7 +52,7 @@ class Accepting:
 
     def _pause(self, listener: socket.socket, error: OSError) -> None:
         loop = asyncio.get_running_loop()
-        self._log.warning(f"{self._what} can not accept", reason=error.strerror, retry_in=PAUSE_SECONDS)
+        self._log.warning(f"{self._what} cannot accept", reason=error.strerror, retry_in=PAUSE_SECONDS)
         loop.remove_reader(listener)
 
         def resume() -> None:

@@ -86,7 +86,7 @@ class Endpoint:
     def _answer(self, path: str, accept: str) -> _Answer:
         try:
             return self._page(path, accept)
-        except Exception as error:  # A page that can not be made must not end the master.
+        except Exception as error:  # A page that cannot be made must not end the master.
             self._log.exception("metrics endpoint failed", error, path=path)
             return _plain(HTTPStatus.INTERNAL_SERVER_ERROR)
 

@@ -73,12 +73,12 @@ class Processes:
         return child
 
     def _exec(self, child: Child, role: Role, config: Config) -> bool:
-        """False where the interpreter can not be run. Raises OSError."""
+        """False where the interpreter cannot be run. Raises OSError."""
         with self._children.enter(child) as theirs:
             try:
                 pid = spawn(role, config.python, theirs, template_environment(os.environ, config))
             except OSError as error:
-                self._children.never_born(child, f"python: can not run {config.python}: {error.strerror}")
+                self._children.never_born(child, f"python: cannot run {config.python}: {error.strerror}")
                 return False
             self._children.born(child, pid)
             return True

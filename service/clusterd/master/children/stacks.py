@@ -11,7 +11,7 @@ from clusterd.wire.messages import TellStacks
 LOOK_EVERY_SECONDS = 0.1
 LOOKS = 10
 ANSWER_SECONDS = 0.5
-"""For a worker to say what it is doing. One that can not is asked by a signal."""
+"""For a worker to say what it is doing. One that cannot is asked by a signal."""
 
 
 class StackReader:
@@ -25,7 +25,7 @@ class StackReader:
         self._last_number = 0
 
     def tell(self, worker: Child, tell: Callable[[str], None]) -> None:
-        """Call `tell` with what the threads and tasks of a worker are doing; with nothing if that can not be known."""
+        """Call `tell` with what the threads and tasks of a worker are doing; with nothing if that cannot be known."""
         self._last_number += 1
         number = self._last_number
         self._asked[number] = tell
@@ -54,7 +54,7 @@ class StackReader:
         self.threads(child, lambda text: self._report(child, why, text))
 
     def threads(self, child: Child, tell: Callable[[str], None]) -> None:
-        """Call `tell` with what the threads of `child` are doing; with nothing if that can not be known."""
+        """Call `tell` with what the threads of `child` are doing; with nothing if that cannot be known."""
         if child.kind in (Kind.TEMPLATE, Kind.HOOKS) and not child.is_heard:
             tell("")  # it may be no Python yet (a wrapper's shell), and the signal would kill it
         else:

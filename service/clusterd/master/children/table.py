@@ -24,7 +24,7 @@ _OF_THIS_THREAD = 0x20000000
 """__WNOTHREAD, wait(2): what other threads have started, such as a program's handlers, is theirs to wait for."""
 
 UNHEARD_SECONDS = 5.0
-"""How long a process may live on without a channel: it can not be told anything any more."""
+"""How long a process may live on without a channel: it cannot be told anything any more."""
 
 
 class Kind(Enum):
@@ -160,7 +160,7 @@ class Children:
         self.signal(child, signal.SIGKILL)
 
     def signal(self, child: Child, number: int) -> None:
-        """Send a signal. A pid in the table is not reaped yet, so it can not be anyone else's."""
+        """Send a signal. A pid in the table is not reaped yet, so it cannot be anyone else's."""
         if child.pid is not None:
             os.kill(child.pid, number)
 

@@ -1,4 +1,4 @@
-"""Whether the master itself looks on time: one that did not run can not tell for how long others did not."""
+"""Whether the master itself looks on time: one that did not run cannot tell for how long others did not."""
 
 LOOK_EVERY_SECONDS = 0.25
 LATE_SECONDS = 0.5

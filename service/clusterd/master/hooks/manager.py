@@ -197,7 +197,7 @@ class Hooks:
             child = self._context.processes.start_hooks(serial, generation, self._pinned[generation])
         except OSError as error:
             # Out of descriptors, processes or memory.
-            self._step(steps.Gone(serial, f"clusterd can not start it: {error.strerror or error}"))
+            self._step(steps.Gone(serial, f"clusterd cannot start it: {error.strerror or error}"))
             return
         link = HooksLink(child, self._context, self._operations, partial(self._queue.settled, serial))
         self._queue.connect(serial, link)

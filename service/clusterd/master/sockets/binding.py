@@ -18,7 +18,7 @@ _CONTROL_ACCESS = UnixSockets(mode=0o660, owner=None, group=None)
 
 
 class ListenError(Exception):
-    """An address can not be listened on; the message names it and what to do."""
+    """An address cannot be listened on; the message names it and what to do."""
 
 
 def remove(paths: Iterable[Path]) -> None:
@@ -39,7 +39,7 @@ class Binder:
         try:
             sock = _bind_tcp(address) if isinstance(address, TcpAddress) else self._bind_unix(str(address))
         except OSError as error:
-            raise ListenError(f"{setting}: can not listen on {address}: {_advice(error, setting)}") from error
+            raise ListenError(f"{setting}: cannot listen on {address}: {_advice(error, setting)}") from error
         # The flag belongs to the open socket and is shared by every process that inherits it.
         sock.setblocking(False)
         return sock
@@ -68,7 +68,7 @@ class Binder:
                 # Its parents not: a mistyped path is to be noticed.
                 path.parent.mkdir(mode=0o700)
         except OSError as error:
-            raise ListenError(f"control: can not make {path.parent}: {error.strerror}") from error
+            raise ListenError(f"control: cannot make {path.parent}: {error.strerror}") from error
         if path.parent.stat().st_uid not in (os.geteuid(), 0):
             raise ListenError(f"control: {path.parent} belongs to another user; set control: to a path of your own")
         return Binder(_CONTROL_ACCESS, self._bound).bind("control", UnixAddress(str(path)))
@@ -100,7 +100,7 @@ class Binder:
         except PermissionError as error:
             key = "owner" if access.owner is not None else "group"
             name = getattr(access, key)
-            raise ListenError(f"unix_sockets.{key}: {path} can not be given to {name}: {error.strerror}") from error
+            raise ListenError(f"unix_sockets.{key}: {path} cannot be given to {name}: {error.strerror}") from error
         path.chmod(access.mode)
 
 

@@ -112,7 +112,7 @@ class DispatchChannel:
         self._unacknowledged: dict[int, _Dealt] = {}
         self._declined: list[Accepted] = []
         self._blocked: asyncio.TimerHandle | None = None
-        """Running while the worker can not be dealt to."""
+        """Running while the worker cannot be dealt to."""
         self._open = True
         loop.add_reader(sock.fileno(), self.read)
 

@@ -308,4 +308,4 @@ class RoundRobin:
         now = monotonic()
         if self._complained_at is None or now - self._complained_at > COMPLAIN_EVERY_SECONDS:
             self._complained_at = now
-            self._log.error(f"clusterd can not accept connections: {error.strerror}; they wait in the kernel's queue")
+            self._log.error(f"clusterd cannot accept connections: {error.strerror}; they wait in the kernel's queue")

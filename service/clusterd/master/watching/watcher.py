@@ -25,7 +25,7 @@ from clusterd.master.watching.file_changes import (
 
 
 class WatchError(Exception):
-    """Why something can not be watched, in words for whoever has asked for it."""
+    """Why something cannot be watched, in words for whoever has asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Watcher:
             self._log.notice(f"{path} is not watched: permission denied")
             return False
         except OSError as error:
-            raise WatchError(f"{path} can not be watched: {_advice(error)}") from error
+            raise WatchError(f"{path} cannot be watched: {_advice(error)}") from error
         known = self._directories.get(number)
         if is_whole or known is None:
             self._directories[number] = _Directory(path, is_whole)

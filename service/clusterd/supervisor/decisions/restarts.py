@@ -46,7 +46,7 @@ def conclude(cluster: Cluster) -> None:
 
 
 def fail(cluster: Cluster, slot: int, why: str) -> None:
-    """Leave the slot as it is: the successor can not do what the worker can that there is."""
+    """Leave the slot as it is: the successor cannot do what the worker can that there is."""
     number = cluster.restarts.pop(slot, None)
     if number is None:
         return

@@ -2,7 +2,7 @@
 
 The kernel wakes one worker for a connection, mostly the one that has waited last, and tells nobody else. So whoever
 does not take what it was woken for calls another one: the worker that is ahead of the others, or has no free
-thread, rings the wakeup of the least loaded. What a worker was woken for that can not even do that (a thread of it
+thread, rings the wakeup of the least loaded. What a worker was woken for that cannot even do that (a thread of it
 holds the interpreter in C code, a SIGSTOP), the others find when they look around at their ticks.
 """
 

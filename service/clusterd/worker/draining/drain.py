@@ -81,7 +81,7 @@ class Drain:
             if self._last_busy <= idle_since:
                 self._engine.retirement.close_idle(now)  # not those that have begun to ask
         elif self._began <= idle_since:
-            # What can not move ends with its next response; nobody waits longer for that one.
+            # What cannot move ends with its next response; nobody waits longer for that one.
             self._engine.retirement.close_idle(idle_since)
         if not self.is_over(now) or (now < self.ends[1] and self._something_may_move()):
             return False

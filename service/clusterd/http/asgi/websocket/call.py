@@ -243,7 +243,7 @@ def _close_of(message: Message) -> Close:
     """The closing frame of a websocket.close. Raises ValueError for a code that must not be sent."""
     code = message.get("code", 1000)
     if not 1000 <= code <= 4999 or code in _NEVER_SENT:
-        raise ValueError(f"websocket.close with the code {code}, which can not be sent (RFC 6455 section 7.4)")
+        raise ValueError(f"websocket.close with the code {code}, which cannot be sent (RFC 6455 section 7.4)")
     return Close(code, message.get("reason") or "")
 
 

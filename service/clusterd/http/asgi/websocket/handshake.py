@@ -77,7 +77,7 @@ def acceptance(
     headers: Iterable[tuple[bytes, bytes]],
     stamp: Stamp,
 ) -> bytes:
-    """The response that accepts, with the application's header fields. Raises ValueError for what can not be sent."""
+    """The response that accepts, with the application's header fields. Raises ValueError for what cannot be sent."""
     if subprotocol is not None and subprotocol not in handshake.subprotocols:
         raise ValueError(f"the subprotocol {subprotocol!r} is none of those that the client offers")
     digest = sha1(handshake.key.encode() + _GUID, usedforsecurity=False).digest()

@@ -38,7 +38,7 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """The client has broken the protocol or a limit, and can not be understood any more."""
+    """The client has broken the protocol or a limit, and cannot be understood any more."""
 
     close: Close
     """What to tell it."""
@@ -55,7 +55,7 @@ class Deflate(PerMessageDeflate):
         self._is_between = False
 
     def accept(self, offer: str) -> bool | str | None:
-        """The agreed parameters; None for an offer that can not be accepted."""
+        """The agreed parameters; None for an offer that cannot be accepted."""
         names: set[str] = set()
         for each in offer.split(";")[1:]:
             name = each.split("=")[0].strip()
