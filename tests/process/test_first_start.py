@@ -212,7 +212,7 @@ def as_a_unit(service: Service, tmp_path: Path) -> Service:
 def failed_before(tmp_path: Path, stage: Stage, status: ExitStatus) -> Path:
     """What a process has left that failed a moment ago, after many others: the next one waits for half a minute."""
     directory = tmp_path / "runtime"
-    assert leave(str(directory), FailedStart(stage, status, 9, time.monotonic(), "why it failed"))
+    assert leave(str(directory), FailedStart(stage, status, 9, time.monotonic(), 30.0, "why it failed"))
     return directory / RECORD
 
 

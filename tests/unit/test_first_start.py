@@ -7,7 +7,7 @@ import pytest
 from clusterd.cli.failed_start import FailedStart, Stage, clients_wait
 from clusterd.config.model import Preload
 from clusterd.supervisor import actions, events
-from clusterd.supervisor.decisions.first_start import pause_after
+from clusterd.supervisor.decisions.first_start import GRACE_SECONDS, pause_after
 from clusterd.supervisor.decisions.stopping import ExitStatus
 from clusterd.supervisor.model.backoff import LONGEST_DELAY
 from clusterd.supervisor.model.cluster import Phase
@@ -104,10 +104,44 @@ def test_an_attempt_that_takes_too_long_is_given_up_only_where_this_process_has_
     failed.fail()
     failed.wake()
     for story in (patient, failed):
-        story.now = 11.0
+        story.now = 10.0 + GRACE_SECONDS
         story.step(events.Tick())
     assert patient.finish is None
     assert failed.finish is not None
+    assert "attempt 2 takes too long; the one before failed" in failed.finish.reason
+
+
+def test_an_attempt_that_is_under_way_when_it_is_time_to_give_up_may_still_succeed() -> None:
+    story = Story(FirstStart(give_up_at=10.0))
+    story.fail()
+    story.wake()
+    story.now = 10.5
+    story.step(events.Tick())
+    story.step(events.TemplateLoaded(story.templates[-1].serial))
+    assert story.finish is None
+    assert not story.supervisor.cluster.first_start.was_cut
+
+
+def test_an_attempt_that_was_cut_is_made_again_without_a_pause() -> None:
+    story = Story(FirstStart(give_up_at=10.0))
+    story.fail()
+    story.wake()
+    story.now = 10.0 + GRACE_SECONDS
+    story.step(events.Tick())
+    assert story.supervisor.cluster.first_start.was_cut
+
+
+def test_a_reload_that_was_asked_for_before_the_attempt_is_done_with_the_start() -> None:
+    story = Story()
+    story.fail()
+    story.step(events.ReloadAsked())
+    (template,) = story.templates[1:]
+    done = story.step(events.TemplateLoaded(template.serial))
+    for fork in [each for each in done if isinstance(each, actions.Fork)]:
+        story.step(events.WorkerHello(fork.serial, 1000 + fork.serial))
+        done += story.step(events.WorkerReady(fork.serial))
+    assert [each.failure for each in done if isinstance(each, actions.RolloutEnded)] == [None]
+    assert len(story.templates) == 2
 
 
 def test_the_attempts_of_earlier_processes_count() -> None:
@@ -195,13 +229,13 @@ def test_template_and_spare_that_die_before_the_workers_are_ready_are_a_failed_a
 
 @pytest.mark.parametrize("status", [ExitStatus.APPLICATION, ExitStatus.CONFIGURATION])
 def test_an_operator_does_not_wait_after_what_was_left_failed(status: ExitStatus) -> None:
-    failed = FailedStart(Stage.APPLICATION, status, 3, 100.0, "why")
+    failed = FailedStart(Stage.APPLICATION, status, 3, 100.0, 4.0, "why")
     assert failed.retry_at(clients_wait=False) == 100.0
     assert failed.retry_at(clients_wait=True) == 104.0
 
 
 def test_what_systemd_restarts_by_itself_always_waits() -> None:
-    failed = FailedStart(Stage.PREPARING, ExitStatus.TEMPORARY, 3, 100.0, "why")
+    failed = FailedStart(Stage.PREPARING, ExitStatus.TEMPORARY, 3, 100.0, 4.0, "why")
     assert failed.retry_at(clients_wait=False) == 104.0
 
 

@@ -18,7 +18,8 @@ from clusterd.http.settings import Interface
 
 Application = Callable[..., Any]
 
-_OWN_CODE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_OWN_CODE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep, "service/clusterd/"
+"""How the names of clusterd's files begin: as they are imported, and as mypyc has them in what it has compiled."""
 _STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
 _TRACEBACK_BYTES = 40 * 1024
 _REASON_BYTES = 4 * 1024
@@ -180,8 +181,8 @@ def _application_frames(frames: TracebackType | None) -> TracebackType | None:
     each = frames
     while each is not None:
         filename = each.tb_frame.f_code.co_filename
-        own = filename.startswith((_OWN_CODE, "<frozen importlib")) or "importlib" in filename.split(os.sep)
-        if not own:
+        is_import = filename.startswith("<frozen importlib") or "importlib" in filename.split(os.sep)
+        if not (is_import or filename.startswith(_OWN_CODE)):
             return each
         each = each.tb_next
     return None

@@ -21,6 +21,7 @@ from clusterd.master.preflight import check_application
 from clusterd.master.sockets.binding import ListenError
 from clusterd.master.sockets.listeners import NAME_AN_ADDRESS, NOTHING_TO_LISTEN_ON, open_listeners
 from clusterd.master.watching.watcher import Watcher, WatchError
+from clusterd.supervisor.decisions.first_start import pause_after
 from clusterd.supervisor.decisions.stopping import ExitStatus
 from clusterd.supervisor.model.table import FirstStart
 from clusterd.systemd.expected import expected_sockets
@@ -28,8 +29,8 @@ from clusterd.systemd.notify import Notifier
 from clusterd.systemd.sockets import SocketError, passed_sockets
 
 START_SECONDS = 85.0
-"""A start that keeps failing ends after so long, and systemd starts clusterd again: `systemctl start`, boot and apt,
-which wait for the unit to start, wait no longer than 90 s."""
+"""A start that keeps failing ends after so long, or with GRACE_SECONDS more where an attempt is under way, and systemd
+starts clusterd again: `systemctl start`, boot and apt, which wait for the unit to start, wait no longer than 90 s."""
 
 
 def run() -> int:
@@ -86,16 +87,17 @@ class _Attempt:
         """Say why there will be no service, in the log and in `systemctl status`; the exit status."""
         self._say(problems, Level.ERROR)
         failures = 1 if self._earlier is None else self._earlier.failures + 1
-        return self._leave(Stage.PREPARING, status, failures, in_one_line(problems))
+        return self._leave(Stage.PREPARING, status, failures, pause_after(failures), in_one_line(problems))
 
     def ended(self, status: int, first: FirstStart) -> int:
         """Remember it where the master's application did not start; the exit status."""
         if status not in (ExitStatus.APPLICATION, ExitStatus.TEMPORARY):
             return status
-        return self._leave(Stage.APPLICATION, ExitStatus(status), first.failures, first.reason)
+        pause = 0.0 if first.was_cut else pause_after(first.failures)
+        return self._leave(Stage.APPLICATION, ExitStatus(status), first.failures, pause, first.reason)
 
-    def _leave(self, stage: Stage, status: ExitStatus, failures: int, reason: str) -> int:
-        failed = FailedStart(stage, status, failures, time.monotonic(), reason)
+    def _leave(self, stage: Stage, status: ExitStatus, failures: int, pause: float, reason: str) -> int:
+        failed = FailedStart(stage, status, failures, time.monotonic(), pause, reason)
         if not failed_start.leave(self._directory, failed) and self._directory is not None:
             # The next start would not know of this one: it is left to RestartSec= to hold it up.
             return ExitStatus.TEMPORARY

@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from clusterd.supervisor.decisions.first_start import pause_after
 from clusterd.supervisor.decisions.stopping import ExitStatus
 
 RECORD = "failed-start.json"
@@ -48,6 +47,8 @@ class FailedStart:
     """How many attempts in a row have failed by now."""
     at: float
     """When the last one did, in seconds of CLOCK_MONOTONIC, which all processes share."""
+    pause: float
+    """Seconds until the next one."""
     reason: str
 
     def retry_at(self, *, clients_wait: bool) -> float:
@@ -57,7 +58,7 @@ class FailedStart:
         """
         if self.exit_status in LEFT_FAILED and not clients_wait:
             return self.at
-        return self.at + pause_after(self.failures)
+        return self.at + self.pause
 
 
 def take(directory: str | None) -> FailedStart | None:

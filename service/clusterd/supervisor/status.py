@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 from clusterd.supervisor.model.cluster import Cluster, Phase
-from clusterd.supervisor.model.states import WorkerState
+from clusterd.supervisor.model.states import COMING, WorkerState
 from clusterd.supervisor.model.table import RolloutPhase
 
-REASON_CHARACTERS = 160
+REASON_CHARACTERS = 300
 
 
 def status_line(cluster: Cluster, clock_time: Callable[[float], str]) -> str:
@@ -82,6 +82,8 @@ def _starting(cluster: Cluster, clock_time: Callable[[float], str]) -> str:
         doing = f"{ready_workers(cluster)} of {cluster.wanted} workers ready"
         if table.forkable(cluster.serving) is None:
             doing = "importing the application"
+        elif table.backoffs and not table.in_state(*COMING):
+            doing += f", waiting until {clock_time(min(each.not_before for each in table.backoffs.values()))}"
     else:
         doing = f"waiting until {clock_time(first.retry_at)}"
     if not first.failures:

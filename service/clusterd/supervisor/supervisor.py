@@ -73,6 +73,8 @@ class Supervisor:
         if all(heir is not None and heir.state is WorkerState.READY for heir in heirs):
             cluster.phase = Phase.RUNNING
             cluster.actions.append(Announce(Announcement.READY, cluster.serving))
+            if cluster.reload_pending and cluster.first_start.answers_reload:
+                rollout.answer_by_start(cluster)
 
     def _take_in(self, event: events.Event) -> None:
         match event:
@@ -133,7 +135,8 @@ class Supervisor:
         cluster = self.cluster
         cluster.note(
             Severity.WARNING,
-            "not preloaded, each worker imports the application itself: " + "; ".join(findings),
+            "not preloaded, each worker imports the application itself (preload: false saves the attempt): "
+            + "; ".join(findings),
             generation=template.generation,
         )
         cluster.end_template(template)

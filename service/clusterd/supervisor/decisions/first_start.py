@@ -12,10 +12,14 @@ from clusterd.supervisor.decisions.stopping import ExitStatus, stop
 from clusterd.supervisor.model.backoff import doubled
 from clusterd.supervisor.model.cluster import Cluster, Phase
 from clusterd.supervisor.model.settings import Settings
-from clusterd.supervisor.model.states import EndReason
+from clusterd.supervisor.model.states import COMING, EndReason
 from clusterd.supervisor.model.table import FirstStart
 
 FIRST_PAUSE = 1.0
+
+GRACE_SECONDS = 4.0
+"""For an attempt that is under way when it is time to give up: it may be the one that succeeds, and the service manager
+has not lost its patience yet (cli/command.py)."""
 
 
 def pause_after(failures: int) -> float:
@@ -54,7 +58,7 @@ def advance(cluster: Cluster) -> None:
     """Import the application when it is time to, or leave it to the service manager to start clusterd again."""
     first, table = cluster.first_start, cluster.table
     # The first attempt of a process has the time that the settings give it: an import may take longer than that.
-    if first.failures_here and first.give_up_at is not None and cluster.due(first.give_up_at):
+    if first.failures_here and first.give_up_at is not None and cluster.due(_last_moment(cluster, first.give_up_at)):
         _give_up(cluster)
     elif not first.is_reading and not table.has_template(cluster.serving) and cluster.due(first.retry_at):
         _attempt(cluster)
@@ -92,10 +96,24 @@ def configuration_refused(cluster: Cluster, reason: str) -> None:
 def _attempt(cluster: Cluster) -> None:
     """With the configuration that is on disk now, where it may be another one than when clusterd began."""
     if cluster.first_start.failures:
-        cluster.first_start = replace(cluster.first_start, is_reading=True)
+        pending = cluster.reload_pending
+        cluster.first_start = replace(cluster.first_start, is_reading=True, answers_reload=pending)
         cluster.actions.append(ReadConfiguration())
     else:
         cluster.start_template(cluster.table.generations[cluster.serving])
+
+
+def _last_moment(cluster: Cluster, give_up_at: float) -> float:
+    return give_up_at + GRACE_SECONDS if _is_under_way(cluster) else give_up_at
+
+
+def _is_under_way(cluster: Cluster) -> bool:
+    """Whether an attempt has begun and may succeed, and not only the pause before the next one."""
+    table = cluster.table
+    if not table.has_template(cluster.serving):
+        return cluster.first_start.is_reading
+    is_importing = table.forkable(cluster.serving) is None
+    return is_importing or not table.backoffs or bool(table.in_state(*COMING))
 
 
 def _is_too_late(cluster: Cluster, at: float) -> bool:
@@ -106,4 +124,7 @@ def _is_too_late(cluster: Cluster, at: float) -> bool:
 def _give_up(cluster: Cluster) -> None:
     first = cluster.first_start
     reason = f"not started after {first.failures} attempts: {first.reason}"
+    if _is_under_way(cluster):
+        cluster.first_start = replace(first, was_cut=True)
+        reason = f"start attempt {first.failures + 1} takes too long; the one before failed: {first.reason}"
     stop(cluster, at_once=False, exit_status=ExitStatus.TEMPORARY, reason=reason)

@@ -38,6 +38,13 @@ def begin_if_asked(cluster: Cluster) -> None:
     ]
 
 
+def answer_by_start(cluster: Cluster) -> None:
+    """The reload that was asked for has been done by the start itself, which read everything after that."""
+    cluster.reload_pending = False
+    cluster.rollouts += 1
+    cluster.actions += [RolloutStarted(cluster.rollouts), RolloutEnded(cluster.rollouts, cluster.serving, None)]
+
+
 def configuration_read(cluster: Cluster, settings: Settings) -> None:
     """Import the application for the next generation."""
     rollout = cluster.rollout

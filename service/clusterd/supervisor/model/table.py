@@ -93,6 +93,10 @@ class FirstStart:
     """How many attempts have failed in this process."""
     is_reading: bool = False
     """The configuration is being read for the next attempt."""
+    answers_reload: bool = False
+    """The attempt under way has begun after the reload that is pending was asked for."""
+    was_cut: bool = False
+    """Given up while an attempt was under way: the next process makes it again at once."""
 
 
 NOT_TRIED = FirstStart()
