@@ -37,7 +37,7 @@ def test_so_many_may_follow_and_who_goes_away_makes_room(service: Service) -> No
         with ExitStack() as followers:
             for _ in range(32):
                 next(followers.enter_context(asking(service, command="events", follow=True)))
-            assert service.ask_to("events", follow=True)["text"] == "32 follow the events already"
+            assert service.ask_to("events", follow=True)["text"] == "32 clients follow the events already"
     assert service.ask_to("events")["succeeded"]
     # A spare template may have come meanwhile, which takes a few.
     wait_until(lambda: len(os.listdir(f"/proc/{service.pid}/fd")) < before + 16, "what they had open is closed")

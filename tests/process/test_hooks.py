@@ -377,7 +377,7 @@ def test_hooks_may_come_and_go_with_a_reload(make_hooked: MakeHooked) -> None:
     service = make_hooked(hooks=None)
     service.start()
     assert service.describe()["hooks"] is None  # type: ignore[index]
-    assert "RequestFailed: nobody answers requests in the master" in service.get("/question").text
+    assert "RequestFailed: no hooks answer requests in the master" in service.get("/question").text
     assert "clusterd_hooks" not in service.metrics().text
     service.configure(hooks="hooks")
     assert service.reload().returncode == 0
@@ -399,7 +399,7 @@ def test_a_handler_that_is_stuck_holds_up_no_reload_and_is_cut_after_the_drain(m
     service.hook(version="2")
     assert service.reload().returncode == 0
     service.wait_to_hear("setup", "2")
-    service.wait_for_line("the hooks process ended while it dealt with 'message', which no other is told of")
+    service.wait_for_line("the hooks process ended while it handled 'message'; this event is not delivered again")
     service.wait_to_hear("exit", 1, 1)
     assert service.hooks()["cut"] == 1
 
@@ -436,11 +436,11 @@ def app(environ, start_response):
     )
     assert "clusterd_hooks_waiting 1000.0" in service.metrics().text
     service.signal(signal.SIGTERM)
-    service.wait_for_line("waiting for the hooks to get through with what has happened, for 5 s at most waiting=")
+    service.wait_for_line("waiting for the hooks to handle the remaining events, for 5 s at most waiting=")
     service.wait_for_line("hooks process: clusterd is to end: still busy after 2.5 s")
-    service.wait_for_line("killing the hooks process: it did not get through with what has happened before the end")
+    service.wait_for_line("killing the hooks process: it did not handle the remaining events before the end")
     assert service.wait() == 0
-    assert "they were not told everything" in service.log()
+    assert "some events were not delivered" in service.log()
 
 
 def test_what_is_stuck_is_said_once_with_the_line_and_may_be_asked_for_and_ended(make_hooked: MakeHooked) -> None:
@@ -488,7 +488,7 @@ def test_who_dies_is_started_again_and_told_what_it_missed_but_not_what_killed_i
     workers = hooked.pids()
     hooked.ask_to("send", slot=1, message={"do": "os.kill(os.getpid(), signal.SIGKILL)", "number": 1000})
     hooked.wait_for_line("the hooks process died: SIGKILL")
-    hooked.wait_for_line("the hooks process ended while it dealt with 'message', which no other is told of")
+    hooked.wait_for_line("the hooks process ended while it handled 'message'; this event is not delivered again")
     wait_until(lambda: hooked.hooks_pid() != pid, "another process")
     assert hooked.do("[worker.pid for worker in cluster.workers.values()]") == list(workers.values())
     assert hooked.pids() == workers

@@ -143,7 +143,7 @@ def test_what_means_nothing_to_clusterd_says_so(service: Service) -> None:
     service.start()
     before = whole_family(service)
     kill_all(service, signal.SIGUSR2)
-    service.wait_for_line("SIGUSR2 asks nothing of clusterd")
+    service.wait_for_line("SIGUSR2 has no effect on clusterd")
     assert family(service) == before
 
 

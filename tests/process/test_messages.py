@@ -183,7 +183,7 @@ def wsgi(environ, start_response):
     except (worker.RequestFailed, RuntimeError) as error:
         return [f"{type(error).__name__}: {error}".encode()]
 """
-NOBODY = "nobody answers requests in the master: name who does in the setting hooks"
+NOBODY = "no hooks answer requests in the master: name their module in the setting hooks"
 
 
 def asking(make_service: MakeService, **settings: object) -> Service:

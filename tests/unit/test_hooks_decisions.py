@@ -96,7 +96,7 @@ def test_a_handler_has_the_time_of_a_drain_to_get_through() -> None:
     story.step(Loaded(-2))
     story.step(GenerationServes(2))
     assert story.wake() == [ShowStacks(-1, "its generation is over: still busy after 15.0 s")]
-    assert story.wake() == [Kill(-1, "it did not get through with what it was told last")]
+    assert story.wake() == [Kill(-1, "it did not finish its last event in time")]
     assert story.now == 130.0
     assert story.step(Gone(-1, "SIGKILL")) == [Tell(-2)]
 
@@ -144,7 +144,7 @@ def test_a_stop_tells_what_waits_and_then_ends() -> None:
 def test_a_stop_does_not_wait_for_ever_and_is_hurried_by_another() -> None:
     story = Story().runs()
     story.step(Stop(5.0))
-    late = Kill(-1, "it did not get through with what has happened before the end")
+    late = Kill(-1, "it did not handle the remaining events before the end")
     assert story.step(Stop(0.0)) == [late]
     assert story.step(Gone(-1, "SIGKILL")) == [Finished()]
     again = Story().runs()

@@ -1,1 +1,1 @@
-"""The master: one loop that carries out what the supervisor decides. It never imports the application."""
+"""The master: one event loop that carries out what the supervisor decides. It never imports the application."""

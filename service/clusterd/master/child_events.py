@@ -1,4 +1,4 @@
-"""What children say and how they die, told to the supervisor as events."""
+"""Translate the messages and the deaths of child processes into events for the supervisor."""
 
 import asyncio
 import signal
@@ -20,7 +20,7 @@ from clusterd.wire.packets import close_all
 
 
 class ChildEvents:
-    """Translates messages and deaths. Its methods are what `Children` calls."""
+    """Translates messages and deaths. `Children` calls its methods."""
 
     def __init__(self, context: MasterContext, ledger: Ledger, hooks: Hooks) -> None:
         self._context = context
@@ -35,7 +35,7 @@ class ChildEvents:
         self.memory_kills = MemoryKills(own_counter())
 
     def hello(self, child: Child) -> None:
-        """A forked process has said that it exists."""
+        """Handle the first message of a forked process."""
         if child.pid is None:
             return
         if child.kind is Kind.SPARE:
@@ -46,7 +46,7 @@ class ChildEvents:
             self._context.conversations.began(child)
 
     def message(self, child: Child, received: Received) -> None:
-        """A child has said something."""
+        """Handle a message of a child. Descriptors that came with it are closed: no child has to send any."""
         close_all(received.descriptors)
         if child.kind is Kind.HOOKS:
             self._on_hooks_message(child, received.message)
@@ -99,7 +99,10 @@ class ChildEvents:
                 self._log.warning(f"unexpected message {type(unexpected).__name__}", **child.fields())
 
     def _report_once(self, what: str, traceback: str, child: Child) -> None:
-        """The whole traceback once in each generation; a slot that keeps failing the same way adds one line a time."""
+        """Log the full traceback, unless it is the one logged last in this generation.
+
+        A slot that keeps failing in the same way then adds one line for each failure.
+        """
         if traceback and (child.generation, traceback) != self._last_traceback:
             self._last_traceback = child.generation, traceback
             self._log.error(f"{what}\n{traceback}", **child.fields())
@@ -129,7 +132,7 @@ class ChildEvents:
             self._happened(events.WorkerFailed(child.serial, wrong))
 
     def death(self, death: Death) -> None:
-        """A child is reaped, or never came to be."""
+        """Handle the end of a child that was reaped, or whose process was never created."""
         child = death.child
         if for_memory := self._is_for_memory(death):
             death = replace(death, how=f"{death.how} by the kernel, probably for want of memory")
@@ -154,13 +157,19 @@ class ChildEvents:
         self._happened(gone)
 
     def _is_for_memory(self, death: Death) -> bool:
-        """Whether the kernel has probably killed it for want of memory: nobody else is known to have."""
+        """Whether the kernel probably killed the child because memory ran out.
+
+        That is the case if clusterd knows of no other sender of the SIGKILL.
+        """
         if death.code != -signal.SIGKILL or death.child.doomed or death.child.signal_asked_for:
             return False
         return self.memory_kills.explains(monotonic())
 
     def _why_unheard(self, death: Death) -> str:
-        """Why a template or a hooks process died without a word: it is hardly the application's fault."""
+        """Why a template or a hooks process died before its first message.
+
+        It had not begun to import the application, so the interpreter is the likely cause.
+        """
         if death.child.pid is None:
             return death.how
         if death.by_signal:

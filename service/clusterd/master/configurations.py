@@ -1,4 +1,4 @@
-"""Which generation runs on which configuration, and what a reload would change."""
+"""The configuration of each generation, and what a reload would change."""
 
 import os
 import threading
@@ -26,7 +26,7 @@ class Refused:
 
 
 class Configurations:
-    """Owns the configurations of the generations that live, and the one being rolled out."""
+    """Owns the configuration of every generation that has processes, and the one being rolled out."""
 
     def __init__(self, first: Config, read: Callable[[], Config], passed: frozenset[str], log: Logger) -> None:
         self._read = read
@@ -34,21 +34,22 @@ class Configurations:
         self._log = log
         self._started_with = first
         self._candidate = first
-        self._by_generation: dict[int, Config] = {1: first}  # which exists before anything is started for it
+        # Generation 1 is asked for before its template is started.
+        self._by_generation: dict[int, Config] = {1: first}
         self._start_files: StartFiles | None = None
-        """None until systemd has told."""
+        """None until systemd has answered."""
         self.notes: tuple[str, ...] = ()
-        """What a reload does not apply although it was changed, or may have been, each in one line."""
+        """One line for each change, certain or possible, that the last reload read does not apply."""
 
     def learn_start_files(self) -> None:
-        """Ask systemd what it has read for this process at the start. In a thread, which waits for the answer."""
+        """Ask systemd which files it read when it started this process. A thread waits for the answer."""
         threading.Thread(target=self._learn_start_files, name="clusterd-start-files", daemon=True).start()
 
     def _learn_start_files(self) -> None:
         self._start_files = ask_for_start_files(os.getpid())
 
     def read(self) -> Config | Refused:
-        """Read the configuration for the next generation; each problem is logged."""
+        """Read and check the configuration for the next generation. Logs each problem and each note."""
         try:
             candidate = self._read()
         except ConfigError as error:
@@ -73,12 +74,15 @@ class Configurations:
         return candidate
 
     def running(self, generation: int) -> dict[str, JSON]:
-        """What `generation` runs on, and what was settled at the start, as `written` gives it."""
+        """The settings in effect for `generation`, in the form of `written`.
+
+        A setting that only a restart applies has the value of the start.
+        """
         at_start, now = written(self._started_with), written(self.of(generation))
         return {key: at_start[key] if BY_KEY[key].applies is Applies.RESTART else now[key] for key in now}
 
     def compare(self, generation: int) -> tuple[Change, ...] | Refused:
-        """What a reload would change of what runs; nothing is kept of what was read."""
+        """What a reload would change in `generation`. The configuration that was read for this is discarded."""
         try:
             candidate = self._read()
         except ConfigError as error:
@@ -88,7 +92,11 @@ class Configurations:
         return changes(self.running(generation), written(candidate))
 
     def _refused(self, candidate: Config) -> Refused | None:
-        """What is listened on is decided at the start, and would have nobody who serves it, or the other way round."""
+        """Refuse a change from `app` to `run` or back.
+
+        The listening sockets are opened at the start only: a `run` worker would not serve them, and an `app` worker
+        would have none.
+        """
         before, after = ("app" if config.run is None else "run" for config in (self._started_with, candidate))
         return None if before == after else Refused(f"{after}: there was {before} at the start; restart clusterd")
 
@@ -98,7 +106,7 @@ class Configurations:
         return f"{key} has changed: it takes effect only when clusterd is restarted"
 
     def adopt(self, generation: int) -> Config:
-        """`generation` runs on what was read last."""
+        """Assign the configuration that was read last to `generation`, and return it."""
         config = self._by_generation[generation] = self._candidate
         usable, wanted = usable_connections(config), config.limits.connections
         if usable < wanted:
@@ -107,15 +115,15 @@ class Configurations:
         return config
 
     def of(self, generation: int) -> Config:
-        """What `generation` runs on."""
+        """The configuration of `generation`."""
         return self._by_generation[generation]
 
     def forget_all_but(self, generations: set[int]) -> None:
-        """Keep only what lives."""
+        """Forget the configuration of every other generation."""
         for number in [number for number in self._by_generation if number not in generations]:
             del self._by_generation[number]
 
 
 def worker_count(config: Config) -> int:
-    """The number of workers: as configured, or one for each CPU this service may use."""
+    """The number of workers: the configured one, or one for each CPU that the service may use."""
     return available_cpus() if config.workers is None else config.workers

@@ -1,4 +1,4 @@
-"""What the parts of the master share, and the protocol of those that follow what happens."""
+"""The objects that the modules of the master share, and the protocol of an observer."""
 
 import asyncio
 from collections.abc import Callable
@@ -23,13 +23,13 @@ from clusterd.wire.hooks import WorkerEvent
 
 @dataclass(frozen=True, slots=True)
 class MasterContext:
-    """Made before the parts that use it. For the thread that runs `loop` only."""
+    """Created before the objects that use it. May be used only in the thread that runs `loop`."""
 
     loop: asyncio.AbstractEventLoop
     log: Logger
     supervisor: Supervisor
     happened: Callable[[events.Event], None]
-    """Has the supervisor decide about an event."""
+    """Passes an event to the supervisor."""
     configurations: Configurations
     scoreboard: Scoreboard
     listeners: Listeners
@@ -41,21 +41,21 @@ class MasterContext:
 
     @property
     def cluster(self) -> Cluster:
-        """What the supervisor knows; to be read only."""
+        """The state that the supervisor keeps. Read it only: the supervisor alone changes it."""
         return self.supervisor.cluster
 
 
 class Observer(Protocol):
-    """Follows what happens. Everything is called on the master's loop, and has to return at once."""
+    """Follows the events of the cluster. Every method is called on the master's loop and must not block."""
 
     def note_event(self, event: events.Event) -> None:
-        """The supervisor is about to decide about `event`."""
+        """The supervisor is about to process `event`."""
 
     def note_action(self, action: actions.Action) -> None:
-        """The supervisor has decided on `action`, and it was carried out."""
+        """The supervisor has decided on `action`, and the executor has carried it out."""
 
     def note_worker_event(self, worker_event: WorkerEvent) -> None:
-        """A worker was forked, serves, leaves or has ended."""
+        """A worker was forked, began to serve, left or ended."""
 
     def heard(self, incoming: Incoming, worker_event: WorkerEvent) -> None:
-        """The application in a worker has sent a message, which the observer has to take and to answer."""
+        """The application in a worker has sent a message. The observer must take it and answer it."""

@@ -1,4 +1,4 @@
-"""One decision after the other, where carrying one out makes more happen."""
+"""A queue that processes events one at a time, although processing one can cause further events."""
 
 from collections import deque
 from collections.abc import Callable
@@ -8,7 +8,7 @@ _Event = TypeVar("_Event")
 
 
 class EventQueue(Generic[_Event]):
-    """Has `decide` called with each event, and never within a call of it."""
+    """Calls `decide` with each event in turn. `decide` is never called recursively."""
 
     def __init__(self, decide: Callable[[_Event], None]) -> None:
         self._decide = decide
@@ -16,7 +16,10 @@ class EventQueue(Generic[_Event]):
         self._is_deciding = False
 
     def take(self, event: _Event) -> bool:
-        """Decide about `event`, after those that came before it. False within a decision, which sees to it."""
+        """Process `event` after the events before it.
+
+        Returns False when called from within `decide`: the outer call processes the event.
+        """
         self._waiting.append(event)
         if self._is_deciding:
             return False

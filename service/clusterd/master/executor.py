@@ -1,4 +1,4 @@
-"""Carry out the supervisor's actions, each in one place."""
+"""Carry out the actions that the supervisor decides on."""
 
 from collections.abc import Callable
 
@@ -38,7 +38,7 @@ RETRY_SECONDS = 1.0
 
 
 class Executor:
-    """Everything an action can need. `later` takes events that are to happen in a while."""
+    """Carries out actions. `later(seconds, event)` delivers `event` after a delay. `finish` ends the master's loop."""
 
     def __init__(
         self,
@@ -62,11 +62,11 @@ class Executor:
         self._finish = finish
 
     def execute(self, action: actions.Action) -> None:
-        """Do what `action` says. What cannot be done becomes an event: the supervisor's table must stay true."""
+        """Carry out `action`. A failure becomes an event, so that the supervisor's table stays correct."""
         try:
             self._carry_out(action)
         except OSError as error:
-            # Out of descriptors, processes or memory.
+            # The usual reason is that descriptors, processes or memory have run out.
             self._not_done(action, f"clusterd cannot {_WORDS.get(type(action), 'do it')}: {error.strerror or error}")
         except Exception as error:
             self._log.exception(f"{type(action).__name__} failed", error)
@@ -81,11 +81,11 @@ class Executor:
             case actions.Fork(serial):
                 self._bury(serial, WorkerGone(serial, how))
             case actions.Retire(serial, successor) if successor is not None:
-                # Not at once: what was missing, a descriptor for example, would be missing again.
+                # Not at once: the resource that was missing, such as a descriptor, would still be missing.
                 self._later(RETRY_SECONDS, SuccessorLost(serial))
 
     def _bury(self, serial: int, event: Event) -> None:
-        """End the child as far as it came to be; `event` tells of one that never did."""
+        """End the child, if it was entered in the table. Otherwise report `event` in its place."""
         child = self._children.get(serial)
         if child is None:
             self._happened(event)
@@ -109,7 +109,7 @@ class Executor:
             case actions.EndTemplate(serial):
                 self._kill(serial)
             case actions.Serve(serial):
-                # A worker that has died since the supervisor decided is not in the table: its death is in the queue.
+                # A worker that died after the supervisor's decision has left the table. Its death is in the queue.
                 if child := self._children.get(serial):
                     self._processes.serve(child)
                     self._log.info("worker ready", **child.fields())
@@ -127,7 +127,7 @@ class Executor:
                 self._report(action)
 
     def _report(self, action: actions.Action) -> None:
-        """Actions that tell somebody something."""
+        """Carry out an action that only reports something."""
         match action:
             case actions.WorkerEnded(serial):
                 self._processes.ended(serial)
@@ -158,7 +158,7 @@ class Executor:
                 self._log.log(level, f"clusterd ends: {reason}", exit_status=exit_status)
                 self._finish(exit_status)
             case _:
-                raise AssertionError(f"nobody carries out {action}")
+                raise AssertionError(f"the executor has no case for {action}")
 
     def _read_configuration(self) -> None:
         config = self._configurations.read()
@@ -189,7 +189,7 @@ class Executor:
         )
 
     def _adopt_log_level(self, generation: int) -> None:
-        """Not before it serves: what is withdrawn changes nothing."""
+        """Set the log level of `generation`. Called once it serves: a rollout that is withdrawn changes nothing."""
         level = self._configurations.of(generation).log.level
         set_log_level(Level[level.name], self._log, self._children)
 

@@ -1,4 +1,4 @@
-"""The master: one loop, one queue of events, a supervisor that decides and hands that act."""
+"""The master: one event loop, one queue of events, a supervisor that decides and an executor that acts."""
 
 import asyncio
 import os
@@ -61,10 +61,10 @@ from clusterd.wire.hooks import WorkerEvent
 
 
 class Master:
-    """Puts the parts together, and passes events to the supervisor one at a time.
+    """Creates the objects of the master, and passes events to the supervisor one at a time.
 
-    `read` reads the configuration for a reload; `observe` makes what follows the events, in place of the hooks;
-    `watcher` tells of changes of files; `first_start` of attempts that earlier processes have made.
+    `read` reads the configuration for a reload. `observe` creates an observer that takes the place of the hooks.
+    `watcher` asks for a reload when files change. `first_start` describes the attempts of earlier master processes.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class Master:
         )
 
     def run(self) -> int:
-        """Serve until asked to stop; the exit status."""
+        """Serve until a stop is requested. Returns the exit status."""
         protect_output(os.environ, whole_lines=False)
         become_subreaper()
         raise_descriptor_limit()
@@ -166,7 +166,7 @@ class Master:
             self._watcher.start(self._loop, lambda: self.happened(events.ReloadAsked()))
         if "INVOCATION_ID" in os.environ:
             self._configurations.learn_start_files()
-        let_signals_through()  # not before: what they ask for follows the start
+        let_signals_through()  # Only now, so that the events of held-back signals come after Start.
         early_stop = self._loop.create_task(self._heed_early_stop())
         self._loop.run_forever()
         early_stop.cancel()
@@ -178,7 +178,7 @@ class Master:
             self._log.flush()
         return self._exit_status
 
-    # ---- what children say and how they die: the table of them is made before what understands it
+    # ---- callbacks of the process table, which is created before ChildEvents
 
     def _child_message(self, child: Child, received: Received) -> None:
         self._child_events.message(child, received)
@@ -192,9 +192,9 @@ class Master:
     # ---- decisions
 
     def happened(self, event: events.Event) -> None:
-        """Have the supervisor decide about `event`, after those that came before it.
+        """Pass `event` to the supervisor, after the events before it.
 
-        A stop comes later, when the sockets are closed that end with it.
+        A stop is passed on later, when the sockets that end with the service are closed.
         """
         if isinstance(event, events.StopAsked) and self._closing.holds_back(event):
             event = events.StopAnnounced()
@@ -219,11 +219,11 @@ class Master:
 
     @property
     def first_start(self) -> FirstStart:
-        """How the first start has gone."""
+        """The attempts of the first start and their outcome."""
         return self._supervisor.cluster.first_start
 
     def status(self) -> str:
-        """The service's state in one line."""
+        """The state of the service in one line."""
         line = status_line(self._supervisor.cluster, _clock_time)
         unready = self._oversight.unready
         return f"{line}; {unready}" if unready else line
@@ -232,12 +232,12 @@ class Master:
         self._service_manager.update_status()
 
     def _message_heard(self, child: Child, incoming: Incoming) -> None:
-        """The application in a worker has said something: whoever follows the events hears it."""
+        """Pass a message of the application in a worker to the event log and to the observer."""
         self._event_log.note_message(child, incoming.value)
         self._observer.heard(incoming, self._worker_events.message(child.serial, incoming.value))
 
     def _worker_event(self, worker_event: WorkerEvent) -> None:
-        """Something has become of a worker: whoever waits for it, and all who follow the events, hear it."""
+        """Pass a worker event to the operations that wait for it, to the event log and to the observer."""
         self._operations.note_worker_event(worker_event)
         self._event_log.note_worker_event(worker_event)
         self._observer.note_worker_event(worker_event)
@@ -253,7 +253,8 @@ class Master:
             self._wake = self._loop.call_at(self._supervisor.wake_at, self._tick)
 
     def _tick(self) -> None:
-        self._oversight.see_who_turns()  # first: this may be the moment to kill a worker that has not turned
+        # First, because the tick may kill a worker whose event loop has not turned.
+        self._oversight.see_who_turns()
         self.happened(events.Tick())
 
     def _look(self) -> None:
@@ -263,7 +264,7 @@ class Master:
         self._round_robin.look()
         self._hooks.look()
         self._log.flush()
-        mend_output()  # templates to come inherit it
+        mend_output()  # The next templates inherit the output.
         self._loop.call_later(LOOK_EVERY_SECONDS, self._look)
 
     def _drain_seconds(self) -> float:
@@ -297,6 +298,6 @@ class Master:
 
 
 def _clock_time(monotonic: float) -> str:
-    """A monotonic time as one of the day."""
+    """Convert a time of time.monotonic() to the local time of day, HH:MM:SS."""
     moment = datetime.now().astimezone() - timedelta(seconds=time.monotonic() - monotonic)
     return moment.strftime("%H:%M:%S")

@@ -1,6 +1,6 @@
-"""The operations that the control socket, `Cluster` and hooks offer: each is asked for here, and answered here.
+"""The operations that the control socket, `Cluster` and the hooks offer, such as reload, scale and restart.
 
-Whoever asks passes a future and gets what became of the operation through it; on the master's loop.
+The caller passes a future, which receives the outcome of the operation. All of it runs on the master's loop.
 """
 
 from collections.abc import Callable
@@ -25,29 +25,29 @@ Done = Future[Any]
 
 @dataclass(frozen=True, slots=True)
 class ReloadResult:
-    """What became of a reload. `failure` is None where every slot runs `generation` now."""
+    """The outcome of a reload. `failure` is None if every slot now runs `generation`."""
 
     number: int
     generation: int
     failure: str | None
     notes: tuple[str, ...]
-    """What was changed and takes more than a reload, each in one line."""
+    """One line for each change that a reload does not apply."""
 
     @property
     def text(self) -> str:
-        """In one line."""
+        """The outcome in one line."""
         if self.failure is None:
             return f"reload succeeded, generation {self.generation} serves"
         return f"reload failed, generation {self.generation} serves on: {self.failure}"
 
 
 class Operations:
-    """Owns the futures of forks, reloads and restarts that are under way."""
+    """Owns the futures of the forks, reloads and restarts under way."""
 
     def __init__(self, context: MasterContext) -> None:
         self._context = context
         self._forks: dict[int, list[Done]] = {}
-        """By slot: each is given the next worker of it."""
+        """By slot. Each future receives the next worker of its slot."""
         self._reloads: dict[int, list[Done]] = {}
         self._restarts: dict[int, Done] = {}
         self._last_restart = 0
@@ -59,15 +59,18 @@ class Operations:
     # ---- of the whole service
 
     def reload(self, done: Done) -> int:
-        """Begin a rollout, or another one after that under way; `done` is given its ReloadResult. Its number."""
+        """Begin a rollout, after the one under way if there is one. Returns the number of the rollout.
+
+        `done` receives the ReloadResult.
+        """
         number = self._context.supervisor.next_rollout
-        # Known before it is asked for: a bad configuration ends a rollout within one step.
+        # Registered before the request: an invalid configuration ends the rollout within one step.
         self._reloads.setdefault(number, []).append(done)
         self._context.happened(events.ReloadAsked())
         return number
 
     def reload_or_fail(self, done: Done) -> None:
-        """The same; `done` is given the generation that serves, or fails with RequestFailed."""
+        """Reload. `done` receives the number of the new generation, or fails with RequestFailed."""
 
         def conclude(result: ReloadResult) -> None:
             if result.failure is None:
@@ -78,12 +81,16 @@ class Operations:
         self.reload(when_done(conclude))
 
     def stop(self) -> None:
-        """Drain everything and end. Asked again, it is not hurried, as it would be by a second signal."""
+        """Drain every worker and end. Unlike a second signal, a second call does not shorten the drain."""
         if not self._cluster.is_to_stop:
             self._context.happened(events.StopAsked())
 
     def scale(self, workers: int) -> int:
-        """Have so many workers, which are returned. Raises ValueError for another number than 1 to MOST_SLOTS."""
+        """Set the number of workers, and return it.
+
+        Raises ValueError unless `workers` is an integer from 1 to MOST_SLOTS, and RuntimeError if the cluster has
+        ended or is stopping.
+        """
         if type(workers) is not int or not 1 <= workers <= MOST_SLOTS:
             raise ValueError(f"workers: found {workers!r}, must be a whole number from 1 to {MOST_SLOTS}")
         cluster = self._running()
@@ -94,7 +101,11 @@ class Operations:
         return cluster.wanted
 
     def fork(self, environment: dict[str, str] | None, done: Done) -> None:
-        """One worker more; `done` is given the `WorkerEvent` of its fork. Raises RuntimeError."""
+        """Add one worker. `done` receives the `WorkerEvent` of its fork.
+
+        Raises RuntimeError if the cluster has ended or is stopping, if it has MOST_SLOTS workers, or if a reload that
+        changes the number of workers is under way.
+        """
         cluster = self._running()
         slot = cluster.wanted + 1
         if slot > MOST_SLOTS:
@@ -111,25 +122,28 @@ class Operations:
     # ---- of one worker
 
     def restart(self, slot: int, done: Done) -> None:
-        """Replace the worker in `slot`, its successor first; `done` is given why not, or None."""
+        """Replace the worker in `slot`; its successor is started first. `done` receives the failure, or None."""
         self._last_restart += 1
         self._restarts[self._last_restart] = done
         self._context.happened(events.RestartAsked(self._last_restart, slot))
 
     def leave(self, serial: int) -> None:
-        """Replace a worker, its successor first. One that is leaving goes on with that."""
+        """Replace a worker; its successor is started first. A worker that is already leaving is not affected."""
         worker = self._cluster.table.workers.get(serial)
         if worker is not None and worker.state is WorkerState.READY and self._cluster.rollout is None:
             self.restart(worker.slot, Future())
 
     def kill(self, serial: int, number: int) -> None:
-        """Send a worker a signal, in the name of the program; a dead one gets none."""
+        """Send a signal to a worker on behalf of the program. A dead worker is ignored."""
         child = self.worker(serial)
         if child is not None:
             send_signal(child, number, "the program", self._context.children, self._context.happened)
 
     def debug(self, serial: int, done: Done) -> None:
-        """Have a debugger listen in a worker; `done` is given its address, or fails. Raises RequestFailed."""
+        """Start a debugger in a worker. `done` receives its address, or fails with RequestFailed.
+
+        Raises RequestFailed if the worker has no process.
+        """
 
         def tell(found: TcpAddress | NoDebugger) -> None:
             if isinstance(found, NoDebugger):
@@ -143,14 +157,14 @@ class Operations:
         self._context.debuggers.start(child, tell)
 
     def worker(self, serial: int) -> Child | None:
-        """The worker with this serial, which is alive or on its way; no other process."""
+        """The worker with this serial, alive or being forked. None for another kind of process."""
         child = self._context.children.get(serial)
         return child if child is not None and child.kind is Kind.WORKER else None
 
-    # ---- what becomes of them
+    # ---- outcomes
 
     def note_worker_event(self, worker_event: WorkerEvent) -> None:
-        """A worker was forked, or the last one of a slot has ended."""
+        """Complete the forks that wait for this worker. Drop the environment of a slot that no longer exists."""
         if worker_event.name == EXIT and worker_event.slot not in self._cluster.slots():
             self._context.processes.environments.pop(worker_event.slot, None)
         if worker_event.name == FORK:
@@ -158,12 +172,12 @@ class Operations:
                 done.set_result(worker_event)
 
     def reload_ended(self, result: ReloadResult) -> None:
-        """Rollout `result.number` is over."""
+        """Complete the reloads that wait for rollout `result.number`."""
         for done in self._reloads.pop(result.number, ()):
             done.set_result(result)
 
     def restart_ended(self, ended: actions.RestartEnded) -> None:
-        """A restart is over."""
+        """Complete the restart `ended.number`."""
         self._restarts.pop(ended.number).set_result(ended.failure)
 
     def _running(self) -> Cluster:
@@ -174,7 +188,7 @@ class Operations:
 
 
 def when_done(call: Callable[[Any], None]) -> Done:
-    """A future whose result `call` is given."""
+    """A future that passes its result to `call`."""
     done: Done = Future()
     done.add_done_callback(lambda future: call(future.result()))
     return done

@@ -1,4 +1,4 @@
-"""`clusterd --check`: import the application in a template, and its hooks, as a start would, and nothing more."""
+"""`clusterd --check`: import the application and its hooks in a template and a hooks process, as a start does."""
 
 import contextlib
 import os
@@ -22,20 +22,20 @@ from clusterd.wire import messages
 from clusterd.wire.packets import close_all, receive, send, socketpair
 
 END_SECONDS = 1.0
-"""For a process that has closed its channel to be gone."""
+"""How long to wait for the end of a process that has closed its channel."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a start would fail; of an application with the traceback."""
+    """Why a start would fail. For an error of the application, `reason` includes the traceback."""
 
     reason: str
     is_configuration: bool
-    """It is the file's, or that of what it names (interpreter, certificate, key), and not the application's."""
+    """The cause is the configuration file, or a file that it names (interpreter, certificate, key)."""
 
 
 def check_application(config: Config) -> Failure | None:
-    """None when the application and its hooks import."""
+    """Import the application and its hooks. Returns None if both succeed."""
     failure = _try(Role.TEMPLATE, "application", _load, config)
     if failure is None and config.hooks is not None:
         return _try(Role.HOOKS, "hooks", _attach, config)
@@ -43,7 +43,7 @@ def check_application(config: Config) -> Failure | None:
 
 
 Order = Callable[[socket.socket, Config, int], None]
-"""AppMessage over the channel what is to be imported; the descriptor is that of the file that takes stacks."""
+"""Sends over the channel what to import. The third argument is the descriptor of the file that receives stacks."""
 
 
 def _try(role: Role, what: str, order: Order, config: Config) -> Failure | None:
@@ -59,7 +59,8 @@ def _try(role: Role, what: str, order: Order, config: Config) -> Failure | None:
     with ours:
         try:
             ours.settimeout(config.rollout.boot_timeout)
-            with contextlib.suppress(ConnectionError):  # it may be gone by now, and has said why, or nothing
+            # The process may have ended already. Its last message, if it sent one, is read below.
+            with contextlib.suppress(ConnectionError):
                 order(ours, config, stacks)
             return _before_the_import(process.answer(), config) or _import(process, what, config)
         finally:
@@ -85,7 +86,7 @@ def _import(process: "_Process", what: str, config: Config) -> Failure | None:
 
 @dataclass(slots=True)
 class _Process:
-    """One that imports something."""
+    """A template or hooks process that imports."""
 
     pid: int
     channel: socket.socket
@@ -93,31 +94,31 @@ class _Process:
     status: int | None = None
 
     def answer(self) -> messages.Message | None:
-        """What it says next; None when it is gone. Raises TimeoutError."""
+        """The next message of the process; None if it has ended. Raises TimeoutError."""
         packet = receive(self.channel)
         return None if packet is None else messages.decode(packet.data)
 
     def stacks(self) -> str:
-        """What it is doing. It answers signals from before its import on."""
+        """The stacks of the process. It handles the signal from before the import."""
         os.kill(self.pid, STACKS_SIGNAL)
         before = ""
         for _ in range(LOOKS):
             time.sleep(LOOK_EVERY_SECONDS)
             written = read_stacks(self.stacks_file, 0)
             if written and written == before:
-                break  # it is written bit by bit
+                break  # The process writes bit by bit: two equal reads mean that it has finished.
             before = written
         return before
 
     def wait_for_end(self) -> str:
-        """How one ended that has closed its channel, in words."""
+        """How the process, which has closed its channel, ended, in words."""
         descriptor = os.pidfd_open(self.pid)
         select.select([descriptor], [], [], END_SECONDS)
         os.close(descriptor)
         return describe_status(self.end())[0]
 
     def end(self) -> int:
-        """Kill and reap it, once; the wait status."""
+        """Kill and reap the process, once. Returns the wait status."""
         if self.status is None:
             os.kill(self.pid, signal.SIGKILL)
             self.status = os.waitpid(self.pid, 0)[1]

@@ -1,4 +1,4 @@
-"""What systemd is told, and when: readiness, reloads, one line of status, the watchdog, more time."""
+"""Notify systemd (sd_notify(3)): readiness, stopping, the status line, the watchdog, requests for more time."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,12 +7,12 @@ from clusterd.supervisor.actions import Announcement
 from clusterd.systemd.notify import Notifier
 
 EXTENSION_SECONDS = 30.0
-"""How much more time is asked for at once, while a start, reload or stop goes on."""
+"""The time that one EXTEND_TIMEOUT_USEC= asks for during a start, reload or stop."""
 EXTEND_EVERY_SECONDS = 5.0
 
 
 class ServiceManager:
-    """Speaks to systemd from the master's own loop: a loop that hangs feeds no watchdog."""
+    """Notifies systemd from the master's own event loop, so that a hung loop stops feeding the watchdog."""
 
     def __init__(
         self,
@@ -30,13 +30,13 @@ class ServiceManager:
         self._watchdog_seconds = watchdog_seconds
 
     def start(self) -> None:
-        """From now on ask for more time while the service is busy, and feed the watchdog."""
+        """Start to feed the watchdog, and to ask for more time while the service is busy."""
         self._extend()
         if self._watchdog_seconds is not None:
             self._feed_watchdog(self._watchdog_seconds / 3)
 
     def announce(self, what: Announcement) -> None:
-        """Send a state with the status line that goes with it."""
+        """Send a state together with the current status line."""
         self._last_status = self._status()
         match what:
             case Announcement.READY:
@@ -45,7 +45,7 @@ class ServiceManager:
                 self._notifier.stopping(self._last_status)
 
     def update_status(self) -> None:
-        """Send the status line where it has changed."""
+        """Send the status line if it has changed."""
         status = self._status()
         if status != self._last_status:
             self._last_status = status

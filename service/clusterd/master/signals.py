@@ -15,8 +15,8 @@ EVENTS: dict[signal.Signals, Event] = {
     signal.SIGTTIN: ScaleAsked(+1),
     signal.SIGTTOU: ScaleAsked(-1),
 }
-"""What each signal asks of the supervisor. Beside these: USR1 writes the state to the log, CHLD reaps, and USR2, which
-other servers give a meaning, does nothing. Workers, templates and hooks let them pass (linux/masters_signals.py)."""
+"""The event of each signal. In addition, SIGUSR1 writes the state to the log, SIGCHLD reaps, and SIGUSR2, which other
+servers give a meaning, does nothing. Workers, templates and hooks ignore these signals (linux/masters_signals.py)."""
 
 
 def handle_signals(
@@ -26,12 +26,13 @@ def handle_signals(
     write_state: Callable[[], None],
     say: Callable[[str], None],
 ) -> None:
-    """Install every handler of the master on `loop`. `say` tells the operator something."""
+    """Install every signal handler of the master on `loop`. `say` logs a line for the operator."""
     for number, event in EVENTS.items():
         loop.add_signal_handler(number, happened, event)
-    # A round later: of signals that come together the kernel has the handler of the last one run first, and whoever has
-    # died of a stop that the master was asked for as well has not failed.
+    # Reap one turn of the loop later. Of signals that arrive together, the kernel runs the handler of the last one
+    # first. If a stop reaches the master and a worker together, the master must handle it before it reaps the worker:
+    # a worker that ends because of a stop has not failed.
     loop.add_signal_handler(signal.SIGCHLD, loop.call_soon, reap)
     loop.add_signal_handler(signal.SIGUSR1, write_state)
-    if signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL:  # it may be the program's (`Cluster`)
-        loop.add_signal_handler(signal.SIGUSR2, say, "SIGUSR2 asks nothing of clusterd; SIGHUP is a reload")
+    if signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL:  # A program that uses `Cluster` may have its own handler.
+        loop.add_signal_handler(signal.SIGUSR2, say, "SIGUSR2 has no effect on clusterd; send SIGHUP to reload")

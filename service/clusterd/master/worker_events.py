@@ -1,4 +1,7 @@
-"""What becomes of the workers, in the words of Node's cluster: the one source of what is told about them."""
+"""The events of the workers, named as in Node's cluster module.
+
+This is their only source: the event log, the hooks and `Cluster` receive them from here.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +15,7 @@ from clusterd.wire.hooks import EXIT, FORK, MESSAGE, State, WorkerEvent
 
 
 class WorkerEvents:
-    """Knows how every worker is, from the order to fork it on, and calls `tell` with what changes."""
+    """Keeps the state of every worker from its fork to its end. Calls `tell` with each change."""
 
     def __init__(self, children: Children, addresses: list[str], tell: Callable[[WorkerEvent], None]) -> None:
         self._children = children
@@ -22,13 +25,13 @@ class WorkerEvents:
         """By serial."""
 
     def note_event(self, event: events.Event) -> None:
-        """The supervisor is about to decide about `event`."""
+        """The supervisor is about to process `event`."""
         match event:
             case events.WorkerHello(serial, pid) if serial in self._last:
                 self._change(serial, "online", pid=pid)
 
     def note_action(self, action: actions.Action) -> None:
-        """The supervisor has decided on `action`, and it was carried out."""
+        """The supervisor has decided on `action`, and the executor has carried it out."""
         match action:
             case actions.Fork(serial):
                 self._forked(serial)
@@ -41,17 +44,17 @@ class WorkerEvents:
                 self._ended(action)
 
     def message(self, serial: int, value: Any) -> WorkerEvent:
-        """That a worker's application has sent `value`; nobody is told."""
+        """The event of a message `value` from the application in a worker. `tell` is not called."""
         return replace(self._last[serial], name=MESSAGE, arguments=(value,))
 
     def _forked(self, serial: int) -> None:
         child = self._children.get(serial)
-        if child is not None:  # otherwise it could not be forked: there never was a worker
+        if child is not None:  # Otherwise the fork failed, and no worker exists.
             self._last[serial] = WorkerEvent(FORK, serial, child.slot, child.generation, State())
             self._tell(self._last[serial])
 
     def _disconnect(self, serial: int) -> None:
-        """Once, however often it is ordered to drain."""
+        """Report the disconnect once, even if the worker is told several times to drain."""
         if self._last[serial].state.is_connected:
             self._change(serial, "disconnect", is_connected=False)
 
@@ -69,7 +72,7 @@ class WorkerEvents:
 
 
 def _code_and_signal(code: int | None) -> tuple[int | None, str | None]:
-    """The exit status and the name of the signal, of which one is None; both for what never was a process."""
+    """The exit status and the name of the signal. One of them is None; both are if the worker never had a process."""
     if code is None or code >= 0:
         return code, None
     try:

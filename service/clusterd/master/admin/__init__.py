@@ -1,1 +1,1 @@
-"""What operators and monitoring see and use: the control socket, metrics, probes and events."""
+"""The interfaces for operators and monitoring: the control socket, metrics, probes and events."""

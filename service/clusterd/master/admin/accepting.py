@@ -1,4 +1,4 @@
-"""Accepting on the master's own sockets, of the endpoint and of control, by its loop."""
+"""Accept connections on the master's own listening sockets: the metrics endpoint and the control socket."""
 
 import asyncio
 import socket
@@ -11,9 +11,9 @@ PAUSE_SECONDS = 1.0
 
 
 class Accepting:
-    """Accepts on sockets that listen already and are non-blocking; they stay the caller's. `what` is their name.
+    """Accepts on non-blocking sockets that already listen. The caller closes them. `what` names them in the log.
 
-    Not by asyncio's servers, which would call listen() on sockets that systemd listens on.
+    asyncio's servers are not used: they would call listen() again on sockets that systemd has opened.
     """
 
     def __init__(
@@ -26,12 +26,12 @@ class Accepting:
         self._pauses: set[asyncio.TimerHandle] = set()
 
     def start(self) -> None:
-        """Begin, on the running loop."""
+        """Begin to accept, on the running loop."""
         for listener in self._listeners:
             asyncio.get_running_loop().add_reader(listener, self._accept, listener)
 
     def stop(self) -> None:
-        """Accept nothing more."""
+        """Stop accepting."""
         for listener in self._listeners:
             asyncio.get_running_loop().remove_reader(listener)
         for pause in self._pauses:
@@ -44,7 +44,7 @@ class Accepting:
             except (BlockingIOError, ConnectionAbortedError):
                 return
             except OSError as error:
-                # Out of descriptors or memory: the listener stays readable, and the loop would spin.
+                # Descriptors or memory have run out. The listener stays readable, so the loop would spin.
                 self._pause(listener, error)
                 return
             connection.setblocking(False)

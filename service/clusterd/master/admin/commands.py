@@ -1,4 +1,4 @@
-"""What is asked on the control socket, carried out: at once, or by the supervisor, whose answer is awaited here."""
+"""Carry out the requests of the control socket, at once or through the supervisor."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -27,14 +27,14 @@ from clusterd.wire.control import ALL_SLOTS, HOOKS, MOST_SLOTS, Command, Request
 from clusterd.wire.conversation import Disconnected, QueueFull
 
 MOST_FOLLOWERS = 32
-"""Of events: each is written to for each of them."""
+"""The most clients that follow the events: each event is written to each of them."""
 
 _LOOKS_ONLY = frozenset({Command.STATUS, Command.EVENTS, Command.CONFIG})
-"""What changes nothing, and need not be in the log."""
+"""Commands that change nothing. They are not logged."""
 
 
 class Commands:
-    """Owns the peers that wait for an answer."""
+    """Carries out requests. Owns the peers that wait for an answer."""
 
     def __init__(
         self, context: MasterContext, operations: Operations, views: Views, event_log: EventLog, hooks: Hooks
@@ -55,7 +55,7 @@ class Commands:
         return self._context.cluster
 
     def carry_out(self, request: Request, peer: Peer) -> None:
-        """Do what `peer` asks for."""
+        """Carry out `request` and answer `peer`, now or later."""
         if request.command not in _LOOKS_ONLY:
             who = {f"peer_{key}": value for key, value in asdict(peer.credentials).items()}
             self._log.info(f"{request.command} asked for on the control socket", **_logged(request), **who)
@@ -83,10 +83,10 @@ class Commands:
             case Command.KILL | Command.STACKS | Command.DEBUG:
                 self._to_one(request, peer)
 
-    # ---- what the supervisor answers
+    # ---- answers of the supervisor
 
     def report_progress(self, line: Callable[[], str]) -> None:
-        """Tell everyone who waits how far the service is, where they do not know yet."""
+        """Send the progress line to every waiting peer, unless it is the line sent last."""
         waiting = (*self._reloading, *self._stopping)
         if not waiting or (text := line()) == self._last_progress:
             return
@@ -95,7 +95,7 @@ class Commands:
             peer.progress(text)
 
     def finished(self, exit_status: int) -> None:
-        """Nothing is left: clusterd leaves."""
+        """Answer the peers that wait for the stop or follow the events: clusterd ends."""
         for peer in self._stopping:
             peer.succeed("stopped", {"exit_status": exit_status})
         for peer in self._following:
@@ -138,7 +138,7 @@ class Commands:
             if each.is_gone:
                 self._unfollow(each)
         if follow and len(self._following) >= MOST_FOLLOWERS:
-            peer.fail(f"{MOST_FOLLOWERS} follow the events already")
+            peer.fail(f"{MOST_FOLLOWERS} clients follow the events already")
             return
         for event in self._event_log.events:
             peer.event(event_line(event))
@@ -198,7 +198,7 @@ class Commands:
         elif failures:
             peer.fail(text, {"workers": reached})
         else:
-            peer.fail("there is no worker to send it to; `clusterctl workers` shows who there is", {"workers": 0})
+            peer.fail("there is no worker to send it to; `clusterctl workers` lists the workers", {"workers": 0})
 
     def _to_one(self, request: Request, peer: Peer) -> None:
         child = self._hooks.child if request.slot == HOOKS else self._worker_in(request.slot)
@@ -236,7 +236,7 @@ class Commands:
         self._context.debuggers.start(child, tell)
 
     def _worker_in(self, slot: int) -> Child | None:
-        """The one that serves, or else the newest."""
+        """The worker in `slot` that serves, or else the newest one."""
         workers = self._cluster.table.in_slot(slot)
         for worker in sorted(workers, key=lambda each: each.state is not WorkerState.READY):
             child = self._context.children.get(worker.serial)
@@ -253,7 +253,7 @@ def _restarted(peer: Peer, slot: int, failure: str | None) -> None:
 
 
 def _logged(request: Request) -> dict[str, object]:
-    """What was asked for exactly; of a message to an application, who gets it."""
+    """The arguments of a request as log fields. Of a message to an application, only the recipient is logged."""
     slot = {ALL_SLOTS: "all", HOOKS: "hooks"}.get(request.slot, request.slot)
     match request.command:
         case Command.SEND:

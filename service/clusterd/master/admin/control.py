@@ -1,4 +1,4 @@
-"""The control socket: connections, lines and their limits. No peer is ever waited for; what is asked, others do."""
+"""The control socket: connections, lines and their limits. It never waits for a peer; `Commands` does the work."""
 
 import asyncio
 import select
@@ -15,14 +15,14 @@ from clusterd.wire.control import LINE_BYTES, ControlError, Request, parse_reque
 MOST_SILENT = 32
 REQUEST_SECONDS = 5.0
 MOST_UNREAD_BYTES = 256 * 1024
-"""Beyond it a peer that does not read is dropped. Above the largest single answer there is."""
+"""A peer that does not read is disconnected once more bytes than this wait for it. No single answer is as large."""
 
 _PEER_CREDENTIALS = struct.Struct("3i")
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Who asks, by the kernel's word (SO_PEERCRED, unix(7))."""
+    """The process at the other end, as the kernel reports it (SO_PEERCRED, unix(7))."""
 
     pid: int
     uid: int
@@ -30,7 +30,7 @@ class Credentials:
 
 
 class Peer:
-    """One that has asked for something, and is told how it goes. Telling one that has gone does nothing."""
+    """A client that has sent a request and receives the answer. Once it has gone, sending to it does nothing."""
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
@@ -38,11 +38,11 @@ class Peer:
 
     @property
     def is_gone(self) -> bool:
-        """Whether nobody is there to be told anything."""
+        """Whether the connection is closed."""
         return self._writer.transport.is_closing()
 
     def leave_if_hung_up(self) -> None:
-        """Close the connection of one that has gone, and not only said all that it had to say."""
+        """Close the connection if the client has closed it. A client that has only ended its sending stays."""
         if self.is_gone:
             return
         look = select.poll()
@@ -51,19 +51,19 @@ class Peer:
             self._writer.transport.abort()
 
     def progress(self, text: str) -> None:
-        """How far the request is."""
+        """Send how far the request has got."""
         self._say(progress(text))
 
     def event(self, line: bytes) -> None:
-        """Something has happened: a line that is made once for all who are told."""
+        """Send an event. The line is encoded once for all peers."""
         self._say(line)
 
     def succeed(self, text: str, data: dict[str, Any] | None = None) -> None:
-        """The last word: it is done."""
+        """Send the success of the request and close the connection."""
         self._end(result(succeeded=True, text=text, data=data))
 
     def fail(self, text: str, data: dict[str, Any] | None = None) -> None:
-        """The last word: it is not done, for this reason."""
+        """Send the failure of the request, with its reason, and close the connection."""
         self._end(result(succeeded=False, text=text, data=data))
 
     def _end(self, line: bytes) -> None:
@@ -78,7 +78,7 @@ class Peer:
 
 
 class ControlServer:
-    """Serves the control sockets. `carry_out` takes each request, and answers now or later."""
+    """Serves the control sockets. `carry_out` receives each request, and answers it now or later."""
 
     def __init__(
         self, sockets: Sequence[socket.socket], carry_out: Callable[[Request, Peer], None], log: Logger
@@ -86,21 +86,21 @@ class ControlServer:
         self._accepting = Accepting("control socket", sockets, self._accepted, log)
         self._carry_out = carry_out
         self._silent: dict[asyncio.Task[None], None] = {}
-        """Peers that have not asked for anything yet, in the order they came."""
+        """Connections without a request so far, the oldest first."""
 
     def start(self) -> None:
         """Serve, on the running loop."""
         self._accepting.start()
 
     def stop(self) -> None:
-        """Take no more requests."""
+        """Accept no more requests."""
         self._accepting.stop()
         for task in self._silent:
             task.cancel()
 
     def _accepted(self, connection: socket.socket) -> None:
         if len(self._silent) >= MOST_SILENT:
-            # Whoever has something to ask asks at once.
+            # Drop the oldest connection: a client sends its request at once.
             next(iter(self._silent)).cancel()
         task = asyncio.get_running_loop().create_task(self._serve(connection))
         self._silent[task] = None
@@ -120,7 +120,7 @@ class ControlServer:
         except asyncio.LimitOverrunError:
             peer.fail(f"a request is a line of at most {LINE_BYTES} bytes")
         except asyncio.IncompleteReadError:
-            peer.fail("a request is a line, and ends with one")
+            peer.fail("a request is one line; this one does not end with a newline")
         except (ControlError, OSError) as error:
             peer.fail(str(error))
         else:

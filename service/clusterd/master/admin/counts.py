@@ -1,4 +1,4 @@
-"""What has happened so far, counted: restarts, rollouts, the last reload."""
+"""Count restarts and rollouts, and note the outcome of the last reload, for the metrics."""
 
 import time
 from collections import Counter
@@ -11,7 +11,7 @@ FAILED = "failed"
 
 
 class Counts:
-    """Counts for metrics; `clock` gives the time of the day in seconds since the epoch."""
+    """Counts for the metrics. `clock` returns the time in seconds since the epoch."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
@@ -20,15 +20,15 @@ class Counts:
         self.rollouts: Counter[str] = Counter({SUCCEEDED: 0, FAILED: 0})
         self.last_reload_succeeded = True
         self.last_success_at = clock()
-        """The start counts: what runs since then is what was on disk then."""
+        """Initially the time of the start, which loads the code and the configuration from disk like a reload."""
 
     def worker_ended(self, slot: int, reason: EndReason) -> None:
-        """Count the end of a worker, where its slot is filled again."""
+        """Count the end of a worker whose slot is filled again."""
         if reason in RESTARTS:
             self.restarts[slot, reason.value] += 1
 
     def rollout_ended(self, *, succeeded: bool) -> None:
-        """Count a rollout."""
+        """Count a rollout, and note its outcome."""
         self.rollouts[SUCCEEDED if succeeded else FAILED] += 1
         self.last_reload_succeeded = succeeded
         if succeeded:

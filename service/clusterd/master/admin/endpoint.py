@@ -1,7 +1,7 @@
-"""The master's own small HTTP server: metrics, probes and an overview, served by its loop.
+"""The master's own small HTTP server: metrics, probes and an overview, served by its event loop.
 
-Not the workers' engine, which stays out of the master. GET and HEAD, one request a connection, short limits: it can
-not be made to hold up what the master is for.
+The workers' engine is not used, so that the master does not import it. The server accepts GET and HEAD, one request a
+connection, with short limits, so a client cannot keep the master from its work.
 """
 
 import html
@@ -22,14 +22,14 @@ _TEXT = "text/plain; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """What the endpoint shows. All are called on the loop, for each request."""
+    """The pages of the endpoint. Each function is called on the loop, for each request."""
 
     metrics: Callable[[str], tuple[str, bytes]]
-    """Content type and page for an Accept header."""
+    """Returns the content type and the page for an Accept header."""
     not_ready: Callable[[], str | None]
-    """Why nothing can be served; None when it can."""
+    """Returns why the service cannot answer requests; None if it can."""
     overview: Callable[[], str]
-    """The state of the cluster as plain text."""
+    """Returns the state of the cluster as plain text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class _Answer:
 
 
 class Endpoint:
-    """Serves on sockets that listen already and are non-blocking; they stay the caller's."""
+    """Serves on non-blocking sockets that already listen. The caller closes them."""
 
     def __init__(self, pages: Pages, listeners: Sequence[socket.socket], log: Logger) -> None:
         self._pages = pages
@@ -52,7 +52,7 @@ class Endpoint:
         self._exchanges.start()
 
     async def close(self) -> None:
-        """Stop accepting and drop what is under way."""
+        """Stop accepting and close every open connection."""
         await self._exchanges.close()
 
     async def _converse(self, connection: socket.socket) -> None:
@@ -86,7 +86,7 @@ class Endpoint:
     def _answer(self, path: str, accept: str) -> _Answer:
         try:
             return self._page(path, accept)
-        except Exception as error:  # A page that cannot be made must not end the master.
+        except Exception as error:  # An error in a page must not end the master.
             self._log.exception("metrics endpoint failed", error, path=path)
             return _plain(HTTPStatus.INTERNAL_SERVER_ERROR)
 
@@ -96,7 +96,7 @@ class Endpoint:
                 content_type, body = self._pages.metrics(accept)
                 return _Answer(HTTPStatus.OK, body, content_type)
             case "/healthz":
-                # That it is answered at all is what it says: the master's loop is alive.
+                # Any answer shows that the master's event loop is alive.
                 return _Answer(HTTPStatus.OK, b"ok\n")
             case "/readyz":
                 reason = self._pages.not_ready()

@@ -1,4 +1,4 @@
-"""What has happened, in the words that programs are told it: `clusterctl events`."""
+"""The event log: the last events of the cluster, for `clusterctl events`."""
 
 import json
 import time
@@ -13,16 +13,16 @@ from clusterd.wire.hooks import EXIT, WorkerEvent
 
 REMEMBERED = 200
 REMEMBERED_MESSAGES = 50
-"""Apart from the others: an application that talks a lot is not to have everything else forgotten."""
+"""Messages have a limit of their own, so that an application that sends many does not displace the other events."""
 
 MESSAGE_BYTES = 500
-"""Of a message, as JSON, that are told."""
+"""The length up to which the event of a message contains the message, as JSON. A longer message is truncated."""
 
 Event = dict[str, Any]
 
 
 class EventLog:
-    """The last events, numbered, and who wants to hear of the next. Their names are those of Node's cluster."""
+    """Keeps the last events, numbered, and passes each new one to the followers. Names follow Node's cluster module."""
 
     def __init__(self) -> None:
         self._events: deque[Event] = deque(maxlen=REMEMBERED)
@@ -33,23 +33,26 @@ class EventLog:
 
     @property
     def events(self) -> list[Event]:
-        """Those that are remembered, the oldest first."""
+        """The events that are kept, the oldest first."""
         return sorted((*self._events, *self._messages), key=lambda event: int(event["number"]))
 
     def follow(self, who: object, tell: Callable[[bytes], None]) -> None:
-        """Have `tell` called with every event from now on, as a line of the control socket's protocol."""
+        """Call `tell` with every event from now on, as a line of the control socket's protocol. `who` is the key."""
         self._followers[who] = tell
 
     def unfollow(self, who: object) -> None:
-        """No more of it. Safe to call again."""
+        """Stop calling the function of `who`. Can be called again."""
         self._followers.pop(who, None)
 
     def note(self, name: str, **fields: object) -> None:
-        """Something has happened."""
+        """Add an event."""
         self._tell(self._events, name, fields)
 
     def note_message(self, child: Child, value: Any) -> None:
-        """The application in a worker has said something: of a long one the beginning of its JSON is told, as text."""
+        """Add a message of the application in a worker.
+
+        The event of a long message has the first MESSAGE_BYTES characters of its JSON as a string, and its length.
+        """
         text = json.dumps(value)
         said = {"data": value} if len(text) <= MESSAGE_BYTES else {"data": text[:MESSAGE_BYTES], "bytes": len(text)}
         self._tell(self._messages, "message", {**child.fields(), **said})
@@ -64,7 +67,7 @@ class EventLog:
                 tell(line)
 
     def note_worker_event(self, worker_event: WorkerEvent) -> None:
-        """What has become of a worker."""
+        """Add a worker event."""
         who = {"slot": worker_event.slot, "generation": worker_event.generation, "pid": worker_event.state.pid}
         if worker_event.name == EXIT:
             code, by = worker_event.arguments
@@ -74,7 +77,7 @@ class EventLog:
             self.note(worker_event.name, **who)
 
     def note_action(self, action: actions.Action) -> None:
-        """What the supervisor has decided, where that is of interest outside."""
+        """Add the event of a decision of the supervisor, if that decision has one."""
         match action:
             case actions.Suspect(request, deaths, seconds):
                 self.note("suspect", request=request, deaths=deaths, seconds=seconds)
@@ -86,7 +89,7 @@ class EventLog:
                 self.note("rollout", rollout=number)
                 self.note("reloading")
             case actions.RolloutEnded(number, generation, failure):
-                if self._is_reloading:  # and has not been interrupted by a stop
+                if self._is_reloading:  # False if a stop has interrupted the reload.
                     self._is_reloading = False
                     self.note("ready")
                 self.note("rollout_end", rollout=number, generation=generation, failure=failure)

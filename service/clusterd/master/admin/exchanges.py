@@ -1,4 +1,4 @@
-"""Small HTTP exchanges on an event loop that has more important work: one request a connection, short limits."""
+"""Small HTTP exchanges on an event loop with more important work: one request a connection, short limits."""
 
 import asyncio
 import socket
@@ -8,17 +8,17 @@ from clusterd.log import Logger
 from clusterd.master.admin.accepting import Accepting
 
 MAXIMUM_CONNECTIONS = 32
-"""Beyond it the oldest connection is closed: probes are quick, who stays is not one."""
+"""Beyond this number the oldest connection is closed. A probe is quick, so the oldest connection is not one."""
 
 EXCHANGE_SECONDS = 5.0
-"""From the accept to the last byte of the answer, so also the most a slow client gets."""
+"""The time from the accept to the last byte of the answer. A slower client is disconnected."""
 
 HEAD_BYTES = 8 * 1024
-"""The longest head of a request."""
+"""The longest request head that is accepted."""
 
 
 class Exchanges:
-    """Accepts connections and holds one conversation on each. The sockets listen already and stay the caller's."""
+    """Accepts connections and runs `converse` on each. The sockets already listen. The caller closes them."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Exchanges:
     ) -> None:
         self._converse = converse
         self._accepting = Accepting(what, listeners, self._accepted, log)
-        # In the order of arrival; the loop itself keeps only weak references to tasks.
+        # In the order of arrival. The tasks are kept here because the loop keeps only weak references to them.
         self._under_way: dict[asyncio.Task[None], None] = {}
 
     def start(self) -> None:
@@ -37,7 +37,7 @@ class Exchanges:
         self._accepting.start()
 
     async def close(self) -> None:
-        """Stop accepting and drop what is under way."""
+        """Stop accepting and close every open connection."""
         self._accepting.stop()
         exchanges = tuple(self._under_way)
         for exchange in exchanges:
@@ -59,12 +59,15 @@ class Exchanges:
                 async with asyncio.timeout(EXCHANGE_SECONDS):
                     await self._converse(connection)
             except (OSError, TimeoutError):
-                # The client has gone, or was too slow; its connection is closed and that is all.
+                # The client has gone or was too slow. Closing its connection is enough.
                 return
 
 
 async def receive_head(connection: socket.socket) -> bytes | None:
-    """What came up to the end of the head, or more than HEAD_BYTES of it; None when the client closed before."""
+    """Receive until the end of the head, or until there are more than HEAD_BYTES bytes.
+
+    Returns the bytes received; None if the client closes the connection before.
+    """
     loop = asyncio.get_running_loop()
     head = b""
     while b"\r\n\r\n" not in head and len(head) <= HEAD_BYTES:
@@ -80,6 +83,6 @@ async def send_and_end(connection: socket.socket, response: bytes) -> None:
     loop = asyncio.get_running_loop()
     await loop.sock_sendall(connection, response)
     connection.shutdown(socket.SHUT_WR)
-    # To close with unread bytes would reset the connection, and the client might lose the answer.
+    # Closing with unread bytes would reset the connection, and the client might lose the answer.
     while await loop.sock_recv(connection, HEAD_BYTES):
         pass

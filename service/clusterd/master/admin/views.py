@@ -1,4 +1,4 @@
-"""The service as seen from outside: metrics, probes, the overview page, `clusterctl status`, SIGUSR1."""
+"""The state of the service for metrics, probes, the overview page, `clusterctl status` and SIGUSR1."""
 
 import os
 import sys
@@ -31,7 +31,7 @@ _PHASES = {
 
 
 class Views:
-    """Reads the supervisor's table, the scoreboard and the counts; touches no worker."""
+    """Reads the supervisor's table, the scoreboard and the counts. It asks no worker."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Views:
         self._started_at = time.time()
 
     def pages(self) -> Pages:
-        """What the endpoint serves."""
+        """The pages of the metrics endpoint."""
         return Pages(
             metrics=self._metrics,
             not_ready=self.not_ready,
@@ -61,7 +61,7 @@ class Views:
         )
 
     def not_ready(self) -> str | None:
-        """Why requests are not answered, or soon will not be; None when all is well."""
+        """Why requests are not answered, or soon will not be. None if the service is ready."""
         cluster = self._cluster
         if cluster.phase in (supervised.Phase.STOPPING, supervised.Phase.FINISHED):
             return "stopping"
@@ -70,7 +70,7 @@ class Views:
         return self._why_unready() or None
 
     def describe(self) -> dict[str, Any]:
-        """The state for programs: `clusterctl status`."""
+        """The state for programs, as `clusterctl status --json` prints it. Memory is in bytes, ages are in seconds."""
         hooks = self._hooks.facts()
         return {
             "status": self._status(),
@@ -83,7 +83,7 @@ class Views:
         }
 
     def state_lines(self) -> Iterator[str]:
-        """The state for people, a line each."""
+        """The state for people: the status, then one line for each worker, then one for the hooks."""
         yield self._status()
         described = self.describe()
         for worker in described["workers"]:
@@ -121,7 +121,7 @@ class Views:
         }
 
     def _metrics(self, accept: str) -> tuple[str, bytes]:
-        # Imported for the first scrape: a tenth of the master's start would go into it.
+        # Imported at the first scrape, because the import would take a tenth of the master's start.
         from clusterd.metrics.exposition import render
 
         return render(self._facts(), self._ledger, accept)

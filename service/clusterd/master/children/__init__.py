@@ -1,1 +1,1 @@
-"""The master's processes: the table of them, how they start, how they are told something, and how they end."""
+"""The child processes of the master: their table, how they start, what they are sent, and how they end."""

@@ -1,4 +1,4 @@
-"""What the applications in the workers say to the master, and are told by it."""
+"""Messages between the master and the application in each worker."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from clusterd.wire.messages import Ack, AppMessage
 
 
 class Conversations:
-    """Owns one conversation with each worker. `heard` is called with every message, on the loop, and takes it."""
+    """Owns one conversation with each worker. `heard` is called on the loop with every message, and must take it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, heard: Callable[[Child, Incoming], None]) -> None:
         self._loop = loop
@@ -18,11 +18,14 @@ class Conversations:
         self._conversations: dict[int, Conversation] = {}
 
     def send(self, child: Child, value: Any) -> None:
-        """Tell the application in a worker. Raises TypeError, ValueError, QueueFull and Disconnected."""
+        """Send a message to the application in a worker. Raises TypeError, ValueError, QueueFull and Disconnected."""
         self.conversation(child).send(value)
 
     def conversation(self, child: Child) -> Conversation:
-        """With the application in a worker; what is said before that has a process waits. Raises Disconnected."""
+        """The conversation with the application in a worker. Raises Disconnected if the worker has ended.
+
+        Messages that are sent before the worker has a process wait in the queue.
+        """
         conversation = self._conversations.get(child.serial)
         if conversation is None:
             if child.channel is None:
@@ -33,16 +36,19 @@ class Conversations:
         return conversation
 
     def began(self, child: Child) -> None:
-        """A worker has a process, and was welcomed: not before that it understands anything else."""
+        """Attach the conversation of a worker to its channel.
+
+        Called after Welcome was sent, because the worker must receive that message first.
+        """
         if conversation := self._conversations.get(child.serial):
             self._attach(conversation, child)
 
     def received(self, child: Child, message: AppMessage | Ack) -> None:
-        """A worker has said something for whoever talks to its application."""
+        """Handle a message, or an acknowledgement, of the application in a worker."""
         self.conversation(child).received(message)
 
     def ended(self, child: Child) -> None:
-        """A worker is gone."""
+        """End the conversation of a worker that has ended."""
         if conversation := self._conversations.pop(child.serial, None):
             conversation.end()
 

@@ -1,4 +1,4 @@
-"""Debuggers in workers: started where an operator asks for one, and known to the master for as long as they listen."""
+"""Debuggers in workers. An operator asks for one; the master knows its address for as long as it listens."""
 
 import asyncio
 import ipaddress
@@ -13,14 +13,14 @@ from clusterd.supervisor.events import DebuggerListens, Event
 from clusterd.wire.messages import StartDebugger
 
 ANSWER_SECONDS = 15.0
-"""For a worker to import debugpy and say so: a second where nothing holds it up."""
+"""How long a worker may take to import debugpy and answer. It takes about a second in an idle worker."""
 
 SPARED = "timeouts.hang, timeouts.request, limits.max_requests and limits.max_memory do not end this worker any more"
 
 
 @dataclass(frozen=True, slots=True)
 class NoDebugger:
-    """Why none can attach, and what to do about it."""
+    """Why no debugger can attach, and what to do about it."""
 
     reason: str
 
@@ -29,7 +29,7 @@ Tell = Callable[[TcpAddress | NoDebugger], None]
 
 
 class Debuggers:
-    """Asks workers to let debuggers attach, and tells who wants to know how that went."""
+    """Asks workers to start a debugger, and passes the outcome to the callers."""
 
     def __init__(
         self,
@@ -45,12 +45,18 @@ class Debuggers:
         self._log = log
         self._happened = happened
         self._asked: dict[int, list[Tell]] = {}
-        """Who waits for the answer of a worker, by its serial."""
+        """The callers that wait for the answer of a worker, by its serial."""
         self._unanswered: set[int] = set()
-        """Those that were asked, and may be after nobody waits any more: questions would pile up in their channels."""
+        """The workers that have not answered yet, by serial.
+
+        A worker stays here when its callers have given up, so that requests do not pile up in its channel.
+        """
 
     def start(self, worker: Child, tell: Tell) -> None:
-        """Call `tell` with where a debugger may attach to `worker`; in bounded time, and once."""
+        """Start a debugger in `worker`. Calls `tell` once, with its address or a NoDebugger.
+
+        It does so within ANSWER_SECONDS.
+        """
         address = self._address(worker)
         if worker.debugger is not None:
             tell(worker.debugger)
@@ -65,7 +71,7 @@ class Debuggers:
             self._loop.call_later(ANSWER_SECONDS, self._give_up, worker, tell)
 
     def told(self, worker: Child, failure: str) -> None:
-        """A worker has answered."""
+        """Handle the answer of a worker. `failure` is empty if its debugger listens."""
         self._unanswered.discard(worker.serial)
         address = self._address(worker)
         if address is not None and not failure and worker.debugger is None:
@@ -76,7 +82,7 @@ class Debuggers:
             tell(worker.debugger or NoDebugger(failure))
 
     def ended(self, worker: Child) -> None:
-        """A worker is gone."""
+        """Answer the callers that wait for a worker that has ended."""
         self._unanswered.discard(worker.serial)
         for tell in self._asked.pop(worker.serial, ()):
             tell(NoDebugger(f"worker {worker.slot} (pid {worker.pid}) has ended meanwhile; ask again"))
@@ -96,7 +102,7 @@ class Debuggers:
 
 
 def how_to_attach(worker: Child, address: TcpAddress) -> str:
-    """For people: where, with what, and for how long."""
+    """Instructions for the operator: the address, a configuration for VS Code, and how long the debugger lasts."""
     connect = f'"connect": {{"host": "{address.host}", "port": {address.port}}}'
     return "\n".join(
         (
@@ -109,7 +115,7 @@ def how_to_attach(worker: Child, address: TcpAddress) -> str:
 
 
 def warnings_of(address: TcpAddress) -> list[str]:
-    """What whoever asked for it should know."""
+    """Warnings for the operator that asked for the debugger."""
     if ipaddress.ip_address(address.host).is_loopback:
         return []
-    return [f"{address} is no loopback address: whoever can reach it can do whatever this worker can (debug.host)"]
+    return [f"{address} is no loopback address: a client that reaches it can do all that this worker can (debug.host)"]

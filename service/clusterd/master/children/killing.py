@@ -1,4 +1,4 @@
-"""A signal that somebody wants a worker to have: an operator, or a program."""
+"""Send a worker a signal that an operator or a program has asked for."""
 
 from collections.abc import Callable
 from signal import SIGINT, SIGKILL, SIGTERM, Signals
@@ -10,7 +10,7 @@ _ENDS = (SIGTERM, SIGINT, SIGKILL)
 
 
 def send_signal(worker: Child, number: int, who: str, children: Children, happened: Callable[[Event], None]) -> None:
-    """Send it; `who` is named where the worker's end is told, which is no failure of the worker's then."""
+    """Send a signal. Events and log lines about the worker's end name `who`, and do not count it as a failure."""
     children.signal(worker, number)
     worker.signal_asked_for = f"{Signals(number).name} by {who}"
     if number in _ENDS:

@@ -1,7 +1,7 @@
-"""The processes that an application started and left behind, ended with the service.
+"""End the orphans at the end of the service: the processes that the application started and left behind.
 
-systemd ends what is left in the unit. Without it, a forgotten child would keep the listening sockets open that it
-inherited, and the next start from its address.
+Under systemd, the manager ends what is left in the unit. Without systemd, an orphan would keep the inherited listening
+sockets open, and the next start could not bind their addresses.
 """
 
 import os
@@ -10,18 +10,18 @@ import time
 from pathlib import Path
 
 TERM_SECONDS = 2.0
-"""Between SIGTERM and SIGKILL."""
+"""The time between SIGTERM and SIGKILL."""
 KILL_SECONDS = 2.0
-"""After SIGKILL: a process that still is there waits for a device, and nobody can help it."""
+"""How long to wait after SIGKILL. A process that is still alive then waits for a device, and cannot be ended."""
 _LOOK_SECONDS = 0.05
 
 
 def end_orphans() -> int:
-    """End every child of this process, the orphans that its subreaper inherits too; how many there were.
+    """End every child of this process, including the orphans that it inherits as a subreaper. Returns their number.
 
-    Blocks: the master's last act.
+    This blocks; it is the last thing that the master does.
     """
-    # Blocked, so that it can be waited for.
+    # sigtimedwait(2) needs the signal to be blocked.
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     asked: set[int] = set()
     term_until = time.monotonic() + TERM_SECONDS
@@ -30,7 +30,7 @@ def end_orphans() -> int:
         for pid in children if is_late else children - asked:
             os.kill(pid, signal.SIGKILL if is_late else signal.SIGTERM)
         asked |= children
-        # Whoever these leave behind becomes a child of this process, and has its turn.
+        # The children of these processes become children of this process, and a later turn of the loop ends them.
         signal.sigtimedwait([signal.SIGCHLD], _LOOK_SECONDS)
         while _reap_one():
             pass
@@ -41,7 +41,7 @@ def _children() -> set[int]:
     try:
         text = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
     except OSError:
-        return set()  # a kernel without CONFIG_PROC_CHILDREN
+        return set()  # The kernel was built without CONFIG_PROC_CHILDREN.
     return {int(pid) for pid in text.split()}
 
 

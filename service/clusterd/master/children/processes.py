@@ -1,4 +1,4 @@
-"""Carry out what the supervisor decides about processes: exec, fork, orders, kills."""
+"""Carry out the supervisor's decisions about processes: exec, fork and messages to the children."""
 
 import os
 import time
@@ -19,10 +19,13 @@ from clusterd.wire import messages
 from clusterd.wire.packets import socketpair
 
 SHARE_SECONDS = 0.5
-"""For connections to come to rest that are to move to another worker."""
+"""How long a worker waits for connections to become idle, so that it can pass them to another worker."""
 
 STATE_DIRECTORY = "CLUSTERD_STATE_DIRECTORY"
-"""The variable that tells templates, workers and hooks where the application may write (`StateDirectory=`)."""
+"""The environment variable with the directory that the application may write to (`StateDirectory=` of the unit).
+
+It is set in templates, workers and the hooks process.
+"""
 
 
 class Processes:
@@ -43,10 +46,10 @@ class Processes:
         self._round_robin = round_robin
         self._wakeups = Wakeups.create()
         self.environments: dict[int, dict[str, str]] = {}
-        """What is set in the workers of a slot, by slot (`Cluster.fork`)."""
+        """Additional environment variables of the workers of a slot, by slot (`Cluster.fork`)."""
 
     def start_template(self, action: StartTemplate) -> None:
-        """Exec a template and tell it what to import. Raises OSError, ProtocolError."""
+        """Exec a template and send it what to import. Raises OSError, ProtocolError."""
         config = self._configurations.of(action.generation)
         child = Child(action.serial, Kind.TEMPLATE, action.generation)
         if not self._exec(child, Role.TEMPLATE, config):
@@ -65,7 +68,7 @@ class Processes:
         self._children.send(child, order, *descriptors)
 
     def start_hooks(self, serial: int, generation: int, config: Config) -> Child:
-        """Exec a hooks process and tell it what to import. Raises OSError, ProtocolError."""
+        """Exec a hooks process and send it what to import. Raises OSError, ProtocolError."""
         child = Child(serial, Kind.HOOKS, generation)
         if self._exec(child, Role.HOOKS, config):
             order = messages.Attach(generation, to_json(config), int(Level[config.log.level.name]))
@@ -73,7 +76,7 @@ class Processes:
         return child
 
     def _exec(self, child: Child, role: Role, config: Config) -> bool:
-        """False where the interpreter cannot be run. Raises OSError."""
+        """Returns False if the interpreter cannot be run. Raises OSError."""
         with self._children.enter(child) as theirs:
             try:
                 pid = spawn(role, config.python, theirs, template_environment(os.environ, config))
@@ -104,13 +107,16 @@ class Processes:
             self._order_fork(action.template, order, theirs.fileno(), child.stacks)
 
     def _order_fork(self, template: int, order: messages.Message, *descriptors: int) -> None:
-        """To a dead template the descriptors go nowhere, and the child's channel ends at once."""
+        """Send `order` to a template.
+
+        If the template is dead, nothing is sent. The caller closes the descriptors, which ends the child's channel.
+        """
         parent = self._children.get(template)
         if parent is not None:
             self._children.send(parent, order, *descriptors)
 
     def share(self, giver: int, taker: int, connections: int) -> None:
-        """Have one worker let another have some of its connections. Raises OSError."""
+        """Have the worker `giver` pass up to `connections` connections to the worker `taker`. Raises OSError."""
         gives, takes = self._children.get(giver), self._children.get(taker)
         if gives is None or takes is None:
             return
@@ -120,16 +126,16 @@ class Processes:
             self._children.send(gives, messages.Share(connections, SHARE_SECONDS), ours.fileno())
 
     def serve(self, child: Child) -> None:
-        """Have a worker take new connections, by itself or from the master."""
+        """Tell a worker to take new connections, from the listening sockets or from the master's round-robin."""
         self._children.send(child, messages.Serve())
         self._round_robin.serves(child)
 
     def watch_requests(self, seconds: float) -> None:
-        """Have workers write down which requests they have in hand, for so long."""
+        """Have every worker record its in-flight requests for `seconds`."""
         self._scoreboard.watched_until = time.monotonic_ns() + int(seconds * 1e9)
 
     def burden(self, serial: int) -> dict[str, object]:
-        """What would go with a worker that is killed, by its last word."""
+        """The connections and requests that would be lost if the worker is killed, by its scoreboard row."""
         child = self._children.get(serial)
         if child is None or child.row is None:
             return {}
@@ -137,16 +143,19 @@ class Processes:
         return {"connections": row.connections, "in_flight": row.in_flight}
 
     def ended(self, serial: int) -> None:
-        """A worker is no more."""
+        """Tell the round-robin that a worker has ended."""
         self._round_robin.ended(serial)
 
     def close_listeners(self) -> None:
-        """The service stops: nobody is to wait in a queue that nobody serves."""
+        """Close the listening sockets at a stop, so that no client waits in a backlog that no worker serves."""
         self._round_robin.stop()
         self._listeners.close_bound()
 
     def retire(self, action: Retire) -> None:
-        """Tell a worker to stop accepting, and both ends where its connections go. Raises OSError."""
+        """Tell a worker to stop accepting and to drain. Raises OSError.
+
+        If it has a successor, both receive one end of a socketpair, over which the connections are handed over.
+        """
         worker = self._children.get(action.serial)
         if worker is None:
             return
@@ -163,10 +172,11 @@ class Processes:
 
 
 def template_environment(inherited: Mapping[str, str], config: Config) -> dict[str, str]:
-    """The environment of a generation: the master's without systemd's business, and the configuration's.
+    """The environment of a generation: the master's without the variables of systemd, and that of the configuration.
 
-    Beside $STATE_DIRECTORY there is one path that an application can use as it is: CLUSTERD_STATE_DIRECTORY. Without a
-    unit that has a state directory the variable is what the master was started with, such as a developer's own.
+    $STATE_DIRECTORY may hold several paths. CLUSTERD_STATE_DIRECTORY holds one, which an application can use directly.
+    If the unit has no state directory, the variable keeps the value that the master was started with, such as one that
+    a developer has set.
     """
     directory = state_directory(inherited)
     state = {} if directory is None else {STATE_DIRECTORY: directory}

@@ -1,4 +1,4 @@
-"""Exec a template, or a hooks process, under the application's interpreter."""
+"""Exec a template or a hooks process under the application's interpreter."""
 
 import os
 import signal
@@ -16,18 +16,18 @@ CHANNEL_DESCRIPTOR = 3
 
 
 class Role(StrEnum):
-    """What the process is to run: a module of ours."""
+    """The module of clusterd that the process runs."""
 
     TEMPLATE = "clusterd.template.process"
     HOOKS = "clusterd.hooks.process"
 
 
 def spawn(role: Role, python: str, channel: socket.socket, environment: Mapping[str, str]) -> int:
-    """Start `python` on `channel`; its pid. Raises OSError.
+    """Start `python` with `channel` as descriptor 3. Returns its pid. Raises OSError.
 
-    posix_spawn and not fork: the master's memory is not copied, and no Python runs between. All
-    descriptors but the named ones close by themselves (PEP 446). A process group of its own keeps
-    a Ctrl-C at the terminal away from workers: that is for the master to act on.
+    posix_spawn(3) is used instead of fork(2): it does not copy the master's memory, and no Python code runs between
+    fork and exec. All other descriptors close at the exec (PEP 446). The process has its own process group, so a Ctrl-C
+    at the terminal reaches only the master, which acts on it.
     """
     return os.posix_spawn(
         python,
@@ -38,7 +38,7 @@ def spawn(role: Role, python: str, channel: socket.socket, environment: Mapping[
             (os.POSIX_SPAWN_DUP2, channel.fileno(), CHANNEL_DESCRIPTOR),
         ],
         setpgroup=0,
-        # What comes before it has its handlers waits, instead of killing it.
+        # A signal that arrives before the process has installed its handlers waits, instead of killing it.
         setsigmask=[STACKS_SIGNAL, *EARLY, *BLOCKED],
         setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, *EARLY],
     )

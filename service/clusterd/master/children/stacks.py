@@ -1,4 +1,4 @@
-"""Read what a process wrote about its threads, and log it as one record."""
+"""Read the stacks of a child process. Log them as one record, or return them to the caller."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from clusterd.wire.messages import TellStacks
 LOOK_EVERY_SECONDS = 0.1
 LOOKS = 10
 ANSWER_SECONDS = 0.5
-"""For a worker to say what it is doing. One that cannot is asked by a signal."""
+"""How long a worker may take to send its stacks. After that, it is asked by a signal."""
 
 
 class StackReader:
-    """Asks processes for their stacks, and reports those that a crash left behind."""
+    """Asks processes for their stacks, and logs the stacks that a crash has written."""
 
     def __init__(self, children: Children, loop: asyncio.AbstractEventLoop, log: Logger) -> None:
         self._children = children
@@ -25,12 +25,12 @@ class StackReader:
         self._last_number = 0
 
     def tell(self, worker: Child, tell: Callable[[str], None]) -> None:
-        """Call `tell` with what the threads and tasks of a worker are doing; with nothing if that cannot be known."""
+        """Call `tell` with the stacks of the threads and tasks of a worker; with "" if they cannot be read."""
         self._last_number += 1
         number = self._last_number
         self._asked[number] = tell
         if worker.stacks_asked_for:
-            # It has not answered who asked before; and every question would wait in its channel.
+            # The worker has not answered the previous request. A further one would wait in its channel as well.
             self._unanswered(worker, number)
             return
         worker.stacks_asked_for = True
@@ -38,7 +38,7 @@ class StackReader:
         self._loop.call_later(ANSWER_SECONDS, self._unanswered, worker, number)
 
     def told(self, worker: Child, number: int, text: str) -> None:
-        """A worker has answered."""
+        """Handle the answer of a worker."""
         worker.stacks_asked_for = False
         if tell := self._asked.pop(number, None):
             tell(text)
@@ -50,13 +50,14 @@ class StackReader:
             self._ask_by_signal(worker, lambda text: tell(f"{how}\n{text}" if text else ""))
 
     def ask(self, child: Child, why: str) -> None:
-        """Have `child` write its stacks, and log them as soon as they are there."""
+        """Have `child` write its stacks, and log them when they are complete."""
         self.threads(child, lambda text: self._report(child, why, text))
 
     def threads(self, child: Child, tell: Callable[[str], None]) -> None:
-        """Call `tell` with what the threads of `child` are doing; with nothing if that cannot be known."""
+        """Call `tell` with the stacks of the threads of `child`; with "" if they cannot be read."""
         if child.kind in (Kind.TEMPLATE, Kind.HOOKS) and not child.is_heard:
-            tell("")  # it may be no Python yet (a wrapper's shell), and the signal would kill it
+            # Python may not run yet, but a wrapper's shell, which the signal would kill.
+            tell("")
         else:
             self._ask_by_signal(child, tell)
 
@@ -68,12 +69,12 @@ class StackReader:
         self._loop.call_later(LOOK_EVERY_SECONDS, self._look, child, tell, "", LOOKS)
 
     def report_crash(self, child: Child) -> None:
-        """Log what a fatal signal made the dead `child` write."""
+        """Log the stacks that the dead `child` wrote at a fatal signal."""
         if child.stacks >= 0:
             self._report(child, "stacks at its death", read_stacks(child.stacks, child.stacks_read))
 
     def _look(self, child: Child, tell: Callable[[str], None], seen: str, looks: int) -> None:
-        """The signal handler writes bit by bit: read when two looks find the same."""
+        """Read the file until two reads are equal, because the signal handler writes bit by bit."""
         if child.stacks < 0:
             tell("")
             return

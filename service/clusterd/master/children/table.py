@@ -1,8 +1,8 @@
-"""The master's processes: who owns the process table, reaps, and knows a pid from a stranger.
+"""The process table of the master: it enters children, checks the sender of each message, and reaps.
 
-A child is entered before its process exists, under the serial the supervisor gave it. Its pid
-comes with its hello, by the kernel's word; it leaves the table when it is reaped, never on the end
-of its channel alone.
+A child is entered before its process exists, under the serial that the supervisor gave it. The kernel reports its pid
+with its Hello message (SO_PASSCRED, unix(7)). A child leaves the table when it is reaped, never because its channel
+has ended.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ from clusterd.wire.messages import Hello, Message
 from clusterd.wire.packets import close_all, socketpair
 
 _OF_THIS_THREAD = 0x20000000
-"""__WNOTHREAD, wait(2): what other threads have started, such as a program's handlers, is theirs to wait for."""
+"""__WNOTHREAD, wait(2). Processes that other threads have started, such as a program's handlers, are left to them."""
 
 UNHEARD_SECONDS = 5.0
-"""How long a process may live on without a channel: it cannot be told anything any more."""
+"""How long a process may live on after its channel has ended. The master cannot control it any more."""
 
 
 class Kind(Enum):
-    """What a child is."""
+    """The kind of a child process."""
 
     TEMPLATE = "template"
     SPARE = "spare template"
@@ -38,54 +38,54 @@ class Kind(Enum):
 
 @dataclass(slots=True)
 class Child:
-    """The master's view of one process, from the order to make it until it is reaped. Serials of hooks are negative."""
+    """One process, from the decision to create it until it is reaped. The serials of hooks processes are negative."""
 
     serial: int
     kind: Kind
     generation: int
     slot: int = 0
-    """0 for all but workers."""
+    """0 unless the child is a worker."""
     row: int | None = None
-    """The scoreboard row leased to it."""
+    """The scoreboard row that the worker uses."""
     pid: int | None = None
     stacks: int = -1
     stacks_read: int = 0
     log_level: Level | None = None
-    """It was told since it began."""
+    """The level that the master last sent to it; None if it has sent none."""
     stacks_asked_for: bool = False
-    """Over the channel, and it has not answered yet."""
+    """It was asked for its stacks over the channel and has not answered yet."""
     is_heard: bool = False
-    """It has said something."""
+    """The master has received a message from it."""
     signal_asked_for: str = ""
-    """Which one somebody has had sent to it, and who, in words."""
+    """The signal that an operator or a program had sent to it, and the sender, in words."""
     debugger: TcpAddress | None = None
-    """Where one may attach to it."""
+    """The address at which a debugger may attach to it."""
     doomed: bool = False
-    """Killed, or given up before it had a pid: it is not welcomed any more."""
+    """The master has killed it. If it has no pid yet, it is killed at its Hello message."""
     channel: Channel | None = field(default=None, repr=False)
 
     def close_stacks(self) -> None:
-        """Nobody reads them any more."""
+        """Close the file that receives the stacks."""
         if self.stacks >= 0:
             os.close(self.stacks)
             self.stacks = -1
 
     def fields(self) -> dict[str, object]:
-        """Who this is, for a line of the log."""
+        """The log fields that identify this child."""
         slot = {"slot": self.slot} if self.slot else {}
         return {**slot, "generation": self.generation, "pid": self.pid}
 
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """The end of a child; `how` in words."""
+    """The end of a child. `how` describes it in words."""
 
     child: Child
     how: str
     by_signal: bool
     cpu_seconds: float
     code: int | None = None
-    """As `subprocess` has it: the exit status, or the number of the signal, negative. None: it never was a process."""
+    """The exit status, or the negative number of the signal, as in `subprocess`. None if there never was a process."""
 
 
 class Children:
@@ -105,22 +105,22 @@ class Children:
         self._by_serial: dict[int, Child] = {}
         self._by_pid: dict[int, Child] = {}
         self.strays_reaped = 0
-        """Processes of others that the subreaper inherited."""
+        """The number of orphans that were reaped: the master is a subreaper and inherits them."""
         self.messages_dropped = 0
-        """Messages that did not match their sender."""
+        """The number of messages that were dropped because their sender was not the expected process."""
 
     def get(self, serial: int) -> Child | None:
-        """The child with this serial, if it is alive or on its way."""
+        """The child with this serial, if it is alive or being created."""
         return self._by_serial.get(serial)
 
     def all(self) -> list[Child]:
-        """Every child, alive or on its way."""
+        """Every child that is alive or being created."""
         return list(self._by_serial.values())
 
     def enter(self, child: Child) -> socket.socket:
-        """Put `child` in the table; the other end of its channel is the caller's to pass on and close.
+        """Put `child` in the table. Returns the other end of its channel, which the caller passes on and closes.
 
-        Raises OSError when there are no descriptors left; `child` is not in the table then.
+        Raises OSError if no descriptors are left. `child` is then not in the table.
         """
         if child.kind is not Kind.SPARE:
             child.stacks = new_stacks_file(f"clusterd-stacks-{child.serial}")
@@ -129,7 +129,7 @@ class Children:
         except OSError:
             child.close_stacks()
             raise
-        # Before anything can be sent: the kernel adds the sender's pid when it is sent.
+        # Set before the first message: the kernel attaches the sender's pid at the time of sending.
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         child.channel = Channel(
             ours,
@@ -141,31 +141,31 @@ class Children:
         return theirs
 
     def born(self, child: Child, pid: int) -> None:
-        """The process of `child` is `pid`."""
+        """Record `pid` as the process of `child`."""
         child.pid = pid
         self._by_pid[pid] = child
 
     def never_born(self, child: Child, how: str) -> None:
-        """The process of `child` was refused by the kernel or died before it said hello."""
+        """Report the death of `child`: the kernel refused its process, or it died before its Hello message."""
         self._bury(child, Death(child, how, by_signal=False, cpu_seconds=0.0))
 
     def send(self, child: Child, message: Message, *sockets: int) -> None:
-        """Send a message with descriptors, which stay the caller's."""
+        """Send a message with descriptors, which the caller keeps."""
         if child.channel is not None:
             child.channel.send(message, sockets)
 
     def kill(self, child: Child) -> None:
-        """SIGKILL, or, without a pid, see to it that it never runs anything."""
+        """Send SIGKILL. A child without a pid is killed at its Hello message, before it runs anything."""
         child.doomed = True
         self.signal(child, signal.SIGKILL)
 
     def signal(self, child: Child, number: int) -> None:
-        """Send a signal. A pid in the table is not reaped yet, so it cannot be anyone else's."""
+        """Send a signal. A pid in the table is not reaped yet, so it cannot belong to another process."""
         if child.pid is not None:
             os.kill(child.pid, number)
 
     def reap(self) -> None:
-        """Bury whoever has died. Each is heard out first: what it said last explains its death."""
+        """Reap every child that has died. Its pending messages are read first: the last one explains its death."""
         while True:
             try:
                 dead = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT | _OF_THIS_THREAD)
@@ -187,7 +187,7 @@ class Children:
 
     def _hear_out(self, pid: int) -> None:
         known = self._by_pid.get(pid)
-        # Someone unknown may be a worker whose hello is still unread.
+        # An unknown pid may be a worker whose Hello message is still unread.
         speakers = [known] if known else [child for child in self.all() if child.pid is None]
         for child in speakers:
             if child.channel is not None:
@@ -232,7 +232,7 @@ class Children:
         if child.pid is None:
             self.never_born(child, f"died before it said hello ({reason})")
         else:
-            # Usually it is dead and about to be reaped.
+            # Usually the process is dead and about to be reaped.
             self._loop.call_later(UNHEARD_SECONDS, self._end_unheard, child)
 
     def _end_unheard(self, child: Child) -> None:
@@ -241,7 +241,7 @@ class Children:
 
 
 def describe_status(status: int) -> tuple[str, bool]:
-    """A wait status in words, and whether it is a death by signal."""
+    """A wait status (wait(2)) in words, and whether a signal ended the process."""
     if not os.WIFSIGNALED(status):
         return f"exit status {os.waitstatus_to_exitcode(status)}", False
     number = os.WTERMSIG(status)

@@ -1,1 +1,1 @@
-"""The master's look at its workers: which are stuck, which are over a limit, and whether any answers."""
+"""The health of the workers: which are stuck, which are over a limit, and whether any answers requests."""

@@ -1,7 +1,7 @@
-"""Ask a new worker whether it can serve, before anyone depends on it.
+"""The health check: request a page from a new worker before it serves clients.
 
-The worker is handed one end of a socketpair as if it had accepted it, and the master speaks HTTP on
-the other: no port is needed, and no other worker can answer in its place.
+The worker receives one end of a socketpair as if it had accepted a connection, and the master speaks HTTP on the other
+end. This needs no port, and no other worker can answer in its place.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ _STATUS_LINE_BYTES = 4096
 
 
 async def check_health(check: HealthCheck, connection: socket.socket) -> str | None:
-    """None when the worker at the other end of `connection` answered as expected, else what was wrong."""
+    """Check the worker at the other end of `connection`. Returns None if it answers as expected, else what is wrong."""
     try:
         async with asyncio.timeout(check.timeout):
             status = await _ask(check, connection)

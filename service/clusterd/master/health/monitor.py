@@ -1,4 +1,4 @@
-"""Watch the workers from outside, by the scoreboard and /proc: progress, requests, memory."""
+"""Watch the progress, the requests and the memory of the workers, through the scoreboard and /proc."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from clusterd.supervisor.events import Event, MemoryLimitReached, RequestLimitRe
 
 MEMORY_EVERY_SECONDS = 5.0
 JITTER = 0.1
-"""Workers of one age reach max_requests spread over this part of it."""
+"""A worker's limits.max_requests is raised by up to this fraction, so that workers of one age do not end together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Watched:
     limits: Limits
 
     def seen(self) -> Seen:
-        """What tells whether it answers."""
+        """The data from which readiness is decided."""
         row = self.row
         return Seen(
             serial=self.serial,
@@ -36,7 +36,7 @@ class Watched:
             heartbeat=row.heartbeat / 1e9,
             progress=row.progress / 1e9,
             waiting=row.queue_length,
-            # Threads of an application on the loop are always free: nothing waits for one.
+            # An application on the event loop uses no threads: none is busy, and no request waits for one.
             is_full=bool(row.threads_busy) and not row.threads_free and row.queue_length >= self.limits.queue,
             is_debugged=self.is_debugged,
             unready=self.timeouts.unready,
@@ -44,7 +44,7 @@ class Watched:
 
 
 class Monitor:
-    """Turns what it sees into events; decides nothing."""
+    """Turns its observations into events. The supervisor decides what follows."""
 
     def __init__(self, happened: Callable[[Event], None], memory: Callable[[int], int | None] = private_memory_bytes):
         self._happened = happened
@@ -53,7 +53,7 @@ class Monitor:
         self._memory_looks: dict[int, float] = {}
 
     def look(self, workers: Iterable[Watched], now: float) -> None:
-        """Look at every worker once; `now` is time.monotonic()."""
+        """Check every worker once. `now` is time.monotonic()."""
         excused_until = self._punctuality.look(now)
         looks, self._memory_looks = self._memory_looks, {}
         for worker in workers:
@@ -81,6 +81,6 @@ class Monitor:
 
 
 def _with_jitter(most: int, serial: int) -> int:
-    """`most`, and up to a tenth more: the same for one worker at every look (Knuth's multiplicative hash)."""
+    """`most` plus up to a tenth. The result depends only on the serial (Knuth's multiplicative hash)."""
     fraction = (serial * 2654435761 % 2**32) / 2**32
     return most + int(most * JITTER * fraction)

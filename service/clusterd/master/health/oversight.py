@@ -1,4 +1,4 @@
-"""The look at every worker that serves, a few times a second: what is wrong with it, and whether any answers."""
+"""Check every worker that serves, a few times a second: what is wrong with it, and whether any answers requests."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from clusterd.supervisor.model.states import WorkerState
 
 
 class Oversight:
-    """Owns what is remembered from one look to the next. `changed` is called when `unready` has."""
+    """Keeps the state between two checks. Calls `changed` when `unready` has changed."""
 
     def __init__(
         self, context: MasterContext, clock_time: Callable[[float], str], changed: Callable[[], None]
@@ -28,22 +28,22 @@ class Oversight:
         self._monitor = Monitor(context.happened)
         self._readiness = Readiness()
         self.unready = ""
-        """Why no worker answers, in words; empty while one does."""
+        """Why no worker answers requests, in words. Empty while one does."""
 
     def look(self) -> list[Watched]:
-        """Look at all of them, which are returned."""
+        """Check every worker that serves, and return them."""
         watched = self._watched()
         self._monitor.look(watched, time.monotonic())
         self._look_at_readiness(watched)
         return watched
 
     def why_unready(self) -> str:
-        """`unready` as of now."""
+        """Check readiness now, and return `unready`."""
         self._look_at_readiness(self._watched())
         return self.unready
 
     def see_who_turns(self) -> None:
-        """Tell which event loops have turned after the end of their drains: those have noticed it."""
+        """Report each draining worker whose event loop has turned since the end of its drain: it knows of the end."""
         for worker in self._cluster.table.in_state(WorkerState.DRAINING):
             child = self._children.get(worker.serial)
             if child is not None and child.row is not None:

@@ -1,19 +1,22 @@
-"""Whether the master itself looks on time: one that did not run cannot tell for how long others did not."""
+"""Whether the master itself runs on time. If it did not run, it cannot tell for how long its workers did not."""
 
 LOOK_EVERY_SECONDS = 0.25
 LATE_SECONDS = 0.5
-"""A look this late means that the master itself did not run: nobody else's time counts then."""
+"""If a check is this late, the master itself did not run, and the time before it is not held against the workers."""
 
 
 class Punctuality:
-    """Remembers when the last look was."""
+    """Remembers the time of the last check."""
 
     def __init__(self) -> None:
         self._last_look: float | None = None
         self._excused_until = 0.0
 
     def look(self, now: float) -> float:
-        """The master looks, at `now` (time.monotonic()): the time before which nobody is blamed for standing still."""
+        """Note a check at `now` (time.monotonic()).
+
+        Returns the time up to which standing still is not held against a worker.
+        """
         if self._last_look is not None and now - self._last_look > LOOK_EVERY_SECONDS + LATE_SECONDS:
             self._excused_until = now
         self._last_look = now

@@ -1,7 +1,7 @@
-"""Whether requests are answered at all: what /readyz says to a proxy that could ask another host.
+"""Whether any worker answers requests. /readyz reports it to a proxy that can use another host instead.
 
-Slow to say no: a burst fills the queues of all hosts at once, and a proxy that believed each of them would have no
-host left.
+The answer turns to "not ready" only after some seconds. A burst fills the queues of all hosts at once; if each host
+reported that immediately, the proxy would have no host left.
 """
 
 from collections.abc import Iterable
@@ -11,30 +11,30 @@ from enum import Enum
 from clusterd.master.health.punctuality import Punctuality
 
 SILENT_SECONDS = 2.0
-"""A worker whose event loop has not turned for so long answers nothing, whatever it waits for."""
+"""A worker whose event loop has not turned for this long answers nothing, whatever the cause."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A ready worker as its row shows it. Times are seconds, by time.monotonic()."""
+    """A ready worker as its scoreboard row shows it. Times are in seconds, as time.monotonic()."""
 
     serial: int
     slot: int
     heartbeat: float
-    """When its loop last turned."""
+    """When its event loop last turned."""
     progress: float
-    """When one of its threads last got ahead, or was idle."""
+    """When one of its threads last made progress, or was idle."""
     waiting: int
-    """Requests that wait for a thread."""
+    """The number of requests that wait for a thread."""
     is_full: bool
-    """One more would be answered 503."""
+    """The worker would answer one more request with 503."""
     is_debugged: bool
     unready: float
-    """`timeouts.unready`."""
+    """The setting `timeouts.unready`, in seconds."""
 
 
 class _Trouble(Enum):
-    """Why a worker answers nothing."""
+    """Why a worker does not answer: in words for all workers, and for some of them."""
 
     SILENT = "no worker's event loop turns", "the event loop of {} does not turn"
     STUCK = "every thread of every worker is stuck while requests wait", "every thread of {} is stuck"
@@ -47,14 +47,14 @@ class _Trouble(Enum):
 
 @dataclass(frozen=True, slots=True)
 class NotReady:
-    """Why nothing is answered, and since when (time.monotonic())."""
+    """Why no worker answers requests, and since when (time.monotonic())."""
 
     why: str
     since: float
 
 
 class Readiness:
-    """Remembers since when requests wait and queues are full; decides and does nothing else."""
+    """Remembers since when requests wait and queues are full. It only computes; it has no side effects."""
 
     def __init__(self) -> None:
         self._punctuality = Punctuality()
@@ -63,7 +63,7 @@ class Readiness:
         self._not_ready: NotReady | None = None
 
     def look(self, workers: Iterable[Seen], now: float) -> NotReady | None:
-        """Look at the ready workers at `now`; None while one of them gets ahead, and where there is none."""
+        """Check the ready workers at `now`. Returns None if one of them makes progress, or if there are none."""
         excused = self._punctuality.look(now)
         workers = tuple(workers)
         is_waiting = any(worker.waiting or worker.is_full for worker in workers)
@@ -83,7 +83,7 @@ class Readiness:
         return self._not_ready
 
     def _trouble(self, worker: Seen, excused: float, now: float) -> tuple[_Trouble, float] | None:
-        """What keeps one worker from answering, and since when."""
+        """What keeps a worker from answering, and since when. None if it answers."""
         heartbeat, progress = max(worker.heartbeat, excused), max(worker.progress, excused)
         if now - heartbeat >= SILENT_SECONDS:
             return _Trouble.SILENT, heartbeat

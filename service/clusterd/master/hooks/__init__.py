@@ -1,1 +1,1 @@
-"""The master's side of hooks: which hooks process runs, and what it is told."""
+"""The master's side of the hooks: which hooks process runs, and which events it receives."""

@@ -1,4 +1,4 @@
-"""What happens, on its way to the hooks: queued, told one at a time, and never waited for."""
+"""Deliver events and messages to the hooks process, one at a time. The master never waits for it."""
 
 import time
 from collections.abc import Callable
@@ -16,19 +16,19 @@ HOW_TO_END = "it is not ended for that: `clusterctl kill hooks --signal KILL` do
 
 @dataclass(slots=True)
 class Counts:
-    """Since the start."""
+    """Numbers since the start of the service."""
 
     events_dropped: int = 0
     messages_dropped: int = 0
     cut: int = 0
-    """What a process was told and did not live to get through with."""
+    """Events whose handling was cut short by the end of the hooks process."""
 
 
 class HooksQueue:
-    """Owns the links with the processes, and tells them what is in `feed`.
+    """Owns the links to the hooks processes, and delivers the entries of `feed`.
 
-    `on_empty` is called when nothing waits any more, `on_through` when a process that was let go may end, and
-    `show_stacks` when it is to be in the log what a process is busy with.
+    `on_empty` is called when nothing waits any more. `on_through` is called when a process that was let go may end.
+    `show_stacks` logs what a process is busy with.
     """
 
     def __init__(
@@ -46,23 +46,23 @@ class HooksQueue:
         self._show_stacks = show_stacks
         self._links: dict[int, HooksLink] = {}
         self._told: int | None = None
-        """The process that is told."""
+        """The process that receives the entries."""
         self._is_let_go = False
-        """It is told nothing more."""
+        """Whether that process receives nothing more."""
         self._told_at = 0.0
         self._is_slow_known = False
-        """Whether it was logged that what is dealt with takes long."""
+        """Whether the log already says that the current entry takes long."""
         self._is_full = False
         self.counts = Counts()
 
-    # ---- what happens
+    # ---- input
 
     def pass_over(self, worker_event: WorkerEvent) -> None:
-        """There are no hooks: just know it."""
+        """Record the state of a worker. Used while there are no hooks: the event is not delivered."""
         self._feed.pass_over(worker_event)
 
     def add_event(self, worker_event: WorkerEvent) -> None:
-        """Something has become of a worker."""
+        """Queue a worker event. If the queue is full, no handler is called for it."""
         if self._feed.add_event(worker_event):
             self._is_full = False
             self._tell_next()
@@ -76,7 +76,7 @@ class HooksQueue:
         self._is_full = True
 
     def add_message(self, worker_event: WorkerEvent, incoming: Incoming) -> None:
-        """A worker's application has said something."""
+        """Queue a message of the application in a worker. If the queue is full, the message is refused."""
         if self._feed.add_message(worker_event, incoming, size_of(incoming.value)):
             self._tell_next()
             return
@@ -88,28 +88,28 @@ class HooksQueue:
     # ---- the processes
 
     def connect(self, serial: int, link: HooksLink) -> None:
-        """There is a process that may be told some time."""
+        """Register the link to a process that may receive entries later."""
         self._links[serial] = link
 
     def begin(self, serial: int) -> None:
-        """Tell this one from now on."""
+        """Deliver to this process from now on."""
         self._told, self._is_let_go = serial, False
         self._feed.begin()
         self._tell_next()
 
     def let_go(self, serial: int) -> None:
-        """Tell it nothing more. It is through with what it was told last now, or later."""
+        """Deliver nothing more to the process. `on_through` follows when it has handled the current entry."""
         self._is_let_go = True
         if self._feed.out is None:
             self._on_through(serial)
 
     def said(self, serial: int, message: AppMessage | Ack) -> None:
-        """A process has said something."""
+        """Handle a message of a hooks process."""
         if link := self._links.get(serial):
             link.received(message)
 
     def settled(self, serial: int) -> None:
-        """A process is through with what it was told."""
+        """Go on to the next entry: a process has handled the current one."""
         if serial != self._told:
             return
         entry = self._feed.settle()
@@ -122,7 +122,7 @@ class HooksQueue:
             self.say_if_empty()
 
     def gone(self, serial: int, how: str) -> None:
-        """A process is no more."""
+        """Handle the end of a hooks process."""
         if link := self._links.pop(serial, None):
             link.end(f"the hooks process died before it had answered ({how})")
         if self._told == serial:
@@ -130,34 +130,34 @@ class HooksQueue:
             self._cut()
 
     def say_if_empty(self) -> None:
-        """Have whoever waits for it told."""
+        """Call `on_empty` if nothing waits and nothing is being handled."""
         if self._feed.is_idle:
             self._on_empty()
 
     def give_up_rest(self) -> None:
-        """There are no hooks any more."""
+        """Drop every entry that waits, because there are no hooks any more. Requests are refused."""
         untold = self._feed.clear()
         if untold:
-            self._log.warning("there are no hooks any more, and they were not told everything", untold=len(untold))
+            self._log.warning("there are no hooks any more; some events were not delivered", untold=len(untold))
         for entry in untold:
             if entry.incoming is not None:
                 refuse(entry.incoming, "there are no hooks any more")
 
-    # ---- seen from outside
+    # ---- status
 
     @property
     def waiting(self) -> int:
-        """How much is still to be told, with what is dealt with now."""
+        """The number of entries that are not handled yet, including the current one."""
         return self._feed.waiting
 
     @property
     def busy_seconds(self) -> float:
-        """How long one thing has been dealt with; 0 where none is."""
+        """How long the current entry has been handled; 0 if there is none."""
         return 0.0 if self._feed.out is None else time.monotonic() - self._told_at
 
     @property
     def busy_with(self) -> str | None:
-        """What is dealt with; None where nothing is."""
+        """The entry that is being handled, in words; None if there is none."""
         entry = self._feed.out
         if entry is None:
             return None
@@ -165,13 +165,13 @@ class HooksQueue:
         return repr(SETUP) if worker_event is None else f"{worker_event.name!r} of worker {worker_event.slot}"
 
     def look(self, most_seconds: float) -> None:
-        """Have it in the log, once, where one thing takes so long."""
+        """Log the stacks of the hooks process once, if it has handled one entry for `most_seconds`."""
         if self._told is None or self._is_slow_known or self.busy_seconds < most_seconds:
             return
         self._is_slow_known = True
         self._show_stacks(self._told, f"busy with {self.busy_with} for {self.busy_seconds:.1f} s; {HOW_TO_END}")
 
-    # ---- within
+    # ---- internals
 
     def _tell_next(self) -> None:
         if self._told is None or self._is_let_go:
@@ -182,24 +182,24 @@ class HooksQueue:
             self._links[self._told].tell(entry)
 
     def _cut(self) -> None:
-        """What it was told last is told to nobody else: whoever dies of it is not followed by another who does."""
+        """Drop the current entry: an event that crashes the hooks process must not crash its successor."""
         entry = self._feed.settle()
         if entry is None or entry.worker_event is None or entry.worker_event.is_silent:
             return
         self.counts.cut += 1
         worker_event = entry.worker_event
-        text = f"the hooks process ended while it dealt with {worker_event.name!r}, which no other is told of"
+        text = f"the hooks process ended while it handled {worker_event.name!r}; this event is not delivered again"
         self._log.error(text, slot=worker_event.slot, generation=worker_event.generation)
         _taken(entry)
 
 
 def refuse(incoming: Incoming, why: str) -> None:
-    """Nobody answers; it is dealt with."""
+    """Refuse a request, with the reason `why`, and mark the message as taken."""
     if incoming.wants_reply:
         try:
             incoming.refuse(why)
         except Disconnected:
-            pass  # nobody awaits it any more
+            pass  # The sender has gone.
     incoming.taken()
 
 

@@ -1,6 +1,7 @@
-"""The master's end of the conversation with one hooks process (`wire/hooks.py`): it is told, and orders.
+"""The master's end of the conversation with one hooks process (`wire/hooks.py`).
 
-What it says comes from a process that runs the application's code: it is looked at before anything is done.
+The master sends worker events and messages. The hooks process asks for operations. It runs the application's code, so
+every request is checked before it is carried out.
 """
 
 import json
@@ -30,11 +31,14 @@ from clusterd.wire.messages import Ack, AppMessage
 from clusterd.wire.values import RELAYED
 
 MOST_RELAYED = 2 * MOST_WAITING
-"""Messages that wait for one worker. A hooks process stops at half of it; what one that died has left counts too."""
+"""The most messages that wait for one worker.
+
+A hooks process stops at half of it. The messages of a hooks process that has died count too, hence the factor 2.
+"""
 
 
 class HooksLink:
-    """With one process. `on_settled` is called when it is through with what it was told."""
+    """The link to one hooks process. `on_settled` is called when the process has handled an entry."""
 
     def __init__(
         self, child: Child, context: MasterContext, operations: Operations, on_settled: Callable[[], None]
@@ -44,16 +48,16 @@ class HooksLink:
         self._on_settled = on_settled
         self._conversation = Conversation(RELAYED)
         self._unanswered: Incoming | None = None
-        """The request that it was told of, while it has not answered."""
+        """The worker's request that was delivered to the process and has no answer yet."""
         if child.channel is not None:
             self._conversation.attach(child.channel, context.loop, self._ordered)
 
     def received(self, message: AppMessage | Ack) -> None:
-        """It has said something."""
+        """Handle a message of the process."""
         self._conversation.received(message)
 
     def tell(self, entry: Entry) -> None:
-        """Tell it something; of the next thing it is told when this is settled."""
+        """Deliver an entry. The next one may follow when `on_settled` was called."""
         worker_event = entry.worker_event
         document = {"name": SETUP} if worker_event is None else write_worker_event(worker_event)
         incoming: Incoming | None = entry.incoming
@@ -65,7 +69,7 @@ class HooksLink:
         reply.when_done(partial(self._answered, incoming))
 
     def end(self, why: str) -> None:
-        """The process is gone: whoever waits for its answer is told why there is none."""
+        """End the conversation with a process that has ended. A worker that waits for its answer receives `why`."""
         self._conversation.end()
         if self._unanswered is not None:
             _answer(self._unanswered.refuse, why)
@@ -78,14 +82,14 @@ class HooksLink:
     def _answered(self, incoming: Incoming, future: Done) -> None:
         error = future.exception()
         if isinstance(error, Disconnected):
-            return  # see `end`
+            return  # `end` answers the worker.
         self._unanswered = None
         if error is None:
             _answer(incoming.reply, future.result())
         else:
             _answer(incoming.refuse, str(error))
 
-    # ---- orders
+    # ---- operations
 
     def _ordered(self, incoming: Incoming) -> None:
         incoming.taken()
@@ -93,7 +97,7 @@ class HooksLink:
         done.add_done_callback(partial(_conclude, incoming))
         try:
             self._carry_out(read_order(incoming.value), done)
-        except Exception as error:  # it belongs to the one who asked
+        except Exception as error:  # It is raised in the hooks process, which has asked for the operation.
             if not done.done():
                 done.set_exception(error)
 
@@ -140,7 +144,7 @@ class HooksLink:
 
 
 def size_of(value: Any) -> int:
-    """What a message takes while it waits."""
+    """The size of a waiting message: the length of its JSON."""
     return len(json.dumps(value))
 
 
@@ -163,4 +167,4 @@ def _answer(say: Callable[[Any], None], what: Any) -> None:
     try:
         say(what)
     except Disconnected:
-        pass  # nobody awaits it any more
+        pass  # The process that waited for it has gone.

@@ -1,6 +1,6 @@
-"""The hooks of the application: told what happens, in a process of their own, and never waited for.
+"""Run the hooks processes and pass them the worker events. The master never waits for them.
 
-What there is to be is decided in `master/hooks/decisions/processes.py`; here it is done.
+`master/hooks/decisions/processes.py` decides which processes run; this module carries that out.
 """
 
 import asyncio
@@ -28,17 +28,18 @@ from clusterd.wire.hooks import WorkerEvent
 from clusterd.wire.messages import Ack, AppMessage
 
 END_SECONDS = 5.0
-"""For the handlers to get through with what has happened, when everything else is done."""
+"""How long the handlers may take for the remaining events at the end, when everything else has ended."""
 
 HOOKS = "hooks"
-"""What does not load."""
-NOBODY_ANSWERS = "nobody answers requests in the master: name who does in the setting hooks"
+"""The part that fails to load, in events.TemplateFailed."""
+NOBODY_ANSWERS = "no hooks answer requests in the master: name their module in the setting hooks"
 MOMENT_SECONDS = 0.05
-"""So much earlier than a template's does the time of hooks to load end, so that they are named where they are why."""
+"""The load time of hooks ends this much before that of the template, so that the error names the hooks when they are
+the cause."""
 
 
 class Hooks:
-    """An `Observer` (context.py). Where the configuration names no hooks, it only knows the workers."""
+    """The `Observer` (context.py) for the application's hooks. Without hooks it only records how the workers are."""
 
     def __init__(self, context: MasterContext, operations: Operations) -> None:
         self._context = context
@@ -53,23 +54,23 @@ class Hooks:
         self._templates: dict[int, int] = {}
         """The last template of each generation."""
         self._held_up: dict[int, int] = {}
-        """Templates that are loaded before their generation's hooks."""
+        """By generation, the template that has loaded before the hooks of its generation."""
         self._bad: dict[int, steps.Bad] = {}
-        """Why the hooks of a generation do not load."""
+        """By generation, why its hooks do not load."""
         self._restarts = 0
         self._failure: tuple[str, float] | None = None
-        """How the last process died, while none is told, and when the next one is started."""
+        """How the last process died and when the next one starts; None while a process receives events."""
         self._then: Callable[[], None] | None = None
 
-    # ---- what the master tells (context.py)
+    # ---- the observer (context.py)
 
     def note_event(self, event: events.Event) -> None:
-        """A stop while the master waits for the hooks ends the wait."""
+        """End the wait for the hooks if a stop is requested during it."""
         if self._then is not None and isinstance(event, events.StopAsked):
             self._step(steps.Stop(0.0))
 
     def note_action(self, action: actions.Action) -> None:
-        """A generation begins, or serves."""
+        """Note that a generation begins or serves."""
         match action:
             case actions.StartTemplate(serial, generation):
                 self._templates[generation] = serial
@@ -77,33 +78,33 @@ class Hooks:
                 load, leave = config.rollout.boot_timeout - MOMENT_SECONDS, config.timeouts.drain
                 self._step(steps.GenerationBegins(generation, config.hooks is not None, load, leave))
                 if self._context.supervisor.cluster.phase is Phase.STARTING:
-                    # Each attempt of the first start is a generation, and no rollout says that it serves.
+                    # Each attempt of the first start is a generation of its own, and no RolloutEnded follows it.
                     self._step(steps.GenerationServes(generation))
                 if generation in self._bad:
-                    # Known while this template took the place of another, which could not be forked.
+                    # The hooks failed before this template was started in place of one that could not be forked.
                     self._tell_bad(serial, self._bad[generation])
             case actions.RolloutEnded(_, generation):
                 self._step(steps.GenerationServes(generation))
                 self._queue.say_if_empty()
 
     def heard(self, incoming: Incoming, worker_event: WorkerEvent) -> None:
-        """A worker's application has sent a message, which is the hooks' to answer."""
+        """Queue a message of the application in a worker for the hooks, or refuse it if there are none."""
         if self._supervisor.has_hooks:
             self._queue.add_message(worker_event, incoming)
         else:
             refuse(incoming, NOBODY_ANSWERS)
 
     def note_worker_event(self, worker_event: WorkerEvent) -> None:
-        """What has become of a worker is told to the hooks."""
+        """Queue a worker event for the hooks."""
         if self._supervisor.has_hooks:
             self._queue.add_event(worker_event)
         else:
             self._queue.pass_over(worker_event)
 
-    # ---- what children say (child_events.py)
+    # ---- messages of children (child_events.py)
 
     def template_loaded(self, child: Child) -> None:
-        """The supervisor is told so when the hooks of its generation are good too: they are loaded together."""
+        """Report a loaded template to the supervisor, once the hooks of its generation are loaded too."""
         if self._supervisor.is_held_up(child.generation):
             self._held_up[child.generation] = child.serial
         else:
@@ -114,25 +115,28 @@ class Hooks:
         self._step(steps.Loaded(child.serial))
 
     def load_failed(self, child: Child, reason: str, *, permanent: bool) -> None:
-        """A hooks process could not; `permanent` as in steps.Failed."""
+        """A hooks process could not import its module; `permanent` as in steps.Failed."""
         self._step(steps.Failed(child.serial, reason, permanent))
 
     def said(self, child: Child, message: AppMessage | Ack) -> None:
-        """A hooks process has dealt with what it was told, or orders something."""
+        """A hooks process has handled an entry, or asks for an operation."""
         self._queue.said(child.serial, message)
 
     def gone(self, death: Death, how: str) -> None:
-        """A hooks process is reaped, or never came to be."""
+        """A hooks process was reaped, or was never created."""
         self._queue.gone(death.child.serial, how)
         self._step(steps.Gone(death.child.serial, how))
 
     # ---- the end
 
     def finish(self, *, at_once: bool, then: Callable[[], None]) -> None:
-        """Nothing more will happen. `then` is called when the hooks have been told, or after END_SECONDS."""
+        """End the hooks. `then` is called when they have handled every event, or after END_SECONDS.
+
+        With `at_once` they are ended without that time.
+        """
         self._then = then
         if self._queue.waiting and not at_once:
-            text = f"waiting for the hooks to get through with what has happened, for {END_SECONDS:g} s at most"
+            text = f"waiting for the hooks to handle the remaining events, for {END_SECONDS:g} s at most"
             self._log.info(text, waiting=self._queue.waiting, busy_with=self._queue.busy_with)
         self._step(steps.Stop(0.0 if at_once else END_SECONDS))
         self._queue.say_if_empty()
@@ -143,7 +147,7 @@ class Hooks:
             then, self._then = self._then, None
             then()
 
-    # ---- decisions, carried out
+    # ---- carrying out decisions
 
     def _step(self, event: steps.Event) -> None:
         if not self._events.take(event):
@@ -165,7 +169,7 @@ class Hooks:
                 self._start(serial, generation)
             case steps.Tell(serial):
                 self._failure = None
-                self._log.info("hooks are told what happens", **self._fields(serial))
+                self._log.info("hooks receive the events", **self._fields(serial))
                 self._queue.begin(serial)
             case steps.Leave(serial):
                 self._queue.let_go(serial)
@@ -196,14 +200,14 @@ class Hooks:
         try:
             child = self._context.processes.start_hooks(serial, generation, self._pinned[generation])
         except OSError as error:
-            # Out of descriptors, processes or memory.
+            # The usual reason is that descriptors, processes or memory have run out.
             self._step(steps.Gone(serial, f"clusterd cannot start it: {error.strerror or error}"))
             return
         link = HooksLink(child, self._context, self._operations, partial(self._queue.settled, serial))
         self._queue.connect(serial, link)
 
     def _load_is_bad(self, bad: steps.Bad) -> None:
-        """As a template that does not load is: the start or the reload fails."""
+        """Report hooks that do not load as a template that does not load: the start or the reload fails."""
         self._held_up.pop(bad.generation, None)
         if not bad.reason.startswith("hooks: "):
             name = self._configurations.of(bad.generation).hooks
@@ -215,7 +219,7 @@ class Hooks:
         self._context.happened(events.TemplateFailed(template, bad.reason, HOOKS, bad.permanent))
 
     def _let_leave(self, serial: int) -> None:
-        """It leaves at the end of its channel."""
+        """Close the channel of a hooks process, which then ends."""
         child = self._context.children.get(serial)
         if child is not None and child.channel is not None:
             child.channel.close()
@@ -232,21 +236,21 @@ class Hooks:
         child = self._context.children.get(serial)
         return child.fields() if child is not None else {}
 
-    # ---- seen from outside
+    # ---- status
 
     def look(self) -> None:
-        """Called all the time: a handler may be stuck."""
+        """Check whether a handler is stuck. Called a few times a second."""
         if self._supervisor.has_hooks:
             self._queue.look(self._configurations.of(self._supervisor.serving).timeouts.hang / 2)
 
     @property
     def child(self) -> Child | None:
-        """The process that is told what happens, or else is to be; None where there is none."""
+        """The process that receives the events, or else the next one to do so; None if there is none."""
         process = self._supervisor.shown
         return None if process is None else self._context.children.get(process.serial)
 
     def facts(self) -> HooksFacts | None:
-        """How they are; None where there are none, nor are to be."""
+        """The state of the hooks; None if there are none and none are expected."""
         if not self._supervisor.has_hooks:
             return None
         process = self._supervisor.shown
@@ -274,7 +278,7 @@ class Hooks:
 
 
 def _pinned(config: Config) -> Config:
-    """What symbolic links lead to now: what is restarted later is what was loaded, whatever they point to by then."""
+    """Resolve the symbolic links of a configuration, so that a later restart loads the same code again."""
     directory, name = os.path.split(config.python)
     return replace(
         config,

@@ -1,1 +1,1 @@
-"""The listening sockets: from systemd or bound here, accepted on for round_robin, and closed at a stop."""
+"""The listening sockets: opened by systemd or by the master, accepted on for round-robin, closed at a stop."""

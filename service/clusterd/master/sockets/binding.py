@@ -1,4 +1,4 @@
-"""Binding the addresses of a configuration, and what to do where that is not possible."""
+"""Bind the addresses of a configuration, and say what to do about an address that cannot be bound."""
 
 import contextlib
 import errno
@@ -18,36 +18,36 @@ _CONTROL_ACCESS = UnixSockets(mode=0o660, owner=None, group=None)
 
 
 class ListenError(Exception):
-    """An address cannot be listened on; the message names it and what to do."""
+    """An address cannot be listened on. The message names the address and what to do."""
 
 
 def remove(paths: Iterable[Path]) -> None:
-    """Remove files that may be gone already."""
+    """Remove files. A file that does not exist is ignored."""
     for path in paths:
         path.unlink(missing_ok=True)
 
 
 class Binder:
-    """Binds what systemd did not pass, and notes which files that makes."""
+    """Binds the sockets that systemd did not pass. Adds the path of each Unix socket to `bound`."""
 
     def __init__(self, access: UnixSockets, bound: list[Path]) -> None:
         self._access = access
         self._bound = bound
 
     def bind(self, setting: str, address: Address) -> socket.socket:
-        """Listen on `address`. Raises ListenError."""
+        """Bind `address` and listen on it; the socket is non-blocking. Raises ListenError."""
         try:
             sock = _bind_tcp(address) if isinstance(address, TcpAddress) else self._bind_unix(str(address))
         except OSError as error:
             raise ListenError(f"{setting}: cannot listen on {address}: {_advice(error, setting)}") from error
-        # The flag belongs to the open socket and is shared by every process that inherits it.
+        # O_NONBLOCK belongs to the open socket, so it holds in every process that inherits the socket.
         sock.setblocking(False)
         return sock
 
     def bind_beside(
         self, addresses: Sequence[Address], given: Sequence[socket.socket], notes: list[str]
     ) -> list[socket.socket]:
-        """Listen on those of `addresses` that the sockets of a unit are not at. Raises ListenError."""
+        """Listen on each of `addresses` that no socket of the unit (`given`) covers. Raises ListenError."""
         sockets = []
         for address in addresses:
             if any(_covers(sock, address) for sock in given):
@@ -57,15 +57,15 @@ class Binder:
             except ListenError as error:
                 if str(address) != BY_KEY["listen"].default or not _is_in_use(error):
                     raise
-                # A copy of the file that clusterd came with, which had this line.
+                # The configuration may be a copy of the file that clusterd comes with, which has this line.
                 notes.append(f"{error}; the sockets of the socket unit are used")
         return sockets
 
     def bind_control(self, path: Path) -> socket.socket:
-        """Listen on the control socket, and make its directory. Raises ListenError."""
+        """Create the directory of the control socket and listen on the socket. Raises ListenError."""
         try:
             with contextlib.suppress(FileExistsError):
-                # Its parents not: a mistyped path is to be noticed.
+                # Its parents are not created, so that a mistyped path causes an error.
                 path.parent.mkdir(mode=0o700)
         except OSError as error:
             raise ListenError(f"control: cannot make {path.parent}: {error.strerror}") from error
@@ -81,7 +81,7 @@ class Binder:
                 _remove_left_over(path)
             elif path.exists():
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-            # Nobody may connect before everything is as it should be.
+            # No client may connect before the owner and the mode are set.
             os.fchmod(sock.fileno(), 0)
             sock.bind(str(path))
             self._bound.append(path)
@@ -105,7 +105,10 @@ class Binder:
 
 
 def _id_of(key: str, name: str | None) -> int:
-    """-1 for nobody, which changes nothing (chown(2)). A name may be gone since the configuration was read."""
+    """The id of an account; -1 for None, which chown(2) leaves unchanged.
+
+    Raises ListenError if the account no longer exists: it may have been removed since the configuration was read.
+    """
     try:
         return -1 if name is None else ID_OF[key](name)
     except UnknownAccount as error:
@@ -120,7 +123,7 @@ def _bind_tcp(address: TcpAddress) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            # `[::]:80` beside `0.0.0.0:80` is two addresses; whoever wants both writes both.
+            # `[::]:80` and `0.0.0.0:80` are two addresses. An operator that wants both configures both.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind(where)
         sock.listen(BACKLOG)
@@ -131,7 +134,7 @@ def _bind_tcp(address: TcpAddress) -> socket.socket:
 
 
 def _covers(sock: socket.socket, address: Address) -> bool:
-    """Whether clients of `address` come to `sock`."""
+    """Whether a client that connects to `address` reaches `sock`."""
     if sock.family == socket.AF_UNIX or not isinstance(address, TcpAddress):
         return address_text(sock) == str(address)
     host, port = sock.getsockname()[:2]
@@ -143,7 +146,7 @@ def _is_in_use(error: ListenError) -> bool:
 
 
 def _remove_left_over(path: Path) -> None:
-    """Remove a socket that nobody listens on any more. Raises OSError (EADDRINUSE) for one in use."""
+    """Remove a Unix socket that no process listens on. Raises OSError (EADDRINUSE) if one does."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(str(path))

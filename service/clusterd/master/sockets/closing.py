@@ -1,7 +1,7 @@
-"""The first part of a stop: closing the sockets that end with the service, without resetting a client.
+"""The first step of a stop: close the sockets that end with the service, without resetting a client.
 
-It comes before anything else stops, so that there are workers for those who wait in the queues. Sockets that systemd
-keeps for the next start stay as they are.
+It happens before anything else stops, so that workers can take the clients that wait in the backlogs. Sockets that
+systemd keeps for the next start are not touched.
 """
 
 import asyncio
@@ -17,30 +17,32 @@ from clusterd.supervisor.events import StopAsked
 from clusterd.systemd.sockets import address_text
 
 LOOK_SECONDS = 0.01
-"""Between two looks into a queue. The handshake of a local client that has begun is over by then."""
+"""The time between two looks into a backlog. A handshake that a local client has begun is complete by then."""
 
 HANDSHAKE_SECONDS = 0.5
-"""For a handshake that has begun with a client that is far away."""
+"""The time allowed for a handshake that a remote client has begun."""
 
 DEAL_SHARE = 0.5
-"""The part of timeouts.drain that workers may take, before they are told to drain, to make room for what was in the
-queues: only where it is more than can be on its way to them at the same time, and none of their loops turns."""
+"""The fraction of timeouts.drain that workers may use, before they are told to drain, to take the connections from the
+backlogs. It is only used if these are more than the dispatch channels hold, and no worker's event loop turns."""
 
 CERTAIN_SECONDS = 0.5
-"""How long systemd has to keep its sockets before the workers are told to drain. `systemctl stop SERVICE SOCKET` asks
-for the stop of the one and then for that of the other; between the two, 0.1 seconds were seen."""
+"""How long systemd must keep its sockets before the workers are told to drain. `systemctl stop SERVICE SOCKET` stops
+the service first and the socket after it; 0.1 seconds were measured between the two."""
 
 CERTAIN_LOOKS = 2
+"""How often systemd is asked during CERTAIN_SECONDS."""
 
 ASK_EVERY_SECONDS = 1.0
-"""How often systemd is asked the same during the drain."""
+"""How often systemd is asked during the drain."""
 
 
 class Closing:
-    """Holds back the stop until the sockets are closed that end with it.
+    """Holds back a stop until the sockets that end with it are closed.
 
-    `kept` returns the names of the sockets that systemd keeps, or None when that is not known: then it keeps all that
-    it has passed. `drain_seconds` is the timeouts.drain of what serves. `stop` is called with the event held back.
+    `kept` returns the names of the sockets that systemd keeps. It returns None if that is not known; in that case every
+    passed socket counts as kept. `drain_seconds` returns timeouts.drain of the generation that serves. `stop` is called
+    with the event that was held back.
     """
 
     def __init__(
@@ -70,9 +72,10 @@ class Closing:
         return self._held_back is not None
 
     def holds_back(self, event: StopAsked) -> bool:
-        """Whether `event` has to wait, and is passed to `stop` later. A second stop, or one at once, ends the wait.
+        """Whether `event` must wait and is passed to `stop` later. A second stop, or one at once, ends the wait.
 
-        A start that has not succeeded yet has no worker to take what is in the queues, and nothing to wait for.
+        Before the first start has succeeded there is no worker to take the connections in the backlogs, so the stop
+        does not wait.
         """
         if self._task is None and not event.at_once and self._round_robin.has_workers:
             self._held_back = event
@@ -84,7 +87,7 @@ class Closing:
         return False
 
     async def end(self) -> None:
-        """The service has stopped."""
+        """End the task, because the service has stopped."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -110,7 +113,10 @@ class Closing:
             is_left = await self._close()
 
     async def _close(self) -> bool:
-        """Close what is not kept. True where systemd keeps something, and may not do so the next time."""
+        """Close the sockets that systemd does not keep.
+
+        Returns True if systemd keeps some now. It may close them later, so it must be asked again.
+        """
         passed = {each.scheme for each in self._listeners.public} if self._listeners.has_passed else set()
         kept = await self._kept() if passed else ()
         closing = set(self._listeners.closing(passed if kept is None else kept)) - self._closed
@@ -123,11 +129,11 @@ class Closing:
         return kept is not None and self._closed != set(self._listeners.public)
 
     async def _empty(self, listeners: Collection[ListeningSocket]) -> None:
-        """Have the workers take what is in the queues, and what is about to be."""
+        """Have the workers take the connections in the backlogs, and those whose handshake is not complete yet."""
         looks_until = self._loop.time() + (LOOK_SECONDS if all(map(is_local, listeners)) else HANDSHAKE_SECONDS)
         self._round_robin.take_the_rest(listeners)
         while self._loop.time() < looks_until:
             await asyncio.sleep(LOOK_SECONDS)
             self._round_robin.take_the_rest(listeners)
-        with contextlib.suppress(TimeoutError):  # the rest is dealt during the drain
+        with contextlib.suppress(TimeoutError):  # The rest is dispatched during the drain.
             await asyncio.wait_for(self._round_robin.has_dealt_all.wait(), self._drain_seconds() * DEAL_SHARE)

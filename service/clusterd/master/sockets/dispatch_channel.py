@@ -1,7 +1,7 @@
-"""What the master has dealt to one worker: connections on their way, each kept until the worker has it.
+"""The dispatch channel to one worker: it passes connections, and keeps each until the worker has acknowledged it.
 
-By the protocol of wire/passing.py a worker answers before it reads a byte, and what it has not answered for is still
-the master's, whatever becomes of the worker.
+By the protocol of wire/passing.py a worker answers before it reads the first byte. A connection that it has not
+answered for still belongs to the master, even if the worker dies.
 """
 
 import asyncio
@@ -20,30 +20,31 @@ from clusterd.wire.packets import close_all, receive, send
 from clusterd.wire.passing import Answer, Decline, Offer
 
 MOST_UNACKNOWLEDGED = 64
-"""Connections on their way to one worker. A queue of packets holds four times as many, and a worker that lives takes
-them within a turn of its loop: beyond it they wait with the kernel, where any worker can have them."""
+"""The most connections that one worker has not acknowledged. A queue of packets holds four times as many, and a
+healthy worker takes them within one turn of its loop. Further connections stay in the backlog, where any worker can
+get them."""
 
 BLOCKED_SECONDS = 0.05
-"""How long a worker gets nothing that had no descriptor for a connection: it will hardly have one for the next."""
+"""How long a worker receives nothing after it had no descriptor for a connection: the next one would fail as well."""
 
 
 class Availability(IntEnum):
     """What a worker would do with a connection, from the best to the worst."""
 
     READY = 0
-    """Serve it."""
+    """It would serve the connection."""
     SILENT = 1
-    """Let it wait: its loop is busy, or the process is stopped."""
+    """It would let the connection wait: its event loop is busy, or the process is stopped."""
     FULL = 2
-    """Send it away: it has as many as limits.connections allows."""
+    """It would turn the connection away: it has as many as limits.connections allows."""
     BLOCKED = 3
-    """Nothing: too many are on their way already."""
+    """It cannot receive a connection: too many are unacknowledged, or it has no descriptors."""
 
 
 def next_in_turn(availabilities: Iterable[Availability]) -> int | None:
-    """The place of the one whose turn it is; `availabilities` begin with whoever has waited longest.
+    """The index of the worker whose turn it is. `availabilities` begin with the worker that has waited longest.
 
-    The first that serves, else the first of the best there are; None where nobody can take anything.
+    That is the first worker that is READY, or else the first of the best ones. None if every worker is BLOCKED.
     """
     best: tuple[Availability, int] | None = None
     for place, availability in enumerate(availabilities):
@@ -56,7 +57,10 @@ def next_in_turn(availabilities: Iterable[Availability]) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A connection that no worker has yet. `peer` and `local` as CarriedState has them; None also: ask the socket."""
+    """A connection that no worker has yet.
+
+    `peer` and `local` are as in CarriedState. None can also mean that the worker has to ask the socket.
+    """
 
     sock: socket.socket
     peer: Address | None
@@ -64,13 +68,13 @@ class Accepted:
     scheme: str
 
     def carried(self, *, awaits_header: bool) -> CarriedState:
-        """What a worker has to know of it."""
+        """The state that is sent to the worker with the connection."""
         return CarriedState(b"", self.peer, self.local, self.scheme, 0, awaits_header)
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the configuration of a worker's generation says of its connections."""
+    """The settings for connections in the configuration of a worker's generation."""
 
     most_connections: int
     awaits_header: bool
@@ -80,14 +84,14 @@ class Terms:
 class _Dealt:
     accepted: Accepted
     at: float
-    """By time.monotonic."""
+    """The time of the dispatch, as time.monotonic()."""
 
 
 class DispatchChannel:
     """The master's end of the socketpair to one worker.
 
-    `on_news` is called when the worker has answered for something, or can be dealt to again; `on_end` when it will
-    answer no more.
+    `on_news` is called when the worker has answered, or can receive connections again. `on_end` is called when it will
+    not answer any more.
     """
 
     def __init__(
@@ -112,28 +116,29 @@ class DispatchChannel:
         self._unacknowledged: dict[int, _Dealt] = {}
         self._declined: list[Accepted] = []
         self._blocked: asyncio.TimerHandle | None = None
-        """Running while the worker cannot be dealt to."""
+        """The timer that runs while the worker cannot receive connections."""
         self._open = True
         loop.add_reader(sock.fileno(), self.read)
 
     @property
     def is_clear(self) -> bool:
-        """Whether the worker has everything that it was dealt."""
+        """Whether the worker has acknowledged every connection."""
         return not self._unacknowledged
 
     def has_room(self) -> bool:
-        """Whether one more can be dealt."""
+        """Whether one more connection can be dispatched."""
         return self._blocked is None and len(self._unacknowledged) < MOST_UNACKNOWLEDGED
 
     def is_full(self) -> bool:
         """Whether the worker has as many connections as it may have.
 
-        What is on its way does not count: the worker may have counted it already. It declines what is too much.
+        Unacknowledged connections do not count, because the worker may have counted them already. It declines those
+        that are too many.
         """
         return self._row.connections >= self._terms.most_connections
 
     def availability(self, now: float) -> Availability:
-        """What would become of a connection that is dealt now."""
+        """What the worker would do with a connection that is dispatched at `now`."""
         if not self.has_room():
             return Availability.BLOCKED
         if self.is_full():
@@ -141,24 +146,24 @@ class DispatchChannel:
         return Availability.SILENT if is_silent(self._row, now) else Availability.READY
 
     def is_late(self, since: float) -> bool:
-        """Whether what was dealt before `since` is still on its way."""
+        """Whether a connection that was dispatched before `since` is not acknowledged yet."""
         return next((dealt.at < since for dealt in self._unacknowledged.values()), False)
 
     def is_stuck(self, now: float) -> bool:
-        """Whether something is on its way, and the worker's loop does not turn."""
+        """Whether a connection is not acknowledged and the worker's event loop does not turn."""
         return not self.is_clear and is_silent(self._row, now)
 
     def deal(self, accepted: Accepted, *, anyway: bool) -> bool:
-        """Pass a connection on; False when that is not possible now, and it stays the caller's.
+        """Pass a connection to the worker. Returns False if that is not possible now; the caller then keeps it.
 
-        A full worker sends the client away where it has to take it `anyway`, else it declines.
+        A worker at its limit declines the connection. With `anyway` it must take it, and turns the client away.
         """
         carried = accepted.carried(awaits_header=self._terms.awaits_header)
         offer = Offer(self._number + 1, carried.to_json(), anyway)
         try:
             send(self._socket, offer.encode(), [accepted.sock.fileno()])
         except OSError:
-            # Full, or the worker is gone: reading will say so.
+            # The queue is full or the worker has ended. In the latter case, reading reports the end.
             self._block()
             return False
         self._number += 1
@@ -166,15 +171,14 @@ class DispatchChannel:
         return True
 
     def take_declined(self) -> list[Accepted]:
-        """What the worker would not have; it is the caller's again."""
+        """Return the connections that the worker has declined. They belong to the caller again."""
         declined, self._declined = self._declined, []
         return declined
 
     def end(self) -> list[Accepted]:
-        """What the worker does not have; it is the caller's again, and nothing can be dealt any more.
+        """Close the channel. Returns the connections that the worker does not have; they belong to the caller again.
 
-        Reading is shut down first: from then on no answer can be given, so those that are in the queue are all there
-        will ever be.
+        Reading is shut down first. From then on the worker cannot answer, so the answers in the queue are the last.
         """
         if self._open:
             self._open = False
@@ -189,18 +193,18 @@ class DispatchChannel:
         return [*self.take_declined(), *left]
 
     def fileno(self) -> int:
-        """The descriptor that answers come to."""
+        """The descriptor on which answers arrive."""
         return self._socket.fileno()
 
     def read(self) -> None:
-        """Take the answers that are here."""
+        """Process the answers that have arrived."""
         if self._read_answers():
             self._on_news(self)
         else:
             self._on_end(self)
 
     def _read_answers(self) -> bool:
-        """False when the worker will not answer any more, or says what it should not."""
+        """Returns False if the worker has closed its end or violates the protocol."""
         while True:
             try:
                 packet = receive(self._socket)
@@ -230,5 +234,8 @@ class DispatchChannel:
 
 
 def is_silent(row: Row, now: float) -> bool:
-    """Whether the loop of the worker with this row has not turned for some time; `now` is time.monotonic()."""
+    """Whether the event loop of the worker with this row has not turned for SILENT_NANOSECONDS.
+
+    `now` is time.monotonic().
+    """
     return row.heartbeat < now * 1e9 - SILENT_NANOSECONDS

@@ -1,7 +1,7 @@
-"""The sockets: passed by systemd, or bound here for a role that systemd passed none for.
+"""The listening sockets: passed by systemd, or bound by the master for a role that systemd passes no socket for.
 
-Made once and never again listened on or closed before the end, whatever happens to workers: the
-queue of accepted connections belongs to the socket.
+They are opened once and stay open until the service stops, whatever happens to workers: the backlog belongs to the
+socket.
 """
 
 import socket
@@ -26,20 +26,20 @@ _SETTINGS = {Role.HTTP: "listen", Role.HTTPS: "tls.listen", Role.METRICS: "metri
 
 @dataclass(frozen=True)
 class Listeners:
-    """Every listening socket by role."""
+    """Every listening socket, by role."""
 
     http: tuple[ListeningSocket, ...]
     https: tuple[ListeningSocket, ...]
     metrics: tuple[socket.socket, ...]
     control: tuple[socket.socket, ...]
     bound: tuple[ListeningSocket, ...]
-    """Those that clients of the application connect to and that systemd did not pass."""
+    """The sockets for clients of the application that the master has bound itself."""
     bound_paths: tuple[Path, ...]
-    """Unix sockets that were bound here, and are removed at the end."""
+    """The Unix sockets that the master has bound, which it removes at the end."""
     passed: frozenset[str]
-    """The settings that have no say, because systemd passed sockets for their role."""
+    """The settings that are not used, because systemd passed sockets for their role."""
     notes: tuple[str, ...] = ()
-    """What of the configuration is not listened on, and why."""
+    """Which configured addresses are not listened on, and why; one line each."""
 
     def by_setting(self) -> dict[str, tuple[socket.socket, ...]]:
         """The sockets by the setting that names their addresses."""
@@ -47,19 +47,19 @@ class Listeners:
 
     @property
     def public(self) -> tuple[ListeningSocket, ...]:
-        """Those that clients of the application connect to."""
+        """The sockets for clients of the application."""
         return (*self.http, *self.https)
 
     @property
     def has_passed(self) -> bool:
-        """Whether systemd has passed some of them."""
+        """Whether systemd has passed at least one of the public sockets."""
         return len(self.bound) < len(self.public)
 
     def closing(self, kept: Collection[str]) -> tuple[ListeningSocket, ...]:
-        """Those that end with this process; systemd keeps the ones it has passed by the names in `kept`.
+        """The public sockets that end with this process. Systemd keeps the passed sockets named in `kept`.
 
-        A Unix socket that systemd has passed is left to systemd in any case. New clients of one are refused by
-        shutdown(2), after which it is readable for ever: systemd 252 looks at nothing else any more, and hangs.
+        A passed Unix socket is always left to systemd. Refusing its new clients takes a shutdown(2), which makes it
+        readable for ever: systemd 252 then handles only this socket, and hangs.
         """
         return tuple(each for each in self.public if each in self.bound or self._may_be_closed(each, kept))
 
@@ -67,12 +67,12 @@ class Listeners:
         return passed.scheme not in kept and passed.family != socket.AF_UNIX
 
     def close_bound(self) -> None:
-        """Let go of the sockets that were bound here. What systemd passed is systemd's to close."""
+        """Close the public sockets that the master has bound. Systemd closes those that it has passed."""
         for sock in self.bound:
             sock.close()
 
     def close(self) -> None:
-        """Close everything and remove what was bound."""
+        """Close every socket, and remove the Unix sockets that the master has bound."""
         for sock in (*self.public, *self.metrics, *self.control):
             sock.close()
         remove(self.bound_paths)
@@ -81,9 +81,10 @@ class Listeners:
 def open_listeners(
     config: Config, passed: Iterable[PassedSocket], control_path: Path, expected: Expected = NOTHING
 ) -> Listeners:
-    """Passed sockets where there are any for a role, bound ones else. An instance binds its `listen` too.
+    """Use the passed sockets of each role. For a role without passed sockets, bind the configured addresses.
 
-    Raises ListenError, also where a socket unit was `expected` to pass a socket and has not.
+    An instance also binds its `listen` addresses beside the passed sockets. Raises ListenError, also if a socket unit
+    was `expected` to pass a socket and has not.
     """
     by_role: dict[Role, list[socket.socket]] = {role: [] for role in Role}
     for each in passed:
@@ -108,7 +109,7 @@ def open_listeners(
         raise
     for sock in (*http, *https):
         if sock.family != socket.AF_UNIX:
-            # Inherited by every connection: a response in several pieces must not wait for acknowledgements.
+            # Every connection inherits this. A response in several segments must not wait for acknowledgements.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     decided = {setting for role, setting in _SETTINGS.items() if by_role[role]}
     if expected.is_instance:
@@ -130,7 +131,10 @@ def open_listeners(
 def _check_passed(
     by_role: dict[Role, list[socket.socket]], config: Config, expected: Expected, notes: list[str]
 ) -> None:
-    """Refuse to take the place of socket units that have passed nothing, and sockets that nobody can connect to."""
+    """Raise ListenError for a socket that refuses clients, and for a socket unit that has passed no socket.
+
+    In the latter case nothing is bound in its place. A `run` instance closes the sockets it was passed, with a note.
+    """
     for role, sockets in by_role.items():
         for sock in sockets:
             if refuses_new(sock):
@@ -138,7 +142,7 @@ def _check_passed(
                 raise ListenError(f"{_SETTINGS[role]}: {address_text(sock)} {how}")
     if config.run is not None and expected.is_instance and by_role[Role.HTTP]:
         unit = expected.units.get(Role.HTTP, "its socket unit")
-        notes.append(f"run serves nobody, and clients of {unit} wait in vain: systemctl mask --now {unit}")
+        notes.append(f"run serves no clients, and clients of {unit} wait in vain: systemctl mask --now {unit}")
         for sock in by_role[Role.HTTP]:
             sock.close()
         by_role[Role.HTTP] = []
@@ -156,7 +160,7 @@ def _check(http: Sequence[socket.socket], https: Sequence[socket.socket], config
     count = len(http) + len(https)
     if config.run is not None:
         if count:
-            raise ListenError("run: systemd passes sockets to serve on, and run serves nobody: disable the socket unit")
+            raise ListenError("run: systemd passes sockets, but run serves no clients: disable the socket unit")
         return
     if not count:
         if (unit := expected.units.get(Role.HTTP)) and expected.is_instance:
@@ -169,7 +173,7 @@ def _check(http: Sequence[socket.socket], https: Sequence[socket.socket], config
 
 
 def tell_addresses(listeners: Listeners, config: Config, log: Logger) -> None:
-    """Log where clusterd listens, and which settings have no say because a socket unit decides."""
+    """Log the addresses that clusterd listens on, and the settings that a socket unit overrides."""
     configured = {"listen": config.listen, "tls.listen": config.tls.listen, "metrics": (config.metrics,)}
     for setting, sockets in listeners.by_setting().items():
         addresses = [address_text(sock) for sock in sockets]
@@ -177,6 +181,6 @@ def tell_addresses(listeners: Listeners, config: Config, log: Logger) -> None:
         log.info(f"{setting}: {' '.join(addresses) or 'off'}{' (passed by systemd)' if passed else ''}")
         written = [str(address) for address in configured.get(setting, ())]
         if passed and written and written != addresses:
-            log.notice(f"{setting}: {' '.join(written)} is not used: the socket unit says where")
+            log.notice(f"{setting}: {' '.join(written)} is not used: the socket unit sets the addresses")
     for note in listeners.notes:
         log.warning(note)

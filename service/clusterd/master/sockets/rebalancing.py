@@ -1,6 +1,6 @@
-"""Kept-alive connections are evened out: a new worker would otherwise wait for new clients while others have them all.
+"""Even out kept-alive connections between workers. Without this, a new worker has none until new clients connect.
 
-New connections go to the worker with the fewest anyway; this is for those that stay.
+New connections go to the worker with the fewest in any case. This module moves the connections that stay open.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,15 +14,15 @@ from clusterd.master.sockets.dispatch_channel import is_silent
 from clusterd.supervisor.model.cluster import Phase
 
 MOST_AHEAD = 1.25
-"""The most loaded worker may have so many times the connections of the least loaded, and one more."""
+"""The most loaded worker may have this many times the connections of the least loaded, plus one."""
 PAUSE_SECONDS = 0.75
-"""Between two moves: longer than one may take (`SHARE_SECONDS`), so that what is on its way has arrived before it is
-counted again; and short enough for a second move within the two seconds that are promised."""
+"""The time between two moves. It is longer than a move may take (`SHARE_SECONDS`), so that connections have arrived
+before they are counted again. It allows a second move within the two seconds that are promised."""
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """So many connections from one worker to another, by their serials."""
+    """The move of a number of connections from one worker to another. Workers are named by their serials."""
 
     giver: int
     taker: int
@@ -30,13 +30,13 @@ class Move:
 
 
 class Rebalancing:
-    """Decides what is to move, from the connections of every worker that serves."""
+    """Decides which connections move, from the number of connections of every worker that serves."""
 
     def __init__(self) -> None:
         self._not_before = 0.0
 
     def moves(self, connections: Mapping[int, int], now: float) -> list[Move]:
-        """What to move now: nothing while all have about as many. `connections` is by serial."""
+        """The moves to make now: none while all workers have about as many. `connections` is by serial."""
         if len(connections) < 2 or now < self._not_before:
             return []
         if max(connections.values()) <= min(connections.values()) * MOST_AHEAD + 1:
@@ -46,33 +46,36 @@ class Rebalancing:
 
 
 class Rebalancer:
-    """Has workers hand connections over to others, as `Rebalancing` decides."""
+    """Has workers hand over connections to others, as `Rebalancing` decides."""
 
     def __init__(self, context: MasterContext) -> None:
         self._context = context
         self._rebalancing = Rebalancing()
 
     def look(self, watched: Sequence[Watched]) -> None:
-        """To be called a few times a second. Not during a rollout: the connections are on the move already."""
+        """Begin the moves that are due. Called a few times a second.
+
+        Nothing moves during a rollout, which hands over every connection anyway.
+        """
         cluster = self._context.cluster
         if cluster.phase is not Phase.RUNNING or cluster.rollout is not None:
             return
         if self._context.configurations.of(cluster.serving).scheduling is not Scheduling.LEAST_CONNECTIONS:
             return
         now = monotonic()
-        # One whose loop stands still, at a breakpoint for example, would only hold up what is meant for it.
+        # A worker whose event loop stands still, for example at a breakpoint, would hold up the connections.
         takers = (each for each in watched if each.row.accepting and not is_silent(each.row, now))
         for move in self._rebalancing.moves({each.serial: each.row.connections for each in takers}, now):
             try:
                 self._context.processes.share(move.giver, move.taker, move.connections)
             except OSError:
-                return  # out of descriptors: it is no more than a nicety
+                return  # Descriptors have run out. Rebalancing is optional, so nothing is logged.
 
 
 def plan(connections: Mapping[int, int]) -> list[Move]:
-    """The moves after which no two workers differ by more than one; each gives or takes, never both."""
+    """The moves after which no two workers differ by more than one. A worker gives or takes, never both."""
     share, over = divmod(sum(connections.values()), len(connections))
-    # Those that have the most keep the odd ones: fewer have to move.
+    # The most loaded workers keep the remainder, so that fewer connections move.
     by_load = sorted(connections, key=lambda serial: (-connections[serial], serial))
     surplus = {serial: connections[serial] - share - (place < over) for place, serial in enumerate(by_load)}
     takers = [serial for serial in by_load if surplus[serial] < 0]

@@ -1,7 +1,7 @@
-"""`scheduling: round_robin`: the master accepts, and deals the connections to the workers in turn.
+"""`scheduling: round_robin`: the master accepts connections and dispatches them to the workers in turn.
 
-It accepts only what it can pass on at once, so that those who wait, wait in the kernel's queue, and holds each
-connection until the worker has said that it has it: one that dies with connections unread costs none of them.
+It accepts only connections that it can pass on at once, so that clients wait in the kernel's backlog. It keeps each
+connection until the worker acknowledges it, so a worker that dies with unread connections loses none of them.
 """
 
 import asyncio
@@ -31,19 +31,19 @@ from clusterd.wire.messages import Dispatch
 from clusterd.wire.packets import socketpair
 
 ACCEPTS_A_TURN = 64
-"""Then the master's other business has its turn."""
+"""The most connections accepted in one turn of the event loop, so that the master's other work goes on."""
 
 REST_SECONDS = 0.05
-"""How long nothing is accepted when there are no descriptors for it."""
+"""How long the master does not accept after descriptors have run out."""
 
 LATE_SECONDS = 1.0
-"""A connection that a worker has not taken by then goes to another one, if another one would take it."""
+"""A connection that a worker has not taken within this time goes to another worker, if one would take it."""
 
 COMPLAIN_EVERY_SECONDS = 60.0
 
 
 class RoundRobin:
-    """The one who accepts in the master, and who knows every connection that no worker has yet."""
+    """Accepts connections in the master, and owns every connection that no worker has yet."""
 
     def __init__(
         self,
@@ -61,24 +61,24 @@ class RoundRobin:
         self._configurations = configurations
         self._log = log
         self._workers: dict[int, Child] = {}
-        """Those that serve, or did and are not gone."""
+        """The workers that have served and have not ended, by serial."""
         self._serving: set[int] = set()
-        """The serials of those that have not retired."""
+        """The serials of the workers that have not retired."""
         self._dealt_to: set[int] = set()
-        """The serials of those that the master is to accept for."""
+        """The serials of the workers that the master accepts for."""
         self._turn: dict[int, DispatchChannel] = {}
-        """By serial, beginning with whoever has waited longest."""
+        """The channels in the order of the turn, by serial. The worker that has waited longest is the first."""
         self._channels: set[DispatchChannel] = set()
-        """Also of those that are not in the turn any more."""
+        """Every open channel, also to workers that are not in the turn any more."""
         self._rescue: DispatchChannel | None = None
-        """To a worker outside the turn, for what would be nobody's otherwise."""
+        """A channel to a worker outside the turn, for connections that no worker in the turn can take."""
         self._waiting: deque[Accepted] = deque()
-        """What came back."""
+        """Accepted connections that wait for a worker."""
         self.has_dealt_all = asyncio.Event()
-        """Set while every connection that was accepted has been dealt."""
+        """Set while every accepted connection has been dispatched."""
         self._is_reading = False
         self._is_closing = False
-        """Nothing is accepted any more but what `take_the_rest` finds."""
+        """Whether only `take_the_rest` accepts connections."""
         self._is_stopping = False
         self._rest: asyncio.TimerHandle | None = None
         self._complained_at: float | None = None
@@ -86,7 +86,7 @@ class RoundRobin:
     # ---- the workers
 
     def serves(self, child: Child) -> None:
-        """A worker serves, for the first time or again."""
+        """Note that a worker serves, for the first time or again."""
         self._workers[child.serial] = child
         self._serving.add(child.serial)
         if self._configurations.of(child.generation).scheduling is Scheduling.ROUND_ROBIN:
@@ -95,14 +95,14 @@ class RoundRobin:
         self._go_on()
 
     def retires(self, serial: int) -> None:
-        """A worker is about to be told to stop accepting: everything that it is dealt must be in its queue by then."""
+        """Dispatch nothing more to a worker. Called before it is told to stop: its queue must be complete by then."""
         self._serving.discard(serial)
         self._dealt_to.discard(serial)
         self._turn.pop(serial, None)
         self._go_on()
 
     def ended(self, serial: int) -> None:
-        """A worker is dead. Its end of the channel may be open still, in a child of its own."""
+        """Take back the connections of a dead worker. A child of the worker may still hold its end of the channel."""
         self._workers.pop(serial, None)
         self.retires(serial)
         for channel in [each for each in self._channels if each.serial == serial]:
@@ -110,7 +110,7 @@ class RoundRobin:
         self._go_on()
 
     def look(self) -> None:
-        """A few times a second: take back what a worker does not take, and deal again to one that is well again."""
+        """Take back connections that a worker does not take, and use recovered workers. Called a few times a second."""
         now = monotonic()
         self._take_back([channel for channel in self._channels if channel.is_late(now - LATE_SECONDS)], now)
         for serial in self._dealt_to - self._turn.keys():
@@ -120,7 +120,7 @@ class RoundRobin:
         self._go_on()
 
     def _take_back(self, late: list[DispatchChannel], now: float) -> None:
-        """Where another worker would take at once what is on its way to a late one."""
+        """Take back the connections of late workers, if another worker would take them at once."""
         for channel in late:
             others = (other for other in self._turn.values() if other is not channel)
             if any(other.availability(now) is Availability.READY for other in others):
@@ -129,7 +129,7 @@ class RoundRobin:
                 self._end_channel(channel)
 
     def _enter(self, child: Child) -> None:
-        """Give a worker its place at the end of the turn; where that is not possible, `look` tries again."""
+        """Add a worker at the end of the turn. If that fails, `look` tries again."""
         if child.serial not in self._turn and (channel := self._open_channel(child)) is not None:
             self._turn[child.serial] = channel
 
@@ -140,7 +140,7 @@ class RoundRobin:
         try:
             ours, theirs = socketpair()
         except OSError:
-            return None  # out of descriptors
+            return None  # Descriptors have run out.
         with theirs:
             self._children.send(child, Dispatch(), theirs.fileno())
         config = self._configurations.of(child.generation)
@@ -152,7 +152,7 @@ class RoundRobin:
     def _row(self, child: Child) -> Row | None:
         return None if child.row is None else self._scoreboard.row(child.row)
 
-    # ---- what becomes of what was dealt
+    # ---- answers of the workers
 
     def _heard(self, channel: DispatchChannel) -> None:
         self._waiting.extend(channel.take_declined())
@@ -162,7 +162,7 @@ class RoundRobin:
             self._go_on()
 
     def _hung_up(self, channel: DispatchChannel) -> None:
-        """A worker is dead, or drains though nobody has told it to (a SIGTERM): it is to be dealt nothing more."""
+        """Use a channel no more: its worker is dead, or drains because of a SIGTERM that the master did not send."""
         if self._turn.get(channel.serial) is channel:
             self._dealt_to.discard(channel.serial)
         self._end_channel(channel)
@@ -173,12 +173,12 @@ class RoundRobin:
             del self._turn[channel.serial]
         if self._rescue is channel:
             self._rescue = None
-            self._rest_a_while()  # whoever does not want to rescue is not to be asked in a circle
+            self._rest_a_while()  # Otherwise the master might ask the same worker again and again without a pause.
         self._waiting.extend(channel.end())
         self._go_on()
 
     def _go_on(self) -> None:
-        """Deal out what came back, and then what is new, as far as somebody takes it."""
+        """Dispatch the waiting connections as far as workers can take them. Accept new ones once none waits."""
         while self._waiting:
             channel = self._next() or self._rescue_channel()
             if channel is None:
@@ -193,15 +193,15 @@ class RoundRobin:
         self._read(wanted and any(channel.has_room() for channel in self._turn.values()))
 
     def _next(self) -> DispatchChannel | None:
-        """Whose turn it is."""
+        """The channel whose turn it is; None if no worker in the turn can receive a connection."""
         now = monotonic()
         channels = self._turn.values()
         place = next_in_turn(channel.availability(now) for channel in channels)
         return None if place is None else next(islice(channels, place, None))
 
     def _deal(self, channel: DispatchChannel, accepted: Accepted) -> bool:
-        """Deal to the worker whose turn it is, which is the last one then. False where that was not possible."""
-        anyway = channel.is_full() or channel is self._rescue  # there is nobody better
+        """Dispatch to a worker and move it to the end of the turn. Returns False if that is not possible now."""
+        anyway = channel.is_full() or channel is self._rescue  # `_next` has found no better worker.
         if not channel.deal(accepted, anyway=anyway):
             return False
         if channel.serial in self._turn:
@@ -209,7 +209,7 @@ class RoundRobin:
         return True
 
     def _rescue_channel(self) -> DispatchChannel | None:
-        """For what is left when nobody is in the turn: a worker that accepts for itself, or one on its way out."""
+        """If no worker is in the turn: a channel to a worker that accepts for itself, or drains. None if none can."""
         if self._is_stopping and not self._workers:
             self._give_up()
         if self._turn or self._rest or not self._waiting:
@@ -223,7 +223,7 @@ class RoundRobin:
         return self._rescue if self._rescue is not None and self._rescue.has_room() else None
 
     def _give_up(self) -> None:
-        """There is nobody left to serve them."""
+        """Close the waiting connections, because no worker is left to serve them."""
         self._log.warning("connections are closed unanswered: no worker is left", connections=len(self._waiting))
         while self._waiting:
             self._waiting.popleft().sock.close()
@@ -232,12 +232,14 @@ class RoundRobin:
 
     @property
     def has_workers(self) -> bool:
-        """Whether there is a worker that serves, or did and finishes what it has."""
+        """Whether a worker serves or drains."""
         return bool(self._workers)
 
     def take_the_rest(self, listeners: Iterable[ListeningSocket]) -> None:
-        """Accept everything that waits in the queues of sockets that are being closed, and deal it, whatever the
-        scheduling is: workers that are busy would come too late for it. To be called until the queues stay empty.
+        """Accept every connection in the backlogs of sockets that are being closed, and dispatch it.
+
+        The setting `scheduling` does not matter here: busy workers would accept too late. Must be called until the
+        backlogs stay empty.
         """
         self._is_closing = True
         self._read(False)
@@ -249,13 +251,13 @@ class RoundRobin:
         self._go_on()
 
     def stop(self) -> None:
-        """Accept nothing more: what is in the queue of a socket that stays open waits there for the next start."""
+        """Stop accepting. The clients of a socket that stays open wait in its backlog for the next start."""
         if self._is_stopping:
             return
         self._is_closing = self._is_stopping = True
         self._read(False)
         now = monotonic()
-        # The others will not be here for long.
+        # Take them back now, because the workers that could take them will end soon.
         self._take_back([channel for channel in self._channels if channel.is_stuck(now)], now)
 
     def _read(self, wanted: bool) -> None:
@@ -273,7 +275,10 @@ class RoundRobin:
         self._go_on()
 
     def _accept_from(self, listener: ListeningSocket, most: int | None) -> None:
-        """Accept as long as there is somebody to deal to, and deal; all that there are where `most` is None."""
+        """Accept and dispatch up to `most` connections, as long as a worker can take one.
+
+        If `most` is None, accept all connections in the backlog. Those that no worker can take wait in the master.
+        """
         while most is None or most > 0:
             channel = self._next()
             if channel is None and most is not None:
@@ -281,10 +286,10 @@ class RoundRobin:
             try:
                 sock, peer = listener.take()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                # Nobody waits, a worker of another generation was faster, or the client has gone.
+                # The backlog is empty, a worker of another generation was faster, or the client has gone.
                 return
             except OSError as error:
-                if error.errno != errno.EINVAL:  # that is a Unix socket that was shut down, and whose queue is empty
+                if error.errno != errno.EINVAL:  # EINVAL: a Unix socket that was shut down, with an empty backlog.
                     self._complain(error)
                     self._rest_a_while()
                 return
@@ -295,7 +300,7 @@ class RoundRobin:
                 most -= 1
 
     def _rest_a_while(self) -> None:
-        """What is missing would be missing again at once."""
+        """Stop accepting for REST_SECONDS: a retry at once would fail in the same way."""
         self._read(False)
         if self._rest is None:
             self._rest = self._loop.call_later(REST_SECONDS, self._rested)
@@ -308,4 +313,4 @@ class RoundRobin:
         now = monotonic()
         if self._complained_at is None or now - self._complained_at > COMPLAIN_EVERY_SECONDS:
             self._complained_at = now
-            self._log.error(f"clusterd cannot accept connections: {error.strerror}; they wait in the kernel's queue")
+            self._log.error(f"clusterd cannot accept connections: {error.strerror}; they wait in the kernel's backlog")

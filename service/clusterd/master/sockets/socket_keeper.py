@@ -1,4 +1,4 @@
-"""Asks systemd, beside the loop, whether it keeps the sockets that it has passed."""
+"""Ask systemd, without blocking the event loop, whether it keeps the sockets that it has passed."""
 
 import asyncio
 import contextlib
@@ -12,31 +12,31 @@ from clusterd.systemd.environment import clean_environment
 from clusterd.systemd.socket_units import JOBS, kept_names, own_unit, units_question
 
 _ANSWER_SECONDS = 1.0
-"""For each of the two questions. A system that is this slow stops as one that does not answer."""
+"""The time limit for each of the two questions. A slower answer counts as none."""
 
 
 class SocketKeeper:
-    """Systemd as the owner of the sockets that it has passed to the service `unit`; None: there is no such service."""
+    """Asks systemd about the service `unit` and its sockets. `unit` is None if this process is no service."""
 
     def __init__(self, unit: str | None, environ: Mapping[str, str], systemctl: str = "/usr/bin/systemctl") -> None:
         self._unit = unit
         self._systemctl = systemctl
-        # Set for the services of a user's own manager only (systemd.exec(5)).
+        # MANAGERPID is set only for the services of a user's own manager (systemd.exec(5)).
         self._manager = "--user" if "MANAGERPID" in environ else "--system"
         self._environment = {**clean_environment(environ), "LC_ALL": "C", "SYSTEMD_COLORS": "0"}
 
     @classmethod
     def of_this_process(cls, environ: Mapping[str, str]) -> Self:
-        """The one whose main process this is."""
+        """The keeper for the service whose main process is this one."""
         pid = os.getpid()
         cgroups = Path(f"/proc/{pid}/cgroup")
         return cls(own_unit(cgroups.read_text() if cgroups.exists() else "", environ, pid), environ)
 
     async def kept(self) -> frozenset[str] | None:
-        """The names of the sockets that stay open when this service has stopped; None when that cannot be found out.
+        """The names of the sockets that stay open after this service has stopped. None if systemd does not answer.
 
-        A socket stays open unless its unit is inactive, or a job to stop or restart the unit is queued: systemd
-        stops a service before its sockets. Any user may ask this, over D-Bus.
+        A socket stays open unless its unit is inactive, or a job to stop or restart the unit is queued: systemd stops
+        a service before its sockets. Any user may ask this over D-Bus.
         """
         if self._unit is None:
             return None
@@ -47,10 +47,10 @@ class SocketKeeper:
             return None
 
     async def is_stopping(self) -> bool:
-        """Whether systemd is stopping the service. False where that cannot be found out.
+        """Whether systemd is stopping the service. False if systemd does not answer.
 
-        To be asked once, at the start: the signal of a stop that comes before this process can act on it is lost, since
-        KillSignal= is one that is ignored by default.
+        Asked once, at the start. The signal of a stop that arrives before this process handles it is lost, because
+        KillSignal= of the unit is a signal that is ignored by default.
         """
         if self._unit is None:
             return False
@@ -61,7 +61,7 @@ class SocketKeeper:
         return state.strip() == "deactivating"
 
     async def _ask(self, *question: str) -> str:
-        """What systemctl prints. Raises OSError, TimeoutError."""
+        """Run systemctl and return its output. Raises OSError, TimeoutError."""
         process, answers = self._spawn(question)
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
@@ -70,14 +70,14 @@ class SocketKeeper:
             os.close(answers)
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(process, signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):  # the master may have reaped it
+            with contextlib.suppress(ChildProcessError):  # The master may have reaped it already.
                 os.waitid(os.P_PIDFD, process, os.WEXITED)  # noqa: ASYNC222 - killed, it ends at once
             os.close(process)
 
     def _spawn(self, question: Sequence[str]) -> tuple[int, int]:
-        """Start systemctl; a descriptor of its process and one of what it prints. Raises OSError.
+        """Start systemctl. Returns a pidfd of the process and a descriptor to read its output. Raises OSError.
 
-        Not one of asyncio's own subprocesses: the master reaps all its children itself.
+        asyncio's own subprocesses are not used, because the master reaps all its children itself.
         """
         answers, write_end = os.pipe()
         try:
@@ -93,7 +93,7 @@ class SocketKeeper:
                 setsigmask=[],
                 setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
             )
-            # It is not reaped before the loop turns, so the pid is still its own.
+            # The master reaps only when the loop turns, so the pid cannot belong to another process yet.
             return os.pidfd_open(pid), answers
         except OSError:
             os.close(answers)
@@ -103,7 +103,7 @@ class SocketKeeper:
 
 
 async def _read_all(descriptor: int) -> str:
-    """Everything that comes until the end of the pipe. Raises OSError."""
+    """Read until the end of the pipe. Raises OSError."""
     loop = asyncio.get_running_loop()
     parts: list[bytes] = []
     is_over: asyncio.Future[None] = loop.create_future()

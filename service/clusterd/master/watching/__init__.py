@@ -1,1 +1,1 @@
-"""`clusterd --watch`: file changes that end in a reload."""
+"""`clusterd --watch`: reload when files change."""

@@ -1,4 +1,4 @@
-"""`clusterd --watch`: files and directories whose changes end in a reload."""
+"""`clusterd --watch`: watch files and directories with inotify(7), and reload when they change."""
 
 import asyncio
 import errno
@@ -25,21 +25,21 @@ from clusterd.master.watching.file_changes import (
 
 
 class WatchError(Exception):
-    """Why something cannot be watched, in words for whoever has asked for it."""
+    """A path cannot be watched. The message tells the operator why."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Directory:
     path: str
     is_whole: bool
-    """Whether everything in it matters, and not only what leads to a path that was asked for."""
+    """Whether every entry of it matters. If not, only the entries that lead to a watched path do."""
 
 
 class Watcher:
-    """Watches paths from its beginning on, directories with all that is in them. Raises WatchError.
+    """Watches paths from its construction on; directories with everything in them. Raises WatchError.
 
-    The directories that lead to a path are watched too: editors, checkouts and deploys put another file, directory or
-    link in the place of one, of which a watch on the old one would never hear.
+    The directories that lead to a path are watched too. Editors, checkouts and deploys replace a file, directory or
+    link by another one, and a watch on the old one would not notice that.
     """
 
     def __init__(self, paths: Sequence[Path], log: Logger) -> None:
@@ -49,9 +49,9 @@ class Watcher:
         self._directories: dict[int, _Directory] = {}
         self._roots = [absolute(path) for path in paths]
         self._named = {str(each) for root in self._roots for each in (Path(root), *Path(root).parents)}
-        """What was asked for, and what leads to it. None of it is ignored."""
+        """The paths that were asked for, and the directories that lead to them. None of them is ignored."""
         self._leading: set[str] = set()
-        """The same without links, as they lead now."""
+        """The same with symbolic links resolved, as of the last `_watch_all`."""
         self._here = working_directory()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -69,20 +69,20 @@ class Watcher:
             raise
 
     def start(self, loop: asyncio.AbstractEventLoop, changed: Callable[[], None]) -> None:
-        """Call `changed` on `loop` whenever something has changed, and the log has heard what."""
+        """Call `changed` on `loop` whenever files have changed, after their names were logged."""
         self._loop, self._changed = loop, changed
         loop.add_reader(self._inotify.descriptor, self._read)
         count = sum(directory.is_whole for directory in self._directories.values())
         self._log.info(f"watching {' '.join(self._roots)}", directories=count)
 
     def close(self) -> None:
-        """Watch nothing any more. Not before the loop has ended."""
+        """Stop watching. Must be called after the loop has ended."""
         self._inotify.close()
 
-    # ---- what is watched
+    # ---- watches
 
     def _watch_all(self) -> list[str]:
-        """Watch what is there of all that was asked for, and nothing else any more; the files that are there."""
+        """Watch every path that was asked for and exists, and nothing else. Returns the files found."""
         before, self._directories = self._directories, {}
         really = [Path(os.path.realpath(root)) for root in self._roots]
         self._leading = {str(each) for path in really for each in (path, *path.parents)}
@@ -98,16 +98,16 @@ class Watcher:
         except WatchError:
             self._directories = before | self._directories
             raise
-        # A directory has the same number again: nothing that happens in one that stays is missed.
+        # inotify gives a directory that is watched already the same number again, so none of its changes is missed.
         self._unwatch(before.keys() - self._directories.keys())
         return files
 
     def _watch(self, path: str, *, is_whole: bool = True) -> bool:
-        """Watch a directory; whether it is there to be watched."""
+        """Watch a directory. Returns False if it has gone or cannot be read."""
         try:
             number = self._inotify.watch(path)
         except (FileNotFoundError, NotADirectoryError):
-            return False  # already gone
+            return False  # It has gone already.
         except PermissionError:
             self._log.notice(f"{path} is not watched: permission denied")
             return False
@@ -119,18 +119,18 @@ class Watcher:
         return True
 
     def _watch_tree(self, top: str) -> list[str]:
-        """Watch a directory and those below it that are no virtual environments; the files that are there."""
+        """Watch a directory and its subdirectories, except virtual environments. Returns the files found."""
         files, waiting = [], [top]
         while waiting:
             path = waiting.pop()
-            # Before it is listed: whatever comes after that will be told.
+            # Watch before listing, so that inotify reports what is added after the listing.
             if not self._watch(path):
                 continue
             try:
                 with os.scandir(path) as listing:
                     entries = list(listing)
             except OSError:
-                continue  # gone meanwhile
+                continue  # It has gone meanwhile.
             if any(self._tells_of_an_environment(path, entry.name) for entry in entries):
                 self._forget_tree(path)
                 continue
@@ -145,11 +145,11 @@ class Watcher:
         return files
 
     def _tells_of_an_environment(self, directory: str, name: str) -> bool:
-        """Whether a file's name says that its directory is a virtual environment, and nobody has asked for that."""
+        """Whether a file marks its directory as a virtual environment, which the operator has not asked to watch."""
         return name == ENVIRONMENT_MARK and directory not in self._leading
 
     def _forget_tree(self, top: str) -> None:
-        """A directory has moved: what is known by its old path is somewhere else."""
+        """Forget a directory that has moved, or does not matter, and everything in it."""
         moved = {number for number, each in self._directories.items() if is_within(each.path, top)}
         for number in moved:
             del self._directories[number]
@@ -160,9 +160,9 @@ class Watcher:
             try:
                 self._inotify.unwatch(number)
             except OSError:
-                pass  # it was deleted meanwhile, and its notice is on the way
+                pass  # The directory was deleted meanwhile, and its notice is on the way.
 
-    # ---- what happens
+    # ---- notices
 
     def _read(self) -> None:
         for notice in self._inotify.read():
@@ -174,7 +174,7 @@ class Watcher:
 
     def _take(self, notice: Notice) -> None:
         if notice.what & What.OVERFLOWED:
-            # Directories may have come that nobody was told of.
+            # New directories may have been missed.
             self._changes.written(SOMETHING, time.monotonic())
             self._watch_all()
             return
@@ -198,7 +198,11 @@ class Watcher:
             self._take_file(path, notice.what)
 
     def _take_directory(self, path: str, what: What) -> None:
-        """It counts by its files. Each was deleted before it was; when it moves, nobody tells of them."""
+        """Handle a notice about a directory. Its files count as the changes.
+
+        A directory that is deleted needs no handling: inotify has reported the deletion of each of its files. A
+        directory that moves does: inotify does not report its files.
+        """
         now = time.monotonic()
         is_named = path in self._named
         if what & (What.CREATED | What.ARRIVED):
@@ -224,7 +228,7 @@ class Watcher:
         elif _may_be_read(path):
             self._changes.appeared(path, now)
             if path in self._named:
-                self._watch_all()  # a link, perhaps, that leads elsewhere now
+                self._watch_all()  # It may be a link that leads to another place now.
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -256,7 +260,7 @@ def _check(root: str) -> None:
 
 
 def _is_being_written(path: str) -> bool:
-    """Whether the name is that of a file made just now, and not a further one of a file that was there."""
+    """Whether `path` is a new file. A second link to an existing file is not: it is complete already."""
     try:
         status = os.lstat(path)
     except OSError:
@@ -265,7 +269,7 @@ def _is_being_written(path: str) -> bool:
 
 
 def _may_be_read(path: str) -> bool:
-    """Not a socket or a FIFO. What is gone again will be told of."""
+    """Whether `path` is a file or a link, not a socket or a FIFO. True if it has gone: a notice of that will follow."""
     try:
         mode = os.lstat(path).st_mode
     except OSError:

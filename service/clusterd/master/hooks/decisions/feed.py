@@ -1,7 +1,7 @@
-"""What hooks are still to be told, in the order in which it happened: a bounded queue that gives out one at a time.
+"""The events and messages that wait for the hooks, in order: a bounded queue that gives out one entry at a time.
 
-What was given out is never given out again: whoever dies of it is not followed by another who does. Everything else is
-given out once, to whoever is there then.
+Each entry is given out at most once, to the hooks process that runs then. If that process dies while it handles the
+entry, the entry is not given out again: an event that crashes the process must not crash its successor.
 """
 
 from collections import deque
@@ -12,32 +12,32 @@ from clusterd.wire.hooks import EXIT, FORK, MESSAGE, WorkerEvent
 
 MOST_EVENTS = 1000
 MOST_MESSAGE_BYTES = 64 << 20
-"""Of all messages that wait, as JSON. Each worker has a limit of its own, beyond which its `send` raises."""
+"""The limit of all messages that wait, as JSON. Each worker has its own limit, beyond which its `send` raises."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing to tell; `worker_event` is None for the beginning of a hooks process."""
+    """One thing to deliver. `worker_event` is None for the event `setup` at the beginning of a hooks process."""
 
     worker_event: WorkerEvent | None
     incoming: Any = None
-    """With a message: what it is answered by."""
+    """The received message, through which it is answered; None for an event."""
     size: int = 0
 
     @property
     def is_message(self) -> bool:
-        """Whether a worker's application has said it."""
+        """Whether this is a message of the application in a worker."""
         return self.worker_event is not None and self.worker_event.name == MESSAGE
 
 
 @dataclass(slots=True)
 class _Silence:
-    """What happened while the queue was full: how the workers are since, without a call of any handler."""
+    """Stands in the queue for the events that came while it was full. It updates the workers and calls no handler."""
 
     last: dict[int, WorkerEvent] = field(default_factory=dict)
-    """By serial."""
+    """The last event of each worker, by serial."""
     born: set[int] = field(default_factory=set)
-    """Those of them that nobody has heard of."""
+    """The serials of workers that were forked during this time, which the hooks do not know."""
 
     def add(self, worker_event: WorkerEvent) -> None:
         if worker_event.name == FORK:
@@ -49,25 +49,28 @@ class _Silence:
 
 
 class Feed:
-    """Owns the queue. `take` gives the next thing out; `settle` says that it is over, however it ended."""
+    """Owns the queue. `take` gives out the next entry. `settle` ends it, however the handling ended."""
 
     def __init__(self, most_events: int = MOST_EVENTS, most_message_bytes: int = MOST_MESSAGE_BYTES) -> None:
         self._most_events = most_events
         self._most_message_bytes = most_message_bytes
         self._queue: deque[Entry | _Silence] = deque()
         self._first: deque[Entry] = deque()
-        """What whoever is told has to know before anything else."""
+        """Entries that the hooks process must receive before the queue."""
         self._known: dict[int, WorkerEvent] = {}
-        """The workers as they are told of so far, by serial."""
+        """The last event of each living worker that was given out, by serial."""
         self._events = 0
         self._bytes = 0
         self.out: Entry | None = None
-        """What was given out, and is not settled."""
+        """The entry that was given out and is not settled."""
 
-    # ---- what happens
+    # ---- input
 
     def add_event(self, worker_event: WorkerEvent) -> bool:
-        """False when the queue is full: no handler is called for it; how the worker is will be known all the same."""
+        """Queue an event. Returns False if the queue is full.
+
+        In that case no handler is called for the event, but the hooks still learn the state of the worker.
+        """
         if self._events >= self._most_events:
             if not self._queue or not isinstance(self._queue[-1], _Silence):
                 self._queue.append(_Silence())
@@ -80,7 +83,7 @@ class Feed:
         return True
 
     def add_message(self, worker_event: WorkerEvent, incoming: Any, size: int) -> bool:
-        """False when the queue is full: it is not in it then."""
+        """Queue a message. Returns False, and does not queue it, if the queue is full."""
         if self._bytes + size > self._most_message_bytes:
             return False
         self._bytes += size
@@ -88,22 +91,25 @@ class Feed:
         return True
 
     def pass_over(self, worker_event: WorkerEvent) -> None:
-        """There are no hooks, and nothing waits for any: just know it."""
+        """Record the state of a worker. Used while there are no hooks and nothing waits for them."""
         self._know(worker_event)
 
-    # ---- who is told
+    # ---- output
 
     def begin(self) -> None:
-        """A process is told from now on: first silently who lives, so that `setup` finds them, then that it begins."""
+        """Prepare the entries for a new process.
+
+        It first receives a silent event for each living worker, so that the `setup` handler finds them, then `setup`.
+        """
         for entry in self._first:
-            # What was to be known after a time of silence, and was not given out.
+            # Events of a _Silence that the previous process has not received.
             if entry.worker_event is not None:
                 self._know(entry.worker_event)
         silent = (Entry(replace(last, is_silent=True)) for last in self._known.values())
         self._first = deque([*silent, Entry(None)])
 
     def take(self) -> Entry | None:
-        """The next thing, given out; None when there is none, or when something is out."""
+        """Give out the next entry. Returns None if there is none, or if another entry is not settled yet."""
         if self.out is not None:
             return None
         while not self._first and self._queue and isinstance(silence := self._queue[0], _Silence):
@@ -122,12 +128,12 @@ class Feed:
         return self.out
 
     def settle(self) -> Entry | None:
-        """What was out is over, and the next may follow."""
+        """End the entry that was given out, and return it. The next one may follow."""
         settled, self.out = self.out, None
         return settled
 
     def clear(self) -> list[Entry]:
-        """Nobody will be told of what waits; that."""
+        """Empty the queue. Returns the entries that are not delivered, without the silent ones."""
         untold = []
         while (entry := self.take()) is not None:
             self.settle()
@@ -137,12 +143,12 @@ class Feed:
 
     @property
     def waiting(self) -> int:
-        """How much is to be told, with what is out."""
+        """The number of entries that wait, including the one that was given out."""
         return sum(isinstance(entry, Entry) for entry in self._queue) + (self.out is not None)
 
     @property
     def is_idle(self) -> bool:
-        """Whether there is nothing to tell, and nothing is out."""
+        """Whether nothing waits and no entry is given out."""
         return self.out is None and not self._first and not self._queue
 
     def _know(self, worker_event: WorkerEvent) -> None:

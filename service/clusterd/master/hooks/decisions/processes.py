@@ -1,8 +1,8 @@
-"""Which hooks processes there are to be, and which of them is told what happens: decisions, like the supervisor's.
+"""Decide which hooks processes run, and which of them receives the events. Pure decisions, like the supervisor's.
 
-The hooks of a generation are loaded with its template, and are part of its load: it fails with them. Those of the
-generation that serves are told; with the generation they hand over to the next ones, one process after the other, never
-two at a time.
+The hooks of a generation are loaded together with its template. If they fail to load, the generation fails. The hooks
+of the generation that serves receive the events. When the next generation serves, its hooks take over. At most one
+process receives events at a time.
 """
 
 from dataclasses import dataclass, field
@@ -33,22 +33,22 @@ from clusterd.supervisor.model.backoff import Backoff
 
 @dataclass(slots=True)
 class HooksProcess:
-    """One process, as it is known here."""
+    """The state of one hooks process."""
 
     serial: int
     generation: int
     leave_seconds: float
     load_seconds: float
     deadline: float | None
-    """When it is to be loaded; later, when it is to be gone."""
+    """The time until which it must have loaded; later, the time until which it must have ended."""
     is_looked_at: bool = False
-    """Its stacks were shown, since it takes long to load; later, to leave."""
+    """Its stacks were logged because it takes long to load; later, because it takes long to end."""
     state: HookState = HookState.LOADING
     told_at: float | None = None
     failure: str = ""
     """Why it does not load."""
     is_permanent: bool = False
-    """It would fail again."""
+    """Another attempt would fail in the same way."""
 
 
 @dataclass(slots=True)
@@ -57,13 +57,13 @@ class _Generation:
     load_seconds: float
     leave_seconds: float
     is_proven: bool = False
-    """Its hooks were loaded once: from then on a failure is repaired, and holds up nobody."""
+    """Its hooks have loaded once. From then on a process that dies is restarted, and holds up no rollout."""
     is_bad: bool = False
     backoff: Backoff = field(default_factory=Backoff)
 
 
 class HooksSupervisor:
-    """Owns the table of hooks processes; decides and does nothing else."""
+    """Owns the table of hooks processes. It only decides; it has no side effects."""
 
     def __init__(self) -> None:
         self.serving = 0
@@ -79,7 +79,7 @@ class HooksSupervisor:
 
     @property
     def has_hooks(self) -> bool:
-        """Whether somebody is, or will be, told what happens now."""
+        """Whether a process receives the events of this moment, now or later."""
         generation = self._generations.get(self.serving)
         if self._end_at is None and generation is not None and generation.has_hooks:
             return True
@@ -90,7 +90,7 @@ class HooksSupervisor:
 
     @property
     def shown(self) -> HooksProcess | None:
-        """The process to speak of: who is told, or else who is to be."""
+        """The process that the status shows: the one that receives the events, or else the next one to do so."""
         told = (each for each in self.processes.values() if each.told_at is not None)
         return next(told, None) or next(iter(self.processes.values()), None)
 
@@ -100,7 +100,7 @@ class HooksSupervisor:
         return known is not None and known.has_hooks and not known.is_proven
 
     def step(self, event: Event, now: float) -> list[Action]:
-        """Take in `event` at `now` (seconds, monotonic) and return what to do, in order."""
+        """Process `event` at `now` (seconds, time.monotonic()). Returns the actions to carry out, in order."""
         self._now, self._actions, self._is_empty = now, [], isinstance(event, Emptied)
         self._take_in(event)
         self.wake_at = None
@@ -172,7 +172,7 @@ class HooksSupervisor:
         if process.deadline is not None and self._due(process.deadline):
             self._kill_late(process)
         elif self._end_at is not None and self._due(self._end_at):
-            self._kill(process, "it did not get through with what has happened before the end")
+            self._kill(process, "it did not handle the remaining events before the end")
         elif process.state is HookState.TOLD and self._has_been_told_all(process):
             process.state = HookState.LEAVING
             self._actions.append(Leave(process.serial))
@@ -181,7 +181,7 @@ class HooksSupervisor:
             self._kill(process, f"its generation is over{late}")
 
     def _look_if_slow(self, process: HooksProcess) -> None:
-        """At half of its time, so that it is known where it was when it is killed for it."""
+        """Show the stacks at half of the time limit, so that the log has them when the process is killed at its end."""
         if process.is_looked_at or process.state is HookState.ENDING:
             return
         if process.state is HookState.LOADING:
@@ -197,7 +197,10 @@ class HooksSupervisor:
             self._actions.append(ShowStacks(process.serial, f"{what} after {seconds / 2:.1f} s"))
 
     def _has_been_told_all(self, process: HooksProcess) -> bool:
-        """Whoever follows takes over at once; where nobody does, the last one first gets what waits."""
+        """Whether a process that receives the events may leave.
+
+        It leaves at once if the next generation has hooks. If not, it first receives the events that wait.
+        """
         if process.generation == self.serving:
             return self._end_at is not None and self._is_empty
         if process.deadline is None:
@@ -217,7 +220,8 @@ class HooksSupervisor:
         if any(each.generation == number for each in self.processes.values()):
             return
         if self._due(generation.backoff.not_before):
-            self._last_serial -= 1  # the supervisor's own count up: both are children of one master
+            # Negative, because the supervisor's serials count up and both kinds share the process table.
+            self._last_serial -= 1
             deadline = self._now + generation.load_seconds
             process = HooksProcess(
                 self._last_serial, number, generation.leave_seconds, generation.load_seconds, deadline
@@ -228,7 +232,7 @@ class HooksSupervisor:
 
     def _tell_one(self) -> None:
         if any(each.told_at is not None for each in self.processes.values()):
-            return  # not before that one is gone
+            return  # The next process waits until that one has ended.
         for process in self.processes.values():
             if process.generation == self.serving and process.state is HookState.READY:
                 process.state, process.told_at = HookState.TOLD, self._now
@@ -238,7 +242,7 @@ class HooksSupervisor:
     def _kill_late(self, process: HooksProcess) -> None:
         if process.state is HookState.LOADING:
             process.failure = "not imported within rollout.boot_timeout"
-        self._kill(process, process.failure or "it did not get through with what it was told last")
+        self._kill(process, process.failure or "it did not finish its last event in time")
 
     def _kill(self, process: HooksProcess, reason: str) -> None:
         process.state = HookState.ENDING

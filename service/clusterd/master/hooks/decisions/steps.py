@@ -1,20 +1,21 @@
-"""What can happen to hooks processes, and what the master is told to do about it (`hooks.py`)."""
+"""The events and the actions of `HooksSupervisor` (processes.py). master/hooks/manager.py carries out the actions."""
 
 from dataclasses import dataclass
 from enum import Enum
 
 
 class HookState(Enum):
-    """Where a hooks process is in its life."""
+    """The state of a hooks process."""
 
     LOADING = "loading"
     READY = "ready"
-    """It has imported its module, and is told nothing yet."""
+    """It has imported its module, and receives no events yet."""
     TOLD = "running"
+    """It receives the events."""
     LEAVING = "leaving"
-    """It gets through with what it was told last, and ends."""
+    """It handles its last event, and ends."""
     ENDING = "ending"
-    """It was killed, and is not reaped."""
+    """It was killed, and is not reaped yet."""
 
 
 # ---- events
@@ -22,7 +23,7 @@ class HookState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What all events are."""
+    """The base class of the events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +33,14 @@ class GenerationBegins(Event):
     generation: int
     has_hooks: bool
     load_seconds: float
-    """For the import of the module."""
+    """The time limit for the import of the module."""
     leave_seconds: float
-    """For the last handler, when the generation is over."""
+    """The time limit for the last handler, when the generation is over."""
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationServes(Event):
-    """A rollout has ended, and this one serves; every other is over."""
+    """A rollout has ended and this generation serves. Every other generation is over."""
 
     generation: int
 
@@ -53,17 +54,17 @@ class Loaded(Event):
 
 @dataclass(frozen=True, slots=True)
 class Failed(Event):
-    """A hooks process could not; it ends by itself."""
+    """A hooks process could not import its module. It ends by itself."""
 
     serial: int
     reason: str
     permanent: bool = False
-    """To import the same files again would fail again."""
+    """Importing the same files again would fail in the same way."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gone(Event):
-    """A hooks process is reaped, or never came to be."""
+    """A hooks process was reaped, or was never created."""
 
     serial: int
     how: str
@@ -71,19 +72,22 @@ class Gone(Event):
 
 @dataclass(frozen=True, slots=True)
 class Emptied(Event):
-    """There is nothing more to tell for now."""
+    """No event waits for the hooks at present."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stop(Event):
-    """Nothing more will happen: tell what waits, for so long, and end. Asked again, the later time does not count."""
+    """No more events will follow. Deliver those that wait, for `seconds` at most, and end.
+
+    If it is asked for again, the earlier end counts.
+    """
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Tick(Event):
-    """Time has passed; sent when `wake_at` is due."""
+    """Time has passed. Sent when `wake_at` is due."""
 
 
 # ---- actions
@@ -91,7 +95,7 @@ class Tick(Event):
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What all actions are."""
+    """The base class of the actions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,21 +108,21 @@ class Start(Action):
 
 @dataclass(frozen=True, slots=True)
 class Tell(Action):
-    """Tell it what happens from now on, and no other."""
+    """Deliver the events to this process from now on, and to no other."""
 
     serial: int
 
 
 @dataclass(frozen=True, slots=True)
 class Leave(Action):
-    """Tell it nothing more, and let it go when it is through with what it was told last."""
+    """Deliver nothing more to this process, and let it end when it has handled its last event."""
 
     serial: int
 
 
 @dataclass(frozen=True, slots=True)
 class ShowStacks(Action):
-    """Log what it is doing."""
+    """Log the stacks of the process."""
 
     serial: int
     detail: str
@@ -126,7 +130,7 @@ class ShowStacks(Action):
 
 @dataclass(frozen=True, slots=True)
 class Kill(Action):
-    """SIGKILL."""
+    """Send SIGKILL to the process."""
 
     serial: int
     reason: str
@@ -134,14 +138,14 @@ class Kill(Action):
 
 @dataclass(frozen=True, slots=True)
 class Good(Action):
-    """The hooks of a generation load."""
+    """The hooks of a generation have loaded."""
 
     generation: int
 
 
 @dataclass(frozen=True, slots=True)
 class Bad(Action):
-    """The hooks of a generation do not load; `reason` in one line, `permanent` as in Failed."""
+    """The hooks of a generation do not load. `reason` is one line; `permanent` is as in Failed."""
 
     generation: int
     reason: str
@@ -150,7 +154,7 @@ class Bad(Action):
 
 @dataclass(frozen=True, slots=True)
 class Died(Action):
-    """Log and count a death that nobody ordered."""
+    """Log and count an unexpected death of a hooks process."""
 
     serial: int
     generation: int
@@ -160,4 +164,4 @@ class Died(Action):
 
 @dataclass(frozen=True, slots=True)
 class Finished(Action):
-    """Asked to stop: no process is left."""
+    """The hooks were asked to stop, and no process is left."""
