@@ -1,6 +1,5 @@
-"""What to do when: pure decisions, `step(event, now) -> actions`.
+"""The supervisor: pure decisions about workers and templates, `step(event, now) -> actions`.
 
-Nothing here knows of processes, signals, sockets, clocks or logs, so the same events at the same
-times always give the same actions, and tens of thousands of random schedules can be tried
-without a fork or a sleep.
+This package uses no processes, signals, sockets, clocks or logs. The same events at the same times always give the
+same actions, so tests can try tens of thousands of random schedules without a fork or a sleep.
 """

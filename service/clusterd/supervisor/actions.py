@@ -1,4 +1,4 @@
-"""What the master is told to do. Actions of one step are carried out in their order."""
+"""The actions of the supervisor, which the master carries out. The actions of one step are carried out in order."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -8,12 +8,12 @@ from clusterd.supervisor.model.states import EndReason
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """What all actions are."""
+    """The base class of the actions."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadConfiguration(Action):
-    """Read and validate the whole configuration; answer with ConfigurationRead or ConfigurationRefused."""
+    """Read and validate the whole configuration. The answer is ConfigurationRead or ConfigurationRefused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class ForkSpare(Action):
 
 @dataclass(frozen=True, slots=True)
 class EndTemplate(Action):
-    """Kill a template or spare: it holds nothing that could be lost."""
+    """Kill a template or spare. It has no connections, so nothing is lost."""
 
     serial: int
 
@@ -54,14 +54,17 @@ class Fork(Action):
 
 @dataclass(frozen=True, slots=True)
 class Serve(Action):
-    """Let a worker accept connections."""
+    """Tell a worker to accept connections."""
 
     serial: int
 
 
 @dataclass(frozen=True, slots=True)
 class Retire(Action):
-    """A worker stops accepting; its connections go to `successor`, or are closed when they are done."""
+    """Tell a worker to stop accepting, and to hand over its connections to `successor`.
+
+    Without a successor, each connection is closed when its request is answered. `seconds` is the time limit.
+    """
 
     serial: int
     successor: int | None
@@ -72,7 +75,7 @@ class Retire(Action):
 
 @dataclass(frozen=True, slots=True)
 class Kill(Action):
-    """SIGKILL a worker (or abandon a fork that has no pid yet)."""
+    """Send SIGKILL to a worker, or give up a fork that has no pid yet."""
 
     serial: int
     reason: EndReason
@@ -81,7 +84,7 @@ class Kill(Action):
 
 @dataclass(frozen=True, slots=True)
 class DumpStacks(Action):
-    """Log what every thread of a worker or template is doing."""
+    """Log the stacks of the threads of a worker or template."""
 
     serial: int
     detail: str
@@ -89,7 +92,7 @@ class DumpStacks(Action):
 
 @dataclass(frozen=True, slots=True)
 class WorkerEnded(Action):
-    """Log and count the end of a worker; its row and its place in the table are free."""
+    """Log and count the end of a worker. Its scoreboard row and its place in the table are free."""
 
     serial: int
     slot: int
@@ -98,21 +101,21 @@ class WorkerEnded(Action):
     reason: EndReason
     how: str
     retry_in: float | None
-    """Seconds until its slot is forked again, where that is held up."""
+    """Seconds until its slot is forked again; None if nothing holds that up."""
     code: int | None = None
     """As in WorkerGone."""
 
 
 @dataclass(frozen=True, slots=True)
 class WatchRequests(Action):
-    """For so many seconds, have workers write down which requests they have in hand."""
+    """Have every worker record its in-flight requests for `seconds`."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Suspect(Action):
-    """Tell that `request`, a method and a path, was in the hands of `deaths` workers that died within `seconds`."""
+    """Report that `request`, a method and a path, was in-flight in `deaths` workers that died within `seconds`."""
 
     request: str
     deaths: int
@@ -120,7 +123,7 @@ class Suspect(Action):
 
 
 class Announcement(Enum):
-    """What the service manager is told."""
+    """A state that is announced to the service manager."""
 
     READY = "ready"
     STOPPING = "stopping"
@@ -128,7 +131,7 @@ class Announcement(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Announce(Action):
-    """Tell the service manager; `generation` is the one that serves."""
+    """Announce a state to the service manager. `generation` is the one that serves."""
 
     what: Announcement
     generation: int
@@ -143,7 +146,7 @@ class RolloutStarted(Action):
 
 @dataclass(frozen=True, slots=True)
 class RolloutEnded(Action):
-    """Rollout `number` is over; `failure` is None when every slot now runs `generation`."""
+    """Rollout `number` has ended. `failure` is None if every slot now runs `generation`."""
 
     number: int
     generation: int
@@ -152,7 +155,7 @@ class RolloutEnded(Action):
 
 @dataclass(frozen=True, slots=True)
 class RestartEnded(Action):
-    """Restart `number` is over; `failure` is None when a successor serves in the slot, else why none does."""
+    """Restart `number` has ended. `failure` is None if a successor serves in the slot, or else the reason."""
 
     number: int
     slot: int
@@ -160,7 +163,7 @@ class RestartEnded(Action):
 
 
 class Severity(Enum):
-    """How much a note of the supervisor matters."""
+    """The severity of a Note."""
 
     INFO = "info"
     WARNING = "warning"
@@ -179,7 +182,7 @@ class Note(Action):
 
 @dataclass(frozen=True, slots=True)
 class Finish(Action):
-    """Nothing is left to look after: leave with this exit status."""
+    """End clusterd with this exit status: no worker and no template is left."""
 
     exit_status: int
     reason: str

@@ -1,4 +1,7 @@
-"""What can happen. A `serial` names one process for ever: every fork and template gets the next number."""
+"""The events that the supervisor processes.
+
+A `serial` identifies one process and is never used again: every fork and every template gets the next number.
+"""
 
 from dataclasses import dataclass
 
@@ -8,12 +11,12 @@ from clusterd.supervisor.model.table import NOT_TRIED, FirstStart
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What all events are."""
+    """The base class of the events."""
 
 
 @dataclass(frozen=True, slots=True)
 class Start(Event):
-    """The first generation is wanted; `first_start` tells of attempts that earlier processes have made."""
+    """Start the first generation. `first_start` describes the attempts of earlier master processes."""
 
     settings: Settings
     first_start: FirstStart = NOT_TRIED
@@ -21,26 +24,26 @@ class Start(Event):
 
 @dataclass(frozen=True, slots=True)
 class ReloadAsked(Event):
-    """Somebody wants a rollout: SIGHUP or the control socket."""
+    """A reload is requested, by SIGHUP, the control socket, --watch, the hooks or the program."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigurationRead(Event):
-    """The answer to ReadConfiguration: the file is good."""
+    """The answer to ReadConfiguration: the configuration is valid."""
 
     settings: Settings
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigurationRefused(Event):
-    """The answer to ReadConfiguration: the file is bad."""
+    """The answer to ReadConfiguration: the configuration is invalid."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class RestartAsked(Event):
-    """Somebody wants the worker in a slot replaced; `number` comes back with RestartEnded."""
+    """The replacement of the worker in a slot is requested. RestartEnded has the same `number`."""
 
     number: int
     slot: int
@@ -48,16 +51,19 @@ class RestartAsked(Event):
 
 @dataclass(frozen=True, slots=True)
 class ScaleAsked(Event):
-    """More (positive) or fewer workers; of a cluster that starts only where it `may_be_early`."""
+    """More workers (a positive `change`) or fewer are requested."""
 
     change: int
     may_be_early: bool = False
-    """A program knows what it asks for; an operator's signal that comes early is one too many."""
+    """Whether this also applies while the cluster starts. True for a program, False for an operator's signal."""
 
 
 @dataclass(frozen=True, slots=True)
 class CountAsked(Event):
-    """So many workers, whatever a rollout that is under way would make of it; `may_be_early` as above."""
+    """A number of workers is requested. It also replaces the number that a rollout under way would set.
+
+    `may_be_early` is as in ScaleAsked.
+    """
 
     workers: int
     may_be_early: bool = False
@@ -65,22 +71,22 @@ class CountAsked(Event):
 
 @dataclass(frozen=True, slots=True)
 class StopAsked(Event):
-    """Drain and finish; asked again, or `at_once`: kill and finish."""
+    """A stop is requested: drain and finish. With `at_once`, and at a second request, kill and finish."""
 
     at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StopAnnounced(Event):
-    """A StopAsked follows, when the sockets are closed that end with the service.
+    """A StopAsked will follow, once the sockets that end with the service are closed.
 
-    What asks for the stop may have told the workers too (`systemctl kill`): they leave, and have not failed.
+    The same request may also have reached the workers (`systemctl kill`). A worker that then exits has not failed.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Tick(Event):
-    """Time has passed; sent when `Supervisor.wake_at` is due."""
+    """Time has passed. Sent when `Supervisor.wake_at` is due."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +98,18 @@ class TemplateLoaded(Event):
 
 @dataclass(frozen=True, slots=True)
 class TemplateFailed(Event):
-    """The application does not import, or what is imported with it."""
+    """The import of the application failed, or that of the part named by `what` (the hooks)."""
 
     serial: int
     reason: str
     what: str = "application"
     permanent: bool = False
-    """To import the same files again would fail again."""
+    """Importing the same files again would fail in the same way."""
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateUnforkable(Event):
-    """The application imports, but what its import started would not survive a fork."""
+    """The application was imported, but the import started something that would not survive a fork."""
 
     serial: int
     findings: tuple[str, ...]
@@ -111,14 +117,14 @@ class TemplateUnforkable(Event):
 
 @dataclass(frozen=True, slots=True)
 class SpareReady(Event):
-    """A copy of a template said hello."""
+    """The spare of a template has sent its first message."""
 
     serial: int
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateGone(Event):
-    """A template or spare is dead, or was never born. `how` says it in words."""
+    """A template or spare is dead, or was never created. `how` describes it in words."""
 
     serial: int
     how: str
@@ -134,46 +140,46 @@ class WorkerHello(Event):
 
 @dataclass(frozen=True, slots=True)
 class WorkerReady(Event):
-    """The application is loaded and, where there is one, the health check was answered."""
+    """The application is loaded, and the health check, if one is configured, has succeeded."""
 
     serial: int
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerFailed(Event):
-    """A worker says, or its health check showed, that it cannot serve. Its exit follows or is enforced."""
+    """A worker reported, or its health check showed, that it cannot serve. Its exit follows or is enforced."""
 
     serial: int
     reason: str
     permanent: bool = False
-    """Its successor would fail the same way."""
+    """Its successor would fail in the same way."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerKilled(Event):
-    """Somebody sends a worker a signal that ends it. That it serves nobody any more is its exit's to tell."""
+    """An operator or a program sends a worker a signal that ends it. WorkerGone follows when the worker has ended."""
 
     serial: int
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerGone(Event):
-    """A worker's process is reaped, or its fork never came to be. `how` says it in words."""
+    """A worker's process was reaped, or its fork failed. `how` describes it in words."""
 
     serial: int
     how: str
     by_signal: bool = False
     code: int | None = None
-    """As `subprocess` has it: the exit status, or the number of the signal, negative. None: it never was a process."""
+    """The exit status, or the negative number of the signal, as in `subprocess`. None if there never was a process."""
     for_memory: bool = False
-    """The signal was probably the kernel's, for want of memory."""
+    """The kernel probably sent the signal because memory ran out."""
     in_hand: tuple[str, ...] = ()
-    """The requests that it called the application for, each a method and a path, as far as that is known."""
+    """The requests in-flight in the application, each a method and a path, as far as they are known."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerStalled(Event):
-    """A worker's loop, or all its threads, have made no progress for so many seconds."""
+    """The event loop of a worker, or all of its threads, have made no progress for `seconds`. `what` says which."""
 
     serial: int
     seconds: float
@@ -190,7 +196,7 @@ class WorkerTurned(Event):
 
 @dataclass(frozen=True, slots=True)
 class RequestLimitReached(Event):
-    """A worker has served limits.max_requests."""
+    """A worker has served limits.max_requests requests."""
 
     serial: int
 
@@ -205,7 +211,7 @@ class RequestOverdue(Event):
 
 @dataclass(frozen=True, slots=True)
 class MemoryLimitReached(Event):
-    """A worker's private memory is above limits.max_memory. In bytes."""
+    """The private memory of a worker is above limits.max_memory. Both numbers are in bytes."""
 
     serial: int
     found: int
@@ -214,13 +220,13 @@ class MemoryLimitReached(Event):
 
 @dataclass(frozen=True, slots=True)
 class DebuggerListens(Event):
-    """Somebody may stop a worker at a breakpoint from now on, for as long as they like."""
+    """A debugger listens in a worker. From now on the worker may stand at a breakpoint for any time."""
 
     serial: int
 
 
 @dataclass(frozen=True, slots=True)
 class SuccessorLost(Event):
-    """Whoever took over a draining worker's connections is gone, and some are left."""
+    """The successor of a draining worker has ended, and the worker has connections left to hand over."""
 
     serial: int

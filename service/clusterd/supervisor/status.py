@@ -1,4 +1,4 @@
-"""One short line that tells the truth: what `systemctl status` shows."""
+"""The status line of the service, which `systemctl status` shows."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ REASON_CHARACTERS = 300
 
 
 def status_line(cluster: Cluster, clock_time: Callable[[float], str]) -> str:
-    """The state of the service in words; `clock_time` writes a monotonic time as one of the day."""
+    """The state of the service in words. `clock_time` formats a monotonic time as the time of day."""
     draining = len(cluster.table.in_state(WorkerState.DRAINING))
     parts = [_now_doing(cluster, clock_time)]
     if draining and cluster.phase is Phase.RUNNING:
@@ -18,7 +18,8 @@ def status_line(cluster: Cluster, clock_time: Callable[[float], str]) -> str:
     if cluster.phase is Phase.RUNNING:
         parts += _not_starting(cluster, clock_time)
     if cluster.phase is Phase.RUNNING and cluster.rollout is None:
-        # Also for an operator whose `systemctl reload` lost its connection, as during `systemctl daemon-reexec`.
+        # The outcome also helps an operator whose `systemctl reload` lost its connection to systemd, for example
+        # during `systemctl daemon-reexec`.
         if (failed := cluster.failed_reload) is not None:
             parts.append(f"reload FAILED at {clock_time(failed.at)}: {_short(failed.reason)}")
         elif cluster.reloaded_at is not None:
@@ -27,7 +28,7 @@ def status_line(cluster: Cluster, clock_time: Callable[[float], str]) -> str:
 
 
 def progress_line(cluster: Cluster, clock_time: Callable[[float], str]) -> str:
-    """The same for whoever waits for a rollout: with how far each slot is."""
+    """The status line, with the state of each slot during a rollout, for a client that waits for it."""
     line, rollout = status_line(cluster, clock_time), cluster.rollout
     if rollout is None or rollout.phase is not RolloutPhase.REPLACING:
         return line
@@ -41,7 +42,7 @@ def progress_line(cluster: Cluster, clock_time: Callable[[float], str]) -> str:
 
 
 def ready_workers(cluster: Cluster) -> int:
-    """How many workers accept connections."""
+    """The number of workers that accept connections."""
     return len(cluster.table.in_state(WorkerState.READY))
 
 
@@ -68,7 +69,7 @@ def _now_doing(cluster: Cluster, clock_time: Callable[[float], str]) -> str:
 
 
 def _not_starting(cluster: Cluster, clock_time: Callable[[float], str]) -> list[str]:
-    """The first of the workers that fail again and again before they are ready: the others mostly fail alike."""
+    """The first of the slots whose worker keeps failing before it is ready. The others mostly fail in the same way."""
     for slot, backoff in sorted(cluster.table.backoffs.items()):
         if backoff.failures > 1 and slot in cluster.slots() and cluster.table.heir(slot, cluster.goal(slot)) is None:
             when = clock_time(backoff.not_before)

@@ -1,4 +1,4 @@
-"""`Supervisor.step`: one event in, the actions it calls for out."""
+"""`Supervisor.step`: it takes one event and returns the actions that follow from it."""
 
 from collections.abc import Callable
 
@@ -19,27 +19,27 @@ MIB = 1 << 20
 
 
 class Supervisor:
-    """Owns the table of workers and templates; decides and does nothing else."""
+    """Owns the table of workers and templates. It only decides; it has no side effects."""
 
     def __init__(self) -> None:
         self.cluster = Cluster()
 
     @property
     def wake_at(self) -> float | None:
-        """When `step` wants a Tick, on the clock of `now`."""
+        """The time at which `step` needs a Tick, on the clock of `now`; None if it needs none."""
         return self.cluster.wake_at
 
     @property
     def next_rollout(self) -> int:
-        """The number of the rollout that will contain a reload asked for now: one under way does not."""
+        """The number of the rollout that carries out a reload requested now. A rollout under way does not."""
         return self.cluster.rollouts + 1
 
     def step(self, event: events.Event, now: float) -> list[Action]:
-        """Take in `event` at `now` (seconds, monotonic) and return what to do, in order."""
+        """Process `event` at `now` (seconds, time.monotonic()). Returns the actions to carry out, in order."""
         cluster = self.cluster
         cluster.now, cluster.actions = now, []
         self._take_in(event)
-        # A decision may make the next one possible: repeat until nothing more follows.
+        # A decision may make the next one possible, so repeat until no action is added.
         decided = -1
         while decided != len(cluster.actions):
             decided = len(cluster.actions)
@@ -224,7 +224,10 @@ class Supervisor:
             self.cluster.dump_stacks(worker, f"{what} for {seconds:.1f} s", hang)
 
     def _recycle(self, serial: int, reason: EndReason, note: str = "") -> None:
-        """One worker at a time, and none during a rollout: whoever still is over its limit says so again."""
+        """Mark a worker for replacement. Only one is replaced at a time, and none during a rollout.
+
+        A worker that has to wait needs no queue: while it is over its limit, its event repeats.
+        """
         cluster = self.cluster
         ready = cluster.table.in_state(WorkerState.READY)
         if cluster.rollout is not None or any(worker.recycle for worker in ready):
@@ -265,7 +268,7 @@ class Supervisor:
             self._suspect(gone.in_hand)
 
     def _suspect(self, in_hand: tuple[str, ...]) -> None:
-        """A worker has died that may have had requests in its hands."""
+        """Note the death of a worker with the requests `in_hand`, and report the suspects."""
         cluster = self.cluster
         cluster.suspects, suspicions = cluster.suspects.after_death(cluster.now, in_hand)
         cluster.actions.append(WatchRequests(WINDOW_SECONDS))
@@ -278,7 +281,7 @@ class Supervisor:
         return self.cluster.phase is Phase.RUNNING or (may_be_early and self.cluster.phase is Phase.STARTING)
 
     def _scale(self, changed: Callable[[int], int]) -> None:
-        """What there are, and what a rollout is to make of them."""
+        """Change the number of workers: the current one, and that of a rollout under way."""
         cluster = self.cluster
         cluster.wanted = max(1, changed(cluster.wanted))
         if cluster.rollout is not None and cluster.rollout.generation:
@@ -287,7 +290,7 @@ class Supervisor:
 
 
 def _unordered(worker: Worker, gone: events.WorkerGone) -> EndReason:
-    """Why a worker ended whose death the supervisor has not ordered."""
+    """The reason for the end of a worker that the supervisor has not ended."""
     if worker.state in COMING:
         return EndReason.BOOT_FAILED
     if worker.is_killed:

@@ -1,1 +1,1 @@
-"""What the supervisor decides, one concern in each module."""
+"""The decisions of the supervisor, one concern in each module."""

@@ -1,4 +1,4 @@
-"""What must be over by when: boots, imports and drains."""
+"""Enforce the time limits of boots, imports and drains."""
 
 from clusterd.supervisor.actions import Severity
 from clusterd.supervisor.decisions.failures import fail
@@ -8,19 +8,21 @@ from clusterd.supervisor.model.states import COMING, EndReason, TemplateState, W
 from clusterd.supervisor.model.table import Template, Worker
 
 LAST_WORDS_SECONDS = 0.5
-"""A worker that cuts what is left at the end of its drain says so, and ends by itself."""
+"""How long a worker may take to end by itself after its drain: it cuts the rest and logs each request that it cuts."""
 
 SILENCE_SECONDS = 2.0
-"""For a worker whose loop does not turn at the end of its drain. If the application holds it up, it gains nothing by
-that. If the machine is too busy to run it, its requests are cut with a line in the log as soon as it runs, and would be
-lost without one if it were killed before."""
+"""How long clusterd waits for a worker whose event loop does not turn at the end of its drain.
+
+If the machine is too busy to run the worker, it cuts its requests as soon as it runs, with a line in the log for each;
+killed earlier, it would log nothing. If the application blocks the event loop, waiting does not help.
+"""
 
 HURRY_SECONDS = 0.3
-"""For one draining worker too many to hand over what is on its way; then it cuts the rest."""
+"""The rest of the drain of a worker beyond rollout.max_draining: it hands over what it can, then cuts the rest."""
 
 
 def enforce_deadlines(cluster: Cluster) -> list[Template]:
-    """Kill whatever is over its time. Returns the templates whose import was."""
+    """Kill the workers and templates that have exceeded a time limit. Returns these templates."""
     for worker in cluster.table.in_state(*COMING):
         _watch_boot(cluster, worker)
     _limit_draining(cluster)
@@ -38,7 +40,7 @@ def enforce_deadlines(cluster: Cluster) -> list[Template]:
 
 
 def _last_moment(worker: Worker) -> float:
-    """When a draining worker is killed if it is still there."""
+    """The time at which a draining worker is killed."""
     if worker.turned_at < worker.deadline:
         return worker.deadline + SILENCE_SECONDS
     return worker.turned_at + LAST_WORDS_SECONDS
@@ -48,7 +50,7 @@ def _watch_boot(cluster: Cluster, worker: Worker) -> None:
     timeout = worker.deadline - worker.since
     if cluster.due(worker.deadline):
         if worker.state is WorkerState.FORKING and worker.template in cluster.table.templates:
-            # It was never even forked: its template is stuck, and the spare may not be.
+            # The worker was never forked, so its template is stuck. The spare can take over.
             cluster.end_template(cluster.table.templates[worker.template])
         fail(cluster, worker, EndReason.BOOT_TIMEOUT, f"not ready within rollout.boot_timeout ({timeout:g} s)")
     elif cluster.due(worker.since + timeout / 2) and worker.state is WorkerState.BOOTING:
@@ -66,7 +68,10 @@ def _import_is_over_time(cluster: Cluster, template: Template) -> bool:
 
 
 def _limit_draining(cluster: Cluster) -> None:
-    """One client that never ends must not keep a worker of every deploy of the day alive."""
+    """Shorten the drain of the oldest generations beyond rollout.max_draining.
+
+    A client that never disconnects would otherwise keep a worker of every deploy of the day alive.
+    """
     draining = cluster.table.in_state(WorkerState.DRAINING)
     generations = sorted({w.generation for w in draining if w.end is EndReason.ROLLOUT})
     limit = cluster.table.generations[cluster.serving].settings.max_draining

@@ -1,4 +1,4 @@
-"""What follows when a worker speaks against its generation: a restart, withdrawal, or another attempt to start."""
+"""The consequences of a worker's failure: a restart, the withdrawal of a rollout, or another attempt to start."""
 
 from clusterd.supervisor.decisions import first_start, restarts, rollout
 from clusterd.supervisor.model.backoff import Backoff
@@ -8,13 +8,13 @@ from clusterd.supervisor.model.table import RolloutPhase, Worker
 
 
 def fail(cluster: Cluster, worker: Worker, reason: EndReason, what: str, *, permanent: bool = False) -> None:
-    """Kill `worker` for a failure of its own, `permanent` where its successor would fail the same way."""
+    """Kill `worker` because it failed. `permanent` means that its successor would fail in the same way."""
     cluster.kill(worker, reason, what)
     record_failure(cluster, worker, what, permanent=permanent)
 
 
 def record_failure(cluster: Cluster, worker: Worker, what: str, *, permanent: bool = False) -> None:
-    """Take in that `worker` failed: once, as soon as it is known and not when its process is gone."""
+    """Record the failure of `worker`. Called once, as soon as the failure is known, not when the process is reaped."""
     backoff = cluster.table.backoffs.get(worker.slot, Backoff())
     if worker.ready_at is None or cluster.phase is Phase.STARTING:
         served = 0.0 if worker.ready_at is None else cluster.now - worker.ready_at

@@ -1,7 +1,7 @@
-"""The first start: an application that cannot start yet is tried again until it can; one that never can ends clusterd.
+"""The first start: an application that cannot start yet is tried again. If it can never start, clusterd ends.
 
-What may mend by itself (a database that comes up later) is told apart from what cannot (a syntax error) by the process
-in which it happened: `app/application.py`.
+The process that imports the application tells a failure that may pass (a database that starts later) from one that
+cannot (a syntax error): see `app/application.py`.
 """
 
 from dataclasses import replace
@@ -18,17 +18,17 @@ from clusterd.supervisor.model.table import FirstStart
 FIRST_PAUSE = 1.0
 
 GRACE_SECONDS = 4.0
-"""For an attempt that is under way when it is time to give up: it may be the one that succeeds, and the service manager
-has not lost its patience yet (cli/command.py)."""
+"""The additional time for an attempt that is under way when clusterd would give up: it may succeed, and the start
+timeout of the service manager has not expired yet (cli/command.py)."""
 
 
 def pause_after(failures: int) -> float:
-    """Seconds between the last of so many failed attempts and the next one: 1, 2, 4 ... 30."""
+    """Seconds to wait for the next attempt after `failures` failed ones: 1, 2, 4 ... 30."""
     return doubled(FIRST_PAUSE, failures - 1)
 
 
 def begin(cluster: Cluster, settings: Settings, first: FirstStart) -> None:
-    """Want a first generation, at once or when the pause is over that follows the attempts of earlier processes."""
+    """Create the first generation. Its import begins at once, or after the pause that follows an earlier failure."""
     cluster.serving = rollout.new_generation(cluster, settings).number
     cluster.wanted = settings.workers
     cluster.first_start = first
@@ -37,7 +37,7 @@ def begin(cluster: Cluster, settings: Settings, first: FirstStart) -> None:
 
 
 def failed(cluster: Cluster, reason: str, *, permanent: bool, retry_at: float | None = None) -> None:
-    """Take in that an attempt failed: an import, or a worker's boot, which its slot repeats at `retry_at`."""
+    """Record a failed attempt: an import, or the boot of a worker, which its slot repeats at `retry_at`."""
     first = cluster.first_start
     failures = first.failures + 1
     first = replace(first, failures=failures, failures_here=first.failures_here + 1, reason=reason)
@@ -55,9 +55,10 @@ def failed(cluster: Cluster, reason: str, *, permanent: bool, retry_at: float | 
 
 
 def advance(cluster: Cluster) -> None:
-    """Import the application when it is time to, or leave it to the service manager to start clusterd again."""
+    """Import the application when it is time, or give up, so that the service manager starts clusterd again."""
     first, table = cluster.first_start, cluster.table
-    # The first attempt of a process has the time that the settings give it: an import may take longer than that.
+    # The first attempt of a process has the time that its settings allow, because an import may take longer than
+    # `give_up_at`.
     if first.failures_here and first.give_up_at is not None and cluster.due(_last_moment(cluster, first.give_up_at)):
         _give_up(cluster)
     elif not first.is_reading and not table.has_template(cluster.serving) and cluster.due(first.retry_at):
@@ -65,7 +66,7 @@ def advance(cluster: Cluster) -> None:
 
 
 def hurry(cluster: Cluster) -> None:
-    """Make the next attempt now, with what is on disk now: the operator has changed something."""
+    """Make the next attempt at once, because the operator has asked for a reload."""
     if not cluster.first_start.failures:
         return
     cluster.first_start = replace(cluster.first_start, retry_at=cluster.now)
@@ -75,26 +76,26 @@ def hurry(cluster: Cluster) -> None:
 
 
 def configuration_read(cluster: Cluster, settings: Settings) -> None:
-    """Import the application for the next attempt; each is a generation of its own."""
+    """Import the application for the next attempt. Each attempt is a generation of its own."""
     cluster.first_start = replace(cluster.first_start, is_reading=False)
     if cluster.phase is not Phase.STARTING:
         return
     if settings.workers != cluster.table.generations[cluster.serving].settings.workers:
-        cluster.wanted = settings.workers  # else as many as have been asked for meanwhile
+        cluster.wanted = settings.workers  # Otherwise keep a number that was requested meanwhile.
     generation = rollout.new_generation(cluster, settings)
     cluster.serving = generation.number
     cluster.start_template(generation)
 
 
 def configuration_refused(cluster: Cluster, reason: str) -> None:
-    """The next attempt has failed: the configuration was good when clusterd began, and may be in the making."""
+    """Record a failed attempt that is not permanent: the operator may be editing the configuration, which was valid."""
     cluster.first_start = replace(cluster.first_start, is_reading=False)
     if cluster.phase is Phase.STARTING:
         failed(cluster, reason, permanent=False)
 
 
 def _attempt(cluster: Cluster) -> None:
-    """With the configuration that is on disk now, where it may be another one than when clusterd began."""
+    """Begin an attempt. All but the first one read the configuration again, because it may have changed."""
     if cluster.first_start.failures:
         pending = cluster.reload_pending
         cluster.first_start = replace(cluster.first_start, is_reading=True, answers_reload=pending)
@@ -108,7 +109,7 @@ def _last_moment(cluster: Cluster, give_up_at: float) -> float:
 
 
 def _is_under_way(cluster: Cluster) -> bool:
-    """Whether an attempt has begun and may succeed, and not only the pause before the next one."""
+    """Whether an attempt has begun and may succeed. False during the pause before the next one."""
     table = cluster.table
     if not table.has_template(cluster.serving):
         return cluster.first_start.is_reading

@@ -1,4 +1,4 @@
-"""One worker is replaced because somebody asked: its successor first, and if that fails, not at all."""
+"""Replace one worker on request. Its successor is started first; if that fails, the worker stays."""
 
 from clusterd.supervisor.actions import RestartEnded
 from clusterd.supervisor.model.cluster import Cluster, Phase
@@ -7,7 +7,7 @@ from clusterd.supervisor.model.table import Worker
 
 
 def ask(cluster: Cluster, number: int, slot: int) -> None:
-    """Begin restart `number`: every one that was asked for ends with RestartEnded."""
+    """Begin restart `number`, or refuse it. In both cases a RestartEnded follows."""
     refusal = _refusal(cluster, slot)
     if refusal:
         cluster.actions.append(RestartEnded(number, slot, refusal))
@@ -36,7 +36,7 @@ def _serving(cluster: Cluster, slot: int) -> list[Worker]:
 
 
 def conclude(cluster: Cluster) -> None:
-    """End those whose successor has the slot for itself."""
+    """End the restarts whose successor is the only worker that serves in the slot."""
     for slot in list(cluster.restarts):
         serving = _serving(cluster, slot)
         if slot not in cluster.slots():
@@ -46,7 +46,7 @@ def conclude(cluster: Cluster) -> None:
 
 
 def fail(cluster: Cluster, slot: int, why: str) -> None:
-    """Leave the slot as it is: the successor cannot do what the worker can that there is."""
+    """End the restart of `slot` with the failure `why`. The worker in the slot goes on serving."""
     number = cluster.restarts.pop(slot, None)
     if number is None:
         return
@@ -57,6 +57,6 @@ def fail(cluster: Cluster, slot: int, why: str) -> None:
 
 
 def fail_all(cluster: Cluster, why: str) -> None:
-    """Something else comes first."""
+    """End every restart with the failure `why`."""
     for slot in list(cluster.restarts):
         fail(cluster, slot, why)

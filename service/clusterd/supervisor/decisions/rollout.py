@@ -1,4 +1,4 @@
-"""The rolling restart: one slot first, then the others, or back to what was."""
+"""The rollout: replace the worker of one slot first, then the others, or withdraw the new generation."""
 
 from clusterd.config.model import Preload
 from clusterd.supervisor.actions import (
@@ -17,7 +17,7 @@ STOPPING = "clusterd was asked to stop"
 
 
 def ask(cluster: Cluster) -> None:
-    """Take in a reload request; those that come during a rollout are one more that follows it."""
+    """Note a reload request. All requests during a rollout result in one further rollout after it."""
     if cluster.phase in (Phase.STARTING, Phase.RUNNING):
         cluster.reload_pending = True
     else:
@@ -25,7 +25,7 @@ def ask(cluster: Cluster) -> None:
 
 
 def begin_if_asked(cluster: Cluster) -> None:
-    """Start the rollout that reloads asked for, when none is under way."""
+    """Start a rollout if a reload was requested and no rollout is under way."""
     if not cluster.reload_pending or cluster.rollout is not None or cluster.phase is not Phase.RUNNING:
         return
     cluster.reload_pending = False
@@ -39,7 +39,7 @@ def begin_if_asked(cluster: Cluster) -> None:
 
 
 def answer_by_start(cluster: Cluster) -> None:
-    """The reload that was asked for has been done by the start itself, which read everything after that."""
+    """Report the pending reload as done: the start has read the configuration after the request."""
     cluster.reload_pending = False
     cluster.rollouts += 1
     cluster.actions += [RolloutStarted(cluster.rollouts), RolloutEnded(cluster.rollouts, cluster.serving, None)]
@@ -66,7 +66,7 @@ def new_generation(cluster: Cluster, settings: Settings) -> Generation:
 
 
 def advance(cluster: Cluster) -> None:
-    """Take the rollout as far as it can go now."""
+    """Take the next step of the rollout, if it is possible now."""
     rollout = cluster.rollout
     if rollout is None:
         return
@@ -80,7 +80,7 @@ def advance(cluster: Cluster) -> None:
 
 
 def _replace_more(cluster: Cluster, rollout: Rollout) -> None:
-    """Open further slots, `surge` at a time; the first successor holds them up until it has settled."""
+    """Open further slots, `surge` at a time, once the first successor has settled."""
     table = cluster.table
     if not table.has_template(rollout.generation):
         withdraw(cluster, "the new generation's template and its spare died")
@@ -98,7 +98,7 @@ def _replace_more(cluster: Cluster, rollout: Rollout) -> None:
 
 
 def _open(cluster: Cluster, rollout: Rollout, slots: list[int]) -> None:
-    """`slots` belong to the new generation, and what workers of the old one did in them does not hold it up."""
+    """Assign `slots` to the new generation. Failures of the old generation in them do not delay it."""
     rollout.opened += slots
     for slot in slots:
         cluster.table.forgive(slot)
@@ -118,7 +118,7 @@ def _succeed(cluster: Cluster, rollout: Rollout) -> None:
     cluster.serving = rollout.generation
     cluster.wanted = rollout.workers
     cluster.failed_reload, cluster.reloaded_at = None, cluster.now
-    # What its slots went through before says nothing of a generation that has proved itself.
+    # Failures before the rollout do not count against the new generation.
     cluster.table.backoffs.clear()
     cluster.table.fallen.clear()
     cluster.table.budget = RestartBudget()
@@ -126,7 +126,7 @@ def _succeed(cluster: Cluster, rollout: Rollout) -> None:
 
 
 def withdraw(cluster: Cluster, reason: str) -> None:
-    """The new generation has failed: whatever it has taken goes back to the old one."""
+    """Withdraw the new generation: return its slots to the old one, and kill its templates and booting workers."""
     rollout = cluster.rollout
     if rollout is None or rollout.phase is RolloutPhase.WITHDRAWING:
         return
@@ -137,7 +137,7 @@ def withdraw(cluster: Cluster, reason: str) -> None:
     if rollout.generation:
         cluster.end_templates_of(rollout.generation)
         cluster.kill_coming(rollout.generation, EndReason.WITHDRAWN)
-    # The old generation's boots are not held up by failures of the new one.
+    # Failures of the new generation must not delay the boots of the old one.
     cluster.table.backoffs.clear()
     cluster.table.fallen.clear()
     rollout.deadline = cluster.now + cluster.table.generations[cluster.serving].settings.boot_timeout
@@ -146,16 +146,16 @@ def withdraw(cluster: Cluster, reason: str) -> None:
 
 
 def _conclude_withdrawal(cluster: Cluster, rollout: Rollout) -> None:
-    """Over when no slot that the old generation served is still run by the new one."""
+    """End the withdrawal when every slot is served by the old generation again."""
     foreign = [
         worker for worker in cluster.table.in_state(WorkerState.READY) if worker.generation == rollout.generation
     ]
     missing = [slot for slot in cluster.slots() if _ready(cluster, slot) is None]
     table = cluster.table
     if missing and not table.has_template(cluster.serving):
-        # Nobody is left who could fill it: what the new generation has there serves on, until the next import.
+        # No template can fill the slot. The workers of the new generation in it serve on until the next import.
         missing, foreign = [], []
-    # A slot that was empty before the rollout has its own backoff and is not waited for longer than a boot.
+    # A slot that was empty before the rollout has its own backoff. The deadline limits the wait for it to one boot.
     if (not foreign and not missing) or cluster.due(rollout.deadline):
         cluster.failed_reload = FailedReload(rollout.number, rollout.failure, cluster.now)
         cluster.reloaded_at = None
@@ -163,7 +163,7 @@ def _conclude_withdrawal(cluster: Cluster, rollout: Rollout) -> None:
 
 
 def interrupt(cluster: Cluster) -> None:
-    """clusterd stops: whoever waits for the rollout, or for the one after it, is told so."""
+    """End the rollout, and the pending one after it, with a failure, because clusterd stops."""
     rollout = cluster.rollout
     if rollout is not None:
         cluster.actions.append(RolloutEnded(rollout.number, cluster.serving, rollout.failure or STOPPING))

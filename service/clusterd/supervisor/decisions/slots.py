@@ -1,4 +1,4 @@
-"""Every slot has one worker of the generation it shall run: fork, replace, shed."""
+"""Keep one worker of the right generation in every slot: fork missing workers, replace old ones, end surplus ones."""
 
 from clusterd.supervisor.model.backoff import Backoff
 from clusterd.supervisor.model.cluster import Cluster
@@ -7,7 +7,7 @@ from clusterd.supervisor.model.table import RolloutPhase, Template, Worker
 
 
 def tend_slots(cluster: Cluster) -> None:
-    """Bring every slot closer to what it shall be."""
+    """Take the next step for every slot: fork, replace, or end workers."""
     _forget_filled(cluster)
     for slot in cluster.slots():
         _tend(cluster, slot)
@@ -33,7 +33,7 @@ def _tend(cluster: Cluster, slot: int) -> None:
 
 
 def retry_at(cluster: Cluster, slot: int) -> float:
-    """When an empty slot may be forked again, on the clock of `step`: any time that is not after now is at once."""
+    """When an empty slot may be forked again, on the clock of `step`. A time that is not after now means at once."""
     table = cluster.table
     not_before = table.backoffs.get(slot, Backoff()).not_before
     if slot not in table.fallen:
@@ -51,20 +51,20 @@ def _fork(cluster: Cluster, slot: int, template: Template) -> None:
 
 
 def _forget_filled(cluster: Cluster) -> None:
-    """A slot that has a successor, or is no longer wanted, stands in no other's way."""
+    """Drop the slots that have a worker again, or are gone, from the queue for the restart budget."""
     table, slots = cluster.table, cluster.slots()
     table.fallen = [slot for slot in table.fallen if slot in slots and table.heir(slot, cluster.goal(slot)) is None]
 
 
 def _replace(cluster: Cluster, worker: Worker, heir: Worker) -> None:
-    """`worker` hands everything to `heir`."""
+    """Retire `worker`, which hands over its connections to `heir`."""
     if worker.recycle is not None and worker.generation == heir.generation:
         worker.detail = worker.detail or worker.recycle_note
         cluster.retire(worker, heir, worker.recycle)
         return
     withdrawn = worker.generation > heir.generation
-    # Without a preloaded template nobody can be forked again for the old generation once its
-    # code is gone from disk: its workers stay, to take their slots back, until the rollout is over.
+    # Without a preloaded template, no worker of the old generation can be forked once its code is gone from disk. Its
+    # workers stay until the rollout is over, so that they can return to their slots.
     keep = _may_be_wanted_back(cluster) and not cluster.table.generations[worker.generation].preloaded
     cluster.retire(
         worker,
@@ -87,7 +87,7 @@ def _return_from_retirement(cluster: Cluster, slot: int, generation: int) -> Wor
 
 
 def _shed_surplus(cluster: Cluster) -> None:
-    """Workers in slots that are no longer wanted hand over to others, once those can do without them."""
+    """End the workers in slots that no longer exist, once enough others are ready. They hand over their connections."""
     slots = cluster.slots()
     for worker in list(cluster.table.workers.values()):
         if worker.slot in slots:
@@ -99,7 +99,7 @@ def _shed_surplus(cluster: Cluster) -> None:
 
 
 def _find_successors(cluster: Cluster) -> None:
-    """Whoever drains and lost its successor gets another as soon as there is one."""
+    """Assign another successor to each draining worker that has lost its own, as soon as one is ready."""
     for worker in cluster.table.in_state(WorkerState.DRAINING):
         if not worker.needs_successor or worker.end is None:
             continue
@@ -109,7 +109,7 @@ def _find_successors(cluster: Cluster) -> None:
 
 
 def successor_of(cluster: Cluster, worker: Worker) -> Worker | None:
-    """Who takes over the connections of `worker`: its slot's heir, or anyone who serves."""
+    """The worker that takes over the connections of `worker`: the one in its slot, or else any other that serves."""
     slots = cluster.slots()
     candidates = [
         other

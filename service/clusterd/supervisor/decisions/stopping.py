@@ -1,4 +1,4 @@
-"""The way out: drain everything, then finish; nothing is forked any more."""
+"""The stop: drain every worker, then finish. Nothing is forked any more."""
 
 from enum import IntEnum
 
@@ -9,16 +9,16 @@ from clusterd.supervisor.model.states import COMING, EndReason, WorkerState
 
 
 class ExitStatus(IntEnum):
-    """How clusterd ends (sysexits.h)."""
+    """The exit status of clusterd (sysexits.h)."""
 
     ASKED = 0
     FAILURE = 1
     APPLICATION = 70
-    """The application can never start as it is: the unit is left failed, with the reason."""
+    """The application can never start as it is. The unit stays failed, with the reason."""
     TEMPORARY = 75
-    """The start has failed for now: the service manager starts clusterd again."""
+    """The start has failed for now. The service manager starts clusterd again."""
     CONFIGURATION = 78
-    """The configuration is wrong: the unit is left failed, with the reason."""
+    """The configuration is invalid. The unit stays failed, with the reason."""
 
 
 def stop(
@@ -28,7 +28,7 @@ def stop(
     exit_status: ExitStatus = ExitStatus.ASKED,
     reason: str = "asked to stop",
 ) -> None:
-    """Begin the stop; when one is under way already, end it at once."""
+    """Begin the stop. If one is under way already, kill the remaining workers."""
     if cluster.phase is Phase.FINISHED:
         return
     if cluster.phase is Phase.STOPPING:
@@ -47,12 +47,12 @@ def stop(
         if worker.state in COMING:
             cluster.kill(worker, EndReason.STOP)
         elif worker.state is not WorkerState.ENDING:
-            # Those that drain already lose their successors now and get new orders.
+            # This includes the workers that drain already: they must stop handing over to workers that end too.
             cluster.retire(worker, None, EndReason.STOP)
 
 
 def continue_stop(cluster: Cluster) -> None:
-    """Kill if that is wanted; finish when nothing is left."""
+    """Kill the workers if `killing` is set. Finish when no worker and no template is left."""
     if cluster.killing:
         for worker in list(cluster.table.workers.values()):
             cluster.kill(worker, EndReason.STOP, "asked to stop at once")

@@ -1,4 +1,4 @@
-"""Every generation in use has a template and a spare."""
+"""Keep a template and a spare for every generation in use."""
 
 from clusterd.supervisor.actions import Severity
 from clusterd.supervisor.model.cluster import Cluster, Phase
@@ -6,13 +6,13 @@ from clusterd.supervisor.model.states import TemplateState, WorkerState
 from clusterd.supervisor.model.table import RolloutPhase, Template
 
 SPARE_PAUSE = 1.0
-"""Seconds between two spares of one generation, so that copies that die at once do not busy the machine."""
+"""Seconds between two spares of one generation, so that spares that die at once do not keep the machine busy."""
 RECOVERY_PAUSE = 10.0
-"""Seconds between two attempts to import anew for want of a template."""
+"""Seconds between two attempts to import the application again after its templates died."""
 
 
 def tend_templates(cluster: Cluster) -> None:
-    """Promote spares, fork spares, end templates of generations that are over."""
+    """Promote spares, fork spares, and end the templates of generations that are not used any more."""
     rollout = cluster.rollout
     in_use = {cluster.serving}
     if rollout is not None and rollout.phase is not RolloutPhase.WITHDRAWING:
@@ -52,10 +52,10 @@ def _forget_generations(cluster: Cluster, in_use: set[int]) -> None:
 
 
 def _recover(cluster: Cluster) -> None:
-    """With template and spare dead and a slot empty, only a new import can fill the slot.
+    """Import the application again if template and spare are both dead and a slot is empty.
 
-    That is a rollout like any other, so what is on disk still has to prove itself. While every
-    slot is served nothing is imported that nobody asked for.
+    Only a new import can fill that slot. It is a normal rollout, so the code on disk must prove itself as in a reload.
+    As long as every slot is served, clusterd imports nothing on its own.
     """
     table = cluster.table
     if cluster.phase is not Phase.RUNNING or cluster.rollout is not None or cluster.reload_pending:

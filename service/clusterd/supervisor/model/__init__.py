@@ -1,1 +1,1 @@
-"""What the supervisor knows: workers, templates, generations, their states and limits."""
+"""The state of the supervisor: workers, templates and generations, with their states and limits."""

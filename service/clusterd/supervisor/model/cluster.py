@@ -1,7 +1,6 @@
-"""The cluster while one step is decided: the table, the time, and the actions so far.
+"""The state of the cluster during one step: the table, the time, and the actions so far.
 
-The few operations that every decision is made of live here, so that a state is never changed
-without the action that makes it true.
+The basic operations of every decision are here, so that no state changes without the action that goes with it.
 """
 
 from dataclasses import dataclass, field
@@ -28,7 +27,7 @@ from clusterd.supervisor.model.table import NOT_TRIED, FirstStart, Generation, R
 
 
 class Phase(Enum):
-    """Where the service is in its life."""
+    """The phase of the service."""
 
     STARTING = "starting"
     RUNNING = "running"
@@ -38,57 +37,57 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FailedReload:
-    """The last reload, where it failed."""
+    """The last reload, if it failed."""
 
     number: int
     reason: str
     at: float
-    """When, on the clock of `step`."""
+    """The time of the failure, on the clock of `step`."""
 
 
 @dataclass(slots=True)
 class Cluster:
-    """State of the supervisor, and the operations that change it."""
+    """The state of the supervisor, and the operations that change it."""
 
     table: Table = field(default_factory=Table)
     phase: Phase = Phase.STARTING
     now: float = 0.0
     actions: list[Action] = field(default_factory=list)
     wake_at: float | None = None
-    """The earliest time at which a decision may come out differently."""
+    """The earliest time at which a decision may change without an event."""
     first_start: FirstStart = NOT_TRIED
     serving: int = 0
-    """The generation that has proved itself."""
+    """The generation of the last successful rollout, or of the first start."""
     wanted: int = 0
-    """How many slots there are."""
+    """The number of slots."""
     rollout: Rollout | None = None
     rollouts: int = 0
-    """How many rollouts have begun."""
+    """The number of rollouts that have begun."""
     reload_pending: bool = False
     restarts: dict[int, int] = field(default_factory=dict)
     """The numbers of the restarts under way, by slot."""
     reloaded_at: float | None = None
-    """When the last reload succeeded that none has failed after."""
+    """When the last reload succeeded; None if a later one has failed."""
     suspects: Suspects = field(default_factory=Suspects)
     failed_reload: FailedReload | None = None
     exit_status: int = 0
     exit_reason: str = "asked to stop"
     stop_is_announced: bool = False
-    """A stop follows that is not taken in yet."""
+    """A StopAnnounced was received; StopAsked will follow."""
     killing: bool = False
-    """The stop is one at once."""
+    """Whether the stop kills the workers instead of draining them."""
     last_serial: int = 0
     last_generation: int = 0
     recovery_not_before: float = 0.0
-    """When a generation that lost its templates may be imported anew."""
+    """When a generation that has lost its templates may be imported again."""
 
     @property
     def is_to_stop(self) -> bool:
-        """Whether a stop has been asked for: another one would hurry it."""
+        """Whether a stop was requested. Another request would end the drain."""
         return self.stop_is_announced or self.phase in (Phase.STOPPING, Phase.FINISHED)
 
     def due(self, at: float) -> bool:
-        """Whether `at` has come; if not, the supervisor is woken then."""
+        """Whether the time `at` has come. If not, the supervisor receives a Tick then."""
         if self.now >= at:
             return True
         if self.wake_at is None or at < self.wake_at:
@@ -96,7 +95,7 @@ class Cluster:
         return False
 
     def note(self, severity: Severity, text: str, slot: int | None = None, generation: int | None = None) -> None:
-        """Have a line logged."""
+        """Log a line."""
         self.actions.append(Note(severity, text, slot, generation))
 
     # ---- templates
@@ -122,7 +121,7 @@ class Cluster:
             self.actions.append(EndTemplate(template.serial))
 
     def end_templates_of(self, generation: int) -> None:
-        """Nothing will be forked for `generation` any more."""
+        """Kill every template of `generation`, which forks no more workers."""
         for template in self.table.templates.values():
             if template.generation == generation:
                 self.end_template(template)
@@ -144,17 +143,18 @@ class Cluster:
         self.actions.append(Fork(serial, template.serial, slot, template.generation))
 
     def serve(self, worker: Worker) -> None:
-        """Let `worker` accept, for the first time or again."""
+        """Tell `worker` to accept connections, for the first time or again."""
         worker.move(WorkerState.READY)
         worker.end = None
         if worker.ready_at is None:
             worker.ready_at = self.now
             if self.phase is not Phase.STARTING:
-                self.table.forgive(worker.slot)  # it can start
+                # The application can start in this slot, so earlier failures do not matter any more.
+                self.table.forgive(worker.slot)
         self.actions.append(Serve(worker.serial))
 
     def retire(self, worker: Worker, successor: Worker | None, reason: EndReason, *, linger: bool = False) -> None:
-        """Have `worker` stop accepting and drain to `successor`; new orders replace old ones."""
+        """Tell `worker` to stop accepting and to hand over to `successor`. A later call replaces an earlier one."""
         settings = self.table.generations[worker.generation].settings
         state = WorkerState.RETIRED if linger else WorkerState.DRAINING
         if worker.state is not state:
@@ -173,7 +173,7 @@ class Cluster:
         )
 
     def kill(self, worker: Worker, reason: EndReason, detail: str = "") -> None:
-        """End `worker` now."""
+        """Kill `worker`, unless it was killed already."""
         if worker.state is WorkerState.ENDING:
             return
         worker.move(WorkerState.ENDING)
@@ -182,7 +182,7 @@ class Cluster:
         self.actions.append(Kill(worker.serial, reason, detail))
 
     def kill_coming(self, generation: int, reason: EndReason) -> None:
-        """Kill what `generation` has on the way."""
+        """Kill the workers of `generation` that are not ready yet."""
         for worker in self.table.in_state(*COMING):
             if worker.generation == generation:
                 self.kill(worker, reason)
@@ -196,25 +196,25 @@ class Cluster:
     # ---- questions
 
     def can_spare_one(self) -> bool:
-        """Whether one ready worker less still leaves as many as are wanted, before and after a rollout."""
+        """Whether one ready worker can go. The smaller of the numbers before and after a rollout must be left."""
         rollout = self.rollout
         fewest = min(self.wanted, rollout.workers or self.wanted) if rollout is not None else self.wanted
         return len(self.table.in_state(WorkerState.READY)) > fewest
 
     def slots(self) -> range:
-        """The slots that shall be served now."""
+        """The slots that need a worker now."""
         if self.rollout is None or not self.rollout.opened:
             return range(1, self.wanted + 1)
         return range(1, max(self.wanted, *self.rollout.opened) + 1)
 
     def goal(self, slot: int) -> int:
-        """The generation that `slot` shall run now."""
+        """The generation that belongs in `slot` now."""
         if self.rollout is not None and slot in self.rollout.opened:
             return self.rollout.generation
         return self.serving
 
     def restart_limit(self) -> RestartLimit:
-        """How often workers that had been ready may be restarted: the setting of the generation that serves."""
+        """The limit for restarts of workers that had been ready, from the settings of the serving generation."""
         settings = self.table.generations[self.serving].settings
         return RestartLimit.of(settings.restart_burst, settings.restart_per, self.wanted)
 

@@ -1,4 +1,4 @@
-"""What the supervisor needs to know of a generation's configuration."""
+"""The settings that the supervisor needs from the configuration of a generation."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from clusterd.config.model import Config, Preload
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Durations in seconds."""
+    """The settings of one generation. Durations are in seconds."""
 
     workers: int
     preload: Preload
@@ -23,7 +23,7 @@ class Settings:
 
 
 def settings_of(config: Config, workers: int) -> Settings:
-    """The supervisor's view of `config`; `workers` is the resolved count (`auto` is not a number)."""
+    """The settings of `config` for the supervisor. `workers` is the resolved number, because `auto` is none."""
     return Settings(
         workers=workers,
         preload=config.preload,

@@ -4,22 +4,22 @@ from enum import Enum, StrEnum
 
 
 class WorkerState(Enum):
-    """Where a worker is in its life; MOVES lists the only ways from one to the next."""
+    """The state of a worker. MOVES lists the possible changes."""
 
     FORKING = "forking"
-    """Asked for; no process has said hello yet."""
+    """The fork was requested, and the process has not sent Hello yet."""
     BOOTING = "booting"
-    """Its pid is known; it is getting the application ready."""
+    """Its pid is known. It prepares the application."""
     READY = "ready"
     """It accepts connections."""
     RETIRED = "retired"
-    """It accepts nothing and its connections have moved on, but it may have to take its slot back."""
+    """It accepts nothing and has handed over its connections, but may return to its slot if the rollout fails."""
     DRAINING = "draining"
-    """It finishes what it holds and exits."""
+    """It answers its in-flight requests, hands over its connections, and exits."""
     ENDING = "ending"
-    """We have killed it; its exit is awaited."""
+    """clusterd has killed it, and it is not reaped yet."""
     GONE = "gone"
-    """Reaped, and out of the table."""
+    """It is reaped and has left the table."""
 
 
 MOVES: dict[WorkerState, frozenset[WorkerState]] = {
@@ -33,61 +33,61 @@ MOVES: dict[WorkerState, frozenset[WorkerState]] = {
 }
 
 COMING = frozenset({WorkerState.FORKING, WorkerState.BOOTING})
-"""On the way to ready."""
+"""The states before READY."""
 
 
 class TemplateState(Enum):
-    """Where a template is in its life."""
+    """The state of a template or spare."""
 
     LOADING = "loading"
     """It imports the application."""
     LOADED = "loaded"
-    """It forks on request."""
+    """It forks workers on request."""
     SPARE_COMING = "spare coming"
-    """A copy that has been asked for and has not said hello."""
+    """A spare that was requested and has not sent Hello yet."""
     SPARE = "spare"
-    """An idle copy, ready to be promoted."""
+    """An idle copy of the template, ready to be promoted."""
     ENDING = "ending"
-    """We have killed it."""
+    """clusterd has killed it, and it is not reaped yet."""
 
 
 class EndReason(StrEnum):
-    """Why a worker ended; the `reason` in logs and metrics."""
+    """Why a worker ended: the `reason` in logs and metrics."""
 
     ROLLOUT = "rollout"
-    """Replaced by a newer generation."""
+    """It was replaced by a worker of a newer generation."""
     WITHDRAWN = "withdrawn"
-    """Belonged to a generation that was withdrawn."""
+    """It belonged to a generation that was withdrawn."""
     SCALE = "scale"
     """Its slot was removed."""
     STOP = "stop"
     """clusterd stops."""
     MAX_REQUESTS = "max_requests"
-    """Recycled after limits.max_requests."""
+    """It was replaced after limits.max_requests requests."""
     MAX_MEMORY = "max_memory"
-    """Recycled above limits.max_memory."""
+    """It was replaced because it used more than limits.max_memory."""
     REQUEST_TIMEOUT = "request_timeout"
-    """Recycled because a thread of it did not answer within timeouts.request."""
+    """It was replaced because one of its threads did not answer within timeouts.request."""
     RESTART = "restart"
-    """Replaced because somebody asked for it (`clusterctl restart`)."""
+    """It was replaced on request (`clusterctl restart`)."""
     KILLED = "killed"
-    """Somebody has sent it a SIGTERM or a SIGKILL (`clusterctl kill`, `worker.kill()`)."""
+    """An operator or a program sent it a signal that ends it (`clusterctl kill`, `worker.kill()`)."""
     BOOT_FAILED = "boot_failed"
-    """It said, or its death said, that it could not get ready."""
+    """It reported that it could not start, or died before it was ready."""
     BOOT_TIMEOUT = "boot_timeout"
-    """Not ready within rollout.boot_timeout; killed by clusterd."""
+    """It was not ready within rollout.boot_timeout, so clusterd killed it."""
     HANG = "hang"
-    """No progress for timeouts.hang; killed by clusterd."""
+    """It made no progress for timeouts.hang, so clusterd killed it."""
     DRAIN_TIMEOUT = "drain_timeout"
-    """Still not drained after timeouts.drain; killed by clusterd."""
+    """It was not drained after timeouts.drain, so clusterd killed it."""
     MAX_DRAINING = "max_draining"
-    """More generations drained at once than rollout.max_draining; ended by clusterd."""
+    """More generations than rollout.max_draining drained at once, so clusterd ended it."""
     EXIT = "exit"
-    """It exited unasked."""
+    """It exited, and clusterd had not asked for that."""
     SIGNAL = "signal"
     """A signal that clusterd did not send killed it."""
     OOM = "oom"
-    """The kernel killed it, probably for want of memory (MemoryMax= of the unit, or the machine's)."""
+    """The kernel killed it, probably because memory ran out (MemoryMax= of the unit, or the machine's)."""
 
 
 FAILURES = frozenset(
@@ -100,7 +100,7 @@ FAILURES = frozenset(
         EndReason.OOM,
     }
 )
-"""Ends that speak against the generation: they withdraw a rollout and drive the backoff."""
+"""The ends that count as a failure of the generation: they withdraw a rollout and cause backoff."""
 
 RESTARTS = FAILURES | {
     EndReason.MAX_REQUESTS,
@@ -109,4 +109,4 @@ RESTARTS = FAILURES | {
     EndReason.RESTART,
     EndReason.KILLED,
 }
-"""Ends after which the same generation is forked again: what `clusterd_worker_restarts_total` counts."""
+"""The ends after which a worker of the same generation is forked: `clusterd_worker_restarts_total` counts them."""

@@ -1,20 +1,20 @@
-"""Which requests may be what kills workers: those that were in the hands of several that died."""
+"""Find suspects: requests that were in-flight in several workers when they died, and may have killed them."""
 
 from dataclasses import dataclass
 
 WINDOW_SECONDS = 60.0
-"""Deaths that are further apart have nothing to do with each other."""
+"""Deaths that are further apart count as unrelated."""
 
 DEATHS = 3
-"""In so many dying workers' hands a request is suspect."""
+"""A request is a suspect once it was in-flight in this many workers that died."""
 
 REMEMBERED_DEATHS = 100
-"""A service of many workers may lose thousands of them in a minute."""
+"""The most deaths that are kept: a service with many workers may lose thousands in a minute."""
 
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """`request`, a method and a path, was in the hands of `deaths` workers that died within WINDOW_SECONDS."""
+    """`request`, a method and a path, was in-flight in `deaths` workers that died within WINDOW_SECONDS."""
 
     request: str
     deaths: int
@@ -22,13 +22,16 @@ class Suspicion:
 
 @dataclass(frozen=True, slots=True)
 class Suspects:
-    """The last deaths and what was named because of them. Times by the clock of `step`."""
+    """The last deaths, and the suspects that were named because of them. Times are on the clock of `step`."""
 
     deaths: tuple[tuple[float, frozenset[str]], ...] = ()
     named: tuple[tuple[float, str], ...] = ()
 
     def after_death(self, now: float, requests: tuple[str, ...]) -> tuple["Suspects", tuple[Suspicion, ...]]:
-        """A worker has died with `requests` in its hands. Each suspect is named once in a window."""
+        """The state after a worker died with `requests` in-flight, and the new suspects.
+
+        Each suspect is named once within WINDOW_SECONDS.
+        """
         since = now - WINDOW_SECONDS
         recent = (*(death for death in self.deaths if death[0] >= since), (now, frozenset(requests)))
         named = tuple(each for each in self.named if each[0] >= since)

@@ -1,4 +1,4 @@
-"""Everything the supervisor knows: workers, templates, slots, generations, and questions about them."""
+"""The table of the supervisor: workers, templates, slots and generations, and queries about them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,37 +16,37 @@ class IllegalMove(Exception):
 
 @dataclass(slots=True)
 class Worker:
-    """The supervisor's view of one worker process, dead or alive."""
+    """The supervisor's record of one worker process."""
 
     serial: int
     slot: int
     generation: int
     template: int
     since: float
-    """When it was asked for."""
+    """When its fork was requested."""
     deadline: float
-    """When it must be ready; later, when its drain must be over."""
+    """The time until which it must be ready; later, the time until which its drain must end."""
     state: WorkerState = WorkerState.FORKING
     pid: int | None = None
     ready_at: float | None = None
     end: EndReason | None = None
-    """Why we made it end."""
+    """Why the supervisor ended it; None if it did not."""
     detail: str = ""
-    """Why, in words: what it or its health check said."""
+    """The reason in words, for example the report of the worker or the result of its health check."""
     recycle: EndReason | None = None
-    """It shall be replaced by a successor of its own generation, when its turn comes."""
+    """Set if a successor of its own generation must replace it when its turn comes."""
     recycle_note: str = ""
-    """Why, in words, where that takes more than one."""
+    """The reason for that in words, if EndReason does not say enough."""
     stacks_at: float | None = None
-    """When its stacks were last asked for."""
+    """When its stacks were last requested."""
     turned_at: float = 0.0
-    """When its event loop was first seen to turn after the deadline of its drain; 0 as long as it was not."""
+    """When its event loop was first seen to turn after the deadline of its drain; 0 until then."""
     needs_successor: bool = False
-    """It drains, and whoever took its connections is gone."""
+    """It drains, and the successor that took its connections has ended."""
     is_killed: bool = False
-    """Somebody has had a signal sent to it that ends it."""
+    """An operator or a program has sent it a signal that ends it."""
     is_debugged: bool = False
-    """It may stand still at a breakpoint: nothing that it does, or does not do, is a reason to replace it."""
+    """A debugger listens in it. It may stand at a breakpoint, so no limit or timeout replaces it."""
 
     def move(self, state: WorkerState) -> None:
         """Change the state. Raises IllegalMove."""
@@ -57,7 +57,7 @@ class Worker:
 
 @dataclass(slots=True)
 class Template:
-    """The supervisor's view of a template or of a spare."""
+    """The supervisor's record of a template or spare."""
 
     serial: int
     generation: int
@@ -73,38 +73,38 @@ class Generation:
     number: int
     settings: Settings
     preloaded: bool
-    """Its template holds the application: workers can be forked again whatever is on disk now."""
+    """Its template has imported the application, so it can fork workers even if the files on disk have changed."""
     spare_not_before: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class FirstStart:
-    """How the first start goes. Times in seconds on the clock of `step`."""
+    """The state of the first start. Times are in seconds, on the clock of `step`."""
 
     failures: int = 0
-    """How many attempts have failed, those of earlier processes of the same service included."""
+    """How many attempts have failed, including those of earlier master processes of the same service."""
     reason: str = ""
     """Why the last one failed."""
     retry_at: float = 0.0
     """When the next attempt is made."""
     give_up_at: float | None = None
-    """When clusterd ends after a failed attempt, so that the service manager hears of it and starts it again."""
+    """When clusterd ends after a failed attempt, so that the service manager sees the failure and starts it again."""
     failures_here: int = 0
     """How many attempts have failed in this process."""
     is_reading: bool = False
-    """The configuration is being read for the next attempt."""
+    """Whether the configuration is being read for the next attempt."""
     answers_reload: bool = False
-    """The attempt under way has begun after the reload that is pending was asked for."""
+    """Whether the attempt under way has begun after the request for the pending reload."""
     was_cut: bool = False
-    """Given up while an attempt was under way: the next process makes it again at once."""
+    """Whether clusterd gave up during an attempt. The next process repeats that attempt at once."""
 
 
 NOT_TRIED = FirstStart()
-"""Nothing has been attempted yet, and there is no hurry."""
+"""No attempt has been made, and there is no time limit."""
 
 
 class RolloutPhase(Enum):
-    """How far a rollout is."""
+    """The phase of a rollout."""
 
     CONFIGURATION = "reading the configuration"
     TEMPLATE = "importing the application"
@@ -121,25 +121,25 @@ class Rollout:
     generation: int = 0
     """0 until the configuration is read."""
     workers: int = 0
-    """How many there shall be when it is over."""
+    """The number of workers after the rollout."""
     opened: list[int] = field(default_factory=list)
-    """The slots that belong to the new generation by now, in the order they were opened."""
+    """The slots that belong to the new generation, in the order in which they were opened."""
     failure: str = ""
     deadline: float = 0.0
-    """When a withdrawal stops waiting for the old generation's return."""
+    """When a withdrawal stops waiting for the workers of the old generation."""
 
 
 @dataclass(slots=True)
 class Table:
-    """Who exists. Changed only by the modules of this package."""
+    """The workers, templates and generations that exist. Only the modules of this package change it."""
 
     workers: dict[int, Worker] = field(default_factory=dict)
     templates: dict[int, Template] = field(default_factory=dict)
     generations: dict[int, Generation] = field(default_factory=dict)
     backoffs: dict[int, Backoff] = field(default_factory=dict)
-    """Of the slots whose workers failed before they were ready."""
+    """The backoff of each slot whose worker failed before it was ready."""
     fallen: list[int] = field(default_factory=list)
-    """The slots whose worker had been ready and died, in that order: they are forked again within `budget`."""
+    """The slots whose worker died after it was ready, in the order of the deaths. `budget` limits their restarts."""
     budget: RestartBudget = field(default_factory=RestartBudget)
 
     def in_slot(self, slot: int) -> list[Worker]:
@@ -151,7 +151,7 @@ class Table:
         return [worker for worker in self.workers.values() if worker.state in states]
 
     def heir(self, slot: int, generation: int) -> Worker | None:
-        """The worker that has, or is on the way to have, `slot` for `generation`."""
+        """The worker of `generation` that serves `slot`, or else the one being started for it."""
         candidates = [
             worker for worker in self.in_slot(slot) if worker.generation == generation and worker.recycle is None
         ]
@@ -161,7 +161,7 @@ class Table:
         return next((worker for worker in candidates if worker.state in COMING), None)
 
     def forkable(self, generation: int) -> Template | None:
-        """The template that forks for `generation` now."""
+        """The template that can fork workers of `generation` now."""
         return next(self._templates_of(generation, TemplateState.LOADED), None)
 
     def coming_template(self, generation: int) -> Template | None:
@@ -176,7 +176,7 @@ class Table:
         return (self.forkable(generation) or self.coming_template(generation)) is not None
 
     def forgive(self, slot: int) -> None:
-        """Nothing that has happened in `slot` holds up its next worker."""
+        """Forget the failures in `slot`, so that they do not delay its next worker."""
         self.backoffs.pop(slot, None)
         if slot in self.fallen:
             self.fallen.remove(slot)
