@@ -630,7 +630,7 @@ for command in (*commands, lambda: cluster.settings):
     )
     first, *rest = ran.stdout.splitlines()
     assert first == "False {}"
-    assert rest == ["this process is no hooks process of clusterd: there is no cluster to speak of"] * 5
+    assert rest == ["this process is no hooks process of clusterd, so it has no cluster"] * 5
 
 
 def test_while_the_module_is_imported_it_knows_where_it_is_and_commands_say_when_they_may_be_given(

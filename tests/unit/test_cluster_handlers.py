@@ -54,7 +54,7 @@ def test_a_full_queue_is_logged_and_counted_and_the_others_are_told() -> None:
     for _ in range(MOST_WAITING + 2):
         handlers.post("online", a_worker())
     assert handlers.dropped == 2
-    assert lines.written == [f"{MOST_WAITING} events wait for their handlers: nobody is told of one more"] * 2
+    assert lines.written == [f"{MOST_WAITING} events wait for their handlers: an event was dropped"] * 2
     go_on.set()
     assert handlers.finish(PATIENCE_SECONDS)
     assert len(told) == MOST_WAITING

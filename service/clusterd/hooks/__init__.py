@@ -1,1 +1,1 @@
-"""The hooks process: it calls an application's handlers for what becomes of the workers (docs/hooks.md)."""
+"""The hooks process: it calls the application's handlers of worker events and messages (docs/hooks.md)."""

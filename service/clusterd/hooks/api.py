@@ -1,7 +1,7 @@
-"""What a hooks module may use: handlers for what becomes of the workers, and the same commands that `Cluster` has.
+"""The API of a hooks module: it registers handlers of worker events, and has the same commands as `Cluster`.
 
-A module may be imported where no hooks run, by its tests or by the application: what it registers there is never
-called.
+A hooks module may also be imported outside a hooks process, for example by its tests or by the application. The
+handlers that it registers there are never called.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,12 +20,12 @@ _AnyHandler = TypeVar("_AnyHandler", bound=Callable[..., Any])
 
 
 class NotInHooks(RuntimeError):
-    """Only the hooks process of a clusterd has a cluster to speak of."""
+    """The cluster was used outside the hooks process of clusterd, or while the hooks are imported."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Self:
-    """What a hooks process has, once it has imported its module."""
+    """The connection and the workers of a hooks process that has imported its module."""
 
     master: MasterConnection
     roster: Roster
@@ -33,7 +33,7 @@ class _Self:
 
 registry = Registry(CLUSTER_EVENTS)
 _settings: Mapping[str, Any] | None = None
-"""In a hooks process, from before it imports its module."""
+"""None outside a hooks process. Set before the process imports its module."""
 _self: _Self | None = None
 
 FACTS: dict[str, Callable[[], Any]] = {
@@ -41,32 +41,33 @@ FACTS: dict[str, Callable[[], Any]] = {
     "settings": lambda: dict(_known_settings()),
     "is_hooks": lambda: _settings is not None,
 }
-"""What is asked anew each time."""
+"""The attributes of `clusterd.cluster` that are computed at each access."""
 
 
 # ---- for hooks modules
 
 
 def on(event: str) -> Callable[[_AnyHandler], _AnyHandler]:
-    """Register the decorated function, plain or async, for an event: docs/node-cluster.md has them.
+    """Register the decorated function, plain or async, as a handler of an event. docs/node-cluster.md lists the events.
 
-    Handlers are called one after the other, in one thread, in the order in which things happen.
+    Handlers are called one after the other, in one thread, in the order of the events.
     """
     return registry.on(event)
 
 
 def broadcast(value: Any) -> int:
-    """Send any JSON value to every worker; to how many.
+    """Send a JSON value to every worker. Returns the number of workers that it was sent to.
 
-    Raises as `Worker.send` does, save for workers that are gone; QueueFull when the others have got it.
+    Raises the exceptions of `Worker.send`. A worker that has ended is skipped. QueueFull is raised after the value was
+    sent to all other workers.
     """
     return send_to_all(_running().roster.workers(), value)
 
 
 def fork(environment: Mapping[str, str] | None = None) -> Worker:
-    """One worker more, with these variables set before its code runs, and in whoever takes its place later.
+    """Add one worker, with these environment variables. They are set before its code runs, and in its successors too.
 
-    Raises ValueError and TypeError for what cannot be set.
+    Raises ValueError and TypeError for variables that cannot be set, and RuntimeError if no worker can be added now.
     """
     given = None if environment is None else dict(environment)
     document = _running().master.wait(Order.FORK, value=given)
@@ -74,14 +75,14 @@ def fork(environment: Mapping[str, str] | None = None) -> Worker:
 
 
 def scale(workers: int) -> None:
-    """Have so many workers, until the next reload."""
+    """Set the number of workers, until the next reload. Raises ValueError for an invalid number."""
     _running().master.wait(Order.SCALE, value=workers)
 
 
 def reload() -> Reply:
-    """Roll the code and the configuration out; `await` it, or call its `result()`, for the generation that serves then.
+    """Reload the code and the configuration. `await` the reply or call its `result()` for the new generation's number.
 
-    Either raises `clusterd.worker.RequestFailed` with the reason where the old generation serves on.
+    Both raise `clusterd.worker.RequestFailed` with the reason if the reload fails and the old generation serves on.
     """
     return Reply(_running().master.order(Order.RELOAD))
 
@@ -95,20 +96,20 @@ def disconnect() -> None:
 
 
 def prepare(settings: Mapping[str, Any]) -> None:
-    """Make this process one that has hooks, and will be told of the cluster when they are imported."""
+    """Mark this process as a hooks process. Called before the hooks are imported."""
     global _settings
     _settings = settings
 
 
 def begin(master: MasterConnection, roster: Roster) -> None:
-    """There is somebody to give orders to."""
+    """Make the commands available, because the connection to the master exists."""
     global _self
     _self = _Self(master, roster)
 
 
 def _known_settings() -> Mapping[str, Any]:
     if _settings is None:
-        raise NotInHooks("this process is no hooks process of clusterd: there is no cluster to speak of")
+        raise NotInHooks("this process is no hooks process of clusterd, so it has no cluster")
     return _settings
 
 

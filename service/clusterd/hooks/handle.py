@@ -1,4 +1,4 @@
-"""A worker as the program sees it."""
+"""The handle of a worker, for the handlers of a hooks module or of a program with a `Cluster`."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -13,20 +13,20 @@ from clusterd.wire.values import encoded
 
 
 class Talk(Protocol):
-    """With the application in a worker: a `Conversation`, or what leads to one (`hooks/master_connection.py`)."""
+    """A connection to the application in a worker: a `Conversation`, or `hooks.master_connection.Talk`."""
 
     def send(self, value: Any) -> None:
-        """Say something."""
+        """Send a message."""
 
     def request(self, value: Any, timeout: float | None) -> Reply:
-        """Ask something."""
+        """Send a request. `timeout` is in seconds; None for no limit."""
 
 
 class Worker(Source):
-    """One worker process, from the order to fork it on; still good to look at when it is dead.
+    """One worker process, from the decision to fork it on. The attributes can still be read after it has ended.
 
-    Everything may be called in any thread. `on` registers handlers for what happens to this worker alone: they are
-    called as those of the cluster are, without the worker.
+    Every method may be called in any thread. `on` registers handlers for the events of this worker only. They are
+    called like those of the cluster, but without the argument `worker`.
     """
 
     def __init__(
@@ -40,9 +40,9 @@ class Worker(Source):
     ) -> None:
         super().__init__(WORKER_EVENTS)
         self.id = slot
-        """Its slot, from 1 on. Whoever takes its place has the same."""
+        """The slot of the worker, counted from 1. Its successor has the same."""
         self.generation = generation
-        """Of its code: a reload makes the next one."""
+        """The generation of its code. A reload creates the next one."""
         self.state = State()
         self._talk = talk
         self._kill = kill
@@ -50,7 +50,7 @@ class Worker(Source):
         self._debug = debug
 
     def become(self, state: State) -> None:
-        """For clusterd itself: this is known of it now."""
+        """Set the state. For clusterd itself only."""
         self.state = state
 
     def __repr__(self) -> str:
@@ -58,59 +58,60 @@ class Worker(Source):
 
     @property
     def pid(self) -> int | None:
-        """None until it is online."""
+        """The pid; None until the worker is online."""
         return self.state.pid
 
     @property
     def exited_after_disconnect(self) -> bool | None:
-        """Whether it left because it was to, and did not die; None while it is there."""
+        """Whether the worker ended because it was asked to; None while it runs."""
         return self.state.left_when_asked
 
     def is_connected(self) -> bool:
-        """Whether it is there and was not told to leave."""
+        """Whether the worker exists and was not told to drain."""
         return self.state.is_connected
 
     def is_dead(self) -> bool:
-        """Whether its process is gone."""
+        """Whether the process of the worker has ended."""
         return self.state.is_dead
 
     def send(self, value: Any) -> None:
-        """Tell its `@worker.on("message")` any JSON value; before it is online too.
+        """Send a JSON value to the `@worker.on("message")` handler of the worker. This works before it is online too.
 
-        Raises TypeError or ValueError for what is none or is too large, QueueFull when too many messages wait, and
-        Disconnected when the worker is gone.
+        Raises TypeError or ValueError if the value is not JSON or is too large, QueueFull if too many messages wait,
+        and Disconnected if the worker has ended.
         """
         self._talk.send(value)
 
     def request(self, value: Any, *, timeout: float | None = REQUEST_SECONDS) -> Reply:
-        """Send any JSON value, as `send` does, and get the reply: `await` it, or in a thread call its `result()`.
+        """Send a JSON value, as `send` does, and receive the reply: `await` it, or call its `result()` in a thread.
 
-        Either raises RequestFailed when the worker did not answer, and TimeoutError after `timeout` seconds.
+        Both raise RequestFailed if the worker has no handler or its handler fails, and TimeoutError after `timeout`
+        seconds.
         """
         return self._talk.request(value, timeout)
 
     def kill(self, signal: int | str = SIGTERM) -> None:
-        """Send it a signal, by name or number. Raises ValueError where there is none.
+        """Send a signal to the worker, by name or number. Raises ValueError if there is no such signal.
 
-        At SIGTERM it drains and leaves, and is replaced at once. The dead get none.
+        At SIGTERM the worker drains and exits, and is replaced at once. A worker that has ended receives none.
         """
         self._kill(parse_signal(signal))
 
     def debug(self) -> Reply:
-        """Have debugpy listen in it, on its own port (`debug={"port": ...}` and its slot); the reply is the address.
+        """Start debugpy in the worker, on its own port: `debug={"port": ...}` plus its slot. The reply is the address.
 
-        `await` it, or call its `result()`: either raises RequestFailed with the reason where it does not listen. It
-        does until the worker ends, which is not replaced for hanging any more.
+        `await` the reply or call its `result()`. Both raise RequestFailed with the reason if debugpy does not listen.
+        It listens until the worker ends. From then on the worker is not replaced for hanging any more.
         """
         return Reply(self._debug())
 
     def disconnect(self) -> None:
-        """Have it drain and leave once a successor serves in its slot. One that is leaving goes on with that."""
+        """Have the worker drain and exit once a successor serves in its slot. A worker that drains is not affected."""
         self._leave()
 
 
 def broadcast(workers: dict[int, Worker], value: Any) -> int:
-    """Send a value to every worker; to how many. Raises as `Cluster.broadcast`."""
+    """Send a value to every worker. Returns the number reached. Raises the exceptions of `Cluster.broadcast`."""
     encoded(value)
     reached, full = 0, []
     for worker in workers.values():

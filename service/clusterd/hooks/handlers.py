@@ -1,4 +1,4 @@
-"""A program's handlers, and the one thread that calls them: the master's loop never waits for one."""
+"""The handlers of a program or hooks module, and the thread that calls them. No event loop waits for a handler."""
 
 import asyncio
 import inspect
@@ -22,7 +22,7 @@ WORKER_EVENTS: dict[str, tuple[str, ...]] = {
     "disconnect": (),
     EXIT: ("code", "signal"),
 }
-"""And what a worker's handlers are given."""
+"""The events of a worker, each with the arguments of its handlers."""
 CLUSTER_EVENTS: dict[str, tuple[str, ...]] = {
     SETUP: ("settings",),
     FORK: ("worker",),
@@ -30,7 +30,7 @@ CLUSTER_EVENTS: dict[str, tuple[str, ...]] = {
 }
 
 MOST_WAITING = 1000
-"""Events. Messages are not counted: of those each worker has its own limit, beyond which its `send` raises."""
+"""The most events that wait. Messages do not count: each worker has its own limit, beyond which its `send` raises."""
 
 NOT_YET = "the cluster does not run yet: do this in a handler, or in a thread beside cluster.run()"
 THREAD_NAME = "clusterd-handlers"
@@ -40,7 +40,7 @@ _AnyHandler = TypeVar("_AnyHandler", bound=Handler)
 
 
 class Registry:
-    """Who wants to be called for which event."""
+    """The registered handlers, by event."""
 
     def __init__(self, events: Mapping[str, tuple[str, ...]]) -> None:
         self._events = events
@@ -49,7 +49,7 @@ class Registry:
     def on(self, event: str) -> Callable[[_AnyHandler], _AnyHandler]:
         """Register the decorated function, plain or async.
 
-        Raises ValueError for an event that there is not, and TypeError for what cannot take what it will be given.
+        Raises ValueError if the event does not exist, and TypeError if the function cannot take the event's arguments.
         """
         if event not in self._events:
             there_are = f"there are {', '.join(self._events)}"
@@ -65,45 +65,48 @@ class Registry:
         return register
 
     def of(self, event: str) -> tuple[Handler, ...]:
-        """Those for `event`, in the order in which they were registered."""
+        """The handlers of `event`, in the order of their registration."""
         return tuple(self._handlers.get(event, ()))
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is none at all."""
+        """Whether no handler is registered."""
         return not any(self._handlers.values())
 
 
 class Source(Registry):
-    """A worker, as far as handlers are concerned: it has its own beside those of the cluster."""
+    """The part of a worker that concerns handlers: it has its own, beside those of the cluster."""
 
     id: int
 
 
 class IncomingMessage(Protocol):
-    """A message of a worker: an `Incoming`, or one that the master has passed on (hooks/process.py)."""
+    """A message of a worker: an `Incoming`, or one that the master has relayed (hooks/process.py)."""
 
     @property
     def value(self) -> Any:
-        """What was said."""
+        """The message."""
 
     @property
     def wants_reply(self) -> bool:
-        """Whether the worker awaits one."""
+        """Whether the worker waits for a reply."""
 
     def reply(self, value: Any) -> None:
-        """Answer it."""
+        """Send the reply."""
 
     def refuse(self, why: str) -> None:
-        """Answer that there is no answer."""
+        """Refuse to reply, with a reason."""
 
     def taken(self) -> None:
-        """It is dealt with."""
+        """Report that the message was handled."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Occurrence:
-    """Something to call handlers for. Which, is looked up when its turn comes: `fork` is where some are registered."""
+    """An event or a message that waits for its handlers.
+
+    The handlers are looked up when its turn comes, because a handler of `fork` may register some.
+    """
 
     event: str
     worker: Source | None
@@ -113,7 +116,7 @@ class _Occurrence:
 
 
 class Handlers:
-    """Calls them one after the other. `post` and `post_message` may be called in any thread, and never wait."""
+    """Calls the handlers one after the other. `post` and `post_message` never block and may be called in any thread."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -124,14 +127,14 @@ class Handlers:
         self._log: Logger | None = None
         self._runner: asyncio.Runner | None = None
         self._lack_is_known = False
-        """Whether it was logged that nobody handles messages."""
+        """Whether the log already says that no handler takes messages."""
         self.dropped = 0
-        """Events that found the queue full."""
+        """The number of events that were dropped because the queue was full."""
 
     def post(self, event: str, worker: Source | None, *arguments: Any, taken: Callable[[], None] | None = None) -> None:
-        """Have the handlers of `event` called, unless too many events wait already: that is logged and counted.
+        """Queue an event for its handlers. If too many events wait, it is dropped, counted and logged.
 
-        `taken` is called after them.
+        `taken` is called after the handlers.
         """
         with self._lock:
             is_full = self._waiting >= MOST_WAITING
@@ -143,21 +146,21 @@ class Handlers:
             self._queue.put(_Occurrence(event, worker, arguments, taken=taken))
         elif self._log is not None:
             slot = {} if worker is None else {"slot": worker.id}
-            text = f"{MOST_WAITING} events wait for their handlers: nobody is told of one more"
+            text = f"{MOST_WAITING} events wait for their handlers: an event was dropped"
             self._log.error(text, event=event, dropped=self.dropped, **slot)
 
     def post_message(self, worker: Source, incoming: IncomingMessage) -> None:
-        """Have the handlers of a message called, and what the first one returns sent back where a reply is wanted."""
+        """Queue a message for its handlers. If a reply is wanted, the value that the first handler returns is sent."""
         self._queue.put(_Occurrence(MESSAGE, worker, (incoming.value,), incoming, incoming.taken))
 
     def start(self, log: Logger) -> None:
-        """Begin with what was posted already. The handlers of signals are installed by then."""
+        """Start the thread. It begins with the events posted so far. Signal handlers must be installed before."""
         self._log = log
         self._thread = threading.Thread(target=self._call_all, args=(log,), name=THREAD_NAME, daemon=True)
         self._thread.start()
 
     def finish(self, seconds: float) -> bool:
-        """Let them get through with everything, for so long; whether they did."""
+        """Wait up to `seconds` until every queued event is handled. Returns whether that is so."""
         if self._thread is None:
             return True
         self._queue.put(None)
@@ -167,7 +170,8 @@ class Handlers:
     # ---- in the thread
 
     def _call_all(self, log: Logger) -> None:
-        # Inherited by what handlers start, and held in the main thread while there is nobody who acts on them.
+        # This thread inherits the signal mask of the main thread, which blocks signals until their handlers are
+        # installed. Processes that handlers start must not inherit blocked signals.
         let_signals_through()
         try:
             while (occurrence := self._queue.get()) is not None:
@@ -207,7 +211,7 @@ class Handlers:
             value = handler(*arguments)
             if inspect.iscoroutine(value):
                 value = self._run(value)
-        except BaseException as error:  # also sys.exit(): it would end this thread, and nothing else
+        except BaseException as error:  # Includes sys.exit(), which would end only this thread.
             failure = describe(error, what)
             log.error(f"{failure.reason}\n{failure.traceback}")
             if answers is not None:
@@ -217,7 +221,7 @@ class Handlers:
             self._reply(answers, value, what, log)
 
     def _run(self, coroutine: Any) -> Any:
-        # One loop for all of them: what a handler opens on it, the next one can use.
+        # All async handlers share one event loop, so that a handler can use what an earlier one has opened.
         if self._runner is None:
             self._runner = asyncio.Runner()
         return self._runner.run(coroutine)
@@ -226,7 +230,7 @@ class Handlers:
         try:
             incoming.reply(value)
         except Disconnected:
-            pass  # nobody awaits it any more
+            pass  # The worker that waited for the reply has ended.
         except (TypeError, ValueError) as error:
             why = f"what {what} returned cannot be the reply: {error}"
             log.error(why)
@@ -236,7 +240,7 @@ class Handlers:
         try:
             incoming.refuse(why)
         except Disconnected:
-            pass  # as above
+            pass  # The worker that waited for the reply has ended.
 
     def _say_that_there_is_none(self, incoming: IncomingMessage, log: Logger) -> None:
         if incoming.wants_reply:

@@ -1,4 +1,4 @@
-"""A hooks process's end of the conversation with the master (`wire/hooks.py`): its orders, and what they come to."""
+"""The hooks process's end of the conversation with the master (`wire/hooks.py`): operations and their outcomes."""
 
 import threading
 from concurrent.futures import Future
@@ -12,7 +12,10 @@ from clusterd.wire.values import RELAYED, encoded
 
 
 class MasterConnection:
-    """Orders may be given in any thread but the one that runs the loop, which may not wait for them."""
+    """Asks the master for operations. `order` and `wait` may be called in any thread.
+
+    The thread that runs the event loop must not call `wait`, because it receives the outcome.
+    """
 
     def __init__(self, log: Logger) -> None:
         self.conversation = Conversation(RELAYED)
@@ -20,21 +23,21 @@ class MasterConnection:
         self._thread = threading.get_ident()
 
     def order(self, order: Order, serial: int = 0, value: Any = None, *, timeout: float | None = None) -> "Future[Any]":
-        """What comes of it. Raises TypeError and ValueError for what cannot be said."""
+        """Ask for an operation. Returns a future of the outcome. Raises TypeError and ValueError for a bad `value`."""
         done: Future[Any] = Future()
         reply = self.conversation.request(write_order(Ordered(order, serial, value)), timeout, most_waiting=None)
         reply.when_done(partial(_conclude, done))
         return done
 
     def wait(self, order: Order, serial: int = 0, value: Any = None) -> Any:
-        """What comes of it. Raises what it has failed with."""
+        """Ask for an operation and wait for its outcome. Raises the exception that it failed with."""
         if threading.get_ident() == self._thread:
             raise RuntimeError("this thread talks to the master, and cannot wait for it: do this in a handler")
         return self.order(order, serial, value).result()
 
 
 class Talk:
-    """With the application in one worker, through the master. In any thread."""
+    """Talks to the application in one worker, through the master. May be used in any thread."""
 
     def __init__(self, master: MasterConnection, serial: int) -> None:
         self._master = master
@@ -44,17 +47,17 @@ class Talk:
         self._is_ended = False
 
     def send(self, value: Any) -> None:
-        """As `Conversation.send`."""
+        """Send a message, like `Conversation.send`."""
         encoded(value)
         self._say(Order.SEND, value, None).add_done_callback(self._sent)
 
     def request(self, value: Any, timeout: float | None) -> Reply:
-        """As `Conversation.request`."""
+        """Send a request, like `Conversation.request`."""
         encoded(value)
         return Reply(self._say(Order.REQUEST, value, timeout))
 
     def end(self) -> None:
-        """The worker is gone."""
+        """Accept no more messages, because the worker has ended."""
         self._is_ended = True
 
     def _say(self, order: Order, value: Any, timeout: float | None) -> "Future[Any]":
@@ -73,7 +76,10 @@ class Talk:
             self._waiting -= 1
 
     def _sent(self, done: "Future[Any]") -> None:
-        """Who has sent it has gone on; that the worker is gone is known by its exit."""
+        """Log a failure, because the sender does not wait for the outcome.
+
+        The end of the worker is not logged: the event `exit` reports it.
+        """
         error = done.exception()
         if error is not None and not isinstance(error, Disconnected):
             self._master.log.error(f"a message to a worker was not sent: {error}")
@@ -81,8 +87,9 @@ class Talk:
 
 def _conclude(done: "Future[Any]", answered: "Future[Any]") -> None:
     if not done.set_running_or_notify_cancel():
-        return  # nobody waits for it any more
+        return  # The caller has cancelled the future.
     try:
         done.set_result(outcome(answered.result()))
     except Exception as error:
-        done.set_exception(error.with_traceback(None))  # where it is raised matters, and not where it was made
+        # Drop the traceback of this thread. The caller's traceback shows where the exception is raised.
+        done.set_exception(error.with_traceback(None))

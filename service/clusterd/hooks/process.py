@@ -1,7 +1,7 @@
-"""The process that runs an application's hooks: it is told one thing at a time, and calls the handlers for it.
+"""The process that runs an application's hooks: it receives one event at a time, and calls the handlers for it.
 
-The main thread runs a loop that does nothing but talk to the master; handlers have the thread that those of `Cluster`
-have.
+The main thread runs an event loop that only talks to the master. The handlers run in a thread of their own, like those
+of `Cluster`.
 """
 
 import asyncio
@@ -45,12 +45,12 @@ from clusterd.wire.packets import close_all, send
 from clusterd.wire.values import encoded
 
 LEAVE_SECONDS = 1.0
-"""For the thread of the handlers, which has nothing to do by then."""
+"""How long to wait for the end of the handlers' thread, which has nothing left to do."""
 
 
 def main(channel_descriptor: int) -> None:
-    """Import the hooks, and call them until the master closes its end of the channel."""
-    # Two of them are never to run at once: not even when the master is killed, and another one follows.
+    """Import the hooks, and call their handlers until the master closes its end of the channel."""
+    # Two hooks processes must never run at once, even if the master is killed and another one follows.
     die_with_parent()
     masters_signals.ignore()
     channel, order, descriptors = first_order(channel_descriptor, Attach)
@@ -75,12 +75,12 @@ def main(channel_descriptor: int) -> None:
 
 
 def _import(config: dict[str, Any]) -> None:
-    """Raises LoadError."""
+    """Import the module that the setting `hooks` names. Raises LoadError."""
     name = config["hooks"]
     enter_directory(config["directory"])
     try:
         importlib.import_module(name)
-    except BaseException as error:  # also sys.exit()
+    except BaseException as error:  # Includes sys.exit().
         raise describe(error, f"hooks: {name}") from error
     if api.registry.is_empty:
         hint = 'register one with @cluster.on("exit") and so on, after `from clusterd import cluster`'
@@ -88,7 +88,7 @@ def _import(config: dict[str, Any]) -> None:
 
 
 class HooksProcess:
-    """Owns the loop and the handlers' thread."""
+    """Owns the event loop and the handlers' thread."""
 
     def __init__(self, channel: socket.socket, order: Attach, log: Logger) -> None:
         self._loop = asyncio.SelectorEventLoop()
@@ -103,7 +103,7 @@ class HooksProcess:
         api.begin(self._master, self._roster)
 
     def run(self, import_seconds: float) -> None:
-        """Until the master has nothing more to say."""
+        """Report that the hooks are loaded, and run until the master closes the channel."""
         self._handlers.start(self._log)
         self._channel.send(Loaded(self._generation, import_seconds))
         self._loop.run_forever()
@@ -147,7 +147,7 @@ class HooksProcess:
 
 
 class _Passed(IncomingMessage):
-    """A message of a worker, which the master has passed on."""
+    """A message of a worker, relayed by the master."""
 
     def __init__(self, incoming: Incoming, value: Any) -> None:
         self._incoming = incoming
@@ -155,23 +155,23 @@ class _Passed(IncomingMessage):
 
     @property
     def value(self) -> Any:
-        """What the worker has said."""
+        """The message."""
         return self._value
 
     @property
     def wants_reply(self) -> bool:
-        """Whether the worker awaits one."""
+        """Whether the worker waits for a reply."""
         return self._incoming.wants_reply
 
     def reply(self, value: Any) -> None:
-        """Answer it. Raises TypeError and ValueError for what the worker cannot be told."""
+        """Send the reply. Raises TypeError and ValueError if the value cannot be sent."""
         encoded(value)
         self._incoming.reply(value)
 
     def refuse(self, why: str) -> None:
-        """Answer that there is no answer."""
+        """Refuse to reply, with a reason."""
         self._incoming.refuse(why)
 
     def taken(self) -> None:
-        """The next thing may come."""
+        """Report that the message was handled. The master then sends the next entry."""
         self._incoming.taken()

@@ -1,4 +1,4 @@
-"""The workers as a program's handlers see them, from what it is told of them."""
+"""The handles of the workers, kept up to date by the worker events."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from clusterd.wire.hooks import State, WorkerEvent
 
 
 class Roster:
-    """Owns the handles of those who are not dead. `make` makes one; all but `workers` is called in one thread."""
+    """Owns the handles of the living workers. `make` creates one. Every method but `workers` is for one thread only."""
 
     def __init__(self, make: Callable[[WorkerEvent], Worker]) -> None:
         self._make = make
@@ -15,7 +15,7 @@ class Roster:
         """By serial."""
 
     def take(self, worker_event: WorkerEvent) -> Worker:
-        """The worker that something has become of, as it is since; its last time where that is its end."""
+        """The worker of an event, with the state after the event. If that is its end, its handle is removed."""
         worker = self.find(worker_event)
         worker.become(worker_event.state)
         if worker_event.state.is_dead:
@@ -23,14 +23,14 @@ class Roster:
         return worker
 
     def find(self, worker_event: WorkerEvent) -> Worker:
-        """The worker that `worker_event` is about, as it was."""
+        """The worker of an event. Its state is not changed."""
         worker = self._living.get(worker_event.serial)
         if worker is None:
             worker = self._living[worker_event.serial] = self._make(worker_event)
         return worker
 
     def workers(self) -> dict[int, Worker]:
-        """Who is in each slot: the one that serves, or else the newest. In any thread."""
+        """The worker in each slot, by slot: the one that serves, or else the newest. May be called in any thread."""
         found: dict[int, Worker] = {}
         for worker in list(self._living.values()):
             before = found.get(worker.id)
