@@ -65,7 +65,7 @@ def online(worker):
         assert started.reload().returncode == 0
         assert started.ask().generation == 2
         assert started.stop() == 0
-        assert "the program ends before its handlers are through" in started.log()
+        assert "the program ends before its handlers have finished" in started.log()
 
 
 def test_an_application_that_does_not_start_ends_run_with_its_status(tmp_path: Path) -> None:

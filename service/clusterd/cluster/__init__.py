@@ -1,9 +1,8 @@
-"""The cluster as a program sees it: one that is its own master, or the hooks of an application under the daemon.
+"""The API for programs: `Cluster`, for a program that is its own master, and this module, for the hooks of a service.
 
-`from clusterd import Cluster` is for the former (docs/node-cluster.md); what a hooks module may use, as
-`from clusterd import cluster`, is below (docs/hooks.md). Imported in templates and workers too, where application and
-cluster are one file: at its import it needs the standard library and nothing else, and the master only when a `Cluster`
-runs.
+A program uses `from clusterd import Cluster` (docs/node-cluster.md). A hooks module uses `from clusterd import
+cluster`, which is this module (docs/hooks.md). Templates and workers import it too, if the application and the cluster
+are in one file. The import therefore needs only the standard library; the master is imported when a `Cluster` runs.
 """
 
 from collections.abc import Mapping as _Mapping
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> object:
-        """What changes while a hooks process runs."""
+        """The attributes whose values change while a hooks process runs."""
         if name in _api.FACTS:
             return _api.FACTS[name]()
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

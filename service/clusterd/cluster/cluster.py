@@ -1,4 +1,4 @@
-"""`Cluster`: in the words of Node's module of that name, in Python's manner."""
+"""`Cluster`: a Python counterpart of Node's cluster module."""
 
 import asyncio
 import os
@@ -26,23 +26,28 @@ if TYPE_CHECKING:
     from clusterd.master.sockets.listeners import Listeners
 
 HANDLERS_END_SECONDS = 5.0
-"""For handlers to get through with what has happened, when the master is done."""
+"""How long the handlers may take for the remaining events after the master has ended."""
 
 _OF_THE_CLUSTER = frozenset({"clusterd.template.process", "clusterd.hooks.process"})
-"""What the processes run that a master starts."""
+"""The modules that the processes started by a master run."""
 _AnyHandler = TypeVar("_AnyHandler", bound=Callable[..., Any])
 
 
 class NotPrimaryError(RuntimeError):
-    """A program that runs its cluster where it is imported as the application: unguarded, it can never start."""
+    """`Cluster.run` was called in a process of the cluster that imports the program as the application.
+
+    The call needs the guard `if cluster.is_primary:`. Without it, the cluster can never start.
+    """
 
 
 class Cluster:
     """A program that is its own master: `Cluster("myapp:app", workers=4, listen=["127.0.0.1:8000"]).run()`.
 
-    Settings are those of clusterd.yaml (docs/settings.md), sections as dicts. `metrics` is off unless it is given.
-    Raises ValueError for what a file with them would be refused for. In templates and workers, which import it where
-    application and cluster are one file, it does nothing, and the settings are not looked at.
+    The settings are those of clusterd.yaml (docs/settings.md); a section is a dict. `metrics` is off by default.
+    Raises ValueError for settings that would be invalid in clusterd.yaml.
+
+    If the application and the cluster are in one file, templates and workers create this object too. There it does
+    nothing, and the settings are not checked.
     """
 
     def __init__(self, app: str | None = None, *, run: str | None = None, **settings: Any) -> None:
@@ -58,28 +63,28 @@ class Cluster:
 
     @property
     def is_primary(self) -> bool:
-        """Whether this process is the program, and not a template or a worker that has imported it."""
+        """Whether this process is the program. False in a template or a worker that has imported it."""
         return not _OF_THE_CLUSTER & sys.modules.keys()
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All of them, defaults included, as `setup` and another `Cluster` take them; a copy."""
+        """A copy of all settings, with the defaults, in the form that `setup` and `Cluster` accept."""
         return nested(written(self._checked_config()))
 
     @property
     def scheduling(self) -> str:
-        """Who gets a new connection: "least_connections", "round_robin" or "shared"."""
+        """How new connections are assigned to workers: "least_connections", "round_robin" or "shared"."""
         return self._checked_config().scheduling.value
 
     @property
     def events_dropped(self) -> int:
-        """How many events no handler was told of, because too many waited. Each is in the log."""
+        """The number of events that were dropped because too many waited for the handlers. Each is logged."""
         return self._handlers.dropped
 
     def setup(self, **settings: Any) -> None:
-        """Change settings, sections key by key: for `run`, or, once it runs, for the next `reload`.
+        """Change settings, in sections only the given keys. They apply at `run`, or later at the next `reload`.
 
-        Raises ValueError, and nothing is changed then.
+        Raises ValueError for invalid settings. In that case nothing is changed.
         """
         given = _merged(self._given, settings)
         if self.is_primary:
@@ -88,9 +93,9 @@ class Cluster:
         self._given = given
 
     def on(self, event: str) -> Callable[[_AnyHandler], _AnyHandler]:
-        """Register the decorated function, plain or async, for an event: docs/node-cluster.md has them.
+        """Register the decorated function, plain or async, as a handler of an event (docs/node-cluster.md).
 
-        Handlers are called one after the other, in one thread, in the order in which things happen.
+        Handlers are called one after the other, in one thread, in the order of the events.
         """
         return self._registry.on(event)
 
@@ -98,14 +103,14 @@ class Cluster:
 
     @property
     def workers(self) -> dict[int, Worker]:
-        """Who is in each slot now: the one that serves, or else the newest."""
+        """The worker in each slot, by slot: the one that serves, or else the newest."""
         return {} if self._primary is None else self._primary.workers()
 
     def fork(self, environment: Mapping[str, str] | None = None) -> Worker:
-        """One worker more, with these variables set before its code runs, and in whoever takes its place later.
+        """Add one worker, with these environment variables. They are set before its code runs, also in its successors.
 
-        Where the application is preloaded, its import is over by then. Raises ValueError and TypeError for what cannot
-        be set, and RuntimeError when the cluster does not run.
+        If the application is preloaded, it was imported before they are set. Raises ValueError and TypeError for
+        variables that cannot be set, and RuntimeError if the cluster does not run or no worker can be added now.
         """
         checked = None if environment is None else checked_environment(environment)
         encoded(checked)
@@ -114,29 +119,29 @@ class Cluster:
         return worker
 
     def scale(self, workers: int) -> None:
-        """Have so many workers, until the next reload.
+        """Set the number of workers, until the next reload.
 
-        Raises ValueError for what is no number of them, and RuntimeError when the cluster does not run.
+        Raises ValueError for an invalid number, and RuntimeError if the cluster does not run.
         """
         self._running().scale(workers)
 
     def reload(self) -> Reply:
-        """Roll the code and the settings out; `await` it, or call its `result()`, for the generation that serves then.
+        """Reload the code and the settings. `await` the reply or call its `result()` for the new generation's number.
 
-        Either raises `clusterd.worker.RequestFailed` with the reason where the old generation serves on. Raises
-        RuntimeError when the cluster does not run.
+        Both raise `clusterd.worker.RequestFailed` with the reason if the reload fails and the old generation serves on.
+        `reload` raises RuntimeError if the cluster does not run.
         """
         return Reply(self._running().reload())
 
     def disconnect(self) -> None:
-        """Stop: every worker drains, and `run` returns. Raises RuntimeError when the cluster does not run."""
+        """Stop: every worker drains, and `run` returns. Raises RuntimeError if the cluster does not run."""
         self._running().stop()
 
     def broadcast(self, value: Any) -> int:
-        """Send any JSON value to every worker; to how many.
+        """Send a JSON value to every worker. Returns the number of workers that it was sent to.
 
-        Raises as `Worker.send` does, save for workers that are gone; QueueFull when the others have got it; and
-        RuntimeError when the cluster does not run.
+        Raises the exceptions of `Worker.send`. A worker that has ended is skipped. QueueFull is raised after the value
+        was sent to all other workers. Raises RuntimeError if the cluster does not run.
         """
         self._running().check_running()
         return broadcast(self.workers, value)
@@ -144,10 +149,10 @@ class Cluster:
     # ---- the life of the program
 
     def run(self) -> int:
-        """Be the master until asked to stop, by a signal, `clusterctl stop` or `disconnect`; the exit status.
+        """Run as the master until a stop by a signal, `clusterctl stop` or `disconnect`. Returns the exit status.
 
-        0, or 70 when the application does not start. Raises RuntimeError in a template, in a worker, in a thread and
-        the second time, and OSError for an address that cannot be listened on.
+        It is 0, or 70 if the application cannot start. Raises RuntimeError in a template, in a worker, outside the main
+        thread, inside an event loop, and at a second call. Raises OSError for an address that cannot be listened on.
         """
         if not self.is_primary:
             raise NotPrimaryError(
@@ -169,7 +174,7 @@ class Cluster:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _run(self) -> int:
-        # Only now, and only here: templates and workers have no use for a master, nor always what it needs.
+        # Imported here, because templates and workers do not need the master, and may lack the packages that it needs.
         from clusterd.cluster.primary import Primary
         from clusterd.master.master import Master
 
@@ -190,7 +195,7 @@ class Cluster:
                 self._primary.end()
             listeners.close()
             if not self._handlers.finish(HANDLERS_END_SECONDS):
-                log.warning("the program ends before its handlers are through")
+                log.warning("the program ends before its handlers have finished")
             log.flush()
 
     def _running(self) -> "Primary":
@@ -208,7 +213,7 @@ class Cluster:
         from clusterd.config.reading.loader import ConfigError, load_given
 
         try:
-            # Nobody has asked for pages, and programs are often several.
+            # The metrics endpoint is off by default, because several programs on one host would use the same address.
             config = load_given(given, "Cluster", {"metrics": "off"})
         except ConfigError as error:
             raise ValueError(str(error)) from None
@@ -220,7 +225,7 @@ class Cluster:
 
 
 def _listeners(config: Config) -> "Listeners":
-    """Raises OSError."""
+    """Open the listening sockets of the program. Raises OSError."""
     from clusterd.config.paths import control_path
     from clusterd.master.sockets.binding import ListenError
     from clusterd.master.sockets.listeners import open_listeners

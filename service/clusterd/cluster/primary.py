@@ -1,6 +1,6 @@
-"""What a program has of its master: handles of the workers, events for its handlers, and its orders carried out.
+"""Connects a program to its master: handles of the workers, events for its handlers, and its operations.
 
-The program's threads come in by `ask`; everything else is called on the master's loop.
+The threads of the program use the methods of the first section. Everything else is called on the master's loop.
 """
 
 import threading
@@ -24,7 +24,7 @@ Command = Callable[[Done], None]
 
 
 class Primary:
-    """The program's end of the master."""
+    """The observer of a program that is its own master, and its access to the operations."""
 
     def __init__(self, handlers: Handlers, context: MasterContext, operations: Operations) -> None:
         self._handlers = handlers
@@ -33,122 +33,123 @@ class Primary:
         self._roster = Roster(self._make)
         self._lock = threading.Lock()
         self._thread = threading.get_ident()
-        """The one that runs the loop."""
+        """The thread that runs the master's loop."""
         self._has_started = False
         self._has_ended = False
         self._asked: set[Done] = set()
-        """What a thread waits for."""
+        """The futures that are not done yet."""
 
     # ---- in any thread
 
     def ask(self, command: Command) -> Done:
-        """Have `command` carried out on the loop; it sees to it that the future that it is given is done some time.
+        """Carry out `command` on the loop. `command` receives the future that is returned, and must complete it.
 
-        Raises RuntimeError where there is no loop; the future fails with it when there is none later.
+        Raises RuntimeError if the cluster does not run. If the cluster ends before the future is done, the future fails
+        with RuntimeError.
         """
         future: Done = Future()
         self.check_running()
-        future.set_running_or_notify_cancel()  # whoever loses interest cancels nothing
+        future.set_running_or_notify_cancel()  # From now on the caller cannot cancel the future.
         with self._lock:
             if self._has_ended:
                 raise RuntimeError(_ENDED)
             self._asked.add(future)
         future.add_done_callback(self._asked.discard)
         if threading.get_ident() == self._thread:
-            # A signal handler of the program: waiting for the loop would be for ever.
+            # A signal handler of the program is the caller. If it waited for the loop, it would wait for ever.
             self._carry_out(command, future)
         else:
             self._context.loop.call_soon_threadsafe(self._carry_out, command, future)
         return future
 
     def check_running(self) -> None:
-        """Raises RuntimeError where `ask` does."""
+        """Raise RuntimeError if the cluster does not run."""
         if not self._has_started:
             raise RuntimeError(NOT_YET)
         if self._has_ended:
             raise RuntimeError(_ENDED)
 
     def wait(self, command: Command) -> Any:
-        """What comes of `command`. Raises what it does, and RuntimeError as `ask`."""
+        """Carry out `command` and wait for its outcome. Raises its exception, and RuntimeError as `ask` does."""
         future = self.ask(command)
         if threading.get_ident() == self._thread and not future.done():
             raise RuntimeError("the thread that runs the cluster cannot wait for it: do this in a handler or a thread")
         return future.result()
 
     def workers(self) -> dict[int, Worker]:
-        """Who is in each slot: the one that serves, or else the newest."""
+        """The worker in each slot, by slot: the one that serves, or else the newest."""
         return self._roster.workers()
 
     def end(self) -> None:
-        """The master's loop turns no more."""
+        """Fail every future that is not done, because the master's loop has ended."""
         with self._lock:
             self._has_ended = True
             waiting = list(self._asked)
         for future in waiting:
             _fail(future, RuntimeError(_ENDED))
 
-    # ---- orders
+    # ---- operations
 
     def scale(self, workers: int) -> None:
-        """Have so many workers. Raises ValueError, and RuntimeError as `ask`."""
+        """Set the number of workers. Raises ValueError, and RuntimeError as `ask` does."""
         self._wait_for(self._operations.scale, workers)
 
     def reload(self) -> Done:
-        """A rollout; the future is given its generation, or fails. Raises RuntimeError as `ask`."""
+        """Reload. The future receives the new generation's number, or fails. Raises RuntimeError as `ask` does."""
         return self.ask(self._operations.reload_or_fail)
 
     def stop(self) -> None:
-        """Drain everything and end. Raises RuntimeError as `ask`."""
+        """Drain every worker and end. Raises RuntimeError as `ask` does."""
         self._wait_for(self._operations.stop)
 
     def fork(self, environment: dict[str, str] | None, done: Done) -> None:
-        """One worker more, which `done` is given when it is forked."""
+        """Add one worker. `done` receives its handle when it is forked. Called on the loop."""
         forked: Done = Future()
         forked.add_done_callback(lambda _: self._give(forked, done))
         self._operations.fork(environment, forked)
 
     def _wait_for(self, operation: Callable[..., object], *arguments: object) -> None:
-        """Until `operation` has returned, on the loop."""
+        """Call `operation` on the loop, and wait until it has returned."""
         self.wait(lambda done: done.set_result(operation(*arguments)))
 
     def _give(self, forked: Done, done: Done) -> None:
-        """On the loop, where the worker is still known."""
+        """Pass the handle of the forked worker to `done`. Called on the loop, where the roster still has the worker."""
         if error := forked.exception():
             done.set_exception(error)
         else:
             done.set_result(self._roster.find(forked.result()))
 
-    # ---- what the master tells (master/context.py)
+    # ---- the observer (master/context.py)
 
     def note_event(self, event: events.Event) -> None:
-        """At the start the handlers begin, and commands make sense."""
+        """Start the handlers at Start. From then on operations are possible."""
         if isinstance(event, events.Start):
             self._handlers.start(self._context.log)
             self._has_started = True
 
     def note_action(self, action: actions.Action) -> None:
-        """Nothing of it is a handler's."""
+        """Do nothing: no action is an event for a handler."""
 
     def note_worker_event(self, worker_event: WorkerEvent) -> None:
-        """What has become of a worker is told to the handlers."""
+        """Queue a worker event for the handlers."""
         worker = self._roster.take(worker_event)
         self._handlers.post(worker_event.name, worker, *worker_event.arguments)
 
     def heard(self, incoming: Incoming, worker_event: WorkerEvent) -> None:
-        """A worker's application has sent a message, which a handler is to answer."""
+        """Queue a message of the application in a worker for the handlers."""
         self._handlers.post_message(self._roster.find(worker_event), incoming)
 
-    # ---- within
+    # ---- internals
 
     def _carry_out(self, command: Command, future: Done) -> None:
         try:
             command(future)
-        except Exception as error:  # it belongs to the one who asked
+        except Exception as error:  # The caller receives it through the future.
             _fail(future, error)
 
     def _make(self, worker_event: WorkerEvent) -> Worker:
         child = self._context.children.get(worker_event.serial)
-        assert child is not None  # who is made known at the fork
+        assert child is not None  # The handle is created at the fork, when the worker is in the table.
         return Worker(
             worker_event.slot,
             worker_event.generation,
