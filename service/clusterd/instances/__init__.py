@@ -1,1 +1,1 @@
-"""The metrics of every instance of clusterd at one TCP address, for Prometheus, which does not scrape unix sockets."""
+"""The relay: the metrics of all instances at one TCP address, because Prometheus cannot scrape Unix sockets."""

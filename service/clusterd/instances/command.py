@@ -1,4 +1,4 @@
-"""The program of clusterd-instances.service: relays until it is told to stop."""
+"""The program of clusterd-instances.service: it relays metrics until SIGTERM or SIGINT."""
 
 import asyncio
 import os
@@ -15,7 +15,7 @@ EX_TEMPFAIL = 75
 
 
 def main() -> int:
-    """Serve on the sockets that systemd passes; the exit status."""
+    """Serve on the sockets that systemd passes. Returns the exit status: 0, or 75 if there is no usable socket."""
     log = Logger(open_sink(os.environ))
     try:
         passed = passed_sockets()

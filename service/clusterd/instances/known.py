@@ -1,4 +1,4 @@
-"""Which instances there are, and where each has its metrics."""
+"""Find the instances, and the address of the metrics of each."""
 
 import re
 from dataclasses import dataclass
@@ -9,33 +9,34 @@ from clusterd.config.paths import CONFIGURATIONS, RUNTIME
 from clusterd.config.reading.loader import ConfigError, written_metrics
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9:_.@\\-]*")
-"""What systemd allows as the instance name of a unit (systemd.unit(5)); never a path of its own."""
+"""The instance names that systemd allows (systemd.unit(5)). A name that matches cannot leave the directory."""
 _MAIN = "clusterd"
-"""clusterd.yaml belongs to clusterd.service, which is no instance."""
+"""clusterd.yaml belongs to clusterd.service, which is not an instance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where instances have their files; the packaged ones unless a test says otherwise."""
+    """The directories of the instances. The defaults are those of the package; tests set others."""
 
     configurations: Path = CONFIGURATIONS
     runtime: Path = RUNTIME
 
 
 def names(places: Places) -> list[str]:
-    """The instances whose metrics can be asked for: each NAME.yaml beside clusterd.yaml, unless it switches them off.
+    """The instances with metrics: each NAME.yaml beside clusterd.yaml, unless it switches its metrics off.
 
-    By the configurations and not by what runs: an instance that is down has to stay on the list, or nothing would
-    report its absence. Raises OSError where the directory cannot be read.
+    The list depends on the configuration files, not on the running services. An instance that is down must stay on the
+    list, because otherwise nothing would report its absence. Raises OSError if the directory cannot be read.
     """
     found = (path.stem for path in places.configurations.iterdir() if path.suffix == ".yaml")
     return sorted(name for name in found if metrics_address(places, name) is not None)
 
 
 def metrics_address(places: Places, name: str) -> Address | None:
-    """Where an instance has its metrics; None where there is no such instance, or where it has none.
+    """The address of the metrics of an instance. None if there is no such instance, or if its metrics are off.
 
-    A configuration that cannot be read leaves the default: the instance may run with what the file was before.
+    If the configuration file cannot be read, it is the default address: the instance may still run with an earlier
+    version of the file.
     """
     config = places.configurations / f"{name}.yaml"
     if name == _MAIN or not _NAME.fullmatch(name) or not config.is_file():

@@ -1,9 +1,9 @@
-"""Relays metrics and probes of the instances: requests by path to the endpoint of the instance that the path names.
+"""Relay metrics and probes: a request goes to the metrics endpoint of the instance that its path names.
 
-    GET /instances                    what Prometheus scrapes, for its http_sd_configs
-    GET /instances/NAME/metrics       the instance's own page; also healthz and readyz
+    GET /instances                    the targets for Prometheus (http_sd_configs)
+    GET /instances/NAME/metrics       the instance's own page; also /healthz and /readyz
 
-The master of each instance answers itself; nothing is kept here, and one that hangs delays no other.
+The master of each instance answers. The relay stores nothing, and an instance that hangs does not delay the others.
 """
 
 import asyncio
@@ -21,10 +21,11 @@ from clusterd.log import Logger
 from clusterd.master.admin.exchanges import HEAD_BYTES, Exchanges, receive_head, send_and_end
 
 ANSWER_SECONDS = 4.0
-"""For the whole answer of an instance: less than an exchange may take, so that the client hears of it."""
+"""The time limit for the whole answer of an instance. It is shorter than that of an exchange (EXCHANGE_SECONDS), so
+that the client receives an error."""
 
 ANSWER_BYTES = 64 << 20
-"""Of one instance: a thousand times what the metrics of a hundred workers take."""
+"""The largest answer of an instance: a thousand times the size of the metrics of a hundred workers."""
 
 _TEXT = "text/plain; charset=utf-8"
 _REQUEST = re.compile(rb"(GET|HEAD) (/[\x21-\x7e]*) HTTP/1\.[01](?=\r\n)")
@@ -33,7 +34,7 @@ _RELAYED = re.compile(r"/instances/([^/]+)(/metrics|/healthz|/readyz)")
 
 
 class Relay:
-    """Serves on sockets that listen already and are non-blocking; they stay the caller's."""
+    """Serves on non-blocking sockets that already listen. The caller closes them."""
 
     def __init__(self, listeners: Sequence[socket.socket], log: Logger, places: Places | None = None) -> None:
         self._places = places or Places()
@@ -45,7 +46,7 @@ class Relay:
         self._exchanges.start()
 
     async def close(self) -> None:
-        """Stop accepting and drop what is under way."""
+        """Stop accepting and close every open connection."""
         await self._exchanges.close()
 
     async def _converse(self, connection: socket.socket) -> None:
@@ -54,7 +55,7 @@ class Relay:
             return
         try:
             response = await self._respond(connection, head)
-        except Exception as error:  # One request that cannot be answered must not end the relay.
+        except Exception as error:  # A request that fails must not end the relay.
             self._log.exception("a request for metrics of the instances failed", error)
             response = _response(HTTPStatus.INTERNAL_SERVER_ERROR)
         if head.startswith(b"HEAD "):
@@ -80,7 +81,7 @@ class Relay:
         return await self._answer_of(name, address, forwarded)
 
     def _targets(self, asked_at: str) -> str:
-        """For http_sd_configs: each instance is a target at this same address, with a path of its own."""
+        """The JSON for http_sd_configs: each instance is a target at the address of this relay, with its own path."""
         targets = [
             {
                 "targets": [asked_at],
@@ -103,7 +104,7 @@ class Relay:
 
 
 async def _exchange(address: Address, request: bytes) -> bytes:
-    """The whole answer to a request: the endpoint closes the connection behind it. Raises OSError."""
+    """Send a request and return the whole answer. The endpoint closes the connection after it. Raises OSError."""
     loop = asyncio.get_running_loop()
     family, where = _place(address)
     with socket.socket(family, socket.SOCK_STREAM) as upstream:
@@ -121,14 +122,14 @@ async def _exchange(address: Address, request: bytes) -> bytes:
 
 
 def _place(address: Address) -> tuple[socket.AddressFamily, str | tuple[str, int]]:
-    """The address as the socket module wants it; a name is looked up by the loop."""
+    """The address in the form of the socket module. The event loop resolves a host name."""
     if isinstance(address, TcpAddress):
         return socket.AF_INET6 if ":" in address.host else socket.AF_INET, (address.host, address.port)
     return socket.AF_UNIX, str(address).removeprefix("unix:")
 
 
 def _asked_at(connection: socket.socket, head: bytes) -> str:
-    """The address under which the client knows this relay: what it says, else what it is connected to."""
+    """The address at which the client reaches this relay: the Host header, or else the address of the socket."""
     host = _HOST.search(head)
     if host is not None:
         return host[1].decode()
