@@ -12,7 +12,7 @@ class Roster:
     def __init__(self, make: Callable[[WorkerEvent], Worker]) -> None:
         self._make = make
         self._living: dict[int, Worker] = {}
-        """By serial."""
+        """The handles of the living workers, by serial."""
 
     def take(self, worker_event: WorkerEvent) -> Worker:
         """The worker of an event, with the state after the event. If that is its end, its handle is removed."""

@@ -22,7 +22,7 @@ class WorkerEvents:
         self._addresses = addresses
         self._tell = tell
         self._last: dict[int, WorkerEvent] = {}
-        """By serial."""
+        """The last event of each living worker, by serial."""
 
     def note_event(self, event: events.Event) -> None:
         """The supervisor is about to process `event`."""

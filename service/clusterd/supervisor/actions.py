@@ -103,7 +103,7 @@ class WorkerEnded(Action):
     retry_in: float | None
     """Seconds until its slot is forked again; None if nothing holds that up."""
     code: int | None = None
-    """As in WorkerGone."""
+    """The exit status or the negative number of the signal, as in WorkerGone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ class Counts:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self.restarts: Counter[tuple[int, str]] = Counter()
-        """By slot and reason."""
+        """The number of restarts, by slot and reason."""
         self.rollouts: Counter[str] = Counter({SUCCEEDED: 0, FAILED: 0})
         self.last_reload_succeeded = True
         self.last_success_at = clock()

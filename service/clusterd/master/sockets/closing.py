@@ -27,8 +27,8 @@ DEAL_SHARE = 0.5
 backlogs. It is only used if these are more than the dispatch channels hold, and no worker's event loop turns."""
 
 CERTAIN_SECONDS = 0.5
-"""How long systemd must keep its sockets before the workers are told to drain. `systemctl stop SERVICE SOCKET` stops
-the service first and the socket after it; 0.1 seconds were measured between the two."""
+"""How long systemd must keep its sockets before the workers are told to drain. `systemctl stop SERVICE SOCKET` requests
+the two stops one after the other; 0.1 seconds were measured between them."""
 
 CERTAIN_LOOKS = 2
 """How often systemd is asked during CERTAIN_SECONDS."""
