@@ -54,6 +54,8 @@ class World:
     restarts_asked: int = 0
     restarts_ended: list[int] = field(default_factory=list)
     finished: bool = False
+    starts_now: bool = False
+    """In this step the first start succeeds, which may answer a reload: what failed before was tried again."""
     history: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -177,6 +179,7 @@ class World:
         if isinstance(event, events.ReloadAsked):
             self.import_failed_at = -math.inf  # which makes the next attempt at once
         decided = self.supervisor.step(event, self.now)
+        self.starts_now = any(isinstance(a, actions.Announce) and a.what is actions.Announcement.READY for a in decided)
         for action in decided:
             self.history.append(f"             {action}")
             self.check(action)
@@ -289,7 +292,7 @@ class World:
             self.require(worker.state is not WorkerState.FORKING, "only who said ready serves")
         if isinstance(action, actions.WorkerEnded) and action.reason in FAILURES:
             self.failed_generations.add(action.generation)
-        if isinstance(action, actions.RolloutEnded) and action.failure is None:
+        if isinstance(action, actions.RolloutEnded) and action.failure is None and not self.starts_now:
             self.require(action.generation not in self.failed_generations, "a generation that failed is withdrawn")
         if isinstance(action, actions.RestartEnded) and action.failure is None:
             serving = [w for w in cluster.table.in_slot(action.slot) if w.state is WorkerState.READY]
