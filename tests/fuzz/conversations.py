@@ -17,7 +17,7 @@ from urllib.parse import unquote_to_bytes
 from clusterd.http.settings import Interface
 from tests.fuzz.mutation import corpus, mutated, pieces
 from tests.fuzz.reference import End, Request, read
-from tests.process.serving import PATIENCE, Serving, request, serving
+from tests.support.serving import PATIENCE, Serving, request, serving
 
 CLIENTS = 4
 """At the same time, so that a response could go astray."""

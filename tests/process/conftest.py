@@ -1,16 +1,13 @@
 """Fixtures of the process ring."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.process.disk import WAYS, Disk
-from tests.process.examples import Example, as_an_example
-from tests.process.service import Service
+from tests.support.examples import Example, as_an_example
+from tests.support.service import Service
 
 
 @pytest.fixture
@@ -35,22 +32,3 @@ def make_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
 def example(make_service: Callable[..., Service]) -> Example:
     """Make the service of an example's own configuration."""
     return lambda path, *flags: as_an_example(make_service(), path, *flags)
-
-
-@pytest.fixture
-def clients() -> Iterator[ExitStack]:
-    """Where the connections of a test are kept, to be closed when it is over."""
-    with ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Disk:
-    """Files to be sent."""
-    return Disk(tmp_path)
-
-
-@pytest.fixture(params=WAYS)
-def serve_disk(request: pytest.FixtureRequest, disk: Disk) -> Callable[..., Any]:
-    """Serve the files of `disk`, in each of the ways."""
-    return partial(disk.serving, request.param)

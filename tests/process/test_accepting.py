@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.clients import REQUEST, answer, connect, slot_of
-from tests.process.service import Service, wait_until
+from tests.support.clients import REQUEST, answer, connect, slot_of
+from tests.support.service import Service, wait_until
 
 MakeService = Callable[..., Service]
 

@@ -9,7 +9,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from tests.process.service import PATIENCE_SECONDS, Service, wait_until
+from tests.support.service import PATIENCE_SECONDS, Service, wait_until
 
 MakeService = Callable[..., Service]
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.dap import Debugger
-from tests.process.outspoken import Raised
-from tests.process.ports import free_port
-from tests.process.program import HEARS_ALL, Program, program
-from tests.process.service import wait_until
+from tests.support.dap import Debugger
+from tests.support.outspoken import Raised
+from tests.support.ports import free_port
+from tests.support.program import HEARS_ALL, Program, program
+from tests.support.service import wait_until
 
 APPLICATION = """
 import os

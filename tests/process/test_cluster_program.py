@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from clusterd.wire.conversation import MOST_WAITING
-from tests.process.outspoken import Raised
-from tests.process.program import HEARS_ALL, Program, program
-from tests.process.service import wait_until
+from tests.support.outspoken import Raised
+from tests.support.program import HEARS_ALL, Program, program
+from tests.support.service import wait_until
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ class Peers:
             self.new = self._start("new", theirs, -1, threads)
 
     def _start(self, name: str, pair: socket.socket, listener: int, threads: int) -> "subprocess.Popen[bytes]":
-        script = Path(__file__).with_name("handover_peer.py")
+        script = Path(__file__).parents[1] / "support/handover_peer.py"
         arguments = [name, str(pair.fileno()), str(listener), str(threads)]
         passed = [pair.fileno(), *([listener] if listener >= 0 else [])]
         return subprocess.Popen(

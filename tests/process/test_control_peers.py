@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.controlling import asking, clusterctl
-from tests.process.service import HELLO, Service, wait_until
+from tests.support.controlling import asking, clusterctl
+from tests.support.service import HELLO, Service, wait_until
 
 MakeService = Callable[..., Service]
 

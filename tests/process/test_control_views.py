@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.process.controlling import asking, done, pending_request, pids, refused
-from tests.process.service import Service, wait_until
+from tests.support.controlling import asking, done, pending_request, pids, refused
+from tests.support.service import Service, wait_until
 
 MakeService = Callable[..., Service]
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.process.clients import connect
-from tests.process.crash_crowd import FRAGILE as CRASHING
-from tests.process.crash_crowd import CrashCrowd, ask
-from tests.process.following import Following
-from tests.process.service import HELLO, Service, wait_until
+from tests.support.clients import connect
+from tests.support.crash_crowd import FRAGILE as CRASHING
+from tests.support.crash_crowd import CrashCrowd, ask
+from tests.support.following import Following
+from tests.support.service import HELLO, Service, wait_until
 
 MakeService = Callable[..., Service]
 

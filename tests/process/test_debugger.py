@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.process.dap import Debugger
-from tests.process.ports import free_port
-from tests.process.service import HELLO, Service, wait_until
+from tests.support.dap import Debugger
+from tests.support.ports import free_port
+from tests.support.service import HELLO, Service, wait_until
 
 MakeService = Callable[..., Service]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.certificates import NAME, make_certificate
-from tests.process.ports import free_port
-from tests.process.service import HELLO, Service, wait_until
-from tests.process.serving import Client, request
+from tests.support.certificates import NAME, make_certificate
+from tests.support.ports import free_port
+from tests.support.service import HELLO, Service, wait_until
+from tests.support.serving import Client, request
 
 MakeService = Callable[..., Service]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.service import AS_BY_SYSTEMD, PATIENCE_SECONDS, Service, wait_until
+from tests.support.service import AS_BY_SYSTEMD, PATIENCE_SECONDS, Service, wait_until
 
 MakeService = Callable[..., Service]
 

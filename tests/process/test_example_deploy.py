@@ -9,9 +9,9 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from tests.process.clients import loaded
-from tests.process.examples import EXAMPLES
-from tests.process.service import PATIENCE_SECONDS, Service, wait_until
+from tests.support.clients import loaded
+from tests.support.examples import EXAMPLES
+from tests.support.service import PATIENCE_SECONDS, Service, wait_until
 
 EXAMPLE = EXAMPLES / "symlink_deploy"
 

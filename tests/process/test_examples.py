@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.clients import answer, connect
-from tests.process.examples import EXAMPLES, Example, pid_in
-from tests.process.service import PATIENCE_SECONDS, Service, wait_until
+from tests.support.clients import answer, connect
+from tests.support.examples import EXAMPLES, Example, pid_in
+from tests.support.service import PATIENCE_SECONDS, Service, wait_until
 
 MakeService = Callable[..., Service]
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import requests
 
-from tests.process.examples import EXAMPLES, Example, promised
-from tests.process.neighbours import needs, neighbour, with_ports
-from tests.process.ports import accepts, free_port
-from tests.process.service import PATIENCE_SECONDS, Service, wait_until
+from tests.support.examples import EXAMPLES, Example, promised
+from tests.support.neighbours import needs, neighbour, with_ports
+from tests.support.ports import accepts, free_port
+from tests.support.service import PATIENCE_SECONDS, Service, wait_until
 
 
 def answers(port: int) -> Callable[[], bool]:

@@ -15,9 +15,9 @@ from clusterd.master.sockets.binding import ListenError
 from clusterd.master.sockets.listeners import Listeners, open_listeners
 from clusterd.systemd.expected import Expected, expected_sockets
 from clusterd.systemd.sockets import PassedSocket, Role
-from tests.process.passed import pass_to
-from tests.process.service import Service
 from tests.process.test_adversity import refuses
+from tests.support.passed import pass_to
+from tests.support.service import Service
 
 MakeService = Callable[..., Service]
 

@@ -14,9 +14,9 @@ import pytest
 
 from clusterd.cli.failed_start import RECORD, FailedStart, Stage, leave, take
 from clusterd.supervisor.decisions.stopping import ExitStatus
-from tests.process.passed import pass_to
-from tests.process.processes import descendants
-from tests.process.service import HELLO, PATIENCE_SECONDS, Service, wait_until
+from tests.support.passed import pass_to
+from tests.support.processes import descendants
+from tests.support.service import HELLO, PATIENCE_SECONDS, Service, wait_until
 
 MakeService = Callable[..., Service]
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.process.hooked import APPLICATION, HEARS_ALL, OBEYS, Hooked
-from tests.process.outspoken import Raised
-from tests.process.processes import descendants
-from tests.process.service import wait_until
+from tests.support.hooked import APPLICATION, HEARS_ALL, OBEYS, Hooked
+from tests.support.outspoken import Raised
+from tests.support.processes import descendants
+from tests.support.service import wait_until
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "hooks.md"
 

@@ -15,9 +15,9 @@ from bench.slow_clients import APPLICATION, MOST_RATIO, latency, normal_client, 
 
 from clusterd.http.connections.intake import PIPELINE_LIMIT
 from clusterd.http.settings import Interface
-from tests.process.certificates import NAME, make_certificate
-from tests.process.service import Service
-from tests.process.serving import PATIENCE, Client, Serving, request, serving, wait_until
+from tests.support.certificates import NAME, make_certificate
+from tests.support.service import Service
+from tests.support.serving import PATIENCE, Client, Serving, request, serving, wait_until
 
 MakeService = Callable[..., Service]
 Start = Callable[..., Any]

@@ -17,7 +17,7 @@ from clusterd.http.engine import Callbacks, Connection, Engine
 from clusterd.http.settings import HttpSettings
 from clusterd.wire.packets import socketpair
 from clusterd.worker.draining.handover import Receiver, Sender
-from tests.process.serving import Ledger, request
+from tests.support.serving import Ledger, request
 
 CLIENTS = 16
 MOVES = 20

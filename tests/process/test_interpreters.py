@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.interpreters import Version, install, interpreters, others, virtual_environment
-from tests.process.service import HELLO, Service
+from tests.support.interpreters import Version, install, interpreters, others, virtual_environment
+from tests.support.service import HELLO, Service
 
 MakeService = Callable[..., Service]
 

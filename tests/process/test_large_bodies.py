@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.service import Service
+from tests.support.service import Service
 
 MakeService = Callable[..., Service]
 

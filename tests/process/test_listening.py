@@ -7,8 +7,8 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.process.ports import free_port
-from tests.process.service import Service
+from tests.support.ports import free_port
+from tests.support.service import Service
 
 MakeService = Callable[..., Service]
 

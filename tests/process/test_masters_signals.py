@@ -13,8 +13,8 @@ import pytest
 
 from clusterd.linux.masters_signals import EARLY, REQUESTS
 from clusterd.master.children.spawn import Role, spawn
-from tests.process.processes import descendants
-from tests.process.service import HELLO, Service, wait_until
+from tests.support.processes import descendants
+from tests.support.service import HELLO, Service, wait_until
 
 MakeService = Callable[..., Service]
 

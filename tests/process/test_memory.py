@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.process.service import HELLO, Service, wait_until
+from tests.support.service import HELLO, Service, wait_until
 
 MakeService = Callable[..., Service]
 

@@ -8,8 +8,8 @@ import pytest
 
 from clusterd.wire.conversation import MOST_WAITING
 from clusterd.wire.messages import VALUE_BYTES
-from tests.process.following import Following
-from tests.process.service import Service, wait_until
+from tests.support.following import Following
+from tests.support.service import Service, wait_until
 
 MakeService = Callable[..., Service]
 

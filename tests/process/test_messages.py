@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from clusterd.wire.messages import VALUE_BYTES
-from tests.process.controlling import pids
-from tests.process.following import Following
-from tests.process.service import Service, wait_until
+from tests.support.controlling import pids
+from tests.support.following import Following
+from tests.support.service import Service, wait_until
 
 MakeService = Callable[..., Service]
 

@@ -11,7 +11,7 @@ from typing import IO
 
 import pytest
 
-from tests.process.service import HELLO, PATIENCE_SECONDS, Service
+from tests.support.service import HELLO, PATIENCE_SECONDS, Service
 
 MakeService = Callable[..., Service]
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.documented import haproxy_configurations, nginx_configurations
-from tests.process.examples import EXAMPLES
-from tests.process.neighbours import ENVIRONMENT, needs, neighbour, with_ports
-from tests.process.ports import accepts, free_port
-from tests.process.proxied import APPLICATION, NAMES, Hosts, Toll
-from tests.process.service import Service, wait_until
+from tests.support.documented import haproxy_configurations, nginx_configurations
+from tests.support.examples import EXAMPLES
+from tests.support.neighbours import ENVIRONMENT, needs, neighbour, with_ports
+from tests.support.ports import accepts, free_port
+from tests.support.proxied import APPLICATION, NAMES, Hosts, Toll
+from tests.support.service import Service, wait_until
 
 MakeService = Callable[..., Service]
 PROXIES = ("haproxy", "nginx")

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tests.process.service import HELLO, Service, wait_until
+from tests.support.service import HELLO, Service, wait_until
 
 MakeService = Callable[..., Service]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.process.processes import descendants
-from tests.process.service import HELLO, Service, wait_until
+from tests.support.processes import descendants
+from tests.support.service import HELLO, Service, wait_until
 
 MakeService = Callable[..., Service]
 

@@ -1,6 +1,6 @@
 """Rollouts, workers more and fewer, and deaths, at random moments, under clients at random stages (rollouts.py).
 
-`python -m tests.process.rollouts SECONDS [SEED]` tries many more.
+`python -m tests.support.rollouts SECONDS [SEED]` tries many more.
 """
 
 import asyncio
@@ -9,8 +9,8 @@ from random import SystemRandom
 
 import pytest
 
-from tests.process.certificates import make_certificate
-from tests.process.rollouts import KINDS, SCHEDULINGS, Trial, attempt
+from tests.support.certificates import make_certificate
+from tests.support.rollouts import KINDS, SCHEDULINGS, Trial, attempt
 
 TRIALS = [
     *(Trial(0, kind, scheduling) for kind in KINDS for scheduling in SCHEDULINGS),

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.clients import REQUEST, answer, asking, slot_of
-from tests.process.service import PATIENCE_SECONDS, Service, wait_until
 from tests.process.test_shortages import titles
+from tests.support.clients import REQUEST, answer, asking, slot_of
+from tests.support.service import PATIENCE_SECONDS, Service, wait_until
 
 MakeService = Callable[..., Service]
 

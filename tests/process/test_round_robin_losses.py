@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.process.clients import REQUEST, answer, asking, connect, loaded, slot_of
-from tests.process.passed import pass_to
-from tests.process.service import HELLO, Service, wait_until
+from tests.support.clients import REQUEST, answer, asking, connect, loaded, slot_of
+from tests.support.passed import pass_to
+from tests.support.service import HELLO, Service, wait_until
 
 MakeService = Callable[..., Service]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.process.following import Following
-from tests.process.service import Never, Service, wait_until
+from tests.support.following import Following
+from tests.support.service import Never, Service, wait_until
 
 MakeService = Callable[..., Service]
 

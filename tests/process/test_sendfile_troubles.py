@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from clusterd.http.settings import Interface
-from tests.process.disk import WAYS, Disk
-from tests.process.service import Service
-from tests.process.serving import PATIENCE, asked_before, request, serving, wait_until
+from tests.support.disk import WAYS, Disk
+from tests.support.service import Service
+from tests.support.serving import PATIENCE, asked_before, request, serving, wait_until
 
 LARGE = 50_000_000
 ONE_THREAD = "wsgi in threads"

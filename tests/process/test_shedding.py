@@ -11,10 +11,10 @@ import pytest
 
 from clusterd.http.connections import rejected_connection as surplus
 from clusterd.worker.control_channel import TICK_SECONDS
-from tests.process.certificates import NAME, make_certificate
-from tests.process.ports import free_port
-from tests.process.service import Service
-from tests.process.serving import Client, request, serving, wait_until
+from tests.support.certificates import NAME, make_certificate
+from tests.support.ports import free_port
+from tests.support.service import Service
+from tests.support.serving import Client, request, serving, wait_until
 
 MakeService = Callable[..., Service]
 

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.process.service import Service, wait_until
+from tests.support.service import Service, wait_until
 
 MakeService = Callable[..., Service]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clusterd.master.sockets.socket_keeper import SocketKeeper
-from tests.process.service import wait_until
+from tests.support.service import wait_until
 
 ANSWERS = """#!/bin/sh
 case " $* " in

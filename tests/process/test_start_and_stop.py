@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.processes import descendants
-from tests.process.service import Service, wait_until
+from tests.support.processes import descendants
+from tests.support.service import Service, wait_until
 
 MakeService = Callable[..., Service]
 

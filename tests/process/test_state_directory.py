@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.process.service import Service
+from tests.support.service import Service
 
 MakeService = Callable[..., Service]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from clusterd.linux.listening import is_local, refuse_new, refuses_new
-from tests.process.clients import REQUEST, answer
-from tests.process.service import PATIENCE_SECONDS, Service, wait_until
+from tests.support.clients import REQUEST, answer
+from tests.support.service import PATIENCE_SECONDS, Service, wait_until
 
 MakeService = Callable[..., Service]
 

@@ -18,10 +18,10 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from clusterd.app.application import LoadError
-from tests.process.certificates import NAME, Certificate, make_certificate
-from tests.process.ports import free_port
-from tests.process.service import PATIENCE_SECONDS, Service, wait_until
-from tests.process.serving import PATIENCE, Client
+from tests.support.certificates import NAME, Certificate, make_certificate
+from tests.support.ports import free_port
+from tests.support.service import PATIENCE_SECONDS, Service, wait_until
+from tests.support.serving import PATIENCE, Client
 
 MakeService = Callable[..., Service]
 

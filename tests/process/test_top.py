@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.process.service import PATIENCE_SECONDS, Service, wait_until
+from tests.support.service import PATIENCE_SECONDS, Service, wait_until
 
 MakeService = Callable[..., Service]
 

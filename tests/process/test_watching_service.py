@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.service import HELLO, Service, wait_until
+from tests.support.service import HELLO, Service, wait_until
 
 MakeService = Callable[..., Service]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.service import HELLO, Service
+from tests.support.service import HELLO, Service
 
 
 class Entered(Service):

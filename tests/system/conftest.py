@@ -2,18 +2,17 @@
 
 import os
 import shutil
-import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.system.machine import Machine, booted
-from tests.system.prerequisites import missing_prerequisite
-from tests.system.roots import BUILD_PACKAGES, PACKAGES, RootUnavailableError, cached_root
+from tests.support.machines.building import built_package
+from tests.support.machines.machine import Machine, booted
+from tests.support.machines.prerequisites import missing_prerequisite
+from tests.support.machines.roots import RootUnavailableError, cached_root
 
 SUITES = ("bookworm", "trixie")
-_REPOSITORY = Path(__file__).parents[2]
 
 
 def _stand_aside(missing: str) -> None:
@@ -36,12 +35,8 @@ def able_machine() -> None:
 def suite_root(request: pytest.FixtureRequest, able_machine: None) -> tuple[str, Path]:
     """A suite and its root."""
     suite: str = request.param
-    return suite, _root(suite, PACKAGES)
-
-
-def _root(suite: str, packages: Sequence[str]) -> Path:
     try:
-        return cached_root(suite, packages)
+        return suite, cached_root(suite)
     except RootUnavailableError as error:
         _stand_aside(f"a Debian root: {error}")
         raise
@@ -49,16 +44,17 @@ def _root(suite: str, packages: Sequence[str]) -> Path:
 
 @pytest.fixture(scope="session")
 def package(suite_root: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The .deb of this working tree, built in that Debian: the engine is compiled for its Python."""
+    """The .deb of this working tree, built in that Debian: by `make packages` before, or else now."""
     suite, _ = suite_root
-    directory = tmp_path_factory.mktemp("package")
-    command = [_REPOSITORY / "packaging/build-deb", directory, _root(suite, BUILD_PACKAGES)]
-    built = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stdout + built.stderr
-    # Whoever waits for minutes sees what for.
-    assert "==> compiling the engine" in built.stdout
-    (deb,) = directory.glob("clusterd_*.deb")
-    return deb
+    built = Path(os.environ.get("CLUSTERD_PACKAGES", "/nowhere"), suite)
+    if found := list(built.glob("clusterd_*.deb")):
+        (deb,) = found
+        return deb
+    try:
+        return built_package(suite, tmp_path_factory.mktemp("package"))
+    except RootUnavailableError as error:
+        _stand_aside(f"a Debian root: {error}")
+        raise
 
 
 @pytest.fixture

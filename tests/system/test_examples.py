@@ -2,9 +2,9 @@
 
 import json
 
-from tests.process.service import wait_until
-from tests.system.asking import ask, ask_unix
-from tests.system.machine import Machine
+from tests.support.machines.asking import ask, ask_unix
+from tests.support.machines.machine import Machine
+from tests.support.service import wait_until
 
 EXAMPLES = "/usr/share/clusterd/examples"
 

@@ -4,8 +4,8 @@ import os
 import signal
 from pathlib import Path
 
-from tests.process.processes import descendants
-from tests.process.service import Service, wait_until
+from tests.support.processes import descendants
+from tests.support.service import Service, wait_until
 
 LEAVES_AN_ORPHAN = """
 import os

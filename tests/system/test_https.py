@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from tests.process.certificates import Certificate, make_certificate
-from tests.system.asking import ask, ask_securely
-from tests.system.deployment import CONFIG, configure, deploy
-from tests.system.machine import Machine
+from tests.support.certificates import Certificate, make_certificate
+from tests.support.machines.asking import ask, ask_securely
+from tests.support.machines.deployment import CONFIG, configure, deploy
+from tests.support.machines.machine import Machine
 
 PORT = 8443
 CREDENTIALS = "".join(f"LoadCredential={kind}.pem:/root/{kind}.pem\n" for kind in ("certificate", "key"))

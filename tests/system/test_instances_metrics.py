@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from tests.process.neighbours import needs
-from tests.process.service import wait_until
-from tests.system.asking import ask, ask_unix
-from tests.system.machine import Machine
+from tests.support.machines.asking import ask, ask_unix
+from tests.support.machines.machine import Machine
+from tests.support.neighbours import needs
+from tests.support.service import wait_until
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs/metrics.md"
 RELAY = "http://127.0.0.1:8002"

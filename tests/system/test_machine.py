@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from tests.system.machine import Machine, booted
-from tests.system.roots import cached_root
+from tests.support.machines.machine import Machine, booted
+from tests.support.machines.roots import cached_root
 
 _SERVICE = """
 [Service]

@@ -3,12 +3,12 @@
 import stat
 from pathlib import Path
 
-from tests.process.service import wait_until
-from tests.system.asking import ask
+from tests.support.machines.asking import ask
+from tests.support.machines.crowd import crowd
+from tests.support.machines.deployment import start
+from tests.support.machines.machine import Machine
+from tests.support.service import wait_until
 from tests.system.conftest import install
-from tests.system.crowd import crowd
-from tests.system.deployment import start
-from tests.system.machine import Machine
 
 RELOADS = (
     *("clusterd-reload.path", "clusterd-reload.service"),

@@ -8,9 +8,9 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.process.neighbours import needs
-from tests.system.machine import Machine
-from tests.system.packages import field, paths, suffix, unpacked
+from tests.support.machines.machine import Machine
+from tests.support.machines.packages import field, paths, suffix, unpacked
+from tests.support.neighbours import needs
 
 _PATH = re.compile(r"(?<![\w.*/])/(?:usr|etc|var|lib|srv)/[\w./@-]*[\w]")
 _LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")

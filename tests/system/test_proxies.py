@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.process.documented import haproxy_configurations, nginx_configurations
-from tests.process.service import wait_until
-from tests.system.asking import ask
-from tests.system.crowd import Crowd, crowd
-from tests.system.deployment import CONFIG, configure, deploy
-from tests.system.machine import Machine
-from tests.system.reliability import Seen, record
+from tests.support.documented import haproxy_configurations, nginx_configurations
+from tests.support.machines.asking import ask
+from tests.support.machines.crowd import Crowd, crowd
+from tests.support.machines.deployment import CONFIG, configure, deploy
+from tests.support.machines.machine import Machine
+from tests.support.machines.reliability import Seen, record
+from tests.support.service import wait_until
 
 EXAMPLES = "/usr/share/clusterd/examples"
 PROXIES = {

@@ -2,10 +2,10 @@
 
 import os
 
-from tests.process.service import wait_until
-from tests.system.asking import ask, ask_unix
-from tests.system.deployment import CONFIG, CURRENT, IMPORT_FAILS, configure, deploy, start
-from tests.system.machine import Machine
+from tests.support.machines.asking import ask, ask_unix
+from tests.support.machines.deployment import CONFIG, CURRENT, IMPORT_FAILS, configure, deploy, start
+from tests.support.machines.machine import Machine
+from tests.support.service import wait_until
 
 LINK = f"[Path]\nPathChanged={os.path.dirname(CURRENT)}\n"
 

@@ -4,11 +4,11 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.system.asking import ask
-from tests.system.crowd import crowd
-from tests.system.deployment import CONFIG, configure, deploy, start
-from tests.system.machine import Machine
-from tests.system.reliability import Seen, record
+from tests.support.machines.asking import ask
+from tests.support.machines.crowd import crowd
+from tests.support.machines.deployment import CONFIG, configure, deploy, start
+from tests.support.machines.machine import Machine
+from tests.support.machines.reliability import Seen, record
 
 RELOADS = 20
 

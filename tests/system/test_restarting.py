@@ -4,11 +4,20 @@ import sys
 
 import pytest
 
-from tests.process.service import wait_until
-from tests.system.asking import ask
-from tests.system.deployment import CONFIG, CURRENT, GOOD, IMPORT_FAILS, SYNTAX_ERROR, configure, deploy, start
-from tests.system.machine import Machine, Process
-from tests.system.reliability import crowds, record
+from tests.support.machines.asking import ask
+from tests.support.machines.deployment import (
+    CONFIG,
+    CURRENT,
+    GOOD,
+    IMPORT_FAILS,
+    SYNTAX_ERROR,
+    configure,
+    deploy,
+    start,
+)
+from tests.support.machines.machine import Machine, Process
+from tests.support.machines.reliability import crowds, record
+from tests.support.service import wait_until
 
 pytestmark = pytest.mark.operate
 

@@ -2,9 +2,9 @@
 
 import re
 
-from tests.system.asking import ask, ask_unix
-from tests.system.deployment import configure, deploy, start
-from tests.system.machine import Machine
+from tests.support.machines.asking import ask, ask_unix
+from tests.support.machines.deployment import configure, deploy, start
+from tests.support.machines.machine import Machine
 
 METRICS = "http://127.0.0.1:8001"
 

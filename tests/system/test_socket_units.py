@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.service import wait_until
-from tests.system.asking import ask, ask_unix
+from tests.support.machines.asking import ask, ask_unix
+from tests.support.machines.deployment import CONFIG, configure, deploy
+from tests.support.machines.machine import Machine
+from tests.support.service import wait_until
 from tests.system.conftest import install
-from tests.system.deployment import CONFIG, configure, deploy
-from tests.system.machine import Machine
 
 MINIMAL = "app: application:app\ndirectory: /srv/app/current\nworkers: 1\n"
 OWN = 'listen: ["127.0.0.1:9000"]\n'

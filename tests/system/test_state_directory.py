@@ -2,9 +2,9 @@
 
 import stat
 
-from tests.system.asking import ask, ask_unix
-from tests.system.deployment import CONFIG, CURRENT, configure, deploy
-from tests.system.machine import Machine
+from tests.support.machines.asking import ask, ask_unix
+from tests.support.machines.deployment import CONFIG, CURRENT, configure, deploy
+from tests.support.machines.machine import Machine
 
 # An SQLite database, as docs/deploying.md shows it.
 COUNTS = """\

@@ -5,12 +5,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.process.service import wait_until
-from tests.system.asking import ask, start_asking
-from tests.system.crowd import crowd
-from tests.system.deployment import CONFIG, WAITS, configure, deploy, start
-from tests.system.machine import Machine, Process
-from tests.system.reliability import crowds, record
+from tests.support.machines.asking import ask, start_asking
+from tests.support.machines.crowd import crowd
+from tests.support.machines.deployment import CONFIG, WAITS, configure, deploy, start
+from tests.support.machines.machine import Machine, Process
+from tests.support.machines.reliability import crowds, record
+from tests.support.service import wait_until
 
 SOCKET, SERVICE = "clusterd.socket", "clusterd.service"
 REFUSED = {"ConnectionRefusedError on a new connection"}

@@ -3,10 +3,9 @@
 import json
 import re
 
-from tests.process.service import wait_until
-from tests.system.asking import ask, start_asking
-from tests.system.crowd import crowd
-from tests.system.deployment import (
+from tests.support.machines.asking import ask, start_asking
+from tests.support.machines.crowd import crowd
+from tests.support.machines.deployment import (
     ANSWERS_500,
     CONFIG,
     FAILS_IN_THE_WORKER,
@@ -19,7 +18,8 @@ from tests.system.deployment import (
     deploy,
     start,
 )
-from tests.system.machine import Machine
+from tests.support.machines.machine import Machine
+from tests.support.service import wait_until
 
 METRICS = "http://127.0.0.1:8001/metrics"
 

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from tests.process.service import wait_until
-from tests.system.asking import ask
-from tests.system.crowd import crowd
-from tests.system.deployment import GOOD, configure, deploy, start
-from tests.system.machine import Machine
-from tests.system.reliability import Seen, record
+from tests.support.machines.asking import ask
+from tests.support.machines.crowd import crowd
+from tests.support.machines.deployment import GOOD, configure, deploy, start
+from tests.support.machines.machine import Machine
+from tests.support.machines.reliability import Seen, record
+from tests.support.service import wait_until
 
 JOURNAL_SOCKETS = ("systemd-journald.socket", "systemd-journald-dev-log.socket", "systemd-journald-audit.socket")
 

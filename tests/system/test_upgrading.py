@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.service import wait_until
-from tests.system.asking import ask, ask_unix
-from tests.system.crowd import crowd
-from tests.system.deployment import CURRENT, GOOD, HANGS_AT_IMPORT, IMPORT_FAILS, configure, deploy, start
-from tests.system.machine import Completed, Machine
-from tests.system.packages import field, newer, repacked, suffix
-from tests.system.reliability import Seen, record
+from tests.support.machines.asking import ask, ask_unix
+from tests.support.machines.crowd import crowd
+from tests.support.machines.deployment import CURRENT, GOOD, HANGS_AT_IMPORT, IMPORT_FAILS, configure, deploy, start
+from tests.support.machines.machine import Completed, Machine
+from tests.support.machines.packages import field, newer, repacked, suffix
+from tests.support.machines.reliability import Seen, record
+from tests.support.service import wait_until
 
 PATIENCE_SECONDS = 90
 _RAN_AGAIN = "clusterd: running: clusterd.service"

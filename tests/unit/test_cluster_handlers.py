@@ -8,7 +8,7 @@ import pytest
 from clusterd.hooks.handlers import CLUSTER_EVENTS, MOST_WAITING, WORKER_EVENTS, Handlers, Registry, Source
 from clusterd.log import Logger
 from clusterd.wire.conversation import Conversation, RequestFailed
-from tests.unit.talking import on_a_loop, talking, unheard
+from tests.support.talking import on_a_loop, talking, unheard
 from tests.unit.test_handling import Lines
 
 PATIENCE_SECONDS = 60.0

@@ -14,7 +14,7 @@ from clusterd.config.model import (
     UnixAddress,
 )
 from clusterd.config.reading.loader import ConfigError, load
-from tests.unit.configurations import EVERYTHING, complaint, read, write
+from tests.support.configurations import EVERYTHING, complaint, read, write
 
 
 def test_defaults(tmp_path: Path) -> None:

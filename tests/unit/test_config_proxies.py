@@ -5,7 +5,7 @@ import pytest
 from clusterd.config.model import Switch
 from clusterd.http.settings import Interface
 from clusterd.worker.engine_settings import engine_settings
-from tests.unit.configurations import complaint, read
+from tests.support.configurations import complaint, read
 
 
 def test_by_default_nobody_is_trusted_and_the_server_is_named(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from clusterd.config.model import (
 from clusterd.config.reading.document import parse_document
 from clusterd.config.reading.loader import LARGEST_FILE, ConfigError, load
 from clusterd.config.reading.problems import Problem
-from tests.unit.configurations import complaint, complaints
+from tests.support.configurations import complaint, complaints
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from clusterd.cli.arguments import parse_arguments
 from clusterd.config.model import from_json, to_json
 from clusterd.config.reading.loader import load
 from clusterd.config.reference import json_schema
-from tests.unit.configurations import complaint, write
+from tests.support.configurations import complaint, write
 from tests.unit.test_config_schema import fits
 
 

@@ -10,7 +10,7 @@ from clusterd.config.reading.loader import ConfigError, load
 from clusterd.config.reference import SCHEMA, generated, json_schema
 from clusterd.config.settings.schema import BY_KEY, SECTIONS, SETTINGS
 from clusterd.config.settings.setting import Applies
-from tests.unit.configurations import write
+from tests.support.configurations import write
 
 SOURCE_TREE = Path(__file__).parents[2]
 NAMES_OF_TYPES = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool, "null": type(None)}

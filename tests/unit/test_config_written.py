@@ -16,7 +16,7 @@ from clusterd.config.settings.kinds import Kind
 from clusterd.config.settings.schema import BY_KEY
 from clusterd.config.settings.setting import Applies
 from clusterd.config.written import HIDDEN, nested, shown, written
-from tests.unit.configurations import EVERYTHING, write
+from tests.support.configurations import EVERYTHING, write
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from clusterd.wire.conversation import (
 )
 from clusterd.wire.messages import PACKET_BYTES, VALUE_BYTES, AppMessage, encode
 from clusterd.wire.values import MOST_NESTED, encoded
-from tests.unit.talking import PATIENCE_SECONDS, Heard, on_a_loop, talking, unheard, until
+from tests.support.talking import PATIENCE_SECONDS, Heard, on_a_loop, talking, unheard, until
 
 
 def nested(depth: int) -> Any:

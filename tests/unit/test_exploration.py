@@ -10,7 +10,7 @@ from clusterd.supervisor.model.backoff import Backoff
 from clusterd.supervisor.model.cluster import Cluster
 from clusterd.supervisor.model.states import EndReason
 from clusterd.supervisor.model.table import Worker
-from tests.unit.exploration import Violation, World
+from tests.support.supervisor_world import Violation, World
 
 SCHEDULES = 20_000
 PARTS = 8

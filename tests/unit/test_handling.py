@@ -14,7 +14,7 @@ from clusterd.log.sink import Sink
 from clusterd.wire.conversation import MOST_WAITING, Conversation, QueueFull, RequestFailed
 from clusterd.worker.api import Handler
 from clusterd.worker.handling import THREAD_NAME, Handling
-from tests.unit.talking import on_a_loop, talking, unheard
+from tests.support.talking import on_a_loop, talking, unheard
 
 
 class Lines(Sink):

@@ -9,8 +9,8 @@ from clusterd.master.hooks.decisions.feed import Feed, _Silence
 from clusterd.master.hooks.decisions.processes import HooksProcess, HooksSupervisor
 from clusterd.master.hooks.delivery import HooksQueue
 from clusterd.wire.hooks import WorkerEvent
-from tests.unit.exploration import Violation
-from tests.unit.hooks_world import World
+from tests.support.hooks_world import World
+from tests.support.supervisor_world import Violation
 
 SCHEDULES = 8_000
 PARTS = 4

@@ -116,14 +116,14 @@ class Supervisor:
         templates = self.cluster.table.templates
         match event:
             case events.TemplateLoaded(serial) if self._is(serial, TemplateState.LOADING):
-                templates[serial].state = TemplateState.LOADED
+                templates[serial].move(TemplateState.LOADED)
             case events.TemplateFailed(serial, reason, what, permanent) if self._is(serial, TemplateState.LOADING):
                 self.cluster.end_template(templates[serial])
                 self._import_failed(templates[serial], reason, what, permanent=permanent)
             case events.TemplateUnforkable(serial, findings) if self._is(serial, TemplateState.LOADING):
                 self._do_without_preload(templates[serial], findings)
             case events.SpareReady(serial) if self._is(serial, TemplateState.SPARE_COMING):
-                templates[serial].state = TemplateState.SPARE
+                templates[serial].move(TemplateState.SPARE)
             case events.TemplateGone(serial, how) if serial in templates:
                 self._template_gone(templates.pop(serial), how)
 

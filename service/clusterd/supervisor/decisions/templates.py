@@ -30,7 +30,7 @@ def _tend_generation(cluster: Cluster, number: int) -> None:
     table = cluster.table
     spare = _first(cluster, number, TemplateState.SPARE)
     if table.forkable(number) is None and spare is not None:
-        spare.state = TemplateState.LOADED
+        spare.move(TemplateState.LOADED)
         cluster.note(Severity.WARNING, "the spare template takes over", generation=number)
     template = table.forkable(number)
     if template is None or table.coming_template(number) is not None:

@@ -117,7 +117,7 @@ class Cluster:
     def end_template(self, template: Template) -> None:
         """Kill `template`."""
         if template.state is not TemplateState.ENDING:
-            template.state = TemplateState.ENDING
+            template.move(TemplateState.ENDING)
             self.actions.append(EndTemplate(template.serial))
 
     def end_templates_of(self, generation: int) -> None:

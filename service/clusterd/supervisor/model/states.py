@@ -1,6 +1,21 @@
 """The states of a worker and of a template, and why a worker ends."""
 
+from collections.abc import Mapping
 from enum import Enum, StrEnum
+from typing import TypeVar
+
+_State = TypeVar("_State", bound=Enum)
+
+
+class IllegalMove(Exception):
+    """A process was moved between states that its table of moves does not connect: a defect of what decides."""
+
+
+def checked_move(who: str, before: _State, after: _State, moves: Mapping[_State, frozenset[_State]]) -> _State:
+    """The state `after`. Raises IllegalMove."""
+    if after not in moves[before]:
+        raise IllegalMove(f"{who}: {before.value} to {after.value}")
+    return after
 
 
 class WorkerState(Enum):
@@ -49,6 +64,16 @@ class TemplateState(Enum):
     """An idle copy of the template, ready to be promoted."""
     ENDING = "ending"
     """clusterd has killed it, and it is not reaped yet."""
+
+
+TEMPLATE_MOVES: dict[TemplateState, frozenset[TemplateState]] = {
+    TemplateState.LOADING: frozenset({TemplateState.LOADED, TemplateState.ENDING}),
+    TemplateState.LOADED: frozenset({TemplateState.ENDING}),
+    TemplateState.SPARE_COMING: frozenset({TemplateState.SPARE, TemplateState.ENDING}),
+    TemplateState.SPARE: frozenset({TemplateState.LOADED, TemplateState.ENDING}),
+    TemplateState.ENDING: frozenset(),
+}
+"""A template that is gone is out of the table: every state leads there."""
 
 
 class EndReason(StrEnum):

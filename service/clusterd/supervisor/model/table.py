@@ -7,11 +7,15 @@ from enum import Enum
 from clusterd.supervisor.model.backoff import Backoff
 from clusterd.supervisor.model.restart_budget import RestartBudget
 from clusterd.supervisor.model.settings import Settings
-from clusterd.supervisor.model.states import COMING, MOVES, EndReason, TemplateState, WorkerState
-
-
-class IllegalMove(Exception):
-    """A worker was moved between states that MOVES does not connect: a defect of the supervisor."""
+from clusterd.supervisor.model.states import (
+    COMING,
+    MOVES,
+    TEMPLATE_MOVES,
+    EndReason,
+    TemplateState,
+    WorkerState,
+    checked_move,
+)
 
 
 @dataclass(slots=True)
@@ -50,9 +54,7 @@ class Worker:
 
     def move(self, state: WorkerState) -> None:
         """Change the state. Raises IllegalMove."""
-        if state not in MOVES[self.state]:
-            raise IllegalMove(f"worker {self.serial}: {self.state.value} to {state.value}")
-        self.state = state
+        self.state = checked_move(f"worker {self.serial}", self.state, state, MOVES)
 
 
 @dataclass(slots=True)
@@ -64,6 +66,10 @@ class Template:
     state: TemplateState
     since: float
     stacks_at: float | None = None
+
+    def move(self, state: TemplateState) -> None:
+        """Change the state. Raises IllegalMove."""
+        self.state = checked_move(f"template {self.serial}", self.state, state, TEMPLATE_MOVES)
 
 
 @dataclass(slots=True)

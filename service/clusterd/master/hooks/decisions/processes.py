@@ -8,6 +8,7 @@ process receives events at a time.
 from dataclasses import dataclass, field
 
 from clusterd.master.hooks.decisions.steps import (
+    HOOK_MOVES,
     Action,
     Bad,
     Died,
@@ -29,6 +30,7 @@ from clusterd.master.hooks.decisions.steps import (
     Tell,
 )
 from clusterd.supervisor.model.backoff import Backoff
+from clusterd.supervisor.model.states import checked_move
 
 
 @dataclass(slots=True)
@@ -49,6 +51,10 @@ class HooksProcess:
     """Why it does not load."""
     is_permanent: bool = False
     """Another attempt would fail in the same way."""
+
+    def move(self, state: HookState) -> None:
+        """Change the state. Raises IllegalMove."""
+        self.state = checked_move(f"hooks process {self.serial}", self.state, state, HOOK_MOVES)
 
 
 @dataclass(slots=True)
@@ -133,7 +139,8 @@ class HooksSupervisor:
         return process if process is not None and process.state is state else None
 
     def _loaded(self, process: HooksProcess) -> None:
-        process.state, process.deadline, process.is_looked_at = HookState.READY, None, False
+        process.move(HookState.READY)
+        process.deadline, process.is_looked_at = None, False
         generation = self._generations.get(process.generation)
         if generation is not None and not generation.is_proven:
             generation.is_proven = True
@@ -174,7 +181,7 @@ class HooksSupervisor:
         elif self._end_at is not None and self._due(self._end_at):
             self._kill(process, "it did not handle the remaining events before the end")
         elif process.state is HookState.TOLD and self._has_been_told_all(process):
-            process.state = HookState.LEAVING
+            process.move(HookState.LEAVING)
             self._actions.append(Leave(process.serial))
         elif process.state in (HookState.LOADING, HookState.READY) and self._is_not_wanted(process):
             late = ", and it has not imported its module yet" if process.state is HookState.LOADING else ""
@@ -235,7 +242,8 @@ class HooksSupervisor:
             return  # The next process waits until that one has ended.
         for process in self.processes.values():
             if process.generation == self.serving and process.state is HookState.READY:
-                process.state, process.told_at = HookState.TOLD, self._now
+                process.move(HookState.TOLD)
+                process.told_at = self._now
                 self._actions.append(Tell(process.serial))
                 return
 
@@ -245,7 +253,7 @@ class HooksSupervisor:
         self._kill(process, process.failure or "it did not finish its last event in time")
 
     def _kill(self, process: HooksProcess, reason: str) -> None:
-        process.state = HookState.ENDING
+        process.move(HookState.ENDING)
         self._actions.append(Kill(process.serial, reason))
 
     def _due(self, at: float) -> bool:

@@ -18,6 +18,16 @@ class HookState(Enum):
     """It was killed, and is not reaped yet."""
 
 
+HOOK_MOVES: dict[HookState, frozenset[HookState]] = {
+    HookState.LOADING: frozenset({HookState.READY, HookState.ENDING}),
+    HookState.READY: frozenset({HookState.TOLD, HookState.ENDING}),
+    HookState.TOLD: frozenset({HookState.LEAVING, HookState.ENDING}),
+    HookState.LEAVING: frozenset({HookState.ENDING}),
+    HookState.ENDING: frozenset(),
+}
+"""A process that is gone is out of the table: every state leads there."""
+
+
 # ---- events
 
 

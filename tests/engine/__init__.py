@@ -1,0 +1,1 @@
+"""Tests of the engine ring: real sockets and threads in this process, no clusterd process."""

@@ -1,0 +1,314 @@
+"""The event loop in the hands of a thread of the pool: as fast as on the loop, and never stuck with a call."""
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from random import Random, SystemRandom
+from typing import Any
+
+import pytest
+import uvloop
+
+from clusterd.http.wsgi.leader_follower_pool import LeaderFollowerPool
+from clusterd.http.wsgi.mailbox import Mailbox
+from clusterd.http.wsgi.pool_thread import PoolThread
+from tests.support.service import Service
+from tests.support.serving import PATIENCE, Client, Serving, request, serving, wait_until
+
+CLIENTS = 16
+PIECE = bytes(range(256)) * 100
+
+
+def is_lent() -> bool:
+    """Whether the caller has been called by a thread that has the loop."""
+    runs = getattr(threading.current_thread(), "_target", None)
+    thread = getattr(runs, "__self__", None)
+    if not isinstance(thread, PoolThread):
+        return False
+    pool = thread._pool
+    assert isinstance(pool, LeaderFollowerPool)
+    return pool._borrower is thread
+
+
+class Application:
+    """Answers at once, or (/block) when it may, or (/large) with much. /where says who has the loop."""
+
+    def __init__(self) -> None:
+        self.blocks = threading.Event()
+        self.may_end = threading.Event()
+        self.threads: set[str] = set()
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        self.threads.add(threading.current_thread().name)
+        with pytest.raises(RuntimeError):
+            asyncio.get_running_loop()  # the application may run one of its own
+        path = environ["PATH_INFO"]
+        start_response("200 OK", [])
+        if path == "/block":
+            self.blocks.set()
+            assert self.may_end.wait(PATIENCE)
+        if path == "/large":
+            return (PIECE for _ in range(100))
+        if path == "/written":
+            write = start_response("200 OK", [], (None, None, None))
+            for _ in range(100):
+                write(PIECE)
+            return []
+        return [b"lent" if is_lent() else b"kept"]
+
+
+@pytest.fixture
+def application() -> Iterator[Application]:
+    application = Application()
+    yield application
+    application.may_end.set()
+
+
+@pytest.fixture
+def crowd() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def ask_all(clients: list[Client]) -> list[bytes]:
+    """One request of each at the same time."""
+    for client in clients:
+        client.send(request())
+    return [client.answer().body for client in clients]
+
+
+def lent_to_a_thread(server: Serving, crowd: ExitStack) -> list[Client]:
+    """Clients that have asked until the loop was lent."""
+    clients = [crowd.enter_context(server.client()) for _ in range(CLIENTS)]
+    deadline = time.monotonic() + PATIENCE
+    while b"lent" not in ask_all(clients):
+        assert time.monotonic() < deadline, "the loop was never lent"
+    return clients
+
+
+def test_short_calls_are_made_by_a_thread_that_has_the_loop(application: Application, crowd: ExitStack) -> None:
+    with serving(application, threads=4) as server:
+        clients = lent_to_a_thread(server, crowd)
+        for _ in range(100):
+            assert set(ask_all(clients)) <= {b"lent", b"kept"}
+        assert all(name.startswith("clusterd-") for name in application.threads)
+        assert server.ledger.errors == []
+
+
+def test_who_has_nothing_to_do_returns_it(application: Application, crowd: ExitStack) -> None:
+    with serving(application, threads=4) as server:
+        clients = lent_to_a_thread(server, crowd)
+        wait_until(lambda: server.on_loop(threading.current_thread) is server.thread)
+        assert clients[0].get().body == b"kept"
+
+
+def test_a_call_that_takes_its_time_holds_up_nobody(application: Application, crowd: ExitStack) -> None:
+    with serving(application, threads=4) as server:
+        clients = lent_to_a_thread(server, crowd)
+        slow = crowd.enter_context(server.client())
+        for _ in range(3):
+            application.blocks.clear()
+            application.may_end.clear()
+            for client in clients:
+                client.send(request())
+            slow.send(request("/block"))
+            assert all(client.answer().status == 200 for client in clients)
+            assert application.blocks.wait(PATIENCE)
+            assert len(ask_all(clients)) == CLIENTS
+            application.may_end.set()
+            assert slow.answer().status == 200
+            lent_to_a_thread(server, crowd)
+
+
+def test_all_threads_may_be_busy_with_calls(application: Application, crowd: ExitStack) -> None:
+    with serving(application, threads=3) as server:
+        clients = lent_to_a_thread(server, crowd)
+        for client in clients[:3]:
+            client.send(request("/block"))
+        wait_until(lambda: server.engine.threads.busy == 3)
+        assert server.on_loop(lambda: True)
+        clients[3].send(request())
+        wait_until(lambda: server.engine.threads.waiting == 1)
+        application.may_end.set()
+        assert [client.answer().status for client in clients[:4]] == [200] * 4
+
+
+@pytest.mark.parametrize("path", ["/large", "/written"])
+def test_who_waits_for_a_client_has_not_got_it(application: Application, crowd: ExitStack, path: str) -> None:
+    with serving(application, threads=2) as server:
+        clients = lent_to_a_thread(server, crowd)
+        for _ in range(10):
+            for client in clients[1:]:
+                client.send(request())
+            clients[0].send(request(path))
+            assert clients[0].answer().body == PIECE * 100
+            for client in clients[1:]:
+                assert client.answer().status == 200
+
+
+def test_it_ends_whoever_has_the_loop(application: Application) -> None:
+    for number in range(10):
+        with ExitStack() as crowd, serving(application, threads=2) as server:
+            clients = lent_to_a_thread(server, crowd)
+            for client in clients:
+                client.send(request())
+            threading.Event().wait(number / 2000)
+
+
+def test_what_is_raised_in_the_loop_is_raised_where_it_is_run() -> None:
+    loop = uvloop.new_event_loop()
+    mailbox = Mailbox(loop)
+    pool = LeaderFollowerPool(2, 1000, loop, mailbox, lambda: None)
+
+    class Counted:
+        """Comes again and again, until it was called by a thread that has the loop."""
+
+        queued_at = 0.0
+
+        def run(self, _: PoolThread) -> None:
+            mailbox.post(self.again, is_lent())
+
+        def again(self, lent: bool) -> None:
+            pool.over()
+            if lent:
+                loop.call_soon(self.leave)
+            else:
+                pool.submit(self)
+
+        def leave(self) -> None:
+            raise SystemExit(7)
+
+    for _ in range(4):
+        loop.call_soon(pool.submit, Counted())
+    with pytest.raises(SystemExit) as raised:
+        pool.run()
+    assert raised.value.code == 7
+    assert pool.stop(PATIENCE)
+    loop.close()
+
+
+def test_whoever_is_woken_beside_the_one_that_is_to_have_the_loop_is_awake() -> None:
+    """Found by a random load at a switch interval of 10 us: such a thread was neither parked nor woken, for good."""
+    loop = uvloop.new_event_loop()
+    pool = LeaderFollowerPool(3, 1000, loop, Mailbox(loop), lambda: None)
+
+    class Done:
+        queued_at = 0.0
+
+        def run(self, _: PoolThread) -> None:
+            loop.call_soon_threadsafe(pool.over)
+
+    def begin() -> None:
+        while not pool._durations.is_short:
+            pool.took(0.0001, 100)
+        for _ in range(4):
+            pool.submit(Done())
+        pool._wake_one()
+        pool._wake_one()
+        loop.call_later(0.1, pool.leave)
+
+    loop.call_soon(begin)
+    pool.run()
+    assert pool.stop(5)
+    loop.close()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_everybody_is_answered_whatever_comes(threads: int) -> None:
+    """Calls of every length, alone and many at once, in random order."""
+    seed = SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}")
+    pauses = [0.0] * 300 + [0.0003, 0.002, 0.005]
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        kind, _, number = environ["QUERY_STRING"].partition("-")
+        start_response("200 OK", [])
+        if kind == "large":
+            return (PIECE for _ in range(int(number) % 20))
+        time.sleep(float(kind))
+        return [number.encode()]
+
+    def ask(server: Serving, random: Random, until: float, wrong: list[str]) -> None:
+        number = 0
+        with server.client() as client:
+            while time.monotonic() < until:
+                number += 1
+                kind = "large" if random.random() < 0.01 else str(random.choice(pauses))
+                body = client.get(f"/?{kind}-{number}").body
+                if body != (PIECE * (number % 20) if kind == "large" else str(number).encode()):
+                    wrong.append(f"{kind}-{number}: {body[:50]!r}")
+                if random.random() < 0.002:
+                    time.sleep(0.01)
+
+    wrong: list[str] = []
+    with serving(app, threads=threads) as server:
+        until = time.monotonic() + 2.0
+        crowd = [
+            threading.Thread(target=ask, args=(server, Random(f"{seed} {number}"), until, wrong))
+            for number in range(12)
+        ]
+        for each in crowd:
+            each.start()
+        for each in crowd:
+            each.join(PATIENCE)
+        assert not any(each.is_alive() for each in crowd), seed
+        assert wrong == [], seed
+
+
+WHERE = """
+import threading
+
+def app(environ, start_response):
+    thread = threading.current_thread()._target.__self__
+    start_response("200 OK", [("Content-Length", "4")])
+    return [b"lent" if thread._pool._borrower is thread else b"kept"]
+"""
+
+
+def test_signals_and_rollouts_are_heard_while_it_is_lent(make_service: Callable[..., Service]) -> None:
+    service = make_service(workers=2, threads=4)
+    service.deploy("1", WHERE)
+    service.start()
+    over = threading.Event()
+    failures: list[Exception] = []
+    answers: list[bytes] = []
+
+    def ask() -> None:
+        try:
+            while not over.is_set():
+                with Client(socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE)) as client:
+                    keeps = True
+                    while keeps and not over.is_set():
+                        answer = client.get()
+                        answers.append(answer.body)
+                        keeps = "connection" not in answer.fields
+        except Exception as error:
+            failures.append(error)
+
+    def lent_again() -> None:
+        before = len(answers)
+        wait_until(lambda: b"lent" in answers[before:])
+
+    crowd = [threading.Thread(target=ask) for _ in range(CLIENTS)]
+    for each in crowd:
+        each.start()
+    try:
+        for _ in range(3):
+            lent_again()
+            assert service.ask_to_reload()["succeeded"]
+        for _ in range(2):
+            lent_again()
+            pid = service.workers()[0]["pid"]
+            os.kill(pid, signal.SIGTERM)
+            service.wait_for_line(f"SIGTERM received, draining.*pid={pid}")
+            service.wait_for_line(f"worker failed: exit status 0.*pid={pid}")
+    finally:
+        over.set()
+        for each in crowd:
+            each.join(PATIENCE)
+    assert failures == []

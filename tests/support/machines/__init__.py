@@ -1,0 +1,1 @@
+"""Debian machines for the system ring."""
