@@ -8,11 +8,11 @@ _State = TypeVar("_State", bound=Enum)
 
 
 class IllegalMove(Exception):
-    """A process was moved between states that its table of moves does not connect: a defect of what decides."""
+    """A process was moved between states that its table of moves does not connect. This is a defect of clusterd."""
 
 
 def checked_move(who: str, before: _State, after: _State, moves: Mapping[_State, frozenset[_State]]) -> _State:
-    """The state `after`. Raises IllegalMove."""
+    """Return the state `after`. Raises IllegalMove, with the name `who`, if `moves` does not lead to it."""
     if after not in moves[before]:
         raise IllegalMove(f"{who}: {before.value} to {after.value}")
     return after
@@ -73,7 +73,7 @@ TEMPLATE_MOVES: dict[TemplateState, frozenset[TemplateState]] = {
     TemplateState.SPARE: frozenset({TemplateState.LOADED, TemplateState.ENDING}),
     TemplateState.ENDING: frozenset(),
 }
-"""A template that is gone is out of the table: every state leads there."""
+"""The possible changes. There is no state for a dead template: it leaves the table, from any state."""
 
 
 class EndReason(StrEnum):

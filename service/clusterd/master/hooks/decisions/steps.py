@@ -25,7 +25,7 @@ HOOK_MOVES: dict[HookState, frozenset[HookState]] = {
     HookState.LEAVING: frozenset({HookState.ENDING}),
     HookState.ENDING: frozenset(),
 }
-"""A process that is gone is out of the table: every state leads there."""
+"""The possible changes. There is no state for a dead process: it leaves the table, from any state."""
 
 
 # ---- events
