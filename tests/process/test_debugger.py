@@ -164,7 +164,7 @@ def test_an_address_that_others_reach_has_to_be_asked_for_and_is_warned_of(make_
     service.start()
     ran = service.clusterctl("debug", "1")
     assert ran.returncode == 0
-    assert re.match(r"0\.0\.0\.0:\d+ is no loopback address: a client that can reach it can do all", ran.stderr)
+    assert re.match(r"0\.0\.0\.0:\d+ is no loopback address: a client that reaches it can do all", ran.stderr)
 
 
 def test_an_application_without_debugpy_is_told_how_to_install_it(make_service: MakeService, tmp_path: Path) -> None:

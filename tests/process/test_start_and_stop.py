@@ -66,8 +66,6 @@ def test_a_start_that_can_not_import_ends_with_the_traceback_and_status_70(make_
     assert service.log().count("Traceback") <= 1
 
 
-
-
 def test_a_port_in_use_is_named_and_no_traceback_shown(make_service: MakeService) -> None:
     service = make_service()
     with socket.create_server(("127.0.0.1", service.port)):

@@ -14,9 +14,7 @@ from clusterd.supervisor.model.states import WorkerState
 class Oversight:
     """Keeps the state between two checks. Calls `changed` when `unready` has changed."""
 
-    def __init__(
-        self, context: MasterContext, clock_time: Callable[[float], str], changed: Callable[[], None]
-    ) -> None:
+    def __init__(self, context: MasterContext, clock_time: Callable[[float], str], changed: Callable[[], None]) -> None:
         self._cluster = context.cluster
         self._children = context.children
         self._scoreboard = context.scoreboard
