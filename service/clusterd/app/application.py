@@ -164,7 +164,9 @@ def describe(error: BaseException, what: str) -> LoadError:
 
 
 def _is_permanent(error: BaseException) -> bool:
-    """Whether the error is in the files. So is an error that clusterd itself raises, when it refuses their request."""
+    """Whether the error is in the files. This includes exceptions of clusterd's own classes, by which it refuses a call
+    that the files make.
+    """
     return isinstance(error, SyntaxError | ModuleNotFoundError) or type(error).__module__.startswith("clusterd.")
 
 

@@ -21,7 +21,7 @@ _TLS_1_2_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 
 class _PassphraseNeeded(Exception):
-    """OpenSSL asks for a passphrase. Without this callback it would ask on the terminal."""
+    """OpenSSL asks for a passphrase. Without our callback it would ask on the terminal."""
 
 
 def server_context(tls: Tls, environ: Mapping[str, str]) -> ssl.SSLContext:

@@ -89,7 +89,7 @@ def _cluster_families(facts: ClusterFacts) -> Iterator[Metric]:
     )
     yield CounterMetricFamily(
         "clusterd_messages_dropped",
-        "Messages that clusterd dropped because another process than the channel's owner sent them.",
+        "Messages that were dropped because their sender was not the owner of the channel.",
         facts.messages_dropped,
     )
 

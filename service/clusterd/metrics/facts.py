@@ -83,6 +83,6 @@ class ClusterFacts:
     strays_reaped: int
     """Orphans of the application that the master has reaped."""
     messages_dropped: int
-    """Messages dropped because another process than the channel's owner sent them."""
+    """Messages dropped because their sender was not the owner of the channel."""
     hooks: HooksFacts | None = None
     """None if no hooks are configured."""

@@ -22,5 +22,5 @@ def first_order(channel_descriptor: int, kind: type[_Order]) -> tuple[socket.soc
         os._exit(0)
     order = decode(packet.data)
     if not isinstance(order, kind):
-        raise ProtocolError(f"the first message was {order}")
+        raise ProtocolError(f"unexpected first message {order}")
     return channel, order, packet.descriptors
