@@ -285,6 +285,6 @@ def test_what_an_application_forks_is_no_worker(make_service: MakeService) -> No
     with Following(service) as following:
         assert service.clusterctl("send", "1", "null").returncode == 0
         (event,) = following.wait_for(lambda each: each["event"] == "message")
-    assert event["data"] == [False, "this process is no worker of clusterd: nobody would hear it", -signal.SIGTERM]
+    assert event["data"] == [False, "this process is no worker of clusterd: it cannot send messages", -signal.SIGTERM]
     assert pids(service)[1] == event["pid"]
     assert "SIGTERM received" not in service.log()

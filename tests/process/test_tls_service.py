@@ -90,7 +90,7 @@ def test_a_reload_takes_up_a_new_certificate_and_a_bad_one_changes_nothing(
     [
         ("", "tls.certificate: there is no certificate in PEM in"),
         ("CERTIFICATE", "tls.key: there is no private key in PEM in"),
-        ("ENCRYPTED", "is encrypted; clusterd has nobody to ask for the passphrase"),
+        ("ENCRYPTED", "is encrypted; clusterd needs a key without a passphrase"),
     ],
 )
 def test_a_start_with_a_bad_certificate_says_what_is_wrong(
@@ -251,7 +251,7 @@ def test_systemd_passes_the_socket_and_the_credentials(
     service.configure(tls={"certificate": None})
     failed = service.reload()
     assert failed.returncode == 1
-    assert "tls.certificate: there are sockets for HTTPS, and no certificate" in failed.stderr
+    assert "tls.certificate: there is a socket for HTTPS, but no certificate is set" in failed.stderr
     with secure(port, certificate) as one:
         assert one.get().status == 200
 

@@ -1,1 +1,1 @@
-"""The application: found by its name, checked, and described when it fails. Runs in the application's interpreter."""
+"""Finds the application by its name, checks it, and describes its errors. Runs in the application's interpreter."""

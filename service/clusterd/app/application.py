@@ -1,4 +1,4 @@
-"""Find the application that the configuration names, and say clearly why it could not be loaded."""
+"""Loads the application that the configuration names, and explains why a load failed."""
 
 import importlib
 import inspect
@@ -19,16 +19,16 @@ from clusterd.http.settings import Interface
 Application = Callable[..., Any]
 
 _OWN_CODE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep, "service/clusterd/"
-"""How the names of clusterd's files begin: as they are imported, and as mypyc has them in what it has compiled."""
+"""Prefixes of the names of clusterd's files: as Python imports them, and as mypyc records them in compiled code."""
 _STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
 _TRACEBACK_BYTES = 40 * 1024
 _REASON_BYTES = 4 * 1024
-"""As JSON, in which a character may take six bytes: both fit one packet of the channel."""
+"""Limits in bytes of JSON, where a character may take six. Together they fit one packet of the channel."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedApplication:
-    """An application and how it is called."""
+    """An application and its interface."""
 
     application: Application
     interface: Interface
@@ -36,7 +36,7 @@ class LoadedApplication:
 
 @dataclass(frozen=True, slots=True)
 class LoadedJob:
-    """What `run` names, in place of an application."""
+    """The callable that the setting `run` names. A worker runs it instead of an application."""
 
     function: Callable[[], Any]
     is_async: bool
@@ -48,16 +48,16 @@ LoadedCode: TypeAlias = LoadedApplication | LoadedJob
 
 @dataclass(frozen=True)
 class LoadError(Exception):
-    """The application, or a hook of it, does not load."""
+    """The application or one of its hooks cannot be loaded."""
 
     reason: str
-    """One line: the exception, and where in the application."""
+    """One line: the exception, and its place in the application."""
     traceback: str
     """The application's part of the traceback."""
     permanent: bool = True
-    """It would fail again as long as the same files are there: a syntax error, a missing module, a wrong name.
+    """Whether the load fails again as long as the files are the same: a syntax error, a missing module, a wrong name.
 
-    What else an import raises may mend by itself: a database that is not up yet.
+    Any other exception of an import may be temporary, such as a database that is not up yet.
     """
 
     def __str__(self) -> str:
@@ -65,10 +65,10 @@ class LoadError(Exception):
 
 
 def enter_directory(directory: str) -> None:
-    """Make `directory` the working directory and the first place to import from. Raises LoadError.
+    """Make `directory` the working directory and the first entry of sys.path. Raises LoadError.
 
-    The path behind symbolic links, as they point now: what this process imports later still comes
-    from the release it started with, whatever `current` points to by then.
+    Resolves symbolic links first. What this process imports later therefore still comes from the release it started
+    with, even if a link such as `current` points to another release by then.
     """
     resolved = os.path.realpath(directory)
     try:
@@ -80,10 +80,10 @@ def enter_directory(directory: str) -> None:
 
 
 def load(config: Config) -> LoadedCode:
-    """Import what `app` or `run` names, whichever is given. Raises LoadError."""
+    """Import what the setting `app` or `run` names. Raises LoadError."""
     if config.app is not None:
         return _load_application(config.app, config.interface)
-    assert config.run is not None  # exactly one of them is given (`config/reading/checks.py`)
+    assert config.run is not None  # Exactly one of the two is set (config/reading/checks.py).
     function = _load(config.run, "run")
     if signature := unfit_signature(function, ()):
         raise LoadError(f"run: {config.run} takes {signature}, and is called without arguments", "")
@@ -91,7 +91,7 @@ def load(config: Config) -> LoadedCode:
 
 
 def _load_application(reference: str, wanted: config_model.Interface) -> LoadedApplication:
-    """Import `app` (`module:attribute`, or `module:factory()`), and see how it is called. Raises LoadError."""
+    """Import `app` (`module:attribute` or `module:factory()`) and find out its interface. Raises LoadError."""
     application = _load(reference, "app")
     is_asgi = is_async(application)
     if wanted is config_model.Interface.WSGI and is_asgi:
@@ -104,7 +104,10 @@ def _load_application(reference: str, wanted: config_model.Interface) -> LoadedA
 
 
 def _check_call(application: Application, reference: str, interface: Interface, arguments: tuple[object, ...]) -> None:
-    """A factory named without its brackets would start, and fail with every request."""
+    """Check that the application takes these arguments. Raises LoadError.
+
+    Without this check a factory that is named without its parentheses would start, and fail at every request.
+    """
     if signature := unfit_signature(application, arguments):
         hint = "" if reference.endswith("()") else f"; if it makes the application, write {reference}()"
         wanted = f"the {len(arguments)} arguments of {interface.name}"
@@ -112,7 +115,7 @@ def _check_call(application: Application, reference: str, interface: Interface, 
 
 
 def load_hook(reference: str | None, setting: str) -> Callable[[], Any] | None:
-    """Import what `worker_start` or `worker_stop` names, if it names something. Raises LoadError."""
+    """Import what `worker_start` or `worker_stop` names; None if it is not set. Raises LoadError."""
     return None if reference is None else _load(reference, setting)
 
 
@@ -140,7 +143,7 @@ def _load(reference: str, setting: str) -> Application:
 
 
 def describe(error: BaseException, what: str) -> LoadError:
-    """`error` as a LoadError about `what`, without our own frames and the import machinery's."""
+    """Return `error` as a LoadError about `what`, without the frames of clusterd and of the import machinery."""
     frames = _application_frames(error.__traceback__)
     place = ""
     if isinstance(error, SyntaxError) and error.filename:
@@ -154,14 +157,16 @@ def describe(error: BaseException, what: str) -> LoadError:
     text = "".join(traceback.format_exception(type(error), error, frames)).rstrip()
     reason = " ".join(reason.split())
     if _json_bytes(reason) > _REASON_BYTES:
-        reason = f"{reason[: _REASON_BYTES // 12]} ... {reason[-_REASON_BYTES // 12 :]}"  # the place is at the end
+        reason = f"{reason[: _REASON_BYTES // 12]} ... {reason[-_REASON_BYTES // 12 :]}"  # The place is at the end.
     if _json_bytes(text) > _TRACEBACK_BYTES:
         text = text[-_TRACEBACK_BYTES // 6 :]
     return LoadError(reason, text, permanent=_is_permanent(error))
 
 
 def _is_permanent(error: BaseException) -> bool:
-    """Whether the files are to blame: also for what clusterd itself refuses to do for them, by errors of its own."""
+    """Whether the error is in the files. This includes exceptions of clusterd's own classes, by which it refuses a call
+    that the files make.
+    """
     return isinstance(error, SyntaxError | ModuleNotFoundError) or type(error).__module__.startswith("clusterd.")
 
 
@@ -177,7 +182,7 @@ def _json_bytes(text: str) -> int:
 
 
 def _application_frames(frames: TracebackType | None) -> TracebackType | None:
-    """The traceback from the first frame on that is neither ours nor importlib's, if there is one."""
+    """The traceback from the first frame that belongs neither to clusterd nor to importlib; None if there is none."""
     each = frames
     while each is not None:
         filename = each.tb_frame.f_code.co_filename
@@ -189,7 +194,7 @@ def _application_frames(frames: TracebackType | None) -> TracebackType | None:
 
 
 def _place(frames: TracebackType) -> str:
-    """Whose mistake it is: the innermost frame that is not ours, and not the standard library's if there is another."""
+    """File and line of the innermost frame outside clusterd and, if there is one, outside the standard library."""
     lines = [frame for frame in traceback.extract_tb(frames) if not frame.filename.startswith(_OWN_CODE)]
     last = next((frame for frame in reversed(lines) if not _is_standard(frame.filename)), lines[-1])
     return f"{last.filename}:{last.lineno}"
@@ -201,7 +206,7 @@ def _is_standard(filename: str) -> bool:
 
 
 def is_async(function: Callable[..., Any]) -> bool:
-    """Told without calling it: a coroutine function, or something whose call is one, as ASGI applications are."""
+    """Whether `function` is a coroutine function, or an object whose `__call__` is one. Does not call it."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - the method itself is looked at
+        getattr(function, "__call__", None)  # noqa: B004 - the method itself is inspected
     )

@@ -1,4 +1,4 @@
-"""What a function can be called with, asked before anybody calls it."""
+"""Checks which arguments a function takes, before it is called."""
 
 import inspect
 from collections.abc import Callable
@@ -6,11 +6,11 @@ from typing import Any
 
 
 def unfit_signature(function: Callable[..., Any], arguments: tuple[object, ...]) -> str | None:
-    """What `function` takes, if it cannot be called with these arguments."""
+    """The signature of `function` if it cannot be called with these arguments; None if it can."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
-        return None  # written in C: it does not say
+        return None  # Written in C, without a signature to inspect.
     try:
         signature.bind(*arguments)
     except TypeError:
@@ -19,7 +19,7 @@ def unfit_signature(function: Callable[..., Any], arguments: tuple[object, ...])
 
 
 def check_handler(handler: object, event: str, given: tuple[str, ...]) -> None:
-    """Raises TypeError for what cannot be called with what is `given` to handlers of `event`."""
+    """Raise TypeError if `handler` cannot be called with the arguments that handlers of `event` are `given`."""
     if not callable(handler):
         raise TypeError(f"a handler of {event!r} has to be a function: found {handler!r}")
     if signature := unfit_signature(handler, given):
@@ -27,5 +27,5 @@ def check_handler(handler: object, event: str, given: tuple[str, ...]) -> None:
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """As people know it."""
+    """The qualified name of `function`, for messages."""
     return str(getattr(function, "__qualname__", repr(function)))

@@ -1,8 +1,8 @@
-"""What HTTPS needs before the fork: certificate and key, read once for all workers of a generation.
+"""The TLS context for HTTPS: the template reads certificate and key once for all workers of a generation.
 
-In the template, so that a certificate that is no good is a failed reload and nothing else, a worker that is forked
-again has the same one as the others, and all of them have the same keys for session tickets: a client resumes its
-session with whichever worker it meets.
+Reading them in the template has three effects. A bad certificate only fails the reload. A worker that is forked again
+has the same certificate as the others. All workers have the same keys for session tickets, so a client can resume its
+TLS session with any worker.
 """
 
 import ssl
@@ -17,17 +17,17 @@ CREDENTIAL = "credential:"
 _VERSIONS = {TlsVersion.TLS_1_2: ssl.TLSVersion.TLSv1_2, TlsVersion.TLS_1_3: ssl.TLSVersion.TLSv1_3}
 
 _TLS_1_2_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"""Forward secrecy and authenticated encryption, and nothing else (RFC 9325 section 4.2). Those of 1.3 all have both."""
+"""Only ciphers with forward secrecy and authenticated encryption (RFC 9325 section 4.2). Those of 1.3 have both."""
 
 
 class _PassphraseNeeded(Exception):
-    """OpenSSL asks for one: without this, on the terminal."""
+    """OpenSSL asks for a passphrase. Without our callback it would ask on the terminal."""
 
 
 def server_context(tls: Tls, environ: Mapping[str, str]) -> ssl.SSLContext:
-    """The context for every connection of a generation. Raises LoadError, with the setting and the file."""
+    """Return the context for every connection of a generation. Raises LoadError with the setting and the file."""
     if tls.certificate is None:
-        raise LoadError("tls.certificate: there are sockets for HTTPS, and no certificate", "")
+        raise LoadError("tls.certificate: there is a socket for HTTPS, but no certificate is set", "")
     certificate = _readable("tls.certificate", tls.certificate, environ)
     key = certificate if tls.key is None else _readable("tls.key", tls.key, environ)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -38,10 +38,10 @@ def server_context(tls: Tls, environ: Mapping[str, str]) -> ssl.SSLContext:
     try:
         context.load_cert_chain(certificate, key, password=_refuse_passphrase)
     except _PassphraseNeeded:
-        raise LoadError(f"tls.key: {key} is encrypted; clusterd has nobody to ask for the passphrase", "") from None
+        raise LoadError(f"tls.key: {key} is encrypted; clusterd needs a key without a passphrase", "") from None
     except ssl.SSLError as error:
         raise LoadError(_what_is_wrong(error, certificate, key), "") from error
-    except OSError as error:  # readable a moment ago: it is being replaced
+    except OSError as error:  # The file was readable a moment ago: it is being replaced.
         raise LoadError(f"tls.certificate: {certificate} or {key} cannot be read: {error.strerror}", "") from error
     return context
 
@@ -67,7 +67,7 @@ def _refuse_passphrase() -> str:
 
 
 def _what_is_wrong(error: ssl.SSLError, certificate: str, key: str) -> str:
-    """OpenSSL says what, and hardly ever in which file."""
+    """Describe the error with its file: OpenSSL hardly ever names the file."""
     if error.reason == "KEY_VALUES_MISMATCH":
         return f"tls.key: {key} is not the key of the certificate in {certificate}"
     if "BEGIN CERTIFICATE" not in Path(certificate).read_text(errors="replace"):

@@ -1,1 +1,1 @@
-"""The HTTP/1 engine: connections in, calls of the application out. It knows nothing of clusters."""
+"""The HTTP/1 engine: it serves connections by calling the application. It knows nothing of clusters."""

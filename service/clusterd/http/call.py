@@ -1,4 +1,4 @@
-"""What a connection and the adapter that answers its request expect of each other."""
+"""The interfaces between a connection and the adapter that answers its requests."""
 
 from collections.abc import Callable
 from enum import Enum
@@ -11,66 +11,66 @@ if TYPE_CHECKING:
 
 
 class StartupFailed(Exception):
-    """The application says that it cannot start; the text is its message."""
+    """The application reports that it cannot start. The text is its message."""
 
 
 class CallPhase(Enum):
-    """How far the answer to a request is, for the log of requests in flight."""
+    """The phase of a request in flight, for logs and stacks."""
 
     RECEIVING = "receiving"
     QUEUED = "queued"
     RUNNING = "running"
     SENDING = "sending"
     WEBSOCKET = "websocket"
-    """It was accepted, and is open."""
+    """The application has accepted the WebSocket, and it is open."""
 
 
 class Adapter(Bodies, Protocol):
-    """Has the application answer requests."""
+    """Calls the application to answer requests."""
 
     def answer(self, connection: "Connection") -> None:
-        """Have the application answer the request of `connection`. Raises Refusal for what it cannot be asked."""
+        """Have the application answer the request of `connection`. Raises Refusal if it cannot be called for it."""
 
     def use(self, application: Callable[..., Any], /) -> None:
-        """Call this from now on: the application, or something around it."""
+        """Call this from now on: the application or a wrapper around it."""
 
     def tick(self, now: float) -> None:
-        """Enforce what has to be over by now (`time.monotonic()`)."""
+        """Enforce the adapter's timeouts. `now` is time.monotonic()."""
 
     @property
     def running(self) -> int:
-        """How many calls of the application are under way, those that go on after their response included."""
+        """Number of calls of the application under way, including those that go on after their response."""
 
     async def startup(self) -> None:
-        """Have the application get ready. Raises StartupFailed."""
+        """Run the application's startup. Raises StartupFailed."""
 
     async def shutdown(self) -> None:
-        """Have the application clean up."""
+        """Run the application's shutdown."""
 
 
 class Call(Protocol):
-    """A request being answered. All methods are called on the loop's thread.
+    """A request that is being answered. All methods are called on the loop's thread.
 
-    The adapter answers with `Connection.send`, and then `Connection.finish` or `Connection.break_off`, and
-    looks at `Connection.call` first when it comes from elsewhere: the client may have gone.
+    The adapter answers with `Connection.send`, followed by `Connection.finish` or `Connection.break_off`. A callback
+    that comes from another thread or task must first check `Connection.call`: the client may have gone.
     """
 
     @property
     def phase(self) -> CallPhase:
-        """How far the answer is."""
+        """The phase of the request."""
 
     @property
     def started(self) -> bool:
         """Whether a part of the response may have been sent."""
 
     def resume(self) -> None:
-        """The client has read everything: go on sending."""
+        """The client has read everything. Continue to send."""
 
     def client_closed(self) -> None:
-        """The client sends nothing more. It may have gone, or wait for its answer: nobody can tell."""
+        """The client has closed its sending side. It may have gone or may wait for the response; this is unknown."""
 
     def disconnected(self) -> None:
-        """The client has gone, or the server has given up: stop, and send nothing more."""
+        """The client has gone, or the server has given up the request. Stop, and send nothing more."""
 
     def cancel(self) -> None:
-        """Its time is over: end it, where that is possible."""
+        """timeouts.request has passed. End the call if that is possible."""

@@ -1,26 +1,26 @@
-"""How the engine runs: compiled (setup.py), or interpreted where nobody has compiled it for this Python."""
+"""Tells whether the engine runs compiled (setup.py), or interpreted because no build for this Python exists."""
 
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 _EXTENSION = "clusterd__mypyc.*.so"
-"""The one library that all compiled modules are in, beside the package."""
+"""The library that contains all compiled modules. It lies beside the package."""
 
 
 def is_compiled() -> bool:
-    """Whether this interpreter runs the engine compiled."""
+    """Whether this interpreter runs the compiled engine."""
     spec = find_spec("clusterd.http.engine")
     return spec is not None and spec.origin is not None and not spec.origin.endswith(".py")
 
 
 def describe() -> str:
-    """The same in a word."""
+    """Return "compiled" or "interpreted"."""
     return "compiled" if is_compiled() else "interpreted"
 
 
 def mismatch() -> str:
-    """Why an engine that is there compiled runs interpreted all the same; empty where it does not."""
+    """Why the engine runs interpreted although a compiled build is installed; empty if that is not the case."""
     root = Path(__file__).parents[2]
     compiled = sorted(path.name.split(".")[1] for path in root.glob(_EXTENSION))
     if not compiled or is_compiled():

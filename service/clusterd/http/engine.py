@@ -1,7 +1,6 @@
-"""The HTTP engine of one process: every connection, the adapter that calls the application, and the clock.
+"""The HTTP engine of one process: its connections, the adapter that calls the application, and the timeouts.
 
-It knows nothing of clusters. It is given an application, settings, a place to count and to log, an event
-loop, and connected sockets.
+It knows nothing of clusters. Its owner passes it an application, settings, counters, a log, an event loop and sockets.
 """
 
 import asyncio
@@ -36,12 +35,12 @@ from clusterd.wire.connection_state import CarriedState
 __all__ = ["Callbacks", "Connection", "Engine", "InFlight"]
 
 LATE_SECONDS = 1.0
-"""Longer between two ticks, and the loop itself was held up."""
+"""If more time passes between two ticks, the event loop itself was blocked."""
 
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """A request that is not answered yet. `age` in seconds since its head was complete, `peer` as Connection has it."""
+    """A request that is not answered yet. `age` is in seconds since its head was complete."""
 
     method: str
     target: str
@@ -52,21 +51,21 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True)
 class Callbacks:
-    """What an engine calls, on the loop."""
+    """The callbacks of an engine. It calls them on the loop's thread."""
 
     on_movable: Callable[[Connection], None] | None = None
-    """With a connection that is to move to another process."""
+    """Called with a connection that should move to another process."""
     on_closed: Callable[[Connection], None] | None = None
     on_saturation: Callable[[], None] = lambda: None
-    """Every thread is busy, or one is free again."""
+    """Called when every thread is busy, and when one is free again."""
     on_overdue: Callable[[str], None] = lambda _: None
-    """With the request that a thread has not answered within timeouts.request."""
+    """Called with a request that a thread has not answered within timeouts.request."""
 
 
 class Engine:
-    """Made after the fork; everything is called on the loop's thread unless it says otherwise.
+    """Created after the fork. All methods are called on the loop's thread.
 
-    `tls` is for the connections whose scheme is https.
+    `tls` is the context for connections whose scheme is https.
     """
 
     def __init__(
@@ -109,24 +108,24 @@ class Engine:
         return WsgiAdapter(application, settings, self._log, self._stamp, mailbox, pool, callbacks.on_overdue)
 
     def run(self) -> None:
-        """Run the loop until `leave`. While that pays, threads of the pool run it in the place of this one."""
+        """Run the event loop until `leave`. Threads of the leader/follower pool may run it in place of this thread."""
         self.threads.run()
 
     def leave(self) -> None:
-        """Have `run` return."""
+        """Make `run` return."""
         self.threads.leave()
 
     async def startup(self) -> None:
-        """Have the application get ready. Raises StartupFailed."""
+        """Run the application's startup. Raises StartupFailed."""
         await self.adapter.startup()
 
     async def shutdown(self) -> None:
-        """Have the application clean up, when the last connection is gone."""
+        """Run the application's shutdown, after the last connection is gone."""
         await self.adapter.shutdown()
 
     @property
     def is_idle(self) -> bool:
-        """Whether there is no connection, and no call that goes on after its response."""
+        """Whether there is no connection and no call of the application that goes on after its response."""
         return not self.load and not self.adapter.running
 
     # ---- connections
@@ -140,9 +139,10 @@ class Engine:
         local: Address | None = None,
         scheme: str = "http",
     ) -> None:
-        """Serve a connected socket, which is the engine's from now on; `carried` is what is known of it already.
+        """Serve a connected socket, and take ownership of it.
 
-        Without that it is a new one, and `peer` and `local` are its addresses; where they are None, they are asked for.
+        `carried` is the state of a connection that another process has handed over. Without it the connection is new,
+        and `peer` and `local` are its addresses. If they are None, the engine asks the socket for them.
         """
         if carried is None:
             carried = CarriedState(b"", peer, local, scheme, 0, self.context.origins.expects_header)
@@ -150,33 +150,33 @@ class Engine:
         arriving = self._registry.arriving
         arriving.add(connection)
         if connection.may_begin_outside:
-            # At once, not in the loop's next round: whoever accepts knows then what is left of it when it decides about
-            # the next one, and does not take more than it can answer while another worker has nothing to do.
+            # At once, not in the loop's next round. The acceptor then knows the load that is left when it decides about
+            # the next connection. Otherwise it could accept more than it can answer while another worker is idle.
             InlineTransport(self._loop, sock, connection, self._entry).begin()
             return
         self._entry.enter(sock, connection, lambda: arriving.discard(connection))
 
     def shed(self, sock: socket.socket, scheme: str = "http") -> None:
-        """Have the client of a connected socket come back later: there is no room for it anywhere."""
+        """Reject the connection with a 503 and Retry-After, because no worker has room for it."""
         self._shedder.shed(sock, scheme)
 
     @property
     def connections(self) -> set[Connection]:
-        """Those that are set up."""
+        """The connections that are set up."""
         return cast(set[Connection], self._registry.open)
 
     @property
     def load(self) -> int:
-        """Connections, those being set up included."""
+        """Number of connections, including those that are being set up."""
         return self._registry.load
 
     @property
     def arriving(self) -> tuple[Connection, ...]:
-        """The connections that are being set up, of which nothing more can be read yet."""
+        """The connections that are being set up. The engine cannot read more from them yet."""
         return cast(tuple[Connection, ...], tuple(self._registry.arriving))
 
     def has_room(self) -> bool:
-        """Whether another connection is below limits.connections."""
+        """Whether the number of connections is below limits.connections."""
         return self.load < self.settings.limits.connections
 
     def abort(self) -> None:
@@ -186,13 +186,13 @@ class Engine:
         self._shedder.abort()
 
     def abort_soon(self) -> None:
-        """The same in the loop's next round, when what is being written is out: TLS says that it ends."""
+        """Drop every connection in the loop's next round. What was just written, as close_notify, goes out before."""
         self._loop.call_soon(self.abort)
 
     # ---- requests
 
     def requests_in_flight(self) -> list[InFlight]:
-        """Every request that is not answered yet, the oldest first."""
+        """Return the requests that are not answered yet, the oldest first."""
         now = monotonic()
         return sorted(
             (
@@ -211,15 +211,15 @@ class Engine:
 
     @property
     def in_flight(self) -> int:
-        """How many requests are not answered yet."""
+        """Number of requests that are not answered yet."""
         return sum(1 for each in self.connections if each.stage in IN_FLIGHT)
 
     # ---- time
 
     def tick(self, now: float) -> None:
-        """Enforce every timeout; `now` is time.monotonic(). To be called a few times a second.
+        """Enforce every timeout. `now` is time.monotonic(). To be called a few times a second.
 
-        One sweep over the connections costs less than a timer for each, made and cancelled with every request.
+        One sweep over all connections costs less than a timer for each, created and cancelled with every request.
         """
         late = now - self._ticked_at > LATE_SECONDS
         self._ticked_at = now
@@ -228,6 +228,6 @@ class Engine:
         self.adapter.tick(now)
         self._shedder.tick(now)
         if late:
-            return  # the loop was busy: what clients sent meanwhile is read before they are judged
+            return  # The loop was blocked. It must first read what clients have sent in the meantime.
         for connection in [each for each in self.connections if each.deadline.due <= now]:
             expire(connection, self.counters, now)

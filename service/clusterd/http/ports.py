@@ -1,36 +1,36 @@
-"""What the engine is given by its surroundings: a place to count and a place to log."""
+"""The interfaces that the engine's owner implements: counters and a log."""
 
 from typing import Protocol
 
 
 class Counters(Protocol):
-    """Where requests are counted. Called on the loop's thread only, once per response: keep it cheap."""
+    """Counts requests. Called only on the loop's thread, once for each response, so it must be cheap."""
 
     def request_done(self, status: int, seconds: float) -> None:
-        """Count a response, from the end of its request's head; refusals made here count too."""
+        """Count a response. `seconds` begins at the end of the request's head. Refusals by the engine count too."""
 
     def request_timed_out(self) -> None:
-        """Count a request ended by one of the timeouts (beside `request_done`, if it was answered)."""
+        """Count a request that a timeout has ended, in addition to `request_done` if it was answered."""
 
     def connections_changed(self, count: int) -> None:
-        """Learn how many connections are open."""
+        """Record the number of open connections."""
 
 
 class Log(Protocol):
-    """Where the engine reports. Called on the loop's thread only; a message may have several lines."""
+    """The engine's log. Called only on the loop's thread. A message may have several lines."""
 
     def error(self, message: str, /, **fields: object) -> None:
-        """Report something that is wrong here: in the application or in the server."""
+        """Log an error in the application or the server."""
 
     def warning(self, message: str, /, **fields: object) -> None:
-        """Report what is dealt with, and what the operator can do about it."""
+        """Log a condition that the server handles, and what the operator can do about it."""
 
     def info(self, message: str, /, **fields: object) -> None:
-        """Report a request (the access log)."""
+        """Log a request (the access log)."""
 
     def debug(self, message: str, /, **fields: object) -> None:
-        """Report what only somebody who looks for a fault wants to know."""
+        """Log a detail that helps to diagnose a fault."""
 
     @property
     def is_debugging(self) -> bool:
-        """Whether `debug` is written: ask before computing what is told for each connection."""
+        """Whether `debug` writes anything. Check this before computing a message for each connection."""

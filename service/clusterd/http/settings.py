@@ -1,4 +1,4 @@
-"""What the engine needs to be told, and nothing more: made by the worker from the service's configuration."""
+"""The settings of the engine. The worker makes them from the service's configuration."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -9,12 +9,12 @@ class AccessLog(Enum):
 
     OFF = "off"
     ERRORS = "errors"
-    """Those with a status of 500 or above: what a client does wrong is not this service's error."""
+    """Responses with a status of 500 or above. An error of the client (4xx) is not an error of this service."""
     ALL = "all"
 
 
 class Interface(Enum):
-    """How the application is called."""
+    """The interface of the application."""
 
     WSGI = "wsgi"
     ASGI = "asgi"
@@ -22,11 +22,11 @@ class Interface(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds.
+    """Timeouts in seconds.
 
-    `keepalive` runs until the first byte of a request, on a new connection too; `header` from there to the
-    end of the head; `body` and `write` while not one byte moves; `queue` while a request waits for a thread;
-    `request` from the end of the head to the end of the response, None for ever.
+    `keepalive` runs until the first byte of a request, also on a new connection. `header` runs from there to the end of
+    the head. `body` and `write` run while no byte moves, `queue` while a request waits for a thread. `request` runs
+    from the end of the head to the end of the response; None is no limit.
     """
 
     keepalive: float = 75.0
@@ -39,10 +39,10 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`connections` and `queue` are numbers for this process; the sizes are bytes.
+    """Limits. `connections` and `queue` are numbers for this process, `header_count` is for a request. Sizes are bytes.
 
-    `request_line` excludes its CRLF; `headers` is everything after it up to and including the empty line;
-    `body` counts after the chunks are decoded.
+    `request_line` excludes its CRLF. `headers` is everything after it, including the empty line. `body` is the size
+    after the chunks are decoded.
     """
 
     connections: int = 10_000
@@ -55,10 +55,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings:
-    """`threads` 0 runs a WSGI application on the event loop; `root_path` is where it is mounted ("" or "/prefix").
+    """The settings of one engine.
 
-    `trusted_proxies` has addresses, networks, and "unix" for peers without an address. With `proxy_protocol` every
-    connection must come from one of them and begin with a PROXY protocol header.
+    `threads` 0 runs a WSGI application on the event loop. `root_path` is where the application is mounted: "" or
+    "/prefix". `trusted_proxies` lists addresses, networks, and "unix" for peers without an address. With
+    `proxy_protocol` every connection must come from one of them and begin with a PROXY protocol header.
     """
 
     interface: Interface = Interface.WSGI

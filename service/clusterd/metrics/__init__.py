@@ -1,4 +1,4 @@
-"""What is counted, where, and how it is shown.
+"""Counters, the shared memory that holds them, and their exposition to Prometheus.
 
-Imports nothing: `metrics.scoreboard` runs in the application's own interpreter, without prometheus_client.
+This module imports nothing: `metrics.scoreboard` runs in the application's interpreter, without prometheus_client.
 """

@@ -1,4 +1,4 @@
-"""What every request pays for being counted. Compiled, as the engine is whose `Counters` this is."""
+"""Counts each request of a worker. Implements the engine's `Counters` (http/ports.py) and is compiled with it."""
 
 from bisect import bisect_left
 
@@ -8,7 +8,7 @@ from clusterd.metrics.row import BUCKETS, OFFSETS, SECONDS, Row
 class RequestCounter:
     """Counts into the row of this process.
 
-    What was counted is kept here as well: to read it back out of the shared memory costs as much as to write it.
+    Keeps a copy of the counts, because a read from the shared memory costs as much as a write.
     """
 
     __slots__ = ("_counts", "_floats", "_integers", "_row", "_seconds")
@@ -21,9 +21,9 @@ class RequestCounter:
         self._seconds: float = row.floats[SECONDS]
 
     def request_done(self, status: int, seconds: float) -> None:
-        """Count a response by its status code (0 to 999) and its duration."""
+        """Count a response by its status code (0 to 999) and its duration in seconds."""
         index = OFFSETS[status]
-        if seconds > 0.001:  # it saves the search for the fastest answers, where its cost would show most
+        if seconds > 0.001:  # Skips the search for the fastest responses, where its cost would show most.
             index += bisect_left(BUCKETS, seconds)
         count = self._counts[index] + 1
         self._counts[index] = count
@@ -32,9 +32,9 @@ class RequestCounter:
         self._floats[SECONDS] = self._seconds
 
     def request_timed_out(self) -> None:
-        """Count a timeout."""
+        """Count a request or connection that a timeout has ended."""
         self._row.timed_out += 1
 
     def connections_changed(self, count: int) -> None:
-        """So many connections are open now."""
+        """Publish the number of open connections."""
         self._row.connections = count

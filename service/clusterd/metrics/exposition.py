@@ -1,7 +1,7 @@
 """The metrics page: the cluster's facts, the scoreboard and /proc in Prometheus's formats.
 
-Made anew for each scrape from what is in memory, without asking a worker. Names follow
-https://prometheus.io/docs/practices/naming/. A series carries its slot as `worker`: their number is bounded.
+Each scrape renders the page from memory and /proc, without asking a worker. Names follow
+https://prometheus.io/docs/practices/naming/. The label `worker` is the slot, so the number of series is bounded.
 """
 
 import platform
@@ -28,7 +28,7 @@ def render(
     now: Callable[[], int] = time.monotonic_ns,
     usage: Usage = process_usage,
 ) -> tuple[str, bytes]:
-    """The content type and the page, as OpenMetrics when the request's Accept header prefers that."""
+    """Return the content type and the page, in OpenMetrics if the request's Accept header prefers it."""
     registry = CollectorRegistry()
     registry.register(_Page(facts, ledger, now, usage))
     encode, content_type = choose_encoder(accept)
@@ -40,11 +40,11 @@ class _Page(Collector):
         self._facts, self._ledger, self._now, self._usage = facts, ledger, now, usage
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: the registry would collect everything once more for the names."""
+        """Return nothing. Without this method the registry collects everything once more to learn the names."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """All families of the page."""
+        """Yield all metric families of the page."""
         yield from _cluster_families(self._facts)
         if self._facts.hooks is not None:
             yield from _hooks_families(self._facts.hooks)
@@ -61,8 +61,8 @@ def _cluster_families(facts: ClusterFacts) -> Iterator[Metric]:
         "The version of clusterd and of the master's Python.",
         value={"version": facts.version, "python": platform.python_version()},
     )
-    yield _gauge("clusterd_generation", "Generation of the application that serves.", facts.generation)
-    yield _gauge("clusterd_workers_wanted", "Workers there are to be.", len(facts.slots))
+    yield _gauge("clusterd_generation", "Generation of the application that is being served.", facts.generation)
+    yield _gauge("clusterd_workers_wanted", "Number of workers that the cluster should have.", len(facts.slots))
     workers = GaugeMetricFamily("clusterd_workers", "Living worker processes by phase.", labels=["phase"])
     for phase in Phase:
         workers.add_metric([phase], sum(worker.phase is phase for worker in facts.workers))
@@ -71,7 +71,7 @@ def _cluster_families(facts: ClusterFacts) -> Iterator[Metric]:
     for result, count in sorted(facts.rollouts.items()):
         rollouts.add_metric([result], count)
     yield rollouts
-    yield _gauge("clusterd_rollout_under_way", "Whether a rolling restart goes on.", facts.rollout_under_way)
+    yield _gauge("clusterd_rollout_under_way", "Whether a rolling restart is under way.", facts.rollout_under_way)
     yield _gauge(
         "clusterd_config_last_reload_successful",
         "Whether the last reload succeeded.",
@@ -79,7 +79,7 @@ def _cluster_families(facts: ClusterFacts) -> Iterator[Metric]:
     )
     yield _gauge(
         "clusterd_config_last_reload_success_timestamp_seconds",
-        "When the last successful reload, or the start, was done.",
+        "When the last successful reload, or else the start, was complete.",
         facts.reloaded_at,
     )
     yield CounterMetricFamily(
@@ -89,20 +89,20 @@ def _cluster_families(facts: ClusterFacts) -> Iterator[Metric]:
     )
     yield CounterMetricFamily(
         "clusterd_messages_dropped",
-        "Messages from processes that were no longer the ones they said they were.",
+        "Messages that were dropped because their sender was not the owner of the channel.",
         facts.messages_dropped,
     )
 
 
 def _hooks_families(hooks: HooksFacts) -> Iterator[Metric]:
-    yield _gauge("clusterd_hooks_up", "Whether the hooks are told what happens.", hooks.is_told)
-    yield _gauge("clusterd_hooks_waiting", "Events and messages that wait for the hooks.", hooks.waiting)
+    yield _gauge("clusterd_hooks_up", "Whether a hooks process receives events.", hooks.is_told)
+    yield _gauge("clusterd_hooks_waiting", "Events and messages that hooks have not finished handling.", hooks.waiting)
     yield _gauge(
-        "clusterd_hooks_busy_seconds", "How long the hooks have dealt with one event or message.", hooks.busy_seconds
+        "clusterd_hooks_busy_seconds", "How long the hooks have handled the current event.", hooks.busy_seconds
     )
     yield CounterMetricFamily("clusterd_hooks_restarts", "Restarts of a hooks process that died.", hooks.restarts)
     dropped = CounterMetricFamily(
-        "clusterd_hooks_dropped", "What hooks were not told, or died of, by kind.", labels=["kind"]
+        "clusterd_hooks_dropped", "Events and messages that hooks did not handle, by kind.", labels=["kind"]
     )
     for kind, count in (("event", hooks.events_dropped), ("message", hooks.messages_dropped), ("cut", hooks.cut)):
         dropped.add_metric([kind], count)

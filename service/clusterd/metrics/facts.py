@@ -1,4 +1,4 @@
-"""What the master has to say about the cluster for its metrics, beside the scoreboard and /proc."""
+"""The facts about the cluster that the master adds to the metrics, beside the scoreboard and /proc."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from clusterd.metrics.row import Row
 
 
 class Phase(StrEnum):
-    """Where a worker is in its life."""
+    """The phase of a worker."""
 
     BOOTING = "booting"
     READY = "ready"
@@ -17,7 +17,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WorkerFacts:
-    """One living process. A slot may have several: a successor that boots, predecessors that drain."""
+    """One living worker. A slot may have several: a successor that boots and predecessors that drain."""
 
     slot: int
     generation: int
@@ -28,31 +28,31 @@ class WorkerFacts:
 
 @dataclass(frozen=True, slots=True)
 class HooksFacts:
-    """The application's hooks, and their process. Counts are since the start."""
+    """The application's hooks and their process. Counts are since the start of the master."""
 
     module: str
     pid: int | None
     generation: int
     state: str
     is_told: bool
-    """Whether there is a process that is told what happens."""
+    """Whether a process receives the events."""
     waiting: int
-    """Events and messages that it is still to be told, and what it deals with."""
+    """Events and messages in the queue, and the one being handled."""
     busy_seconds: float
-    """How long handlers have been dealing with one and the same thing; 0 where they deal with none."""
+    """How long handlers have been handling the current event or message; 0 if there is none."""
     restarts: int
     events_dropped: int
-    """Because too many waited."""
+    """Events dropped because the queue was full."""
     messages_dropped: int
-    """Likewise."""
+    """Messages dropped because the queue was full."""
     cut: int
-    """Dealt with by a process when it ended."""
+    """Events and messages that a process was handling when it ended."""
     busy_with: str | None = None
-    """What handlers have been dealing with for `busy_seconds`."""
+    """The event or message that has been handled for `busy_seconds`."""
     failure: str | None = None
-    """How the last process died, where none is told since."""
+    """How the last process died. None if a process receives events again."""
     retry_seconds: float | None = None
-    """Until the next one is started, likewise."""
+    """Seconds until the next process is started. None if a process receives events again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +61,28 @@ class ClusterFacts:
 
     version: str
     pid: int
-    """The master's."""
+    """PID of the master."""
     started_at: float
     """When the master started."""
     generation: int
-    """The one that serves."""
+    """The generation that is being served."""
     slots: tuple[int, ...]
-    """Those that are to have a worker, whether they have one or not."""
+    """The slots that should have a worker, also those that have none at the moment."""
     workers: tuple[WorkerFacts, ...]
     restarts: Mapping[tuple[int, str], int]
-    """How often a slot's process was replaced, by slot and reason."""
+    """How often the worker of a slot was replaced, by slot and reason."""
     restart_reasons: tuple[str, ...]
-    """All reasons there are, so that every series exists before its first restart."""
+    """All possible reasons, so that every series exists before its first restart."""
     rollouts: Mapping[str, int]
-    """How many ended, by result; with a zero for a result there has not been."""
+    """How many rollouts ended, by result; 0 for a result that has not occurred."""
     rollout_under_way: bool
     reload_successful: bool
-    """Whether the last reload succeeded; True when there was none after the start."""
+    """Whether the last reload succeeded. True if there was none since the start."""
     reloaded_at: float
-    """When the last reload that succeeded ended, or the start."""
+    """When the last successful reload, or else the start, was complete."""
     strays_reaped: int
-    """Orphans of the application that ended as children of the master."""
+    """Orphans of the application that the master has reaped."""
     messages_dropped: int
-    """Messages from workers that were no longer the ones they said they were."""
+    """Messages dropped because their sender was not the owner of the channel."""
     hooks: HooksFacts | None = None
-    """None where there are none."""
+    """None if no hooks are configured."""

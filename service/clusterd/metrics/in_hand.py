@@ -1,13 +1,13 @@
-"""The requests that a process is calling its application for, in its row of the scoreboard.
+"""The requests that a worker's application is handling, as text in the worker's row of the scoreboard.
 
-They are still there when the process is gone, whatever ended it. Standard library only.
+The master can still read them after the worker has died, whatever killed it. Standard library only.
 """
 
 import threading
 from typing import Final
 
 PLACES: Final = 5
-"""Requests there is room for. When all places are taken, the one that was begun first is given up."""
+"""Room for this many requests. When all places are taken, the oldest request is overwritten."""
 
 PLACE_CELLS: Final = 25
 _CELL: Final = 8
@@ -16,9 +16,9 @@ _CUT: Final = b"..."
 
 
 class InHand:
-    """Places for texts: each is a cell with the length, 0 where it is free, and then the text.
+    """Places for texts. Each place is a cell with the length, 0 if it is free, and then the text.
 
-    `begin` and `end` are called by the process that holds the row, in any of its threads.
+    Only the process that holds the row calls `begin` and `end`, from any of its threads.
     """
 
     __slots__ = ("_begun", "_lock", "_number", "_text")
@@ -26,12 +26,12 @@ class InHand:
     def __init__(self, cells: "memoryview[int]") -> None:
         self._text = cells.cast("B")
         self._begun = [0] * PLACES
-        """The number of the call in each place, 0 where there is none."""
+        """The number of the call in each place; 0 if the place is free."""
         self._number = 0
         self._lock = threading.Lock()
 
     def begin(self, request: str) -> tuple[int, int]:
-        """Write `request` down (ASCII, what is too long is cut); returns what `end` needs."""
+        """Record `request`, as ASCII and truncated to fit. Returns the arguments for `end`."""
         data = request.encode("ascii", "replace")
         if len(data) > _TEXT_BYTES:
             data = data[: _TEXT_BYTES - len(_CUT)] + _CUT
@@ -40,20 +40,20 @@ class InHand:
             place = self._begun.index(min(self._begun))
             self._begun[place] = self._number
             start = place * PLACE_CELLS * _CELL
-            self._text[start] = 0  # until the text is whole
+            self._text[start] = 0  # The place counts as free until the text is complete.
             self._text[start + _CELL : start + _CELL + len(data)] = data
             self._text[start] = len(data)
             return place, self._number
 
     def end(self, place: int, number: int) -> None:
-        """That call is over. Its place may have been given to another one meanwhile."""
+        """Free the place of a call that has ended, unless a later call has overwritten it."""
         with self._lock:
             if self._begun[place] == number:
                 self._begun[place] = 0
                 self._text[place * PLACE_CELLS * _CELL] = 0
 
     def requests(self) -> tuple[str, ...]:
-        """What is written down. For any process."""
+        """Return the recorded requests. Any process may call this."""
         found = []
         for start in range(0, PLACES * PLACE_CELLS * _CELL, PLACE_CELLS * _CELL):
             length = min(self._text[start], _TEXT_BYTES)

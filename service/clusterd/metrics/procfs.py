@@ -1,4 +1,4 @@
-"""What /proc tells about a process (proc(5)). One that is gone, or another user's, is None, not an error."""
+"""Reads the resource usage of a process from /proc (proc(5)). A process that is gone or unreadable gives None."""
 
 import os
 from dataclasses import dataclass
@@ -8,7 +8,8 @@ PROC = Path("/proc")
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-# Fields of /proc/PID/stat counted from the one after the command, which is in brackets and may hold anything.
+# Fields of /proc/PID/stat, counted from the first one after the command. The command is in parentheses and may
+# contain any character, also spaces and parentheses.
 _USER_TICKS = 11
 _SYSTEM_TICKS = 12
 _RESIDENT_PAGES = 21
@@ -16,17 +17,17 @@ _RESIDENT_PAGES = 21
 
 @dataclass(frozen=True, slots=True)
 class ProcessUsage:
-    """What a process uses of the machine."""
+    """The resources that a process uses."""
 
     cpu_seconds: float
     """User and system time since its start."""
     resident_bytes: int
-    """Memory it has in RAM, what it shares with its template included."""
+    """Resident memory, including the pages that are shared with the template."""
     open_fds: int
 
 
 def process_usage(pid: int, proc: Path = PROC) -> ProcessUsage | None:
-    """What a process uses now."""
+    """Return the current usage of a process, or None if it cannot be read."""
     directory = proc / str(pid)
     try:
         fields = (directory / "stat").read_bytes().rpartition(b")")[2].split()
@@ -41,20 +42,20 @@ def process_usage(pid: int, proc: Path = PROC) -> ProcessUsage | None:
 
 
 def _open_fds(directory: Path) -> int:
-    # Linux 6.2 and newer give the number as the directory's size; before, they have to be listed.
+    # Linux 6.2 and newer report the number as the directory's size. Older kernels report 0.
     return directory.stat().st_size or len(os.listdir(directory))
 
 
 def private_memory_bytes(pid: int, proc: Path = PROC) -> int | None:
-    """Memory that ending the process would give back.
+    """Bytes of memory that become free if the process ends.
 
-    Not the resident size, which counts every page of the template in each worker again. The kernel walks the
-    page tables for this: milliseconds for a large process, so it is not for every tick.
+    This is not the resident size, which counts every page of the template in each worker again. The kernel walks the
+    page tables for this value. That takes milliseconds for a large process, so do not call this at every tick.
     """
     try:
         lines = (proc / str(pid) / "smaps_rollup").read_bytes().splitlines()
     except OSError:
         return None
     private = [line.split()[1] for line in lines if line.startswith((b"Private_Clean:", b"Private_Dirty:"))]
-    # A process that has ended and is not reaped yet has no memory left, and no lines.
+    # A process that has ended and is not reaped yet has no memory, and the file has no lines.
     return sum(map(int, private)) * 1024 if private else None

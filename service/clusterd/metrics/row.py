@@ -1,4 +1,4 @@
-"""One worker's row of the scoreboard, and the totals read from it."""
+"""The row of one worker in the scoreboard, and the totals that are read from it."""
 
 from dataclasses import dataclass
 from typing import Final, Self, overload
@@ -8,7 +8,7 @@ from clusterd.metrics.in_hand import PLACE_CELLS, PLACES
 CODE_CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx", "other")
 
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Upper bounds of the request durations in seconds: Prometheus's defaults, and two below for fast answers."""
+"""Upper bounds of the request durations in seconds: Prometheus's defaults, and two smaller ones for fast responses."""
 
 ROW_CELLS: Final = 256
 
@@ -26,22 +26,22 @@ _COUNTERS: Final = ("accepted", "handed_over", "adopted", "timed_out")
 _NAMES: Final = (*_GAUGES, *_COUNTERS)
 _STARTED_AT: Final = len(_NAMES)
 SECONDS: Final = _STARTED_AT + 1
-# Requests are counted once, in a table of code class by duration: it gives both series with one write a
-# request, and they always agree with each other.
+# Requests are counted in one table of code class by duration. It yields both series with one write for each request,
+# and the two always agree.
 _REQUESTS: Final = SECONDS + 1
 _WIDTH: Final = len(BUCKETS) + 1
 OFFSETS: Final = tuple(
     _REQUESTS + _WIDTH * ((status // 100 if 100 <= status < 600 else len(CODE_CLASSES)) - 1) for status in range(1000)
 )
 IN_HAND: Final = 128
-"""Where the texts of `InHand` begin: cells that are no numbers."""
+"""Where the texts of `InHand` begin. These cells are not numbers."""
 IN_HAND_END: Final = IN_HAND + PLACES * PLACE_CELLS
 assert _REQUESTS + _WIDTH * len(CODE_CLASSES) <= IN_HAND
 assert IN_HAND_END <= ROW_CELLS
 
 
 class _Cell:
-    """An attribute of a row that is a number in shared memory."""
+    """Descriptor for an attribute of a row that is stored as a number in shared memory."""
 
     def __set_name__(self, owner: type["Row"], name: str) -> None:
         self.index = _NAMES.index(name)
@@ -59,14 +59,14 @@ class _Cell:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Counts that only grow. Those of a slot are the sum over all processes it has had."""
+    """Counts that only grow. The totals of a slot are the sum over all workers it has had."""
 
     requests: tuple[int, ...] = (0,) * len(CODE_CLASSES)
-    """By code class, as CODE_CLASSES."""
+    """By code class, in the order of CODE_CLASSES."""
     buckets: tuple[int, ...] = (0,) * _WIDTH
-    """By duration: not cumulative, one for each of BUCKETS and one for what took longer."""
+    """By duration, not cumulative: one count for each of BUCKETS and one for longer durations."""
     seconds: float = 0.0
-    """Duration of all requests together."""
+    """Duration of all requests together, in seconds."""
     accepted: int = 0
     handed_over: int = 0
     adopted: int = 0
@@ -85,20 +85,20 @@ class Totals:
 
 
 class Row:
-    """Numbers of one process. The process itself writes, on its loop's thread; everyone may read."""
+    """The numbers of one worker. Only its event loop's thread writes them; any process may read them."""
 
     __slots__ = ("floats", "integers")
 
     heartbeat = _Cell()
-    """When its loop last turned, in monotonic nanoseconds."""
+    """When the event loop last turned, in monotonic nanoseconds."""
     progress = _Cell()
-    """When the loop or a thread last got ahead with a request, or had none; in monotonic nanoseconds."""
+    """When the loop or a thread last made progress with a request, or had none; in monotonic nanoseconds."""
     accepting = _Cell()
-    """1 while it takes new connections, else 0; also 0 while it accepts for itself and is full."""
+    """1 while the worker takes new connections, else 0. Also 0 while it accepts for itself and is at its limit."""
     connections = _Cell()
     """Open connections."""
     threads_free = _Cell()
-    """Threads that wait for a request; at least 1 for an application on the loop."""
+    """Threads that wait for a request; at least 1 if the application runs on the loop."""
     in_flight = _Cell()
     """Requests whose response is not complete."""
     threads_busy = _Cell()
@@ -108,11 +108,11 @@ class Row:
     accepted = _Cell()
     """Connections accepted from a listener."""
     handed_over = _Cell()
-    """Connections given to another worker."""
+    """Connections handed over to another worker."""
     adopted = _Cell()
-    """Connections taken from another worker."""
+    """Connections taken over from another worker."""
     timed_out = _Cell()
-    """Requests and connections ended by one of the timeouts."""
+    """Requests and connections that one of the timeouts has ended."""
 
     def __init__(self, integers: "memoryview[int]", floats: "memoryview[float]") -> None:
         self.integers = integers
@@ -120,7 +120,7 @@ class Row:
 
     @property
     def started_at(self) -> float:
-        """When the process began to boot, in seconds since 1970; 0 until it has said so."""
+        """When the worker started to run, in seconds since 1970; 0 until it has written this."""
         return self.floats[_STARTED_AT]
 
     @started_at.setter
@@ -129,11 +129,11 @@ class Row:
 
     @property
     def requests(self) -> int:
-        """How many requests were answered."""
+        """Number of requests that were answered."""
         return sum(self.integers[_REQUESTS : _REQUESTS + _WIDTH * len(CODE_CLASSES)])
 
     def totals(self) -> Totals:
-        """The counts until now."""
+        """Return the counts so far."""
         cells = self.integers.tolist()
         starts = range(_REQUESTS, _REQUESTS + _WIDTH * len(CODE_CLASSES), _WIDTH)
         table = [cells[start : start + _WIDTH] for start in starts]
@@ -146,5 +146,5 @@ class Row:
 
     @staticmethod
     def placement_cells() -> tuple[int, int, int, int]:
-        """Where `accepting`, `connections`, `threads_free` and `heartbeat` are in a row."""
+        """The cells of `accepting`, `connections`, `threads_free` and `heartbeat` in a row."""
         return Row.accepting.index, Row.connections.index, Row.threads_free.index, Row.heartbeat.index

@@ -1,9 +1,9 @@
-"""The memory that master and workers share: a row of numbers for each living worker.
+"""The memory that master and workers share: one row of numbers for each living worker.
 
-The master reads it for metrics and hang detection, and so answers in full while every worker hangs. A row
-is leased to one process and has one writer, that process's loop thread: a predecessor and a successor of the
-same slot in one row would lose counts. Every cell is eight aligned bytes, which the processor reads and
-writes whole, so there are no locks. Standard library only.
+The master reads it for metrics and hang detection, and can therefore answer in full while every worker hangs. A row is
+leased to one process and has one writer, the event loop's thread of that process. A predecessor and a successor of a
+slot have separate rows, because two writers in one row would lose counts. Every cell is eight aligned bytes, which the
+processor reads and writes atomically, so there are no locks. Standard library only.
 """
 
 import fcntl
@@ -18,13 +18,13 @@ from clusterd.metrics.row import IN_HAND, IN_HAND_END, ROW_CELLS, Row
 __all__ = ["LAYOUT_VERSION", "MAXIMUM_ROWS", "SILENT_NANOSECONDS", "Peers", "Row", "Scoreboard", "ScoreboardError"]
 
 MAXIMUM_ROWS: Final = 4096
-"""Rows there is room for, draining predecessors included. The memory is sparse: an unused row costs none."""
+"""Number of rows, draining predecessors included. The memory is sparse: an unused row costs none."""
 
 LAYOUT_VERSION: Final = 2
-"""To be raised with every change of the layout; a worker says the one it knows in its `hello`."""
+"""Raise this with every change of the layout. A worker reports the version it knows in its `Hello`."""
 
 SILENT_NANOSECONDS: Final = 600_000_000
-"""A worker whose loop has not turned for so long, more than two of its ticks, is no help."""
+"""A worker whose event loop has not turned for this long, more than two of its ticks, is not considered as a peer."""
 
 _MAGIC: Final = 0x636C7573746572  # "cluster"
 _CELL: Final = 8
@@ -43,21 +43,21 @@ class ScoreboardError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Peers:
-    """What the other workers that accept connections have to offer."""
+    """The capacity of the other workers that accept connections."""
 
     row: int
-    """The one to be preferred: with a free thread if any has one, and then with the fewest connections."""
+    """The row of the preferred worker: one with a free thread if there is any, and then the fewest connections."""
     least_connections: int
-    """Its open connections."""
+    """The open connections of that worker."""
     has_free_thread: bool
-    """Whether it could run a request at once."""
+    """Whether that worker can run a request at once."""
 
 
 class Scoreboard:
-    """Made by the master with `create`, found by a template with `attach`, inherited through its forks.
+    """The master makes the scoreboard with `create`, a template opens it with `attach`, and workers inherit it by fork.
 
-    Only the master leases and releases rows. `descriptor` is what another process attaches; it is closed on
-    an exec unless it is passed on.
+    Only the master leases and releases rows. `descriptor` is the memfd that another process attaches. It is closed on
+    exec unless it is passed on.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -69,7 +69,7 @@ class Scoreboard:
 
     @classmethod
     def create(cls) -> Self:
-        """A new one. Its size is sealed, so that no process can make the others' access a SIGBUS."""
+        """Create a scoreboard. Its size is sealed: a process that shrank it would cause a SIGBUS in the others."""
         descriptor = os.memfd_create("clusterd-scoreboard", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(descriptor, _SIZE)
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
@@ -80,9 +80,9 @@ class Scoreboard:
 
     @classmethod
     def attach(cls, descriptor: int) -> Self:
-        """The one behind an inherited descriptor, which it takes over.
+        """Open the scoreboard behind an inherited descriptor, and take over the descriptor.
 
-        Raises ScoreboardError when it is none, or of another version; the descriptor is then still open.
+        Raises ScoreboardError if it is not a scoreboard or has another version. The descriptor then stays open.
         """
         size = os.fstat(descriptor).st_size
         if size != _SIZE:
@@ -94,9 +94,9 @@ class Scoreboard:
         return scoreboard
 
     def lease(self) -> int:
-        """A row for a process about to be forked; the lowest free one, so that those in use stay together.
+        """Lease a row for a process that is about to be forked: the lowest free one, so that used rows stay together.
 
-        Raises ScoreboardError when all are taken.
+        Raises ScoreboardError if all rows are leased.
         """
         for index in range(MAXIMUM_ROWS):
             if index not in self._leased:
@@ -106,9 +106,9 @@ class Scoreboard:
         raise ScoreboardError(f"all {MAXIMUM_ROWS} rows are in use")
 
     def release(self, index: int) -> None:
-        """Take a row back, emptied. The process must have been reaped, and its counts folded into the ledger.
+        """Clear a row and end its lease. Call this after the process was reaped and the ledger has folded its counts.
 
-        Raises KeyError when the row is not leased.
+        Raises KeyError if the row is not leased.
         """
         self._leased.remove(index)
         start = _FIRST + index * ROW_CELLS
@@ -119,14 +119,14 @@ class Scoreboard:
         self._integers[_ROWS_IN_USE] = max(self._leased, default=-1) + 1
 
     def row(self, index: int) -> Row:
-        """The row, to be written by its holder and read by anyone. Raises IndexError out of range."""
+        """Return a row. Its holder writes it; any process may read it. Raises IndexError."""
         if not 0 <= index < MAXIMUM_ROWS:
             raise IndexError(index)
         start = _FIRST + index * ROW_CELLS
         return Row(self._integers[start : start + ROW_CELLS], self._floats[start : start + ROW_CELLS])
 
     def in_hand(self, index: int) -> InHand:
-        """The requests in the hands of the row's holder. Raises IndexError out of range."""
+        """Return the requests that the row's holder is handling. Raises IndexError."""
         if not 0 <= index < MAXIMUM_ROWS:
             raise IndexError(index)
         start = _FIRST + index * ROW_CELLS
@@ -134,7 +134,7 @@ class Scoreboard:
 
     @property
     def watched_until(self) -> int:
-        """Until when workers write down what requests they have in hand, in monotonic nanoseconds."""
+        """Until when workers record the requests that they are handling, in monotonic nanoseconds."""
         return self._integers[_WATCHED_UNTIL]
 
     @watched_until.setter
@@ -142,10 +142,10 @@ class Scoreboard:
         self._integers[_WATCHED_UNTIL] = value
 
     def peers(self, own: int, alive_since: int) -> Peers | None:
-        """How loaded the other accepting workers are, for one to decide whether to give way.
+        """Return the best of the other accepting workers, for a worker to decide whether to give way. None: no other.
 
-        Those whose loop has not turned since `alive_since` (monotonic nanoseconds) do not count. Cheap enough for
-        every accept: four strided copies, whatever else the rows hold.
+        Ignores workers whose event loop has not turned since `alive_since` (monotonic nanoseconds). Cheap enough for
+        every accept: it makes four strided copies, however large the rows are.
         """
         end = _FIRST + self._integers[_ROWS_IN_USE] * ROW_CELLS
         columns = (self._integers[_FIRST + cell : end : ROW_CELLS].tolist() for cell in Row.placement_cells())
@@ -160,7 +160,7 @@ class Scoreboard:
         return None if best is None else Peers(best[2], best[1], not best[0])
 
     def close(self) -> None:
-        """Close the descriptor and let the memory go, once the last row of it is forgotten too."""
+        """Close the descriptor. The memory is unmapped when the last row of it is no longer referenced."""
         self._integers.release()
         self._floats.release()
         os.close(self.descriptor)

@@ -1,4 +1,4 @@
-"""The series of each slot."""
+"""The metric families with a series for each slot."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _BOUNDS = (*map(floatToGoString, BUCKETS), "+Inf")
 
 
 class SlotView:
-    """A slot at one moment: counts of all its processes, gauges of the living ones, and which one serves."""
+    """A slot at one moment: the counts of all its workers, the gauges of the living ones, and the one that serves."""
 
     def __init__(
         self,
@@ -44,18 +44,18 @@ class SlotView:
         self.now = now
 
     def heartbeat_age(self) -> float | None:
-        """Seconds since the loop of the serving process turned; None before its first turn."""
+        """Seconds since the event loop of the serving worker last turned; None before its first turn."""
         beat = self.current.row.heartbeat if self.current else 0
         return max(0, self.now - beat) / 1e9 if beat else None
 
     def start_time(self) -> float | None:
-        """When the serving process started; None until it has said so."""
+        """When the serving worker started, in seconds since 1970; None until it has written this."""
         return self.current.row.started_at or None if self.current else None
 
 
 @dataclass(frozen=True, slots=True)
 class _Series:
-    """A series for each slot, left out where there is no value."""
+    """A series for each slot. A slot without a value is left out."""
 
     name: str
     documentation: str
@@ -113,7 +113,7 @@ _COUNTERS = (
 
 
 def slot_families(views: Sequence[SlotView]) -> Iterator[Metric]:
-    """All families that have a series for each slot."""
+    """Yield all metric families that have a series for each slot."""
     yield _requests(views)
     yield _durations(views)
     for series in _GAUGES:
@@ -155,7 +155,7 @@ def _durations(views: Sequence[SlotView]) -> Metric:
 
 def _restarts(views: Sequence[SlotView]) -> Metric:
     family = CounterMetricFamily(
-        "clusterd_worker_restarts", "Workers replaced unasked, by reason.", labels=["worker", "reason"]
+        "clusterd_worker_restarts", "Workers that clusterd replaced on its own, by reason.", labels=["worker", "reason"]
     )
     for view in views:
         for reason, count in sorted(view.restarts.items()):

@@ -1,1 +1,1 @@
-"""What every process does that the master has started: its first order, and what it drops after a fork."""
+"""What every child of the master does: receive its first order, and drop after a fork what belongs to the template."""

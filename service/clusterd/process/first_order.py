@@ -1,4 +1,4 @@
-"""How every process begins that the master has started by exec: its first order."""
+"""The first order of a process that the master starts by exec."""
 
 import os
 import socket
@@ -11,7 +11,10 @@ _Order = TypeVar("_Order", bound=Message)
 
 
 def first_order(channel_descriptor: int, kind: type[_Order]) -> tuple[socket.socket, _Order, tuple[int, ...]]:
-    """The channel, what the master says first, and the descriptors beside it. Ends the process where it is gone."""
+    """Return the channel, the master's first message and the descriptors passed with it.
+
+    Exits with status 0 if the master has closed the channel. Raises ProtocolError if the message is not of `kind`.
+    """
     os.set_inheritable(channel_descriptor, False)
     channel = socket.socket(fileno=channel_descriptor)
     packet = receive(channel)
@@ -19,5 +22,5 @@ def first_order(channel_descriptor: int, kind: type[_Order]) -> tuple[socket.soc
         os._exit(0)
     order = decode(packet.data)
     if not isinstance(order, kind):
-        raise ProtocolError(f"the first message was {order}")
+        raise ProtocolError(f"unexpected first message {order}")
     return channel, order, packet.descriptors

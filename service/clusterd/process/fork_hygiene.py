@@ -1,4 +1,4 @@
-"""What a forked process must not inherit from its template, and how it leaves."""
+"""What a forked process must not inherit from its template, and how it exits."""
 
 import atexit
 import os
@@ -9,26 +9,26 @@ from typing import Any
 
 
 def forget_template_exit_handlers() -> None:
-    """Handlers and finalizers registered before the fork belong to the template and run in no worker.
+    """Drop the exit handlers and finalizers that were registered before the fork. They belong to the template.
 
-    Otherwise the first worker to exit would, for example, delete a TemporaryDirectory that the
-    application's module made at import, under all others.
+    Otherwise the first worker to exit would, for example, delete a TemporaryDirectory that the application's module
+    created at import and that all other workers still use.
     """
     atexit._clear()
-    # atexit and weakref have no public call for either; both have looked like this since Python 3.4.
+    # Neither atexit nor weakref has a public call for this. Both have had these internals since Python 3.4.
     finalize: Any = weakref.finalize
     for finalizer in list(finalize._registry):
         finalizer.atexit = False
     if finalize._registered_with_atexit:
-        # finalize registers itself once per process image; the worker's own finalizers need it.
+        # weakref registers its exit function only once per process, and the worker's own finalizers need it.
         atexit.register(finalize._exitfunc)
 
 
 def leave(status: int) -> None:
-    """Exit, with the handlers that were registered in this process.
+    """Run the exit handlers that were registered in this process, and exit with `status`.
 
-    os._exit and not sys.exit: tearing the interpreter down would destroy what was made before the
-    fork, and run its finalizers.
+    Uses os._exit, not sys.exit: interpreter shutdown would destroy the objects from before the fork and run their
+    finalizers.
     """
     try:
         atexit._run_exitfuncs()
@@ -38,7 +38,10 @@ def leave(status: int) -> None:
 
 
 def wait_for_child(pid: int) -> int:
-    """The wait status of a child of this process. 0 where the application ignores SIGCHLD: nobody is told then."""
+    """Wait for a child of this process and return its wait status.
+
+    Returns 0 if the application ignores SIGCHLD: the kernel then discards the status (wait(2)).
+    """
     try:
         return os.waitpid(pid, 0)[1]
     except ChildProcessError:
@@ -46,24 +49,24 @@ def wait_for_child(pid: int) -> int:
 
 
 def wait_for_adoption(subreaper: int) -> None:
-    """Return when this process is a child of `subreaper`: the process between it and its template has ended."""
+    """Return when this process is a child of `subreaper`, that is when the intermediate process has exited."""
     parent = os.getppid()
     if parent == subreaper:
         return
     try:
         descriptor = os.pidfd_open(parent)
     except ProcessLookupError:
-        return  # it has ended meanwhile
-    # The kernel hands children over before it tells of an end.
+        return  # The parent has exited in the meantime.
+    # The kernel reparents the children of a process before it reports its exit.
     select.select([descriptor], [], [])
     os.close(descriptor)
 
 
 def flush_output() -> None:
-    """Write out what print() has left in buffers: before a fork it would otherwise come twice."""
+    """Flush stdout and stderr. Otherwise both processes write what is buffered at a fork."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except Exception:
-            # Closed, replaced or broken by the application, in whatever way: nothing of it can be saved here.
+            # The application has closed, replaced or broken the stream. Its output cannot be saved here.
             continue

@@ -1,9 +1,9 @@
-"""Started by path under the application's own interpreter: `PYTHON bootstrap.py 3 clusterd.template.process PADDING`.
+"""Entry point under the application's interpreter: `PYTHON bootstrap.py 3 clusterd.template.process PADDING`.
 
-It loads the package `clusterd` from where this file lies, and what of it is compiled for this
-interpreter, without putting that directory on sys.path: nothing beside the package (or of the
-master's interpreter) can shadow what the application imports. Written so that any Python 3 can
-run it far enough to say what is missing.
+Loads the package `clusterd` from the directory of this file, and its compiled library if one fits this interpreter. It
+does not put that directory on sys.path, so nothing beside the package (or of the master's interpreter) can shadow a
+module that the application imports. The syntax is kept so plain that any Python 3 can run this file far enough to
+report what is missing.
 """
 
 import json
@@ -13,18 +13,18 @@ import sys
 OLDEST_PYTHON = (3, 11)
 NEEDED = ("uvloop",)
 LIBRARY = "clusterd__mypyc"
-"""What setup.py compiles, beside the package."""
+"""The library that setup.py compiles. It lies beside the package."""
 
 
 def refuse(descriptor, reason):
-    """Say LoadFailed (wire/messages.py) by hand: the codec may not even compile here."""
+    """Send LoadFailed (wire/messages.py) and exit. Encoded by hand: an old Python may not even compile the codec."""
     message = {"v": 1, "type": "LoadFailed", "reason": reason, "traceback": "", "permanent": True}
     os.write(descriptor, json.dumps(message).encode())
     sys.exit(1)
 
 
 def check_interpreter(descriptor):
-    """An interpreter that cannot run a worker is a failed load with the way to mend it."""
+    """Fail the load, with the command that helps, if this interpreter cannot run a worker."""
     if sys.version_info < OLDEST_PYTHON:
         version = ".".join(str(number) for number in sys.version_info[:3])
         refuse(descriptor, "python: %s is Python %s; clusterd needs 3.11 or newer" % (sys.executable, version))
@@ -33,13 +33,13 @@ def check_interpreter(descriptor):
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         command = "%s -m pip install %s" % (sys.executable, " ".join(missing))
-        if sys.prefix == "/usr":  # the distribution's own, into which pip must not install (PEP 668)
+        if sys.prefix == "/usr":  # The distribution's own Python: pip must not install into it (PEP 668).
             command = "apt install %s" % " ".join("python3-" + name for name in missing)
         refuse(descriptor, "python: %s lacks %s; run: %s" % (sys.executable, ", ".join(missing), command))
 
 
 def load_package():
-    """Make `import clusterd` find the package that this file belongs to, and its compiled modules their library."""
+    """Make `import clusterd` find this file's package, and make its compiled modules find their library."""
     from importlib.machinery import EXTENSION_SUFFIXES
 
     directory = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -52,7 +52,7 @@ def load_package():
 
 
 def load(name, path, submodules=None):
-    """Load one module."""
+    """Load the module `name` from `path` into sys.modules."""
     import importlib.util
 
     spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=submodules)
@@ -63,7 +63,7 @@ def load(name, path, submodules=None):
 
 if __name__ == "__main__":
     channel_descriptor, program = int(sys.argv[1]), sys.argv[2]
-    del sys.path[0]  # this file's directory
+    del sys.path[0]  # Python has put this file's directory there.
     sys.argv = ["clusterd"]
     check_interpreter(channel_descriptor)
     load_package()

@@ -1,4 +1,4 @@
-"""What an application's import has left behind that would not survive a fork."""
+"""Finds what an application's import has created that does not survive a fork: threads, sockets, databases."""
 
 import os
 import socket
@@ -13,16 +13,15 @@ _HARMLESS_PEERS = ("/run/systemd/journal/", "/dev/log")
 
 
 def open_descriptors() -> frozenset[int]:
-    """The descriptors of this process."""
+    """Return the open descriptors of this process."""
     return frozenset(int(name) for name in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{name}"))
 
 
 def unforkable_findings(before: frozenset[int]) -> list[str]:
-    """Threads, connections and databases that the import opened, in words; empty when a fork is safe.
+    """Describe the threads, connections and databases that the import has opened. Empty when a fork is safe.
 
-    `before` holds the descriptors from before the import. A trial fork comes first: OpenBLAS and
-    others take their threads down in their own fork handlers (`import numpy` alone shows two
-    threads, and one after a fork).
+    `before` holds the descriptors from before the import. A trial fork comes first, because OpenBLAS and others stop
+    their threads in their own fork handlers: after `import numpy` there are two threads, and one after a fork.
     """
     trial = os.fork()
     if trial == 0:
@@ -44,7 +43,7 @@ def _threads() -> list[str]:
 
 
 def _describe(descriptor: int) -> str | None:
-    """What stands against a fork with `descriptor` open; None when nothing does."""
+    """Describe why a fork with `descriptor` open is unsafe. None if it is safe."""
     try:
         target = os.readlink(f"/proc/self/fd/{descriptor}")
         mode = os.fstat(descriptor).st_mode

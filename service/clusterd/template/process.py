@@ -1,4 +1,4 @@
-"""The template's life: import, look for what would not survive a fork, fork on request."""
+"""The template: imports the application, checks that a fork is safe, and forks workers on request."""
 
 import gc
 import os
@@ -45,8 +45,8 @@ from clusterd.worker.boot_record import Boot, ForkContext
 
 
 def main(channel_descriptor: int) -> None:
-    """Do what the master says until its end of the channel is closed."""
-    # An import may take minutes, and systemd starts the next master only when the last process of this one is gone.
+    """Carry out the master's orders until it closes its end of the channel."""
+    # An import may take minutes, and systemd starts the next master only after the last process of this one is gone.
     die_with_parent()
     masters_signals.ignore()
     channel, order, descriptors = first_order(channel_descriptor, Load)
@@ -59,7 +59,7 @@ def main(channel_descriptor: int) -> None:
 
 
 def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...]) -> ForkContext:
-    """Get ready to fork. Raises LoadError; does not return when the import turns out unforkable."""
+    """Prepare to fork. Raises LoadError. Exits if the import cannot be forked and the order says to refuse that."""
     scoreboard, stacks, *shared = descriptors
     wakeups, listeners = shared[:WAKEUPS], shared[WAKEUPS:]
     set_title(f"clusterd: template gen {order.generation}", f"clusterd-t{order.generation}")
@@ -83,7 +83,7 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...]) -> 
     started = time.monotonic()
     if order.preload:
         fork_context = replace(fork_context, loaded=_import(channel, order, config, log))
-    # What is alive now stays: never looked at again by the collector, its pages stay shared.
+    # Objects alive now stay alive. The collector must not touch them again, so that their pages stay shared.
     gc.collect()
     gc.freeze()
     send(channel, encode(Loaded(order.generation, time.monotonic() - started)))
@@ -91,7 +91,7 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...]) -> 
 
 
 def _tls_context(config: Config, order: Load, log: Logger) -> ssl.SSLContext | None:
-    """Also where nobody listens for HTTPS: what is configured is to be good."""
+    """The TLS context; also without an HTTPS socket if a certificate is configured, so that a bad one is reported."""
     if "https" not in order.listeners and config.tls.certificate is None:
         return None
     context = server_context(config.tls, os.environ)
@@ -106,7 +106,7 @@ def _import(channel: socket.socket, order: Load, config: Config, log: Logger) ->
     before = open_descriptors()
     enter_directory(config.directory)
     loaded = load(config)
-    # Loaded here too, so that a name that leads nowhere is a failed load, and no worker's failed boot.
+    # Loaded here too, so that a wrong name fails the load of this generation and not the boot of each worker.
     load_hook(config.worker_start, "worker_start")
     load_hook(config.worker_stop, "worker_stop")
     flush_output()
@@ -120,7 +120,7 @@ def _import(channel: socket.socket, order: Load, config: Config, log: Logger) ->
 
 
 def _fork_on_request(channel: socket.socket, fork_context: ForkContext) -> None:
-    """Serve the channel; in a forked spare this goes on with the spare's channel."""
+    """Read orders from the channel and carry them out. A forked spare continues this loop with its own channel."""
     generation = fork_context.generation
     while True:
         packet = receive(channel)
@@ -128,7 +128,7 @@ def _fork_on_request(channel: socket.socket, fork_context: ForkContext) -> None:
             os._exit(0)
         order = decode(packet.data)
         if isinstance(order, Fork | ForkSpare):
-            # A spare that is asked for a fork has been promoted.
+            # A spare that receives an order to fork has been promoted to template.
             set_title(f"clusterd: template gen {generation}", f"clusterd-t{generation}")
         if isinstance(order, Fork):
             child_channel, stacks = packet.descriptors
@@ -153,9 +153,9 @@ def _fork_on_request(channel: socket.socket, fork_context: ForkContext) -> None:
 
 
 def _fork_detached(channel: socket.socket, serial: int) -> bool:
-    """Fork a process that is no child of this one but of the master, its subreaper. True in the new process.
+    """Fork a process whose parent is the master, the subreaper, and not this process. True in the new process.
 
-    Twice, because only an orphan is adopted: the process between exits at once.
+    Forks twice, because a subreaper adopts only orphans (prctl(2)): the intermediate process exits at once.
     """
     flush_output()
     try:
@@ -176,7 +176,7 @@ def _fork_detached(channel: socket.socket, serial: int) -> bool:
 
 
 def _patient(descriptor: int) -> socket.socket:
-    """A channel that waits as long as it takes, whatever default the application has set (socket.setdefaulttimeout)."""
+    """Return a channel without a timeout, also if the application has called socket.setdefaulttimeout()."""
     channel = socket.socket(fileno=descriptor)
     channel.settimeout(None)
     return channel

@@ -1,6 +1,6 @@
-"""One worker process: it serves the application and talks to the master.
+"""One worker process: it serves the application and communicates with the master.
 
-What an application may use of it, as `from clusterd import worker`, is below; docs/messages.md explains it.
+The names below are the interface for applications, `from clusterd import worker`. docs/messages.md explains it.
 """
 
 from threading import Event as _Event
@@ -26,10 +26,10 @@ __all__ = [
 ]
 
 stop_event: _Event = _api.stop_event
-"""Set when this worker is to stop. The same object in the template and in its workers."""
+"""Set when this worker should stop. The template and its workers have the same object, so it may be kept at import."""
 
 if TYPE_CHECKING:
-    id: int  # noqa: A001 - as Node's cluster calls it
+    id: int  # noqa: A001 - the name in Node's cluster module
     pid: int
     generation: int
     should_stop: bool
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> object:
-        """What differs between the processes that are forked from one import."""
+        """Compute the attributes that differ between processes forked from one import."""
         if name in _api.FACTS:
             return _api.FACTS[name]()
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,7 @@
-"""What an application may use of its worker: who it is, messages, and when to stop.
+"""The interface of a worker for its application: its identity, messages, and the request to stop.
 
-An application is often imported in the template, before the fork: handlers that it registers there, and the event that
-it keeps, are those of every worker.
+The template often imports the application before the fork. Handlers that the application registers there, and a
+stop_event that it keeps, therefore work in every worker.
 """
 
 import os
@@ -22,12 +22,12 @@ _AnyHandler = TypeVar("_AnyHandler", bound=Handler)
 
 
 class NotInWorker(RuntimeError):
-    """Only a worker of clusterd has somebody to talk to."""
+    """The call needs a worker of clusterd, and this process is not one."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Self:
-    """Which worker this process is."""
+    """The identity of this worker."""
 
     slot: int
     generation: int
@@ -45,16 +45,18 @@ FACTS: dict[str, Callable[[], int | bool]] = {
     "should_stop": stop_event.is_set,
     "is_worker": lambda: _self is not None,
 }
-"""What is asked anew each time. `id` and `generation` are 0 where there is no worker: in a template, or in a test."""
+"""Attributes computed at each access. `id` and `generation` are 0 outside a worker, as in a template or a test."""
 
 
 # ---- for applications
 
 
 def on(event: str) -> Callable[[_AnyHandler], _AnyHandler]:
-    """Register the decorated function, plain or async, for each "message" that this worker is sent.
+    """Register the decorated function, plain or async, as a handler of the event "message".
 
-    With several, each gets every message, and the reply to a request is what the first one returns.
+    If there are several handlers, each gets every message, and the reply to a request is what the first one returns.
+    Raises TypeError or ValueError for anything else than the name of the event, and TypeError if the function does not
+    take one argument.
     """
     if callable(event):
         raise TypeError(f'on is called with the name of an event: @worker.on("{MESSAGE}")')
@@ -70,18 +72,18 @@ def on(event: str) -> Callable[[_AnyHandler], _AnyHandler]:
 
 
 def send(value: Any) -> None:
-    """Send any JSON value, from any thread; it arrives in the order it was sent in.
+    """Send any JSON value, from any thread. Messages arrive in the order in which they were sent.
 
-    Raises TypeError or ValueError for what is none or is too large, QueueFull when too many messages wait, Disconnected
-    when clusterd is gone, and NotInWorker.
+    Raises TypeError or ValueError if the value is not JSON or is too large, QueueFull if too many messages wait,
+    Disconnected if the master is gone, and NotInWorker outside a worker.
     """
     conversation().send(value)
 
 
 def request(value: Any, *, timeout: float | None = REQUEST_SECONDS) -> Reply:
-    """Send any JSON value, as `send` does, and get the reply: by `await`, or in a thread by its `result()`.
+    """Send any JSON value, as `send` does, and return the pending reply: `await` it, or call `result()` in a thread.
 
-    Either raises RequestFailed when the other side did not answer, and TimeoutError after `timeout` seconds.
+    Both raise RequestFailed if the other side could not answer, and TimeoutError after `timeout` seconds.
     """
     return conversation().request(value, timeout)
 
@@ -96,13 +98,13 @@ def begin(slot: int, generation: int) -> None:
 
 
 def end() -> None:
-    """Make this process none any more: a child that the application has forked."""
+    """Make this process no longer a worker. Called in a child that the application has forked."""
     global _self
     _self = None
 
 
 def conversation() -> Conversation:
-    """With the master. Raises NotInWorker."""
+    """Return the conversation with the master. Raises NotInWorker."""
     if _self is None:
-        raise NotInWorker("this process is no worker of clusterd: nobody would hear it")
+        raise NotInWorker("this process is no worker of clusterd: it cannot send messages")
     return _self.conversation

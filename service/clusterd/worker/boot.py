@@ -1,4 +1,4 @@
-"""From the fork to a worker that can serve: what happens before the event loop runs."""
+"""The boot of a worker: everything between the fork and the event loop."""
 
 import os
 import traceback
@@ -26,12 +26,12 @@ STARTUP_MESSAGE_CHARACTERS = 6000
 
 
 def boot_worker(boot: Boot) -> NoReturn:
-    """Run the worker in this freshly forked process, to its end."""
+    """Run the worker in this newly forked process, and exit."""
     log = boot.context.log.bind(slot=boot.slot, generation=boot.context.generation, pid=os.getpid())
     status = 1
     try:
         status = _live(boot, log)
-    except BaseException:  # whatever it is, this process must not return into the template
+    except BaseException:  # No exception may unwind into the template's code.
         log.error(f"worker failed\n{traceback.format_exc()}")
     log.flush()
     leave(status)
@@ -49,12 +49,12 @@ def _live(boot: Boot, log: Logger) -> int:
     api.begin(boot.slot, context.generation)
     if not _greet(boot):
         return 0
-    # To get ready may take minutes, and systemd starts the next master only when the last process of this one is gone.
+    # The boot may take minutes, and systemd starts the next master only after the last process of this one is gone.
     wait_for_adoption(peer_pid(boot.channel))
     die_with_parent()
     try:
         loaded = context.loaded or _load_here(config)
-        # Both now: a name that leads nowhere is to be found out while the predecessor serves.
+        # Both are loaded now, so that a wrong name is found while the predecessor still serves.
         worker_stop = load_hook(config.worker_stop, "worker_stop")
         worker_start = load_hook(config.worker_start, "worker_start")
         _run_hook(worker_start, f"worker_start: {config.worker_start}")
@@ -67,7 +67,7 @@ def _live(boot: Boot, log: Logger) -> int:
         message = str(error)[-STARTUP_MESSAGE_CHARACTERS:]
         send(boot.channel, encode(BootFailed(failed.reason, message, permanent=False)))
         return BOOT_FAILED_STATUS
-    outlive_parent()  # from now on it notices the end of its channel, and answers what it has
+    outlive_parent()  # From now on the worker notices the end of its channel, and drains.
     status = worker.run()
     try:
         _run_hook(worker_stop, f"worker_stop: {config.worker_stop}")
@@ -77,7 +77,7 @@ def _live(boot: Boot, log: Logger) -> int:
 
 
 def _make_process(loaded: LoadedCode, boot: Boot, log: Logger) -> WorkerProcess | JobProcess:
-    """What this process does with its loop. Raises StartupFailed."""
+    """Return a worker for the application, or for the job that `run` names. Raises StartupFailed."""
     if isinstance(loaded, LoadedJob):
         return JobProcess(loaded, boot, log)
     worker = WorkerProcess(loaded, boot, log)
@@ -86,7 +86,7 @@ def _make_process(loaded: LoadedCode, boot: Boot, log: Logger) -> WorkerProcess 
 
 
 def _greet(boot: Boot) -> bool:
-    """Say hello and wait until the master has entered this pid; False when the master gave the worker up."""
+    """Send Hello and wait until the master has recorded this pid. False if the master has given up this worker."""
     try:
         send(boot.channel, encode(Hello(boot.serial, LAYOUT_VERSION)))
         packet = receive(boot.channel)

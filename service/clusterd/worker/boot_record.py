@@ -1,4 +1,4 @@
-"""What a worker is given at its fork: by the template what all of its workers share, by the master what is its own."""
+"""The data a worker starts with: what the template shares with all its workers, and what the master gives this one."""
 
 import socket
 import ssl
@@ -15,12 +15,12 @@ from clusterd.metrics.scoreboard import Scoreboard
 
 @dataclass(frozen=True)
 class ForkContext:
-    """What every process forked from a template starts with."""
+    """The data that all processes forked from a template share."""
 
     generation: int
     config: Config
     loaded: LoadedCode | None
-    """None where the application could not be preloaded: the worker imports it itself."""
+    """None without preloading: the worker imports the application itself."""
     scoreboard: Scoreboard
     listeners: tuple[ListeningSocket, ...]
     tls: ssl.SSLContext | None
@@ -30,15 +30,15 @@ class ForkContext:
 
 @dataclass(frozen=True)
 class Boot:
-    """What one worker starts with."""
+    """The data of one worker."""
 
     context: ForkContext
     serial: int
     slot: int
     row: int
-    """Of the scoreboard."""
+    """Index of its row in the scoreboard."""
     environment: Mapping[str, str]
-    """Of its slot, beside what all workers have."""
+    """Environment variables of its slot, in addition to those of all workers."""
     channel: socket.socket
     stacks: int
-    """The descriptor of the file that takes its stacks."""
+    """Descriptor of the file that the worker writes its stacks to."""

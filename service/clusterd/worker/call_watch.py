@@ -1,7 +1,7 @@
-"""Writes down which requests the application is called for, while the master wants to know it.
+"""Records the requests that the application is handling, while the master asks for it.
 
-That is for a minute after a worker has died. All other time the application is called directly and this costs nothing:
-the scoreboard is asked at every tick, not for every request.
+The master asks for it for a minute after a worker has died, to find suspects. At all other times the worker calls the
+application directly, and the watch costs nothing: it reads the scoreboard at every tick, not for every request.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -16,11 +16,11 @@ from clusterd.metrics.in_hand import InHand
 from clusterd.metrics.scoreboard import Scoreboard
 
 _UNQUOTED = "/:@!$&'()*+,;=~"
-"""Beside letters, digits and `_.-`: what a path may have as it is (RFC 3986 section 3.3)."""
+"""Characters that a path may contain unquoted, beside letters, digits and `_.-` (RFC 3986 section 3.3)."""
 
 
 class CallWatch:
-    """Puts something around the application, and takes it away again."""
+    """Wraps the application while the watch is on, and unwraps it afterwards."""
 
     def __init__(self, loaded: LoadedApplication, engine: Engine, scoreboard: Scoreboard, row: int) -> None:
         self._application = loaded.application
@@ -35,7 +35,7 @@ class CallWatch:
         self._is_on = False
 
     def tick(self, now: int) -> None:
-        """Begin or end, as the master wants it by `now` (monotonic nanoseconds)."""
+        """Turn the watch on or off, as the scoreboard says; `now` is in monotonic nanoseconds."""
         is_wanted = now < self._scoreboard.watched_until
         if is_wanted is not self._is_on:
             self._is_on = is_wanted
@@ -43,7 +43,7 @@ class CallWatch:
 
 
 class _WatchedWsgi:
-    """A WSGI application."""
+    """Wraps a WSGI application."""
 
     def __init__(self, application: Callable[..., Iterable[bytes]], in_hand: InHand) -> None:
         self._application = application
@@ -57,14 +57,14 @@ class _WatchedWsgi:
         except BaseException:
             self._in_hand.end(*place)
             raise
-        if isinstance(result, (list, tuple, FileWrapper)):  # nothing of the application's runs when it is sent
+        if isinstance(result, (list, tuple, FileWrapper)):  # No code of the application runs while this is sent.
             self._in_hand.end(*place)
             return result
         return _Body(result, lambda: self._in_hand.end(*place))
 
 
 class _Body:
-    """The body of a response that the application makes as it is sent."""
+    """A body that the application generates while the response is sent."""
 
     def __init__(self, pieces: Iterable[bytes], end: Callable[[], None]) -> None:
         self._pieces = pieces
@@ -74,7 +74,7 @@ class _Body:
         return iter(self._pieces)
 
     def close(self) -> None:
-        """Called by the server in any case (PEP 3333)."""
+        """Close the body, and end the record. The server always calls this (PEP 3333)."""
         try:
             close = getattr(self._pieces, "close", None)
             if close is not None:
@@ -84,7 +84,7 @@ class _Body:
 
 
 class _WatchedAsgi:
-    """An ASGI application. Not its WebSockets: a conversation that lasts for days is in hand at every death."""
+    """Wraps an ASGI application. Does not record WebSockets: one that is open for days is open at every death."""
 
     def __init__(self, application: Callable[..., Awaitable[None]], in_hand: InHand) -> None:
         self._application = application

@@ -1,4 +1,4 @@
-"""A worker's end of the channel: what every worker does with what the master says, whatever else it does."""
+"""A worker's end of the channel: handles the messages of the master that every kind of worker understands."""
 
 import asyncio
 import os
@@ -20,15 +20,15 @@ from clusterd.worker.handling import Handling
 from clusterd.worker.stacks import describe
 
 TICK_SECONDS = 0.25
-"""How often the loop of a worker shows the master that it turns."""
+"""Interval of the heartbeat by which a worker's event loop shows the master that it turns."""
 
 
 class ControlChannel:
-    """Owns the channel, and what the application says and is told over it.
+    """Owns the channel and the application's conversation over it.
 
-    `on_order` takes all other messages; it returns False for one that it knows nothing of. `on_alone` is called when
-    this worker is to drain without being told how: by a SIGTERM, or because nobody manages it any more. `requests`
-    tells what is under way.
+    `on_order` takes all other messages. It returns False for a message that it does not know. `on_alone` is called when
+    the worker must drain without orders: after a SIGTERM, or because the master is gone. `requests` returns the
+    requests in flight.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class ControlChannel:
         self._conversation.attach(self._channel, loop, self._handling.deliver)
 
     def send(self, message: Message) -> None:
-        """Tell the master something."""
+        """Send a message to the master."""
         self._channel.send(message)
 
     def obey_stops(self) -> None:
-        """Drain when one comes. Not with the loop's own handler, which needs the loop to be run by the main thread.
+        """Install the handlers that drain this worker at a SIGTERM or SIGINT (`systemctl kill -s INT`).
 
-        `systemctl kill -s INT` is a stop as well.
+        Does not use loop.add_signal_handler(), which requires that the main thread runs the event loop.
         """
         masters_signals.obey_stops(self._terminated)
         os.register_at_fork(after_in_child=self._let_go_of_child)
@@ -67,13 +67,13 @@ class ControlChannel:
         self._loop.call_soon_threadsafe(self._on_terminate, signal.Signals(number).name)
 
     def _let_go_of_child(self) -> None:
-        """What the application has forked (`multiprocessing`) has nobody to talk to."""
+        """Detach a child that the application has forked (`multiprocessing`): it has no conversation."""
         api.end()
-        # The descriptor is the worker's own: what the child is told would wake its loop.
+        # The child shares this descriptor with the worker. A signal to the child would wake the worker's event loop.
         signal.set_wakeup_fd(-1)
 
     def finish_handling(self, until: float) -> None:
-        """Let the application's handlers get through with what has come, until then (`time.monotonic()`)."""
+        """Wait until the application's handlers have handled what has arrived, until `until` (`time.monotonic()`)."""
         if not self._handling.unhandled:
             return
         try:
@@ -82,7 +82,7 @@ class ControlChannel:
             self._log.warning("the worker leaves before its messages are handled", unhandled=self._handling.unhandled)
 
     def close(self) -> None:
-        """Let out what the application has said last."""
+        """Send the application's last messages."""
         try:
             self._loop.run_until_complete(asyncio.wait_for(self._conversation.flushed(), LAST_WORDS_SECONDS / 2))
         except TimeoutError:
@@ -90,7 +90,7 @@ class ControlChannel:
 
     def _on_message(self, received: Received) -> None:
         if received.lacks_descriptors:
-            # What should have come over it stays with its sender.
+            # The connections that should have arrived stay with their sender.
             self._log.warning("there are no descriptors left for connections: raise LimitNOFILE= of the unit")
         match received.message:
             case AppMessage() | Ack() as said:
@@ -104,14 +104,14 @@ class ControlChannel:
                 self.send(StacksTold(number, describe(self._requests(), self._loop)))
             case order:
                 if isinstance(order, Retire) and not order.linger:
-                    # One that lingers may have to go on.
+                    # A worker that lingers may have to serve again.
                     api.stop_event.set()
                 if not self._on_order(received):
                     self._log.warning("unexpected message from the master", message=type(order).__name__)
                     close_all(received.descriptors)
 
     def _on_end(self, reason: str) -> None:
-        """Nobody manages this worker any more: it finishes what it holds and leaves."""
+        """The master is gone: answer what is in flight and exit."""
         self._log.warning("the master is gone, draining", reason=reason)
         self._conversation.end()
         self._drain_alone()

@@ -1,4 +1,4 @@
-"""debugpy in this worker: started when an operator asks for it, and there until the process ends."""
+"""debugpy in this worker: started when the operator asks for it, and running until the process ends."""
 
 import asyncio
 import errno
@@ -19,7 +19,7 @@ _PACKAGE = "debugpy"
 
 
 class Debugger:
-    """Started in a thread of its own: it takes up to a second, in which the loop goes on. `tell` gets the answers."""
+    """Starts debugpy in a separate thread, because that takes up to a second. `tell` gets the answers, on the loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, tell: Callable[[DebuggerTold], None]) -> None:
         self._loop = loop
@@ -28,7 +28,7 @@ class Debugger:
         self._listens = False
 
     def start(self, host: str, port: int) -> None:
-        """Let debuggers attach there. Whoever asks while it starts is answered with the others."""
+        """Let debuggers attach at `host` and `port`. Several requests during the start get one common answer."""
         if self._listens:
             self._tell(DebuggerTold(""))
         elif not self._is_starting:
@@ -45,22 +45,22 @@ class Debugger:
 
 
 def _listen(host: str, port: int) -> str:
-    """Start debugpy; why it cannot be, or nothing."""
-    importlib.invalidate_caches()  # it may have been installed since this process was forked
+    """Start debugpy. Returns why that is impossible, or an empty string."""
+    importlib.invalidate_caches()  # debugpy may have been installed after this process was forked.
     if importlib.util.find_spec(_PACKAGE) is None:
         return f"debugpy is not installed in the application's Python; run: {_install_command()}"
     if taken := _why_not(host, port):
         return f"it cannot listen on {host} port {port}: {taken}"
-    # Without it, four lines in the log about frozen modules of the standard library.
+    # Without this variable debugpy writes four lines to the log about frozen modules of the standard library.
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     try:
-        # Not an import statement: nothing of clusterd needs it.
+        # Not an import statement, because debugpy is no dependency of clusterd.
         debugpy = importlib.import_module(_PACKAGE)
-        # In this process, without one more beside it: then the port is closed when the worker ends, not a while later.
+        # Without a separate adapter process: the port is then closed when the worker ends, not a while later.
         debugpy.listen((host, port), in_process_debug_adapter=True)
     except Exception as error:
         return f"debugpy cannot be started: {error}"
-    # Not all versions say whether the thread that is to listen does.
+    # Not all versions report whether their thread has begun to listen.
     deadline = monotonic() + LISTENING_SECONDS
     while not _why_not(host, port):
         if monotonic() > deadline:
@@ -70,7 +70,7 @@ def _listen(host: str, port: int) -> str:
 
 
 def _why_not(host: str, port: int) -> str:
-    """Why nobody can begin to listen there now."""
+    """Why a process cannot listen at this address now; empty if it can."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -89,5 +89,5 @@ def _why_not(host: str, port: int) -> str:
 
 
 def _install_command() -> str:
-    # The distribution's own is one that pip must not install into (PEP 668).
+    # pip must not install into the distribution's own Python (PEP 668).
     return f"apt install python3-{_PACKAGE}" if sys.prefix == "/usr" else f"{sys.executable} -m pip install {_PACKAGE}"

@@ -1,4 +1,4 @@
-"""The HTTP engine's settings from the service's configuration: the engine knows nothing of clusters."""
+"""Translates the service's configuration into the settings of the HTTP engine, which knows nothing of clusters."""
 
 from clusterd.config.descriptors import usable_connections
 from clusterd.config.model import Config, Switch
@@ -6,7 +6,7 @@ from clusterd.http.settings import AccessLog, HttpSettings, Interface, Limits, T
 
 
 def engine_settings(config: Config, interface: Interface) -> HttpSettings:
-    """What the engine needs of `config`."""
+    """Return the part of `config` that the engine needs."""
     timeouts, limits = config.timeouts, config.limits
     return HttpSettings(
         interface=interface,

@@ -1,8 +1,8 @@
-"""Has the application's handlers called for the messages that this worker is sent.
+"""Calls the application's handlers for the messages that this worker receives.
 
-Plain handlers are called one after the other, in a thread of their own; async ones each in a task on the loop. None of
-them holds up a request, another worker or the master. What waits for the thread is bounded by the sender, which is
-refused the next message while MOST_WAITING of it are not dealt with (`wire/conversation.py`).
+Plain handlers run one after the other in a separate thread. Each async handler runs in a task on the event loop. No
+handler delays a request, another worker or the master. The queue of the thread is bounded, because `send` refuses the
+next message while MOST_WAITING of the sender's messages are unhandled (`wire/conversation.py`).
 """
 
 import asyncio
@@ -21,7 +21,7 @@ THREAD_NAME = "clusterd-messages"
 
 
 class _Message:
-    """A message, and how many handlers are not through with it."""
+    """A message, and the number of handlers that have not finished with it."""
 
     def __init__(self, incoming: Incoming, handlers: int) -> None:
         self.incoming = incoming
@@ -29,7 +29,7 @@ class _Message:
 
 
 class Handling:
-    """Made after the fork. `deliver` is called on the loop."""
+    """Created after the fork. `deliver` is called on the loop's thread."""
 
     def __init__(self, handlers: Sequence[Handler], loop: asyncio.AbstractEventLoop, log: Logger) -> None:
         self._handlers = handlers
@@ -41,10 +41,10 @@ class Handling:
         self._waiting: SimpleQueue[tuple[_Message, Handler]] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lack_is_known = False
-        """Whether it was logged that there is no handler."""
+        """Whether the lack of a handler has been logged."""
 
     def deliver(self, incoming: Incoming) -> None:
-        """Have every handler called for a message."""
+        """Have every handler called with a message."""
         handlers = tuple(self._handlers)
         if not handlers:
             self._say_that_there_is_none(incoming)
@@ -62,11 +62,11 @@ class Handling:
 
     @property
     def unhandled(self) -> int:
-        """Messages that handlers are not through with."""
+        """Number of messages that handlers have not finished with."""
         return self._unhandled
 
     async def finished(self) -> None:
-        """The handlers are through with what was delivered."""
+        """Wait until the handlers have finished with every delivered message."""
         if self._unhandled:
             self._finished = self._loop.create_future()
             await self._finished
@@ -91,7 +91,7 @@ class Handling:
             message, handler = self._waiting.get()
             try:
                 value = handler(message.incoming.value)
-            except BaseException as error:  # also sys.exit(): it would end the thread, and nobody else
+            except BaseException as error:  # Also SystemExit, which would end only this thread.
                 self._failed(message, handler, error)
             else:
                 self._answer(message, handler, value)
@@ -112,7 +112,7 @@ class Handling:
         try:
             message.incoming.reply(value)
         except Disconnected:
-            pass  # nobody awaits it any more
+            pass  # The side that awaits the reply is gone.
         except (TypeError, ValueError) as error:
             why = f"what the handler {name_of(handler)} of a message returned cannot be the reply: {error}"
             self._log.error(why)
@@ -128,13 +128,13 @@ class Handling:
         try:
             message.incoming.refuse(why)
         except Disconnected:
-            pass  # as above
+            pass  # The side that awaits the reply is gone.
 
     def _is_to_answer(self, message: _Message, handler: Handler) -> bool:
         return message.incoming.wants_reply and handler is self._handlers[0]
 
     def _through(self, message: _Message) -> None:
-        """A handler is through with a message; on the loop."""
+        """A handler has finished with a message. Called on the loop's thread."""
         message.left -= 1
         if message.left:
             return

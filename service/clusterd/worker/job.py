@@ -1,7 +1,7 @@
-"""A worker that serves nobody: it calls what `run:` names, and is supervised like any other.
+"""A worker without connections: it calls the function that `run:` names, and is supervised like any other worker.
 
-The callable has a thread of its own, or, where it is async, a task: the loop keeps turning beside it, so that messages,
-orders and heartbeats go on.
+The function runs in a separate thread or, if it is async, in a task. The event loop keeps turning beside it, so that
+messages, orders and heartbeats go on.
 """
 
 import asyncio
@@ -27,7 +27,9 @@ THREAD_NAME = "clusterd-run"
 
 
 class JobCall:
-    """The one call. `on_called` when it begins and `on_ended` when it is over, with what it raised: on the loop."""
+    """The one call of the function. Calls, on the loop's thread, `on_called` when it begins and `on_ended` with its
+    exception, or None, when it is over.
+    """
 
     def __init__(
         self,
@@ -43,7 +45,7 @@ class JobCall:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Call it, where it holds up nobody."""
+        """Start the call, in a thread or a task."""
         if self._job.is_async:
             self._task = self._loop.create_task(self._run_async())
         else:
@@ -69,12 +71,12 @@ class JobCall:
 
 
 def _failure(error: BaseException) -> BaseException | None:
-    """sys.exit() without a status is a way to return."""
+    """Return `error` if it is a failure. sys.exit() without a status, or with 0, is not."""
     return None if isinstance(error, SystemExit) and not error.code else error
 
 
 class JobProcess:
-    """Owns the loop and everything on it, as `process.WorkerProcess` does where there is an application to serve."""
+    """Owns the event loop and everything on it. The counterpart of `process.WorkerProcess` for a job."""
 
     def __init__(self, job: LoadedJob, boot: Boot, log: Logger) -> None:
         self._loop = uvloop.new_event_loop()
@@ -91,7 +93,7 @@ class JobProcess:
         self._is_leaving = False
 
     def run(self) -> int:
-        """Call it, say ready, and stay until it has returned or a drain is over; the exit status."""
+        """Call the function, report Ready, and run until it returns or a drain is over. Returns the exit status."""
         self._channel.obey_stops()
         self._row.started_at = wall_clock()
         self._tick()
@@ -104,7 +106,7 @@ class JobProcess:
         return self._status
 
     def close(self) -> None:
-        """Say what is left to say."""
+        """Send the last messages."""
         self._channel.close()
 
     # ---- the call
@@ -130,7 +132,7 @@ class JobProcess:
                 if not linger:
                     self._drain(deadline)
             case Serve() | Adopt() | Share() | Dispatch() | HealthConnection():
-                pass  # there is nothing to accept, and no connection that could move
+                pass  # A job accepts nothing and has no connections.
             case _:
                 return False
         close_all(received.descriptors)
@@ -140,7 +142,7 @@ class JobProcess:
         self._drain(monotonic() + self._config.timeouts.drain)
 
     def _drain(self, deadline: float) -> None:
-        """The event is set: give it time to return."""
+        """Give the function time to return until `deadline`. The stop event is set already."""
         if self._is_leaving:
             return
         self._leave_by = deadline
@@ -149,13 +151,13 @@ class JobProcess:
         self._cut_timer = self._loop.call_later(max(0.0, deadline - monotonic()), self._cut)
 
     def _cut(self) -> None:
-        """It ends with the process."""
+        """End the process while the function still runs."""
         self._row.heartbeat = monotonic_ns()
         self._log.warning(f"run: {self._job.reference} was cut at the end of the drain", reason="drain_timeout")
         self._leave()
 
     def _leave(self) -> None:
-        """Once: the loop turns a little longer for what is left to say, and is not to be stopped in that."""
+        """Stop the loop, once only: afterwards it runs again for the last messages, and must not be stopped then."""
         if not self._is_leaving:
             self._is_leaving = True
             if self._cut_timer is not None:

@@ -1,9 +1,9 @@
-"""The worker's event loop: the engine, the acceptor, the channel, and the drain at the end."""
+"""The worker's event loop: it connects the engine, the acceptor, the channel and the drain."""
 
 import asyncio
 import socket
 
-# By name, before the application is imported: it may replace those in the module (freezing time in a test, say).
+# Imported by name, before the application: it may replace the functions in the module (a test may freeze the time).
 from time import monotonic, monotonic_ns
 from time import time as wall_clock
 
@@ -45,7 +45,7 @@ OVERDUE_CHARACTERS = 1000
 
 
 class WorkerProcess:
-    """Owns the loop and everything on it; one per process."""
+    """Owns the event loop and everything on it. One per process."""
 
     def __init__(self, loaded: LoadedApplication, boot: Boot, log: Logger) -> None:
         context, row = boot.context, boot.row
@@ -71,7 +71,7 @@ class WorkerProcess:
         self._acceptor: Acceptor | None = None
         self._receivers: set[Receiver] = set()
         self._dealt: set[Receiver] = set()
-        """Where connections come from that the master accepts."""
+        """Receivers of the dispatch channel: they take the connections that the master accepts."""
         self._is_leaving = False
         self._drain: Drain | None = None
         self._leave_by = 0.0
@@ -80,11 +80,11 @@ class WorkerProcess:
         self._channel = ControlChannel(boot.channel, self._loop, log, self._on_order, self._drain_alone, requests)
 
     def start_application(self) -> None:
-        """Have the application get ready, where it has a word for it. Raises StartupFailed."""
+        """Run the application's startup, if it has one (ASGI lifespan). Raises StartupFailed."""
         self._loop.run_until_complete(self._engine.startup())
 
     def run(self) -> int:
-        """Say ready, serve until a drain is over; the exit status."""
+        """Report Ready and serve until a drain is over. Returns the exit status."""
         self._channel.obey_stops()
         self._row.started_at = wall_clock()
         self._tick()
@@ -100,11 +100,11 @@ class WorkerProcess:
         return 0
 
     def close(self) -> None:
-        """Say what is left to say."""
+        """Send the last messages."""
         self._channel.close()
 
     def _stop_application(self) -> None:
-        # At least a moment, also where the drain has used up all the time there was.
+        # The application gets at least a moment, even if the drain has used up all the time.
         left = max(LAST_WORDS_SECONDS / 2, self._leave_by - monotonic())
         try:
             self._loop.run_until_complete(asyncio.wait_for(self._engine.shutdown(), left))
@@ -147,7 +147,7 @@ class WorkerProcess:
         self._leave_listeners()
 
     def _leave_listeners(self) -> None:
-        """For good: nobody is to wait in a queue that this process keeps open and does not serve."""
+        """Close the listeners for good. Otherwise clients could wait in a backlog that no process serves."""
         for listener in self._listeners:
             listener.close()
 
@@ -159,7 +159,7 @@ class WorkerProcess:
 
     def _serve(self) -> None:
         if self._is_leaving:
-            return  # its end tells the master
+            return  # The master learns of it when this process ends.
         self._end_drain()
         self._engine.retirement.take_back()
         self._row.accepting = 1
@@ -169,7 +169,7 @@ class WorkerProcess:
             )
 
     def _saturation_changed(self) -> None:
-        """At once on the scoreboard, for the others' decisions; and what waits may be this worker's now."""
+        """Publish the free threads at once, for the others' accept policy, and accept what this worker has declined."""
         self._row.threads_free = self._engine.threads.free
         if self._acceptor is not None and self._row.threads_free:
             self._acceptor.accept_declined()
@@ -179,8 +179,8 @@ class WorkerProcess:
         self._engine.adopt(sock, peer=peer, local=listener.local, scheme=listener.scheme)
 
     def _keep(self, receiver: Receiver, among: set[Receiver]) -> None:
-        """Also during a drain: somebody may have died whose connections are nobody's yet. Not when it is over, for the
-        loop turns a little longer than connections are served.
+        """Keep a receiver, also during a drain: it may bring the connections of a worker that has died. Close it if the
+        drain is over, because the loop turns a little longer than it serves connections.
         """
         if self._is_leaving or (self._drain is not None and self._drain.is_over(monotonic())):
             receiver.close()
@@ -207,7 +207,7 @@ class WorkerProcess:
     # ---- sharing
 
     def _share(self, connections: int, seconds: float, others: list[socket.socket]) -> None:
-        """Let another worker have some connections. A drain has all of them, and comes first."""
+        """Hand over some connections to other workers. During a drain do nothing: the drain hands over all of them."""
         if self._drain is None:
             for sock in others:
                 self._sharing.share(connections, seconds, sock)
@@ -219,20 +219,19 @@ class WorkerProcess:
 
     def _retire(self, limits: DrainLimits, peers: list[socket.socket]) -> None:
         if self._is_leaving:
-            # Nothing is left to be retired; and the loop, which turns for the application's shutdown, is not to be
-            # stopped once more.
+            # No connection is left. The loop runs for the application's shutdown, and must not be stopped once more.
             for sock in peers:
                 sock.close()
             return
         self._stop_accepting()
         for receiver in tuple(self._dealt):
-            # Everything that the master has dealt is here: it has stopped before it sent these orders.
+            # The master stops dispatching before it sends this order, so every dispatched connection has arrived.
             receiver.finish()
         self._dealt.clear()
         self._sharing.end()
         self._end_drain()
         if not peers:
-            # Connections on their way here would only be closed; with their sender they are as well off.
+            # This worker would only close the connections that are on their way here. Their sender keeps them instead.
             for receiver in self._receivers:
                 receiver.close()
             self._receivers.clear()
@@ -241,7 +240,8 @@ class WorkerProcess:
         self._drain = Drain(self._engine, sender, limits, self._log, monotonic())
         self._drain.begin()
         for end in self._drain.ends:
-            # Not only at the next tick. A little later, since timers of the loop may be early by their resolution.
+            # Look at these times and not only at the next tick. Add 2 ms, because a timer of the loop may fire early by
+            # its resolution.
             self._loop.call_later(max(0.0, end - monotonic()) + 0.002, self._leave_if_drained)
         self._leave_if_drained()
 
@@ -266,13 +266,13 @@ class WorkerProcess:
 
     def _connection_closed(self, _: Connection) -> None:
         if self._acceptor is not None and not self._row.accepting:
-            self._acceptor.accept()  # there is room again
+            self._acceptor.accept()  # There is room again.
         self._leave_if_drained()
 
     def _leave_if_drained(self) -> None:
         if self._drain is None:
             return
-        self._row.heartbeat = monotonic_ns()  # not only at ticks: the master waits for a loop that does not turn
+        self._row.heartbeat = monotonic_ns()  # Not only at ticks: the master allows extra time to a hung loop.
         now = monotonic()
         if self._drain.is_over(now):
             self._take_nothing_over()
@@ -283,7 +283,7 @@ class WorkerProcess:
             self._engine.leave()
 
     def _take_nothing_over(self) -> None:
-        """Any more: what is unread in the receivers, its sender has still."""
+        """Close the receivers. The senders keep the connections that were not read from them."""
         for receiver in (*self._dealt, *self._receivers):
             receiver.close()
         self._dealt.clear()
@@ -302,7 +302,7 @@ class WorkerProcess:
         self._row.in_flight = self._engine.in_flight
         self._engine.tick(now)
         if self._acceptor is not None:
-            # What another worker was woken for and cannot take.
+            # Another worker may have been woken for a connection that it cannot accept.
             self._acceptor.accept()
         self._log.flush()
         mend_output()

@@ -1,4 +1,4 @@
-"""What a worker is doing, in words: its requests, its threads, and the tasks of its loop."""
+"""Describes what a worker is doing: its requests, its threads, and the tasks of its event loop."""
 
 import asyncio
 import gc
@@ -11,11 +11,11 @@ from typing import Any
 from clusterd.http.engine import InFlight
 
 MOST_CHARACTERS = 40_000
-"""What fits a message, however much of it is escaped."""
+"""Fits one message even if every character is escaped in JSON."""
 
 
 def describe(requests: list[InFlight], loop: asyncio.AbstractEventLoop) -> str:
-    """For people. To be called on the loop's thread."""
+    """Return the text, for operators. To be called on the loop's thread."""
     lines = [*_requests(requests), *_threads(), *_tasks(loop)]
     text = "\n".join(lines)
     return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}\n... and more"
@@ -44,7 +44,7 @@ def _tasks(loop: asyncio.AbstractEventLoop) -> Iterator[str]:
 
 
 def _awaited(coroutine: Any) -> Iterator[str]:
-    """asyncio tells the outermost frame of a task that waits: what it waits for is found from one to the next."""
+    """Yield the frames of a waiting coroutine and of what it awaits. asyncio only reports the outermost frame."""
     while coroutine is not None:
         frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
         if frame is not None:
@@ -53,10 +53,10 @@ def _awaited(coroutine: Any) -> Iterator[str]:
 
 
 def _awaited_by(coroutine: Any) -> Any:
-    """What it waits for, None where that is no coroutine.
+    """Return the coroutine that `coroutine` awaits, or None if it awaits something else.
 
-    A coroutine of the compiled engine has neither a frame nor an attribute for it, and holds it like anything else,
-    or what its `__await__` gave.
+    A coroutine of the compiled engine has neither a frame nor an attribute for it. It only references the awaited
+    coroutine, or the result of its `__await__`, like any other object.
     """
     if hasattr(coroutine, "cr_await"):
         return coroutine.cr_await

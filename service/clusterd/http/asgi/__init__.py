@@ -1,1 +1,1 @@
-"""The ASGI adapter (https://asgi.readthedocs.io): the application is called in a task on the loop."""
+"""The ASGI adapter (https://asgi.readthedocs.io): calls the application in a task on the event loop."""

@@ -1,4 +1,4 @@
-"""The ASGI adapter (https://asgi.readthedocs.io): has the application called in a task on the loop."""
+"""The adapter class of ASGI (https://asgi.readthedocs.io)."""
 
 import asyncio
 import sys
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 REMEDY = "pip install wsproto"
 
-# asyncio's own, and not a function around it, which every request would pay for.
+# asyncio's class itself, because each request would pay for a function around it.
 _start: Callable[..., asyncio.Task[None]]
 if sys.version_info >= (3, 12):
-    # Begun at once: most calls never wait, and are over before the loop would have come to them.
+    # Eager tasks begin at once. Most calls never wait, and are over before the loop would have started them.
     _start = partial(asyncio.Task, eager_start=True)
 else:
     _start = asyncio.Task
 
 
 class AsgiAdapter:
-    """Turns requests into calls."""
+    """Turns requests into calls of an ASGI application."""
 
     def __init__(
         self,
@@ -54,20 +54,20 @@ class AsgiAdapter:
         self._limits = settings.limits
         self._tasks: set[asyncio.Task[None]] = set()
         self._lack_is_known = False
-        """Whether it was logged that WebSockets cannot be served."""
+        """Whether the lack of wsproto has been logged."""
 
     @property
     def streams(self) -> bool:
-        """The application takes the body as it comes."""
+        """True: the application takes the body as it arrives."""
         return True
 
     @property
     def running(self) -> int:
-        """Calls under way: an application may go on after its response, with background tasks."""
+        """Number of calls under way. An application may go on after its response, with background tasks."""
         return len(self._tasks)
 
     def new_body(self, _: int, /) -> Inflow:
-        """Held in memory, and no more of it than the application has not taken yet."""
+        """Make a body that keeps in memory only what the application has not taken yet."""
         return Inflow()
 
     def answer(self, connection: Connection) -> None:
@@ -97,10 +97,10 @@ class AsgiAdapter:
     def _websocket(
         self, connection: Connection, of_connection: dict[str, Any], head: Head
     ) -> tuple["WebSocketCall", dict[str, Any]]:
-        """A call for a WebSocket, and its scope. Raises Refusal."""
+        """Return the call for a WebSocket and its scope. Raises Refusal."""
         handshake = handshake_of(head, self._limits)
         try:
-            # Only now: an application without WebSockets need not have wsproto.
+            # Imported only now, because an application without WebSockets does not need wsproto.
             from clusterd.http.asgi.websocket.call import WebSocketCall
         except ImportError as error:
             if not self._lack_is_known:
@@ -113,16 +113,16 @@ class AsgiAdapter:
         return call, self._scopes.websocket(of_connection, head, handshake.subprotocols)
 
     def use(self, application: AsgiApplication, /) -> None:
-        """Call this from now on. The lifespan goes on as it was."""
+        """Call `application` from now on. Does not affect the lifespan."""
         self._application = application
 
     async def startup(self) -> None:
-        """The application's lifespan begins. Raises StartupFailed."""
+        """Begin the application's lifespan. Raises StartupFailed."""
         await self._lifespan.startup()
 
     async def shutdown(self) -> None:
-        """The application's lifespan ends."""
+        """End the application's lifespan."""
         await self._lifespan.shutdown()
 
     def tick(self, now: float) -> None:
-        """Nothing waits here."""
+        """Do nothing: this adapter has no queue."""

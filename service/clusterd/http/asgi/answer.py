@@ -1,4 +1,4 @@
-"""The answer to one HTTP request of an ASGI application: its messages, in their order, as the bytes to send."""
+"""The response of an ASGI application to one HTTP request: checks its messages and their order, and sends them."""
 
 from collections.abc import Iterable
 from enum import Enum
@@ -21,23 +21,23 @@ from clusterd.http.ports import Log
 
 
 class _Expected(Enum):
-    """What the application is to send next."""
+    """The message that the application must send next."""
 
     START = "http.response.start"
     BODY = "http.response.body"
     TRAILERS = "http.response.trailers"
     REST_OF_FILE = "the rest of its file"
-    """Which is on its way: nothing may come between."""
+    """The file is being sent, and no message may come before its end."""
     NOTHING = "nothing"
 
 
-# On Python 3.11 an enum's attribute costs four times as much as a name of the module.
+# On Python 3.11 access to an enum's attribute costs four times as much as to a name of the module.
 _START, _BODY, _TRAILERS, _NOTHING = _Expected.START, _Expected.BODY, _Expected.TRAILERS, _Expected.NOTHING
 _REST_OF_FILE = _Expected.REST_OF_FILE
 
 
 class Answer:
-    """What was sent, and what may come next. Nothing here waits: the connection takes all that it is given."""
+    """The state of the response: what was sent, and what may come next. It never waits for the client."""
 
     __slots__ = (
         "_connection",
@@ -64,23 +64,23 @@ class Answer:
         self._encoder: Encoder | None = None
         self._has_trailers = False
         self.gone = False
-        """Nobody waits for the rest of it: the client has gone, or the server has given up."""
+        """Whether the client has gone or the server has given up, so that the rest is not sent."""
         self.started = False
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more can be sent: the response is complete, or nobody waits for it."""
+        """Whether nothing more can be sent: the response is complete or `gone`."""
         return self.gone or self._expected is _NOTHING
 
     # ---- the messages
 
     @property
     def expects_body(self) -> bool:
-        """Whether a body comes next, or more of it."""
+        """Whether the body, or more of it, comes next."""
         return self._expected is _BODY
 
     def take(self, message: Message) -> None:
-        """Send what the message says. Raises RuntimeError for one that has no place here."""
+        """Send what the message contains. Raises RuntimeError if another message is expected."""
         kind, expected = message["type"], self._expected
         if kind == "http.response.body" and expected is _BODY:
             self._take_body(message.get("body", b""), more=message.get("more_body", False))
@@ -91,7 +91,7 @@ class Answer:
         elif kind == "http.response.trailers" and expected is _TRAILERS:
             self._take_trailers(message.get("headers", ()), more=message.get("more_trailers", False))
         elif kind == "http.response.early_hint" and expected is _START:
-            if self._request.minor:  # HTTP/1.0 knows no interim responses
+            if self._request.minor:  # HTTP/1.0 has no interim responses.
                 self._connection.send(early_hints(message.get("links", ())))
         else:
             raise RuntimeError(f"the application sent {kind!r} where {expected.value} was expected")
@@ -135,7 +135,7 @@ class Answer:
             self._connection.send(encoder.end())
             self._complete()
 
-    # ---- a file that is all of the body, by sendfile(2)
+    # ---- a file as the whole body, by sendfile(2)
 
     @property
     def _takes_file(self) -> bool:
@@ -187,13 +187,13 @@ class Answer:
         self._connection.break_off(self._status)
 
     def _let_go(self) -> None:
-        """Nothing more can be sent."""
+        """Detach from the connection: nothing more can be sent."""
         self._expected = _NOTHING
         self._connection.call = None
 
     def fail(self, how: str) -> None:
-        """The application has ended, `how` (nothing to be said of it if empty): without completing the response, or
-        after it.
+        """The application has ended without completing the response, or has failed after it. Log `how` unless it is
+        empty.
         """
         if how:
             self._report(how)

@@ -1,4 +1,4 @@
-"""What an ASGI application is, as a server sees it (https://asgi.readthedocs.io/en/latest/specs/main.html)."""
+"""The types of an ASGI application (https://asgi.readthedocs.io/en/latest/specs/main.html)."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -10,4 +10,4 @@ AsgiApplication = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
 
 class ClientDisconnected(OSError):
-    """Raised by `send` when nobody reads any more (ASGI's spec_version 2.4)."""
+    """Raised by `send` after the client has gone (ASGI spec_version 2.4)."""

@@ -1,4 +1,4 @@
-"""One HTTP request to an ASGI application: what it receives, and how long it waits for its client."""
+"""One HTTP request to an ASGI application: its receive and send, with back pressure."""
 
 import asyncio
 import traceback
@@ -15,14 +15,14 @@ from clusterd.http.messages.response import Stamp
 from clusterd.http.ports import Log
 
 TURN_PIECES = 16
-"""Pieces that an application sends in a row, without ever waiting, before others have their turn."""
+"""Maximum pieces that an application sends in a row, without ever waiting, before others have their turn."""
 
 PATH_BLOCK_BYTES = 256 * 1024
-"""Of a file that is read to be sent, in memory at a time."""
+"""Bytes in memory at a time of a file that is read to be sent."""
 
 
 class AsgiCall(Answer):
-    """A request being answered. The response may be complete long before the application returns."""
+    """A request that is being answered. The response may be complete long before the application returns."""
 
     __slots__ = ("_body", "_client_closed", "_end", "_pieces", "_waiter", "task")
 
@@ -33,23 +33,23 @@ class AsgiCall(Answer):
         self._body = None if body is None else cast(Inflow, body)
         self._pieces = 0
         self._client_closed = False
-        """The client sends nothing more."""
+        """Whether the client has closed its sending side."""
         self._end = False
-        """The body has been given to the application as a whole."""
+        """Whether the application has received the whole body."""
         self._waiter: asyncio.Future[None] | None = None
         self.task: asyncio.Task[None] | None = None
         if self._body is not None:
             self._body.on_room = connection.take_more
 
     async def run(self, application: AsgiApplication, scope: dict[str, Any]) -> None:
-        """Call the application. Its errors become a 500, or an incomplete response."""
+        """Call the application. An error of it becomes a 500, or an incomplete response if a part was sent."""
         try:
             await application(scope, self.receive, self.send)
         except asyncio.CancelledError:
             self.fail("" if self.gone else "was cancelled")
         except ClientDisconnected:
             self.fail("")
-        except BaseException as error:  # SystemExit too ends a request, and never the server
+        except BaseException as error:  # A SystemExit also ends only the request.
             self.fail(f"raised\n{''.join(traceback.format_exception(error)).rstrip()}")
         else:
             if not self.is_over:
@@ -58,16 +58,16 @@ class AsgiCall(Answer):
     # ---- what the application calls
 
     async def receive(self) -> Message:
-        """The next piece of the body; afterwards, once there is no more to say, that the client has gone."""
+        """Return the next piece of the body. After the body, wait for the end of the request: http.disconnect."""
         if not self._end and not self.gone:
             body = self._body
             if body is None:
                 self._end = True
                 return {"type": "http.request", "body": b"", "more_body": False}
-            if not self.started:  # later, it would be read as a part of the response
+            if not self.started:  # After the response has begun, an interim response would be read as a part of it.
                 self._connection.invite_body()
             data = await body.take()
-            if not body.is_closed:  # the rest of one that was closed is dropped, and never known to be the end
+            if not body.is_closed:  # The rest of a closed body was dropped, so its end is unknown.
                 self._end = body.is_complete
                 return {"type": "http.request", "body": data, "more_body": not self._end}
         while not self.is_over and not self._client_closed:
@@ -75,9 +75,9 @@ class AsgiCall(Answer):
         return {"type": "http.disconnect"}
 
     async def send(self, message: Message) -> None:
-        """Take a part of the response, and wait while the client does not read.
+        """Send a part of the response, and wait while the client does not read.
 
-        Raises ClientDisconnected when there is nobody to send it to, RuntimeError for a message that has no place here.
+        Raises ClientDisconnected if the client has gone, RuntimeError if another message is expected.
         """
         if self.gone:
             raise ClientDisconnected
@@ -91,12 +91,12 @@ class AsgiCall(Answer):
             if message.get("more_body", False):
                 self._pieces += 1
                 if self._pieces % TURN_PIECES == 0:
-                    # Others have their turn too; and that the client has gone, only the loop can tell.
+                    # Let others have their turn, and let the loop notice that the client has gone.
                     await asyncio.sleep(0)
         await self._readable()
 
     async def _send_file(self, path: str) -> None:
-        # In threads: the disk may be slow, and the loop has other connections.
+        # Read in threads, because the disk may be slow and must not block the loop.
         in_thread = asyncio.get_running_loop().run_in_executor
         file = await in_thread(None, open_path, path)
         if isinstance(file, bytes):
@@ -119,14 +119,14 @@ class AsgiCall(Answer):
         try:
             await self._readable()
         finally:
-            if not transfer.is_over and not self.gone:  # cancelled; and the file is about to be closed
+            if not transfer.is_over and not self.gone:  # Cancelled, and the file is about to be closed.
                 self._break_off()
         if self.gone:
             raise ClientDisconnected
         self._end_file(transfer)
 
     async def _readable(self) -> None:
-        """Wait until the client has read what was sent, or does not matter any more."""
+        """Wait until the client has read what was sent, or the response is over."""
         while not self.is_over and not self._connection.writable:
             await self._wait()
 
@@ -134,7 +134,7 @@ class AsgiCall(Answer):
 
     @property
     def phase(self) -> CallPhase:
-        """How far the answer is."""
+        """The phase of the request."""
         return CallPhase.SENDING if self.started else CallPhase.RUNNING
 
     def resume(self) -> None:
@@ -142,26 +142,26 @@ class AsgiCall(Answer):
         self._wake()
 
     def client_closed(self) -> None:
-        """Told to an application that asks; one that does not goes on, and its response is sent."""
+        """The client has closed its sending side. `receive` reports it; otherwise the response is sent as usual."""
         self._client_closed = True
         self._wake()
 
     def disconnected(self) -> None:
-        """Nobody waits for the answer any more: the application learns of it when it next asks or sends."""
+        """The client has gone. The application learns it from its next `receive` or `send`."""
         self.gone = True
         if self._body is not None:
             self._body.close()
         self._wake()
 
     def cancel(self) -> None:
-        """Its time is over."""
+        """Cancel the application's task: timeouts.request has passed."""
         if self.task is not None:
             self.task.cancel()
 
     async def _wait(self) -> None:
         if self._waiter is None or self._waiter.done():
             self._waiter = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._waiter)  # an application may receive and send at the same time
+        await asyncio.shield(self._waiter)  # An application may receive and send at the same time.
 
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None
@@ -170,5 +170,5 @@ class AsgiCall(Answer):
 
     def _let_go(self) -> None:
         super()._let_go()
-        if self._waiter is not None:  # another task of the application's, which waits in `receive`, is to learn it
+        if self._waiter is not None:  # Another task of the application may wait in `receive`.
             self._wake()

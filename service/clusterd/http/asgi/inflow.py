@@ -1,36 +1,36 @@
-"""The body of a request on its way to an application that takes it piece by piece."""
+"""The body of a request for an application that takes it piece by piece."""
 
 import asyncio
 from collections.abc import Callable
 
 HELD_BYTES = 64 * 1024
-"""More is not read from the client before the application has taken some."""
+"""While this many bytes wait for the application, the connection does not read more from the client."""
 
 
 class Inflow:
-    """Holds what was received until it is asked for; one reader at a time."""
+    """Keeps received bytes until the application takes them. One reader at a time."""
 
     __slots__ = ("_pieces", "_waiter", "held", "is_closed", "is_complete", "on_room", "size")
 
     def __init__(self) -> None:
         self.on_room: Callable[[], None] | None = None
-        """Called when what was held has been taken, and more may be read."""
+        """Called when the application has taken the bytes, and more may be read."""
         self._pieces: list[bytes] = []
         self._waiter: asyncio.Future[None] | None = None
         self.held = 0
-        """Bytes that wait to be taken."""
+        """Bytes that the application has not taken."""
         self.size = 0
-        """Bytes received altogether."""
+        """Bytes received in total."""
         self.is_complete = False
         self.is_closed = False
 
     @property
     def is_full(self) -> bool:
-        """Whether more should not be read now."""
+        """Whether the connection should stop reading for now."""
         return self.held >= HELD_BYTES
 
     def write(self, data: bytes) -> None:
-        """Add what was received; dropped when nobody takes it any more."""
+        """Add received bytes. Drops them if the body is closed."""
         if data and not self.is_closed:
             self._pieces.append(data)
             self.held += len(data)
@@ -38,19 +38,19 @@ class Inflow:
             self._wake()
 
     def end(self) -> None:
-        """All of it is here."""
+        """The body is complete."""
         self.is_complete = True
         self._wake()
 
     def close(self) -> None:
-        """Nobody takes the rest. Safe to call again."""
+        """Drop the rest of the body. May be called more than once."""
         self.is_closed = True
         self._pieces.clear()
         self.held = 0
         self._wake()
 
     async def take(self) -> bytes:
-        """Everything that is held, once there is something; empty at the end, and when it was closed."""
+        """Wait for bytes, and return all that are here. Empty at the end, and after `close`."""
         while not self._pieces and not self.is_complete and not self.is_closed:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter

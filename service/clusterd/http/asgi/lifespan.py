@@ -10,7 +10,7 @@ from clusterd.http.ports import Log
 
 
 class Lifespan:
-    """One call of the application that lasts as long as the worker. `state` is copied into every request's scope."""
+    """The call of the application that lasts as long as the worker. `state` is copied into each request's scope."""
 
     def __init__(self, application: AsgiApplication, log: Log) -> None:
         self._application = application
@@ -21,10 +21,10 @@ class Lifespan:
         self.state: dict[str, Any] = {}
 
     async def startup(self) -> None:
-        """Have the application get ready. Raises StartupFailed when it says that it cannot.
+        """Run the application's startup. Raises StartupFailed if the application answers lifespan.startup.failed.
 
-        An application that raises or returns instead does not know lifespans, and goes without (as the
-        specification has it).
+        An application that raises or returns instead does not support lifespans, and is served without one, as the
+        specification demands.
         """
         self._task = asyncio.get_running_loop().create_task(self._run())
         answer = await self._ask("lifespan.startup")
@@ -32,7 +32,7 @@ class Lifespan:
             raise StartupFailed(answer.get("message") or "the application's lifespan.startup.failed says no reason")
 
     async def shutdown(self) -> None:
-        """Have the application clean up; nothing for one without a lifespan."""
+        """Run the application's shutdown. Does nothing for an application without a lifespan."""
         if self._task is None or self._task.done():
             return
         answer = await self._ask("lifespan.shutdown")
@@ -40,7 +40,7 @@ class Lifespan:
             self._log.error(f"the application's shutdown failed: {answer.get('message', '')}")
 
     async def _ask(self, event: str) -> Message | None:
-        """Its answer to an event; None when the call has ended without one."""
+        """Return the application's answer to an event; None if its call has ended without one."""
         assert self._task is not None
         self._to_application.put_nowait({"type": event})
         answer = asyncio.ensure_future(self._from_application.get())
@@ -64,7 +64,7 @@ class Lifespan:
         except asyncio.CancelledError:
             raise
         except BaseException:
-            # One that does not know lifespans raises at once; one that has asked for an event does, and has failed.
-            # It is served all the same (as the specification has it): only lifespan.startup.failed forbids it.
+            # An application without lifespans raises at once. One that has received an event has failed. It is served
+            # all the same, as the specification demands: only lifespan.startup.failed prevents that.
             log = self._log.warning if has_asked else self._log.debug
             log(f"the application's lifespan ended\n{traceback.format_exc().rstrip()}")

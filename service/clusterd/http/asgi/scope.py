@@ -1,4 +1,4 @@
-"""The scope of an ASGI call (https://asgi.readthedocs.io/en/latest/specs/www.html), from a request's head."""
+"""Builds the scope of an ASGI call (https://asgi.readthedocs.io/en/latest/specs/www.html) from a request's head."""
 
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -7,7 +7,7 @@ from clusterd.http.messages.head import Fields, Head
 from clusterd.linux.address import Address
 
 _VERSIONS = {"version": "3.0", "spec_version": "2.4"}
-# Told apart by the application; none carries anything.
+# The application checks for these keys. The values are empty.
 _HTTP_EXTENSIONS: dict[str, dict[str, object]] = {
     "http.response.trailers": {},
     "http.response.pathsend": {},
@@ -17,14 +17,14 @@ _WEBSOCKET_EXTENSIONS: dict[str, dict[str, object]] = {"websocket.http.response"
 
 
 class ScopeMaker:
-    """Makes scopes; what is the same for all requests is made once. `state` comes from the lifespan."""
+    """Makes scopes. The parts that all requests share are made once. `state` comes from the lifespan."""
 
     def __init__(self, root_path: str, state: dict[str, Any]) -> None:
         self._root_path = root_path
         self._state = state
 
     def of_connection(self, peer: Address | None, local: Address | None, scheme: str) -> dict[str, Any]:
-        """What is the same for all requests of one connection, to be given to `http`."""
+        """Return the part of the scope that all requests of a connection share, for `http`."""
         return {
             "type": "http",
             "asgi": _VERSIONS,
@@ -35,7 +35,7 @@ class ScopeMaker:
         }
 
     def http(self, of_connection: dict[str, Any], head: Head) -> dict[str, Any]:
-        """The scope of one request."""
+        """Return the scope of one request."""
         scope = of_connection.copy()
         raw_path = head.path.encode("latin-1")
         if b"%" in raw_path or not raw_path.isascii():
@@ -43,7 +43,7 @@ class ScopeMaker:
         else:
             path = head.path
         if self._root_path and not (path == self._root_path or path.startswith(self._root_path + "/")):
-            path = self._root_path + path  # a proxy has cut it off; applications expect the whole path
+            path = self._root_path + path  # A proxy has removed the prefix, but applications expect the whole path.
         fields = head.fields
         scope["http_version"] = "1.1" if head.minor else "1.0"
         scope["method"] = head.method
@@ -56,7 +56,7 @@ class ScopeMaker:
         return scope
 
     def websocket(self, of_connection: dict[str, Any], head: Head, subprotocols: list[str]) -> dict[str, Any]:
-        """The scope of a WebSocket, whose client offers these subprotocols."""
+        """Return the scope of a WebSocket. `subprotocols` are those that the client offers."""
         scope = self.http(of_connection, head)
         del scope["method"]
         scope["type"] = "websocket"
@@ -67,6 +67,6 @@ class ScopeMaker:
 
 
 def _raw_of(fields: Fields) -> list[tuple[bytes, bytes]]:
-    """The header lines as ASGI has them, made once for all requests that bring the same ones."""
+    """Return the header lines in ASGI's form. Computed once for all requests that have the same lines."""
     fields.raw = [line.raw for line in fields.lines if line.cgi_name]
     return fields.raw

@@ -1,1 +1,1 @@
-"""One client each: how it comes in, its bytes, its requests in order, how it moves and how it ends."""
+"""Connections to clients: their transports, their requests, their handover to another worker, and their end."""

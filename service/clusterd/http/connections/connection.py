@@ -1,4 +1,4 @@
-"""One client's connection: its requests, received and answered one at a time and in order."""
+"""The connection of one client. It receives and answers the requests one at a time and in order."""
 
 import socket
 from http import HTTPStatus
@@ -18,14 +18,14 @@ from clusterd.http.origins.origin import Origin
 from clusterd.wire.connection_state import CarriedState
 
 CLIENT_CLOSED_REQUEST = 499
-"""The status that nginx logs for a request whose client did not wait for the answer."""
+"""The status, as in nginx's log, of a request whose client closed the connection before the response."""
 
-# On Python 3.11 an enum's attribute costs four times as much as a name of the module.
+# On Python 3.11 access to an enum's attribute costs four times as much as to a name of the module.
 _IDLE, _ANSWERING, _TUNNEL = Stage.IDLE, Stage.ANSWERING, Stage.TUNNEL
 
 
 class Connection(Intake):
-    """A connection, from its socket to the calls of the adapter; made by `Engine.adopt`."""
+    """A connection, from its socket to the calls of the adapter. Created by `Engine.adopt`."""
 
     __slots__ = ("call", "kept", "tunnel")
 
@@ -34,7 +34,7 @@ class Connection(Intake):
         self.tunnel: Tunnel | None = None
         self.call: Call | None = None
         self.kept: dict[str, Any] | None = None
-        """What the adapter has made of the connection, to be used again for its next request."""
+        """The adapter's data about the connection, kept for the next request."""
 
     # From the link.
 
@@ -48,21 +48,21 @@ class Connection(Intake):
     # From the transport.
 
     def eof_received(self) -> bool:
-        """The client has closed its sending side: what it has asked for is still answered."""
+        """The client has closed its sending side. The requests that it has sent are still answered."""
         self._half_closed = True
         self._tell("half-closed by its client")
         if self._reception.is_receiving:
-            return False  # the rest of the body cannot come
+            return False  # The rest of the body cannot arrive.
         if self.call is not None:
             self.call.client_closed()
         return (
             self.stage in (Stage.ANSWERING, Stage.FLUSHING)
-            or self._proceeding  # later: over TLS the end can come in one piece with requests that await their turn
-            or (self.stage is Stage.LINGERING and not self.writable)  # closed when the last response is out
+            or self._proceeding  # Over TLS the end can arrive in one piece with requests that are still to be parsed.
+            or (self.stage is Stage.LINGERING and not self.writable)  # Closed when the last response is out.
         )
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The client has gone, or `close` is through."""
+        """The client has gone, or `close` is complete."""
         self._tell("closed" if error is None else f"lost: {error}")
         if self.stage is _ANSWERING:
             self._account(CLIENT_CLOSED_REQUEST)
@@ -74,11 +74,11 @@ class Connection(Intake):
     def pause_writing(self) -> None:
         """The kernel did not take everything: the client reads too slowly, or not at all."""
         self._outflow.stop()
-        if self.stage not in AT_REST:  # else TLS itself has answered, and what is waited for is the same as before
+        if self.stage not in AT_REST:  # At rest only TLS itself has written, and the deadline stays the same.
             self.deadline.reader()
 
     def resume_writing(self) -> None:
-        """The client has caught up."""
+        """The kernel has taken everything that was written."""
         if self._outflow.has_file():
             self._send_on()
             return
@@ -109,7 +109,7 @@ class Connection(Intake):
 
     @property
     def origin(self) -> Origin:
-        """Where the request under way comes from."""
+        """The origin of the current request."""
         request = self._reception.request
         if request is None or not self.behind_proxy:
             return Origin(self.peer, self.local, self.scheme, tells_scheme=False)
@@ -117,16 +117,16 @@ class Connection(Intake):
 
     @property
     def persistent(self) -> bool:
-        """Whether the connection may go on after the response to the request under way."""
+        """Whether the connection may be used again after the response to the current request."""
         request = self._reception.request
         framing = None if request is None else request.head.framing
         return (
             framing is not None
             and framing.persists
-            and (not self._half_closed or self._reception.pending > 0)  # what it sent before is still answered
-            and not self._reception.is_awaited  # whether the body will come, nobody knows
+            and (not self._half_closed or self._reception.pending > 0)  # Earlier requests are still answered.
+            and not self._reception.is_awaited  # The client may or may not send the body.
             and not self._retirement.is_closing
-            and not (self._tls is not None and self._retirement.is_handing_over)  # it cannot move
+            and not (self._tls is not None and self._retirement.is_handing_over)  # It cannot be handed over.
         )
 
     # Responses: called by the adapter, and for refusals.
@@ -138,13 +138,13 @@ class Connection(Intake):
 
     @property
     def takes_files(self) -> bool:
-        """Whether a file can go out as it is. Over TLS it has to be read, to be encrypted."""
+        """Whether sendfile(2) can be used. Over TLS a file must be read to be encrypted."""
         return self._tls is None
 
     def send_file(self, transfer: FileTransfer) -> None:
-        """Send a part of the response out of a file, behind what was sent before: like a write of all of it."""
+        """Send a part of the response from a file, after what was sent before. Like `send` with all of its bytes."""
         if self.stage is _ANSWERING:
-            self._socket.setblocking(False)  # on the doorstep it may block
+            self._socket.setblocking(False)  # The inline transport may have a blocking socket.
             self._outflow.transfer = transfer
             if self._outflow.is_clear:
                 self._send_on()
@@ -152,7 +152,7 @@ class Connection(Intake):
     def _send_on(self) -> None:
         outflow = self._outflow
         if not outflow.has_file():
-            return  # given up before its turn came
+            return  # The file was dropped before its turn came.
         went_out = outflow.send_on(self._socket)
         if outflow.has_file():
             self.pause_writing()
@@ -162,7 +162,7 @@ class Connection(Intake):
             self.resume_writing()
 
     def yield_turn(self) -> None:
-        """Call `resume` again when other connections have had their turn."""
+        """Call `Call.resume` again after other connections have had their turn."""
         self._context.call_soon(self._resume_call)
 
     def _resume_call(self) -> None:
@@ -170,7 +170,7 @@ class Connection(Intake):
             self.call.resume()
 
     def finish(self, status: int, *, persistent: bool) -> None:
-        """The response to the request under way has been sent as a whole."""
+        """The response to the current request has been sent completely."""
         if self.stage is not _ANSWERING:
             return
         self._account(status)
@@ -188,9 +188,9 @@ class Connection(Intake):
 
     @property
     def _is_client_through(self) -> bool:
-        """Whether the client has said that it asks for nothing more, and has sent nothing more.
+        """Whether the client has announced its last request and has sent nothing more.
 
-        Then there is nothing to linger for: a close resets only a connection that holds unread bytes.
+        The connection then need not linger, because a close resets only a connection that holds unread bytes.
         """
         request = self._reception.request
         if request is None or self._reception.pending or self._reception.is_receiving or request.head.framing is None:
@@ -198,7 +198,7 @@ class Connection(Intake):
         return not request.head.framing.persists
 
     def _skip_body(self) -> None:
-        """Read what is left of the body, for the next request comes after it."""
+        """Read and drop the rest of the body. The next request comes after it."""
         self.stage = Stage.SKIPPING
         if self.request is not None and self.request.body is not None:
             self.request.body.close()
@@ -206,7 +206,7 @@ class Connection(Intake):
         self.deadline.more_of_body()
 
     def _go_on(self) -> None:
-        """With the next request, as soon as the client has read the response to this one."""
+        """Continue with the next request as soon as the client has read the response to this one."""
         if self._outflow.is_clear:
             self._rest()
             if self._reception.pending:
@@ -217,13 +217,13 @@ class Connection(Intake):
             self.stage = Stage.FLUSHING
 
     def break_off(self, status: int) -> None:
-        """The response cannot be completed: only closing tells the client so."""
+        """Close, because the response cannot be completed: only a close can tell the client so."""
         if self.stage is _ANSWERING:
             self._account(status)
             self.close_politely()
 
     def refuse(self, refusal: Refusal) -> None:
-        """Answer without the application, and close: what follows may be anything."""
+        """Answer without the application, and close: the bytes that follow cannot be interpreted."""
         self._drop_call()
         self.stage = _ANSWERING
         self.deadline.never()
@@ -233,7 +233,7 @@ class Connection(Intake):
         self.finish(refusal.status.value, persistent=False)
 
     def refuse_late(self, refusal: Refusal) -> None:
-        """Refuse a request that is being answered already, as far as that can be."""
+        """Refuse a request that is being answered. If the response has begun, only close the connection."""
         if self.stage is not _ANSWERING:
             self.close_politely()
         elif self.call is not None and self.call.started:
@@ -260,7 +260,7 @@ class Connection(Intake):
         )
 
     def _rest(self) -> None:
-        """Wait for the next request; what was read of it already comes next."""
+        """Wait for the next request."""
         request = self._reception.request
         if self.call is not None or (request is not None and request.body is not None):
             self._drop_call()
@@ -268,19 +268,19 @@ class Connection(Intake):
         self.stage = _IDLE
         self.deadline.first_byte()
         if not self._reading and self._reception.pending <= PIPELINE_LIMIT:
-            # While more is here, it is answered first: to read on with each request would hold ever more.
+            # Pipelined requests are answered first. Reading more with each request would buffer ever more.
             self.read_on()
         if self._retirement.is_under_way and self._begun:
             self._at_rest()
 
     def _drop_call(self) -> None:
-        """Nobody waits for the answer, or it is there."""
+        """Drop the call of the current request: it is answered, or the client does not wait for the response."""
         request = self.request
         call, self.call = self.call, None
         if self._outflow.has_file():
-            self._outflow.drop_file()  # before the call closes it
+            self._outflow.drop_file()  # Before the call closes the file.
         if call is not None:
-            call.disconnected()  # a thread may be reading the body: it is closed by the last who does
+            call.disconnected()  # A thread may be reading the body. The last reader closes it.
         elif request is not None and request.body is not None:
             request.body.close()
         if request is not None:
@@ -293,9 +293,9 @@ class Connection(Intake):
     # Another protocol.
 
     def switch(self, tunnel: Tunnel) -> None:
-        """The response to the request under way was 101, and has been sent: `tunnel` takes over.
+        """Switch to another protocol. The response to the current request was a 101 and has been sent.
 
-        The request is counted now: its seconds are those of an answer, not of a conversation that may last for days.
+        The request is counted now, so that its duration is that of the response and not of a tunnel that lasts days.
         """
         self._account(HTTPStatus.SWITCHING_PROTOCOLS.value)
         self.deadline.answered()
@@ -307,7 +307,7 @@ class Connection(Intake):
         tunnel.receive(early)
         self.depart()
         if self._half_closed and self.stage is _TUNNEL:
-            self.close()  # that was all that it will ever say
+            self.close()  # The client will send nothing more.
 
     def write(self, data: bytes) -> None:
         """Send bytes of the other protocol."""
@@ -315,12 +315,12 @@ class Connection(Intake):
             self._transport.write(data)
 
     def leave(self) -> None:
-        """The other protocol is through: close, once the client has read everything."""
+        """End the other protocol: close as soon as the client has read everything."""
         if self.stage is _TUNNEL:
             self.close_politely()
 
     def depart(self) -> None:
-        """Where the server is leaving its clients, have the other protocol say so to this one."""
+        """If the server is draining, have the other protocol tell the client."""
         departure = self._retirement.departure
         if departure is not None and self.stage is _TUNNEL and self.tunnel is not None:
             self.tunnel.depart(departure)

@@ -1,4 +1,4 @@
-"""What the connections of an engine share. A class of its own and no Protocol: each request reads from it, compiled."""
+"""The data that the connections of an engine share. A class and not a Protocol: compiled access to it is faster."""
 
 import asyncio
 import ssl
@@ -17,7 +17,7 @@ _LOGGED_FROM = {AccessLog.ALL: 0, AccessLog.ERRORS: 500, AccessLog.OFF: 1000}
 
 
 class ConnectionContext:
-    """For the thread that runs `loop` only."""
+    """To be used only by the thread that runs `loop`."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class ConnectionContext:
     ) -> None:
         self.settings = settings
         self.adapter = adapter
-        """What makes bodies; for `Connection`, which alone answers, an `Adapter`."""
+        """Makes bodies. `Connection`, the only class that answers requests, uses it as an `Adapter`."""
         self.stamp = stamp
         self.registry = registry
         self.retirement = registry.retirement
@@ -40,15 +40,15 @@ class ConnectionContext:
         self.log = log
         self.tls = tls
         self.is_debugging = log.is_debugging
-        """Whether the life of each connection is told. Asked of the log at ticks only."""
+        """Whether to log the life of each connection. Updated from the log only at ticks."""
         self._loop = loop
         self._logged_from = _LOGGED_FROM[settings.access_log]
 
     def call_soon(self, call: Callable[[], object]) -> None:
-        """Have `call` made in the loop's next round, after what other connections have waiting."""
+        """Call `call` in the loop's next round, after the pending events of other connections."""
         self._loop.call_soon(call)
 
     def count(self, status: int, seconds: float) -> bool:
-        """A request is over: count it. Whether it is to be logged."""
+        """Count a request that is over. Returns whether it should be logged."""
         self.registry.counters.request_done(status, seconds)
         return status >= self._logged_from

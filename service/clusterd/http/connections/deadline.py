@@ -1,4 +1,4 @@
-"""When a connection has waited long enough. The engine compares: a sweep over all of them costs less than timers."""
+"""The deadline of a connection. The engine checks all deadlines in one sweep, which costs less than timers."""
 
 from math import inf
 from time import monotonic
@@ -6,12 +6,12 @@ from time import monotonic
 from clusterd.http.settings import Timeouts
 
 LINGER = 2.0
-"""Seconds in which a client may still send after our last response. Closing a socket that holds unread bytes
-would reset the connection, and destroy what the client has not read yet (RFC 9112 section 9.6)."""
+"""Seconds in which a client may still send after our last response. Closing a socket that holds unread bytes resets
+the connection and destroys what the client has not read yet (RFC 9112 section 9.6)."""
 
 
 class Deadline:
-    """What a connection waits for now, and until when."""
+    """The time until which a connection waits, set by a method for each event that it can wait for."""
 
     __slots__ = ("_answer_by", "_timeouts", "due")
 
@@ -19,59 +19,59 @@ class Deadline:
         self._timeouts = timeouts
         self._answer_by = inf
         self.due = inf
-        """By time.monotonic; infinite when nothing is waited for."""
+        """A time by time.monotonic(); infinite if the connection waits for nothing."""
 
     def first_byte(self) -> None:
-        """Of the next request: timeouts.keepalive."""
+        """Wait for the first byte of the next request: timeouts.keepalive."""
         self._answer_by = inf
         self.due = monotonic() + self._timeouts.keepalive
 
     def rest_of_head(self) -> None:
-        """From its first byte on, however it trickles: timeouts.header. A PROXY header's too, from the beginning."""
+        """Wait for the end of the head, a PROXY header or a TLS handshake, from its beginning: timeouts.header."""
         self.due = monotonic() + self._timeouts.header
 
     def request(self, started: float) -> None:
-        """The head was complete at `started`: timeouts.request begins."""
+        """Begin timeouts.request. The head was complete at `started`."""
         timeout = self._timeouts.request
         self._answer_by = inf if timeout is None else started + timeout
 
     def more_of_body(self) -> None:
-        """Anything of it: timeouts.body."""
+        """Wait for any further byte of the body: timeouts.body."""
         self.due = min(self._answer_by, monotonic() + self._timeouts.body)
 
     def whole_request(self, started: float) -> None:
-        """The request came as a whole: `request` and `answer` in one."""
+        """Do `request` and `answer` in one step, for a request that has arrived completely."""
         timeout = self._timeouts.request
         self._answer_by = self.due = inf if timeout is None else started + timeout
 
     def answer(self) -> None:
-        """The end of the response."""
+        """Wait for the end of the response: the rest of timeouts.request."""
         self.due = self._answer_by
 
     def answer_over(self, now: float) -> bool:
-        """Whether timeouts.request is what has passed."""
+        """Whether timeouts.request has passed."""
         return now >= self._answer_by
 
     def answered(self) -> None:
-        """The application is through; the client may still be reading."""
+        """End timeouts.request: the application has finished. The client may still be reading."""
         self._answer_by = inf
 
     def reader(self) -> None:
-        """The client has to read something: timeouts.write, within what is left of timeouts.request."""
+        """Wait for the client to read something: timeouts.write, but not longer than timeouts.request."""
         self.due = min(self._answer_by, monotonic() + self._timeouts.write)
 
     def read(self) -> None:
-        """The client has read everything."""
+        """The client has read everything. Wait for the end of the response again."""
         self.due = self._answer_by
 
     def last_bytes(self) -> None:
-        """What the client sends after the last response."""
+        """Wait for the client to close after the last response: LINGER."""
         self.due = monotonic() + LINGER
 
     def within(self, seconds: float) -> None:
-        """Whatever another protocol waits for."""
+        """Wait for `seconds`. Used by a tunnel."""
         self.due = monotonic() + seconds
 
     def never(self) -> None:
-        """Nothing is waited for."""
+        """Wait without a deadline."""
         self._answer_by = self.due = inf

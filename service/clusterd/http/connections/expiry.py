@@ -1,4 +1,4 @@
-"""What becomes of a connection whose deadline has come."""
+"""What the engine does with a connection whose deadline has passed."""
 
 from http import HTTPStatus
 
@@ -8,13 +8,13 @@ from clusterd.http.messages.refusal import Refusal
 from clusterd.http.ports import Counters
 
 _AWAITING = (Stage.IDLE, Stage.PREFACE, Stage.HEAD, Stage.BODY)
-"""The client is to send something, and nothing else is waited for."""
+"""Stages in which the connection waits only for bytes of the client."""
 
 
 def expire(connection: Connection, counters: Counters, now: float) -> None:
-    """Act on it, by what was waited for; `connection.deadline` is due at `now` (time.monotonic)."""
+    """Close the connection or refuse its request, depending on its stage. `now` is time.monotonic()."""
     if connection.stage in _AWAITING and connection.unread:
-        return  # what is waited for may be here, and is read in the loop's next round: this process was late
+        return  # This process was late. The awaited bytes may be here and are read in the loop's next round.
     match connection.stage:
         case Stage.IDLE:
             connection.close_politely()
@@ -43,7 +43,7 @@ def _too_slow() -> Refusal:
 
 
 def _answer_late(connection: Connection) -> None:
-    """timeouts.request is over: 504 where nothing has been sent, and an end for the call where that is possible."""
+    """timeouts.request has passed. Answer with 504 if nothing has been sent, and end the call if that is possible."""
     call = connection.call
     connection.refuse_late(Refusal(HTTPStatus.GATEWAY_TIMEOUT, "the application did not answer in time"))
     if call is not None:

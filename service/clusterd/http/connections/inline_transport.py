@@ -1,9 +1,9 @@
-"""Where a new connection is served before the loop knows of it.
+"""The inline transport: serves a new connection on its bare socket, outside the event loop.
 
-Most of what a connection costs that carries one request is its entry in the event loop, and its way out of it. So
-the first bytes are read, and answered, on the bare socket; if that was all, the loop never hears of it. Whatever has to
-wait (a request that is not here yet, an answer that takes time, a client that does not read, the next request) moves
-in: a transport of the loop's takes the socket over.
+For a connection with one request, adding it to the event loop and removing it again are most of its cost. So the inline
+transport reads and answers the first bytes on the bare socket. If that completes the connection, the loop never sees
+it. If anything has to wait (for the request, the response, a client that reads slowly, or the next request), the
+connection moves into the loop: a transport of the loop takes over the socket.
 """
 
 import asyncio
@@ -18,24 +18,24 @@ from clusterd.http.connections.transport import LoopTransport, Receiver, Transpo
 READ_BYTES = 64 * 1024
 
 _AT_ONCE = socket.MSG_DONTWAIT
-"""The socket itself may block: it is the loop that changes that, when it takes it."""
+"""Flag for a single call, because the socket itself may block: only the loop makes it non-blocking."""
 
 
 class Resident(Receiver, Protocol):
-    """What is served here: a receiver that can do with another transport."""
+    """A receiver that can be served inline, and whose transport can then change."""
 
     def arrived(self, doorstep: Transport, /) -> None:
-        """Begin, on the doorstep."""
+        """Begin with the inline transport."""
 
     def transport_changed(self, transport: Transport, /) -> None:
-        """Go on with the loop's own transport."""
+        """Continue with a transport of the loop."""
 
     def settled(self) -> None:
-        """From now on, reading can be paused."""
+        """The move is complete. From now on reading can be paused."""
 
 
 class _End(Enum):
-    """What is to become of the connection when it has moved in."""
+    """What to do with the connection after it has moved into the loop."""
 
     NONE = auto()
     EOF = auto()
@@ -44,9 +44,9 @@ class _End(Enum):
 
 
 class InlineTransport:
-    """The transport of `resident` at first; `entry` has the loop make one, with this as its first protocol."""
+    """The first transport of `resident`. `entry` has the loop make the next one, with this object as its protocol."""
 
-    __deletable__ = ("_resident",)  # mypyc's word for what `del` may be said of
+    __deletable__ = ("_resident",)  # mypyc allows `del` only for these attributes.
     __slots__ = ("_end", "_entry", "_is_moving", "_is_over", "_loop", "_resident", "_socket", "_unsent")
 
     def __init__(
@@ -57,8 +57,8 @@ class InlineTransport:
         entry: LoopEntry,
     ) -> None:
         if sock.timeout:
-            # The application has set a default for all sockets (socket.setdefaulttimeout): Python would wait that long
-            # before it so much as looks, _AT_ONCE or not, and the loop with it.
+            # The application has called socket.setdefaulttimeout(). In spite of _AT_ONCE, Python would then wait for up
+            # to that time before it reads, and block the loop.
             sock.setblocking(False)
         self._loop = loop
         self._socket = sock
@@ -70,7 +70,7 @@ class InlineTransport:
         self._is_over = False
 
     def begin(self) -> None:
-        """Read what is here already, and have it answered. Moves in unless that was all."""
+        """Read what has arrived, and have it answered. Then move into the loop unless the connection is over."""
         resident = self._resident
         resident.arrived(self)
         if self._is_over:
@@ -89,10 +89,10 @@ class InlineTransport:
             self.close()
         self._move()
 
-    # ---- from above, as of a transport
+    # ---- as a Transport, for the resident
 
     def write(self, data: bytes) -> None:
-        """Send what the kernel takes; the rest when the connection has moved in."""
+        """Send what the kernel takes, and the rest after the connection has moved into the loop."""
         if self._is_over:
             return
         if self._unsent:
@@ -102,7 +102,7 @@ class InlineTransport:
             sent = self._socket.send(data, _AT_ONCE)
         except BlockingIOError:
             sent = 0
-        except OSError:  # the client has gone
+        except OSError:  # The client has gone.
             self.abort()
             return
         if sent < len(data):
@@ -110,11 +110,11 @@ class InlineTransport:
             self._resident.pause_writing()
 
     def write_eof(self) -> None:
-        """Close our side when everything is out. What the client still sends is read when it has moved in."""
+        """Close our side when everything is out. Bytes of the client are read after the move into the loop."""
         self._end = _End.EOF
 
     def close(self) -> None:
-        """Close when everything is out: at once, mostly."""
+        """Close when everything is out, which is mostly at once."""
         if self._is_moving or self._unsent:
             self._end = _End.CLOSE
         else:
@@ -128,20 +128,20 @@ class InlineTransport:
             self._lose()
 
     def pause_reading(self) -> None:
-        """Nothing is read here, after the first bytes."""
+        """Do nothing: this transport reads only once."""
 
     def resume_reading(self) -> None:
-        """As above."""
+        """Do nothing: this transport reads only once."""
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """What is above is told to wait as soon as the kernel does not take everything."""
+        """Do nothing: the limit is 0, so the resident is paused as soon as the kernel does not take everything."""
 
     def get_write_buffer_size(self) -> int:
         """Bytes that the kernel has not taken."""
         return len(self._unsent)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """The socket, and its addresses."""
+        """Return the socket, or one of its addresses."""
         match name:
             case "socket":
                 return self._socket
@@ -159,10 +159,10 @@ class InlineTransport:
             self._leave()
 
     def _leave(self) -> None:
-        """Each knows the other, and would wait for the garbage collector."""
+        """Break the reference cycle with the resident, which only the garbage collector would free."""
         del self._resident
 
-    # ---- moving in
+    # ---- the move into the loop
 
     def _move(self) -> None:
         if not self._is_over and not self._is_moving:
@@ -170,11 +170,11 @@ class InlineTransport:
             self._entry.enter(self._socket, self, self._failed)
 
     def _failed(self) -> None:
-        """The loop could not take the socket: the client has gone."""
+        """The loop could not take the socket, because the client has gone."""
         self._lose()
 
     def connection_made(self, moved: LoopTransport) -> None:
-        """The loop's transport is there."""
+        """The loop has made its transport. Give it to the resident."""
         resident = self._resident
         moved.set_protocol(resident)
         resident.transport_changed(moved)

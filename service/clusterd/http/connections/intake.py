@@ -1,4 +1,4 @@
-"""The receiving half of a connection: requests out of what the client sends, one at a time and in order."""
+"""The receiving half of a connection: reads requests one at a time and in order."""
 
 import socket
 from http import HTTPStatus
@@ -11,17 +11,17 @@ from clusterd.http.messages.refusal import Refusal
 from clusterd.wire.connection_state import CarriedState
 
 PIPELINE_LIMIT = 64 * 1024
-"""Bytes held while an earlier request is answered; beyond it the client waits in the kernel."""
+"""Maximum bytes buffered while an earlier request is answered. Beyond it the connection stops reading."""
 
 TURN_REQUESTS = 16
-"""Requests of one client that are answered at once and in a row, before other connections have their turn."""
+"""Maximum requests of one client that are answered in a row before other connections have their turn."""
 
-# On Python 3.11 an enum's attribute costs four times as much as a name of the module.
+# On Python 3.11 access to an enum's attribute costs four times as much as to a name of the module.
 _IDLE, _TUNNEL, _REQUEST = Stage.IDLE, Stage.TUNNEL, Received.REQUEST
 
 
 class Intake(Link):
-    """Reads, and has what is complete answered by the subclass."""
+    """Reads requests. The subclass answers them."""
 
     __slots__ = ("_proceeding", "_reception")
 
@@ -30,18 +30,18 @@ class Intake(Link):
         self._reception = Reception(context.heads, context.settings.limits, context.adapter.new_body)
         self._proceeding = False
 
-    # ---- for the answers, which are the subclass's affair
+    # ---- answers, implemented by the subclass
 
     def _answer(self) -> None:
-        """As much of the request is here as the adapter needs. Raises Refusal for what it cannot be asked."""
+        """Answer the current request: as much of it as the adapter needs has arrived. Raises Refusal."""
         raise NotImplementedError
 
     def refuse(self, refusal: Refusal) -> None:
-        """Answer without the application, and close: what follows may be anything."""
+        """Answer without the application, and close: the bytes that follow cannot be interpreted."""
         raise NotImplementedError
 
     def refuse_late(self, refusal: Refusal) -> None:
-        """Refuse a request that is being answered already, as far as that can be."""
+        """Refuse a request that is being answered. If the response has begun, only close the connection."""
         raise NotImplementedError
 
     def _rest(self) -> None:
@@ -49,18 +49,18 @@ class Intake(Link):
         raise NotImplementedError
 
     def _go_on(self) -> None:
-        """With the next request, as soon as the client has read the response to this one."""
+        """Continue with the next request as soon as the client has read the response to this one."""
         raise NotImplementedError
 
     def _pass_on(self, data: bytes) -> None:
-        """Bytes of another protocol."""
+        """Take bytes of another protocol."""
         raise NotImplementedError
 
     # ---- requests
 
     @property
     def request(self) -> Request | None:
-        """The request under way, being received or answered."""
+        """The current request, which is being received or answered."""
         return self._reception.request
 
     def _go_on_with(self, early: bytes) -> None:
@@ -98,7 +98,7 @@ class Intake(Link):
             self.stop_reading()
 
     def _proceed(self) -> None:
-        """Take requests out of what was read, as long as each is answered at once."""
+        """Parse and answer the requests in the buffer as long as each is answered at once."""
         if self._proceeding:
             return
         self._proceeding = True
@@ -109,7 +109,7 @@ class Intake(Link):
                 if received is _REQUEST:
                     self._begin_answer()
                     if self.stage is _IDLE and not self._reception.pending:
-                        break  # as nearly always: answered at once, and nothing more to look at
+                        break  # The most common case: answered at once, and the buffer is empty.
                     left -= 1
                     if not left and self.stage is _IDLE:
                         break
@@ -126,10 +126,10 @@ class Intake(Link):
         if not left and self.stage is _IDLE:
             self._proceed_later()
         elif self._half_closed and self.stage in RECEIVING:
-            self.close()  # nothing that is still missing can come
+            self.close()  # The missing bytes cannot arrive any more.
 
     def _proceed_later(self) -> None:
-        """Go on when other connections have had their turn; until then, no more is read than is here."""
+        """Continue after other connections have had their turn, and read nothing until then."""
         self._proceeding = True
         self.stop_reading()
         self._context.call_soon(self._proceed_now)
@@ -146,7 +146,7 @@ class Intake(Link):
             raise Refusal(HTTPStatus.INSUFFICIENT_STORAGE, "the body cannot be stored") from error
 
     def _await_rest(self, received: Received) -> None:
-        """Some of a request is here: from now on the rest is waited for."""
+        """Wait for the rest of a request, if any of it has arrived."""
         self.read_on()
         if received is Received.HEAD and self.stage is Stage.IDLE:
             self.stage = Stage.HEAD
@@ -159,13 +159,13 @@ class Intake(Link):
             self.invite_body()
 
     def invite_body(self) -> None:
-        """Tell a client that waits for it to go on (RFC 9110 section 10.1.1)."""
+        """Send `100 Continue` if the client waits for it (RFC 9110 section 10.1.1)."""
         if self._reception.is_awaited:
             self._reception.is_awaited = False
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _begin_answer(self) -> None:
-        """How long it may take, and the rest of the body, depend on how much of that is here."""
+        """Set the deadline, which depends on how much of the body has arrived, and answer the request."""
         request = self._reception.request
         assert request is not None
         if not request.is_complete:
@@ -182,7 +182,7 @@ class Intake(Link):
         self._answer()
 
     def _receive_more(self) -> None:
-        """Of a body whose request is being answered, or has been."""
+        """Receive more of a body whose request is being answered or was answered."""
         try:
             received = self._receive()
         except Refusal as refusal:
@@ -198,14 +198,14 @@ class Intake(Link):
             self.deadline.answer()
 
     def _hold_back(self) -> None:
-        """Read no more while the application has not taken what is here: no fault of the client's."""
+        """Stop reading while the application has not taken what has arrived. timeouts.body does not run meanwhile."""
         body = self.request.body if self.request else None
         if body is not None and body.is_full and self._reading:
             self.stop_reading()
             self.deadline.answer()
 
     def take_more(self) -> None:
-        """The application has taken what was here of the body."""
+        """Read more: the application has taken what had arrived of the body."""
         if self._reception.is_receiving and not self._reading:
             self.read_on()
             if self.writable:

@@ -1,4 +1,4 @@
-"""A connection without its requests: how it begins, how it moves to another process, and how it ends."""
+"""A connection without its requests: its beginning, its handover to another process, and its end."""
 
 import socket
 from http import HTTPStatus
@@ -15,11 +15,11 @@ from clusterd.http.origins.proxy_protocol import MalformedProxyHeader, parse_pro
 from clusterd.wire.connection_state import RESIDUAL_LIMIT, CarriedState
 
 _GONE = ("", 0)
-"""The address of a client that is gone already."""
+"""The address of a client that has already gone."""
 
 
 class Link(Stream):
-    """To one client. In the beginning there may be a PROXY protocol header, and then a TLS handshake."""
+    """The connection to one client. It may begin with a PROXY protocol header and then a TLS handshake."""
 
     __slots__ = (
         "_awaits_header",
@@ -44,48 +44,48 @@ class Link(Stream):
         self._retirement = context.retirement
         self._socket = sock
         self._begun = False
-        """Whether reading can be paused, without which nothing may move, and what is here already has been read."""
+        """Whether reading can be paused, which a handover requires, and what had arrived has been read."""
         self._tls: TlsLayer | None = None
         self._early = carried.residual
-        """What was read before the first request may come."""
+        """Bytes that were read before the first request can be parsed."""
         self.stage = Stage.IDLE
         self.deadline = Deadline(context.settings.timeouts)
         self.behind_proxy = False
-        """Whether the peer is trusted to say whom a request comes from."""
+        """Whether the peer is a trusted proxy, which states the client of a request."""
         self._awaits_header = carried.awaits_header
         self.requests = carried.requests
         self.peer = carried.peer
         self.local = carried.local
         self.scheme = carried.scheme
 
-    # ---- for the requests, which are the subclass's affair
+    # ---- requests, implemented by the subclass
 
     def _go_on_with(self, early: bytes) -> None:
-        """The client is known and can be spoken with: its next request may come, and begins with what is here."""
+        """Receive requests. PROXY header and TLS handshake are complete, and `early` begins the next request."""
         raise NotImplementedError
 
     def _at_rest(self) -> None:
-        """Between requests: it may move, or be closed."""
+        """The connection is between requests and may be handed over."""
         raise NotImplementedError
 
     def _forget_requests(self) -> None:
-        """Nothing more is answered."""
+        """Drop the current request and the bytes after it."""
         raise NotImplementedError
 
     def _account(self, status: int) -> None:
-        """Count an answer, and log it where that is wanted."""
+        """Count a response, and log it if the access log wants it."""
         raise NotImplementedError
 
     @property
     def _unanswered(self) -> bytes:
-        """What was read of the next request."""
+        """The bytes that were read of the next request."""
         raise NotImplementedError
 
     def _tell(self, what: str) -> None:
-        """At level debug, log what becomes of the connection: how a request could be lost is read from these lines.
+        """Log an event of the connection at level debug. These lines show how a request could be lost.
 
-        `unanswered` counts bytes that were read and belong to no request yet, `unread` those that wait in the kernel: a
-        socket that is closed with some of them resets its connection.
+        `unanswered` counts bytes that were read and belong to no request yet. `unread` counts bytes that wait in the
+        kernel: closing a socket with such bytes resets its connection.
         """
         if not self._context.is_debugging:
             return
@@ -103,24 +103,24 @@ class Link(Stream):
 
     @property
     def may_begin_outside(self) -> bool:
-        """Whether the first request is the first thing that comes: it can be served on the doorstep."""
+        """Whether the inline transport can serve it: a new connection that begins with a request, over plain HTTP."""
         return not (self.requests or self._awaits_header or self._early) and self.scheme == "http"
 
     def connection_made(self, transport: Transport) -> None:
-        """Begin: read the first request, or go on with what came along."""
+        """Begin: read the first request, or continue with the bytes that were handed over."""
         self._enter(transport)
-        # uvloop starts reading after this call, whatever was paused in it: before that nothing may move.
+        # uvloop starts to read after this call, even if reading is paused here. No handover may happen before that.
         if self._retirement.is_under_way:
             self._context.call_soon(self._begin)
         else:
             self._begun = True
 
     def arrived(self, doorstep: Transport) -> None:
-        """Begin on the doorstep."""
+        """Begin with the inline transport."""
         self._enter(doorstep)
 
     def settled(self) -> None:
-        """Moved in from the doorstep: reading can be paused, and the connection be moved, from now on."""
+        """The connection has moved into the loop. From now on it can pause reading and be handed over."""
         if not self._reading:
             self._transport.pause_reading()
         self._begin()
@@ -133,7 +133,7 @@ class Link(Stream):
     def _enter(self, transport: Transport) -> None:
         self._attach(transport)
         if self.local is None and self._socket.family != socket.AF_UNIX:
-            # None where the client is gone already; reading will say so.
+            # The addresses are None if the client has already gone. Reading will report that.
             self.peer = self.peer or (transport.get_extra_info("peername") or _GONE)[:2]
             self.local = (transport.get_extra_info("sockname") or _GONE)[:2]
         self._context.registry.opened(self)
@@ -141,7 +141,7 @@ class Link(Stream):
         self._start()
 
     def _start(self) -> None:
-        """From the beginning, or where another process left off."""
+        """Start at the beginning, or where another process has stopped."""
         self.behind_proxy = self._context.origins.trusts(self.peer)
         if not self._awaits_header and (self.scheme == "http" or self._is_secure):
             early, self._early = self._early, b""
@@ -158,19 +158,19 @@ class Link(Stream):
 
     def _await_header(self) -> None:
         if not self.behind_proxy:
-            # Without its header it would pass by the proxy, and with it, it could say that it is anybody.
+            # Without a header the client would bypass the proxy. With one it could claim any address.
             self._turn_away(HTTPStatus.FORBIDDEN, "it is none of trusted_proxies")
             return
         self.read_on()
         self._read_header()
 
     def receive_early(self, data: bytes) -> None:
-        """Take bytes from before the first request."""
+        """Take bytes that come before the first request."""
         self._early += data
         self._read_header()
 
     def _read_header(self) -> None:
-        """The PROXY protocol's, which comes before everything else and tells who is at the other side of the proxy."""
+        """Parse the PROXY protocol header, which comes first and states the client of the proxy."""
         try:
             header = parse_proxy_header(self._early)
         except MalformedProxyHeader as error:
@@ -184,7 +184,7 @@ class Link(Stream):
             self._start()
 
     def _turn_away(self, status: HTTPStatus, reason: str) -> None:
-        """Close without an answer; counted as if it had been one, for that is where one looks."""
+        """Close without a response, but count one with `status`, so that the metrics show the refusal."""
         if self.peer != _GONE:
             self._context.origins.turned_away(self.peer, reason)
             self._account(status.value)
@@ -199,8 +199,8 @@ class Link(Stream):
         if self._tls is None:
             context = self._context.tls
             if context is None:
-                raise RuntimeError("a connection for HTTPS, and no certificate")
-            transport = cast(LoopTransport, self._transport)  # never a doorstep: that is for plain HTTP
+                raise RuntimeError("a connection for HTTPS, but no certificate")
+            transport = cast(LoopTransport, self._transport)  # Never the inline transport, which is for plain HTTP.
             self._tls = TlsLayer(transport, context, cast(Receiver, self), self._secured, self._handshake_failed)
             self._transport = self._tls
         early, self._early = self._early, b""
@@ -208,7 +208,7 @@ class Link(Stream):
             self._tls.data_received(early)
 
     def _secured(self) -> None:
-        self._begun = False  # its request may have come along, and is not to be closed upon unread
+        self._begun = False  # The request may have arrived with the handshake. It must be read before any close.
         self._start()
         self._context.call_soon(self._begin)
 
@@ -219,7 +219,7 @@ class Link(Stream):
     # ---- the end
 
     def close_politely(self) -> None:
-        """Close our side, and let the client read the last response before the rest is closed."""
+        """Close our side, and let the client read the last response before closing the other side."""
         self._tell("closing")
         self._forget_requests()
         if self._half_closed and self.writable:
@@ -234,27 +234,27 @@ class Link(Stream):
         self._transport.write_eof()
 
     def close(self) -> None:
-        """Close when all that was written is out."""
+        """Close both sides when everything that was written is out."""
         self._tell("closing both sides")
         self.stage = Stage.LINGERING
         self.deadline.last_bytes()
         self._transport.close()
 
     def abort(self) -> None:
-        """Drop the connection whatever is under way."""
+        """Drop the connection, also with a request in flight."""
         self._tell("dropped")
         super().abort()
 
     def close_if_idle(self, since: float) -> None:
-        """Close a connection that has waited for a request since then. Not one whose request is here and only waits to
-        be read: this process may not have had its turn since it came.
+        """Close the connection if it has waited for a request since `since`, and no unread bytes are in the kernel:
+        this process may not have had the time to read a request that has arrived.
         """
         if self._begun and self.stage in AT_REST and self._waits_since() <= since and not self.unread:
             self.close_politely()
 
     def _waits_since(self) -> float:
-        """By time.monotonic; infinite where a part of a head, or of what comes before it, is here: timeouts.header is
-        for that.
+        """When the wait for a request began, by time.monotonic(). Infinite if a part of a head, PROXY header or TLS
+        handshake has arrived: timeouts.header applies to that.
         """
         if self.stage is Stage.HEAD or self._early or (self.stage is Stage.PREFACE and self.is_bound):
             return inf
@@ -263,22 +263,22 @@ class Link(Stream):
 
     @property
     def unfinished(self) -> str:
-        """What would be lost with the connection besides the request under way, in words; empty where nothing would."""
+        """What a close would lose besides the current request, as a text for the log. Empty if nothing."""
         if self.stage is Stage.PREFACE and self.is_bound:
             return "its TLS handshake was not over"
         if self.stage in AT_REST and (self._residual or self.unread):
             return "a part of a request was here"
         if self.stage in AT_REST and not self._begun:
-            return "it had only just come"
+            return "it had only just arrived"
         if self.stage is Stage.LINGERING and self._transport.get_write_buffer_size():
             return "the client had not read the whole response"
         return ""
 
-    # ---- the hand-over
+    # ---- handover
 
     @property
     def movable(self) -> bool:
-        """Whether another process can take the connection over: between requests, with everything written out."""
+        """Whether another process can take over the connection: it is between requests and has written everything."""
         return (
             self._begun
             and self.stage in AT_REST
@@ -289,23 +289,21 @@ class Link(Stream):
 
     @property
     def may_still_move(self) -> bool:
-        """Whether it is between requests and may be taken over, now or in a moment: it may have only just come, or may
-        have been offered already.
-        """
+        """Whether it can be handed over, now or soon: also if it has only just arrived, or is already offered."""
         return (self.stage in AT_REST or self.stage is Stage.DETACHED) and not self.is_bound
 
     @property
     def is_bound(self) -> bool:
-        """Whether it can never move, because this process alone can read what comes: TLS has begun."""
+        """Whether it can never be handed over, because TLS has begun and only this process can decrypt the bytes."""
         return self._tls is not None and not self._tls.is_untouched
 
     @property
     def _residual(self) -> bytes:
-        """What was read and nobody has answered, which has to move too."""
+        """The bytes that were read and not answered. They have to move with the connection."""
         return self._early or self._unanswered
 
     def detach(self) -> CarriedState:
-        """Stop reading, and say what has to travel with the descriptor. Raises RuntimeError when not movable."""
+        """Stop reading, and return the state that travels with the descriptor. Raises RuntimeError if not movable."""
         if not self.movable:
             raise RuntimeError("the connection cannot move now")
         self._tell("offered to another worker")
@@ -315,12 +313,12 @@ class Link(Stream):
         return CarriedState(self._residual, self.peer, self.local, self.scheme, self.requests, self._awaits_header)
 
     def release(self) -> None:
-        """Another process has acknowledged: drop our copy. Closing a copy sends nothing to the client."""
+        """Close our copy of the socket: another process has acknowledged the connection. The client notices nothing."""
         self._tell("given to another worker")
         self._transport.abort()
 
     def resume(self) -> None:
-        """The hand-over came to nothing: go on here."""
+        """Continue to serve the connection here: the handover failed."""
         if self.stage is Stage.DETACHED:
             self._tell("kept")
             self._start()

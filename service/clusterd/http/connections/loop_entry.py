@@ -1,4 +1,4 @@
-"""The way of a connected socket into the event loop."""
+"""Adds connected sockets to the event loop."""
 
 import asyncio
 import socket
@@ -9,23 +9,23 @@ from clusterd.http.connections.transport import LoopTransport
 
 
 class Newcomer(Protocol):
-    """Who awaits a transport: a Receiver, unless it has the transport given to one."""
+    """The object that gets a new transport. It is a Receiver, or it gives the transport another Receiver."""
 
     def connection_made(self, transport: LoopTransport, /) -> None:
-        """Here it is."""
+        """Take the new transport."""
 
 
 class LoopEntry:
-    """Has the loop make transports of connected sockets, and keeps the tasks that do, as the loop does not."""
+    """Has the loop make transports for connected sockets. Keeps references to the tasks, because the loop does not."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._tasks: set[asyncio.Task[object]] = set()
 
     def enter(self, sock: socket.socket, newcomer: Newcomer, failed: Callable[[], object]) -> None:
-        """Give `sock` to the loop, with `newcomer` as its protocol; `failed` is called where that is not possible.
+        """Give `sock` to the loop, with `newcomer` as its protocol. Calls `failed` if that is not possible.
 
-        A client may be gone before its connection is set up: nothing to say about it.
+        A failure is not logged: a client may close the connection before it is set up.
         """
 
         def done(task: asyncio.Task[object]) -> None:

@@ -1,4 +1,4 @@
-"""The sending side of a connection: what the kernel has not taken yet, and whether the client goes on reading."""
+"""The sending side of a connection: the bytes that the kernel has not taken, and whether the client reads."""
 
 import socket
 import sys
@@ -10,7 +10,7 @@ from clusterd.http.connections.transport import Transport
 
 
 class Outflow:
-    """Watches what waits to be sent."""
+    """Tracks the bytes that wait to be sent."""
 
     __slots__ = ("_transport", "_waiting", "is_clear", "transfer")
 
@@ -18,19 +18,19 @@ class Outflow:
         self.move(transport)
         self._waiting = 0
         self.is_clear = True
-        """Whether all that was written has been taken by the kernel."""
+        """Whether the kernel has taken everything that was written. False while a file is being sent."""
         self.transfer: FileTransfer | None = None
-        """A file that follows what was written. As long as it is on its way, nothing is clear."""
+        """The file that is sent after what was written."""
 
     def move(self, transport: Transport) -> None:
-        """Send by this transport from now on."""
-        # With a limit of 0, uvloop writes at once and pauses the connection only for what the kernel did not
-        # take: clear means an empty buffer, which is what back pressure and a hand-over need to know.
+        """Use this transport from now on."""
+        # With a limit of 0, uvloop writes at once and pauses the connection only if the kernel did not take everything.
+        # `is_clear` then means an empty buffer, which back pressure and handover need to know.
         transport.set_write_buffer_limits(high=0)
         self._transport = transport
 
     def has_file(self) -> bool:
-        """Whether a file is on its way."""
+        """Whether a file is being sent."""
         return self.transfer is not None
 
     def stop(self) -> None:
@@ -43,7 +43,7 @@ class Outflow:
         self.is_clear = True
 
     def has_moved(self) -> bool:
-        """Whether the client has read anything since this was last asked."""
+        """Whether the client has read anything since the last call."""
         before, self._waiting = self._waiting, self._left()
         return self._waiting < before
 
@@ -52,19 +52,19 @@ class Outflow:
         return left if self.transfer is None else left + self.transfer.left
 
     def _in_kernel(self) -> int:
-        """Bytes that the client has not acknowledged (SIOCOUTQ, tcp(7); unix sockets know it too).
+        """Bytes that the client has not acknowledged (SIOCOUTQ, tcp(7); Unix sockets support it too).
 
-        The kernel asks for more only when a third of its buffer is free, which has several megabytes: a client that
-        reads 40 KB/s would seem not to read for half a minute.
+        The transport's buffer alone is not enough: the kernel takes more only when a third of its buffer of several
+        megabytes is free. A client that reads 40 KB/s would seem not to read for half a minute.
         """
         try:
             count = ioctl(self._transport.get_extra_info("socket").fileno(), TIOCOUTQ, bytes(4))
-        except (OSError, ValueError):  # closed already
+        except (OSError, ValueError):  # The socket is closed.
             return 0
         return int.from_bytes(count, sys.byteorder)
 
     def send_on(self, sock: socket.socket) -> bool:
-        """Send more of the file. Returns whether the kernel took all that it was given."""
+        """Send more of the file. Returns whether the kernel took everything."""
         assert self.transfer is not None
         self.transfer.go_on(sock, self._transport)
         if self.transfer.is_over:
@@ -72,6 +72,6 @@ class Outflow:
         return not self._transport.get_write_buffer_size()
 
     def drop_file(self) -> None:
-        """What is left of the file is not sent."""
+        """Do not send the rest of the file."""
         self.transfer = None
         self.is_clear = not self._transport.get_write_buffer_size()

@@ -1,4 +1,4 @@
-"""Which connections an engine has, told by each as it comes and goes."""
+"""The connections of an engine. Each connection reports when it is opened and closed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,9 @@ from clusterd.http.ports import Counters
 
 
 class Registry:
-    """Of one engine. `on_movable` takes connections that are to move to another process, `on_closed` those closed."""
+    """One for each engine. `on_movable` takes connections that should move to another process, `on_closed` those that
+    have closed.
+    """
 
     def __init__(
         self,
@@ -20,23 +22,23 @@ class Registry:
         self.counters = counters
         self.open: set[Stream] = set()
         self.arriving: set[Stream] = set()
-        """Those that are being set up, of which nothing more can be read yet."""
+        """Connections that are being set up. The engine cannot read more from them yet."""
         self.retirement = Retirement(self.open, on_movable)
         self._on_closed = on_closed
 
     @property
     def load(self) -> int:
-        """How many there are, those being set up included."""
+        """Number of connections, including those that are being set up."""
         return len(self.open) + len(self.arriving)
 
     def opened(self, connection: Stream) -> None:
-        """A connection is set up."""
+        """Add a connection that is set up."""
         self.arriving.discard(connection)
         self.open.add(connection)
         self.counters.connections_changed(len(self.open))
 
     def closed(self, connection: Stream) -> None:
-        """A connection is no more."""
+        """Remove a closed connection."""
         self.open.discard(connection)
         self.counters.connections_changed(len(self.open))
         if self._on_closed is not None:

@@ -1,4 +1,4 @@
-"""Connections beyond limits.connections: told to come back, as soon as they have asked."""
+"""Rejects connections beyond limits.connections with a 503, once their request arrives."""
 
 import asyncio
 import socket
@@ -13,26 +13,26 @@ from clusterd.http.messages.response import Stamp
 from clusterd.http.ports import Counters, Log
 
 PATIENCE_SECONDS = 2.0
-"""In which the client may ask, and read the answer before the connection is dropped: closing a socket that holds
-unread bytes would destroy the answer on its way (RFC 9112 section 9.6)."""
+"""Time for the client to send its request and to read the response before the connection is dropped. Closing a socket
+that holds unread bytes would destroy the response on its way (RFC 9112 section 9.6)."""
 
 MOST_SURPLUS = 64
-"""Of them that are told so at the same time; still more are closed without a word."""
+"""Maximum rejected connections at a time. Further ones are closed without a response."""
 
 REPORT_SECONDS = 10.0
-"""The least time between two lines in the log: under a flood they would be the next thing that overflows."""
+"""Minimum time between two log lines, so that a flood of connections does not flood the log."""
 
 RESPONSE = (
     b"HTTP/1.1 503 Service Unavailable\r\n"
     b"%b"
     b"Retry-After: 1\r\n"
-    b"Content-Length: 0\r\n"  # no body, so that it fits whatever was asked, HEAD too
+    b"Content-Length: 0\r\n"  # Without a body the response fits every method, also HEAD.
     b"Connection: close\r\n\r\n"
 )
 
 
 class _Report:
-    """Says in the log that clients are sent away, and what helps: the metrics only know that there was a 503."""
+    """Logs that clients are rejected, and what helps. The metrics only show the status 503."""
 
     __slots__ = ("_count", "_due", "_limit", "_log")
 
@@ -40,18 +40,18 @@ class _Report:
         self._limit = limit
         self._log = log
         self._count = 0
-        """Since the last line."""
+        """Rejected clients since the last line."""
         self._due = 0.0
 
     def note(self) -> None:
-        """Another one is sent away."""
+        """Count a rejected client."""
         self._count += 1
 
     def tick(self, now: float) -> None:
-        """Write a line if there is something to say, and the last one is long enough ago."""
+        """Write a line if clients were rejected and the last line is at least REPORT_SECONDS old."""
         if self._count and now >= self._due:
             self._log.warning(
-                "clients are sent away with 503, for no worker has room for another connection: "
+                "clients are sent away with 503, because no worker has room for another connection: "
                 "raise limits.connections, with LimitNOFILE= above it, or workers",
                 count=self._count,
                 limit=self._limit,
@@ -61,7 +61,7 @@ class _Report:
 
 
 class Shedder:
-    """Sends clients away."""
+    """Rejects connections."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Shedder:
         self._clients: set[RejectedConnection] = set()
 
     def shed(self, sock: socket.socket, scheme: str) -> None:
-        """Have the client of a connected socket come back later."""
+        """Reject the connection, and close it."""
         self._report.note()
         if len(self._clients) >= MOST_SURPLUS:
             sock.close()
@@ -93,17 +93,17 @@ class Shedder:
         self._entry.enter(sock, client, lambda: self._clients.discard(client))
 
     def tick(self, now: float) -> None:
-        """Report, every now and then."""
+        """Report rejected clients if a report is due."""
         self._report.tick(now)
 
     def abort(self) -> None:
-        """Drop those that have not read their answer."""
+        """Drop the rejected connections that are still open."""
         for client in tuple(self._clients):
             client.abort()
 
 
 class RejectedConnection:
-    """Reads nothing of what is asked, and keeps nothing: it costs as little as can be."""
+    """A connection that is rejected. It does not parse or keep the request, so that it costs as little as possible."""
 
     __slots__ = ("_answered", "_closed", "_counters", "_loop", "_stamp", "_timer", "_tls", "_transport")
 
@@ -125,14 +125,14 @@ class RejectedConnection:
         self._answered = False
 
     def connection_made(self, transport: LoopTransport) -> None:
-        """Wait for the request: a response before it would be taken for none (Go's client, for one)."""
+        """Wait for the request, because some clients (Go's, for example) ignore a response that precedes it."""
         self._transport = transport
         if self._tls is not None:
             self._transport = TlsLayer(transport, self._tls, self, lambda: None, lambda _: self.abort())
         self._timer = self._loop.call_later(PATIENCE_SECONDS, self.abort)
 
     def data_received(self, _: bytes) -> None:
-        """Answer, once; the rest is dropped."""
+        """Send the response at the first bytes, and drop the others."""
         if self._transport is not None and not self._answered:
             self._answered = True
             self._transport.write(RESPONSE % self._stamp.fields)
@@ -140,16 +140,16 @@ class RejectedConnection:
             self._counters.request_done(HTTPStatus.SERVICE_UNAVAILABLE.value, 0.0)
 
     def eof_received(self) -> None:
-        """What is written still goes out, and then the transport closes."""
+        """Do nothing: the transport sends what was written, and closes."""
 
     def pause_writing(self) -> None:
-        """Nothing follows the answer."""
+        """Do nothing: there is nothing more to write."""
 
     def resume_writing(self) -> None:
-        """As above."""
+        """Do nothing: there is nothing more to write."""
 
     def connection_lost(self, _: Exception | None) -> None:
-        """The client has gone, or its time is over."""
+        """The client has gone, or its time has passed."""
         self._timer.cancel()
         self._closed(self)
 

@@ -4,27 +4,27 @@ from enum import Enum, auto
 
 
 class Stage(Enum):
-    """Where a connection stands."""
+    """The stage of a connection."""
 
     PREFACE = auto()
-    """Before the first request: the PROXY protocol header has not come as a whole."""
+    """Before the first request: the PROXY protocol header or the TLS handshake is not complete."""
     IDLE = auto()
-    """Between requests, nothing read of the next."""
+    """Between requests. Nothing of the next request was read."""
     HEAD = auto()
     """A part of a head was read."""
     BODY = auto()
     ANSWERING = auto()
-    """The request is complete, its response is not."""
+    """The request is being answered."""
     FLUSHING = auto()
-    """The response is complete, but the client has yet to read it; the next request waits."""
+    """The response is complete, but the client has not read it. The next request waits."""
     SKIPPING = auto()
-    """The response is complete, but not the request's body: what is left of it is read and dropped."""
+    """The response is complete, but not the request's body. The rest of the body is read and dropped."""
     TUNNEL = auto()
     """Another protocol has taken over, until the connection closes."""
     DETACHED = auto()
-    """Offered to another process: nothing is read or written."""
+    """Offered to another process. This process neither reads nor writes."""
     LINGERING = auto()
-    """The last response is out and our side closed: what the client still sends is dropped."""
+    """After the last response. Our side is closed, and what the client still sends is dropped."""
     CLOSED = auto()
 
 

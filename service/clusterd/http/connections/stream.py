@@ -1,4 +1,4 @@
-"""The bytes of a connection: read and written with back pressure both ways, and ended. Nothing here knows HTTP."""
+"""The byte stream of a connection, with back pressure in both directions. Knows nothing of HTTP."""
 
 import sys
 from fcntl import ioctl
@@ -10,7 +10,7 @@ from clusterd.http.connections.transport import Transport
 
 
 class Stream:
-    """What a connection is, whatever is spoken on it."""
+    """The part of a connection that is independent of its protocol."""
 
     __slots__ = ("_half_closed", "_outflow", "_reading", "_transport")
 
@@ -19,45 +19,45 @@ class Stream:
         self._outflow: Outflow
         self._reading = True
         self._half_closed = False
-        """The client has closed its sending side."""
+        """Whether the client has closed its sending side."""
 
     def _attach(self, transport: Transport) -> None:
         self._transport = transport
         self._outflow = Outflow(transport)
 
     def transport_changed(self, transport: Transport) -> None:
-        """Go on with another transport of the same socket."""
+        """Continue with another transport of the same socket."""
         self._transport = transport
         self._outflow.move(transport)
 
     @property
     def writable(self) -> bool:
-        """Whether all that was sent has been taken by the kernel."""
+        """Whether the kernel has taken everything that was sent."""
         return self._outflow.is_clear
 
     def has_reader_moved(self) -> bool:
-        """Whether the client has read anything since this was last asked."""
+        """Whether the client has read anything since the last call."""
         return self._outflow.has_moved()
 
     def stop_reading(self) -> None:
-        """What the client sends waits in the kernel, and then at the client."""
+        """Stop reading. The client's bytes wait in the kernel, and then at the client."""
         if self._reading:
             self._reading = False
             self._transport.pause_reading()
 
     def read_on(self) -> None:
-        """Take what waits."""
+        """Read again."""
         if not self._reading:
             self._reading = True
             self._transport.resume_reading()
 
     def abort(self) -> None:
-        """Drop the connection whatever is under way."""
+        """Drop the connection, also with a request in flight."""
         self._transport.abort()
 
     @property
     def unread(self) -> int:
-        """Bytes that the client has sent and this process has not read (FIONREAD, tcp(7)); 0 once it is closed."""
+        """Bytes that the client has sent and this process has not read (FIONREAD, tcp(7)); 0 for a closed socket."""
         try:
             count = ioctl(self.fileno(), FIONREAD, bytes(4))
         except (OSError, ValueError):
@@ -65,5 +65,5 @@ class Stream:
         return int.from_bytes(count, sys.byteorder)
 
     def fileno(self) -> int:
-        """The descriptor, to send it to another process."""
+        """Return the descriptor of the socket, to send it to another process."""
         return cast(int, self._transport.get_extra_info("socket").fileno())

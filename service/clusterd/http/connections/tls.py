@@ -1,9 +1,9 @@
-"""TLS between a connection and its socket, over OpenSSL's memory buffers.
+"""The TLS layer between a connection and its socket, on OpenSSL's memory buffers.
 
-To the socket's transport it is the protocol, to what is above it the transport, so that nothing above knows of it.
-Not uvloop's own TLS: that begins with the first byte of a socket, where a PROXY protocol header may come before; it
-cannot close one direction and let the client read on, which every last response needs (RFC 9112 section 9.6); and
-as long as nothing has been read of the handshake, a connection here can still move to another process.
+It is the protocol of the socket's transport and the transport of the connection, so that the connection need not know
+about TLS. uvloop's own TLS was rejected for three reasons. It begins with the first byte of a socket, where a PROXY
+protocol header may come first. It cannot close one direction while the client still reads, which every last response
+needs (RFC 9112 section 9.6). With this layer, a connection of which no byte was read can still be handed over.
 """
 
 import ssl
@@ -14,11 +14,11 @@ from typing import Any
 from clusterd.http.connections.transport import LoopTransport, Receiver
 
 READ_BYTES = 64 * 1024
-"""OpenSSL gives a record at a time, of at most 16 KiB."""
+"""OpenSSL returns one record at a time, of at most 16 KiB."""
 
 MOST_UNREAD = 64 * 1024
-"""Bytes of TLS's own answers that wait for a client. One that only asks (for new keys, for a renegotiation), as often
-as it can, and never reads would fill the memory with them."""
+"""Maximum bytes of TLS's own responses that wait for a client. A client that keeps asking for new keys or a
+renegotiation, and never reads, would otherwise fill the memory with them."""
 
 _PLAIN_HTTP = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
@@ -27,20 +27,20 @@ _PLAIN_HTTP = (
 
 
 class _Stage(Enum):
-    """Where the TLS connection stands."""
+    """The stage of the TLS connection."""
 
     UNTOUCHED = auto()
     """Nothing has been read."""
     HANDSHAKE = auto()
     OPEN = auto()
     ENDED = auto()
-    """Our side is closed, or the handshake failed: what comes is dropped."""
+    """Our side is closed, or the handshake has failed. Further bytes are dropped."""
 
 
 class TlsLayer:
-    """One connection's. `secured` is called when the handshake is through, `failed` with the reason when it is not."""
+    """The TLS of one connection. Calls `secured` when the handshake is complete, or `failed` with the reason."""
 
-    __deletable__ = ("_above", "_failed", "_secured")  # mypyc's word for what `del` may be said of
+    __deletable__ = ("_above", "_failed", "_secured")  # mypyc allows `del` only for these attributes.
 
     def __init__(
         self,
@@ -61,27 +61,27 @@ class TlsLayer:
         self._client_closed = False
         self._unread = 0
         self._is_plain = False
-        """Whether the client began with a letter, as HTTP does and TLS does not."""
+        """Whether the first byte of the client is a letter, as in HTTP and never in TLS."""
         self._transport.set_protocol(self)
 
     @property
     def is_untouched(self) -> bool:
-        """Whether nothing has been read: then there is nothing that another process would have to know."""
+        """Whether nothing has been read. There is then no TLS state that another process would need."""
         return self._stage is _Stage.UNTOUCHED
 
     @property
     def is_open(self) -> bool:
-        """Whether the handshake is through, and neither side has ended it."""
+        """Whether the handshake is complete and our side has not ended TLS."""
         return self._stage is _Stage.OPEN
 
     # ---- from the socket
 
     def data_received(self, data: bytes) -> None:
-        """Take what was read: of the handshake, or records for what is above."""
+        """Take bytes of the handshake, or records for the connection above."""
         if self._stage is _Stage.ENDED or self._client_closed:
             return
         if self._stage is _Stage.UNTOUCHED:
-            self._is_plain = data[:1].isalpha()  # a handshake begins with 22 (RFC 8446 section 5.1)
+            self._is_plain = data[:1].isalpha()  # A handshake begins with 22 (RFC 8446 section 5.1).
         self._incoming.write(data)
         try:
             if not self.is_open and not self._shake_hands():
@@ -112,13 +112,13 @@ class TlsLayer:
 
     def _decrypt(self) -> list[bytes]:
         pieces = []
-        # Asked for what is there: an exception for each read costs as much as the read.
+        # Check for pending bytes first, because an exception for each read would cost as much as the read.
         while self._incoming.pending or self._tls.pending():
             try:
                 piece = self._tls.read(READ_BYTES)
             except ssl.SSLWantReadError:
                 break
-            if not piece:  # the client's close_notify
+            if not piece:  # The client has sent close_notify.
                 self._client_closed = True
                 break
             pieces.append(piece)
@@ -127,7 +127,7 @@ class TlsLayer:
         return pieces
 
     def _flush_answers(self) -> None:
-        """To what the client has asked of TLS itself."""
+        """Send TLS's own responses. Drop a client that does not read them."""
         self._unread += self._outgoing.pending
         self._flush()
         if not self._transport.get_write_buffer_size():
@@ -136,16 +136,16 @@ class TlsLayer:
             self._transport.abort()
 
     def eof_received(self) -> bool | None:
-        """The client sends nothing more, and has not said so in TLS: of a request that is incomplete, that is plain."""
+        """The client has closed its sending side without a close_notify. A truncated request is detected by HTTP."""
         if self._client_closed:
-            return True  # known already, and what is above has decided
+            return True  # Known since the close_notify, and the connection above has decided.
         return self._above.eof_received()
 
     def connection_lost(self, error: Exception | None) -> None:
         """The socket is closed."""
         self._stage = _Stage.ENDED
         above = self._above
-        # Each knows the other, and would wait for the garbage collector with all that OpenSSL keeps.
+        # Break the reference cycle. Otherwise OpenSSL's memory would wait for the garbage collector.
         del self._above, self._secured, self._failed
         above.connection_lost(error)
 
@@ -154,14 +154,14 @@ class TlsLayer:
         self._above.pause_writing()
 
     def resume_writing(self) -> None:
-        """It has."""
+        """The kernel has taken everything."""
         self._above.resume_writing()
 
     def _break(self, error: ssl.SSLError) -> None:
         was_open = self.is_open
         self._stage = _Stage.ENDED
         if was_open:
-            self._transport.abort()  # somebody has changed what was sent, or made it up
+            self._transport.abort()  # The bytes were modified or forged on the way.
             return
         if self._is_plain:
             self._outgoing.read()
@@ -173,7 +173,7 @@ class TlsLayer:
         if self._outgoing.pending:
             self._transport.write(self._outgoing.read())
 
-    # ---- from above, as of a transport
+    # ---- as a Transport, for the connection above
 
     def write(self, data: bytes) -> None:
         """Send `data`, encrypted."""
@@ -186,12 +186,12 @@ class TlsLayer:
         self._flush()
 
     def write_eof(self) -> None:
-        """Close our side, in TLS and then of the socket; the client can read everything until then."""
+        """Close our side in TLS, and then that of the socket. The client can read everything that was sent before."""
         self._say_goodbye()
         self._transport.write_eof()
 
     def close(self) -> None:
-        """Close both sides when all that was written is out."""
+        """Close both sides when everything that was written is out."""
         self._say_goodbye()
         self._transport.close()
 
@@ -202,7 +202,7 @@ class TlsLayer:
         try:
             self._tls.unwrap()
         except ssl.SSLError:
-            pass  # it is written, and the client's own is not waited for
+            pass  # Our close_notify is written. The client's is not awaited.
         self._flush()
 
     def abort(self) -> None:
@@ -210,21 +210,21 @@ class TlsLayer:
         self._transport.abort()
 
     def pause_reading(self) -> None:
-        """What the client sends waits in the kernel."""
+        """Stop reading. The client's bytes wait in the kernel."""
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Take what waits."""
+        """Read again."""
         self._transport.resume_reading()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """When what is above is told to wait."""
+        """Set the buffer sizes at which the connection above is paused and resumed."""
         self._transport.set_write_buffer_limits(high, low)
 
     def get_write_buffer_size(self) -> int:
-        """Bytes, encrypted, that the kernel has not taken."""
+        """Return the number of encrypted bytes that the kernel has not taken."""
         return self._transport.get_write_buffer_size()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """What the socket's transport knows."""
+        """Return information of the socket's transport."""
         return self._transport.get_extra_info(name, default)

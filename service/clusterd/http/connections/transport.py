@@ -1,18 +1,18 @@
-"""What a connection and the transport of its bytes expect of each other.
+"""The interfaces between a connection and its transport.
 
-asyncio's transports and protocols, as Protocols rather than base classes: the classes of the engine are compiled by
-mypyc to C structures, which those that inherit from the standard library's cannot be. No event loop looks at the base
-class of what it is given.
+They mirror asyncio's transports and protocols, but are Protocols and not base classes. mypyc compiles the classes of
+the engine to C structures, which is impossible for a class that inherits from the standard library's. An event loop
+does not check the base class of a protocol.
 """
 
 from typing import Any, Protocol
 
 
 class Transport(Protocol):
-    """As of asyncio.Transport; an event loop's is one."""
+    """Like asyncio.Transport. The transports of an event loop implement it."""
 
     def write(self, data: bytes, /) -> None:
-        """Send `data`: now what the kernel takes, and the rest when it can."""
+        """Send `data`: what the kernel takes now, and the rest later."""
 
     def write_eof(self) -> None:
         """Close our side when everything is out."""
@@ -24,36 +24,36 @@ class Transport(Protocol):
         """Drop the connection."""
 
     def pause_reading(self) -> None:
-        """Leave what comes in the kernel."""
+        """Stop reading. The other side's bytes wait in the kernel."""
 
     def resume_reading(self) -> None:
-        """Take what waits."""
+        """Read again."""
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        """When the receiver is told to wait with writing."""
+        """Set the buffer sizes at which the receiver is paused and resumed."""
 
     def get_write_buffer_size(self) -> int:
-        """Bytes that the kernel has not taken."""
+        """Return the number of bytes that the kernel has not taken."""
 
     def get_extra_info(self, name: str, default: Any = None, /) -> Any:
-        """The socket, and its addresses."""
+        """Return the socket, or one of its addresses."""
 
 
 class LoopTransport(Transport, Protocol):
-    """An event loop's own, which can be given another receiver."""
+    """A transport of an event loop. Its receiver can be replaced."""
 
     def set_protocol(self, protocol: Any, /) -> None:
-        """Have another receiver."""
+        """Replace the receiver."""
 
 
 class Receiver(Protocol):
-    """As of asyncio.Protocol, but for `connection_made`."""
+    """Like asyncio.Protocol, without `connection_made`."""
 
     def data_received(self, data: bytes, /) -> None:
-        """Take what was read."""
+        """Take bytes that were read."""
 
     def eof_received(self) -> bool | None:
-        """The other side sends nothing more. Returns whether the transport stays open."""
+        """The other side has closed its sending side. Returns whether the transport stays open."""
 
     def connection_lost(self, error: Exception | None, /) -> None:
         """The transport is closed."""
@@ -62,4 +62,4 @@ class Receiver(Protocol):
         """The kernel did not take everything."""
 
     def resume_writing(self) -> None:
-        """It has."""
+        """The kernel has taken everything."""

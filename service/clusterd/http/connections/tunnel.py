@@ -1,30 +1,30 @@
-"""What a connection carries once it has left HTTP (RFC 9110 section 7.8), as the connection and the engine see it."""
+"""The interface of a protocol that a connection carries after an upgrade from HTTP (RFC 9110 section 7.8)."""
 
 from enum import Enum, auto
 from typing import Protocol
 
 
 class Departure(Enum):
-    """Why the server leaves its clients."""
+    """Why this worker leaves its clients."""
 
     RESTART = auto()
-    """A successor is there for them already."""
+    """It is replaced. Its successor already serves."""
     STOP = auto()
-    """Nobody is."""
+    """It is stopped. It has no successor."""
 
 
 class Tunnel(Protocol):
     """Another protocol on a connection. All methods are called on the loop's thread.
 
-    It speaks with `Connection.write`, and leaves with `Connection.leave`; what its connection waits for is its own
-    affair (`Deadline.within`), except for a client that does not read, which the connection ends as it does under HTTP.
+    It sends with `Connection.write` and closes with `Connection.leave`. It sets its own deadlines (`Deadline.within`).
+    As under HTTP, the connection itself drops a client that does not read.
     """
 
     def receive(self, data: bytes, /) -> None:
-        """Take what was read; at first what came behind the request, and that may be nothing."""
+        """Take bytes that were read. The first call has the bytes after the request, which may be none."""
 
     def expire(self) -> None:
-        """What was to come by the deadline has not."""
+        """The deadline has passed."""
 
     def depart(self, why: Departure, /) -> None:
-        """Say farewell: a tunnel cannot move to another process."""
+        """Tell the client that this worker leaves it. A tunnel cannot be handed over."""

@@ -1,1 +1,1 @@
-"""Requests and responses as bytes: found, checked, taken apart and put together. No socket, no clock."""
+"""Parses requests and encodes responses, as bytes. Uses no socket."""

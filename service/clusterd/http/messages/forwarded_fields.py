@@ -1,4 +1,4 @@
-"""What proxies say of a request, as kept with its fields; read by origins/forwarded.py."""
+"""What trusted proxies say about a request. origins/forwarded.py computes it, and `Fields` caches it."""
 
 from typing import NamedTuple
 
@@ -6,11 +6,11 @@ from clusterd.linux.address import Address
 
 
 class ForwardedFields(NamedTuple):
-    """What the fields of one request tell."""
+    """The origin that the fields of one request state."""
 
     tells_peer: bool
-    """Whether they name a client."""
+    """Whether the fields state a client."""
     peer: Address | None = None
-    """The client; None when all that is told is a name the proxies have for it. Port 0 is an unknown one."""
+    """The client; None if the proxies hide its address. Port 0 means that the port is unknown."""
     scheme: str | None = None
-    """None when it is not told."""
+    """None if the fields do not state it."""

@@ -1,4 +1,4 @@
-"""How a request's body is delimited (RFC 9112 sections 6 and 7), and whether the connection goes on after it."""
+"""Decides how a request's body is delimited (RFC 9112 sections 6 and 7) and whether the connection persists."""
 
 import re
 from collections.abc import Callable
@@ -11,10 +11,10 @@ from clusterd.http.messages.refusal import Refusal, bad_request
 from clusterd.http.settings import Limits
 
 CHUNKED = -1
-"""In place of a length: the body says itself where it ends."""
+"""Used in place of a length for a chunked body."""
 
 CHUNK_LINE_LIMIT = 256
-"""Bytes of a chunk's size with its extensions, which nobody uses and attackers fill."""
+"""Maximum bytes of a chunk's size with its extensions. Extensions are practically unused, but attackers fill them."""
 
 _match_chunk_line = re.compile(rb"([0-9A-Fa-f]{1,16}+)(?:;[\t -~\x80-\xff]*+)?\r\n").fullmatch
 _match_trailers = re.compile(FIELD_LINES.encode()).fullmatch
@@ -31,16 +31,16 @@ FORBIDDEN_TRAILERS = frozenset(
     }
     | {b"te", b"trailer", b"transfer-encoding", b"upgrade"}
 )
-"""What frames, routes or authorizes a message has to come before it (RFC 9110 section 6.5.1)."""
+"""Fields that frame, route or authorize a message must come before its body (RFC 9110 section 6.5.1)."""
 
 
 _TELLING = frozenset({"content-length", "transfer-encoding", "expect", "connection"})
 _NOTHING_SAID = Framing(0, expects_continue=False, persists=True)
-"""Of a head of HTTP/1.1 in which none of these fields is: of most."""
+"""The framing of a head of HTTP/1.1 without any of these fields, which is the most common case."""
 
 
 def framing_of(head: Head, limits: Limits) -> Framing:
-    """How the body of this head is delimited, and what comes after it; worked out once. Raises Refusal."""
+    """Return the framing of this head, computed once for each head. Raises Refusal."""
     framing = head.framing
     if framing is None:
         if head.minor and _TELLING.isdisjoint(head.fields):
@@ -51,7 +51,7 @@ def framing_of(head: Head, limits: Limits) -> Framing:
 
 
 def body_length(head: Head, limits: Limits) -> int:
-    """Bytes of the body that follows this head, or CHUNKED. Raises Refusal."""
+    """Return the bytes of the body that follows this head, or CHUNKED. Raises Refusal."""
     fields = head.fields
     length = fields.get("content-length")
     coding = fields.get("transfer-encoding")
@@ -73,7 +73,7 @@ def body_length(head: Head, limits: Limits) -> int:
 
 
 def too_large(limits: Limits) -> Refusal:
-    """The refusal for a body above the limit."""
+    """Return the refusal (413) for a body above the limit."""
     return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"body above {limits.body} bytes")
 
 
@@ -88,7 +88,7 @@ def expects_continue(head: Head) -> bool:
 
 
 def client_persists(head: Head) -> bool:
-    """Whether the client will go on with this connection (RFC 9112 section 9.3)."""
+    """Whether the client wants to keep this connection open (RFC 9112 section 9.3)."""
     connection = head.fields.get("connection")
     if connection is None:
         return head.minor == 1
@@ -106,9 +106,9 @@ class _Part(Enum):
 
 
 class ChunkDecoder:
-    """Takes the chunks of one body apart, as strictly as the head and independent of how the bytes were split.
+    """Decodes the chunks of one body. As strict as the head parser, and independent of how the bytes were split.
 
-    `write` is given the data of the body as it comes.
+    Passes the data of the body to `write` as it arrives.
     """
 
     def __init__(self, write: Callable[[bytes], None], limits: Limits) -> None:
@@ -120,10 +120,7 @@ class ChunkDecoder:
         self._held = b""
 
     def feed(self, data: bytes) -> bytes | None:
-        """Decode what was received. Returns what lies beyond the body once it is complete, None before.
-
-        Raises Refusal.
-        """
+        """Decode received bytes. Returns the bytes beyond the body once it is complete, None before. Raises Refusal."""
         data = self._held + data if self._held else data
         position = 0
         while True:
@@ -170,8 +167,8 @@ class ChunkDecoder:
         self._part = _Part.DATA if self._remaining else _Part.TRAILERS
 
     def _trailers(self, data: bytes, position: int) -> bytes | None:
-        """Check the trailers and forget them: WSGI has no place for them (RFC 9110 section 6.5.1 allows it)."""
-        # Without trailers the empty line follows at once; with them it follows the last one's CRLF.
+        """Check the trailers and discard them, as RFC 9110 section 6.5.1 allows: WSGI has no place for them."""
+        # Without trailers the empty line follows at once. With trailers it follows the CRLF of the last one.
         start = 0 if data.startswith(b"\r\n", position) else data.find(b"\r\n\r\n", position) + 2 - position
         if start == 1 - position:
             if len(data) - position > self._limits.headers:

@@ -1,9 +1,9 @@
-"""The head of a request: found in the bytes, measured, checked and parsed.
+"""Finds, checks and parses the head of a request.
 
-One strict grammar decides, and nothing depends on how the bytes were split on their way. No llhttp or
-http-parser underneath: both accept some of what is refused here, each something else (bare LF, `5 x` as a
-chunk size), so the bytes would have to be checked first all the same; and once they are, taking them apart
-is the smaller half of the work (measured: 10.5 us for a browser's head, 15.5 us with httptools after it).
+One strict grammar decides, and the result does not depend on how the bytes were split. llhttp and http-parser were
+rejected: both accept some input that is refused here (bare LF, `5 x` as a chunk size), so the bytes would still have to
+be checked first. After the check, parsing is the smaller half of the work (measured: 10.5 us for a browser's head,
+15.5 us with httptools after the check).
 """
 
 import re
@@ -17,7 +17,7 @@ from clusterd.http.messages.refusal import Refusal, bad_request
 from clusterd.http.settings import Limits
 
 _match_request_line = re.compile(rf"({TOKEN}) ([!-~\x80-\xff]++) HTTP/([0-9])\.([0-9])\r\n").match
-# No space before the colon, no obs-fold, no bare CR or LF: each has been used to smuggle requests.
+# Allows no space before the colon, no obs-fold and no bare CR or LF: each has been used to smuggle requests.
 _match_field_line = re.compile(rf"({TOKEN}):[ \t]*+({FIELD_VALUE})").fullmatch
 _match_host = re.compile(
     r"(?:\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9\-._~%!$&'()*+,;=]*+)(?::[0-9]*+)?"  # RFC 3986 section 3.2, no userinfo
@@ -26,22 +26,22 @@ _match_absolute = re.compile(r"(?i:https?)://([^/?:][^/?]*+)(.*)").fullmatch
 
 REMEMBERED = 512
 LONGEST_REMEMBERED = 4096
-"""Bytes of a head that is remembered. With what is made of them, a client that never repeats itself fills 31 MB
-(measured: 99 fields in each)."""
+"""Maximum bytes of a head that is cached. A client that never repeats itself fills the caches with 31 MB, parsed heads
+included (measured with 99 fields in each head)."""
 
 REMEMBERED_LINES = 2048
 LONGEST_REMEMBERED_LINE = 512
 LONGEST_REMEMBERED_NAME = 64
 
 _CGI_NAMES = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH"}
-"""Without the HTTP_ that all others have (RFC 3875 section 4.1)."""
+"""Names without the prefix HTTP_ that all other fields have (RFC 3875 section 4.1)."""
 
 _ONCE = frozenset({"host", "content-length"})
-"""Fields that must not be repeated, whatever their values: others along the way may choose another one."""
+"""Fields that must not be repeated, even with equal values: a proxy on the way may use another one than we do."""
 
 
 class _Names(NamedTuple):
-    """A header's name as each interface wants it."""
+    """The name of a header field in the form of each interface."""
 
     lower: str
     cgi: str
@@ -61,23 +61,23 @@ def _names_of(name: str) -> _Names:
 
 
 class FieldLine:
-    """A header line, checked, and what the interfaces make of it: worked out once for all requests that bring it."""
+    """A checked header line in the forms of the interfaces. Computed once for all requests that have this line."""
 
     __slots__ = ("cgi_name", "name", "raw", "value")
 
     def __init__(self, name: str, value: str) -> None:
         self.name, self.cgi_name, raw = _names.get(name) or _names_of(name)
-        # `cgi_name` is empty for a name with an underscore, which could pass itself off as one with a hyphen: both
-        # interfaces leave it out, since frameworks name both alike (Django's META, say).
+        # `cgi_name` is empty for a name with an underscore, and both interfaces leave such a field out. It could pose
+        # as the field with a hyphen, since frameworks give both the same name (Django's META, for example).
         self.value = value = value.rstrip(" \t")
         self.raw = (raw, value.encode("latin-1"))
 
 
 class Fields(dict[str, str]):
-    """Header fields by lower-case name; repeated ones joined in their order (RFC 9110 section 5.3).
+    """Header fields by lower-case name. Repeated fields are joined in their order (RFC 9110 section 5.3).
 
-    Shared by all requests that bring the same lines, so never changed; `environ` and `raw` are what the adapters
-    have made of them, and `told` what they say of their origin if the peer is trusted, to be used again.
+    All requests with the same lines share this object, so it must not be changed. It caches the forms that the adapters
+    need in `environ` and `raw`, and in `told` what the fields say about the origin if the peer is trusted.
     """
 
     __slots__ = ("environ", "lines", "raw", "told")
@@ -85,26 +85,26 @@ class Fields(dict[str, str]):
     def __init__(self, values: dict[str, str], lines: list[FieldLine]) -> None:
         super().__init__(values)
         self.lines = lines
-        """In the order in which they were sent."""
+        """The lines in the order in which they were sent."""
         self.environ: dict[str, str] | None = None
         self.raw: list[tuple[bytes, bytes]] | None = None
         self.told: ForwardedFields | None = None
 
 
 class Framing(NamedTuple):
-    """What a head says of its body, and of what comes after it."""
+    """What a head says about its body and about the connection."""
 
     length: int
     """Bytes of the body, or CHUNKED."""
     expects_continue: bool
     persists: bool
-    """Whether the client will go on with the connection."""
+    """Whether the client wants to keep the connection open."""
 
 
 class Head:
-    """A request's head. Text is ISO-8859-1, one character for each byte that was sent.
+    """The head of a request. Text is ISO-8859-1, one character for each byte that was sent.
 
-    Shared by all requests that are the same to the byte, so never changed; `framing` is worked out once for them.
+    All requests with exactly the same bytes share this object, so it must not be changed. `framing` is computed once.
     """
 
     __slots__ = ("fields", "framing", "method", "minor", "path", "query", "target", "upgrades")
@@ -112,14 +112,14 @@ class Head:
     def __init__(self, method: str, target: str, minor: int, fields: Fields) -> None:
         self.method = method
         self.target = target
-        """As sent."""
+        """The target as it was sent."""
         self.minor = minor
-        """Of the version: 0 or 1."""
+        """The minor version: 0 or 1."""
         self.fields = fields
         self.upgrades = "upgrade" in fields
-        """Whether it names another protocol to go on with, which is asked of every request."""
+        """Whether there is an Upgrade field. Stored, because it is checked for every request."""
         self.framing: Framing | None = None
-        """None until it was looked at: a request whose framing is refused has a head all the same."""
+        """None until it is computed, and if it was refused."""
         self.path, _, self.query = target.partition("?")
 
 
@@ -127,15 +127,15 @@ _match_empty_lines = re.compile(rb"(?:\r\n)++").match
 
 
 def skip_empty_lines(received: bytes | bytearray) -> int:
-    """The index after the empty lines at the beginning."""
+    """Return the index after the empty lines at the beginning."""
     match = _match_empty_lines(received)
     return match.end() if match else 0
 
 
 def find_end(received: bytes | bytearray, limits: Limits) -> int:
-    """The index after the empty line that ends the head, or 0 while that has not come.
+    """Return the index after the empty line that ends the head, or 0 while it has not arrived.
 
-    Raises Refusal as soon as the line or the fields are too long, or the request line is none.
+    Raises Refusal as soon as the request line is malformed, or it or the fields are too long.
     """
     end = received.find(b"\r\n\r\n") + 4
     line_end = received.find(b"\n", 0, limits.request_line + 2) + 1
@@ -144,21 +144,21 @@ def find_end(received: bytes | bytearray, limits: Limits) -> int:
             raise Refusal(HTTPStatus.REQUEST_URI_TOO_LONG, f"request line above {limits.request_line} bytes")
         return 0
     if end == 3:
-        # While waiting for more, what is certainly wrong is refused at once: a client that ends its lines
-        # with a bare LF, or speaks TLS, should not have to wait for the timeout to learn it.
+        # The head is incomplete, but a malformed request line is refused at once. A client that ends its lines with a
+        # bare LF, or speaks TLS, should not have to wait for the timeout.
         _parse_request_line(received[:line_end].decode("latin-1"))
         end = 0
     if (end or len(received)) - line_end > limits.headers:
-        _parse_request_line(received[:line_end].decode("latin-1"))  # the first thing wrong is what is answered
+        _parse_request_line(received[:line_end].decode("latin-1"))  # The response names the first error.
         raise Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"header fields above {limits.headers} bytes")
     return end
 
 
 class HeadParser:
-    """Parses heads, and remembers those it has seen.
+    """Parses heads, and caches them.
 
-    Clients repeat themselves: most requests bring the header lines of the one before, all but one or two of them if
-    not all, and many are the same to the byte. What is remembered was checked as a whole, and is compared as a whole.
+    Clients repeat themselves: most requests have all header lines of the previous one, or all but one or two, and many
+    requests are equal to the byte. A cached item was checked completely, and is found by all of its bytes.
     """
 
     __slots__ = ("_blocks", "_heads", "_limits", "_lines")
@@ -170,7 +170,7 @@ class HeadParser:
         self._lines: Memory[bytes, FieldLine] = Memory(REMEMBERED_LINES)
 
     def parse(self, received: bytes) -> Head:
-        """A whole head, its empty line included. Raises Refusal."""
+        """Parse a complete head, including its empty line. Raises Refusal."""
         return self._heads.get(received) or self._parse(received)
 
     def _parse(self, received: bytes) -> Head:
@@ -182,7 +182,8 @@ class HeadParser:
         if minor == 1 and "host" not in fields:
             raise bad_request("no Host")
         if method == "CONNECT":
-            # Whatever the target: what follows a 2xx to it is no HTTP for whoever stands between (RFC 9110, 9.3.6).
+            # For any target: after a 2xx to CONNECT, proxies on the way no longer treat the bytes as HTTP (RFC 9110,
+            # section 9.3.6).
             raise Refusal(HTTPStatus.NOT_IMPLEMENTED, "CONNECT is not supported")
         if target[0] == "/":
             head = Head(method, target, minor, fields)
@@ -192,12 +193,12 @@ class HeadParser:
             if known is None:
                 self._blocks.remember(block, fields)
             else:
-                # Not the first time: lines that never come again are not remembered twice.
+                # Cache the head only when its lines were seen before. Lines that never repeat are cached only once.
                 self._heads.remember(received, head)
         return head
 
     def _parse_fields(self, block: bytes) -> Fields:
-        """Header lines up to the empty one after them, by which they are known to end."""
+        """Parse header lines. `block` ends with the empty line."""
         known = self._lines.get
         lines = [known(text) or self._parse_line(text) for text in block[:-4].split(b"\r\n")] if len(block) > 2 else []
         if len(lines) > self._limits.header_count:
@@ -242,7 +243,7 @@ def _parse_other_target(method: str, target: str, minor: int, fields: Fields) ->
     authority, rest = match.groups()
     if _match_host(authority) is None:
         raise bad_request("malformed authority in the request target")
-    # Section 3.2.2: it replaces what Host says.
+    # RFC 9112 section 3.2.2: the authority replaces the Host field.
     lines = [FieldLine("host", authority), *(line for line in fields.lines if line.name != "host")]
     fields = Fields({**fields, "host": authority}, lines)
     head = Head(method, rest if rest.startswith("/") else f"/{rest}", minor, fields)

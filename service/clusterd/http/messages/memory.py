@@ -1,4 +1,4 @@
-"""What has been worked out once and is likely to be asked for again: clients and applications repeat themselves."""
+"""A bounded cache for results that are likely to be needed again: clients and applications repeat themselves."""
 
 from typing import Generic, TypeVar
 
@@ -7,10 +7,10 @@ Value = TypeVar("Value")
 
 
 class Memory(dict[Key, Value], Generic[Key, Value]):
-    """A dictionary that forgets everything when it is full.
+    """A dictionary that clears itself when it is full.
 
-    Not the least recently used: the order would have to be kept with every look, and what matters is back at once.
-    Look with `get`, which costs as much as for any dictionary, and add with `remember`.
+    It does not evict the least recently used entry: that would require bookkeeping at every lookup, and after a clear
+    the entries in use return at once. Look up with `get`, at the cost of a plain dictionary, and add with `remember`.
     """
 
     __slots__ = ("_most",)
@@ -20,7 +20,7 @@ class Memory(dict[Key, Value], Generic[Key, Value]):
         self._most = most
 
     def remember(self, key: Key, value: Value) -> None:
-        """Add an entry."""
+        """Add an entry, and clear the cache first if it is full."""
         if len(self) >= self._most:
             self.clear()
         self[key] = value

@@ -1,4 +1,4 @@
-"""The receiving side of a connection: requests out of bytes, one at a time and within limits. No socket, no clock."""
+"""The receiving side of a connection: turns bytes into requests, one at a time and within limits. Uses no socket."""
 
 from collections.abc import Callable
 from enum import Enum, auto
@@ -11,36 +11,36 @@ from clusterd.http.settings import Limits
 
 
 class Request:
-    """A request: under way once its head is here, complete once its body is."""
+    """A request. It exists once its head has arrived, and is complete once its body has."""
 
     __slots__ = ("body", "head", "is_complete", "started")
 
     def __init__(self, head: Head) -> None:
         self.head = head
         self.body: Sink | None = None
-        """None when it has none."""
+        """None if the request has no body."""
         self.is_complete = False
         self.started = monotonic()
-        """When the head was complete."""
+        """When the head was complete, by time.monotonic()."""
 
 
 class Received(Enum):
-    """How much of the next request is here."""
+    """How much of the next request has arrived."""
 
     NOTHING = auto()
     HEAD = auto()
     """A part of a head."""
     BODY = auto()
-    """The head, and not all of the body."""
+    """The head and not all of the body."""
     REQUEST = auto()
-    """All of it."""
+    """The whole request."""
 
 
-_REQUEST = Received.REQUEST  # on Python 3.11 an enum's attribute costs four times as much
+_REQUEST = Received.REQUEST  # On Python 3.11 access to an enum's attribute costs four times as much.
 
 
 class Reception:
-    """Takes bytes as they come; gives requests as they are complete."""
+    """Takes bytes as they arrive, and returns requests as they become complete."""
 
     __slots__ = ("_buffer", "_decoder", "_heads", "_limits", "_missing", "_new_body", "is_awaited", "request")
 
@@ -52,27 +52,27 @@ class Reception:
         self._decoder: ChunkDecoder | None = None
         self._missing = 0
         self.request: Request | None = None
-        """The request under way, being received or answered."""
+        """The current request, which is being received or answered."""
         self.is_awaited = False
-        """Whether its client sends nothing of the body before it is told to go on (RFC 9110 section 10.1.1)."""
+        """Whether the client waits for `100 Continue` before it sends the body (RFC 9110 section 10.1.1)."""
 
     @property
     def is_receiving(self) -> bool:
-        """Whether a part of the body of the request under way is still to come."""
+        """Whether a part of the current request's body has not arrived."""
         return self.request is not None and not self.request.is_complete
 
     @property
     def pending(self) -> int:
-        """Bytes that were read and do not belong to the request under way."""
+        """Number of bytes that were read and do not belong to the current request."""
         return len(self._buffer)
 
     @property
     def residual(self) -> bytes:
-        """Those bytes."""
+        """The bytes that were read and do not belong to the current request."""
         return bytes(self._buffer)
 
     def take(self, data: bytes) -> None:
-        """Add what was read."""
+        """Add bytes that were read."""
         if not self._buffer:
             self._buffer = data
         else:
@@ -81,14 +81,14 @@ class Reception:
             self._buffer += data
 
     def advance(self) -> Received:
-        """Go on with the request under way, or begin the next one.
+        """Continue with the current request, or begin the next one.
 
-        Raises Refusal for what cannot be answered, OSError when a body cannot be stored.
+        Raises Refusal if the request must be refused, OSError if its body cannot be stored.
         """
         if self.request is not None:
             return self._receive_body(self.request)
         if self._buffer.startswith(b"\r"):
-            # Empty lines before a request are ignored (RFC 9112 section 2.2), and half of one begins nothing.
+            # Empty lines before a request are ignored (RFC 9112 section 2.2). Half an empty line begins no request.
             begin = skip_empty_lines(self._buffer)
             self._buffer = self._buffer[begin:]
             if self._buffer == b"\r":
@@ -136,11 +136,11 @@ class Reception:
         return Received.REQUEST
 
     def finish(self) -> None:
-        """The request under way is over. Its body is closed by whoever reads it last."""
+        """The current request is over. The last reader of its body closes the body."""
         self.request = None
         self._decoder = None
         self.is_awaited = False
 
     def drop(self) -> None:
-        """Forget what was read beyond it: it will not be answered."""
+        """Discard the bytes that were read beyond the current request. They will not be answered."""
         self._buffer = b""

@@ -1,12 +1,12 @@
-"""Requests that are answered without the application."""
+"""Refusals: requests that the engine answers without the application."""
 
 from http import HTTPStatus
 
 
 class Refusal(Exception):
-    """A request that is refused, with the status to answer and the reason in a few words, shown to the client.
+    """The engine refuses a request with `status`. The response shows `reason`, a few words, to the client.
 
-    `headers` are fields that tell the client what to do instead.
+    `headers` are additional fields that tell the client what to do instead.
     """
 
     def __init__(self, status: HTTPStatus, reason: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
@@ -17,10 +17,10 @@ class Refusal(Exception):
 
 
 def bad_request(reason: str) -> Refusal:
-    """The refusal for what is not HTTP, or only ambiguously so (RFC 9112, sections 2.2 and 11.2)."""
+    """Return the refusal for malformed or ambiguous HTTP (RFC 9112, sections 2.2 and 11.2)."""
     return Refusal(HTTPStatus.BAD_REQUEST, reason)
 
 
 def application_failed() -> Refusal:
-    """The refusal where the application has failed: how, is for the log and not for the client."""
+    """Return the refusal for a failed application. The cause goes to the log and is not shown to the client."""
     return Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the application failed; its log says why")

@@ -1,4 +1,4 @@
-"""The bytes of a response: what the application says, checked, and the framing that the server adds."""
+"""Encodes responses: checks what the application sends, and adds the framing."""
 
 import re
 from collections.abc import Iterable
@@ -32,7 +32,7 @@ _NO_BODY = frozenset({204, 304})
 
 
 class Stamp:
-    """The fields that the server adds to every response, `Server` if wanted and `Date`, made once a second at most."""
+    """The fields that the server adds to every response: `Date`, and `Server` if set. Updated at most once a second."""
 
     __slots__ = ("_second", "date", "fields", "server")
 
@@ -42,7 +42,7 @@ class Stamp:
         self.refresh()
 
     def refresh(self) -> None:
-        """Bring the date up to now (RFC 9110 section 6.6.1)."""
+        """Update the date (RFC 9110 section 6.6.1)."""
         second = int(wall_clock())
         if second != self._second:
             self._second = second
@@ -50,12 +50,12 @@ class Stamp:
             self.fields = self.server + self.date
 
     def beside(self, own: set[str]) -> bytes:
-        """The fields for a response in which the application says some itself."""
+        """Return the fields that the server adds to a response in which the application has set those in `own`."""
         return (b"" if "server" in own else self.server) + (b"" if "date" in own else self.date)
 
 
 class _Status:
-    """A status line, checked."""
+    """A checked status line."""
 
     __slots__ = ("code", "has_body", "line")
 
@@ -69,18 +69,18 @@ class _Status:
         self.has_body = self.code not in _NO_BODY
 
 
-# Applications repeat themselves: most responses have the status and the header lines of one before.
+# Caches. Applications repeat themselves: most responses have the status and the header lines of an earlier one.
 _statuses: Memory[str | int, _Status] = Memory(256)
 _lines: Memory[tuple[str | bytes, str | bytes], bytes | int] = Memory(1024)
-"""A header line as it is sent, or a Content-Length."""
+"""The encoded header line, or the value of a Content-Length."""
 _LONGEST_REMEMBERED = 256
 
 
 class ResponseHead:
-    """A status line and header fields from the application, checked: text from WSGI, a number and bytes from ASGI.
+    """The checked status and header fields of a response: text from WSGI, a number and bytes from ASGI.
 
-    Raises ValueError for what cannot be sent (control characters, so that no header can be injected; text
-    outside ISO-8859-1; a malformed status or Content-Length), TypeError for what is not text.
+    Raises ValueError for control characters (which could inject a header), text outside ISO-8859-1, and a malformed
+    status or Content-Length. Raises TypeError for values that are not text.
     """
 
     __slots__ = ("content_length", "fields", "has_body", "own", "status", "status_line", "wants_close")
@@ -100,20 +100,20 @@ class ResponseHead:
         for header in headers:
             try:
                 line = _lines.get(header)
-            except TypeError:  # a list where a tuple belongs, which other servers take
+            except TypeError:  # The header is a list and not a tuple. Other servers accept that.
                 line = None
             if line is None:
                 line = self._line(*header)
             if isinstance(line, bytes):
                 lines.append(line)
             elif self.content_length is None:
-                self.content_length = line  # the server adds it, where it belongs
+                self.content_length = line  # The Encoder adds it at its place.
             elif self.content_length != line:
                 raise ValueError("two different Content-Lengths")
         self.fields = b"".join(lines)
 
     def _line(self, name: str | bytes, value: str | bytes) -> bytes | int:
-        """A header line as it is sent, empty where it is not; or the Content-Length."""
+        """Return the encoded header line, which is empty if the field is not sent; or the value of Content-Length."""
         header = (name, value)
         if isinstance(name, bytes):
             name = name.decode("latin-1")
@@ -130,11 +130,11 @@ class ResponseHead:
         return line
 
     def _keep(self, name: str, value: str) -> bool:
-        """Take note of a field that concerns the server. Returns whether it is sent as the application gave it."""
+        """Process a field that concerns the server. Returns whether it is sent as the application set it."""
         if name == "connection":
             self.wants_close = self.wants_close or "close" in value.lower()
-        # The application's own Date and Server win; hop-by-hop fields are this hop's affair (PEP 3333), and
-        # dropped rather than refused, as gunicorn does: applications copy them from responses they relay.
+        # The application's own Date and Server take precedence. Hop-by-hop fields belong to the server (PEP 3333). They
+        # are dropped and not refused, as in gunicorn, because applications copy them from responses they relay.
         if name not in ("date", "server"):
             return False
         self.own = (self.own or set()) | {name}
@@ -145,7 +145,7 @@ def _status_text(code: int) -> str:
     try:
         return f"{code} {HTTPStatus(code).phrase}"
     except ValueError:
-        return f"{code} "  # the reason may be empty (RFC 9112 section 4)
+        return f"{code} "  # The reason may be empty (RFC 9112 section 4).
 
 
 def _content_length(value: str) -> int:
@@ -155,16 +155,17 @@ def _content_length(value: str) -> int:
 
 
 def field_line(name: str, value: str) -> bytes:
-    """A header field as it is sent. Raises ValueError for what cannot be sent."""
-    line = name + ": " + value + "\r\n"  # not an f-string: what is not str must raise
+    """Encode a header field. Raises ValueError if it is malformed, TypeError if it is not text."""
+    line = name + ": " + value + "\r\n"  # Not an f-string: a value that is not a str must raise TypeError.
     if _match_field_line(line) is None or ":" in name:
         raise ValueError(f"malformed header {name!r}: {value!r}")
     return line.encode("latin-1")
 
 
 def plain_response(request: Head, head: ResponseHead, stamp: Stamp, body: bytes, *, persistent: bool) -> bytes | None:
-    """The response as nearly all are: whole, and its length as the application says if it says one. None for any
-    other, for which the Encoder takes longer; it would give the same for this one.
+    """Encode a common response: the body is complete and matches the application's Content-Length, if there is one.
+
+    Returns None for any other response. The Encoder handles all, with the same result for this one, but is slower.
     """
     length = len(body)
     if (
@@ -172,7 +173,7 @@ def plain_response(request: Head, head: ResponseHead, stamp: Stamp, body: bytes,
         or head.own is not None
         or head.wants_close
         or not head.has_body
-        or (persistent and not request.minor)  # it has to be told that
+        or (persistent and not request.minor)  # HTTP/1.0 needs `Connection: keep-alive`.
         or request.method == "HEAD"
     ):
         return None
@@ -190,10 +191,10 @@ class Delimited(Enum):
 
 
 class Encoder:
-    """Frames one response: `whole`, or `start`, any number of `more`, and `end`.
+    """Encodes one response: call `whole`, or `start`, any number of `more`, and `end`.
 
-    `persistent` tells afterwards whether the connection can be used again. What an application sends beyond
-    its Content-Length is cut off, so that it never becomes part of the next response; `excess` counts it.
+    Afterwards `persistent` tells whether the connection can be used again. Bytes beyond the Content-Length are cut off,
+    so that they never become part of the next response. `excess` counts them.
     """
 
     __slots__ = ("_delimited", "_is_head", "_left", "_minor", "excess", "persistent", "trailers")
@@ -206,17 +207,17 @@ class Encoder:
         self.persistent = persistent
         self.excess = 0
         self.trailers = b""
-        """Field lines to follow a chunked body."""
+        """Encoded field lines to send after a chunked body."""
 
     def whole(self, head: ResponseHead, stamp: Stamp, body: bytes) -> bytes:
-        """The response whose body is all known: always delimited by its length."""
-        # An empty body of a HEAD says nothing about the length that GET would have.
+        """Encode a response with a complete body. It is always delimited by its length."""
+        # An empty body for a HEAD request does not tell the length that a GET would have.
         if head.content_length is None and head.has_body and (body or not self._is_head):
             head.content_length = len(body)
         return self.start(head, stamp, body) + self.end()
 
     def start(self, head: ResponseHead, stamp: Stamp, body: bytes = b"") -> bytes:
-        """The head and the beginning of the body."""
+        """Encode the head and the beginning of the body."""
         framing = self._delimit(head)
         if self.persistent and not head.wants_close:
             connection = "" if self._minor else "Connection: keep-alive\r\n"
@@ -230,7 +231,7 @@ class Encoder:
     def _delimit(self, head: ResponseHead) -> str:
         length = head.content_length
         if not head.has_body:
-            # 304 may tell the length of what it stands for, 204 must not (RFC 9110 section 8.6).
+            # A 304 may have the Content-Length of the full response, a 204 must not have one (RFC 9110 section 8.6).
             return f"Content-Length: {length}\r\n" if length is not None and head.status == 304 else ""
         if length is not None:
             if not self._is_head:
@@ -247,7 +248,7 @@ class Encoder:
         return ""
 
     def more(self, data: bytes) -> bytes:
-        """A piece of the body as it goes over the wire."""
+        """Encode a piece of the body."""
         if not data or self._delimited is Delimited.NO_BODY:
             return b""
         if self._delimited is Delimited.LENGTH:
@@ -261,31 +262,28 @@ class Encoder:
         return data
 
     def sent_beside(self, size: int) -> None:
-        """So much of a body with a length went out without `more`."""
+        """Account for `size` bytes of a body with a length that were sent without `more`."""
         self._left -= size
 
     @property
     def satisfied(self) -> bool:
-        """Whether the rest of the body is not wanted. A generator that gave just enough goes on: it may do more."""
+        """Whether the rest of the body is not needed. A generator that gave exactly enough still runs to its end."""
         return self._delimited is Delimited.NO_BODY or self.excess > 0
 
     @property
     def missing(self) -> int:
-        """Bytes promised by Content-Length and not sent: at the end, only closing can tell the client."""
+        """Bytes that Content-Length promised and that were not sent. At the end, only a close can tell the client."""
         return self._left
 
     def end(self) -> bytes:
-        """What delimits the end. A body that fell short of its length takes the connection with it."""
+        """Encode the end of the body. If the body is shorter than its length, the connection cannot be used again."""
         if self._left:
             self.persistent = False
         return b"0\r\n%b\r\n" % self.trailers if self._delimited is Delimited.CHUNKED else b""
 
 
 def trailer_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Field lines for after a body, those left out that have to come before it (RFC 9110 section 6.5.1).
-
-    Raises ValueError for what cannot be sent.
-    """
+    """Encode trailers. Leaves out fields that must come before the body (RFC 9110 section 6.5.1). Raises ValueError."""
     return b"".join(
         field_line(name.decode("latin-1"), value.decode("latin-1"))
         for name, value in headers
@@ -294,13 +292,13 @@ def trailer_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
 
 
 def early_hints(links: Iterable[bytes]) -> bytes:
-    """An interim response that tells what the real one will link to (RFC 8297). Raises ValueError."""
+    """Encode an interim response 103 with the links of the final response (RFC 8297). Raises ValueError."""
     lines = b"".join(field_line("Link", link.decode("latin-1")) for link in links)
     return b"HTTP/1.1 103 Early Hints\r\n%b\r\n" % lines
 
 
 def refusal_response(refusal: Refusal) -> tuple[ResponseHead, bytes]:
-    """The response to a refused request, in plain text."""
+    """Return the head and the body, in plain text, of the response to a refused request."""
     headers = [("Content-Type", "text/plain; charset=utf-8"), *refusal.headers]
     if refusal.status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers.append(("Retry-After", "1"))

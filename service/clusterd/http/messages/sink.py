@@ -1,23 +1,23 @@
-"""Where the bodies of requests go as they are received."""
+"""The interface that takes the bodies of requests as they are received."""
 
 from typing import Protocol
 
 
 class Sink(Protocol):
-    """Takes a body piece by piece; the adapter makes one for each request that has a body."""
+    """Takes a body piece by piece. The adapter makes one for each request that has a body."""
 
     @property
     def is_full(self) -> bool:
-        """Whether more should not be read now."""
+        """Whether the connection should stop reading for now."""
 
     def write(self, data: bytes) -> None:
-        """Add what was received. Raises OSError when it cannot be stored."""
+        """Add received bytes. Raises OSError if they cannot be stored."""
 
     def end(self) -> None:
-        """All of it is here."""
+        """The body is complete."""
 
     def close(self) -> None:
-        """Nobody reads it any more. Safe to call again."""
+        """Release the body: it has no reader any more. May be called more than once."""
 
 
 class Bodies(Protocol):
@@ -25,7 +25,7 @@ class Bodies(Protocol):
 
     @property
     def streams(self) -> bool:
-        """Whether a call begins with the head of its request, or when the body is here as a whole."""
+        """Whether a call begins as soon as the head has arrived. Otherwise it begins when the body is complete."""
 
     def new_body(self, expected: int, /) -> Sink:
-        """Where a body of `expected` bytes (0 when that is not known) goes."""
+        """Make the sink for a body of `expected` bytes; 0 if the size is not known."""

@@ -1,1 +1,1 @@
-"""Where a request comes from: the client behind the proxies, and who is believed."""
+"""Finds the client of a request behind trusted proxies."""

@@ -1,8 +1,8 @@
-"""Where a request comes from, out of the header fields that trusted proxies set. No socket.
+"""Finds the client of a request in the header fields that trusted proxies set. Uses no socket.
 
-Only for requests whose peer is trusted. Each proxy adds the address it was asked from at the end of the list, so the
-list is read from its end: as long as an address is a trusted proxy's, what stands before it was written by that
-proxy. The first other address is the client; what stands before it the client has made up, and is not looked at.
+Only for requests whose peer is trusted. Each proxy appends the address of its own client to the list, so the list is
+read from its end. As long as an address is that of a trusted proxy, that proxy has written the entry before it. The
+first other address is the client. The entries before it may be made up by the client and are ignored.
 """
 
 import re
@@ -16,35 +16,35 @@ from clusterd.linux.address import Address
 
 
 class Hop(NamedTuple):
-    """One proxy's entry."""
+    """The entry of one proxy."""
 
     node: Address | None
-    """Whom it was asked by; None for an address that it hides."""
+    """The client of that proxy; None if the proxy hides the address."""
     scheme: str | None = None
 
 
 LONGEST_ELEMENT = 1024
-"""Characters of an element of Forwarded, so that looking for its beginning has an end."""
+"""Maximum characters of an element of Forwarded. It bounds the search for the beginning of the element."""
 
 NOTHING_TOLD = ForwardedFields(tells_peer=False)
 
 _SCHEMES = frozenset({"http", "https"})
 _QUOTED = r'"(?:[^"\\]|\\.)*+"'
 _PAIR = rf"({TOKEN})=({TOKEN}|{_QUOTED})"
-# RFC 7239 section 4, and with it section 5.6.6 of RFC 9110: no space around "=", optional space around ";".
+# RFC 7239 section 4 and RFC 9110 section 5.6.6: no space around "=", optional space around ";".
 _match_element = re.compile(rf"[ \t]*+{_PAIR}(?:[ \t]*+;[ \t]*+{_PAIR})*+[ \t]*+").fullmatch
 _find_pairs = re.compile(_PAIR).findall
-# An address with or without a port; IPv6 has brackets where there is a port (RFC 7239 section 6).
+# An address with or without a port. IPv6 addresses are in brackets (RFC 7239 section 6).
 _PORT = r"(?::([0-9]{1,5}|_[A-Za-z0-9._\-]++))?+"
 _match_node = re.compile(rf"(?:([0-9.]++)|\[([0-9A-Fa-f]*+:[0-9A-Fa-f:.]++)\]){_PORT}").fullmatch
 _match_hidden = re.compile(rf"(?:unknown|_[A-Za-z0-9._\-]++){_PORT}").fullmatch
 
 
 def told_by(fields: Fields, trusted: TrustedProxies) -> ForwardedFields:
-    """What trusted proxies say. A field that is malformed where it matters tells nothing; no field raises anything.
+    """Return what trusted proxies say about the client. Ignores a field whose relevant part is malformed; never raises.
 
-    Where any of X-Forwarded-For and X-Forwarded-Proto is there, Forwarded is not looked at. Most proxies set those and
-    pass on a Forwarded that their client made up, which would win otherwise.
+    If X-Forwarded-For or X-Forwarded-Proto is present, Forwarded is ignored. Most proxies set the former two and pass
+    on a Forwarded that their client may have made up.
     """
     addresses, scheme = fields.get("x-forwarded-for"), fields.get("x-forwarded-proto")
     if addresses is None and scheme is None:
@@ -79,11 +79,11 @@ def _by_forwarded(value: str, trusted: TrustedProxies) -> ForwardedFields:
 
 
 def _last_element(value: str, end: int) -> tuple[int, str]:
-    """The element that ends at `end`, empty if there is none, and where the comma before it is, or -1.
+    """Return the element that ends at `end`, or "", and the index of the comma before it, or -1.
 
-    Looked for from the end, as the client may have opened a quoted string that the proxy's element would be a part of.
-    What begins inside a quoted string of a well-formed element is never taken for one: quotes in there have
-    backslashes before them, so the closing one would be left over.
+    The search goes backwards, because the client may have opened a quoted string that would swallow the proxy's
+    element. Text inside a quoted string of a well-formed element never matches as an element: quotes in there are
+    escaped with backslashes, so the closing quote would be left over.
     """
     start = end
     while True:
@@ -100,9 +100,9 @@ def _is_trusted(hop: Hop, trusted: TrustedProxies) -> bool:
 
 
 def _forwarded_hop(element: str) -> Hop | None:
-    """One element of Forwarded; None when it is empty, or says anything twice.
+    """Parse one element of Forwarded. None if it is malformed, empty, or has a parameter twice.
 
-    One that does not name whom its proxy was asked by hides it.
+    An element without "for" counts as one that hides the address.
     """
     pairs = [(name.lower(), _unquoted(value)) for name, value in _find_pairs(element)]
     values = dict(pairs)
@@ -120,14 +120,14 @@ def _unquoted(value: str) -> str:
 
 
 def _listed_node(text: str) -> Hop | None:
-    """One entry of X-Forwarded-For, where IPv6 addresses also come without brackets."""
+    """Parse one entry of X-Forwarded-For, where IPv6 addresses may lack the brackets."""
     if text.count(":") > 1 and not text.startswith("["):
         text = f"[{text}]"
     return _node(text)
 
 
 def _node(text: str) -> Hop | None:
-    """A node (RFC 7239 section 6): an address and maybe a port, or a word that hides them; None when malformed."""
+    """Parse a node (RFC 7239 section 6): an address with an optional port, or a word that hides it. None: malformed."""
     match = _match_node(text)
     if match is None:
         return Hop(None) if _match_hidden(text) else None
@@ -140,6 +140,6 @@ def _node(text: str) -> Hop | None:
 
 
 def _nearest_scheme(value: str) -> str | None:
-    """Of a list, what the nearest proxy says: of the others nobody knows to which address they belong."""
+    """Return the last scheme of the list, the nearest proxy's. The addresses of the other entries are unknown."""
     scheme = value.rpartition(",")[2].strip(" \t").lower()
     return scheme if scheme in _SCHEMES else None

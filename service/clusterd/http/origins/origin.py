@@ -1,4 +1,4 @@
-"""Where connections and their requests come from, as far as somebody trusted says so; and who is turned away."""
+"""Decides where a connection and its requests come from, and logs the connections that the engine refuses."""
 
 from typing import NamedTuple
 
@@ -11,18 +11,18 @@ from clusterd.linux.address import Address
 
 
 class Origin(NamedTuple):
-    """Where a request comes from, for the application and the access log."""
+    """The origin of a request, for the application and the access log."""
 
     peer: Address | None
-    """The client; None on a Unix socket, and where proxies hide it. Port 0 is an unknown one."""
+    """The client. None on a Unix socket, and if the proxies hide it. Port 0 means that the port is unknown."""
     local: Address | None
     scheme: str
     tells_scheme: bool
-    """Whether the scheme is what a proxy was asked with."""
+    """Whether a trusted proxy has stated the scheme."""
 
 
 class Origins:
-    """One for all connections of an engine."""
+    """Finds the origin of requests. One object for all connections of an engine."""
 
     __slots__ = ("_has_complained", "_log", "_trusted", "expects_header")
 
@@ -34,13 +34,13 @@ class Origins:
         """Whether a new connection begins with a PROXY protocol header."""
 
     def trusts(self, peer: Address | None) -> bool:
-        """Whether a peer speaks for others."""
+        """Whether a peer is a trusted proxy."""
         return self._trusted.trusts(peer)
 
     def of(self, fields: Fields, peer: Address | None, local: Address | None, scheme: str) -> Origin:
-        """Where a request comes from that a trusted peer brings: `peer` and `scheme` are for what it does not say.
+        """Return the origin of a request from a trusted peer. `peer` and `scheme` apply if its fields do not tell them.
 
-        What the fields say is found out once for all requests that bring the same ones.
+        The fields are evaluated once for all requests that have the same ones.
         """
         told = fields.told
         if told is None:
@@ -48,10 +48,10 @@ class Origins:
         return Origin(told.peer if told.tells_peer else peer, local, told.scheme or scheme, told.scheme is not None)
 
     def turned_away(self, peer: Address | None, reason: str) -> None:
-        """Tell of a connection that was closed unheard.
+        """Log a connection that was closed without a response.
 
-        The first one is reported, since most likely somebody's configuration is wrong; every one would be a way to
-        fill the log from outside.
+        The first one is logged as an error, since most likely a configuration is wrong. If every one were, clients
+        could fill the log.
         """
         who = peer[0] if peer is not None else "a Unix socket"
         message = f"a connection from {who} is closed: {reason}, and proxy_protocol is on"
@@ -59,4 +59,4 @@ class Origins:
             self._log.debug(message)
             return
         self._has_complained = True
-        self._log.error(f"{message} (further ones are only told at the level debug)")
+        self._log.error(f"{message} (further ones are logged only at level debug)")

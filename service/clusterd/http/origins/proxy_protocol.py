@@ -1,6 +1,6 @@
-"""The PROXY protocol, versions 1 and 2: a header before all else that tells on whose behalf a connection comes.
+"""The PROXY protocol, versions 1 and 2: a header at the start of a connection that tells the addresses of the client.
 
-https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt; the sections named here are those of that document.
+Section numbers refer to https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt.
 """
 
 import re
@@ -10,11 +10,11 @@ from typing import NamedTuple
 from clusterd.linux.address import Address
 
 LONGEST_TEXT = 107
-"""Bytes of a header of version 1, its CRLF included (section 2.1)."""
+"""Maximum bytes of a header of version 1, including its CRLF (section 2.1)."""
 
 LONGEST_BINARY = 4096
-"""Bytes after the fixed part of version 2. The protocol allows 64 KiB; addresses take 216 at most, and the rest is
-extensions, of which certificates are the longest."""
+"""Maximum bytes after the fixed part of version 2. The protocol allows 64 KiB. Addresses take at most 216 bytes; the
+rest is extensions, of which certificates are the longest."""
 
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 _FIXED = 16
@@ -25,31 +25,31 @@ _match_text = re.compile(rf"PROXY (TCP4|TCP6) ([0-9A-Fa-f.:]+) ([0-9A-Fa-f.:]+) 
 
 _LOCAL, _PROXY = 0x20, 0x21
 _ADDRESS_BYTES = {0x00: 0, 0x11: 12, 0x12: 12, 0x21: 36, 0x22: 36, 0x31: 216, 0x32: 216}
-"""Of version 2, by family and transport. Datagrams are those of a client that speaks QUIC to the proxy."""
+"""Size of the addresses in version 2, by family and transport. Datagrams: the client speaks QUIC to the proxy."""
 _UNSPECIFIED, _IPV4, _IPV6, _UNIX = 0, 1, 2, 3
 
 
 class MalformedProxyHeader(ValueError):
-    """These bytes do not begin a connection of this protocol."""
+    """The bytes are not a PROXY protocol header."""
 
 
 class ProxyHeader(NamedTuple):
-    """What a header says."""
+    """A parsed header."""
 
     size: int
-    """Bytes of it: what follows is the client's."""
+    """Bytes of the header. The client's bytes follow."""
     tells_peer: bool
-    """Whether it has addresses. If not, the connection's own ones hold: the proxy speaks for itself, or knows none."""
+    """Whether it has addresses. If not, those of the connection apply: the proxy speaks for itself or knows none."""
     peer: Address | None = None
-    """None on a Unix socket."""
+    """None if the client is on a Unix socket."""
     local: Address | None = None
-    """Where the client connected to; None on a Unix socket."""
+    """The address the client connected to; None if it is a Unix socket."""
 
 
 def parse_proxy_header(received: bytes) -> ProxyHeader | None:
-    """The header at the beginning of `received`, or None while a part of it has not come.
+    """Parse the header at the beginning of `received`. None while a part of it is missing.
 
-    Wrong bytes are refused as soon as they are seen. Raises MalformedProxyHeader.
+    Raises MalformedProxyHeader as soon as wrong bytes arrive.
     """
     if received[: len(_SIGNATURE)] == _SIGNATURE[: len(received)]:
         return _parse_binary(received) if len(received) >= _FIXED else None
@@ -86,7 +86,7 @@ def _text_address(family: str, host: str, port: str) -> Address:
 
 
 def _parse_binary(received: bytes) -> ProxyHeader | None:
-    """Version 2 (section 2.2), its fixed part being here. Extensions (TLVs) are skipped unread."""
+    """Version 2 (section 2.2). `received` has at least the fixed part. Extensions (TLVs) are skipped unread."""
     command, family = received[12], received[13]
     length = int.from_bytes(received[14:_FIXED], "big")
     size = _FIXED + length
@@ -99,7 +99,7 @@ def _parse_binary(received: bytes) -> ProxyHeader | None:
     if len(received) < size:
         return None
     kind = family >> 4
-    # The family of a connection that the proxy made for itself, such as a health check, means nothing.
+    # For a connection that the proxy opens for itself, such as a health check, the family has no meaning.
     if command == _LOCAL or kind == _UNSPECIFIED:
         return ProxyHeader(size, tells_peer=False)
     if kind == _UNIX:
@@ -127,6 +127,6 @@ def _binary_address(host: bytes, port: bytes) -> Address:
 
 
 def _host(address: IPv4Address | IPv6Address) -> str:
-    """As text; an IPv4 address in its own form, also where a proxy that listens on both families has mapped it."""
+    """Return the address as text. A mapped IPv4 address, from a proxy that listens on both families, becomes IPv4."""
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return str(mapped or address)

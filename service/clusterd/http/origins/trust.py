@@ -1,4 +1,4 @@
-"""Whom to believe what it says of where a request comes from. No socket."""
+"""Decides which peers are trusted to state where a request comes from. Uses no socket."""
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -7,16 +7,16 @@ from clusterd.http.messages.memory import Memory
 from clusterd.linux.address import Address
 
 UNIX = "unix"
-"""Stands for every peer that has no address: those on a Unix socket, whose mode says who may connect."""
+"""Stands for every peer without an address, on a Unix socket. The mode of the socket decides who may connect."""
 
 _REMEMBERED = 1024
 
 
 def plain_ip(text: str) -> IPv4Address | IPv6Address | None:
-    """The IP address that `text` is, None when it is none or has a zone.
+    """Parse an IP address. None if `text` is not one or has a zone.
 
-    An IPv4 address is one also where a socket for both families calls it ::ffff:192.0.2.1 (RFC 4291 section 2.5.5.2):
-    a list of networks, here or in the application, must not be passed by another spelling.
+    An IPv4-mapped address as ::ffff:192.0.2.1, which a socket for both families reports (RFC 4291 section 2.5.5.2),
+    becomes IPv4. Otherwise another spelling could bypass a list of networks, here or in the application.
     """
     try:
         found = ip_address(text)
@@ -28,7 +28,7 @@ def plain_ip(text: str) -> IPv4Address | IPv6Address | None:
 
 
 class TrustedProxies:
-    """The addresses and networks of proxies, and maybe `unix`."""
+    """The setting trusted_proxies: addresses, networks, and `unix`."""
 
     __slots__ = ("_includes_unix", "_known", "_networks")
 
@@ -39,16 +39,16 @@ class TrustedProxies:
         self._known: Memory[str, bool] = Memory(_REMEMBERED)
 
     def trusts(self, peer: Address | None) -> bool:
-        """Whether a peer is one of them; None is one without an address."""
+        """Whether a peer is a trusted proxy. None is a peer without an address."""
         return self._includes_unix if peer is None else self.includes(peer[0])
 
     def includes(self, host: str) -> bool:
-        """Whether an address, in whatever spelling, is one of them."""
+        """Whether an address, in any spelling, is that of a trusted proxy."""
         if not self._networks:
             return False
         known = self._known.get(host)
         if known is None:
-            address = plain_ip(host.partition("%")[0])  # a link-local peer has a zone, and networks have none
+            address = plain_ip(host.partition("%")[0])  # A link-local peer has a zone; networks have none.
             known = address is not None and any(address in network for network in self._networks)
             self._known.remember(host, known)
         return known

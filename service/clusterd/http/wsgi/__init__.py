@@ -1,1 +1,1 @@
-"""The WSGI adapter (PEP 3333): the application is called in a thread, or on the loop."""
+"""The WSGI adapter (PEP 3333): calls the application in a thread or on the event loop."""

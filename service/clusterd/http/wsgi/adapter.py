@@ -1,4 +1,4 @@
-"""The WSGI adapter (PEP 3333): has the application called in a thread or on the loop."""
+"""The adapter class of WSGI (PEP 3333)."""
 
 from collections.abc import Callable
 from http import HTTPStatus
@@ -20,7 +20,7 @@ __all__ = ["WsgiAdapter", "WsgiApplication"]
 
 
 class WsgiAdapter:
-    """Turns requests into calls."""
+    """Turns requests into calls of a WSGI application."""
 
     def __init__(
         self,
@@ -39,15 +39,15 @@ class WsgiAdapter:
 
     @property
     def streams(self) -> bool:
-        """A slow upload holds no thread: the body is received first."""
+        """False: the call begins when the body is complete, so that a slow upload does not occupy a thread."""
         return False
 
     def new_body(self, expected: int, /) -> Body:
-        """In memory, or in a file when it is long."""
+        """Make a body, in memory or, if it is long, in a file."""
         return Body(expected)
 
     def answer(self, connection: Connection) -> None:
-        """Call the application for the request of `connection`, or refuse it when too many wait."""
+        """Call the application for the request of `connection`, or refuse it if the queue is full."""
         if self._pool is None:
             loop_call = LoopCall(self._service, connection)
             connection.call = loop_call
@@ -60,21 +60,21 @@ class WsgiAdapter:
 
     @property
     def running(self) -> int:
-        """In threads, or 0: a call on the loop is over before anyone can ask."""
+        """Number of calls in threads. A call on the loop is over before this can be read."""
         return self._pool.busy if self._pool is not None else 0
 
     def use(self, application: WsgiApplication, /) -> None:
-        """Call this from now on."""
+        """Call `application` from now on."""
         self._service.application = application
 
     async def startup(self) -> None:
-        """Nothing: WSGI has no words for it."""
+        """Do nothing: WSGI has no startup."""
 
     async def shutdown(self) -> None:
-        """Nothing: WSGI has no words for it."""
+        """Do nothing: WSGI has no shutdown."""
 
     def tick(self, now: float) -> None:
-        """Refuse what has waited for a thread for too long."""
+        """Refuse the requests that have waited for a thread longer than timeouts.queue."""
         if self._pool is not None:
             for call in self._pool.withdraw_older(now - self._queue_timeout):
                 if isinstance(call, ThreadCall):

@@ -1,4 +1,4 @@
-"""The body of a request: received whole before the application is called, then read from memory or a file."""
+"""The body of a request. It is received completely before the call, into memory or a file."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -6,11 +6,11 @@ from io import BytesIO
 from typing import IO
 
 MEMORY_LIMIT = 64 * 1024
-"""Bytes of a body kept in memory; a longer one goes to an unlinked file, so that uploads cost no memory."""
+"""Maximum bytes of a body in memory. A longer body goes to an unlinked file, so that uploads cost no memory."""
 
 
 class Body:
-    """A body on its way in. Raises OSError when the file cannot be made or the disk is full."""
+    """A body that is being received. Methods raise OSError if the file cannot be created or the disk is full."""
 
     __slots__ = ("file", "size")
 
@@ -19,7 +19,7 @@ class Body:
         self.size = 0
 
     def write(self, data: bytes) -> None:
-        """Add what was received."""
+        """Add received bytes."""
         self.size += len(data)
         if self.size > MEMORY_LIMIT and isinstance(self.file, BytesIO):
             memory = self.file
@@ -28,24 +28,24 @@ class Body:
         self.file.write(data)
 
     def end(self) -> None:
-        """All of it is here: turn from receiving to reading."""
+        """The body is complete. Rewind it for the reader."""
         self.file.seek(0)
 
     @property
     def is_full(self) -> bool:
-        """Never: what memory should not hold goes to the disk."""
+        """Always False: a long body goes to the disk."""
         return False
 
     def close(self) -> None:
-        """Give memory or disk space back. Safe to call again."""
+        """Free the memory or disk space. May be called more than once."""
         try:
             self.file.close()
         except OSError:
-            pass  # a full disk is met again when the file's buffer is flushed; there is nothing left to save
+            pass  # The disk is full, and flushing the file's buffer fails again. The body is not needed any more.
 
 
 class BodyReader:
-    """`wsgi.input` (PEP 3333): reads a received body and notes that its reader lives (`note_progress`)."""
+    """`wsgi.input` (PEP 3333): reads a received body. Each read counts as progress of the application's thread."""
 
     __slots__ = ("_file", "_note_progress")
 
@@ -54,26 +54,26 @@ class BodyReader:
         self._note_progress = note_progress
 
     def read(self, size: int = -1, /) -> bytes:
-        """Up to `size` bytes, all of the rest when negative; empty at the end."""
+        """Read up to `size` bytes, or everything if `size` is negative. Empty at the end."""
         self._note_progress()
         return self._file.read(-1 if size is None else size)
 
     def readline(self, size: int = -1, /) -> bytes:
-        """The next line, or at most `size` bytes of it."""
+        """Read the next line, or at most `size` bytes of it."""
         self._note_progress()
         return self._file.readline(-1 if size is None else size)
 
     def readlines(self, hint: int = -1, /) -> list[bytes]:
-        """The lines that are left, or enough of them for `hint` bytes."""
+        """Read the remaining lines, or as many as make up `hint` bytes."""
         self._note_progress()
         return self._file.readlines(-1 if hint is None else hint)
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Go elsewhere: the whole body is here, so parsers that want to read twice can."""
+        """Move to another position. Possible because the body is complete; it allows parsers to read it twice."""
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
-        """Where the next read begins."""
+        """Return the position of the next read."""
         return self._file.tell()
 
     def __iter__(self) -> Iterator[bytes]:

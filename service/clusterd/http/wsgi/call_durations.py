@@ -1,29 +1,32 @@
-"""Whether the application's calls are so short that the way to another thread costs more than they do."""
+"""Measures whether the application's calls are so short that passing them to another thread costs too much.
+
+The leader/follower pool passes the event loop to one of its threads, the leader, while calls are short.
+"""
 
 SHORT_SECONDS = 0.0001
-"""On average, and the loop can wait for a call. The way to a thread and back costs a fifth of it."""
+"""Up to this average the loop can wait for a call. Passing a call to a thread and back costs a fifth of this time."""
 
 LONG_SECONDS = 0.0002
-"""On average, and it cannot. More than SHORT_SECONDS, so that it is not lent and taken back in turn."""
+"""Above this average it cannot. Longer than SHORT_SECONDS, so that the loop does not pass back and forth repeatedly."""
 
 LONGEST_COUNTED = 0.002
-"""A thread that lost the processor in a call does not make all calls long."""
+"""Longer calls count as this long, so that a call whose thread lost the processor does not raise the average much."""
 
 WEIGHT = 1 / 32
-"""Of the last call in the average; that of several is at most a half."""
+"""Weight of the last call in the average. The weight of several calls together is at most a half."""
 
 FIRST_CALLS = 64
-"""To be seen before the loop is lent, and again after each time."""
+"""Number of calls to measure before a leader gets the loop, and again each time after it has returned the loop."""
 
 MOST_CALLS = 1 << 16
-"""However often that was a mistake."""
+"""Upper bound of that number, which grows with each mistake."""
 
 WORTH_CALLS = 1000
-"""What is saved with so many calls is more than what is lost by one that the loop waited for in vain."""
+"""This many calls save more than the loop loses by waiting once for a long call."""
 
 
 class CallDurations:
-    """How long calls take on average, and how many must be seen until that says something."""
+    """Tracks the average duration of calls, and how many calls must be measured until it is reliable."""
 
     def __init__(self) -> None:
         self._average = LONG_SECONDS
@@ -31,14 +34,14 @@ class CallDurations:
         self._needed = FIRST_CALLS
 
     def took(self, seconds: float, calls: int) -> None:
-        """So many calls, at least one, have taken so long."""
+        """Record that `calls` calls, at least one, have taken `seconds` together."""
         self._seen += calls
         each = min(seconds / calls, LONGEST_COUNTED)
         self._average += (each - self._average) * min(calls * WEIGHT, 0.5)
 
     @property
     def is_short(self) -> bool:
-        """Whether calls are known to be short."""
+        """Whether calls are short, by enough measurements."""
         return self._average < SHORT_SECONDS and self._seen >= self._needed
 
     @property
@@ -47,9 +50,10 @@ class CallDurations:
         return self._average > LONG_SECONDS
 
     def begin_again(self, calls: int, *, waited: bool) -> None:
-        """The loop was lent for so many calls, and has `waited` for the last one in vain.
+        """Measure again after a leader has made `calls` calls. `waited`: the loop was taken back from a long call.
 
-        Among calls of which some are long, each mistake is followed by a longer look: in the end there are none.
+        If some calls are long, each such mistake requires more measurements before the next try, so that mistakes
+        become rare.
         """
         self._seen = 0
         if calls >= WORTH_CALLS:

@@ -1,4 +1,4 @@
-"""The environ of a WSGI call (PEP 3333), from a request's head."""
+"""Builds the environ of a WSGI call (PEP 3333) from a request's head."""
 
 import sys
 from typing import Any
@@ -16,7 +16,7 @@ _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
 class EnvironMaker:
-    """Makes environs; what is the same for all requests is made once."""
+    """Makes environs. The parts that all requests share are made once."""
 
     def __init__(self, root_path: str, threads: int) -> None:
         self._root_path = root_path
@@ -28,14 +28,14 @@ class EnvironMaker:
             "wsgi.multiprocess": True,
             "wsgi.run_once": False,
             "wsgi.file_wrapper": FileWrapper,
-            # The body is here as a whole, so reading it ends at its end (Werkzeug and others ask for this).
+            # The body is complete, so reading ends at its end. Werkzeug and others check this key.
             "wsgi.input_terminated": True,
             "SERVER_SOFTWARE": "clusterd",
             "SCRIPT_NAME": root_path,
         }
 
     def of_connection(self, peer: Address | None, local: Address | None, scheme: str) -> dict[str, Any]:
-        """What is the same for all requests of one connection, to be given to `make`."""
+        """Return the part of the environ that all requests of a connection share, for `make`."""
         environ = self._common.copy()
         environ["wsgi.url_scheme"] = scheme
         environ["REMOTE_ADDR"] = peer[0] if peer is not None else ""
@@ -49,18 +49,18 @@ class EnvironMaker:
         return environ
 
     def of_request(self, origin: Origin) -> dict[str, Any]:
-        """The same for a connection that carries the requests of many clients, for one of them."""
+        """Return the same part for one origin, if a connection carries the requests of many clients."""
         environ = self._origins.get(origin)
         if environ is None:
             environ = self.of_connection(origin.peer, origin.local, origin.scheme)
             if origin.tells_scheme:
-                # The port that the client connected to is not told: the local one would go with another scheme.
+                # The proxy does not tell the port that the client connected to. The local port may not fit the scheme.
                 environ["SERVER_PORT"] = _DEFAULT_PORTS[origin.scheme]
             self._origins.remember(origin, environ)
         return environ
 
     def make(self, of_connection: dict[str, Any], head: Head, body: Body | None, reader: BodyReader) -> dict[str, Any]:
-        """The environ of one call."""
+        """Return the environ of one call."""
         fields = head.fields
         environ = of_connection.copy()
         environ.update(fields.environ or _environ_of(fields))
@@ -77,19 +77,19 @@ class EnvironMaker:
         if "SERVER_NAME" not in environ:
             environ["SERVER_NAME"] = _host_name(fields.get("host", "")) or "localhost"
         if body is not None:
-            # Also for a body that came in chunks: whoever reads by length reads all of it.
+            # Set also for a chunked body, so that an application that reads by length reads all of it.
             environ["CONTENT_LENGTH"] = str(body.size)
             environ.pop("HTTP_TRANSFER_ENCODING", None)
         return environ
 
 
 def _environ_of(fields: Fields) -> dict[str, str]:
-    """The fields as CGI has them, made once for all requests that bring the same lines."""
+    """Return the fields under their CGI names. Computed once for all requests that have the same lines."""
     fields.environ = environ = {line.cgi_name: fields[line.name] for line in fields.lines}
     environ.pop("", None)
     return environ
 
 
 def _host_name(host: str) -> str:
-    """Without the port; an IPv6 address keeps its brackets."""
+    """Return `host` without the port. An IPv6 address keeps its brackets."""
     return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]

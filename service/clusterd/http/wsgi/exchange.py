@@ -1,4 +1,4 @@
-"""One call of a WSGI application (PEP 3333), as the bytes to send; the same in a thread and on the loop."""
+"""One call of a WSGI application (PEP 3333), and the bytes of its response. Used in threads and on the event loop."""
 
 import os
 import traceback
@@ -20,19 +20,19 @@ from clusterd.http.wsgi.mailbox import Mailbox
 
 WsgiApplication = Callable[..., Iterable[bytes]]
 Output = Generator[bytes | FileTransfer, None, None]
-"""What is to be sent, piece by piece. After a transfer it is asked for more when that is through."""
+"""The pieces of a response. After a FileTransfer, ask for the next piece only when the transfer is complete."""
 ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
 _NOTHING = BodyReader(BytesIO(), lambda: None)
-"""What a request without a body reads from: one for all, since nothing in it moves."""
+"""The input of requests without a body. They can share one, since it is always empty."""
 
 
 class ClientGone(Exception):
-    """Raised into the application's write() when nobody reads any more."""
+    """Raised in the application's write() after the client has gone."""
 
 
 class Service:
-    """What every call of the application needs."""
+    """The data that all calls of the application share."""
 
     __slots__ = ("_log", "application", "environs", "mailbox", "on_overdue", "stamp")
 
@@ -53,15 +53,15 @@ class Service:
         self._log = log
 
     def report(self, message: str) -> None:
-        """Log an error; from any thread."""
+        """Log an error. May be called from any thread."""
         self.mailbox.post(self._log.error, message)
 
 
 class Exchange:
-    """One request and what the application says to it.
+    """One request and its response.
 
-    `begin` calls the application. What it returns is sent by the subclass, which knows how to wait for the
-    client; afterwards `failed`, `status` and `persistent` tell how the response ended.
+    `begin` calls the application. The subclass sends what `begin` returns, because it knows how to wait for the client,
+    and then calls `conclude`.
     """
 
     __slots__ = (
@@ -85,14 +85,14 @@ class Exchange:
         self._connection = connection
         self._body = cast("Body | None", request.body)
         self._encoder: Encoder | None = None
-        """None while nothing was sent, and for a response sent as a whole."""
+        """None before anything is sent, and for a response that `plain_response` has encoded."""
         self._persistent = False
         self._head: ResponseHead | None = None
         self.environ = self._make_environ()
         self.started = False
-        """Whether anything was given to be sent."""
+        """Whether any part of the response was produced."""
         self.failed = False
-        """Whether the response is incomplete, so that the connection has to be closed."""
+        """Whether the response is incomplete, so that the connection must be closed."""
 
     def _make_environ(self) -> dict[str, Any]:
         body, connection, environs = self._body, self._connection, self._service.environs
@@ -109,16 +109,16 @@ class Exchange:
     # ---- for the subclass
 
     def note_progress(self) -> None:
-        """The application called into the server."""
+        """Record that the application has called the server. A subclass may override this."""
 
     def write(self, data: bytes) -> None:
-        """Send at once: what start_response returns."""
+        """Send `data` at once. The function that start_response returns calls this."""
         raise NotImplementedError
 
     def begin(self) -> bytes | Output:
-        """Call the application: the response as a whole, or one piece after the other.
+        """Call the application. Returns the complete response, or its pieces.
 
-        The application's errors become a 500, or an incomplete response.
+        An error of the application becomes a 500, or an incomplete response if a part was sent.
         """
         try:
             result = self._service.application(self.environ, self._start_response)
@@ -129,7 +129,7 @@ class Exchange:
         return self._pieces(result)
 
     def conclude(self) -> None:
-        """On the loop: the response is over."""
+        """End the response. Called on the loop's thread."""
         if self.failed:
             self._connection.break_off(self._status)
         else:
@@ -137,27 +137,27 @@ class Exchange:
             self._connection.finish(self._status, persistent=persistent)
 
     def conclude_file(self, transfer: FileTransfer) -> None:
-        """On the loop: the response is over with its file, which its output is not asked about any more."""
+        """End a response whose file was sent, without asking its output for more. Called on the loop's thread."""
         assert self._encoder is not None
         self._encoder.sent_beside(transfer.sent)
         self._check_length(self._encoder)
         self.conclude()
 
     def client_closed(self) -> None:
-        """It may wait for its answer."""
+        """Do nothing: the client may wait for its response."""
 
     def cancel(self) -> None:
-        """It finds out when it next calls into the server."""
+        """Do nothing: the connection has called `disconnected`, and the next write() raises ClientGone."""
 
     def release(self) -> None:
-        """Nobody reads the body any more."""
+        """Close the request's body."""
         if self._body is not None:
             self._body.close()
 
     # ---- what the application returned
 
     def abandon(self, output: Output) -> None:
-        """Nobody waits for the rest of the response: run the application's close()."""
+        """Give up the rest of the response, and run the application's close()."""
         self.failed = True
         try:
             output.close()
@@ -169,7 +169,7 @@ class Exchange:
             yield from self._sent_of(result)
         except BaseException as error:
             if self.failed:
-                raise  # abandoned: nothing can be sent any more, a GeneratorExit least of all
+                raise  # Abandoned: nothing can be sent any more. A GeneratorExit must be raised in any case.
             yield self._fail(error)
 
     def _sent_of(self, result: Iterable[bytes]) -> Output:
@@ -189,7 +189,7 @@ class Exchange:
     def _chunks(self, result: Iterable[bytes]) -> Output:
         for chunk in result:
             self.note_progress()
-            yield self._encode(_checked(chunk)) if chunk else b""  # also nothing gives others a turn
+            yield self._encode(_checked(chunk)) if chunk else b""  # An empty piece also gives others a turn.
             if self._encoder is not None and self._encoder.satisfied:
                 break
         yield self._whole(self._head_now(), b"") if self._encoder is None else self._encoder.end()
@@ -199,16 +199,16 @@ class Exchange:
         return not self.started and self._connection.takes_files
 
     def _file(self, result: Iterable[bytes], file: RegularFile) -> Output:
-        """A file is all of the body, so that its length is known."""
+        """Send a file that is the whole body, so that its length is known."""
         head = self._head_now()
         size = file.size if head.content_length is None else min(file.size, head.content_length)
         if size <= SMALL_BYTES:
             yield self._whole(head, file.file.read(size))
             return
-        # One of our own: whatever the application does with its file, the number cannot become another file's.
+        # Duplicate the descriptor: if the application closes its file, the number could become another file's.
         try:
             descriptor = os.dup(file.file.fileno())
-        except OSError:  # there are no more
+        except OSError:  # There are no descriptors left.
             yield from self._chunks(result)
             return
         try:
@@ -229,7 +229,7 @@ class Exchange:
             return self._encoder.more(data)
         head = self._head_now()
         self.started = True
-        # Now, and not when the request came: a drain that began meanwhile wants `Connection: close`.
+        # Decided now and not when the request arrived: a drain may have begun, which requires `Connection: close`.
         self._encoder = Encoder(self._request, self._connection.persistent)
         return self._encoder.start(head, self._service.stamp, data)
 
@@ -249,7 +249,7 @@ class Exchange:
             raise AssertionError("the application returned a body without calling start_response")
         return self._head
 
-    # ---- what it calls
+    # ---- called by the application
 
     def _start_response(
         self, status: str, headers: Sequence[tuple[str, str]], exc_info: ExcInfo | None = None
@@ -262,7 +262,7 @@ class Exchange:
             elif self._head is not None:
                 raise AssertionError("start_response was called twice without exc_info")
         finally:
-            exc_info = None  # PEP 3333: a traceback kept here would be a circular reference
+            exc_info = None  # PEP 3333: avoid a circular reference through the traceback.
         self._head = ResponseHead(status, headers)
         return self._write_now
 
@@ -270,14 +270,14 @@ class Exchange:
         self.note_progress()
         self.write(self._encode(_checked(data)))
 
-    # ---- how it ended
+    # ---- the end
 
     @property
     def _status(self) -> int:
         return self._head.status if self._head is not None else HTTPStatus.INTERNAL_SERVER_ERROR.value
 
     def _fail(self, error: BaseException) -> bytes:
-        """The answer to an error of the application; SystemExit too ends a request, and never the server."""
+        """Return the response to an error of the application. A SystemExit also ends only the request."""
         if isinstance(error, ClientGone):
             self.failed = True
             return b""

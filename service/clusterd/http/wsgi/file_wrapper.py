@@ -11,14 +11,14 @@ BLOCK_BYTES = 64 * 1024
 
 
 class Readable(Protocol):
-    """A file, or anything with its `read`."""
+    """A file, or any object with its method `read`."""
 
     def read(self, size: int, /) -> bytes:
-        """Up to `size` bytes; empty at the end."""
+        """Read up to `size` bytes. Empty at the end."""
 
 
 class RegularFile(NamedTuple):
-    """A file whose bytes are what reading it gives, from its position on."""
+    """A regular file. Reading it from its position returns exactly the bytes on the disk."""
 
     file: BufferedReader | BufferedRandom | FileIO
     offset: int
@@ -26,7 +26,7 @@ class RegularFile(NamedTuple):
 
 
 class FileWrapper:
-    """An iterable over the blocks of a file, closed with it."""
+    """An iterable over the blocks of a file. Its close() closes the file."""
 
     def __init__(self, file: Readable, block_bytes: int = BLOCK_BYTES) -> None:
         self.file = file
@@ -39,10 +39,10 @@ class FileWrapper:
             yield block
 
     def regular_file(self) -> RegularFile | None:
-        """What is read here, if it is a regular file with something left to read.
+        """Return the file if it is a regular file with bytes left to read, else None.
 
-        A descriptor is not enough: a GzipFile has that of what is compressed. So it has to be what open() gives, or
-        something around it that reads by its very `read` (Django's File, a NamedTemporaryFile).
+        A descriptor is not enough: a GzipFile has the descriptor of its compressed file. The file must therefore be the
+        result of open(), or a wrapper that uses that file's own `read` (Django's File, a NamedTemporaryFile).
         """
         file = getattr(unwrap(self.file.read), "__self__", None)
         if type(file) not in (BufferedReader, BufferedRandom, FileIO):
@@ -54,6 +54,6 @@ class FileWrapper:
             file.flush()
             offset = file.tell()
             size = regular_bytes(file.fileno(), offset)
-        except (OSError, ValueError):  # a pipe has no position, a closed file nothing at all: reading tells
+        except (OSError, ValueError):  # A pipe or a closed file: reading it handles that.
             return None
         return RegularFile(file, offset, size) if size and file.readable() else None

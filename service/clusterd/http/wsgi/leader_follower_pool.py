@@ -1,12 +1,12 @@
-"""A pool of threads that the event loop is lent to while calls are short.
+"""The leader/follower pool: a pool of threads, one of which runs the event loop while calls are short.
 
-The way of a request to a thread, and of its answer back, takes two switches of threads: for short calls that is most of
-what they cost. So while calls are short and many, the loop's owner lends the loop to one thread of the pool. That
-thread runs the loop until requests wait, calls the application for them, outside of the loop, and runs the loop again:
-nobody has to be woken. Meanwhile the owner looks on. As soon as a call takes its time it has the loop back, and the
-calls are made by threads that are woken for them, as in any pool.
+To pass a request to a thread and its response back takes two thread switches, which is most of the cost of a short
+call. So while calls are short and many, the owner of the event loop passes the loop to one thread of the pool, the
+leader. The leader runs the loop until requests wait, calls the application for them outside of the loop, and runs the
+loop again, so no thread must be woken. Meanwhile the owner watches the leader. If a call takes too long, the owner
+takes the loop back, and each call is made by a thread that is woken for it, as in an ordinary pool.
 
-The owner is the thread that calls `run`: the process's main thread, which Python hands the signals.
+The owner is the thread that calls `run`: the main thread of the process, in which Python runs the signal handlers.
 """
 
 import asyncio
@@ -20,17 +20,17 @@ from clusterd.http.wsgi.pool_thread import PoolThread
 from clusterd.http.wsgi.threads import ThreadPool
 
 LOOK_SECONDS = 0.001
-"""How often the owner looks: a call that takes longer has held up the loop for as long, and at most twice as long."""
+"""How often the owner checks the leader. A call that takes longer blocks the loop for this time, or at most twice."""
 
 FEWEST_CALLS = 4
-"""Between two looks, or looking costs more than lending saves."""
+"""Minimum calls between two checks. With fewer, the checks cost more than a leader saves."""
 
 TURN_CALLS = 16
-"""Calls made in a row, before the loop turns."""
+"""Maximum calls that the leader makes in a row before the loop turns."""
 
 
 class LeaderFollowerPool(ThreadPool):
-    """The threads, and the loop."""
+    """A thread pool that can pass the loop to a leader. The code calls that `lend`, and the leader the borrower."""
 
     def __init__(
         self,
@@ -45,36 +45,36 @@ class LeaderFollowerPool(ThreadPool):
         self._mailbox = mailbox
         self._durations = CallDurations()
         self._is_run = False
-        """Whether the owner is here to take the loop back."""
+        """Whether the owner is in `run`, and can take the loop back."""
         self._is_left = False
         self._candidate: PoolThread | None = None
-        """Who is lent the loop as soon as it stands still."""
+        """The thread that gets the loop as soon as it has stopped."""
         self._transfer = threading.Lock()
-        """Held to say who has the loop, and whether that one runs it or makes calls."""
+        """Protects `_borrower` and `_is_running`."""
         self._borrower: PoolThread | None = None
         self._is_running = False
         """Whether the borrower runs the loop. If not, it makes calls, and the loop can be taken from it."""
         self._calls = 0
-        """Begun by the borrower."""
+        """Number of calls that the borrower has begun."""
         self._will_stop = False
-        """The loop that runs was told to. Never twice: what is left of it would stop the next who runs it."""
+        """Whether the running loop was told to stop. It must not be told twice: that would stop its next run too."""
         self._returned = threading.Lock()
-        """Released by a borrower that has no more use for the loop."""
+        """Released by a borrower that returns the loop."""
         self._returned.acquire()
         self._failure: BaseException | None = None
-        """What ended the loop."""
+        """The exception that ended the loop."""
 
     def _run_loop(self) -> None:
         try:
             self._loop.run_forever()
-        except BaseException as error:  # whoever runs it, the owner has to deal with that
+        except BaseException as error:  # The owner raises it in `run`, whichever thread runs the loop.
             self._failure = error
         self._will_stop = False
 
     # ---- the owner
 
     def run(self) -> None:
-        """Run the loop, or have it run, until `leave`. What is raised in it is raised here."""
+        """Run the loop, or have a leader run it, until `leave`. Raises the exception that ended the loop, if any."""
         self._is_run = True
         while not self._is_left:
             self._run_loop()
@@ -86,7 +86,7 @@ class LeaderFollowerPool(ThreadPool):
         self._is_run = False
 
     def leave(self) -> None:
-        """Have `run` return; on the loop."""
+        """Make `run` return. Called on the loop's thread."""
         self._is_left = True
         self._stop_loop()
 
@@ -107,10 +107,10 @@ class LeaderFollowerPool(ThreadPool):
         self._loop.call_soon(self._wake_one)
 
     def _want_back(self, *, is_stuck: bool) -> bool:
-        """Take the loop from a borrower that is stuck in a call, or have one that runs it return it."""
+        """Take the loop from a borrower that is stuck in a call, or ask a borrower that runs the loop to return it."""
         with self._transfer:
             if self._borrower is None:
-                return False  # it has returned it just now
+                return False  # The borrower has just returned the loop.
             if not self._is_running:
                 if is_stuck:
                     self._borrower = None
@@ -134,7 +134,7 @@ class LeaderFollowerPool(ThreadPool):
             self._stop_loop()
 
     def _stop_lent_loop(self) -> None:
-        """For it to be returned; one that was returned meanwhile goes on."""
+        """Stop the loop so that the borrower returns it. Does nothing if it was returned in the meantime."""
         if self._borrower is not None:
             self._stop_loop()
 
@@ -146,43 +146,43 @@ class LeaderFollowerPool(ThreadPool):
     # ---- in a thread of the pool
 
     def woken(self, thread: PoolThread, /) -> None:
-        """To use the loop, or to look for a job."""
+        """Use the loop if `thread` is the borrower, else look for a job."""
         if self._borrower is thread:
-            self._use_loop(thread)  # afterwards the owner sees to it that somebody looks
+            self._use_loop(thread)  # Afterwards the owner has a thread woken that looks for jobs.
         else:
             super().woken(thread)
 
     def took(self, seconds: float, jobs: int, /) -> None:
-        """So many jobs have taken so long."""
+        """Record that `jobs` jobs have taken `seconds` together."""
         self._durations.took(seconds, jobs)
 
     def waits(self, thread: PoolThread, /) -> None:
-        """Its job cannot go on before the loop has turned: then it must not have the loop."""
+        """Return the loop if `thread` has it: its job cannot continue before the loop has turned."""
         with self._transfer:
             if self._borrower is thread:
                 self._return_loop()
 
     def _use_loop(self, thread: PoolThread) -> None:
-        """Make calls and run the loop in turn, as long as that makes sense."""
+        """Make calls and run the loop in turn until no calls wait, calls are long, or the owner takes the loop back."""
         while True:
             made = self._make_calls(thread)
             with self._transfer:
                 if self._borrower is not thread:
-                    return  # it was taken back
+                    return  # The owner has taken the loop back.
                 if not made or self._is_left or self._failure is not None or self._durations.is_long:
                     self._return_loop()
                     return
                 self._is_running = True
                 self._mailbox.release()
             if self._waiting:
-                self._stop_loop()  # after one turn
+                self._stop_loop()  # It stops after one turn.
             self._run_loop()
             with self._transfer:
                 self._is_running = False
                 self._mailbox.hold()
 
     def _make_calls(self, thread: PoolThread) -> int:
-        """Returns how many it were."""
+        """Make up to TURN_CALLS calls. Returns their number."""
         made, began = 0, monotonic()
         while made < TURN_CALLS and self._borrower is thread:
             try:

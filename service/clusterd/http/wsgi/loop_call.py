@@ -5,11 +5,11 @@ from clusterd.http.connections.connection import Connection
 from clusterd.http.wsgi.exchange import ClientGone, Exchange, Output, Service
 
 TURN_PIECES = 16
-"""Pieces of a response that an application gives in a row, before other connections have their turn."""
+"""Maximum pieces of a response that are taken in a row before other connections have their turn."""
 
 
 class LoopCall(Exchange):
-    """Pulled whenever the client can take more."""
+    """Takes pieces from the application whenever the client can take more."""
 
     __slots__ = ("_output", "_over", "phase")
 
@@ -20,7 +20,7 @@ class LoopCall(Exchange):
         self.phase = CallPhase.RUNNING
 
     def run(self) -> None:
-        """Call the application, and send what it has at once."""
+        """Call the application, and send what is available at once."""
         output = self.begin()
         if isinstance(output, bytes):
             self._connection.send(output)
@@ -30,7 +30,7 @@ class LoopCall(Exchange):
             self.resume()
 
     def resume(self) -> None:
-        """Go on while the client reads."""
+        """Continue to send while the client reads."""
         connection = self._connection
         for _ in range(TURN_PIECES):
             if self._over or self._output is None or not connection.writable:
@@ -53,13 +53,13 @@ class LoopCall(Exchange):
             self.conclude()
 
     def write(self, data: bytes) -> None:
-        """Send what the application wrote; the loop cannot wait for the client here."""
+        """Send what the application has written. The loop cannot wait for the client here. Raises ClientGone."""
         if self._over:
             raise ClientGone
         self._connection.send(data)
 
     def disconnected(self) -> None:
-        """Run the application's close()."""
+        """Give up the call, and run the application's close()."""
         if not self._over:
             self._over = True
             if self._output is not None:

@@ -1,4 +1,4 @@
-"""The way from the threads to the event loop."""
+"""Passes calls from the threads to the event loop."""
 
 import asyncio
 from collections import deque
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class Mailbox:
-    """Calls posted by any thread, made on the loop's thread in their order; one wake-up serves many of them."""
+    """Makes calls that any thread posts, in their order, on the loop's thread. One wake-up serves many calls."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -14,32 +14,32 @@ class Mailbox:
         self._woken = False
 
     def post(self, call: Callable[..., object], *arguments: object) -> None:
-        """Have `call` made on the loop's thread soon. Thread-safe; quietly nothing once the loop is closed."""
+        """Have `call` made on the loop's thread soon. Thread-safe. Does nothing if the loop is closed."""
         self._calls.append((call, arguments))
         if not self._woken:
             self._woken = True
             try:
                 self._loop.call_soon_threadsafe(self._deliver)
             except RuntimeError:
-                pass  # the loop is closed: the process is leaving, and the connection is gone
+                pass  # The loop is closed: the process exits, and the connection is gone.
 
     def hold(self) -> None:
-        """Wake nobody: whoever says so has the loop, is not running it now, and will say `release`."""
+        """Do not wake the loop until `release`. The caller has the loop and does not run it now."""
         self._woken = True
 
     def release(self) -> None:
-        """Wake the loop again, and deliver when it turns next what was posted meanwhile."""
+        """End `hold`. The loop makes the calls that were posted in the meantime at its next turn."""
         self._woken = False
         if self._calls:
             self._loop.call_soon(self._deliver)
 
     def _deliver(self) -> None:
-        # Cleared before the queue is emptied: who appends after the last look sees it cleared, and wakes us.
+        # Cleared before the queue is read: a thread that posts after the last read sees it cleared, and wakes the loop.
         self._woken = False
-        # No more than is here now: threads that keep posting must not keep the loop from its connections.
+        # Only as many calls as are here now: threads that keep posting must not starve the connections.
         for _ in range(len(self._calls)):
             call, arguments = self._calls.popleft()
             try:
                 call(*arguments)
-            except Exception as error:  # the calls behind it belong to other requests
+            except Exception as error:  # The calls after it belong to other requests.
                 self._loop.call_exception_handler({"message": "a call from a thread failed", "exception": error})

@@ -1,4 +1,4 @@
-"""One thread that calls the application, and what it has to do."""
+"""One thread of a pool that calls the application, and the interfaces of its jobs and its pool."""
 
 import threading
 import traceback
@@ -8,55 +8,55 @@ from typing import Protocol
 
 
 class ThreadState(Enum):
-    """What a thread of the pool is doing."""
+    """The state of a thread of the pool."""
 
     IDLE = auto()
     WORKING = auto()
     WAITING_FOR_CLIENT = auto()
-    """The application gave more than the client has read: no sign of a hang."""
+    """The application has produced more than the client has read. This is not a hang."""
 
 
-# On Python 3.11 an enum's attribute costs four times as much as a name of the module.
+# On Python 3.11 access to an enum's attribute costs four times as much as to a name of the module.
 _IDLE, _WORKING = ThreadState.IDLE, ThreadState.WORKING
 
 
 class Job(Protocol):
-    """Something to run in a thread of the pool."""
+    """A job to run in a thread of the pool."""
 
     queued_at: float
-    """Monotonic seconds at which it was submitted."""
+    """When the job was submitted, by time.monotonic()."""
 
     def run(self, thread: "PoolThread") -> None:
-        """Do it. Called once, in `thread`."""
+        """Run the job. Called once, in `thread`."""
 
 
 class Pool(Protocol):
-    """Where a thread gets its jobs from. All methods are called in the thread."""
+    """The source of a thread's jobs. All methods are called in the thread."""
 
     @property
     def is_stopping(self) -> bool:
-        """Whether there will be no more of them."""
+        """Whether the thread should end when it finds no job."""
 
     def woken(self, thread: "PoolThread", /) -> None:
-        """The thread was parked, and is awake."""
+        """The thread was parked, and was woken."""
 
     def next_job(self, thread: "PoolThread") -> Job | None:
-        """What the thread does next. None: it is parked, and waits to be woken."""
+        """Return the next job of the thread, or park the thread and return None."""
 
     def took(self, seconds: float, jobs: int, /) -> None:
-        """So many jobs have taken so long."""
+        """Record that `jobs` jobs have taken `seconds` together."""
 
     def waits(self, thread: "PoolThread", /) -> None:
-        """The thread's job cannot go on before the loop has turned."""
+        """The thread's job cannot continue before the loop has turned."""
 
 
 class PoolThread:
-    """One thread. `progress` is the monotonic time at which what it runs last called into the server."""
+    """One thread. `progress` is the time, by time.monotonic(), at which its job last called the server."""
 
     __slots__ = ("_baton", "_pool", "_python_thread", "progress", "state")
 
     def __init__(self, pool: Pool, number: int) -> None:
-        # A stuck one must not keep the process alive.
+        # A daemon thread, because a stuck thread must not keep the process alive.
         self._python_thread = threading.Thread(target=self._run, name=f"clusterd-{number}", daemon=True)
         self.state = ThreadState.IDLE
         self.progress = monotonic()
@@ -65,20 +65,20 @@ class PoolThread:
         self._baton.acquire()
 
     def start(self) -> None:
-        """Let it run. Raises RuntimeError when the system gives no more threads."""
+        """Start the thread. Raises RuntimeError if the system refuses another thread."""
         self._python_thread.start()
 
     def end(self, timeout: float) -> bool:
-        """Wait for its end, for so many seconds at most. Returns whether it has ended."""
+        """Wait up to `timeout` seconds for the thread to end. Returns whether it has ended."""
         self._python_thread.join(timeout)
         return not self._python_thread.is_alive()
 
     def note_progress(self) -> None:
-        """The application called into the server."""
+        """Record that the application has called the server."""
         self.progress = monotonic()
 
     def wait_for_client(self, readable: threading.Event) -> None:
-        """The application has to wait until its client has read."""
+        """Block until the client has read."""
         self.state = ThreadState.WAITING_FOR_CLIENT
         self._pool.waits(self)
         readable.wait()
@@ -105,6 +105,7 @@ class PoolThread:
         self.state = _WORKING
         try:
             job.run(self)
-        except BaseException:  # a job answers for its own errors; this one is ours, and the
-            traceback.print_exc()  # thread must go on: there is no other that would take its place
+        except BaseException:
+            # Jobs handle their own errors, so this is an error of clusterd. The thread must go on: it is not replaced.
+            traceback.print_exc()
         self.state = _IDLE

@@ -13,14 +13,14 @@ from clusterd.http.wsgi.pool_thread import PoolThread, ThreadState
 from clusterd.http.wsgi.threads import ThreadPool
 
 AHEAD_BYTES = 64 * 1024
-"""How much an application may have given beyond what the client's connection has taken."""
+"""Maximum bytes that an application may produce beyond what the client's connection has taken."""
 
 
 class ThreadCall(Exchange):
-    """The loop sends what the thread gives, and says when there is room for more.
+    """A thread produces the response. The loop sends it, and tells the thread when there is room for more.
 
-    A file is sent by the loop alone, and the thread is free meanwhile. Afterwards a thread runs the application's
-    close(), which may take its time; the client need not wait for that.
+    The loop sends a file on its own, and the thread is free meanwhile. Afterwards a thread runs the application's
+    close(), which may take long; the client does not wait for it.
     """
 
     __slots__ = ("_given", "_gone", "_pool", "_room", "_runner", "_sending", "_taken", "_written", "queued_at")
@@ -29,26 +29,26 @@ class ThreadCall(Exchange):
         self._pool = pool
         self._runner: PoolThread | None = None
         self._room: threading.Event | None = None
-        """Made when the thread first has to wait: most never do, and an Event costs as much as a whole response."""
-        # Bytes: given by the thread, written to the connection, and read by the client as far as is known.
+        """Created when the thread first has to wait. Most never do, and an Event costs as much as a whole response."""
+        # Bytes that the thread has produced, that were written to the connection, and that the client has taken.
         self._given = 0
         self._written = 0
         self._taken = 0
         self._gone = False
         self._sending: _Sending | None = None
-        """The file on its way."""
+        """The file that is being sent."""
         self.queued_at = 0.0
         super().__init__(service, connection)
 
     # ---- on the thread
 
     def run(self, thread: PoolThread) -> None:
-        """Run the application; called by the pool."""
+        """Run the application. Called by the pool."""
         self._runner = thread
         last: bytes | _Sending = b""
         try:
             last = self._run()
-        except BaseException:  # SystemExit and its like end a request, never a thread of the pool
+        except BaseException:  # SystemExit and the like end a request, never a thread of the pool.
             self._service.report(f"a request ended with\n{traceback.format_exc().rstrip()}")
             self.failed = True
         if isinstance(last, bytes):
@@ -57,7 +57,7 @@ class ThreadCall(Exchange):
             self._service.mailbox.post(self._send_file, last)
 
     def _run(self) -> "bytes | _Sending":
-        """Returns what is left to send: the thread need not wait until the client has read that."""
+        """Run the application. Returns what is left to send: the thread need not wait until the client has read it."""
         output = self.begin()
         if isinstance(output, bytes):
             return output
@@ -74,12 +74,12 @@ class ThreadCall(Exchange):
         return b""
 
     def note_progress(self) -> None:
-        """The application called into the server."""
+        """Record that the application has called the server."""
         if self._runner is not None:
             self._runner.note_progress()
 
     def write(self, data: bytes) -> None:
-        """Have `data` sent, and wait while too much is on its way. Raises ClientGone."""
+        """Have `data` sent, and block while more than AHEAD_BYTES are not taken. Raises ClientGone."""
         thread = self._runner
         assert thread is not None
         if self._gone:
@@ -89,14 +89,14 @@ class ThreadCall(Exchange):
         while self._given - self._taken > AHEAD_BYTES and not self._gone:
             if self._room is None:
                 self._room = threading.Event()
-                continue  # the loop may have made room before it could see the event
+                continue  # The loop may have made room before the event existed.
             thread.wait_for_client(self._room)
             self._room.clear()
         thread.state = ThreadState.WORKING
         thread.note_progress()
 
     def close_file(self, output: Output) -> None:
-        """Run the application's close(), after a transfer."""
+        """Run the application's close() after a transfer."""
         self.abandon(output)
         self._service.mailbox.post(self._file_closed)
 
@@ -104,7 +104,7 @@ class ThreadCall(Exchange):
 
     @property
     def phase(self) -> CallPhase:
-        """How far the answer is."""
+        """The phase of the request."""
         if self.started:
             return CallPhase.SENDING
         return CallPhase.QUEUED if self._runner is None else CallPhase.RUNNING
@@ -142,7 +142,7 @@ class ThreadCall(Exchange):
         self._gone = True
         self._connection.call = None
         self.conclude_file(sending.transfer)
-        self._let_go_of_file()  # only now: it declares what is left of the response a failure
+        self._let_go_of_file()  # Only now, because it marks the rest of the response as failed.
 
     def _let_go_of_file(self) -> None:
         sending, self._sending = self._sending, None
@@ -166,17 +166,17 @@ class ThreadCall(Exchange):
             self._room.set()
 
     def refuse(self, refusal: Refusal) -> None:
-        """It never ran."""
+        """Refuse the request. The call has never run."""
         if not self._gone:
             self._connection.refuse(refusal)
 
     def cancel(self) -> None:
-        """A thread cannot be ended from outside, only with its process."""
+        """Report the request as overdue. A thread can only be ended with its process."""
         if self._runner is not None:
             self._service.on_overdue(f"{self._request.method} {self._request.target}")
 
     def disconnected(self) -> None:
-        """Let the thread find out, and drop a call that still waits for one."""
+        """Mark the call as gone for its thread, and drop it if it still waits for a thread."""
         self._gone = True
         if self._runner is None and self._pool.withdraw(self):
             self.release()
@@ -185,7 +185,7 @@ class ThreadCall(Exchange):
 
 
 class _Sending:
-    """A file on its way, and what has to run in a thread when it is through, or not sent any more."""
+    """A file that is being sent, and the job that runs afterwards in a thread."""
 
     __slots__ = ("_call", "_output", "queued_at", "transfer")
 
@@ -196,5 +196,5 @@ class _Sending:
         self.queued_at = inf
 
     def run(self, _: PoolThread) -> None:
-        """Run the application's close(); called by the pool."""
+        """Run the application's close(). Called by the pool."""
         self._call.close_file(self._output)

@@ -1,1 +1,1 @@
-"""How a worker accepts connections: when it is its turn, and from which listeners."""
+"""How a worker accepts connections: the accept policy, the acceptor, and the listeners in the loop's epoll."""

@@ -1,4 +1,4 @@
-"""Whose turn it is to accept: decided from the loads on the scoreboard."""
+"""Decides whether this worker accepts the next connection, by the loads of all workers on the scoreboard."""
 
 from enum import Enum
 from time import monotonic_ns
@@ -9,30 +9,30 @@ from clusterd.linux.wakeups import Wakeups
 from clusterd.metrics.scoreboard import SILENT_NANOSECONDS, Peers, Scoreboard
 
 SHARE_AHEAD = 8
-"""A worker may be ahead of the least loaded by an eighth of what that one has: to count more exactly would have
-workers pass connections to each other for nothing."""
+"""A worker may have more connections than the least loaded one by an eighth of that one's number. With a stricter rule
+workers would call each other without benefit."""
 
 LOOP_AHEAD = 2
-"""And by two more where the application runs on the loop: a call to another worker costs more than a short connection
-(a quarter of the throughput with a new one for each request), and those that stay are evened out by the master. With
-threads each connection may be about to need one, and another worker may have it free; those with TLS stay where they
-are."""
+"""It may have two more if the application runs on the event loop. There, waking another worker costs more than a short
+connection (a quarter of the throughput, with a new connection for each request), and the master rebalances connections
+that stay open. The allowance is 0 with threads, because each connection may soon need a thread and another worker may
+have a free one. It is 0 with TLS, because such connections cannot be handed over."""
 
 
 class Turn(Enum):
-    """What a worker does with a connection that waits to be accepted."""
+    """What a worker does with a connection that waits in the backlog."""
 
     ACCEPT = "accept"
     GIVE_WAY = "give way"
-    """Let another worker have it, for a moment."""
+    """Leave it to another worker for a moment, and take it if that worker does not."""
     FULL = "full"
-    """Leave it to others, until there is room."""
+    """Leave it to other workers until this one has room."""
     SHED = "shed"
-    """Take it and send it away: nobody has room."""
+    """Accept it and reject it with a 503: no worker has room."""
 
 
 class AcceptPolicy:
-    """What the acceptor asks before each connection, on the loop."""
+    """The acceptor asks it before each connection, on the loop's thread."""
 
     def __init__(
         self, scheduling: Scheduling, scoreboard: Scoreboard, wakeups: Wakeups, row: int, engine: Engine
@@ -48,25 +48,25 @@ class AcceptPolicy:
         self._seen: Peers | None = None
 
     def look(self) -> None:
-        """What the others have may have changed: look again, when it is next of interest."""
+        """Forget the loads of the other workers, so that the next decision that needs them reads them again."""
         self._has_looked = False
 
     def turn(self) -> Turn:
-        """Decide by what this worker has at this moment, and what the others had at the last look."""
+        """Decide by the current load of this worker and the loads of the others as read after the last `look`."""
         engine = self._engine
         has_room = engine.has_room()
-        self._own.accepting = int(has_room)  # others must not leave anything to a full worker
+        self._own.accepting = int(has_room)  # Other workers must not leave connections to a full worker.
         if not has_room:
             return Turn.SHED if self._peers() is None else Turn.FULL
         load, has_free_thread = engine.load, engine.threads.free > 0
         if not load and has_free_thread:
-            return Turn.ACCEPT  # nobody has less, so nobody need be looked at
+            return Turn.ACCEPT  # No worker can have less, so the scoreboard need not be read.
         if self._scheduling is Scheduling.SHARED:
             return Turn.ACCEPT
         return decide(load, has_free_thread, self._peers(), self._ahead)
 
     def call_better(self) -> None:
-        """Wake the worker whose turn it is. Only one with less to do than this, so that no call goes in circles."""
+        """Wake the best other worker, but only if it has less to do than this one, so that no call goes in circles."""
         peers = self._peers()
         if peers is None:
             return
@@ -81,9 +81,10 @@ class AcceptPolicy:
 
 
 def decide(connections: int, has_free_thread: bool, peers: Peers | None, ahead: int) -> Turn:
-    """Whether a worker with so many `connections` takes the next one; `peers` are the others that accept.
+    """Decide whether a worker with this number of `connections` accepts the next one.
 
-    `ahead` is by how many connections it may be ahead of them anyway.
+    `peers` describes the other accepting workers. `ahead` is the number of connections that this worker may have more
+    than they, in addition to the share SHARE_AHEAD.
     """
     if peers is None:
         return Turn.ACCEPT

@@ -1,9 +1,10 @@
-"""Accepting connections, while it is this worker's turn.
+"""Accepts connections as the accept policy decides.
 
-The kernel wakes one worker for a connection, mostly the one that has waited last, and tells nobody else. So whoever
-does not take what it was woken for calls another one: the worker that is ahead of the others, or has no free
-thread, rings the wakeup of the least loaded. What a worker was woken for that cannot even do that (a thread of it
-holds the interpreter in C code, a SIGSTOP), the others find when they look around at their ticks.
+The kernel wakes one worker for a connection, mostly the one that began to wait last. A worker that does not accept the
+connection it was woken for therefore wakes another: if it has more connections than the others, or no free thread, it
+writes to the wakeup eventfd of the least loaded worker. A worker may be unable to do even that, because one of its
+threads holds the interpreter in C code or because it was stopped by a SIGSTOP. The others then find the connection when
+they try to accept at their next ticks.
 """
 
 import asyncio
@@ -19,15 +20,20 @@ from clusterd.worker.accepting.accept_policy import AcceptPolicy, Turn
 from clusterd.worker.accepting.exclusive_listeners import ExclusiveListeners
 
 GIVE_WAY_SECONDS = 0.005
-"""How long the worker that was called has to take a connection. It nearly always does within a tenth of it."""
+"""How long a worker that was woken has to accept a connection. It nearly always does within a tenth of this time."""
 FULL_SECONDS = 0.05
-"""How often a full worker looks whether it has room again, where nothing tells it."""
+"""How often a full worker checks whether it has room again, if no event tells it."""
 TURN_SECONDS = 0.002
-"""Then other connections have their turn: a new one is answered within its accept, if its request is here already."""
+"""How long the worker accepts before it serves its other connections. The limit is needed because a new connection is
+answered within its accept if its request has already arrived."""
 
 
 class Acceptor:
-    """Accepts on every listener in this worker's turn. `accepted` takes a connection and its peer's address."""
+    """Accepts on every listener as the policy decides.
+
+    `accepted` gets the listener, the connection and its peer's address. `shed` gets a connection to reject, and its
+    scheme.
+    """
 
     def __init__(
         self,
@@ -51,18 +57,18 @@ class Acceptor:
         self._room.join()
 
     def stop(self) -> None:
-        """Accept nothing more."""
+        """Stop accepting, for good."""
         self._is_stopped = True
         self._cancel_again()
         self._loop.remove_reader(self._wakeup)
         self._room.close()
 
     def accept(self) -> None:
-        """Accept what waits, as long as it is this worker's turn."""
+        """Accept connections from the backlogs as long as the policy allows."""
         self._accept(insist=False)
 
     def accept_declined(self) -> None:
-        """Accept what was left to others, if anything was: something has become free here."""
+        """Accept what this worker has left to others, if anything. Called when it has a free thread again."""
         if self._again is not None:
             self._accept(insist=False)
 
@@ -71,7 +77,7 @@ class Acceptor:
         self._accept(insist=False)
 
     def _accept(self, *, insist: bool) -> None:
-        """With `insist`, another worker was called and has not come: one connection is taken in its place."""
+        """Accept. With `insist`, another worker was woken and did not accept: take one connection in its place."""
         if self._is_stopped:
             return
         self._cancel_again()
@@ -97,10 +103,10 @@ class Acceptor:
         try:
             connection, peer = listener.take()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-            # Another worker was faster, or the client has gone.
+            # Another worker was faster, or the client has closed the connection.
             return False
         except OSError:
-            # Out of descriptors or memory: the connection waits in the kernel's queue meanwhile.
+            # Out of descriptors or memory. The connection stays in the backlog meanwhile.
             self._look_again(FULL_SECONDS)
             return False
         if turn is Turn.SHED:
@@ -111,7 +117,7 @@ class Acceptor:
 
     def _decline(self, turn: Turn) -> None:
         if turn is Turn.FULL:
-            # Not waiting: what arrives wakes another worker.
+            # While this worker does not wait, the kernel wakes another one for new connections.
             self._room.leave()
             self._look_again(FULL_SECONDS)
         else:

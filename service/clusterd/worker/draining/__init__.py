@@ -1,1 +1,1 @@
-"""How a worker gives its connections away: at the end of its life, or to even the load out."""
+"""How a worker hands over its connections: during a drain, or to rebalance the load."""

@@ -1,4 +1,4 @@
-"""How a worker gets rid of its connections: to a successor, or by answering and closing them."""
+"""The drain of a worker: hand over its connections to a successor, or answer and close them."""
 
 from dataclasses import dataclass
 
@@ -8,17 +8,17 @@ from clusterd.log import Logger
 from clusterd.worker.draining.handover import Sender
 
 LAST_WORDS_SECONDS = 0.3
-"""After the end of a drain: for the worker to say what it cut, and to have the application clean up. Then the master
-kills it (`supervisor/decisions/deadlines.py`, which waits a little longer)."""
+"""Time after the end of a drain for the worker to log what it cut and to have the application clean up. Then the master
+kills it (`supervisor/decisions/deadlines.py` waits a little longer)."""
 
 ANSWERS_SECONDS = 0.2
-"""Of these, for what is on its way to another worker, or may still move: its client may have asked already, and is not
-lost if that one answers."""
+"""The part of that time for connections that are on their way to another worker or may still move. Their clients may
+have sent a request already, and it is not lost if the other worker answers it."""
 
 
 @dataclass(frozen=True, slots=True)
 class DrainLimits:
-    """Times by time.monotonic, durations in seconds."""
+    """The limits of a drain. `deadline` is a time by time.monotonic(), `idle_seconds` a duration."""
 
     deadline: float
     idle_seconds: float
@@ -26,19 +26,19 @@ class DrainLimits:
 
 
 class Drain:
-    """One drain of one worker; new orders replace it by another."""
+    """One drain of one worker. A new order of the master replaces it with another drain."""
 
     def __init__(self, engine: Engine, sender: Sender | None, limits: DrainLimits, log: Logger, now: float) -> None:
         self._engine = engine
         self._sender = sender
         self._hands_over = sender is not None
-        """Also when that one is lost: the master names another as soon as it can."""
+        """Stays true if the successor is lost: the master names another as soon as it can."""
         self._limits = limits
         self._log = log
         self._began = self._last_busy = now
 
     def begin(self) -> None:
-        """Move or close what can be moved or closed now; the rest follows as it comes to rest."""
+        """Hand over or close the connections that are at rest. The others follow when they come to rest."""
         self._log.debug(
             "a drain begins",
             connections=self._engine.load,
@@ -53,24 +53,25 @@ class Drain:
             self._engine.retirement.hand_over()
 
     def connection_at_rest(self, connection: Connection) -> None:
-        """The engine has a connection that could move."""
+        """Hand over a connection that has come to rest."""
         if self._sender is not None:
             self._sender.pass_on(connection)
 
     def is_over(self, now: float) -> bool:
-        """Whether its time has passed: nothing new is to come here."""
+        """Whether the deadline has passed. From then on the worker takes over no connections."""
         return not self._limits.linger and now >= self._limits.deadline
 
     @property
     def ends(self) -> tuple[float, float]:
-        """When to look whether it is finished, by time.monotonic."""
-        # A worker that was too late to read its orders has this moment all the same.
+        """The times at which to call `finished`, by time.monotonic()."""
+        # A worker that has read the order after its deadline still has ANSWERS_SECONDS.
         return self._limits.deadline, max(self._limits.deadline, self._began) + ANSWERS_SECONDS
 
     def finished(self, now: float) -> bool:
-        """Enforce the times; True when the worker may leave.
+        """Enforce the limits. Returns True when the worker may exit.
 
-        One that lingers may have to take its slot back: it stays, and nothing of it is cut before it is told to go.
+        A worker that lingers may have to serve its slot again. It stays, and cuts nothing before the master orders it
+        to go.
         """
         if self._engine.is_idle:
             return not self._limits.linger
@@ -79,9 +80,9 @@ class Drain:
         idle_since = now - self._limits.idle_seconds
         if self._sender is None:
             if self._last_busy <= idle_since:
-                self._engine.retirement.close_idle(now)  # not those that have begun to ask
+                self._engine.retirement.close_idle(now)  # Not those whose client has begun to send a request.
         elif self._began <= idle_since:
-            # What cannot move ends with its next response; nobody waits longer for that one.
+            # A connection that cannot move ends with its next response. The drain no longer waits for that response.
             self._engine.retirement.close_idle(idle_since)
         if not self.is_over(now) or (now < self.ends[1] and self._something_may_move()):
             return False
@@ -93,13 +94,13 @@ class Drain:
         return self._hands_over and (bool(engine.arriving) or any(each.may_still_move for each in engine.connections))
 
     def end(self) -> list[Connection]:
-        """Nothing moves any more: what is not acknowledged stays, and is returned."""
+        """Stop handing over. Returns the connections that were offered and not acknowledged; they stay here."""
         sender, self._sender = self._sender, None
-        # Without it by then: a connection that goes on here is not to be offered to it again.
+        # The sender is cleared first: a connection that resumes here must not be offered to it again.
         return [] if sender is None else sender.close()
 
     def successor_lost(self) -> None:
-        """The sender has ended by itself."""
+        """The successor has closed its end or has refused a connection."""
         self._log.debug("a drain has lost its successor", connections=self._engine.load)
         self._sender = None
 

@@ -1,4 +1,4 @@
-"""The two ends of a socketpair over which connections pass to another process (wire/passing.py)."""
+"""Sender and receiver of connections that pass to another process over a socketpair (protocol: wire/passing.py)."""
 
 import asyncio
 import socket
@@ -13,7 +13,7 @@ from clusterd.wire.passing import Answer, Decline, Offer
 
 
 class Sender:
-    """Passes connections on and keeps each until it is acknowledged."""
+    """Hands over connections, and keeps each until the receiver has acknowledged it."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Sender:
         loop.add_reader(sock.fileno(), self._read)
 
     def pass_on(self, connection: Connection) -> None:
-        """Offer `connection`, which is movable, to the successor."""
+        """Offer `connection`, which must be movable, to the successor."""
         self._number += 1
         carried = connection.detach()
         self._unacknowledged[self._number] = connection
@@ -44,14 +44,14 @@ class Sender:
 
     @property
     def awaits_answers(self) -> bool:
-        """Whether something is on its way."""
+        """Whether an offered connection is not acknowledged yet."""
         return bool(self._unacknowledged)
 
     def close(self) -> list[Connection]:
-        """Take back what the successor has not acknowledged, and return it.
+        """Take back the connections that the successor has not acknowledged, and return them.
 
-        Reading is shut down first: from then on no acknowledgement can be given, so those that are
-        in the queue are all there will ever be.
+        Shuts down reading first. From then on the successor cannot acknowledge, so the acknowledgements that are in the
+        queue are the last ones.
         """
         if not self._open:
             return []
@@ -68,21 +68,22 @@ class Sender:
                 self._loop.add_writer(self._socket.fileno(), self._write)
                 return
             except OSError:
-                # The successor is gone; reading says so, with its last acknowledgements before it.
+                # The successor is gone. The reader finds its last acknowledgements first, and then the end.
                 break
             self._unsent.popleft()
         self._loop.remove_writer(self._socket.fileno())
 
     def _read(self) -> None:
         if not self._read_acknowledgements():
-            # First of all: a connection that goes on here is not to be offered to this sender again.
+            # on_lost comes first: a connection that resumes here must not be offered to this sender again.
             self._on_lost()
             self.close()
 
     def _read_acknowledgements(self) -> bool:
-        """False when the successor has closed its end, or has no descriptors: then it is as good as none.
+        """Read all answers. Returns False if the successor has closed its end or has declined a connection.
 
-        It may have acknowledged others after the one that it declined, and serves them: all that is here is read.
+        A successor that declines has no descriptors left, and is treated as lost. It may have acknowledged further
+        connections after the one it declined, so everything is read.
         """
         while True:
             try:
@@ -103,7 +104,7 @@ class Sender:
 
     def _end(self) -> list[Connection]:
         if not self._open:
-            return []  # whoever learned of the loss has closed this
+            return []  # A callback in _read_acknowledgements may have closed this sender.
         self._open = False
         self._loop.remove_reader(self._socket.fileno())
         self._loop.remove_writer(self._socket.fileno())
@@ -116,9 +117,9 @@ class Sender:
 
 
 class Receiver:
-    """Takes over the connections that another process passes on: each is acknowledged, and then `adopt` has it.
+    """Takes over the connections that another process offers. Acknowledges each, and then passes it to `adopt`.
 
-    Where `has_room` says no, those are declined that need not be taken anyway.
+    If `has_room` returns False, it declines the offers that are not marked `anyway`.
     """
 
     def __init__(
@@ -140,12 +141,12 @@ class Receiver:
         loop.add_reader(sock.fileno(), self._read)
 
     def finish(self) -> None:
-        """Take what has arrived, and no more."""
+        """Take the connections that have arrived, and close."""
         self._read()
         self.close()
 
     def close(self) -> None:
-        """Take no more; the sender keeps what is on its way."""
+        """Take no more connections. The sender keeps those that are on their way."""
         if not self._open:
             return
         self._open = False
@@ -175,7 +176,7 @@ class Receiver:
                 return
 
     def _take(self, packet: Packet) -> bool:
-        """Acknowledge, then adopt. False when the acknowledgement has to wait."""
+        """Acknowledge, then adopt. Returns False if the acknowledgement has to wait or the sender is gone."""
         offer = Offer.decode(packet.data)
         if not offer.anyway and not self._has_room():
             self._held = None
@@ -189,7 +190,7 @@ class Receiver:
             self._loop.remove_reader(self._socket.fileno())
             return False
         except OSError:
-            # The sender took it back, or died with its copy: either way it is not ours.
+            # The sender has taken the connection back, or has died with its copy. In both cases it is not ours.
             self._end()
             return False
         self._held = None
@@ -198,11 +199,11 @@ class Receiver:
         return True
 
     def _decline(self, offer: Offer, why: Decline) -> None:
-        """Leave a connection to the sender, which has it still."""
+        """Leave a connection to the sender, which still has it."""
         try:
             send(self._socket, Answer(offer.number, why).encode())
         except OSError:
-            self._end()  # and so it goes back with all the others
+            self._end()  # The sender then keeps this connection with all the others.
 
     def _end(self) -> None:
         self.close()

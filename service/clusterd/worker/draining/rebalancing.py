@@ -1,4 +1,4 @@
-"""How a worker that serves lets others have some of its connections, as the master asks it to."""
+"""Rebalancing: a serving worker hands over some of its connections to other workers on the master's order."""
 
 import asyncio
 import socket
@@ -9,7 +9,7 @@ from clusterd.worker.draining.handover import Sender
 
 
 class _Share:
-    """What one other worker is to have."""
+    """The connections that one other worker should get."""
 
     def __init__(self, connections: int) -> None:
         self.left = connections
@@ -18,8 +18,8 @@ class _Share:
 
 
 class Sharing:
-    """Several others may be given something at the same time; each share ends by itself. `on_moved` is called for each
-    connection that another has.
+    """Hands over connections to any number of workers at a time. Each share ends on its own. `on_moved` is called for
+    each connection that another worker has acknowledged.
     """
 
     def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop, on_moved: Callable[[], None]) -> None:
@@ -29,7 +29,7 @@ class Sharing:
         self._shares: list[_Share] = []
 
     def share(self, connections: int, seconds: float, sock: socket.socket) -> None:
-        """Pass so many connections on over `sock`, as they come to rest within so many seconds."""
+        """Hand over up to `connections` connections over `sock`, those that come to rest within `seconds`."""
         share = _Share(connections)
         share.sender = Sender(sock, self._loop, self._on_moved, lambda: self._end(share))
         share.ends = self._loop.call_later(seconds, self._end, share)
@@ -37,7 +37,7 @@ class Sharing:
         self._give()
 
     def pass_on(self, connection: Connection) -> None:
-        """The engine has one of those that are to be given."""
+        """Hand over a connection that the engine has selected."""
         for share in self._shares:
             if share.left:
                 share.left -= 1
@@ -45,7 +45,7 @@ class Sharing:
                 return
 
     def end(self) -> None:
-        """Give nothing more; what is not acknowledged stays."""
+        """End all shares. Connections that are not acknowledged stay here."""
         while self._shares:
             self._end(self._shares[-1])
 

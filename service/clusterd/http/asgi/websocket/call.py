@@ -1,4 +1,4 @@
-"""A WebSocket to an ASGI application: what it receives, and what it sends."""
+"""One WebSocket to an ASGI application: its receive and send."""
 
 import asyncio
 import traceback
@@ -18,27 +18,27 @@ from clusterd.http.messages.response import Stamp
 from clusterd.http.ports import Log
 
 TURN_BYTES = 64 * 1024
-"""An application that sends more without ever waiting gives way to others."""
+"""Maximum bytes that an application sends without ever waiting before others have their turn."""
 
 _DENIAL = "websocket.http."
-"""What the messages of a denial response bear before the names of those of any response."""
+"""Prefix of the types of a denial response's messages."""
 
 _NEVER_SENT = frozenset({1004, 1005, 1006, 1015})
-"""They say how a connection ended of which nobody said how."""
+"""Codes that are reserved and must not be sent in a closing frame (RFC 6455 section 7.4.1)."""
 
 
 class _State(Enum):
-    """How far it is; the text says what the application may send."""
+    """The state of the call. The text says what the application may send."""
 
     CONNECTING = "websocket.accept, websocket.close or websocket.http.response.start"
     DENYING = "the rest of its websocket.http.response"
     OPEN = "websocket.send or websocket.close"
     OVER = "nothing"
-    """The application has closed or denied."""
+    """The application has closed or denied the WebSocket."""
 
 
 class WebSocketCall:
-    """One call of the application, from the request to its return."""
+    """One call of the application for a WebSocket, from the request to its return."""
 
     def __init__(
         self, connection: Connection, handshake: Handshake, message_limit: int, stamp: Stamp, log: Log
@@ -53,18 +53,18 @@ class WebSocketCall:
         self._log = log
         self._state = _State.CONNECTING
         self._is_announced = False
-        """Whether the application has been given websocket.connect."""
+        """Whether the application has received websocket.connect."""
         self._gone: Close | None = None
-        """How the connection ended before it was accepted."""
+        """How the connection ended, if it ended before the application accepted it."""
         self._denial: AsgiCall | None = None
         self._session: Session | None = None
         self._sent_in_turn = 0
-        """Bytes, since the application last let others have their turn."""
+        """Bytes sent since the application last let others have their turn."""
         self._waiter: asyncio.Future[None] | None = None
         self.task: asyncio.Task[None] | None = None
 
     async def run(self, application: AsgiApplication, scope: dict[str, Any]) -> None:
-        """Call the application. What it leaves open is closed."""
+        """Call the application. Close the WebSocket if the application leaves it open."""
         try:
             await application(scope, self.receive, self.send)
         except asyncio.CancelledError:
@@ -72,7 +72,7 @@ class WebSocketCall:
             self._fail("" if given_up else "was cancelled")
         except ClientDisconnected:
             self._fail("")
-        except BaseException as error:  # SystemExit too ends a call, and never the server
+        except BaseException as error:  # A SystemExit also ends only the call.
             self._fail(f"raised\n{''.join(traceback.format_exception(error)).rstrip()}")
         else:
             if self._session is not None:
@@ -83,7 +83,7 @@ class WebSocketCall:
     # ---- what the application calls
 
     async def receive(self) -> Message:
-        """The next message; that it has ended, once all that came before was taken."""
+        """Return the next message of the client, and after the last one websocket.disconnect."""
         if not self._is_announced:
             self._is_announced = True
             return {"type": "websocket.connect"}
@@ -101,9 +101,9 @@ class WebSocketCall:
         return _disconnect(Close(1006))
 
     async def send(self, message: Message) -> None:
-        """Take a message, and wait while the client does not read.
+        """Send a message, and wait while the client does not read.
 
-        Raises ClientDisconnected when there is nobody to send it to, RuntimeError for a message that has no place here.
+        Raises ClientDisconnected if the client has gone, RuntimeError if another message is expected.
         """
         kind = message["type"]
         if self._closed is not None and self._state is not _State.OVER:
@@ -114,7 +114,7 @@ class WebSocketCall:
             self._sent_in_turn += len(data) + MESSAGE_COST
             await self._readable()
             if self._sent_in_turn >= TURN_BYTES:
-                # Others have their turn too; and that the client has gone, only the loop can tell.
+                # Let others have their turn, and let the loop notice that the client has gone.
                 await asyncio.sleep(0)
                 self._sent_in_turn = 0
         elif kind == "websocket.close" and self._session is not None and self._state is _State.OPEN:
@@ -135,12 +135,12 @@ class WebSocketCall:
 
     @property
     def phase(self) -> CallPhase:
-        """How far it is."""
+        """The phase of the request."""
         return CallPhase.RUNNING if self._session is None else CallPhase.WEBSOCKET
 
     @property
     def started(self) -> bool:
-        """Whether it was accepted. A denial is a call of its own to the connection."""
+        """Whether the WebSocket was accepted. For a denial, the connection has another call."""
         return self._session is not None
 
     def resume(self) -> None:
@@ -150,12 +150,12 @@ class WebSocketCall:
         self._wake()
 
     def client_closed(self) -> None:
-        """Whoever sends nothing more will not answer a closing frame either."""
+        """Drop a client that closes its sending side before the acceptance: it could not answer a closing frame."""
         if self._session is None:
             self._connection.abort()
 
     def disconnected(self) -> None:
-        """The client has gone, or the server has given up."""
+        """The client has gone, or the server has given up the WebSocket."""
         if self._session is not None:
             self._session.lost()
         else:
@@ -163,7 +163,7 @@ class WebSocketCall:
         self._wake()
 
     def cancel(self) -> None:
-        """Its time is over."""
+        """Cancel the application's task: timeouts.request has passed."""
         if self.task is not None:
             self.task.cancel()
 
@@ -171,7 +171,7 @@ class WebSocketCall:
 
     @property
     def _closed(self) -> Close | None:
-        """How it ended, whoever ended it; None while it goes on."""
+        """How the WebSocket ended, by either side; None while it is open."""
         return self._session.closed if self._session is not None else self._gone
 
     def _accept(self, message: Message) -> None:
@@ -185,13 +185,13 @@ class WebSocketCall:
         self._connection.switch(self._session)
 
     async def _deny(self, message: Message) -> None:
-        """A response of the application's own instead of the WebSocket: from now on the call is one like any other."""
+        """Send a response of the application instead of accepting. From now on the call is an ordinary HTTP call."""
         if self._denial is None:
             self._denial = denial = AsgiCall(self._connection, self._stamp, self._log)
-            denial.task = self.task or asyncio.current_task()  # begun eagerly, it is not known here yet
+            denial.task = self.task or asyncio.current_task()  # An eager task is not set here yet.
             self._connection.call = denial
             self._state = _State.DENYING
-            self._wake()  # another task that waits in `receive` goes on to wait there
+            self._wake()  # Another task may wait in `receive`, and must now wait for the denial.
         await self._denial.send(message)
         if self._denial.is_over:
             self._state = _State.OVER
@@ -201,7 +201,7 @@ class WebSocketCall:
         self._connection.refuse(refusal)
 
     def _fail(self, how: str) -> None:
-        """The application has ended without completing what it began, or after it."""
+        """The application has ended without completing the WebSocket, or failed after it. Log `how` if not empty."""
         if self._denial is not None:
             self._denial.fail(how)
             return
@@ -213,14 +213,14 @@ class WebSocketCall:
             self._refuse(application_failed())
 
     async def _readable(self) -> None:
-        """Wait until the client has read what was sent, or does not matter any more."""
+        """Wait until the client has read what was sent, or the WebSocket is closed."""
         while self._closed is None and not self._connection.writable:
             await self._wait()
 
     async def _wait(self) -> None:
         if self._waiter is None:
             self._waiter = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._waiter)  # an application may receive and send at the same time
+        await asyncio.shield(self._waiter)  # An application may receive and send at the same time.
 
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None
@@ -229,7 +229,7 @@ class WebSocketCall:
 
 
 def _data_of(message: Message) -> str | bytes:
-    """What a websocket.send carries. Raises TypeError for what is neither text nor bytes."""
+    """Return the data of a websocket.send. Raises TypeError if it is neither text nor bytes."""
     text = message.get("text")
     data: object = message.get("bytes") if text is None else text
     if isinstance(data, (str, bytes)):
@@ -240,7 +240,7 @@ def _data_of(message: Message) -> str | bytes:
 
 
 def _close_of(message: Message) -> Close:
-    """The closing frame of a websocket.close. Raises ValueError for a code that must not be sent."""
+    """Return the closing frame of a websocket.close. Raises ValueError for a code that must not be sent."""
     code = message.get("code", 1000)
     if not 1000 <= code <= 4999 or code in _NEVER_SENT:
         raise ValueError(f"websocket.close with the code {code}, which cannot be sent (RFC 6455 section 7.4)")

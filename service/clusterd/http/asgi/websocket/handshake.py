@@ -1,4 +1,4 @@
-"""The opening handshake of a WebSocket (RFC 6455 section 4.2): recognised, checked, accepted. No frames."""
+"""The opening handshake of a WebSocket (RFC 6455 section 4.2): detects, checks and accepts it. No frames."""
 
 import re
 from base64 import b64encode
@@ -18,30 +18,30 @@ VERSION = "13"
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 _match_key = re.compile(r"[A-Za-z0-9+/]{21}[AQgw]==").fullmatch
-"""16 bytes in base64."""
+"""Matches 16 bytes in base64."""
 _match_token = re.compile(TOKEN).fullmatch
 
 _OURS = frozenset(
     {b"connection", b"content-length", b"date", b"keep-alive", b"server", b"transfer-encoding", b"upgrade"}
 )
 _OUR_PREFIX = b"sec-websocket-"
-"""Fields of the accepting response that are the server's to say: what an application gives is left out."""
+"""Fields of the accepting response that only the server sets. Those of the application are left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """What the client asks for."""
+    """The client's handshake."""
 
     key: str
     subprotocols: list[str]
     extensions: list[str]
-    """Offers, each with its parameters, the preferred one first."""
+    """The extensions that the client offers, each with its parameters, the preferred one first."""
 
 
 def wants_websocket(head: Head) -> bool:
-    """Whether this request asks to go on as a WebSocket, well or badly.
+    """Whether this request asks for a WebSocket, even with a malformed handshake.
 
-    One in HTTP/1.0, or whose Connection does not list `upgrade`, asks for nothing (RFC 9110 section 7.8).
+    A request in HTTP/1.0, or whose Connection field does not list `upgrade`, does not (RFC 9110 section 7.8).
     """
     fields = head.fields
     return (
@@ -52,12 +52,12 @@ def wants_websocket(head: Head) -> bool:
 
 
 def handshake_of(head: Head, limits: Limits) -> Handshake:
-    """What the client asks for. Raises Refusal for what is no handshake of this version."""
+    """Parse the client's handshake. Raises Refusal if it is malformed or for another version."""
     fields = head.fields
     if head.method != "GET":
-        raise bad_request("a WebSocket is asked for with GET")
+        raise bad_request("a WebSocket handshake must use GET")
     if body_length(head, limits):
-        raise bad_request("a WebSocket is asked for without a body")
+        raise bad_request("a WebSocket handshake must not have a body")
     if fields.get("sec-websocket-version") != VERSION:
         status = HTTPStatus.UPGRADE_REQUIRED if "sec-websocket-version" in fields else HTTPStatus.BAD_REQUEST
         raise Refusal(status, "this server speaks WebSocket version 13", (("Sec-WebSocket-Version", VERSION),))
@@ -77,7 +77,7 @@ def acceptance(
     headers: Iterable[tuple[bytes, bytes]],
     stamp: Stamp,
 ) -> bytes:
-    """The response that accepts, with the application's header fields. Raises ValueError for what cannot be sent."""
+    """Encode the accepting response, with the application's header fields. Raises ValueError if one cannot be sent."""
     if subprotocol is not None and subprotocol not in handshake.subprotocols:
         raise ValueError(f"the subprotocol {subprotocol!r} is none of those that the client offers")
     digest = sha1(handshake.key.encode() + _GUID, usedforsecurity=False).digest()
@@ -100,5 +100,5 @@ def acceptance(
 
 
 def _listed(value: str) -> list[str]:
-    """The members of a comma-separated field. No extension that is known here takes quoted strings."""
+    """Split a comma-separated field. Quoted strings are not supported: no supported extension uses them."""
     return [member for each in value.split(",") if (member := each.strip(" \t"))]

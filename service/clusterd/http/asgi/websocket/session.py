@@ -1,4 +1,4 @@
-"""An open WebSocket on a connection: back pressure, pings, and the closing handshake. No ASGI."""
+"""An open WebSocket on a connection: back pressure, pings, and the closing handshake. Knows nothing of ASGI."""
 
 from collections import deque
 from collections.abc import Callable
@@ -9,19 +9,20 @@ from clusterd.http.connections.connection import Connection
 from clusterd.http.connections.tunnel import Departure
 
 PING_SECONDS = 20.0
-"""Of silence before a client is asked whether it is there: below the minute after which proxies and NATs forget it."""
+"""Time without bytes of the client before it is sent a ping. Shorter than the minute after which proxies and NATs drop
+idle connections."""
 
 PONG_SECONDS = 20.0
-"""For anything to come after that."""
+"""Time after a ping for any bytes of the client to arrive."""
 
 CLOSE_SECONDS = 5.0
-"""For the client's closing frame after ours."""
+"""Time after our closing frame for the client's to arrive."""
 
 HELD_BYTES = 64 * 1024
-"""More is not read from the client before the application has taken some."""
+"""While this many bytes wait for the application, the session does not read more from the client."""
 
 MESSAGE_COST = 64
-"""Bytes that a message counts for beside its own: many empty ones are not nothing."""
+"""Bytes that each message counts in addition to its own, because empty messages use memory too."""
 
 _NO_ANSWER = Close(1011, "no answer to a ping")
 _BROKEN = Close(1006)
@@ -33,7 +34,7 @@ _FAREWELLS = {
 
 
 class _Awaited(Enum):
-    """What the client owes us."""
+    """What the session waits for from the client."""
 
     NOTHING = auto()
     SIGN_OF_LIFE = auto()
@@ -41,7 +42,9 @@ class _Awaited(Enum):
 
 
 class Session:
-    """The tunnel of a WebSocket, and what its owner sends and takes; `on_change` says that there is more to take."""
+    """The tunnel of a WebSocket. Its owner sends and takes messages. `on_change` is called when there is a new message,
+    and when the session has ended.
+    """
 
     __slots__ = (
         "_awaited",
@@ -61,42 +64,42 @@ class Session:
         self._on_change = on_change
         self._inbox: deque[str | bytes] = deque()
         self._held = 0
-        """Bytes in the inbox."""
+        """Bytes in the inbox, including MESSAGE_COST for each message."""
         self._awaited = _Awaited.NOTHING
         self._is_deaf = False
-        """Whether nothing that the client sends means anything any more."""
+        """Whether further bytes of the client are ignored."""
         self._owed_pong: bytes | None = None
-        """The answer to the client's last ping, while the client does not read."""
+        """The payload of the client's last ping, while the client does not read."""
         self.closed: Close | None = None
-        """How it ended, once the first closing frame was sent by either side. From then on nothing is sent."""
+        """How the session ended. Set when either side sends the first closing frame. No message is sent afterwards."""
 
     # ---- for the owner
 
     def send(self, message: str | bytes) -> None:
-        """Send a message; the owner waits while the connection is not writable."""
+        """Send a message. The owner must wait while the connection is not writable."""
         if self.closed is None:
             self._connection.write(self._wire.message(message))
 
     def take(self) -> str | bytes | None:
-        """The next message; None when there is none now."""
+        """Return the next message; None if there is none now."""
         if not self._inbox:
             return None
         was_full = self._is_full
         message = self._inbox.popleft()
         self._held -= len(message) + MESSAGE_COST
         if was_full and self._awaited is _Awaited.SIGN_OF_LIFE:
-            self._note_life()  # what the client answered could not be read
+            self._note_life()  # The session did not read, so it could not see an answer of the client.
         self._advance()
         return message
 
     def close(self, close: Close) -> None:
-        """Begin the closing handshake; a client that does not join in is cut off."""
+        """Begin the closing handshake. A client that does not answer within CLOSE_SECONDS is dropped."""
         if self.closed is None:
             self._connection.write(self._wire.close(close))
             self._awaited = _Awaited.CLOSE
             self._connection.deadline.within(CLOSE_SECONDS)
             self._end(close)
-            self._advance()  # what comes is read and dropped, up to the client's closing frame
+            self._advance()  # Messages are read and dropped up to the client's closing frame.
 
     def resume(self) -> None:
         """The client has read everything that was sent."""
@@ -105,25 +108,26 @@ class Session:
         self._note_life()
 
     def lost(self) -> None:
-        """The connection is no more."""
+        """The connection has closed."""
         self._is_deaf = True
         self._end(_BROKEN)
 
     # ---- what the connection calls
 
     def receive(self, data: bytes) -> None:
-        """Take what was read."""
+        """Take bytes that were read."""
         if self._awaited is not _Awaited.CLOSE:
             self._note_life()
         self._wire.take(data)
         self._advance()
 
     def expire(self) -> None:
-        """Ask a silent client for a sign of life, and give up on one that gave none."""
+        """Send a ping to a silent client. Close the WebSocket if the client did not answer the last ping."""
         if self._awaited is _Awaited.CLOSE:
             self._connection.abort()
         elif self._awaited is _Awaited.NOTHING or self._is_full:
-            # While nothing is read for want of room no answer can be seen; but a client that is gone will refuse it.
+            # While the inbox is full, no answer can be read. The ping still detects a client that has gone, because
+            # its system refuses the bytes.
             self._awaited = _Awaited.SIGN_OF_LIFE
             self._connection.deadline.within(PONG_SECONDS)
             self._connection.write(self._wire.ping())
@@ -138,20 +142,20 @@ class Session:
 
     @property
     def _is_full(self) -> bool:
-        """Whether nothing more is read now. Of a closed one everything is, and dropped."""
+        """Whether reading should stop. A closed session reads everything and drops it."""
         return self._held >= HELD_BYTES and self.closed is None
 
     def _note_life(self) -> None:
-        """Wait anew, for what is to come next."""
+        """Renew the deadline: the client has shown that it is there."""
         if self._awaited is _Awaited.CLOSE:
             self._connection.deadline.within(CLOSE_SECONDS)
             return
         self._awaited = _Awaited.NOTHING
-        if self._connection.writable:  # otherwise the connection waits for its client to read
+        if self._connection.writable:  # Otherwise the connection has set a deadline for the client to read.
             self._connection.deadline.within(PING_SECONDS)
 
     def _advance(self) -> None:
-        """Understand what was read, as far as there is room for it."""
+        """Parse what was read as far as the inbox has room."""
         while not self._is_full and not self._is_deaf:
             incoming = self._wire.next()
             if incoming is None:
@@ -171,7 +175,7 @@ class Session:
             if self._connection.writable:
                 self._pong(incoming.payload)
             else:
-                self._owed_pong = incoming.payload  # the last one answers all before it (RFC 6455 section 5.5.3)
+                self._owed_pong = incoming.payload  # A pong to the last ping is enough (RFC 6455 section 5.5.3).
         elif isinstance(incoming, (str, bytes)):
             self._inbox.append(incoming)
             self._held += len(incoming) + MESSAGE_COST
@@ -183,7 +187,7 @@ class Session:
             self._connection.write(self._wire.pong(payload))
 
     def _finish(self, incoming: Close | Fault) -> None:
-        """The client closes, or has answered our closing frame, or is not to be understood any more."""
+        """Handle the client's closing frame, or a violation of the protocol."""
         self._is_deaf = True
         if self.closed is not None:
             self._connection.leave()

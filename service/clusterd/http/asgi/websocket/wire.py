@@ -1,7 +1,7 @@
-"""The frames of one WebSocket, by wsproto: bytes in, whole messages and the client's wishes out, and back.
+"""Encodes and decodes the frames of one WebSocket, with wsproto. Uses no socket, no clock and no ASGI.
 
-The only module that imports wsproto, which an application without WebSockets does not need: it is imported when
-the first of them is asked for. No socket, no clock, no ASGI.
+This is the only module that imports wsproto. It is imported with the first WebSocket, because an application without
+WebSockets does not need wsproto.
 """
 
 import re
@@ -15,22 +15,22 @@ from wsproto.extensions import PerMessageDeflate
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
 
 SLICE_BYTES = 64 * 1024
-"""Decoded at a time."""
+"""Bytes that are decoded at a time."""
 COMPRESSED_SLICE_BYTES = 4096
-"""The same where messages are compressed: they may grow a thousandfold, to which wsproto sets no bound, before their
-size can be looked at."""
+"""The same for compressed messages. They may grow a thousandfold before their size can be checked, and wsproto sets no
+limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """The client wants to know whether we are there."""
+    """A ping of the client."""
 
     payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """The end of a WebSocket: its code and the reason in words. 1005 where the closing frame had no code."""
+    """The end of a WebSocket: its code and its reason as a text. The code is 1005 if the closing frame had none."""
 
     code: int
     reason: str = ""
@@ -38,36 +38,38 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """The client has broken the protocol or a limit, and cannot be understood any more."""
+    """The client has violated the protocol or a limit. Its further bytes cannot be parsed."""
 
     close: Close
-    """What to tell it."""
+    """The closing frame to send."""
 
 
 Incoming = str | bytes | Ping | Close | Fault
 
 
 class Deflate(PerMessageDeflate):
-    """permessage-deflate (RFC 7692), where wsproto is more lenient than the standard or mistaken."""
+    """permessage-deflate (RFC 7692). Corrects wsproto where it is wrong or more lenient than the standard."""
 
     def __init__(self) -> None:
         super().__init__()
         self._is_between = False
 
     def accept(self, offer: str) -> bool | str | None:
-        """The agreed parameters; None for an offer that cannot be accepted."""
+        """Return the agreed parameters; None if the offer is declined."""
         names: set[str] = set()
         for each in offer.split(";")[1:]:
             name = each.split("=")[0].strip()
             if _match_parameter(each) is None or name in names:
-                return None  # section 7.1: an offer with anything unknown, repeated or out of range is declined
+                return None  # RFC 7692 section 7.1: decline anything unknown, repeated or out of range.
             names.add(name)
         return super().accept(offer)
 
     def frame_inbound_header(
         self, proto: FrameDecoder | FrameProtocol, opcode: Opcode, rsv: RsvBits, payload_length: int
     ) -> CloseReason | RsvBits:
-        """Take note of control frames, which may come between those of a message: wsproto would forget it there."""
+        """Remember whether this is a control frame. It may come between those of a message, whose state wsproto would
+        lose there.
+        """
         self._is_between = opcode.iscontrol()
         if self._is_between:
             return RsvBits(False, False, False)
@@ -82,7 +84,7 @@ class Deflate(PerMessageDeflate):
         return None if self._is_between else super().frame_inbound_complete(proto, fin)
 
 
-_BITS = r"[ \t]*=[ \t]*(?:9|1[0-5])"  # zlib has no windows of 8 bits
+_BITS = r"[ \t]*=[ \t]*(?:9|1[0-5])"  # zlib does not support windows of 8 bits.
 _match_parameter = re.compile(
     r"[ \t]*(?:(?:client|server)_no_context_takeover"
     rf"|client_max_window_bits(?:{_BITS})?|server_max_window_bits{_BITS})[ \t]*"
@@ -91,15 +93,15 @@ _match_parameter = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Compression:
-    """What was agreed on."""
+    """The agreed compression."""
 
     extension: Deflate
     accepted: str
-    """As the response says it."""
+    """The value for the response's Sec-WebSocket-Extensions."""
 
 
 def agree_on_compression(offers: Iterable[str]) -> Compression | None:
-    """The first offer that can be accepted."""
+    """Accept the first offer that can be accepted; None if there is none."""
     for offer in offers:
         if offer.split(";")[0].strip() == Deflate.name:
             extension = Deflate()
@@ -121,17 +123,17 @@ class Wire:
         self._unread = memoryview(b"")
         self._events: Iterator[events.Event] = iter(())
         self._message: StringIO | BytesIO | None = None
-        """What is here of a message whose end is not."""
+        """The received part of an incomplete message."""
         self._size = 0
 
     # ---- from the client
 
     def take(self, data: bytes) -> None:
-        """Add what was read."""
+        """Add bytes that were read."""
         self._unread = memoryview(bytes(self._unread) + data if self._unread else data)
 
     def next(self) -> Incoming | None:
-        """What comes next out of what was read; None when that takes more. Not to be asked after a Close or a Fault."""
+        """Return the next event; None if more bytes are needed. Do not call this after a Close or a Fault."""
         while True:
             for event in self._events:
                 incoming = self._understand(event)
@@ -153,7 +155,7 @@ class Wire:
                 return Ping(bytes(payload))
             case events.CloseConnection(code=code, reason=reason):
                 close = Close(int(code), reason or "")
-                # wsproto tells of its own complaints in the same way, but takes no step towards closing then.
+                # wsproto reports its own protocol errors with the same event, but does not begin to close then.
                 is_complaint = self._connection.state in (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING)
                 return Fault(close) if is_complaint else close
         return None
@@ -167,8 +169,8 @@ class Wire:
                 self._size = 0
                 return data
             self._message = StringIO(newline="") if isinstance(data, str) else BytesIO()
-        # Written into one piece: of as many fragments as it has bytes, a list would take many times as much.
-        self._message.write(data)  # type: ignore[arg-type]  # a message's fragments are all of its kind
+        # Fragments are joined at once: a list of one-byte fragments would need many times the memory of the message.
+        self._message.write(data)  # type: ignore[arg-type]  # All fragments of a message have its type.
         if not is_end:
             return None
         message, self._message, self._size = self._message.getvalue(), None, 0
@@ -177,21 +179,21 @@ class Wire:
     # ---- to the client
 
     def message(self, data: str | bytes) -> bytes:
-        """A whole message."""
+        """Encode a message."""
         return self._connection.send(
             events.TextMessage(data=data) if isinstance(data, str) else events.BytesMessage(data=data)
         )
 
     def ping(self) -> bytes:
-        """A question whether the client is there."""
+        """Encode a ping."""
         return self._connection.send(events.Ping())
 
     def pong(self, payload: bytes) -> bytes:
-        """The answer to that question."""
+        """Encode a pong."""
         return self._connection.send(events.Pong(payload))
 
     def close(self, close: Close) -> bytes:
-        """The closing frame: after it, nothing can be sent."""
-        # wsproto leaves the code out for its own constant only.
+        """Encode the closing frame. Nothing can be sent after it."""
+        # wsproto omits the code only for its own constant.
         code = CloseReason.NO_STATUS_RCVD if close.code == CloseReason.NO_STATUS_RCVD else close.code
         return self._connection.send(events.CloseConnection(code, close.reason or None))
