@@ -32,7 +32,7 @@ def is_lent() -> bool:
         return False
     pool = thread._pool
     assert isinstance(pool, LeaderFollowerPool)
-    return pool._borrower is thread
+    return pool._leader is thread
 
 
 class Application:
@@ -266,7 +266,7 @@ import threading
 def app(environ, start_response):
     thread = threading.current_thread()._target.__self__
     start_response("200 OK", [("Content-Length", "4")])
-    return [b"lent" if thread._pool._borrower is thread else b"kept"]
+    return [b"lent" if thread._pool._leader is thread else b"kept"]
 """
 
 

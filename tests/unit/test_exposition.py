@@ -66,7 +66,7 @@ def facts(scoreboard: Scoreboard) -> ClusterFacts:
         rollout_under_way=True,
         reload_successful=True,
         reloaded_at=950.0,
-        strays_reaped=5,
+        orphans_reaped=5,
         messages_dropped=6,
     )
 

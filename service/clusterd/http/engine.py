@@ -13,7 +13,7 @@ from typing import cast
 
 from clusterd.http.asgi.adapter import AsgiAdapter
 from clusterd.http.asgi.application import AsgiApplication
-from clusterd.http.call import Adapter
+from clusterd.http.call import Adapter, CallPhase
 from clusterd.http.connections.connection import Connection
 from clusterd.http.connections.context import ConnectionContext
 from clusterd.http.connections.expiry import expire
@@ -200,7 +200,7 @@ class Engine:
                     each.request.head.method,
                     each.request.head.target,
                     now - each.request.started,
-                    each.call.phase.value if each.call else "receiving",
+                    (each.call.phase if each.call else CallPhase.RECEIVING).value,
                     each.peer,
                 )
                 for each in self.connections

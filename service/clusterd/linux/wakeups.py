@@ -22,7 +22,7 @@ class Wakeups:
         """The descriptor that is readable when the process with that number is rung."""
         return self.descriptors[number % len(self.descriptors)]
 
-    def ring(self, number: int) -> None:
+    def wake(self, number: int) -> None:
         """Wake the process with that number."""
         try:
             os.eventfd_write(self.of(number), 1)

@@ -85,7 +85,7 @@ def _cluster_families(facts: ClusterFacts) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "clusterd_strays_reaped",
         "Orphaned processes of the application reaped by clusterd.",
-        facts.strays_reaped,
+        facts.orphans_reaped,
     )
     yield CounterMetricFamily(
         "clusterd_messages_dropped",

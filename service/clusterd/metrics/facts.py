@@ -80,7 +80,7 @@ class ClusterFacts:
     """Whether the last reload succeeded. True if there was none since the start."""
     reloaded_at: float
     """When the last successful reload, or else the start, was complete."""
-    strays_reaped: int
+    orphans_reaped: int
     """Orphans of the application that the master has reaped."""
     messages_dropped: int
     """Messages dropped because their sender was not the owner of the channel."""

@@ -70,7 +70,7 @@ class WorkerProcess:
         self._listeners = context.listeners
         self._acceptor: Acceptor | None = None
         self._receivers: set[Receiver] = set()
-        self._dealt: set[Receiver] = set()
+        self._dispatched: set[Receiver] = set()
         """Receivers of the dispatch channel: they take the connections that the master accepts."""
         self._is_leaving = False
         self._drain: Drain | None = None
@@ -128,7 +128,10 @@ class WorkerProcess:
             case Dispatch():
                 for sock in self._sockets_of(received):
                     room = self._engine.has_room
-                    self._keep(Receiver(sock, self._loop, self._take_dealt, self._dealt.discard, room), self._dealt)
+                    self._keep(
+                        Receiver(sock, self._loop, self._take_dispatched, self._dispatched.discard, room),
+                        self._dispatched,
+                    )
             case Share(connections, seconds):
                 self._share(connections, seconds, self._sockets_of(received))
             case HealthConnection():
@@ -187,7 +190,7 @@ class WorkerProcess:
         else:
             among.add(receiver)
 
-    def _take_dealt(self, sock: socket.socket, carried: CarriedState) -> None:
+    def _take_dispatched(self, sock: socket.socket, carried: CarriedState) -> None:
         if self._engine.has_room():
             self._row.accepted += 1
             self._engine.adopt(sock, carried)
@@ -224,10 +227,10 @@ class WorkerProcess:
                 sock.close()
             return
         self._stop_accepting()
-        for receiver in tuple(self._dealt):
+        for receiver in tuple(self._dispatched):
             # The master stops dispatching before it sends this order, so every dispatched connection has arrived.
             receiver.finish()
-        self._dealt.clear()
+        self._dispatched.clear()
         self._sharing.end()
         self._end_drain()
         if not peers:
@@ -284,9 +287,9 @@ class WorkerProcess:
 
     def _take_nothing_over(self) -> None:
         """Close the receivers. The senders keep the connections that were not read from them."""
-        for receiver in (*self._dealt, *self._receivers):
+        for receiver in (*self._dispatched, *self._receivers):
             receiver.close()
-        self._dealt.clear()
+        self._dispatched.clear()
         self._receivers.clear()
 
     # ---- time

@@ -10,7 +10,7 @@ HELD_BYTES = 64 * 1024
 class Inflow:
     """Keeps received bytes until the application takes them. One reader at a time."""
 
-    __slots__ = ("_pieces", "_waiter", "held", "is_closed", "is_complete", "on_room", "size")
+    __slots__ = ("_pieces", "_waiter", "held", "is_closed", "is_complete", "on_room")
 
     def __init__(self) -> None:
         self.on_room: Callable[[], None] | None = None
@@ -19,8 +19,6 @@ class Inflow:
         self._waiter: asyncio.Future[None] | None = None
         self.held = 0
         """Bytes that the application has not taken."""
-        self.size = 0
-        """Bytes received in total."""
         self.is_complete = False
         self.is_closed = False
 
@@ -34,7 +32,6 @@ class Inflow:
         if data and not self.is_closed:
             self._pieces.append(data)
             self.held += len(data)
-            self.size += len(data)
             self._wake()
 
     def end(self) -> None:

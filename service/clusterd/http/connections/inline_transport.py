@@ -24,7 +24,7 @@ _AT_ONCE = socket.MSG_DONTWAIT
 class Resident(Receiver, Protocol):
     """A receiver that can be served inline, and whose transport can then change."""
 
-    def arrived(self, doorstep: Transport, /) -> None:
+    def arrived(self, transport: Transport, /) -> None:
         """Begin with the inline transport."""
 
     def transport_changed(self, transport: Transport, /) -> None:

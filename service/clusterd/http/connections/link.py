@@ -115,9 +115,9 @@ class Link(Stream):
         else:
             self._begun = True
 
-    def arrived(self, doorstep: Transport) -> None:
+    def arrived(self, transport: Transport) -> None:
         """Begin with the inline transport."""
-        self._enter(doorstep)
+        self._enter(transport)
 
     def settled(self) -> None:
         """The connection has moved into the loop. From now on it can pause reading and be handed over."""

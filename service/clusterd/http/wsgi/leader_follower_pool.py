@@ -50,8 +50,8 @@ class LeaderFollowerPool(ThreadPool):
         self._candidate: PoolThread | None = None
         """The thread that gets the loop as soon as it has stopped."""
         self._transfer = threading.Lock()
-        """Protects `_borrower` and `_is_running`."""
-        self._borrower: PoolThread | None = None
+        """Protects `_leader` and `_is_running`."""
+        self._leader: PoolThread | None = None
         self._is_running = False
         """Whether the borrower runs the loop. If not, it makes calls, and the loop can be taken from it."""
         self._calls = 0
@@ -80,7 +80,7 @@ class LeaderFollowerPool(ThreadPool):
             self._run_loop()
             candidate, self._candidate = self._candidate, None
             if candidate is not None:
-                self._lend(candidate)
+                self._promote(candidate)
             if self._failure is not None:
                 raise self._failure
         self._is_run = False
@@ -90,10 +90,10 @@ class LeaderFollowerPool(ThreadPool):
         self._is_left = True
         self._stop_loop()
 
-    def _lend(self, thread: PoolThread) -> None:
+    def _promote(self, thread: PoolThread) -> None:
         self._calls = 0
         self._mailbox.hold()
-        self._borrower = thread
+        self._leader = thread
         thread.wake()
         waited, seen = False, -1
         while not waited and not self._returned.acquire(timeout=LOOK_SECONDS):
@@ -109,13 +109,13 @@ class LeaderFollowerPool(ThreadPool):
     def _want_back(self, *, is_stuck: bool) -> bool:
         """Take the loop from a borrower that is stuck in a call, or ask a borrower that runs the loop to return it."""
         with self._transfer:
-            if self._borrower is None:
+            if self._leader is None:
                 return False  # The borrower has just returned the loop.
             if not self._is_running:
                 if is_stuck:
-                    self._borrower = None
+                    self._leader = None
                 return is_stuck
-        self._loop.call_soon_threadsafe(self._stop_lent_loop)
+        self._loop.call_soon_threadsafe(self._stop_led_loop)
         return False
 
     # ---- on the loop
@@ -128,14 +128,14 @@ class LeaderFollowerPool(ThreadPool):
             thread.wake()
 
     def _announce(self) -> None:
-        if self._borrower is None:
+        if self._leader is None:
             super()._announce()
         else:
             self._stop_loop()
 
-    def _stop_lent_loop(self) -> None:
+    def _stop_led_loop(self) -> None:
         """Stop the loop so that the borrower returns it. Does nothing if it was returned in the meantime."""
-        if self._borrower is not None:
+        if self._leader is not None:
             self._stop_loop()
 
     def _stop_loop(self) -> None:
@@ -147,7 +147,7 @@ class LeaderFollowerPool(ThreadPool):
 
     def woken(self, thread: PoolThread, /) -> None:
         """Use the loop if `thread` is the borrower, else look for a job."""
-        if self._borrower is thread:
+        if self._leader is thread:
             self._use_loop(thread)  # Afterwards the owner has a thread woken that looks for jobs.
         else:
             super().woken(thread)
@@ -159,7 +159,7 @@ class LeaderFollowerPool(ThreadPool):
     def waits(self, thread: PoolThread, /) -> None:
         """Return the loop if `thread` has it: its job cannot continue before the loop has turned."""
         with self._transfer:
-            if self._borrower is thread:
+            if self._leader is thread:
                 self._return_loop()
 
     def _use_loop(self, thread: PoolThread) -> None:
@@ -167,7 +167,7 @@ class LeaderFollowerPool(ThreadPool):
         while True:
             made = self._make_calls(thread)
             with self._transfer:
-                if self._borrower is not thread:
+                if self._leader is not thread:
                     return  # The owner has taken the loop back.
                 if not made or self._is_left or self._failure is not None or self._durations.is_long:
                     self._return_loop()
@@ -184,7 +184,7 @@ class LeaderFollowerPool(ThreadPool):
     def _make_calls(self, thread: PoolThread) -> int:
         """Make up to TURN_CALLS calls. Returns their number."""
         made, began = 0, monotonic()
-        while made < TURN_CALLS and self._borrower is thread:
+        while made < TURN_CALLS and self._leader is thread:
             try:
                 job = self._waiting.popleft()
             except IndexError:
@@ -197,5 +197,5 @@ class LeaderFollowerPool(ThreadPool):
         return made
 
     def _return_loop(self) -> None:
-        self._borrower = None
+        self._leader = None
         self._returned.release()

@@ -203,7 +203,7 @@ class Commands:
     def _to_one(self, request: Request, peer: Peer) -> None:
         child = self._hooks.child if request.slot == HOOKS else self._worker_in(request.slot)
         if child is None or child.pid is None:
-            peer.fail(self._why_nobody(request.slot))
+            peer.fail(self._why_no_process(request.slot))
         elif request.slot == HOOKS and request.command is Command.KILL and request.signal in STOPS:
             peer.fail(f"the hooks process leaves {request.signal.name} to the master; --signal KILL ends it")
         elif request.command is Command.STACKS:
@@ -218,7 +218,7 @@ class Commands:
             text = f"sent {request.signal.name} to {whom} (pid {child.pid})"
             peer.succeed(text, {"pid": child.pid})
 
-    def _why_nobody(self, slot: int) -> str:
+    def _why_no_process(self, slot: int) -> str:
         if slot == HOOKS:
             return "there is no hooks process; `clusterctl status` says why, where the setting hooks names one"
         if slot in self._cluster.slots():

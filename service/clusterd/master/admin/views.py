@@ -151,7 +151,7 @@ class Views:
             rollout_under_way=cluster.rollout is not None,
             reload_successful=counts.last_reload_succeeded,
             reloaded_at=counts.last_success_at,
-            strays_reaped=self._children.strays_reaped,
+            orphans_reaped=self._children.orphans_reaped,
             messages_dropped=self._children.messages_dropped,
             hooks=self._hooks.facts(),
         )

@@ -104,7 +104,7 @@ class Children:
         self._on_death = on_death
         self._by_serial: dict[int, Child] = {}
         self._by_pid: dict[int, Child] = {}
-        self.strays_reaped = 0
+        self.orphans_reaped = 0
         """The number of orphans that were reaped: the master is a subreaper and inherits them."""
         self.messages_dropped = 0
         """The number of messages that were dropped because their sender was not the expected process."""
@@ -177,7 +177,7 @@ class Children:
             _, status, usage = os.wait4(dead.si_pid, 0)
             child = self._by_pid.pop(dead.si_pid, None)
             if child is None:
-                self.strays_reaped += 1
+                self.orphans_reaped += 1
                 continue
             cpu_seconds = usage.ru_utime + usage.ru_stime
             how, by_signal = describe_status(status)

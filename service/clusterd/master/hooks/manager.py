@@ -32,7 +32,7 @@ END_SECONDS = 5.0
 
 HOOKS = "hooks"
 """The part that fails to load, in events.TemplateFailed."""
-NOBODY_ANSWERS = "no hooks answer requests in the master: name their module in the setting hooks"
+NO_HOOKS = "no hooks answer requests in the master: name their module in the setting hooks"
 MOMENT_SECONDS = 0.05
 """The load time of hooks ends this much before that of the template, so that the error names the hooks when they are
 the cause."""
@@ -92,7 +92,7 @@ class Hooks:
         if self._supervisor.has_hooks:
             self._queue.add_message(worker_event, incoming)
         else:
-            refuse(incoming, NOBODY_ANSWERS)
+            refuse(incoming, NO_HOOKS)
 
     def note_worker_event(self, worker_event: WorkerEvent) -> None:
         """Queue a worker event for the hooks."""

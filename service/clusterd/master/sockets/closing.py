@@ -22,7 +22,7 @@ LOOK_SECONDS = 0.01
 HANDSHAKE_SECONDS = 0.5
 """The time allowed for a handshake that a remote client has begun."""
 
-DEAL_SHARE = 0.5
+DISPATCH_SHARE = 0.5
 """The fraction of timeouts.drain that workers may use, before they are told to drain, to take the connections from the
 backlogs. It is only used if these are more than the dispatch channels hold, and no worker's event loop turns."""
 
@@ -136,4 +136,4 @@ class Closing:
             await asyncio.sleep(LOOK_SECONDS)
             self._round_robin.take_the_rest(listeners)
         with contextlib.suppress(TimeoutError):  # The rest is dispatched during the drain.
-            await asyncio.wait_for(self._round_robin.has_dealt_all.wait(), self._drain_seconds() * DEAL_SHARE)
+            await asyncio.wait_for(self._round_robin.has_dispatched_all.wait(), self._drain_seconds() * DISPATCH_SHARE)

@@ -81,7 +81,7 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class _Dealt:
+class _Dispatched:
     accepted: Accepted
     at: float
     """The time of the dispatch, as time.monotonic()."""
@@ -113,7 +113,7 @@ class DispatchChannel:
         self._on_news = on_news
         self._on_end = on_end
         self._number = 0
-        self._unacknowledged: dict[int, _Dealt] = {}
+        self._unacknowledged: dict[int, _Dispatched] = {}
         self._declined: list[Accepted] = []
         self._blocked: asyncio.TimerHandle | None = None
         """The timer that runs while the worker cannot receive connections."""
@@ -153,7 +153,7 @@ class DispatchChannel:
         """Whether a connection is not acknowledged and the worker's event loop does not turn."""
         return not self.is_clear and is_silent(self._row, now)
 
-    def deal(self, accepted: Accepted, *, anyway: bool) -> bool:
+    def dispatch(self, accepted: Accepted, *, anyway: bool) -> bool:
         """Pass a connection to the worker. Returns False if that is not possible now; the caller then keeps it.
 
         A worker at its limit declines the connection. With `anyway` it must take it, and turns the client away.
@@ -167,7 +167,7 @@ class DispatchChannel:
             self._block()
             return False
         self._number += 1
-        self._unacknowledged[self._number] = _Dealt(accepted, monotonic())
+        self._unacknowledged[self._number] = _Dispatched(accepted, monotonic())
         return True
 
     def take_declined(self) -> list[Accepted]:

@@ -64,7 +64,7 @@ class RoundRobin:
         """The workers that have served and have not ended, by serial."""
         self._serving: set[int] = set()
         """The serials of the workers that have not retired."""
-        self._dealt_to: set[int] = set()
+        self._dispatched_to: set[int] = set()
         """The serials of the workers that the master accepts for."""
         self._turn: dict[int, DispatchChannel] = {}
         """The channels in the order of the turn, by serial. The worker that has waited longest is the first."""
@@ -74,7 +74,7 @@ class RoundRobin:
         """A channel to a worker outside the turn, for connections that no worker in the turn can take."""
         self._waiting: deque[Accepted] = deque()
         """Accepted connections that wait for a worker."""
-        self.has_dealt_all = asyncio.Event()
+        self.has_dispatched_all = asyncio.Event()
         """Set while every accepted connection has been dispatched."""
         self._is_reading = False
         self._is_closing = False
@@ -90,14 +90,14 @@ class RoundRobin:
         self._workers[child.serial] = child
         self._serving.add(child.serial)
         if self._configurations.of(child.generation).scheduling is Scheduling.ROUND_ROBIN:
-            self._dealt_to.add(child.serial)
+            self._dispatched_to.add(child.serial)
             self._enter(child)
         self._go_on()
 
     def retires(self, serial: int) -> None:
         """Dispatch nothing more to a worker. Called before it is told to stop: its queue must be complete by then."""
         self._serving.discard(serial)
-        self._dealt_to.discard(serial)
+        self._dispatched_to.discard(serial)
         self._turn.pop(serial, None)
         self._go_on()
 
@@ -113,7 +113,7 @@ class RoundRobin:
         """Take back connections that a worker does not take, and use recovered workers. Called a few times a second."""
         now = monotonic()
         self._take_back([channel for channel in self._channels if channel.is_late(now - LATE_SECONDS)], now)
-        for serial in self._dealt_to - self._turn.keys():
+        for serial in self._dispatched_to - self._turn.keys():
             child, row = self._workers[serial], self._row(self._workers[serial])
             if row is not None and not is_silent(row, now):
                 self._enter(child)
@@ -164,7 +164,7 @@ class RoundRobin:
     def _hung_up(self, channel: DispatchChannel) -> None:
         """Use a channel no more: its worker is dead, or drains because of a SIGTERM that the master did not send."""
         if self._turn.get(channel.serial) is channel:
-            self._dealt_to.discard(channel.serial)
+            self._dispatched_to.discard(channel.serial)
         self._end_channel(channel)
 
     def _end_channel(self, channel: DispatchChannel) -> None:
@@ -183,12 +183,12 @@ class RoundRobin:
             channel = self._next() or self._rescue_channel()
             if channel is None:
                 break
-            if self._deal(channel, self._waiting[0]):
+            if self._dispatch(channel, self._waiting[0]):
                 self._waiting.popleft()
         if self._waiting:
-            self.has_dealt_all.clear()
+            self.has_dispatched_all.clear()
         else:
-            self.has_dealt_all.set()
+            self.has_dispatched_all.set()
         wanted = not (self._is_closing or self._waiting or self._rest)
         self._read(wanted and any(channel.has_room() for channel in self._turn.values()))
 
@@ -199,10 +199,10 @@ class RoundRobin:
         place = next_in_turn(channel.availability(now) for channel in channels)
         return None if place is None else next(islice(channels, place, None))
 
-    def _deal(self, channel: DispatchChannel, accepted: Accepted) -> bool:
+    def _dispatch(self, channel: DispatchChannel, accepted: Accepted) -> bool:
         """Dispatch to a worker and move it to the end of the turn. Returns False if that is not possible now."""
         anyway = channel.is_full() or channel is self._rescue  # `_next` has found no better worker.
-        if not channel.deal(accepted, anyway=anyway):
+        if not channel.dispatch(accepted, anyway=anyway):
             return False
         if channel.serial in self._turn:
             self._turn[channel.serial] = self._turn.pop(channel.serial)
@@ -294,7 +294,7 @@ class RoundRobin:
                     self._rest_a_while()
                 return
             accepted = Accepted(sock, peer, listener.local, listener.scheme)
-            if channel is None or not self._deal(channel, accepted):
+            if channel is None or not self._dispatch(channel, accepted):
                 self._waiting.append(accepted)
             if most is not None:
                 most -= 1

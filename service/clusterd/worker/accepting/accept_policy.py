@@ -71,7 +71,7 @@ class AcceptPolicy:
         if peers is None:
             return
         if peers.has_free_thread > (self._engine.threads.free > 0) or peers.least_connections < self._engine.load:
-            self._wakeups.ring(peers.row)
+            self._wakeups.wake(peers.row)
 
     def _peers(self) -> Peers | None:
         if not self._has_looked:

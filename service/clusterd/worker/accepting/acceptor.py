@@ -52,16 +52,16 @@ class Acceptor:
         self._shed = shed
         self._again: asyncio.TimerHandle | None = None
         self._is_stopped = False
-        self._room = ExclusiveListeners(loop, listeners, self.accept)
-        loop.add_reader(wakeup, self._rung)
-        self._room.join()
+        self._exclusive = ExclusiveListeners(loop, listeners, self.accept)
+        loop.add_reader(wakeup, self._woken)
+        self._exclusive.join()
 
     def stop(self) -> None:
         """Stop accepting, for good."""
         self._is_stopped = True
         self._cancel_again()
         self._loop.remove_reader(self._wakeup)
-        self._room.close()
+        self._exclusive.close()
 
     def accept(self) -> None:
         """Accept connections from the backlogs as long as the policy allows."""
@@ -72,7 +72,7 @@ class Acceptor:
         if self._again is not None:
             self._accept(insist=False)
 
-    def _rung(self) -> None:
+    def _woken(self) -> None:
         silence(self._wakeup)
         self._accept(insist=False)
 
@@ -94,10 +94,10 @@ class Acceptor:
                 if not self._accept_one(listener, turn):
                     break
                 if monotonic() >= turn_ends:
-                    self._room.join()
+                    self._exclusive.join()
                     self._again = self._loop.call_later(0, self.accept)
                     return
-        self._room.join()
+        self._exclusive.join()
 
     def _accept_one(self, listener: ListeningSocket, turn: Turn) -> bool:
         try:
@@ -118,10 +118,10 @@ class Acceptor:
     def _decline(self, turn: Turn) -> None:
         if turn is Turn.FULL:
             # While this worker does not wait, the kernel wakes another one for new connections.
-            self._room.leave()
+            self._exclusive.leave()
             self._look_again(FULL_SECONDS)
         else:
-            self._room.join()
+            self._exclusive.join()
         if self._is_something_waiting():
             self._policy.call_better()
             if turn is Turn.GIVE_WAY:

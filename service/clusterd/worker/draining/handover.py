@@ -42,11 +42,6 @@ class Sender:
         self._unsent.append((self._number, Offer(self._number, carried.to_json()).encode()))
         self._write()
 
-    @property
-    def awaits_answers(self) -> bool:
-        """Whether an offered connection is not acknowledged yet."""
-        return bool(self._unacknowledged)
-
     def close(self) -> list[Connection]:
         """Take back the connections that the successor has not acknowledged, and return them.
 
