@@ -1,4 +1,4 @@
-"""Settings that a program gives as Python values: the same nodes that a file is made of, each named by its key."""
+"""Converts settings that a program gives as Python values to the nodes of a file. The place of a node is its key."""
 
 import os
 from collections.abc import Mapping as MappingOf
@@ -10,9 +10,9 @@ from clusterd.config.reading.working_directory import working_directory
 
 
 def document_of(settings: MappingOf[str, Any], problems: list[Problem]) -> Mapping:
-    """`settings` as the top-level mapping of a file; paths in it are relative to the working directory.
+    """Return `settings` as the top-level mapping of a file. Paths in it are relative to the working directory.
 
-    Adds to `problems` what no file could say.
+    Adds to `problems` the values that no file could contain.
     """
     return _Given(working_directory(), problems).mapping(settings, "")
 
