@@ -40,7 +40,7 @@ commands=(
 )
 _arguments -C \\
     '--socket[the control socket]:path:_files' \\
-    '--config[the configuration that names it]:file:_files' \\
+    '--config[the configuration that names the socket]:file:_files' \\
     '--version[show the version]' \\
     '1:command:{{_describe command commands}}' \\
     '*::argument:->argument'
