@@ -31,7 +31,7 @@ def check_combinations(given: Values, source: Place) -> None:
                 given.refuse(place, "tls.certificate", found, hint="name its file in tls.certificate")
     trusted = given.are_good("proxy_protocol", "trusted_proxies") and given.values["trusted_proxies"]
     if given.values.get("proxy_protocol") is Switch.ON and trusted == ():
-        place, found = given.places["proxy_protocol"], "on, and there are no trusted_proxies: nobody could connect"
+        place, found = given.places["proxy_protocol"], "on, but trusted_proxies is empty, so no client could connect"
         given.refuse(place, "proxy_protocol", found, hint="name the proxies in trusted_proxies")
 
 
@@ -49,7 +49,7 @@ def _check_what_runs(given: Values) -> None:
         return
     for key in ("listen", "tls.listen", "rollout.health_check.path"):
         if given.values.get(key) and key in given.places:
-            found = f"{run} is run, which answers nobody"
+            found = f"{run} is run, which serves no HTTP"
             given.refuse(given.places[key], key, found, hint="leave it out, or name an application in app")
     if "listen" not in given.places:
         given.values["listen"] = ()

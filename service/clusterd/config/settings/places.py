@@ -94,7 +94,7 @@ def _network_hint(written: str) -> str:
     if written.startswith("unix:"):
         return "write unix, which stands for every peer on a Unix socket"
     if written == "*":
-        return "0.0.0.0/0 and ::/0 are everybody"
+        return "write 0.0.0.0/0 and ::/0 for every peer"
     try:
         return f"write {ipaddress.ip_network(written, strict=False)}"
     except ValueError:
