@@ -74,10 +74,10 @@ class _Parser(argparse.ArgumentParser):
         unknown = message.partition("unrecognized arguments: ")[2].split(" ")[0].partition("=")[0]
         flags = [flag for action in self._actions for flag in action.option_strings]
         if unknown in _ELSEWHERE:
-            print(f"clusterd: here it is {_ELSEWHERE[unknown]}", file=sys.stderr)
+            print(f"clusterd: use {_ELSEWHERE[unknown]} instead", file=sys.stderr)
         elif near := difflib.get_close_matches(unknown, flags, n=1):
             print(f"clusterd: did you mean {near[0]}?", file=sys.stderr)
-        print("clusterd: all flags: clusterd --help", file=sys.stderr)
+        print("clusterd: clusterd --help lists all flags", file=sys.stderr)
         sys.exit(2)
 
 
@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="clusterd",
         usage="clusterd [APP] [--config FILE] [--check] [--watch PATH]... [--SETTING VALUE]...",
         description="Serve a Python web application with forked workers.",
-        epilog=f"Without APP and --config the configuration is {DEFAULT_CONFIG}. A flag wins over the file.",
+        epilog=f"Without APP and --config the configuration is {DEFAULT_CONFIG}. Flags override the file.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version, and how the engine runs")

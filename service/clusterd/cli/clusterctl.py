@@ -1,4 +1,4 @@
-"""`clusterctl`: see and control a running clusterd over its control socket."""
+"""The command `clusterctl`: shows and controls a running clusterd over its control socket."""
 
 import argparse
 import json

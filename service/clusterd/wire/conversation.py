@@ -58,9 +58,7 @@ class Reply:
         except RuntimeError:
             pass
         else:
-            raise RuntimeError(
-                "this thread runs an event loop, which would stand still meanwhile: await the reply instead"
-            )
+            raise RuntimeError("this thread runs an event loop, which result() would block: await the reply instead")
         return self._future.result()
 
 

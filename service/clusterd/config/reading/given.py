@@ -46,7 +46,7 @@ class _Given:
                 return self._scalar(str(value), Written.PLAIN, place)
         name = type(value).__name__
         hint = 'name it, as in "module:attribute"' if callable(value) else "settings are text, numbers, lists and dicts"
-        self._problems.append(Problem(place, key, f"found a {name}, which no setting is", hint=hint))
+        self._problems.append(Problem(place, key, f"found a {name}, which no setting accepts", hint=hint))
         return self._scalar("", Written.QUOTED, place)
 
     def _scalar(self, text: str, written: Written, place: Place) -> Scalar:
