@@ -46,7 +46,7 @@ def ignore() -> None:
 
 @cache
 def _heed_stops_in_children() -> None:
-    """Register the fork handlers once; forks inherit them. Stops are blocked during a fork, so that none is lost."""
+    """Register the fork handlers once; forks inherit them. A stop during a fork is held, and then ends the child."""
     os.register_at_fork(before=_hold_stops, after_in_parent=_release_stops, after_in_child=_heed_stops)
 
 

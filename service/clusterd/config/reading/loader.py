@@ -113,7 +113,7 @@ def _check_working_directory(source: Place) -> None:
     try:
         working_directory()
     except OSError:
-        hint = "paths are relative to it: start clusterd anew, in one that is there"
+        hint = "paths are relative to it: start clusterd again, in a directory that exists"
         _refuse(source, "the working directory has been deleted", hint)
 
 
@@ -126,7 +126,7 @@ def _text(path: Path) -> str:
         if stat.S_ISDIR(mode):
             _refuse(source, "this is a directory", "name the file in it")
         if not stat.S_ISREG(mode):
-            _refuse(source, "this is not a regular file", "each reload reads it anew")
+            _refuse(source, "this is not a regular file", "each reload reads it again")
         with path.open("rb") as file:
             data = file.read(LARGEST_FILE + 1)
     except (FileNotFoundError, NotADirectoryError):
