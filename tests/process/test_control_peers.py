@@ -59,7 +59,7 @@ def test_another_service_is_never_meant_by_mistake(service: Service, tmp_path: P
 
 def test_a_file_is_not_taken_for_a_socket(tmp_path: Path) -> None:
     (tmp_path / "app.py").touch()
-    assert "this is no socket" in clusterctl("status", "--socket", str(tmp_path / "app.py")).stderr
+    assert "this is not a socket" in clusterctl("status", "--socket", str(tmp_path / "app.py")).stderr
 
 
 def test_top_says_that_it_needs_a_terminal(service: Service) -> None:
@@ -122,7 +122,7 @@ def test_what_is_no_request_is_answered_with_what_is(service: Service) -> None:
     with asking(service, command="restart", slot="two") as lines:
         answer = json.loads(lines.readline())
     assert (answer["type"], answer["succeeded"]) == ("result", False)
-    assert answer["text"] == "slot: 'two' is no number of a slot, which are 1, 2 and so on"
+    assert answer["text"] == "slot: 'two' is not the number of a slot (1, 2 and so on)"
 
 
 def test_many_at_once_are_all_answered(service: Service) -> None:

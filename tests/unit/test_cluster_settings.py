@@ -63,7 +63,7 @@ def test_what_is_wrong_has_the_name_of_the_setting() -> None:
 def test_what_no_file_could_say_is_refused_too() -> None:
     def app() -> None: ...
 
-    assert refusals(app=app) == ['app: found a function, which no setting is (name it, as in "module:attribute")']
+    assert refusals(app=app) == ['app: found a function, which no setting accepts (name it, as in "module:attribute")']
     assert refusals(app="myapp:app", limits={"body": {1}}) == [
-        "limits.body: found a set, which no setting is (settings are text, numbers, lists and dicts)"
+        "limits.body: found a set, which no setting accepts (settings are text, numbers, lists and dicts)"
     ]

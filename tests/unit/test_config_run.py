@@ -41,11 +41,11 @@ def test_without_run_there_is_none(tmp_path: Path) -> None:
         ("run: jobs:make()\n", "clusterd.yaml:1:6: run: found 'jobs:make()', must be module:function, or null"),
         (
             'run: a:b\nlisten: ["127.0.0.1:80"]\n',
-            "clusterd.yaml:2:9: listen: a:b is run, which answers nobody (leave it out, or name an application in app)",
+            "clusterd.yaml:2:9: listen: a:b is run, which serves no HTTP (leave it out, or name an application in app)",
         ),
         (
             "run: a:b\nrollout:\n  health_check: {path: /}\n",
-            "clusterd.yaml:3:24: rollout.health_check.path: a:b is run, which answers nobody",
+            "clusterd.yaml:3:24: rollout.health_check.path: a:b is run, which serves no HTTP",
         ),
     ],
 )

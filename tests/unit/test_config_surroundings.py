@@ -102,7 +102,7 @@ def test_a_flag_of_another_server_is_answered_with_what_it_is_here(capsys: pytes
     for flags, answer in ((["-w", "4"], "--workers"), (["--bind=:80"], "--listen HOST:PORT")):
         with pytest.raises(SystemExit):
             parse_arguments(["myapp:app", *flags])
-        assert f"here it is {answer}\n" in capsys.readouterr().err
+        assert f"use {answer} instead\n" in capsys.readouterr().err
 
 
 def test_without_arguments_the_default_file_is_read() -> None:

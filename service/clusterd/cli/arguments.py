@@ -1,4 +1,4 @@
-"""The flags of `clusterd`, one for each setting, made from the schema."""
+"""Parses the command line of `clusterd`. Each setting has a flag, made from the schema."""
 
 import argparse
 import difflib
@@ -34,24 +34,24 @@ _ELSEWHERE = {
     "--access-logfile": "--log.access all",
     "--forwarded-allow-ips": "--trusted_proxies",
 }
-"""Flags of gunicorn and uvicorn, and what they are here."""
+"""Flags of gunicorn and uvicorn, and the flags of clusterd that correspond to them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """What the command line asks for."""
+    """The contents of the command line."""
 
     config_path: Path | None
-    """None: an application (or what to run) was named and no file."""
+    """None if an application or a function to run was named without a file."""
     check: bool
     watch: tuple[Path, ...]
-    """What is watched for changes. Not a setting: a file that is deployed should not say that it is developed."""
+    """The paths to watch for changes. Not a setting: a deployed file must not turn on a feature of development."""
     overrides: Mapping[str, tuple[str, ...]]
-    """The texts given for each setting, by key."""
+    """The texts given for each setting's flag, by key."""
 
 
 def parse_arguments(arguments: Sequence[str]) -> Arguments:
-    """Read the command line; --help, --version and mistakes end the process with argparse's messages."""
+    """Parse the command line. --help, --version and errors end the process with argparse's messages."""
     options = _parser().parse_args(arguments)
     given = {setting.key: getattr(options, setting.key) for setting in SETTINGS}
     overrides = {
@@ -66,23 +66,23 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says in a line or two what is wrong: the usage of all flags would push it off the screen."""
+    """Reports errors in a line or two. argparse's usage of all flags would push the error off the screen."""
 
     def error(self, message: str) -> NoReturn:
-        """Refuse, with the nearest flag for one that there is not."""
+        """Print the error and the nearest flag to an unknown one, and exit with status 2."""
         print(f"clusterd: {message}", file=sys.stderr)
         unknown = message.partition("unrecognized arguments: ")[2].split(" ")[0].partition("=")[0]
         flags = [flag for action in self._actions for flag in action.option_strings]
         if unknown in _ELSEWHERE:
-            print(f"clusterd: here it is {_ELSEWHERE[unknown]}", file=sys.stderr)
+            print(f"clusterd: use {_ELSEWHERE[unknown]} instead", file=sys.stderr)
         elif near := difflib.get_close_matches(unknown, flags, n=1):
             print(f"clusterd: did you mean {near[0]}?", file=sys.stderr)
-        print("clusterd: all flags: clusterd --help", file=sys.stderr)
+        print("clusterd: clusterd --help lists all flags", file=sys.stderr)
         sys.exit(2)
 
 
 class _Version(argparse.Action):
-    """Says the version in one line, which argparse's own action would break."""
+    """Prints the version on one line. argparse's own action would wrap it."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         why = f": {mismatch()}" if mismatch() else ""
@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="clusterd",
         usage="clusterd [APP] [--config FILE] [--check] [--watch PATH]... [--SETTING VALUE]...",
         description="Serve a Python web application with forked workers.",
-        epilog=f"Without APP and --config the configuration is {DEFAULT_CONFIG}. A flag wins over the file.",
+        epilog=f"Without APP and --config the configuration is {DEFAULT_CONFIG}. Flags override the file.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version, and how the engine runs")
@@ -129,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _help(setting: Setting) -> str:
-    # The computed defaults are told by the help itself.
+    # The help text itself says how a default is computed.
     written = setting.default not in (None, "", "null") and setting.shape is not Shape.NAMED
     default = f"; default: {setting.default}" if written else ""
     return f"{setting.help} ({setting.kind.allowed}{default})".replace("%", "%%")

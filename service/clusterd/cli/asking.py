@@ -1,4 +1,4 @@
-"""One conversation with a running clusterd over its control socket."""
+"""The client of the control socket: sends one command to a running clusterd and reads the answer."""
 
 import os
 import socket
@@ -11,27 +11,28 @@ from clusterd.config.paths import control_path, service_path
 from clusterd.wire.control import Command, parse, request_line
 
 ANSWER_BYTES = 1 << 20
-"""The longest line of an answer: a status of thousands of workers."""
+"""The longest line of an answer, which is a status with thousands of workers."""
 
 
 class Unreachable(Exception):
-    """No clusterd answers; the message says what to do."""
+    """No clusterd answers. The message says what to do."""
 
 
 ANSWER_SECONDS = 20.0
-"""For what is done at once; a debugger has 15 seconds to begin."""
+"""The time limit for commands that are carried out at once. A debugger may take 15 seconds to start."""
 
 _NONE: Mapping[str, object] = MappingProxyType({})
 _TAKES_LONG = frozenset({Command.RELOAD, Command.RESTART, Command.STOP, Command.EVENTS})
-"""Rollouts, drains, and what is followed: nobody can say how long."""
+"""Rollouts, drains and followed events, which have no time limit."""
 
 
 def ask(
     path: Path, command: Command, arguments: Mapping[str, object] = _NONE, seconds: float = ANSWER_SECONDS
 ) -> Iterator[dict[str, Any]]:
-    """Send `command`; what is said to it, its result last. Raises Unreachable and ControlError.
+    """Send `command` and yield the documents of the answer, the result last. Raises Unreachable and ControlError.
 
-    `seconds` are how long there may be no answer; of what takes long, to a question before it.
+    `seconds` is how long clusterd may send nothing. A command without a time limit is preceded by a question that has
+    this limit.
     """
     if command in _TAKES_LONG:
         result_of(path, Command.STATUS, seconds)
@@ -42,7 +43,7 @@ def ask(
             try:
                 connection.sendall(request_line(command, **arguments))
             except BrokenPipeError:
-                pass  # it was refused before it was said to its end, and why is to be read
+                pass  # clusterd refused the request before it had read all of it; the answer says why
             connection.settimeout(None if command in _TAKES_LONG else seconds)
             with connection.makefile("rb") as lines:
                 while line := lines.readline(ANSWER_BYTES):
@@ -56,7 +57,7 @@ def ask(
 
 
 def result_of(path: Path, command: Command, seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
-    """The same, where only the result matters."""
+    """Send `command` and return only the result. Raises as `ask` does."""
     *_, document = ask(path, command, seconds=seconds)
     return document
 
@@ -66,9 +67,9 @@ def _advice(error: OSError, path: Path) -> str:
         case FileNotFoundError():
             return "no such socket: clusterd is not running, or uses another one (--socket, --config)"
         case ConnectionRefusedError() if not path.is_socket():
-            return "this is no socket: name the control socket of a clusterd"
+            return "this is not a socket: name the control socket of clusterd"
         case ConnectionRefusedError():
-            return "nobody listens: clusterd is not running and has left its socket behind"
+            return "no process listens: clusterd is not running and has left its socket behind"
         case PermissionError():
             return "permission denied: run as root or as a member of the service's group"
         case TimeoutError() | BlockingIOError():
@@ -78,19 +79,19 @@ def _advice(error: OSError, path: Path) -> str:
 
 
 def socket_path(given: Path | None, config: Path | None) -> Path:
-    """As said, as configured, or the first there is of the places where a clusterd would have made it.
+    """Return the control socket: as given, as configured, or the first default path that exists.
 
-    Raises Unreachable: for a configuration that cannot be read as well, as another service must not be meant by it.
+    Raises Unreachable, also if the configuration cannot be read: a default path could belong to another service.
     """
     if given is not None:
         return given
     own, packaged = control_path(None, os.environ, os.getuid()), service_path(config)
     if config is not None:
-        # Only here: reading YAML would double the start-up of every `systemctl reload`.
+        # Imported here, because reading YAML would double the start-up time of every `systemctl reload`.
         from clusterd.config.reading.loader import ConfigError, written_control
 
         try:
-            # Whatever else is in the file: what is wrong with it is for the running clusterd to say.
+            # Errors in other settings are ignored here. The running clusterd reports them.
             configured = written_control(config)
         except ConfigError as error:
             if packaged is None or not _is_there(packaged):
@@ -115,4 +116,4 @@ def _is_there(path: Path) -> bool:
     try:
         return path.exists()
     except PermissionError:
-        return True  # connecting says what to do about it
+        return True  # the attempt to connect reports what to do

@@ -1,4 +1,4 @@
-"""`clusterctl`: see and control a running clusterd over its control socket."""
+"""The command `clusterctl`: shows and controls a running clusterd over its control socket."""
 
 import argparse
 import json
@@ -22,7 +22,7 @@ EX_UNAVAILABLE = 69
 EX_INTERRUPTED = 130
 
 TOP_SECONDS = 2.0
-"""For an answer: keys are read between two."""
+"""The time limit for an answer in `top`, which reads keys only between two answers."""
 
 _EXIT_STATUS = (
     "exit status: 0 done; 1 clusterd refused, or it failed, with the reason on stderr; 2 usage; "
@@ -31,7 +31,7 @@ _EXIT_STATUS = (
 
 
 def main() -> int:
-    """The entry point; returns the exit status."""
+    """Run the command and return the exit status."""
     options = command_line().parse_args()
     spinner = tables.Spinner()
     try:
@@ -43,9 +43,9 @@ def main() -> int:
     except KeyboardInterrupt:
         spinner.clear()
         if options.command != "events":
-            print("clusterctl: interrupted; what was asked for goes on", file=sys.stderr)
+            print("clusterctl: interrupted; clusterd goes on with the command", file=sys.stderr)
         return EX_INTERRUPTED
-    except BrokenPipeError:  # `clusterctl events | head`
+    except BrokenPipeError:  # for example in `clusterctl events | head`
         sys.stderr.close()
         return 0
 
@@ -54,9 +54,9 @@ def _run(options: argparse.Namespace, spinner: tables.Spinner) -> int:
     path = socket_path(options.socket, options.config)
     if options.command == "top":
         if options.json:
-            print("clusterctl: top is for people; clusterctl status --json is for programs", file=sys.stderr)
+            print("clusterctl: top has no JSON output; use clusterctl status --json", file=sys.stderr)
             return EX_USAGE
-        from clusterd.cli.top import NoTerminal, show  # curses is not everywhere, and takes its time
+        from clusterd.cli.top import NoTerminal, show  # imported here: curses may be missing, and is slow to import
 
         try:
             return show(lambda: result_of(path, Command.STATUS, TOP_SECONDS)["data"])
@@ -84,7 +84,7 @@ def _arguments(options: argparse.Namespace) -> dict[str, object]:
         if hasattr(options, name):
             given["slot"] = getattr(options, name)
     if options.command == Command.SEND:
-        given["message"] = options.message  # which may be null
+        given["message"] = options.message  # null is a valid message
     return given
 
 
@@ -111,7 +111,7 @@ def _print_result(options: argparse.Namespace, result: dict[str, Any]) -> int:
 
 
 def escaped_lines(text: str) -> str:
-    """Nothing that comes from an application commands the terminal."""
+    """Escape control characters, so that no text of an application can control the terminal."""
     return "\n".join(map(escaped, text.split("\n")))
 
 
@@ -139,7 +139,7 @@ _SHOWN: dict[str, Callable[[dict[str, Any]], str]] = {"status": _status, "worker
 
 
 def command_line() -> argparse.ArgumentParser:
-    """Of which the completions are made too."""
+    """Return the parser. The shell completions are made from it too."""
     parser = argparse.ArgumentParser(
         prog="clusterctl", description="See and control a running clusterd.", epilog=_EXIT_STATUS, allow_abbrev=False
     )
@@ -149,7 +149,7 @@ def command_line() -> argparse.ArgumentParser:
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
         added: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, epilog=_EXIT_STATUS)
-        # Here too, as people write them where they come to mind; what is not said here leaves what was said before.
+        # Common flags are accepted after the command too. SUPPRESS keeps a value that was given before the command.
         _with_common(added, argparse.SUPPRESS, argparse.SUPPRESS)
         return added
 
@@ -157,24 +157,26 @@ def command_line() -> argparse.ArgumentParser:
     command("workers", "show the workers")
     command("top", "watch the workers: q quits, s r c p m a sort")
     reload = command("reload", "roll out the configuration and code on disk; fails with the reason if withdrawn")
-    reload.add_argument("--no-wait", dest="wait", action="store_false", default=None, help="ask for it, and leave")
-    _with_slot(command("restart", "replace a worker, its successor first"))
-    scale = command("scale", "have so many workers, or more or fewer, until the next reload")
+    reload.add_argument(
+        "--no-wait", dest="wait", action="store_false", default=None, help="request the reload and do not wait"
+    )
+    _with_slot(command("restart", "replace a worker; the successor starts first"))
+    scale = command("scale", "set or change the number of workers until the next reload")
     scale.add_argument("workers", type=_workers_argument, metavar="N|+N|-N")
-    command("stop", "drain every worker, and end clusterd")
-    kill = _with_slot(command("kill", "send a worker, or the hooks process, a signal"), "hooks")
-    kill.add_argument("--signal", type=_signal_argument, metavar="NAME", help="TERM if not said")
+    command("stop", "drain every worker and end clusterd")
+    kill = _with_slot(command("kill", "send a signal to a worker or to the hooks process"), "hooks")
+    kill.add_argument("--signal", type=_signal_argument, metavar="NAME", help="default: TERM")
     events = command("events", "show what has happened")
-    events.add_argument("--follow", action="store_true", default=None, help="and what happens, until Ctrl-C")
+    events.add_argument("--follow", action="store_true", default=None, help="also show new events, until Ctrl-C")
     stacks = command("stacks", "show the requests, threads and tasks of a worker, or the threads of the hooks process")
     _with_slot(stacks, "hooks")
-    _with_slot(command("debug", "have debugpy listen in a worker, on debug.port + SLOT, and say how to attach"))
+    _with_slot(command("debug", "start debugpy in a worker, on debug.port + SLOT, and say how to attach"))
     config = command("config", "show the configuration that runs")
-    config.add_argument("--diff", action="store_true", default=None, help="only what a reload would change of it")
-    send = command("send", "send the application in a worker, or in all, a message")
+    config.add_argument("--diff", action="store_true", default=None, help="show only what a reload would change")
+    send = command("send", "send a message to the application in a worker, or in all workers")
     _with_slot(send, "all")
     send.add_argument("message", type=_message_argument, metavar="JSON", help="any JSON value; - for one on stdin")
-    level = command("log-level", "log more, or less, until the next reload")
+    level = command("log-level", "change the log level until the next reload")
     levels = [level.name.lower() for level in Level]
     level.add_argument("level", metavar="LEVEL", choices=levels, help=", ".join(levels))
     return parser
@@ -183,12 +185,14 @@ def command_line() -> argparse.ArgumentParser:
 def _with_common(parser: argparse.ArgumentParser, path: object, as_json: object) -> None:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--socket", type=Path, metavar="PATH", default=path, help="the control socket")
-    where.add_argument("--config", type=Path, metavar="FILE", default=path, help="the configuration that names it")
-    parser.add_argument("--json", action="store_true", default=as_json, help="for programs")
+    where.add_argument(
+        "--config", type=Path, metavar="FILE", default=path, help="the configuration that names the socket"
+    )
+    parser.add_argument("--json", action="store_true", default=as_json, help="print JSON, for programs")
 
 
 def _with_slot(parser: argparse.ArgumentParser, other: str | None = None) -> argparse.ArgumentParser:
-    """`other` is what may be said in its place."""
+    """Add the argument SLOT. `other` is a word that is accepted instead of the number."""
     number = "the worker's number in the table"
     if other is None:
         parser.add_argument("slot", type=int, metavar="SLOT", help=number)
@@ -211,11 +215,11 @@ def _message_argument(text: str) -> object:
     try:
         return json.loads(sys.stdin.read() if text == "-" else text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise argparse.ArgumentTypeError(f"not JSON: {error}; text needs its quotes, as in '\"text\"'") from None
+        raise argparse.ArgumentTypeError(f"not JSON: {error}; text needs quotes, as in '\"text\"'") from None
 
 
 def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is none of its numbers")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _workers_argument(text: str) -> str:

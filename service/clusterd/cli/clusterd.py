@@ -1,4 +1,4 @@
-"""`clusterd`: the entry point, which holds signals back before it imports anything that takes time."""
+"""The entry point of `clusterd`. It blocks signals before it imports anything that takes time."""
 
 import sys
 
@@ -6,9 +6,9 @@ from clusterd.linux.early_signals import hold_signals
 
 
 def main() -> int:
-    """Run the command; the exit status."""
+    """Run the command and return the exit status."""
     hold_signals()
-    # Only now: it takes a hundred milliseconds, in which a signal would end the process without a word.
+    # Imported only now: the import takes a hundred milliseconds, in which an unblocked signal would end the process.
     from clusterd.cli.command import run
 
     return run()

@@ -1,4 +1,4 @@
-"""What `clusterd` does: serve an application, or check a configuration."""
+"""The command `clusterd`: serves an application, or checks a configuration."""
 
 import os
 import sys
@@ -29,12 +29,12 @@ from clusterd.systemd.notify import Notifier
 from clusterd.systemd.sockets import SocketError, passed_sockets
 
 START_SECONDS = 85.0
-"""A start that keeps failing ends after so long, or with GRACE_SECONDS more where an attempt is under way, and systemd
-starts clusterd again: `systemctl start`, boot and apt, which wait for the unit to start, wait no longer than 90 s."""
+"""A start that keeps failing ends after this time, and after GRACE_SECONDS more if an attempt is in progress. systemd
+then starts clusterd again. `systemctl start`, boot and apt wait for the start for at most 90 s."""
 
 
 def run() -> int:
-    """Do what the command line asks for; the exit status."""
+    """Do what the command line asks for and return the exit status."""
     arguments = parse_arguments(sys.argv[1:])
     if arguments.check:
         let_signals_through()
@@ -64,9 +64,9 @@ class _Attempt:
             self._retry_at = self._earlier.retry_at(clients_wait=failed_start.clients_wait(os.environ))
 
     def wait(self) -> bool:
-        """Let the pause go by that follows a failed start. False where clusterd is asked to end instead.
+        """Wait for the pause after a failed start. Return False if a signal asks clusterd to end.
 
-        A master waits itself for the next attempt with its application: it can be asked what it is waiting for.
+        If the application failed, the master itself waits for the next attempt, so that clusterctl can ask it about it.
         """
         earlier, seconds = self._earlier, self._retry_at - time.monotonic()
         if earlier is None or earlier.stage is Stage.APPLICATION or seconds <= 0:
@@ -77,20 +77,20 @@ class _Attempt:
         return goes_on
 
     def first_start(self) -> FirstStart:
-        """What the master is to know of earlier attempts, and when it is to give up its own."""
+        """Return the record of earlier attempts for the master, and the time at which it must give up."""
         give_up_at = self._began_at + START_SECONDS if "NOTIFY_SOCKET" in os.environ else None
         if self._earlier is None:
             return FirstStart(give_up_at=give_up_at)
         return FirstStart(self._earlier.failures, self._earlier.reason, self._retry_at, give_up_at)
 
     def refuse(self, problems: Sequence[str], status: ExitStatus) -> int:
-        """Say why there will be no service, in the log and in `systemctl status`; the exit status."""
+        """Report in the log and in `systemctl status` why there is no service. Return the exit status."""
         self._say(problems, Level.ERROR)
         failures = 1 if self._earlier is None else self._earlier.failures + 1
         return self._leave(Stage.PREPARING, status, failures, pause_after(failures), in_one_line(problems))
 
     def ended(self, status: int, first: FirstStart) -> int:
-        """Remember it where the master's application did not start; the exit status."""
+        """Record that the application did not start, if so. Return the exit status."""
         if status not in (ExitStatus.APPLICATION, ExitStatus.TEMPORARY):
             return status
         pause = 0.0 if first.was_cut else pause_after(first.failures)
@@ -99,7 +99,7 @@ class _Attempt:
     def _leave(self, stage: Stage, status: ExitStatus, failures: int, pause: float, reason: str) -> int:
         failed = FailedStart(stage, status, failures, time.monotonic(), pause, reason)
         if not failed_start.leave(self._directory, failed) and self._directory is not None:
-            # The next start would not know of this one: it is left to RestartSec= to hold it up.
+            # The next start cannot know of this one, so only RestartSec= delays it.
             return ExitStatus.TEMPORARY
         return status
 
@@ -115,15 +115,14 @@ class _Attempt:
 def _read(arguments: Arguments) -> Config:
     defaults = {}
     if os.environ.get("CLUSTERD_INSTANCE") and (directory := os.environ.get("RUNTIME_DIRECTORY")):
-        # The port of the default is taken by the service whose instance this is not.
+        # An instance must not use the default ports, which clusterd.service uses. It also has its own socket unit.
         defaults["metrics"] = f"unix:{directory}/metrics.sock"
-        # So is this one, and the instance has its socket unit.
         defaults["listen"] = ""
     return load(arguments.config_path, arguments.overrides, defaults)
 
 
 def _check(arguments: Arguments) -> int:
-    """Say to a person, not to the log, what is wrong."""
+    """Check the configuration and report to the terminal, not to the log."""
     try:
         config = _read(arguments)
     except ConfigError as error:
@@ -134,7 +133,7 @@ def _check(arguments: Arguments) -> int:
         print(failure.reason, file=sys.stderr)
         return ExitStatus.CONFIGURATION if failure.is_configuration else ExitStatus.FAILURE
     if config.run is None and not (config.listen or config.tls.listen):
-        # Whether systemd passes any is not to be seen from here.
+        # The check cannot see whether systemd will pass any.
         print(f"warning: {NOTHING_TO_LISTEN_ON}, unless systemd passes sockets; {NAME_AN_ADDRESS}", file=sys.stderr)
     imports = "application imports" if config.hooks is None else "application and its hooks import"
     print(f"the configuration is good and the {imports}")
@@ -142,7 +141,7 @@ def _check(arguments: Arguments) -> int:
 
 
 def _watched(arguments: Arguments) -> Sequence[Path]:
-    """The configuration with what was named: it would come along with the next change, and nobody would know."""
+    """Return the watched paths with the configuration. Otherwise the next reload would apply its changes unnoticed."""
     return (*arguments.watch, *([arguments.config_path] if arguments.config_path is not None else []))
 
 
@@ -153,7 +152,7 @@ def _serve(config: Config, arguments: Arguments, attempt: _Attempt, log: Logger)
             listeners = opened.enter_context(
                 closing(open_listeners(config, passed_sockets(), path, expected_sockets(os.environ)))
             )
-            # Before the application is imported: what changes while it is, is a change.
+            # Created before the application is imported, so that changes during the import count.
             watcher = opened.enter_context(closing(Watcher(_watched(arguments), log))) if arguments.watch else None
         except (ListenError, SocketError) as error:
             return attempt.refuse(str(error).splitlines(), ExitStatus.TEMPORARY)

@@ -1,11 +1,11 @@
-"""The record of a start that failed, by which the next process of the service knows how long to wait before it tries.
+"""The record of a failed start. It tells the next process of the service how long to wait before it tries again.
 
-systemd starts the service for each client that waits in a socket, whatever became of the last start: without a pause
-that is thirty starts in five seconds. RestartSec= does not apply to them, and systemd's own growing pauses
-(RestartSteps=) exist from 254 on only.
+systemd starts the service for each client that waits in a socket, whatever the result of the last start. Without a
+pause that makes thirty starts in five seconds. RestartSec= does not apply to such starts, and systemd's own growing
+pauses (RestartSteps=) exist only from version 254.
 
-The record lies in the unit's RuntimeDirectory=. Reading it removes it, so that a start that an operator ends, or that
-succeeds, leaves none behind.
+The record is in the unit's RuntimeDirectory=. Reading it removes it, so a start that succeeds or that an operator ends
+leaves no record behind.
 """
 
 import json
@@ -22,17 +22,17 @@ from clusterd.supervisor.decisions.stopping import ExitStatus
 
 RECORD = "failed-start.json"
 LEFT_FAILED = frozenset({ExitStatus.APPLICATION, ExitStatus.CONFIGURATION})
-"""Exit statuses after which the unit does not start the service again (RestartPreventExitStatus=)."""
+"""The exit statuses after which systemd does not start the service again (RestartPreventExitStatus=)."""
 
 _FIRST_LISTENER = 3
 """SD_LISTEN_FDS_START of sd_listen_fds(3)."""
 
 
 class Stage(StrEnum):
-    """How far the start had come."""
+    """How far the start came."""
 
     PREPARING = "preparing"
-    """The configuration, the sockets: there was no master yet."""
+    """The configuration or the sockets failed. There was no master yet."""
     APPLICATION = "application"
     """The master ran, and its application did not start."""
 
@@ -44,17 +44,17 @@ class FailedStart:
     stage: Stage
     exit_status: int
     failures: int
-    """How many attempts in a row have failed by now."""
+    """How many attempts in a row have failed."""
     at: float
-    """When the last one did, in seconds of CLOCK_MONOTONIC, which all processes share."""
+    """The time of the last failure, in seconds of CLOCK_MONOTONIC, which all processes share."""
     pause: float
-    """Seconds until the next one."""
+    """Seconds from `at` to the next attempt."""
     reason: str
 
     def retry_at(self, *, clients_wait: bool) -> float:
-        """When to try again: at once where the unit was left failed and no client waits, since an operator asks for it.
+        """Return when to try again, in seconds of CLOCK_MONOTONIC.
 
-        In seconds of CLOCK_MONOTONIC.
+        The attempt is immediate if the unit was left failed and no client waits, because then an operator asks for it.
         """
         if self.exit_status in LEFT_FAILED and not clients_wait:
             return self.at
@@ -62,7 +62,7 @@ class FailedStart:
 
 
 def take(directory: str | None) -> FailedStart | None:
-    """The record in `directory` (None: there is no such directory), which is removed. None where there is none."""
+    """Read and remove the record in `directory`. Return None if there is no record or no directory (None)."""
     if directory is None:
         return None
     path = Path(directory, RECORD)
@@ -72,11 +72,11 @@ def take(directory: str | None) -> FailedStart | None:
         fields = json.loads(text)
         return FailedStart(**{**fields, "stage": Stage(fields["stage"])})
     except (OSError, ValueError, TypeError, KeyError):
-        return None  # none, or one of another version
+        return None  # there is no record, or another version has written it
 
 
 def leave(directory: str | None, failed: FailedStart) -> bool:
-    """Write the record for the next process. False where that is not possible."""
+    """Write the record for the next process. Return False if that is not possible."""
     if directory is None:
         return False
     try:
@@ -87,7 +87,7 @@ def leave(directory: str | None, failed: FailedStart) -> bool:
 
 
 def clients_wait(environ: Mapping[str, str]) -> bool:
-    """Whether a connection waits in a socket that systemd has passed (LISTEN_FDS of sd_listen_fds(3))."""
+    """Return whether a connection waits in a socket that systemd has passed (LISTEN_FDS of sd_listen_fds(3))."""
     passed = environ.get("LISTEN_FDS", "")
     if environ.get("LISTEN_PID") != str(os.getpid()) or not passed.isdecimal():
         return False
@@ -98,7 +98,7 @@ def clients_wait(environ: Mapping[str, str]) -> bool:
 
 
 def wait(until: float) -> bool:
-    """Wait for that time (CLOCK_MONOTONIC). False where a signal asks for the end instead; SIGHUP ends the wait.
+    """Wait until that time (CLOCK_MONOTONIC). Return False if a signal asks the process to end. SIGHUP ends the wait.
 
     The signals are blocked, so that none is missed (linux/early_signals.py).
     """
@@ -111,7 +111,7 @@ def wait(until: float) -> bool:
 
 
 def runtime_directory(environ: Mapping[str, str]) -> str | None:
-    """The first of the unit's RuntimeDirectory=, where clusterd is started by systemd (systemd.exec(5))."""
+    """Return the first directory of the unit's RuntimeDirectory=, or None without systemd (systemd.exec(5))."""
     if "NOTIFY_SOCKET" not in environ:
         return None
     return environ.get("RUNTIME_DIRECTORY", "").split(":")[0] or None

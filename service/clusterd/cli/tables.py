@@ -1,4 +1,4 @@
-"""Answers as people read them: tables, colours where they are welcome, and how far something is."""
+"""Formats answers for people: tables, colours on terminals, and a progress line."""
 
 import json
 import os
@@ -21,20 +21,20 @@ _COLUMNS = (
     ("memory", "memory"),
 )
 _DEBUGGER = ("debugger", "debugger")
-"""Beside those, where there is one."""
+"""An additional column, shown if any worker has a debugger."""
 _COLOURS = {"ready": "32", "draining": "33", "retired": "33", "booting": "36", "forking": "36", "ending": "31"}
 _BUSY_SECONDS = 1.0
-"""How long a handler may take until people are told."""
+"""A handler that takes longer than this is shown."""
 _SPINNER = "|/-\\"
 
 
 def wants_colour(stream: TextIO) -> bool:
-    """Only on a terminal, and never where NO_COLOR is set (https://no-color.org)."""
+    """Return whether to use colours: only on a terminal, and never if NO_COLOR is set (https://no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def workers_table(workers: Sequence[dict[str, Any]], *, colour: bool) -> str:
-    """A line for each worker."""
+    """Return a table with a line for each worker."""
     columns = (*_COLUMNS, _DEBUGGER) if any(worker.get("debugger") for worker in workers) else _COLUMNS
     rows = [[title for _, title in columns]]
     rows += [[cell_of(key, worker.get(key)) for key, _ in columns] for worker in workers]
@@ -47,7 +47,7 @@ def workers_table(workers: Sequence[dict[str, Any]], *, colour: bool) -> str:
 
 
 def cell_of(key: str, value: Any) -> str:
-    """A value of a worker, short."""
+    """Return a worker's value as the short text of a cell."""
     if value is None:
         return "-"
     match key:
@@ -59,7 +59,7 @@ def cell_of(key: str, value: Any) -> str:
 
 
 def duration(seconds: float) -> str:
-    """In the two largest units that matter."""
+    """Write the duration in its two largest units."""
     whole = int(seconds)
     for unit, size, lesser, part in (("d", 86400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1)):
         if whole >= size:
@@ -68,7 +68,7 @@ def duration(seconds: float) -> str:
 
 
 def hooks_line(hooks: dict[str, Any]) -> str:
-    """How the hooks are."""
+    """Return a line with the state of the hooks process."""
     counts = (
         ("waiting", hooks["waiting"]),
         ("restarts", hooks["restarts"]),
@@ -87,19 +87,19 @@ def hooks_line(hooks: dict[str, Any]) -> str:
 
 
 def event_line(event: dict[str, Any], clock: str) -> str:
-    """An event in a line."""
+    """Return an event as one line."""
     known = ("number", "time", "event")
     shown = ((key, value) for key, value in event.items() if key not in known and value is not None)
     return escaped(f"{clock} {event['event']} {' '.join(f'{key}={_field(value)}' for key, value in shown)}".rstrip())
 
 
 def _field(value: Any) -> str:
-    """With quotes where it would otherwise seem to end."""
+    """Write the value of a field, quoted if it contains spaces."""
     return quoted(value) if isinstance(value, str) else json.dumps(value)
 
 
 def changes_table(changes: Sequence[dict[str, Any]]) -> str:
-    """What a reload would change."""
+    """Return what a reload would change, one setting a line."""
     return "\n".join(
         escaped(f"{each['key']}: {_value(each['before'])} -> {_value(each['after'])} (applies: {each['applies']})")
         for each in changes
@@ -107,7 +107,7 @@ def changes_table(changes: Sequence[dict[str, Any]]) -> str:
 
 
 def settings_lines(settings: dict[str, Any], prefix: str = "") -> list[str]:
-    """Every setting in a line, its key in full."""
+    """Return every setting as one line with its full key."""
     lines = []
     for key, value in settings.items():
         if isinstance(value, dict) and value:
@@ -118,7 +118,7 @@ def settings_lines(settings: dict[str, Any], prefix: str = "") -> list[str]:
 
 
 def _value(value: Any) -> str:
-    """As a file would have it."""
+    """Write the value as a file would have it."""
     match value:
         case list():
             return f"[{', '.join(map(str, value))}]"
@@ -130,7 +130,7 @@ def _value(value: Any) -> str:
 
 
 class Spinner:
-    """One line on a terminal that says how far something is; elsewhere nothing."""
+    """Shows progress on one line of a terminal. Prints nothing if the stream is not a terminal."""
 
     def __init__(self, stream: TextIO = sys.stderr) -> None:
         self._stream = stream
@@ -139,7 +139,7 @@ class Spinner:
         self._width = 0
 
     def show(self, text: str) -> None:
-        """It is this far."""
+        """Show the text as the current progress."""
         if self._shows:
             self._turns += 1
             line = f"{_SPINNER[self._turns % len(_SPINNER)]} {escaped(text)}"
@@ -149,7 +149,7 @@ class Spinner:
             self._width = len(line)
 
     def clear(self) -> None:
-        """What comes next is written over it."""
+        """Erase the line, so that other output can take its place."""
         if self._width:
             self._stream.write(f"\r{' ' * self._width}\r")
             self._stream.flush()

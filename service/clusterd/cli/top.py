@@ -1,4 +1,4 @@
-"""`clusterctl top`: the workers, once a second, on a terminal."""
+"""`clusterctl top`: shows the workers on a terminal, once a second."""
 
 import curses
 import os
@@ -31,17 +31,17 @@ _HELP = "q quits; sort by: s slot, r requests/s, c connections, p cpu, m memory,
 
 
 class NoTerminal(Exception):
-    """There is nothing to draw on."""
+    """There is no usable terminal."""
 
 
 @dataclass
 class Rates:
-    """Requests a second and processor time, from one look to the next."""
+    """Computes requests per second and CPU usage from two successive statuses."""
 
     seen: dict[int, tuple[float, int, float]]
 
     def of(self, workers: list[dict[str, Any]], now: float) -> list[dict[str, Any]]:
-        """The workers with `rate` and `cpu`, which are None for those that were not there at the last look."""
+        """Return the workers with `rate` and `cpu`. Both are None for a worker that the last status did not have."""
         looks, found = {}, []
         for worker in workers:
             pid, requests, cpu = worker["pid"], worker["requests"], worker["cpu_seconds"] or 0.0
@@ -58,7 +58,7 @@ class Rates:
 
 
 def lines(status: str, workers: list[dict[str, Any]], sort: str, width: int, height: int) -> tuple[list[str], int]:
-    """The screen, as much of it as fits, and which line has the titles."""
+    """Return the lines of the screen that fit, and the number of the line with the titles."""
     workers = sorted(workers, key=lambda each: each[sort] if each[sort] is not None else -1, reverse=sort != "slot")
     title = " ".join((title.upper() if key == sort else title).rjust(size) for key, title, size in COLUMNS)
     table = [" ".join(cell_of(key, each.get(key)).rjust(size) for key, _, size in COLUMNS) for each in workers]
@@ -70,10 +70,10 @@ def lines(status: str, workers: list[dict[str, Any]], sort: str, width: int, hei
 
 
 def show(look: Callable[[], dict[str, Any]]) -> int:
-    """Show until q or Ctrl-C. `look` gives the data of a status, or raises Unreachable. Raises NoTerminal."""
+    """Show the screen until q or Ctrl-C. `look` returns a status's data or raises Unreachable. Raises NoTerminal."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise NoTerminal("top needs a terminal")
-    first = look()  # before the screen is taken
+    first = look()  # before the screen is taken, so that an error is printed normally
     try:
         curses.wrapper(_screen, look, first)
     except KeyboardInterrupt:
@@ -90,7 +90,7 @@ def _screen(screen: Any, look: Callable[[], dict[str, Any]], data: dict[str, Any
         curses.use_default_colors()
         curses.curs_set(0)
     except curses.error:
-        pass  # a terminal that has no colours, or cannot hide its cursor
+        pass  # the terminal has no colours or cannot hide its cursor
     rates, sort = Rates({}), "slot"
     while True:
         workers = rates.of(data["workers"], time.monotonic())
@@ -104,7 +104,7 @@ def _screen(screen: Any, look: Callable[[], dict[str, Any]], data: dict[str, Any
             sort = SORTED_BY.get(chr(key) if 0 < key < 256 else "", sort)
         try:
             data = look()
-        except Unreachable as error:  # it is being restarted, or for good: whoever watches sees which
+        except Unreachable as error:  # clusterd restarts or has ended: the screen shows the error and asks again
             data = {"status": str(error), "workers": []}
 
 

@@ -1,5 +1,5 @@
-"""The configuration: one definition per setting, read whole and checked whole.
+"""The configuration: each setting is defined once, and the whole configuration is read and checked at once.
 
-This module imports nothing: `config.model` crosses into the application's own interpreter,
-which may have no PyYAML.
+This module imports nothing. `config.model` is also imported by the application's own interpreter, which may have no
+PyYAML.
 """

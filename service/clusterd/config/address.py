@@ -1,4 +1,4 @@
-"""Where a socket listens, as it is written in the configuration: `host:port`, `[v6]:port` or `unix:/path`."""
+"""The addresses to listen on, as the configuration writes them: `host:port`, `[v6]:port` or `unix:/path`."""
 
 import re
 import socket
@@ -11,13 +11,13 @@ _NUMERIC = re.compile(r"[0-9.]+")
 
 
 class Address(ABC):
-    """A place to listen on. `str()` gives back the text that `parse()` takes."""
+    """An address to listen on. `str()` returns the text that `parse()` accepts."""
 
     __slots__ = ()
 
     @staticmethod
     def parse(text: str) -> "Address":
-        """The address that `text` stands for; ValueError says what is wrong with it and what to write."""
+        """Parse `text`. Raises ValueError, which says what is wrong and what to write instead."""
         if text.startswith("unix:"):
             return UnixAddress.from_path(text.removeprefix("unix:"))
         return TcpAddress.from_text(text)
@@ -30,7 +30,7 @@ class Address(ABC):
 class TcpAddress(Address):
     """A TCP port; port 0 asks the kernel for a free one.
 
-    `host` is an IPv4 address, an IPv6 address without brackets (maybe with a zone: `fe80::1%eth0`), or a name
+    `host` is an IPv4 address, an IPv6 address without brackets (with an optional zone: `fe80::1%eth0`), or a name
     to look up.
     """
 
@@ -42,7 +42,7 @@ class TcpAddress(Address):
 
     @classmethod
     def from_text(cls, text: str) -> "TcpAddress":
-        """The address in `host:port` or `[v6]:port`; ValueError otherwise."""
+        """Parse `host:port` or `[v6]:port`. Raises ValueError for any other text."""
         if text.isascii() and text.isdigit():
             raise ValueError(
                 f"a host is missing: 127.0.0.1:{text} for this machine only, 0.0.0.0:{text} for all of IPv4"
@@ -68,7 +68,7 @@ class UnixAddress(Address):
 
     @classmethod
     def from_path(cls, path: str) -> "UnixAddress":
-        """The address of the socket file `path`; ValueError when no socket can have that name."""
+        """Return the address of the socket file `path`. Raises ValueError if no socket can have that name."""
         if not path or path.endswith("/"):
             raise ValueError("a file name is missing: unix:/run/myapp/http.sock")
         if path.startswith("@") or "\0" in path:

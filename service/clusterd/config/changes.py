@@ -1,4 +1,4 @@
-"""What differs between two configurations, and when that takes effect."""
+"""The differences between two configurations, and when each takes effect."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from clusterd.config.written import HIDDEN
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A setting with another value than before, both in the words of a file; None where it is not set."""
+    """A setting whose value has changed. Both values are written as in a file; None means that it is not set."""
 
     setting: Setting
     before: JSON
     after: JSON
 
     def shown(self) -> Iterator[dict[str, JSON]]:
-        """In rows for an operator: variable by variable for the environment."""
+        """Yield the rows to show to an operator: one for each variable of the environment, else one for the setting."""
         if self.setting.shape is Shape.NAMED:
             for name, before, after in _differing(self.before, self.after):
                 hidden = [None if value is None else HIDDEN for value in (before, after)]
@@ -31,7 +31,7 @@ class Change:
 
 
 def changes(before: dict[str, JSON], after: dict[str, JSON]) -> tuple[Change, ...]:
-    """The settings in which `after` differs, in their order; both are as `written` gives them."""
+    """Return the settings that differ, in the order of the schema. Both arguments come from `written`."""
     return tuple(Change(BY_KEY[key], was, is_now) for key, was, is_now in _differing(before, after))
 
 

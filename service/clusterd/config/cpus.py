@@ -1,4 +1,4 @@
-"""How many CPUs this service may use: affinity and the cgroup's quota, not what the machine has."""
+"""Counts the CPUs that this service may use, by its CPU affinity and its cgroup's quota."""
 
 import math
 import os
@@ -9,21 +9,21 @@ PROC_CGROUP = Path("/proc/self/cgroup")
 
 
 def available_cpus(cgroup_root: Path = CGROUP_ROOT, proc_self_cgroup: Path = PROC_CGROUP) -> int:
-    """At least 1; a quota of 1.5 CPUs is 2."""
+    """Return the number of usable CPUs: at least 1, and a quota of 1.5 CPUs counts as 2."""
     quota = min(_quotas(cgroup_root, proc_self_cgroup), default=math.inf)
     affinity = len(os.sched_getaffinity(0))
     return max(1, affinity if math.isinf(quota) else min(affinity, math.ceil(quota)))
 
 
 def _quotas(root: Path, proc_self_cgroup: Path) -> list[float]:
-    """The quotas, in CPUs, of this process's cgroup and of all above it: the least one binds."""
+    """Return the quotas, in CPUs, of this process's cgroup and its ancestors. The smallest quota applies."""
     try:
         lines = proc_self_cgroup.read_text().splitlines()
     except OSError:
         return []
     quotas = []
     for line in lines:
-        # cgroups(7): hierarchy:controllers:path; version 2 has no controllers.
+        # cgroups(7): each line is hierarchy:controllers:path. In version 2 the controllers are empty.
         _, controllers, path = line.split(":", 2)
         if controllers and "cpu" not in controllers.split(","):
             continue

@@ -1,8 +1,8 @@
-"""The configuration as the rest of clusterd sees it: checked, frozen, in seconds and bytes.
+"""The configuration as the rest of clusterd uses it: checked, frozen, in seconds and bytes.
 
-Standard library only: it crosses to the template and the workers, which run in the application's own
-interpreter. What a setting means, its default and its range are in `config.schema`; nothing here has a
-default, so that there is one place for them.
+This module uses only the standard library, because it is also imported by the template and the workers, which run in
+the application's own interpreter. The meaning, the default and the range of a setting are defined in
+`config.settings`. Nothing here has a default, so that every default has one place.
 """
 
 from collections.abc import Iterable, Mapping
@@ -60,7 +60,7 @@ class Preload(StrEnum):
 
 
 class Scheduling(StrEnum):
-    """Who gets a new connection."""
+    """How new connections are distributed over the workers."""
 
     LEAST_CONNECTIONS = "least_connections"
     ROUND_ROBIN = "round_robin"
@@ -68,14 +68,14 @@ class Scheduling(StrEnum):
 
 
 class Switch(StrEnum):
-    """Something that is done or not. `on` and `off` are text in YAML 1.2, as they are everywhere in this file."""
+    """A feature that is on or off. In YAML 1.2, and so everywhere in the file, `on` and `off` are text."""
 
     OFF = "off"
     ON = "on"
 
 
 class TlsVersion(StrEnum):
-    """The oldest version of TLS that is spoken."""
+    """The oldest version of TLS that clusterd accepts."""
 
     TLS_1_2 = "1.2"
     TLS_1_3 = "1.3"
@@ -90,7 +90,7 @@ class AccessLog(StrEnum):
 
 
 class LogLevel(StrEnum):
-    """The least severe record that is written."""
+    """The least severe level that is logged."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -101,7 +101,7 @@ class LogLevel(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """A request that a new worker must answer before its predecessor drains. `timeout` in seconds."""
+    """A request that a new worker must answer before its predecessor drains. `timeout` is in seconds."""
 
     path: str
     host: str
@@ -109,13 +109,13 @@ class HealthCheck:
     timeout: float
 
     def accepts(self, status: int) -> bool:
-        """Whether a response of this status passes: `expect` is a status (`204`) or a class (`2xx`)."""
+        """Return whether a response with this status passes. `expect` is a status (`204`) or a class (`2xx`)."""
         return str(status) == self.expect or f"{status // 100}xx" == self.expect
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """How generations replace each other. Times in seconds."""
+    """How one generation replaces another. Times are in seconds."""
 
     surge: int
     boot_timeout: float
@@ -126,7 +126,7 @@ class Rollout:
 
 @dataclass(frozen=True, slots=True)
 class Restarts:
-    """How many workers that had been ready are restarted at once: `burst` in `per` seconds, all slots together."""
+    """The limit of restarts of workers that had been ready: `burst` at once in `per` seconds, for all slots."""
 
     burst: int
     per: float
@@ -134,7 +134,7 @@ class Restarts:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long things may take, in seconds. `request` is None when there is no limit."""
+    """The time limits, in seconds. `request` is None if there is no limit."""
 
     drain: float
     drain_idle: float
@@ -150,7 +150,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much there may be: counts per worker, sizes in bytes; 0 is no limit for the last two."""
+    """The limits of counts per worker and of sizes in bytes. 0 means no limit for the last two."""
 
     connections: int
     queue: int
@@ -172,7 +172,7 @@ class Log:
 
 @dataclass(frozen=True, slots=True)
 class Debug:
-    """Where debuggers may attach to workers: on `port` + slot of `host`; nowhere without a `port`."""
+    """The address for debuggers: port `port` + slot of `host`. Debuggers cannot attach if `port` is None."""
 
     port: int | None
     host: str
@@ -180,7 +180,7 @@ class Debug:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """HTTPS. Certificate and key are paths or `credential:NAME`; `key` is None where one file has both."""
+    """HTTPS. Certificate and key are paths or `credential:NAME`. `key` is None if one file contains both."""
 
     listen: tuple[Address, ...]
     certificate: str | None
@@ -190,7 +190,7 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class UnixSockets:
-    """Who may connect to the Unix sockets that clusterd itself binds; None is whom clusterd runs as."""
+    """The permissions of the Unix sockets that clusterd itself binds. None means the user or group clusterd runs as."""
 
     mode: int
     owner: str | None
@@ -201,11 +201,11 @@ class UnixSockets:
 class Config:
     """The whole configuration.
 
-    Paths are absolute, their symbolic links unresolved: each generation resolves `directory` when it starts.
-    Either `app`, which is `module:attribute` or `module:factory()`, or `run`, `module:function`, is None.
-    `metrics` is None when there is no endpoint, `control` for the default place, which `config.paths` knows, and
-    `workers` for as many as `config.cpus` counts.
-    `trusted_proxies` has addresses, networks and `unix`, as texts.
+    Paths are absolute, with their symbolic links unresolved: each generation resolves `directory` when it starts.
+    Either `app` (`module:attribute` or `module:factory()`) or `run` (`module:function`) is None.
+    `metrics` is None if there is no endpoint. `control` is None for the default path, which `config.paths` computes.
+    `workers` is None for the number that `config.cpus` counts.
+    `trusted_proxies` contains addresses, networks and `unix`, as texts.
     """
 
     app: str | None
@@ -239,9 +239,9 @@ class Config:
 
 
 def to_json(config: Config) -> dict[str, JSON]:
-    """What `from_json` turns into the same configuration again, save for the environment.
+    """Return a document that `from_json` turns into the same configuration, except for the environment.
 
-    That may be larger than a packet of the channel: a generation gets it by exec.
+    The environment may be larger than a packet of the channel, so a generation gets it by exec.
     """
     document = {field.name: _plain(getattr(config, field.name)) for field in fields(config)}
     del document["environment"]
@@ -249,9 +249,10 @@ def to_json(config: Config) -> dict[str, JSON]:
 
 
 def from_json(document: Mapping[str, Any], environment: Mapping[str, str] = _NOTHING) -> Config:
-    """The configuration that `to_json` wrote, in another process of the same version of clusterd.
+    """Return the configuration that `to_json` wrote in another process of the same version of clusterd.
 
-    Raises TypeError, KeyError or ValueError for anything else: that is our own mistake, never an operator's.
+    Raises TypeError, KeyError or ValueError for any other document. That is a defect of clusterd, not an error of the
+    operator.
     """
     rollout, check, metrics = document["rollout"], document["rollout"]["health_check"], document["metrics"]
     tls = document["tls"]

@@ -1,19 +1,19 @@
-"""Where clusterd and clusterctl meet when nobody says where."""
+"""The default paths at which clusterctl finds the control socket of clusterd."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 SOCKET_NAME = "control.sock"
 CONFIGURATIONS = Path("/etc/clusterd")
-"""Where the packaged units have theirs: clusterd.yaml, and one for each instance."""
+"""Where the packaged units have their configurations: clusterd.yaml, and one file for each instance."""
 RUNTIME = Path("/run")
 
 
 def control_path(configured: str | None, environ: Mapping[str, str], uid: int) -> Path:
-    """The control socket: as configured, else in the runtime directory of the unit, of the user, or below /tmp."""
+    """Return the control socket: as configured, else in the runtime directory of the unit or user, else below /tmp."""
     if configured is not None:
         return Path(configured)
-    # systemd.exec(5): several directories are separated by colons.
+    # systemd.exec(5): colons separate several directories.
     runtime_directory = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
     if runtime_directory:
         return Path(runtime_directory) / SOCKET_NAME
@@ -23,7 +23,7 @@ def control_path(configured: str | None, environ: Mapping[str, str], uid: int) -
 
 
 def service_path(config: Path | None) -> Path | None:
-    """The control socket of the packaged unit that reads `config` (None: the default file); None when none does."""
+    """Return the control socket of the packaged unit that reads `config` (None: the default file), else None."""
     if config is None or config.absolute() == CONFIGURATIONS / "clusterd.yaml":
         return RUNTIME / "clusterd" / SOCKET_NAME
     if config.absolute().parent == CONFIGURATIONS:

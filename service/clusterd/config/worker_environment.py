@@ -1,4 +1,4 @@
-"""The variables that a program may give to a worker of its own."""
+"""Checks the environment variables that a program gives to one of its workers."""
 
 import os
 import re
@@ -9,7 +9,10 @@ from clusterd.config.settings.application_settings import ENVIRONMENT_NAME, RESE
 
 
 def checked_environment(environment: Mapping[Any, Any]) -> dict[str, str]:
-    """A copy. Raises TypeError and ValueError: in the master it would be a worker that can never be forked."""
+    """Return a checked copy. Raises TypeError and ValueError.
+
+    With such a variable the master could never fork the worker, so the error is reported here, to the program.
+    """
     for name, value in environment.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise TypeError(f"environment: {name!r} is {value!r}; both have to be text")

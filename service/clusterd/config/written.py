@@ -1,4 +1,4 @@
-"""A configuration in the words of its file: for operators to read, and for programs, which may give it back."""
+"""Writes a configuration as its file would have it, for operators to read and for programs to give back."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -9,24 +9,24 @@ from clusterd.config.settings.schema import BY_KEY
 from clusterd.config.settings.setting import Setting, Shape
 
 HIDDEN = "(not shown)"
-"""In place of what an environment variable is set to: applications are handed passwords that way."""
+"""Shown in place of the value of an environment variable, because applications receive passwords that way."""
 
 
 def written(config: Config) -> dict[str, JSON]:
-    """Every setting by its dotted key, in the order of the schema; without those of a section that is not there."""
+    """Return every setting by its dotted key, in the order of the schema, without those of an absent section."""
     found = dict(_flat(config))
     if config.app is None:
-        del found["app"]  # the place of which `run` takes
+        del found["app"]  # `run` takes its place
     return {key: _written(setting, found[key]) for key, setting in BY_KEY.items() if key in found}
 
 
 def shown(by_key: Mapping[str, JSON]) -> dict[str, JSON]:
-    """The same for an operator: without what may be secret."""
+    """Return the same settings for an operator, with values that may be secret replaced by HIDDEN."""
     return {key: dict.fromkeys(value, HIDDEN) if isinstance(value, dict) else value for key, value in by_key.items()}
 
 
 def nested(by_key: Mapping[str, JSON]) -> dict[str, Any]:
-    """The same in sections, as in a file."""
+    """Return the same settings nested in sections, as in a file."""
     document: dict[str, Any] = {}
     for key, value in by_key.items():
         *sections, name = key.split(".")

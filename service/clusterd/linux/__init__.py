@@ -1,1 +1,1 @@
-"""Kernel calls that Python does not have, and what processes here look like from outside."""
+"""Kernel calls that Python lacks, and the names under which processes of clusterd appear in `ps`."""

@@ -1,15 +1,15 @@
-"""How many descriptors this process may have open."""
+"""The limit of open descriptors of this process."""
 
 import resource
 
 ENOUGH = 524_288
-"""What the units ask for. More is of no use, and some programs close every number up to the limit one by one."""
+"""The limit that the units set. A higher one is useless, and some programs close every number up to it one by one."""
 
 
 def raise_descriptor_limit() -> int:
-    """Raise the soft limit as far as the hard one allows (getrlimit(2)); what it is then. Children inherit it.
+    """Raise the soft limit as far as the hard limit allows (getrlimit(2)) and return it. Children inherit it.
 
-    The soft one is 1024 unless somebody says otherwise, for the sake of programs that use select(2).
+    The soft limit is 1024 by default, for the sake of programs that use select(2).
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = ENOUGH if hard == resource.RLIM_INFINITY else min(hard, ENOUGH)
@@ -20,6 +20,6 @@ def raise_descriptor_limit() -> int:
 
 
 def descriptor_limit() -> int:
-    """The soft limit."""
+    """Return the soft limit."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return ENOUGH if soft == resource.RLIM_INFINITY else soft

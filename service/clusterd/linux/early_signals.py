@@ -1,6 +1,6 @@
-"""Signals that come before anybody can act on them: they wait in the kernel, instead of ending the process.
+"""Blocks signals that arrive before the process can handle them. They stay pending and do not end the process.
 
-Imports nothing that takes time.
+This module imports nothing that takes time.
 """
 
 import signal
@@ -8,14 +8,15 @@ import signal
 from clusterd.linux import masters_signals
 
 _HELD = masters_signals.EARLY | {signal.SIGURG}
-"""What is asked of a service (master/signals.py). QUIT is not held: it ends also a start that hangs."""
+"""The signals that ask the service for something (master/signals.py). QUIT is not held, so that it can end a start
+that hangs."""
 
 
 def hold_signals() -> None:
-    """Have them wait from now on."""
+    """Block the signals from now on."""
     signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
 
 
 def let_signals_through() -> None:
-    """Have those that wait delivered, and all that follow."""
+    """Unblock the signals. Pending ones are delivered."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)

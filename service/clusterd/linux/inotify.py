@@ -1,4 +1,4 @@
-"""inotify(7) by ctypes, as Python has no call for it: the kernel tells what changes in a directory."""
+"""inotify(7) by ctypes, because Python has no call for it. The kernel reports changes in directories."""
 
 import ctypes
 import os
@@ -15,10 +15,10 @@ _IN_EXCL_UNLINK = 0x04000000
 
 
 class What(IntFlag):
-    """What has happened to a name in a watched directory."""
+    """What happened to a name in a watched directory."""
 
     WRITTEN = 0x8
-    """IN_CLOSE_WRITE: closed by somebody who could have written to it."""
+    """IN_CLOSE_WRITE: a process that had opened the file for writing has closed it."""
     LEFT = 0x40
     """IN_MOVED_FROM"""
     ARRIVED = 0x80
@@ -26,15 +26,15 @@ class What(IntFlag):
     CREATED = 0x100
     DELETED = 0x200
     OVERFLOWED = 0x4000
-    """Of no directory: more has happened than the kernel keeps."""
+    """IN_Q_OVERFLOW: events were lost because the kernel's queue was full. It belongs to no directory."""
     UNWATCHED = 0x8000
-    """Of a directory itself: it is gone, or nobody wants to know any more."""
+    """IN_IGNORED: the directory itself is gone, or is no longer watched."""
     DIRECTORY = 0x40000000
     """The name is that of a directory."""
 
 
-# Not IN_MODIFY: a file that is being written is not finished, and one that is kept open, as a log is, never will be.
-# What is written to after its name is gone (IN_EXCL_UNLINK) is nobody's business.
+# IN_MODIFY is not used: a file that is being written is not finished, and a file that stays open, such as a log, never
+# is. IN_EXCL_UNLINK: writes to a file without a name are ignored.
 _WANTED = What.WRITTEN | What.LEFT | What.ARRIVED | What.CREATED | What.DELETED
 _FLAGS = _WANTED | _IN_ONLYDIR | _IN_EXCL_UNLINK
 
@@ -47,25 +47,25 @@ class Notice:
     """The number of the watched directory; -1 for an overflow."""
     what: What
     name: str
-    """Within the directory; empty where the event is about the directory itself."""
+    """The name within the directory, or empty if the event is about the directory itself."""
 
 
 class Inotify:
-    """A queue of notices. Raises OSError where the kernel has no more to give (EMFILE, ENOSPC)."""
+    """A queue of notices. Its methods raise OSError if the kernel's limits are reached (EMFILE, ENOSPC)."""
 
     def __init__(self) -> None:
         self.descriptor = _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
 
     def watch(self, directory: str) -> int:
-        """Be told of what happens in a directory; its number, the same as before if it is watched already."""
+        """Watch a directory. Return its number, which is the same as before if it is already watched."""
         return _checked(_libc.inotify_add_watch(self.descriptor, os.fsencode(directory), int(_FLAGS)))
 
     def unwatch(self, number: int) -> None:
-        """Be told nothing more of it."""
+        """Stop watching the directory with that number."""
         _checked(_libc.inotify_rm_watch(self.descriptor, number))
 
     def read(self) -> list[Notice]:
-        """What has happened, as much as a buffer holds; nothing if there is nothing."""
+        """Return the notices that fit a buffer, or an empty list if there are none."""
         try:
             data = os.read(self.descriptor, _READ_BYTES)
         except BlockingIOError:
@@ -73,12 +73,12 @@ class Inotify:
         return parse(data)
 
     def close(self) -> None:
-        """Watch nothing any more."""
+        """Close the descriptor, which stops watching all directories."""
         os.close(self.descriptor)
 
 
 def parse(data: bytes) -> list[Notice]:
-    """The notices in what was read: struct inotify_event, with a name that is padded with zeros."""
+    """Parse what was read: struct inotify_event, with a name that is padded with zeros."""
     notices, at = [], 0
     while at < len(data):
         watch, mask, _, length = _HEADER.unpack_from(data, at)

@@ -1,11 +1,11 @@
-"""How a listening socket is closed without resetting a client: new clients are refused, then the queue is emptied.
+"""Closes a listening socket without resetting a client: it refuses new clients, so that the queue can be emptied first.
 
-The kernel resets what waits in the queue of a TCP socket that is closed or shut down, and a client may join the queue
-after the last accept(2). So the socket is bound to a network interface that does not exist (SO_BINDTOIFINDEX, which
-needs no privilege since Linux 5.7 where the socket is bound to none): the kernel finds no listener for a new client
-and refuses it, while handshakes that have begun are completed, and the queue can be accepted. Shutting down the reading
-side of a Unix socket does the same. (A BPF filter, SO_ATTACH_FILTER, would drop the SYN instead of answering it, and
-newer kernels want CAP_NET_ADMIN for it on TCP.)
+When a TCP socket is closed or shut down, the kernel resets the connections in its queue, and a client may join the
+queue after the last accept(2). So the socket is bound to a network interface that does not exist (SO_BINDTOIFINDEX,
+which since Linux 5.7 needs no privilege if the socket is not bound to an interface). The kernel then finds no listener
+for a new client and refuses it. It still completes handshakes that have begun, and the queue can be accepted. For a
+Unix socket, shutting down the reading side has the same effect. (A BPF filter, SO_ATTACH_FILTER, was rejected: it would
+drop the SYN and not answer it, and newer kernels require CAP_NET_ADMIN for it on TCP.)
 """
 
 import contextlib
@@ -14,16 +14,16 @@ import select
 import socket
 
 _SO_BINDTOIFINDEX = 62
-"""asm-generic/socket.h; Python's socket module does not name it."""
+"""From asm-generic/socket.h. Python's socket module does not define it."""
 _NO_INTERFACE = 0x7FFFFFFF
 
 
 def refuse_new(sock: socket.socket) -> None:
-    """Have the kernel refuse new clients of a listening socket. Those that are in its queue can still be accepted.
+    """Make the kernel refuse new clients of a listening socket. Clients in its queue can still be accepted.
 
-    For every process that shares the socket, and for good: without a privilege this cannot be taken back. It has no
-    effect on a socket that a socket unit has bound to an interface (BindToDevice=). Not for a Unix socket that another
-    process polls, as systemd does: it is readable from then on.
+    This affects every process that shares the socket. It is permanent: it cannot be undone without a privilege. It has
+    no effect on a socket that a socket unit has bound to an interface (BindToDevice=). Do not use it for a Unix socket
+    that another process polls, as systemd does: the socket is readable from then on.
     """
     with contextlib.suppress(OSError):
         if sock.family == socket.AF_UNIX:
@@ -33,7 +33,7 @@ def refuse_new(sock: socket.socket) -> None:
 
 
 def refuses_new(sock: socket.socket) -> bool:
-    """Whether some process has had a listening socket refuse its clients."""
+    """Return whether some process has made a listening socket refuse its clients."""
     if sock.family != socket.AF_UNIX:
         try:
             return sock.getsockopt(socket.SOL_SOCKET, _SO_BINDTOIFINDEX) == _NO_INTERFACE
@@ -45,7 +45,7 @@ def refuses_new(sock: socket.socket) -> bool:
 
 
 def is_local(sock: socket.socket) -> bool:
-    """Whether only this machine can connect: the kernel makes such connections in one go."""
+    """Return whether only this machine can connect. The kernel establishes such connections in one step."""
     if sock.family == socket.AF_UNIX:
         return True
     address = ipaddress.ip_address(sock.getsockname()[0].partition("%")[0])

@@ -1,7 +1,7 @@
-"""Sockets as the acceptor needs them: everything that is the same for all connections of a listener is known once.
+"""Sockets for the acceptor. They know what is the same for all connections of a listener, without asking the kernel.
 
-Python's own socket asks its descriptor for family and type, and makes enums of them, each time somebody looks;
-uvloop looks five times for a connection. Measured: a quarter of what accepting one costs.
+Python's own socket asks its descriptor for family and type on each access and converts them to enums. uvloop accesses
+them five times for a connection. Measured: that is a quarter of the cost of accepting a connection.
 """
 
 import socket
@@ -41,24 +41,24 @@ _CONNECTIONS = {
 
 
 class ListeningSocket(socket.socket):
-    """A listening socket by its descriptor, which it takes over."""
+    """A listening socket, made from its descriptor, which it then owns."""
 
     __slots__ = ("_kind", "_protocol", "local", "scheme")
 
     def __init__(self, descriptor: int, scheme: str) -> None:
         super().__init__(fileno=descriptor)
         self.scheme = scheme
-        """What is spoken on its connections: http or https."""
+        """The protocol of its connections: http or https."""
         self._kind = _CONNECTIONS[self.family]
         self._protocol = self.proto
         self.local: Address | None = None
-        """The address that clients connect to; None on a unix socket, and where it has to be asked each time."""
+        """The address that clients connect to, or None on a Unix socket and if it differs between connections."""
         if self.family != socket.AF_UNIX:
             host, port = self.getsockname()[:2]
             self.local = None if host in _ALL_ADDRESSES else (host, port)
 
     def take(self) -> tuple[socket.socket, Address | None]:
-        """The next connection, and its peer's address (None on a unix socket). Raises OSError as accept(2) does."""
+        """Accept a connection. Return it and its peer (None on a Unix socket). Raises OSError as accept(2)."""
         descriptor, peer = self._accept()  # type: ignore[attr-defined]
         kind = self._kind
         connection = kind(kind.family, kind.type, self._protocol, descriptor)

@@ -1,7 +1,7 @@
-"""Signals that are meant for the master, in the processes that it has started.
+"""Handles signals that are meant for the master in the processes that it has started.
 
-`systemctl kill -s HUP clusterd`, as many other programs that send a signal to a service, sends it to every process of
-the control group. By default it would end all but the master.
+`systemctl kill -s HUP clusterd`, and many other programs that signal a service, send the signal to every process of the
+control group. Its default action would end all processes except the master.
 """
 
 import os
@@ -12,29 +12,30 @@ from functools import cache
 from types import FrameType
 
 REQUESTS = frozenset({signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2})
-"""What is asked of a service that goes on (master/signals.py), and USR2, which other servers give a meaning that
-clusterd has no use for."""
+"""The requests to a running service (master/signals.py). USR2 is included, because other servers use it and clusterd
+does not."""
 
 STOPS = frozenset({signal.SIGINT, signal.SIGTERM})
-"""What templates and hooks leave to the master: it ends them when it has no use for them any more."""
+"""Signals that templates and hooks processes leave to the master. The master ends them when it no longer needs them."""
 
 EARLY = REQUESTS | STOPS
-"""What is blocked from exec until the process has decided what becomes of it (master/children/spawn.py)."""
+"""The signals that are blocked from exec until the process has set their handlers (master/children/spawn.py)."""
 
 BLOCKED = frozenset({signal.SIGSTKFLT})
-"""WatchdogSignal= of the unit, which systemd sends to the whole control group when the master hangs: it ends only the
-master. Blocked for good, also in what the application starts, so that requests in flight are answered. Linux itself
-never sends this signal (signal(7)). The default, SIGABRT, still ends a worker that an operator sends it to."""
+"""The WatchdogSignal= of the unit. systemd sends it to the whole control group when the master hangs, and it must end
+only the master. It stays blocked, also in processes that the application starts, so that in-flight requests are
+answered. Linux itself never sends this signal (signal(7)). The default, SIGABRT, still ends a worker to which an
+operator sends it."""
 
 
 def ignore() -> None:
-    """Let all of them pass in this process, and unblock them.
+    """Ignore these signals in this process and unblock them.
 
-    Not in what it forks: a worker has something to finish, and what the application forks (`multiprocessing`) is ended
-    by a stop.
+    The children of the process do not ignore stops: a worker has requests to finish, and a process that the application
+    forks (`multiprocessing`) must end at a stop.
 
-    A handler that does nothing, and not SIG_IGN: what is ignored stays ignored after exec(2), in every program that
-    the application starts; a handler does not. System calls are restarted, so that no C library sees an EINTR.
+    A handler that does nothing is used and not SIG_IGN: an ignored signal stays ignored after exec(2), in every program
+    that the application starts, but a handler does not. System calls are restarted, so that no C library sees EINTR.
     """
     for number in EARLY:
         signal.signal(number, _pass)
@@ -45,12 +46,12 @@ def ignore() -> None:
 
 @cache
 def _heed_stops_in_children() -> None:
-    """Once in a process, which its forks know. Stops wait meanwhile: one that comes at once ends the child, too."""
+    """Register the fork handlers once; forks inherit them. A stop during a fork is held, and then ends the child."""
     os.register_at_fork(before=_hold_stops, after_in_parent=_release_stops, after_in_child=_heed_stops)
 
 
 _masks: dict[int, set[signal.Signals | int]] = {}
-"""What was blocked before, by the thread that forks."""
+"""The signals that were blocked before, by the thread that forks."""
 
 
 def _hold_stops() -> None:
@@ -69,9 +70,9 @@ def _heed_stops() -> None:
 
 
 def obey_stops(handler: Callable[[int, FrameType | None], object]) -> None:
-    """Have `handler` called at a stop, in this process alone.
+    """Call `handler` at a stop, in this process only.
 
-    At a SIGINT only where the application has no handler of its own.
+    SIGINT calls it only if the application has no handler of its own.
     """
     _ours.append(handler)
     signal.signal(signal.SIGTERM, handler)
@@ -80,8 +81,8 @@ def obey_stops(handler: Callable[[int, FrameType | None], object]) -> None:
 
 
 def _pass(number: int, frame: FrameType | None) -> None:
-    """The master is told the same, and acts on it."""
+    """Do nothing. The master gets the same signal and acts on it."""
 
 
 _ours: list[object] = [_pass]
-"""Handlers of clusterd, which the children of a process are not to have; those of the application stay."""
+"""The handlers of clusterd, which a child process must not keep. Handlers of the application stay."""

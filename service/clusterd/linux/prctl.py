@@ -1,4 +1,4 @@
-"""prctl(2) by ctypes: Python has no call for it, and a C extension for two lines would cost a compiler."""
+"""prctl(2) by ctypes. Python has no call for it, and a C extension for two lines would require a compiler."""
 
 import ctypes
 import os
@@ -21,31 +21,31 @@ def _prctl(option: int, *arguments: int | bytes) -> bool:
 
 
 def become_subreaper() -> None:
-    """Orphaned descendants become children of this process (PR_SET_CHILD_SUBREAPER). Raises OSError."""
+    """Make orphaned descendants children of this process (PR_SET_CHILD_SUBREAPER). Raises OSError."""
     if not _prctl(_PR_SET_CHILD_SUBREAPER, 1):
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
 
 
 def die_with_parent() -> None:
-    """SIGKILL for this process when the thread that has started it ends, however that ends. Raises OSError."""
+    """Have this process killed by SIGKILL when the thread that started it ends for any reason. Raises OSError."""
     if not _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL):
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
 
 
 def outlive_parent() -> None:
-    """Take `die_with_parent` back. Raises OSError."""
+    """Undo `die_with_parent`. Raises OSError."""
     if not _prctl(_PR_SET_PDEATHSIG, 0):
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
 
 
 def set_comm(name: str) -> None:
-    """The name in `ps -o comm` and `top`, cut to 15 bytes."""
+    """Set the name in `ps -o comm` and `top`, cut to 15 bytes."""
     _prctl(_PR_SET_NAME, name.encode()[:_COMM_BYTES])
 
 
 def set_argument_end(address: int) -> bool:
-    """Where /proc/self/cmdline ends; False without CAP_SYS_RESOURCE."""
+    """Set where /proc/self/cmdline ends. Return False without CAP_SYS_RESOURCE."""
     return _prctl(_PR_SET_MM, _PR_SET_MM_ARG_END, address)

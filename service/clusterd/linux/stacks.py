@@ -1,8 +1,8 @@
-"""What the threads of a process are doing, asked from outside by a signal.
+"""Gets the stacks of all threads of another process by a signal.
 
-faulthandler writes from its C signal handler, so it answers while C code holds the GIL, and on a
-crash too. It writes into a memfd that the master reads: one record in the log instead of lines
-among those of other processes.
+faulthandler writes them from its C signal handler, so it answers even while C code holds the GIL, and also at a crash.
+It writes into a memfd that the master reads. So the stacks become one record in the log, and do not mix with the lines
+of other processes.
 """
 
 import faulthandler
@@ -10,22 +10,22 @@ import os
 import signal
 
 STACKS_SIGNAL = signal.SIGRTMIN + 8
-"""A real-time signal that neither Python, uvloop nor glibc uses."""
+"""A real-time signal that Python, uvloop and glibc do not use."""
 
 
 def new_stacks_file(name: str) -> int:
-    """The descriptor of an empty memfd for one process's stacks."""
+    """Return the descriptor of an empty memfd for the stacks of one process."""
     return os.memfd_create(name, os.MFD_CLOEXEC)
 
 
 def write_stacks_to(descriptor: int) -> None:
-    """Answer STACKS_SIGNAL, and fatal signals, with the stacks of all threads."""
+    """Write the stacks of all threads at STACKS_SIGNAL and at fatal signals."""
     faulthandler.enable(descriptor, all_threads=True)
     faulthandler.register(STACKS_SIGNAL, descriptor, all_threads=True, chain=False)
-    # A template is started with it blocked: asked before this line, it answers now.
+    # A template starts with this signal blocked. A signal that arrived before is answered now.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [STACKS_SIGNAL])
 
 
 def read_stacks(descriptor: int, offset: int) -> str:
-    """What was written since `offset` (bytes). pread: the offset is shared with the writing process."""
+    """Return what was written after `offset` (bytes). pread is used, because both processes share the file offset."""
     return os.pread(descriptor, 1 << 20, offset).decode(errors="replace")

@@ -1,8 +1,8 @@
-"""What `ps` shows of a process: the command line `clusterd: worker 2 gen 3`, the name `clusterd-w2`.
+"""Sets what `ps` shows of a process: the command line `clusterd: worker 2 gen 3` and the name `clusterd-w2`.
 
-The command line is the memory that exec(2) put the arguments in; a process changes it by writing
-there. Python keeps copies of its arguments, so nothing of it reads that memory again. A template
-is started with a padding argument so that the titles of its workers always fit.
+The command line is the memory in which exec(2) put the arguments. A process changes it by writing there. Python keeps
+copies of its arguments and does not read that memory again. A template is started with a padding argument, so that the
+titles of its workers always fit.
 """
 
 import ctypes
@@ -11,11 +11,11 @@ from functools import cache
 from clusterd.linux.prctl import set_argument_end, set_comm
 
 PADDING = "-" * 64
-"""An argument for a process that will need room for a title."""
+"""An argument for a process that will need space for a title."""
 
 
 def set_title(title: str, comm: str) -> None:
-    """Show `title` as this process's command line (cut to the room there is) and `comm` as its name."""
+    """Show `title`, cut to the available space, as this process's command line, and `comm` as its name."""
     set_comm(comm)
     start, end = _argument_memory()
     if end <= start:
@@ -27,13 +27,13 @@ def set_title(title: str, comm: str) -> None:
 
 @cache
 def _argument_memory() -> tuple[int, int]:
-    """Where exec(2) put the arguments: proc_pid_stat(5), arg_start and arg_end, fields 48 and 49.
+    """Return where exec(2) put the arguments: arg_start and arg_end, fields 48 and 49 of proc_pid_stat(5).
 
-    Kept over forks: a title may have moved arg_end since. (0, 0) where /proc does not tell.
+    The result is cached over forks, because a title may have moved arg_end. It is (0, 0) if /proc is not readable.
     """
     try:
         with open("/proc/self/stat", "rb") as stat:
-            # The name in field 2 may hold spaces and parentheses; field 3 follows its last one.
+            # The name in field 2 may contain spaces and parentheses. Field 3 follows its last parenthesis.
             fields = stat.read().rpartition(b")")[2].split()
     except OSError:
         return 0, 0

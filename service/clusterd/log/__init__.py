@@ -1,8 +1,8 @@
-"""The log of every clusterd process: structured records that go to the journal or to stderr and never block.
+"""The log of every clusterd process: structured records, sent to the journal or to stderr without ever blocking.
 
-Not the standard library's `logging`: an application that calls dictConfig with `disable_existing_loggers`
-would silence it, and its handlers block when the reader of stderr does not read. Standard library only,
-because it also runs in the application's own interpreter.
+The standard library's `logging` is not used: an application that calls dictConfig with `disable_existing_loggers`
+would silence it, and its handlers block when the reader of stderr does not read. This package uses only the standard
+library, because it also runs in the application's own interpreter.
 """
 
 from clusterd.log.destination import open_sink

@@ -1,4 +1,4 @@
-"""Where this process logs to: the journal when stderr is connected to it, stderr otherwise."""
+"""Chooses the destination of this process's log: the journal if stderr is connected to it, else stderr."""
 
 import os
 from collections.abc import Mapping
@@ -11,10 +11,10 @@ STDERR = 2
 
 
 def open_sink(environ: Mapping[str, str], descriptor: int = STDERR) -> Sink:
-    """The sink for this process. Open it again after an exec; a fork inherits it and may go on using it.
+    """Return the sink for this process. Call it again after an exec; a fork can go on using the inherited sink.
 
-    $JOURNAL_STREAM names the device and inode of the stream that systemd connected (systemd.exec(5)); when
-    stderr is no longer that stream it was redirected, and the reader of it is to have the log.
+    $JOURNAL_STREAM names the device and inode of the stream that systemd connected (systemd.exec(5)). If stderr is
+    another file, it was redirected, and the log goes to that file.
     """
     if is_journal_stream(environ.get("JOURNAL_STREAM", ""), descriptor):
         return Sink(journal.encode, journal.JournalWriter().send)
@@ -22,7 +22,7 @@ def open_sink(environ: Mapping[str, str], descriptor: int = STDERR) -> Sink:
 
 
 def is_journal_stream(value: str, descriptor: int) -> bool:
-    """Whether the descriptor is the stream `device:inode` says."""
+    """Return whether the descriptor is the stream that `value`, `device:inode`, names."""
     try:
         status = os.fstat(descriptor)
     except OSError:

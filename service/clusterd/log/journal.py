@@ -1,6 +1,6 @@
-"""The journal's native protocol (https://systemd.io/JOURNAL_NATIVE_PROTOCOL/), spoken without libsystemd.
+"""The journal's native protocol (https://systemd.io/JOURNAL_NATIVE_PROTOCOL/), implemented without libsystemd.
 
-python3-systemd is not there in the application's own interpreter, and its `journal.send` blocks.
+The application's own interpreter may have no python3-systemd, and its `journal.send` blocks.
 """
 
 import errno
@@ -20,7 +20,7 @@ _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_
 
 
 def encode(record: Record) -> Iterator[bytes]:
-    """One datagram for each line of the message, so that every line carries the priority and the fields."""
+    """Yield one datagram for each line of the message, so that every line has the priority and the fields."""
     header = b"PRIORITY=%d\nSYSLOG_IDENTIFIER=%s\n" % (record.level, IDENTIFIER.encode())
     fields = b"".join(_field(_field_name(name), value) for name, value in record.pairs())
     for line in record.lines():
@@ -40,9 +40,9 @@ def _field(name: bytes, value: str) -> bytes:
 
 
 class JournalWriter:
-    """Sends datagrams to journald; what exceeds a datagram goes as a sealed memfd.
+    """Sends datagrams to journald. An entry that exceeds a datagram is sent as a sealed memfd.
 
-    The socket is not connected: it follows journald through a restart.
+    The socket is not connected, so it keeps working after journald restarts.
     """
 
     def __init__(self, path: str = JOURNAL_SOCKET) -> None:
@@ -51,7 +51,7 @@ class JournalWriter:
         self._socket.setblocking(False)
 
     def send(self, payload: bytes) -> bool:
-        """Send one entry; False when journald is busy or absent."""
+        """Send one entry. Return False if journald is busy or absent."""
         try:
             self._socket.sendto(payload, self._path)
         except OSError as error:
@@ -67,7 +67,7 @@ class JournalWriter:
             with open(descriptor, "wb", closefd=False) as file:
                 file.write(payload)
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
-            # Not socket.send_fds: it ignores the address it is given (Python 3.11).
+            # Not socket.send_fds, which ignores its address argument in Python 3.11.
             rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", descriptor))
             self._socket.sendmsg([], [rights], 0, self._path)
         except OSError:
@@ -77,5 +77,5 @@ class JournalWriter:
         return True
 
     def close(self) -> None:
-        """Give the socket back."""
+        """Close the socket."""
         self._socket.close()

@@ -1,4 +1,4 @@
-"""What the rest of clusterd logs with."""
+"""The logger that the rest of clusterd uses."""
 
 import traceback
 from collections.abc import Mapping
@@ -18,9 +18,10 @@ class _Threshold:
 
 
 class Logger:
-    """Writes records to a sink, each with the fields bound to the logger: who speaks, and about whom.
+    """Writes records to a sink. Each record has the fields bound to the logger, which say which process logs about
+    what.
 
-    Safe to use from threads and after a fork. Never blocks and never raises for what it is given to log.
+    It is safe to use from threads and after a fork. It never blocks, and raises for nothing that it is given to log.
     """
 
     __slots__ = ("_fields", "_sink", "_threshold")
@@ -31,7 +32,7 @@ class Logger:
         self._fields = dict(fields or {})
 
     def bind(self, **fields: object) -> Self:
-        """A logger that adds these fields to every record; it shares the sink and the level."""
+        """Return a logger that adds these fields to every record. It shares the sink and the level."""
         bound = object.__new__(type(self))
         bound._sink, bound._threshold, bound._fields = self._sink, self._threshold, {**self._fields, **fields}
         return bound
@@ -42,16 +43,16 @@ class Logger:
         return self._threshold.level
 
     def set_level(self, level: Level) -> None:
-        """Let only this level and worse through, for this logger and all bound from the same one."""
+        """Log only this level and worse, for this logger and all loggers bound from the same one."""
         self._threshold.level = level
 
     @property
     def is_debugging(self) -> bool:
-        """Whether `debug` would be written; ask before computing something costly."""
+        """Whether `debug` would write. Check it before an expensive computation."""
         return self._threshold.level >= Level.DEBUG
 
     def flush(self) -> None:
-        """Try again to write what the sink could not take; call it from a timer and before exiting."""
+        """Try again to write what the sink could not write. Call it from a timer and before exiting."""
         self._sink.flush()
 
     def log(self, level: Level, message: str, /, **fields: object) -> None:
@@ -60,25 +61,25 @@ class Logger:
             self._sink.write(Record(level, message, {**self._fields, **fields}))
 
     def debug(self, message: str, /, **fields: object) -> None:
-        """What only a developer of clusterd wants to see."""
+        """Log what only a developer of clusterd needs."""
         self.log(Level.DEBUG, message, **fields)
 
     def info(self, message: str, /, **fields: object) -> None:
-        """What happens in normal operation."""
+        """Log what happens in normal operation."""
         self.log(Level.INFO, message, **fields)
 
     def notice(self, message: str, /, **fields: object) -> None:
-        """What an operator caused or wants to know: a start, a reload, a stop."""
+        """Log what an operator caused or wants to know: a start, a reload, a stop."""
         self.log(Level.NOTICE, message, **fields)
 
     def warning(self, message: str, /, **fields: object) -> None:
-        """What went wrong and was dealt with."""
+        """Log a problem that clusterd has handled."""
         self.log(Level.WARNING, message, **fields)
 
     def error(self, message: str, /, **fields: object) -> None:
-        """What somebody has to look at."""
+        """Log a problem that an operator must look at."""
         self.log(Level.ERROR, message, **fields)
 
     def exception(self, message: str, error: BaseException, /, **fields: object) -> None:
-        """An error with its traceback, one record a line."""
+        """Log an error with its traceback. The traceback has one record a line."""
         self.log(Level.ERROR, f"{message}\n{''.join(traceback.format_exception(error))}", **fields)

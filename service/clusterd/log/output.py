@@ -1,11 +1,12 @@
-"""What the application prints: standard output and error that fail no request, and that follow journald.
+"""Standard output and error for the application. Printing never fails a request, and survives a restart of journald.
 
-systemd connects both to a stream of journald. A journald that is stopped and started again has closed it: from then on
-every write to it fails with EPIPE, in every process that has inherited it, and in what these start. So a stream that
-is closed is opened again, by the protocol of sd_journal_stream_fd(3), and put in the place of the old one by dup2(2).
+systemd connects both to a stream of journald. When journald is stopped and started again, it closes the stream: from
+then on every write fails with EPIPE, in every process that has inherited the stream, and in their children. So a closed
+stream is opened again, by the protocol of sd_journal_stream_fd(3), and replaces the old one by dup2(2).
 
-Whatever a destination does, a print raises nothing: of what a journald, a pipe or a full disk does not take, a few KiB
-are kept and the rest is dropped. How much that was is said as soon as the destination takes something again.
+A print raises nothing, whatever the destination does. If journald, a pipe or a full disk does not accept output, a few
+KiB are kept and the rest is dropped. The number of lost bytes is printed as soon as the destination accepts output
+again.
 """
 
 import errno
@@ -25,21 +26,22 @@ from clusterd.log.record import Level
 
 JOURNAL_STREAM_SOCKET = "/run/systemd/journal/stdout"
 PATIENCE_SECONDS = 1.0
-"""How long a destination may take nothing that could be waited for; then nothing waits until it has taken something."""
+"""How long a write waits for a destination. After that, no write waits until the destination has accepted output."""
 
 _HEADER = f"{IDENTIFIER}\n\n{Level.INFO:d}\n1\n0\n0\n0\n".encode()
-"""Identifier, unit (journald knows it by the control group), priority, whether lines may begin with one such as `<3>`,
-and whether to forward to syslog, to kmsg and to the console (stdout_stream_line in systemd's journald-stream.c)."""
+"""The header of a stream: identifier, unit (journald knows it by the control group), priority, whether lines may begin
+with a priority such as `<3>`, and whether to forward to syslog, kmsg and the console (stdout_stream_line in systemd's
+journald-stream.c)."""
 _CLOSED = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN})
 _STANDARD = {"stdout": 1, "stderr": 2}
 _MOST_BYTES = 64 * 1024
-"""Fit a socket that poll(2) calls writable."""
+"""The largest single write. It fits a socket that poll(2) reports as writable."""
 
 
 class JournalStream:
     """The stream that $JOURNAL_STREAM names (systemd.exec(5)): standard output, error or both of this process.
 
-    `path` is where journald accepts one.
+    `path` is the socket on which journald accepts streams.
     """
 
     def __init__(self, environ: MutableMapping[str, str], path: str) -> None:
@@ -47,19 +49,19 @@ class JournalStream:
         self._path = path
 
     def descriptors(self) -> list[int]:
-        """Which it is; not those that somebody has redirected since."""
+        """Return the descriptors that are connected to the stream, without those that were redirected since."""
         name = self._environ.get("JOURNAL_STREAM", "")
         return [each for each in _STANDARD.values() if is_journal_stream(name, each)]
 
     def mend(self) -> None:
-        """Open it again where journald has closed it."""
+        """Open the stream again if journald has closed it."""
         if any(_is_closed(each) for each in self.descriptors()):
             self.reopen()
 
     def reopen(self) -> bool:
-        """Put a new stream in its place, also for the children to come; False where journald does not answer.
+        """Replace the stream by a new one, also for future children. Return False if journald does not answer.
 
-        Threads may do so at the same time: the last one's stream is the one that stays.
+        Several threads may call it at the same time. The stream of the last one stays.
         """
         try:
             with _connect(self._path) as fresh:
@@ -73,7 +75,7 @@ class JournalStream:
 
 
 def _connect(path: str) -> socket.socket:
-    """A stream to journald. Raises OSError; does not wait for a journald that does not accept."""
+    """Open a stream to journald. Raises OSError. It does not wait for a journald that does not accept."""
     fresh = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         fresh.setblocking(False)
@@ -90,14 +92,14 @@ def _connect(path: str) -> socket.socket:
 def _is_closed(descriptor: int) -> bool:
     poll = select.poll()
     poll.register(descriptor, 0)
-    return bool(poll.poll(0))  # POLLHUP and POLLERR are always told
+    return bool(poll.poll(0))  # poll always reports POLLHUP and POLLERR
 
 
 class OutputBuffer(io.BufferedWriter):
     """The buffer below sys.stdout or sys.stderr.
 
-    The file below it is Python's own: nothing but the handler of a signal runs while the buffer is locked. What such a
-    handler prints then, for which Python raises a RuntimeError, is written after what it has interrupted.
+    The file below the buffer is Python's own, so only a signal handler can run while the buffer is locked. If such a
+    handler prints, Python raises RuntimeError. Its output is kept and written after the interrupted output.
     """
 
     def __init__(self, raw: io.RawIOBase, journal: JournalStream | None) -> None:
@@ -106,20 +108,20 @@ class OutputBuffer(io.BufferedWriter):
         self._held = 0
         """Bytes in the buffer, at most."""
         self._lost = 0
-        """Bytes that nobody has been told of."""
+        """Lost bytes that were not reported yet."""
         self._deferred: deque[bytes] = deque()
-        """What handlers have printed meanwhile."""
+        """Output of signal handlers that interrupted a write."""
         self._is_stuck = False
 
     def write(self, data: Any, /) -> int:
-        """Write it, or as much as the destination takes; returns how much it was given."""
+        """Write as much as the destination accepts, and return the size of `data`."""
         size = len(data) if type(data) is bytes else memoryview(data).nbytes
-        if not self._lost and self._held + size <= io.DEFAULT_BUFFER_SIZE:  # as good as always
+        if not self._lost and self._held + size <= io.DEFAULT_BUFFER_SIZE:  # the usual case
             try:
                 super().write(data)
             except RuntimeError:
                 self._deferred.append(bytes(data))
-            except OSError:  # other threads have filled it meanwhile
+            except OSError:  # other threads have filled the buffer meanwhile
                 self._lost += size
             else:
                 self._held += size
@@ -135,20 +137,20 @@ class OutputBuffer(io.BufferedWriter):
         return size
 
     def flush(self) -> None:
-        """Write what is held, or as much as the destination takes."""
+        """Write as much of the buffer as the destination accepts."""
         while self._flush() and self._deferred:
-            with suppress(IndexError):  # a handler has been quicker
+            with suppress(IndexError):  # a signal handler has taken it
                 self._write(memoryview(self._deferred.popleft()))
 
     def _write(self, left: memoryview) -> None:
-        """What the buffer takes is written later; what neither takes is lost."""
+        """Write the data or buffer it. What does not fit the destination or the buffer is lost."""
         while left:
             piece = left[:_MOST_BYTES]
             if self._held + len(piece) > io.DEFAULT_BUFFER_SIZE and not self._flush():
                 break
             try:
                 super().write(piece)
-            except BlockingIOError as error:  # somebody has made the pipe a non-blocking one
+            except BlockingIOError as error:  # another process has made the pipe non-blocking
                 self._held += error.characters_written
                 left = left[error.characters_written :]
                 continue
@@ -162,7 +164,7 @@ class OutputBuffer(io.BufferedWriter):
         self._lost += len(left)
 
     def _flush(self) -> bool:
-        """Whether nothing is held any more."""
+        """Flush the buffer and return whether it is empty."""
         has_reopened = False
         while not (self._journal is not None and self._held and not self._is_ready()):
             try:
@@ -183,7 +185,7 @@ class OutputBuffer(io.BufferedWriter):
         return False
 
     def _is_ready(self) -> bool:
-        """Whether the destination takes something, which is waited for once."""
+        """Return whether the destination accepts output. It is waited for once."""
         poll = select.poll()
         poll.register(self.fileno(), select.POLLOUT)
         self._is_stuck = not poll.poll(0 if self._is_stuck else PATIENCE_SECONDS * 1000)
@@ -191,14 +193,15 @@ class OutputBuffer(io.BufferedWriter):
 
 
 _journal: JournalStream | None = None
-"""Of this process, as its standard output and error are."""
+"""The stream to which this process's standard output or error is connected."""
 
 
 def protect_output(environ: MutableMapping[str, str], *, whole_lines: bool = True) -> None:
-    """Have sys.stdout and sys.stderr write so, where they are what Python has made them.
+    """Replace sys.stdout and sys.stderr by such buffers, unless the program has already replaced them.
 
-    `whole_lines`: whoever else writes to the same pipe, and with nothing left in a buffer for a fork to copy. What can
-    not be encoded is escaped, as it is on sys.stderr anyway: that is no reason to fail a request either.
+    With `whole_lines` every line is flushed, so that lines of several processes on a pipe do not mix, and a fork copies
+    no buffered text. Characters that cannot be encoded are escaped, as Python does for sys.stderr: they must not fail a
+    request either.
     """
     global _journal
     stream = JournalStream(environ, JOURNAL_STREAM_SOCKET)
@@ -219,13 +222,13 @@ def protect_output(environ: MutableMapping[str, str], *, whole_lines: bool = Tru
             line_buffering=whole_lines or old.line_buffering,
             write_through=old.write_through,
         )
-        fresh.mode = "w"  # type: ignore[misc] # as Python does it
+        fresh.mode = "w"  # type: ignore[misc] # Python sets it too
         setattr(sys, name, fresh)
         setattr(sys, f"__{name}__", fresh)
 
 
 def _is_standard(stream: object, descriptor: int) -> bool:
-    """Not where there is none, and not what a program has put in its place."""
+    """Return whether the stream is Python's own, and neither missing nor replaced by the program."""
     try:
         return type(stream) is io.TextIOWrapper and stream.fileno() == descriptor
     except (OSError, ValueError):
@@ -233,6 +236,6 @@ def _is_standard(stream: object, descriptor: int) -> bool:
 
 
 def mend_output() -> None:
-    """Open the stream to journald again where it is closed: for what writes to it without us, such as a child."""
+    """Open a closed stream to journald again, for writers that do not use these buffers, such as a child."""
     if _journal is not None:
         _journal.mend()

@@ -1,4 +1,4 @@
-"""What is logged: a level, a message and fields, and how these become text."""
+"""The record that is logged: a level, a message and fields, and their form as text."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ _LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 class Level(IntEnum):
-    """Priorities as syslog numbers them (RFC 5424, section 6.2.1): the smaller, the worse."""
+    """Priorities with syslog's numbers (RFC 5424, section 6.2.1). A smaller number is more severe."""
 
     ERROR = 3
     WARNING = 4
@@ -22,20 +22,20 @@ class Level(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One thing that happened. `message` may have several lines; a field that is None is left out."""
+    """One event. `message` may have several lines. A field that is None is omitted."""
 
     level: Level
     message: str
     fields: Mapping[str, object]
 
     def pairs(self) -> list[tuple[str, str]]:
-        """The fields that are set, as text."""
+        """Return the fields that are set, as text."""
         return [(name, value_text(value)) for name, value in self.fields.items() if value is not None]
 
     def lines(self) -> list[str]:
-        """The text: the first line ends with the fields as key=value, the others stand as they are.
+        """Return the lines of the text. The first line ends with the fields as key=value.
 
-        Control characters are escaped, for a request path in a log must not drive the operator's terminal.
+        Control characters are escaped: a request path in the log must not control the operator's terminal.
         """
         first, *others = _LINE_END.split(self.message.rstrip("\r\n"))
         pairs = [f"{name}={quoted(value)}" for name, value in self.pairs()]
@@ -43,26 +43,26 @@ class Record:
 
 
 def value_text(value: object) -> str:
-    """A field's value as text: seconds to the millisecond, booleans as in the configuration."""
+    """Return a field's value as text: seconds with milliseconds, booleans as in the configuration."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
         return f"{value:.3f}".rstrip("0").rstrip(".")
     try:
         return str(value)
-    except Exception:  # An application's exception may fail to print itself; the record matters more.
+    except Exception:  # An application's exception may fail to print itself. The record is still written.
         return f"<unprintable {type(value).__name__}>"
 
 
 def quoted(value: str) -> str:
-    """A value for a key=value pair, quoted when it would not stand for itself."""
+    """Return a value for a key=value pair, quoted if it contains spaces or special characters."""
     if _PLAIN_VALUE.fullmatch(value):
         return value
     return '"' + escaped(value.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
 
 def escaped(text: str) -> str:
-    """The text on one line, without a character that a terminal would obey (a tab stays)."""
+    """Return the text on one line, with the characters escaped that control a terminal. A tab stays."""
     return _CONTROL.sub(_escape, text)
 
 

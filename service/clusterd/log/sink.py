@@ -1,4 +1,4 @@
-"""A bounded buffer before a destination that may be slow or gone."""
+"""A bounded buffer in front of a destination that may be slow or gone."""
 
 import os
 import threading
@@ -10,16 +10,17 @@ from clusterd.log.record import Level, Record
 BUFFER_BYTES = 256 * 1024
 
 Encode = Callable[[Record], Iterable[bytes]]
-"""Makes a record into the payloads to be written, each in one piece."""
+"""Converts a record to the payloads to write. Each payload is written in one piece."""
 
 Send = Callable[[bytes], bool]
-"""Writes a payload without waiting; False when it cannot be written now."""
+"""Writes a payload without waiting. Returns False if it cannot be written now."""
 
 
 class Sink:
-    """Where records go. Writing never waits: what the destination does not take is kept, up to `capacity`
-    bytes, and written later; what does not fit is dropped, and how many records were lost is logged once
-    writing works again.
+    """Where records are written. Writing never waits.
+
+    What the destination does not accept is kept, up to `capacity` bytes, and written later. Records that do not fit are
+    dropped, and their number is logged once writing works again.
     """
 
     def __init__(self, encode: Encode, send: Send, capacity: int = BUFFER_BYTES) -> None:
@@ -29,7 +30,7 @@ class Sink:
         self._start_empty()
 
     def _start_empty(self) -> None:
-        # Re-entrant, because a Python signal handler may log while the thread it interrupts is logging.
+        # Re-entrant, because a signal handler may log while the thread that it interrupts is logging.
         self._lock = threading.RLock()
         self._process = os.getpid()
         self._waiting: deque[bytes] = deque()
@@ -37,29 +38,29 @@ class Sink:
         self._lost = 0
 
     def _own(self) -> None:
-        """After a fork: what waits is the parent's, and a thread left there may hold the lock."""
+        """Start empty after a fork: the waiting records are the parent's, and one of its threads may hold the lock."""
         if os.getpid() != self._process:
             self._start_empty()
 
     @property
     def lost(self) -> int:
-        """Records dropped and not reported yet."""
+        """How many records were dropped and not yet reported."""
         return self._lost
 
     def write(self, record: Record) -> None:
-        """Write a record now, later or, when the buffer is full, never."""
+        """Write a record now or later. If the buffer is full, the record is lost."""
         self._own()
         with self._lock:
             self.flush()
             payloads = list(self._encode(record))
             if self._lost or not self._keep(payloads):
-                # Also while it has room for this one: a record after the lost ones would hide the gap.
+                # Lost even if it fits, because a record after lost ones would hide the gap.
                 self._lost += 1
             elif len(self._waiting) == len(payloads):
                 self._drain()
 
     def flush(self) -> None:
-        """Write as much of what waits as the destination takes now, and report what was lost."""
+        """Write as much as the destination accepts now, and report how many records were lost."""
         self._own()
         with self._lock:
             self._drain()
@@ -78,7 +79,7 @@ class Sink:
 
     def _drain(self) -> None:
         while self._waiting:
-            # Taken out before it is sent, so that a re-entrant call does not send it twice.
+            # Removed before it is sent, so that a re-entrant call does not send it twice.
             payload = self._waiting.popleft()
             if not self._send(payload):
                 self._waiting.appendleft(payload)

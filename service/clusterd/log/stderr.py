@@ -1,4 +1,4 @@
-"""Lines on stderr, for a terminal, a container's runtime, or a file."""
+"""Writes log lines to stderr, for a terminal, a container's runtime, or a file."""
 
 import fcntl
 import os
@@ -11,14 +11,14 @@ from datetime import UTC, datetime
 
 from clusterd.log.record import Level, Record
 
-# POSIX: a write of at most this much is whole or not at all, also when all workers share one pipe.
+# POSIX: a write of at most this size is atomic, even if all workers share one pipe.
 ATOMIC_BYTES = select.PIPE_BUF
 
 
 class LineEncoder:
-    """Makes `2026-11-23T09:00:00.123Z clusterd[42] error: message key=value` of each line of a record.
+    """Formats each line of a record as `2026-11-23T09:00:00.123Z clusterd[42] error: message key=value`.
 
-    Every line names its process, so that lines of several of them can be told apart when they mix.
+    Every line names its process, so that mixed lines of several processes can be told apart.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time, process: Callable[[], int] = os.getpid) -> None:
@@ -26,7 +26,7 @@ class LineEncoder:
         self._process = process
 
     def __call__(self, record: Record) -> Iterator[bytes]:
-        """The lines of the record, as many in a payload as can be written in one piece."""
+        """Yield the lines of the record in payloads. Each payload has as many lines as can be written atomically."""
         stamp = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")[:-6]
         prefix = f"{stamp}Z clusterd[{self._process()}] {Level(record.level).name.lower()}: ".encode()
         payload = b""
@@ -40,7 +40,7 @@ class LineEncoder:
 
 
 def _pieces(line: bytes, size: int) -> Iterator[bytes]:
-    """The line in pieces of at most `size` bytes, without tearing a UTF-8 character apart."""
+    """Split the line into pieces of at most `size` bytes, without splitting a UTF-8 character."""
     while len(line) > size:
         end = size
         while line[end] & 0xC0 == 0x80:
@@ -51,12 +51,12 @@ def _pieces(line: bytes, size: int) -> Iterator[bytes]:
 
 
 class DescriptorWriter:
-    """Writes to a descriptor that other processes have too, without ever waiting for its reader.
+    """Writes to a descriptor that other processes share, without ever waiting for its reader.
 
-    Making the descriptor itself non-blocking is no option: the flag belongs to the open file, and the
-    application's print() would fail. So a pipe or a terminal is opened once more under /proc, and a socket is
-    sent to with MSG_DONTWAIT. Where the second opening is not permitted (another user's terminal), poll()
-    tells whether a small write fits: then two processes may see the same room, and one waits for the reader.
+    The descriptor itself cannot be made non-blocking: the flag belongs to the open file, and the application's print()
+    would fail. So a pipe or a terminal is opened again through /proc, and a socket is written to with MSG_DONTWAIT. If
+    the file cannot be opened again (another user's terminal), poll() tells whether a small write fits. In that case two
+    processes may see the same free space, and one of them waits for the reader.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -71,7 +71,7 @@ class DescriptorWriter:
         elif stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
             self._own = self._open_again(descriptor)
         else:
-            # Not opened again: a file opened without O_APPEND has an offset that is shared with print().
+            # Not opened again: a file opened without O_APPEND has an offset that print() must share.
             self._own = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
 
     def _open_again(self, descriptor: int) -> int:
@@ -85,9 +85,9 @@ class DescriptorWriter:
             return own
 
     def send(self, payload: bytes) -> bool:
-        """Write one payload; False when it does not fit now. A part that fitted is not written twice."""
+        """Write one payload. Return False if it does not fit now. A part that was written is not written twice."""
         if payload is not self._begun:
-            # Also after a fork, when what the parent has begun is the parent's to finish.
+            # After a fork this is also true: the parent finishes the payload that it has begun.
             self._begun, self._written = payload, 0
         if self._poll and not any(events & select.POLLOUT for _, events in self._poll.poll(0)):
             return False
@@ -103,7 +103,7 @@ class DescriptorWriter:
         return os.write(self._own, data)
 
     def close(self) -> None:
-        """Give the descriptor back; the one it was made of stays."""
+        """Close the own descriptor. The original descriptor stays open."""
         if self._socket:
             self._socket.close()
         else:

@@ -1,1 +1,1 @@
-"""What systemd and clusterd say to each other: sockets, readiness, the watchdog."""
+"""The protocols between systemd and clusterd: socket activation, readiness, the watchdog."""

@@ -1,4 +1,4 @@
-"""The variables by which systemd talks to one process, and which are no business of its children."""
+"""The environment variables by which systemd addresses one process. Its children must not inherit them."""
 
 from collections.abc import Mapping
 
@@ -11,25 +11,25 @@ _PRIVATE = frozenset(LISTEN_VARIABLES + _NOTIFY_VARIABLES)
 
 
 def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a child: an application that notified systemd would speak for the whole service.
+    """Return the environment for a child. An application that notified systemd would speak for the whole service.
 
-    JOURNAL_STREAM stays, for children share stderr.
+    JOURNAL_STREAM is kept, because children share stderr.
     """
     return {name: value for name, value in environ.items() if name not in _PRIVATE}
 
 
 def state_directory(environ: Mapping[str, str]) -> str | None:
-    """The first directory of the unit's `StateDirectory=`, or None where systemd made none.
+    """Return the first directory of the unit's `StateDirectory=`, or None if systemd created none.
 
-    systemd.exec(5): $STATE_DIRECTORY has absolute paths, several of them separated by colons.
+    systemd.exec(5): $STATE_DIRECTORY contains absolute paths, separated by colons.
     """
     return environ.get("STATE_DIRECTORY", "").split(":")[0] or None
 
 
 def watchdog_seconds(environ: Mapping[str, str], pid: int) -> float | None:
-    """How often at most the manager wants to hear of process `pid`, or None when it does not watch it.
+    """Return the watchdog timeout of process `pid`, or None if the manager does not watch it.
 
-    sd_watchdog_enabled(3). Send WATCHDOG=1 at half of it.
+    sd_watchdog_enabled(3). WATCHDOG=1 must be sent at half of this interval.
     """
     try:
         seconds = int(environ["WATCHDOG_USEC"]) / 1_000_000

@@ -1,7 +1,6 @@
-"""What the master tells the service manager about itself (sd_notify(3)).
+"""Notifies the service manager of the master's state (sd_notify(3)).
 
-Its own few lines and not `systemd.daemon.notify`: that one waits while the manager does not read, and the
-master's loop never waits.
+`systemd.daemon.notify` is not used, because it waits while the manager does not read. The master's loop never waits.
 """
 
 import socket
@@ -13,49 +12,49 @@ _STATUS_LENGTH = 300
 
 
 class Notifier:
-    """Sends each message as one datagram to `address`, $NOTIFY_SOCKET's value; nothing when that is unset.
+    """Sends each message as one datagram to `address`, the value of $NOTIFY_SOCKET. Sends nothing if that is not set.
 
-    A message that cannot be sent now is kept and sent, in order, before the next one.
+    A message that cannot be sent now is kept, and sent before the next one.
     """
 
     def __init__(self, address: str | None) -> None:
         self._waiting: deque[bytes] = deque(maxlen=_KEPT_MESSAGES)
         self._socket: socket.socket | None = None
         self._address = ""
-        # Anything else is a VM's vsock, which a manager never gives to a service.
+        # Any other address is a VM's vsock, which a manager never gives to a service.
         if address and address[0] in "/@":
-            # Not connected: the manager may close and bind its socket anew (daemon-reexec).
+            # The socket is not connected, because the manager may close its socket and bind a new one (daemon-reexec).
             self._address = "\0" + address[1:] if address[0] == "@" else address
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self._socket.setblocking(False)
 
     def ready(self, status: str) -> None:
-        """The service is up.
+        """Say that the service has started.
 
-        RELOADING=1 is never sent: when the master dies after that, systemd 257 waits for the READY=1 of the dead
-        process. `ExecReload=` tells systemd of reloads.
+        RELOADING=1 is never sent: if the master dies after it, systemd 257 waits for READY=1 from the dead process.
+        systemd learns of reloads from `ExecReload=`.
         """
         self._send("READY=1", _status(status))
 
     def stopping(self, status: str) -> None:
-        """The service begins to stop."""
+        """Say that the service begins to stop."""
         self._send("STOPPING=1", _status(status))
 
     def status(self, status: str) -> None:
-        """One line for `systemctl status`."""
+        """Set the line that `systemctl status` shows."""
         self._send(_status(status))
 
     def watchdog(self) -> None:
-        """The loop that calls this is alive. Not kept when it cannot be sent: it would be a lie later."""
+        """Say that the loop is alive. A message that cannot be sent is dropped, because it could be false later."""
         if not self._waiting or self.flush():
             self._send("WATCHDOG=1", keep=False)
 
     def extend_timeout(self, seconds: float) -> None:
-        """Start, reload or stop takes longer: at most this long from now, unless said again."""
+        """Extend the timeout of the start, reload or stop to this many seconds from now, unless called again."""
         self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * _MICROSECONDS)}")
 
     def flush(self) -> bool:
-        """Send what could not be sent before; whether nothing is left."""
+        """Send the messages that are kept. Return whether none is left."""
         while self._waiting:
             if not self._transmit(self._waiting[0]):
                 return False
@@ -63,7 +62,7 @@ class Notifier:
         return True
 
     def close(self) -> None:
-        """Give the socket back."""
+        """Close the socket."""
         if self._socket:
             self._socket.close()
 
@@ -79,11 +78,11 @@ class Notifier:
         except BlockingIOError:
             return False
         except OSError:
-            # The manager's socket is gone, and who listens there later wants no old news.
+            # The manager's socket is gone. A manager that listens there later does not need old messages.
             return True
         return True
 
 
 def _status(text: str) -> str:
-    """One line, whatever the text is: a second one would be an assignment of its own."""
+    """Return the text on one line, because a second line would be another assignment."""
     return f"STATUS={' '.join(text.split())[:_STATUS_LENGTH]}"

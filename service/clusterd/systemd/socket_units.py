@@ -1,25 +1,25 @@
-"""Whether systemd keeps the sockets that it has passed: read from what systemctl(1) tells of units and jobs."""
+"""Reads from the output of systemctl(1) whether systemd keeps the sockets that it has passed."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
 JOBS = ("list-jobs", "--plain", "--no-legend", "--no-pager")
-"""Asked first: a job that is carried out between the two questions is seen in one of the answers."""
+"""Asked before the units: a job that is carried out between both questions then appears in one of the answers."""
 
 _PROPERTIES = ("Id", "Triggers", "ActiveState", "FileDescriptorName")
 
 _CLOSING_JOBS = {"stop", "restart", "try-restart"}
-"""Those after which a socket unit has closed its sockets. A `start` of one that is active changes nothing."""
+"""The jobs after which a socket unit has closed its sockets. A `start` job of an active unit changes nothing."""
 _OPEN_STATES = {"active", "activating", "reloading"}
 
 
 def units_question(unit: str) -> tuple[str, ...]:
-    """What to ask systemctl of every socket unit, and of `unit` itself, which proves that there was an answer."""
+    """Return the question about every socket unit, and about `unit` itself, which shows that systemctl has answered."""
     return ("show", "--no-pager", f"--property={','.join(_PROPERTIES)}", "--", unit, "*.socket")
 
 
 def own_unit(cgroups: str, environ: Mapping[str, str], pid: int) -> str | None:
-    """The service unit whose main process `pid` is, by its /proc/PID/cgroup; None when systemd has not executed it."""
+    """Return the unit whose main process is `pid`, from /proc/PID/cgroup; None if systemd did not execute it."""
     if environ.get("SYSTEMD_EXEC_PID") != str(pid):  # systemd.exec(5)
         return None
     for line in cgroups.splitlines():
@@ -31,9 +31,9 @@ def own_unit(cgroups: str, environ: Mapping[str, str], pid: int) -> str | None:
 
 
 def kept_names(unit: str, jobs: str, units: str) -> frozenset[str] | None:
-    """The names (FileDescriptorName=) of the sockets that stay open for the next start of `unit`.
+    """Return the names (FileDescriptorName=) of the sockets that stay open for the next start of `unit`.
 
-    None when `units` is no answer: there is no bus, or systemd does not know `unit`.
+    Return None if `units` is not an answer: there is no bus, or systemd does not know `unit`.
     """
     closing = set(_closing(jobs.splitlines()))
     blocks = list(_blocks(units))
@@ -49,7 +49,7 @@ def kept_names(unit: str, jobs: str, units: str) -> frozenset[str] | None:
 
 
 def _closing(lines: Iterable[str]) -> Iterator[str]:
-    """`42 clusterd.socket stop waiting`."""
+    """Yield the units of closing jobs. A line is, for example, `42 clusterd.socket stop waiting`."""
     for line in lines:
         fields = line.split()
         if len(fields) >= 3 and fields[2] in _CLOSING_JOBS:
@@ -57,6 +57,6 @@ def _closing(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _blocks(text: str) -> Iterator[dict[str, str]]:
-    """`systemctl show` separates units by an empty line."""
+    """Yield the properties of each unit. `systemctl show` separates units by an empty line."""
     for block in text.split("\n\n"):
         yield dict(line.split("=", 1) for line in block.splitlines() if "=" in line)

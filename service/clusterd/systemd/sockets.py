@@ -1,4 +1,4 @@
-"""The sockets that systemd opened for clusterd, by the names their units give them (sd_listen_fds(3))."""
+"""Takes over the sockets that systemd opened for clusterd, by the names in their units (sd_listen_fds(3))."""
 
 import os
 import socket
@@ -14,7 +14,7 @@ _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 
 class Role(StrEnum):
-    """What a listening socket is for; the value is the unit's `FileDescriptorName=`."""
+    """The purpose of a listening socket. The value is the unit's `FileDescriptorName=`."""
 
     HTTP = "http"
     HTTPS = "https"
@@ -23,7 +23,7 @@ class Role(StrEnum):
 
 
 class SocketError(Exception):
-    """Sockets were passed that clusterd cannot use. `problems` names each with what to change."""
+    """systemd passed sockets that clusterd cannot use. `problems` describes each, and says what to change."""
 
     def __init__(self, problems: tuple[str, ...]) -> None:
         super().__init__("; ".join(problems))
@@ -32,22 +32,22 @@ class SocketError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PassedSocket:
-    """A listening socket and what it is for. Several may have one role."""
+    """A listening socket and its purpose. Several sockets may have the same role."""
 
     role: Role
     socket: socket.socket
 
     @property
     def address(self) -> str:
-        """Where it listens, as the configuration would write it."""
+        """The local address, written as in the configuration."""
         return address_text(self.socket)
 
 
 def passed_sockets() -> tuple[PassedSocket, ...]:
-    """Take over the sockets systemd passed to this process, in its order; none outside of a socket unit.
+    """Take over the sockets that systemd passed to this process, in systemd's order. Without a socket unit, none.
 
-    They are not to be listened on again: their backlog is the unit's `Backlog=`. The variables that announced
-    them are removed from the environment, so that no child takes them for its own.
+    Do not call listen(2) on them, because their backlog is the unit's `Backlog=`. The variables that announced them are
+    removed from the environment, so that no child uses them.
 
     Raises SocketError: a name is unknown, a descriptor is not a listening stream socket, or the variables
     contradict each other.
@@ -58,15 +58,15 @@ def passed_sockets() -> tuple[PassedSocket, ...]:
         values = ", ".join(f"{name}={os.environ[name]}" for name in LISTEN_VARIABLES if name in os.environ)
         raise SocketError((f"the sockets announced by {values} cannot be taken: {error.strerror}",)) from None
     for variable in LISTEN_VARIABLES:
-        # libsystemd removes them from the C environment only, os.environ is a copy.
+        # libsystemd removes them only from the C environment, of which os.environ is a copy.
         os.environ.pop(variable, None)
     return take_sockets(names)
 
 
 def take_sockets(names: Mapping[int, str]) -> tuple[PassedSocket, ...]:
-    """Check descriptors by name and make sockets of them: not inherited by an exec, and non-blocking.
+    """Check the named descriptors and return sockets, which are non-blocking and not inherited by an exec.
 
-    O_NONBLOCK belongs to the open file, which every process shares that inherits it: it is set here, once.
+    O_NONBLOCK belongs to the open file, which all processes that inherit the socket share. It is set here, once.
 
     Raises SocketError as `passed_sockets` does.
     """
@@ -92,7 +92,7 @@ def _role(name: str) -> Role:
 
 def _listening_socket(descriptor: int) -> socket.socket:
     try:
-        # The family and type are read from the descriptor itself, never assumed.
+        # Family and type are read from the descriptor.
         sock = socket.socket(fileno=descriptor)
     except OSError as error:
         raise ValueError(f"not a socket ({error.strerror})") from None
@@ -108,7 +108,7 @@ def _listening_socket(descriptor: int) -> socket.socket:
 
 
 def address_text(sock: socket.socket) -> str:
-    """The local address of a socket: `127.0.0.1:80`, `[::1]:80`, `unix:/path` or `unix:@abstract`."""
+    """Return the local address of a socket: `127.0.0.1:80`, `[::1]:80`, `unix:/path` or `unix:@abstract`."""
     address = sock.getsockname()
     if sock.family == socket.AF_INET6:
         return f"[{address[0]}]:{address[1]}"

@@ -1,6 +1,6 @@
-"""What systemd reads for a unit when it starts it, and never again: EnvironmentFile= and LoadCredential=.
+"""Finds changes in files that systemd reads only when it starts a unit: EnvironmentFile= and LoadCredential=.
 
-A reload gets neither. So whoever has changed such a file, and reloads, is to be told.
+A reload does not read such files again. An operator who has changed one and reloads must be told so.
 """
 
 import glob
@@ -16,9 +16,9 @@ from typing import Any
 from clusterd.systemd.environment import clean_environment
 
 ASK_SECONDS = 5.0
-"""For systemd to answer. Nobody waits for it."""
+"""The time limit for systemd's answer. No request waits for it."""
 _MOST_ENTRIES = 1000
-"""Of a directory of credentials that are looked at."""
+"""How many files in a directory of credentials are checked."""
 
 _PROPERTIES = (
     "MainPID",
@@ -26,27 +26,27 @@ _PROPERTIES = (
     "EnvironmentFiles",
     "LoadCredential",
     "LoadCredentialEncrypted",
-    "ImportCredential",  # systemd 252 does not know it: last, for busctl ends there
+    "ImportCredential",  # the last one, because busctl of systemd 252 does not know it and stops there
 )
 
 
 @dataclass(frozen=True, slots=True)
 class StartFile:
-    """One of them."""
+    """A file that systemd reads at the start."""
 
     setting: str
-    """As the unit has it, such as `LoadCredential=db:/etc/app/db`."""
+    """The line of the unit, such as `LoadCredential=db:/etc/app/db`."""
     path: str
-    """Empty, or a relative one, where systemd looks for it in its own directories."""
+    """The path. It is empty or relative if systemd looks for it in its own directories."""
     is_optional: bool = False
-    """It may be missing."""
+    """Whether the file may be missing."""
     is_pattern: bool = False
-    """It may name several (glob(7))."""
+    """Whether the path may match several files (glob(7))."""
 
 
 @dataclass(frozen=True, slots=True)
 class StartFiles:
-    """Those of a unit, and when they were read."""
+    """The files of a unit, and when systemd read them."""
 
     unit: str
     started_at: float
@@ -54,7 +54,7 @@ class StartFiles:
     files: tuple[StartFile, ...]
 
     def changed(self) -> list[str]:
-        """Which have changed since: a line each, with the remedy."""
+        """Return a line for each file that has changed since, with the remedy."""
         remedy = f"a reload does not read it, `systemctl restart {self.unit}` does"
         return [
             f"{file.setting} has changed since the start, {self._moment}: {remedy}"
@@ -63,7 +63,7 @@ class StartFiles:
         ]
 
     def unseen(self) -> str | None:
-        """Of which that cannot be seen from here: a line, with the remedy. None where there are none."""
+        """Return a line that names the files whose changes cannot be seen, with the remedy. None if there are none."""
         unseen = [file.setting for file in self.files if _changed_at(file) is None]
         if not unseen:
             return None
@@ -76,9 +76,9 @@ class StartFiles:
 
 
 def ask_for_start_files(pid: int) -> StartFiles | None:
-    """Those of the unit whose main process is `pid`, this process. Waits for systemd; None where it does not tell.
+    """Ask systemd for the files of the unit whose main process is `pid`, this process. None if it does not answer.
 
-    systemctl cannot show LoadCredential=, so busctl asks; both come with systemd.
+    systemctl cannot show LoadCredential=, so busctl is used. Both are part of systemd.
     """
     try:
         with open("/proc/self/cgroup") as file:
@@ -97,7 +97,7 @@ def ask_for_start_files(pid: int) -> StartFiles | None:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            env=clean_environment(os.environ),  # busctl tells systemd that it is ready
+            env=clean_environment(os.environ),  # with NOTIFY_SOCKET, busctl would tell systemd that it is ready
             timeout=ASK_SECONDS,
             check=False,
         )
@@ -107,7 +107,7 @@ def ask_for_start_files(pid: int) -> StartFiles | None:
 
 
 def own_unit_path(lines: Iterable[str]) -> str | None:
-    """The control group of the service that this process belongs to, by the lines of /proc/self/cgroup (cgroups(7))."""
+    """Return the control group of this process's service, from the lines of /proc/self/cgroup (cgroups(7))."""
     for line in lines:
         _, controllers, path = line.rstrip("\n").split(":", 2)
         if controllers in ("", "name=systemd") and path.endswith(".service"):
@@ -116,7 +116,7 @@ def own_unit_path(lines: Iterable[str]) -> str | None:
 
 
 def read_answer(answer: str, unit: str, pid: int) -> StartFiles | None:
-    """What busctl has printed: a line for each property that this systemd knows. None where `pid` is another."""
+    """Parse busctl's output: one line for each property that systemd knows. None if the main process is not `pid`."""
     try:
         values: dict[str, Any] = dict(
             zip(_PROPERTIES, (json.loads(line)["data"] for line in answer.splitlines()), strict=False)
@@ -139,7 +139,7 @@ def _files(values: dict[str, Any]) -> Iterator[StartFile]:
 
 
 def _changed_at(file: StartFile) -> float | None:
-    """When it was changed last, or put in its place; 0.0 where there is none, None where that cannot be seen."""
+    """Return when the file was last changed or replaced: 0.0 if it is absent, None if that cannot be seen."""
     if not file.path.startswith("/"):
         return None
     paths = glob.glob(file.path) if file.is_pattern else [file.path]
@@ -152,7 +152,7 @@ def _changed_at(file: StartFile) -> float | None:
 
 
 def _latest(path: str) -> float:
-    """Raises OSError."""
+    """Return the latest change of the file, its link or its directory entries. Raises OSError."""
     status, link = os.stat(path), os.lstat(path)
     if stat.S_ISSOCK(status.st_mode):
         raise OSError(f"{path} is a socket that is asked for a credential: it does not tell")
@@ -165,7 +165,7 @@ def _latest(path: str) -> float:
 
 
 def _escaped(name: str) -> str:
-    """As the path of an object has it (sd_bus_path_encode(3))."""
+    """Escape the name for an object path (sd_bus_path_encode(3))."""
     plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
     return "".join(
         each

@@ -1,1 +1,1 @@
-"""What crosses between processes: the messages, their codec and the channel that carries them."""
+"""The messages between processes, their encoding, and the channel that carries them."""

@@ -1,8 +1,8 @@
-"""One end of a channel under an event loop.
+"""One end of a channel, driven by an event loop.
 
-asyncio's and uvloop's transports refuse SOCK_SEQPACKET, so this is add_reader and add_writer
-around non-blocking sendmsg and recvmsg. What the peer is too slow to take waits in a bounded
-queue; a peer that lets it run full has stopped reading and is treated as gone.
+The transports of asyncio and uvloop reject SOCK_SEQPACKET, so this module uses add_reader and add_writer with
+non-blocking sendmsg and recvmsg. Packets that the peer cannot take yet wait in a bounded queue. A peer that lets the
+queue run full has stopped reading and is treated as gone.
 """
 
 import asyncio
@@ -21,20 +21,20 @@ PACKETS_PER_TURN = 100
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A message with what came beside it. The descriptors belong to the receiver."""
+    """A message with its descriptors. The descriptors belong to the receiver."""
 
     message: Message
     descriptors: tuple[int, ...]
     pid: int | None
     lacks_descriptors: bool = False
-    """Some came along, and this process may not open so many: they are closed."""
+    """Whether descriptors came that this process may not open. They are closed."""
 
 
 class Channel:
     """Sends and receives messages without ever blocking its loop.
 
-    `on_message` is called for each message; `on_end` once, with the reason, when the other end
-    is closed or speaks another protocol. Neither is called after `close`.
+    `on_message` is called for each message. `on_end` is called once, with the reason, when the other end is closed or
+    speaks another protocol. Neither is called after `close`.
     """
 
     def __init__(
@@ -55,10 +55,10 @@ class Channel:
         loop.add_reader(sock.fileno(), self._read_some)
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
-        """Send `message`, now or when the peer reads. The descriptors stay the caller's."""
+        """Send `message` now, or when the peer reads. The descriptors still belong to the caller."""
         if not self._open:
             return
-        # A queued packet needs descriptors that live until it is sent.
+        # A queued packet keeps copies of its descriptors until it is sent.
         packet = encode(message)
         if not self._queue and self._try_send(packet, descriptors):
             return
@@ -70,7 +70,7 @@ class Channel:
             self._loop.add_writer(self._socket.fileno(), self._flush)
 
     def offer(self, packet: bytes, again: Callable[[], None]) -> bool:
-        """Send a packet if the peer has room for it now. Otherwise False, and `again` is called when it may have."""
+        """Send a packet if the peer has room now. Otherwise return False, and call `again` when it may have room."""
         if not self._open or (not self._queue and self._try_send(packet, ())):
             return True
         self._again = again
@@ -78,11 +78,11 @@ class Channel:
         return False
 
     def _read_some(self) -> None:
-        """Others have their turn too: what is left makes the loop call again."""
+        """Read a limited number of packets, so that other callbacks run. The loop calls again for the rest."""
         self.read_pending(PACKETS_PER_TURN)
 
     def read_pending(self, most: int | None = None) -> None:
-        """Receive everything that has arrived, or so many packets; also called before a death is acted on."""
+        """Receive all that has arrived, or at most `most` packets. Also called before a child's death is handled."""
         while self._open and most != 0:
             most = None if most is None else most - 1
             lacks_descriptors = False
@@ -107,7 +107,7 @@ class Channel:
             self._on_message(Received(message, packet.descriptors, packet.pid, lacks_descriptors))
 
     def close(self) -> None:
-        """Close this end; what is queued is dropped."""
+        """Close this end and drop what is queued."""
         if not self._open:
             return
         self._open = False
@@ -119,7 +119,7 @@ class Channel:
         self._socket.close()
 
     def _try_send(self, packet: bytes, descriptors: Sequence[int]) -> bool:
-        """False when the packet has to wait. A dead peer takes everything: its end is read, not sent."""
+        """Return False if the packet has to wait. A dead peer counts as success, because reading reports its end."""
         try:
             send(self._socket, packet, descriptors)
         except BlockingIOError:

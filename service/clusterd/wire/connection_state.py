@@ -1,4 +1,4 @@
-"""What travels with a connection's descriptor when another process takes the connection over."""
+"""The state that is passed with a connection's descriptor when another process takes the connection over."""
 
 import base64
 import binascii
@@ -7,16 +7,16 @@ from typing import NamedTuple
 from clusterd.linux.address import Address
 
 RESIDUAL_LIMIT = 32 * 1024
-"""Bytes read beyond the last request that can travel along: in base64 they still fit a 64 KiB packet."""
+"""The most bytes read after the last request that can be passed on. In base64 they still fit a 64 KiB packet."""
 
 
-# Made for every connection: a frozen dataclass takes twice as long.
+# Created for every connection. A frozen dataclass takes twice as long.
 class CarriedState(NamedTuple):
     """A connection between two requests.
 
-    `residual` was read but belongs to a request not yet complete; `peer` and `local` are None on a unix
-    socket; `requests` counts those served so far. `awaits_header` says that the PROXY protocol header, which comes
-    before all else, has not come as a whole: what there is of it is in `residual`, and `peer` is the proxy.
+    `residual` was read and belongs to an incomplete request. `peer` and `local` are None on a Unix socket. `requests`
+    counts the requests served so far. `awaits_header` says that the PROXY protocol header, which comes first, is
+    incomplete: its part that was read is in `residual`, and `peer` is the proxy.
     """
 
     residual: bytes
@@ -28,11 +28,11 @@ class CarriedState(NamedTuple):
 
     @classmethod
     def direct(cls) -> "CarriedState":
-        """That of a new connection that comes from clusterd itself, and by way of no proxy whatever is configured."""
+        """Return the state of a new connection from clusterd itself, which never comes through a proxy."""
         return cls(b"", None, None, "http", 0)
 
     def to_json(self) -> dict[str, object]:
-        """As JSON: at most 43.7 KB of residual, and 300 bytes."""
+        """Return the state as JSON: at most 43.7 KB of residual, and 300 bytes."""
         return {
             "residual": base64.b64encode(self.residual).decode(),
             "peer": self.peer,
@@ -44,7 +44,7 @@ class CarriedState(NamedTuple):
 
     @classmethod
     def from_json(cls, value: object) -> "CarriedState":
-        """Read what `to_json` wrote. Raises ValueError for anything else."""
+        """Parse what `to_json` wrote. Raises ValueError for any other value."""
         match value:
             case {
                 "residual": str(text),

@@ -3,8 +3,8 @@
     > {"version": 1, "command": "scale", "workers": "+1"}
     < {"version": 1, "type": "result", "succeeded": true, "text": "5 workers wanted", "data": {"workers": 5}}
 
-A request is answered by any number of `progress` and `event` lines and one `result`, after which the service closes
-the connection. What each command takes and gives: docs/control.md.
+A request is answered by any number of `progress` and `event` lines and one `result` line. Then the service closes the
+connection. docs/control.md lists the arguments and results of each command.
 """
 
 import json
@@ -16,18 +16,18 @@ from typing import Any
 
 CONTROL_VERSION = 1
 LINE_BYTES = 64 * 1024
-"""Of a request, and of what may wait for a peer that does not read."""
+"""The longest line of a request, and the most bytes that may wait for a peer that does not read."""
 
 MOST_SLOTS = 1024
-"""As many as the setting `workers` may say."""
+"""The largest value of the setting `workers`."""
 ALL_SLOTS = 0
-"""Written "all", where a command may go to every worker."""
+"""Every worker; written "all" in commands that accept it."""
 HOOKS = -1
-"""Written "hooks", where it may go to the hooks process."""
+"""The hooks process; written "hooks" in commands that accept it."""
 
 
 class Command(StrEnum):
-    """What can be asked."""
+    """The commands."""
 
     STATUS = "status"
     RELOAD = "reload"
@@ -44,18 +44,18 @@ class Command(StrEnum):
 
 
 class ControlError(ValueError):
-    """A line that is not of this protocol; the text says why."""
+    """A line does not follow this protocol. The text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A command and what it takes; what it does not take is at its default."""
+    """A command with its arguments. Arguments that the command does not take have their defaults."""
 
     command: Command
     slot: int = 0
-    """Or ALL_SLOTS, or HOOKS."""
+    """The number of a slot, or ALL_SLOTS or HOOKS."""
     workers: int = 0
-    """Wanted, or more (`relative`)."""
+    """The number of workers, or a change of it if `relative` is true."""
     relative: bool = False
     signal: Signals = SIGTERM
     level: str = ""
@@ -86,32 +86,32 @@ _NAMED: dict[Command, dict[str, int]] = {
     Command.STACKS: {"hooks": HOOKS},
     Command.KILL: {"hooks": HOOKS},
 }
-"""What may be said in place of the number of a slot."""
+"""The words that a command accepts instead of the number of a slot."""
 _NEEDED = frozenset({"slot", "workers", "level", "message"})
 
 
 def request_line(command: Command, **arguments: object) -> bytes:
-    """The line that asks for `command`."""
+    """Return the line that requests `command`."""
     return _line({"command": command.value, **arguments})
 
 
 def progress(text: str) -> bytes:
-    """A line that says how far the request is."""
+    """Return a line that reports the progress of the request."""
     return _line({"type": "progress", "text": text})
 
 
 def event_line(document: dict[str, Any]) -> bytes:
-    """A line that tells of something that happened."""
+    """Return a line that reports an event."""
     return _line({"type": "event", "event": document})
 
 
 def result(*, succeeded: bool, text: str, data: dict[str, Any] | None = None) -> bytes:
-    """The last line of an answer."""
+    """Return the last line of an answer."""
     return _line({"type": "result", "succeeded": succeeded, "text": text, "data": data or {}})
 
 
 def parse(line: bytes) -> dict[str, Any]:
-    """The object in `line`. Raises ControlError."""
+    """Return the object in `line`. Raises ControlError."""
     try:
         document = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -125,7 +125,7 @@ def parse(line: bytes) -> dict[str, Any]:
 
 
 def parse_request(line: bytes) -> Request:
-    """The request in a line. Raises ControlError: what was found, and what is allowed."""
+    """Return the request in a line. Raises ControlError, which says what was found and what is allowed."""
     document = parse(line)
     name = document.pop("command", None)
     del document["version"]
@@ -153,7 +153,7 @@ def _argument(key: str, value: object, named: dict[str, int]) -> list[tuple[str,
                 return [("slot", named[value])]
             if type(value) is not int or not 1 <= value <= MOST_SLOTS:
                 others = "".join(f', nor "{name}"' for name in named)
-                raise ControlError(f"slot: {value!r} is no number of a slot, which are 1, 2 and so on{others}")
+                raise ControlError(f"slot: {value!r} is not the number of a slot (1, 2 and so on){others}")
             return [("slot", value)]
         case "workers":
             workers, relative = parse_workers(value)
@@ -170,7 +170,7 @@ def _argument(key: str, value: object, named: dict[str, int]) -> list[tuple[str,
 
 
 def parse_workers(value: object) -> tuple[int, bool]:
-    """A number of workers, or a change of it ("+1", "-2"), and whether it is one. Raises ControlError."""
+    """Return a number of workers or a change of it ("+1", "-2"), and whether it is a change. Raises ControlError."""
     match = re.fullmatch(r"([+-]?)(\d{1,4})", str(value), re.ASCII)
     number = int(match[0]) if match and not isinstance(value, bool) else 0
     if match is None or not 1 <= abs(number) <= MOST_SLOTS:
@@ -179,14 +179,14 @@ def parse_workers(value: object) -> tuple[int, bool]:
 
 
 def parse_signal(value: object) -> Signals:
-    """A signal by its name, with or without SIG, or by its number. Raises ControlError."""
+    """Return a signal by its name, with or without SIG, or by its number. Raises ControlError."""
     text = str(value).upper()
     try:
         if text.isdecimal():
             return Signals(int(text))
         return Signals[text if text.startswith("SIG") else f"SIG{text}"]
     except (KeyError, ValueError):
-        raise ControlError(f"signal: there is no signal {value!r}; TERM, QUIT and KILL are some") from None
+        raise ControlError(f"signal: there is no signal {value!r}; examples are TERM, QUIT and KILL") from None
 
 
 def _line(document: dict[str, Any]) -> bytes:

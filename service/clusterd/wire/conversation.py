@@ -1,7 +1,7 @@
-"""What the application in a worker and whoever it talks to say to each other: messages, requests and replies.
+"""The conversation between the application in a worker and its peer in the master: messages, requests and replies.
 
-Both ends are alike. Nothing is dropped: a message waits with its sender until the channel takes it, and is counted as
-waiting until the other side has dealt with it. When MOST_WAITING wait, the next one is refused where it is sent.
+Both ends work alike. Nothing is dropped: a message waits at its sender until the channel takes it, and counts as
+waiting until the other side has handled it. When MOST_WAITING messages wait, sending another one raises QueueFull.
 """
 
 import asyncio
@@ -19,26 +19,26 @@ from clusterd.wire.values import SAID, Bounds, encoded
 
 MOST_WAITING = 1000
 REQUEST_SECONDS = 30.0
-"""How long a request waits for its reply, where the one who asks does not say."""
+"""How long a request waits for its reply, unless the caller gives another time."""
 ERROR_CHARACTERS = 1000
 
 
 class QueueFull(Exception):
-    """So many messages wait already that another one is not taken: try again later, or send less."""
+    """Too many messages already wait. Try again later, or send fewer."""
 
 
 class RequestFailed(Exception):
-    """The other side has not answered a request: it has no handler, or the handler failed; the text says which."""
+    """The other side has not answered a request: it has no handler, or the handler failed. The text says which."""
 
 
 class Disconnected(ConnectionError):
-    """The other side is gone: what it was sent last may not have reached it."""
+    """The other side is gone. The last messages sent to it may not have reached it."""
 
 
 class Reply:
-    """The answer to a request: `await` it in async code; in a thread `result()` waits for it.
+    """The reply to a request. Async code awaits it; a thread waits for it with `result()`.
 
-    Either raises RequestFailed, Disconnected or TimeoutError where there is none.
+    Both raise RequestFailed, Disconnected or TimeoutError if there is no reply.
     """
 
     def __init__(self, future: "Future[Any]") -> None:
@@ -48,24 +48,22 @@ class Reply:
         return asyncio.wrap_future(self._future).__await__()
 
     def when_done(self, call: Callable[["Future[Any]"], object]) -> None:
-        """For clusterd itself: have `call` called with it, in the thread that brings the answer."""
+        """Have `call` called with the future, in the thread that receives the reply. For clusterd itself."""
         self._future.add_done_callback(call)
 
     def result(self) -> Any:
-        """The answer, when it has come. Raises RuntimeError in a thread that runs an event loop."""
+        """Wait for the reply and return it. Raises RuntimeError in a thread that runs an event loop."""
         try:
             asyncio.get_running_loop()
         except RuntimeError:
             pass
         else:
-            raise RuntimeError(
-                "this thread runs an event loop, which would stand still meanwhile: await the reply instead"
-            )
+            raise RuntimeError("this thread runs an event loop, which result() would block: await the reply instead")
         return self._future.result()
 
 
 class Incoming:
-    """A message of the other side, for whoever deals with it, in whatever thread."""
+    """A message of the other side. Any thread may handle it."""
 
     def __init__(self, conversation: "Conversation", message: AppMessage) -> None:
         self._conversation = conversation
@@ -74,31 +72,31 @@ class Incoming:
 
     @property
     def value(self) -> Any:
-        """What was said."""
+        """The value of the message."""
         return self._value
 
     @property
     def wants_reply(self) -> bool:
-        """Whether the other side awaits one."""
+        """Whether the other side waits for a reply."""
         return self._number != 0
 
     def reply(self, value: Any) -> None:
-        """Answer it. Raises TypeError and ValueError as `send` does."""
+        """Reply to the message. Raises TypeError and ValueError as `send` does."""
         encoded(value, self._conversation.bounds)
         self._conversation.post(AppMessage(value, reply=self._number))
 
     def refuse(self, why: str) -> None:
-        """Answer that there is no answer."""
+        """Reply that there is no answer, with the reason."""
         self._conversation.post(AppMessage(None, reply=self._number, error=why[:ERROR_CHARACTERS]))
 
     def taken(self) -> None:
-        """It is dealt with, and another one may come in its place."""
+        """Report that the message is handled, so that the other side may send another one."""
         self._conversation.count_taken()
 
 
 @dataclass(slots=True)
 class _Pending:
-    """A request that is not answered yet."""
+    """A request without a reply yet."""
 
     deadline: float | None
     future: "Future[Any]" = field(default_factory=Future)
@@ -109,18 +107,18 @@ OnOver = Callable[[bool], None]
 
 
 class Conversation:
-    """One end. `send` and `request` may be called in any thread, and before `attach`; the others on the loop."""
+    """One end. `send` and `request` may be called in any thread, also before `attach`; the others only on the loop."""
 
     def __init__(self, bounds: Bounds = SAID) -> None:
         self.bounds = bounds
-        """Of what is said here."""
+        """The bounds of the values that this end sends."""
         self._lock = threading.Lock()
         self._packets: deque[bytes] = deque()
-        """What the channel has not taken yet."""
+        """Packets that the channel has not taken yet."""
         self._unconfirmed: deque[OnOver | None] = deque()
-        """Of each message that the other side has not dealt with yet, who is told what became of it."""
+        """For each message that the other side has not handled yet, the callback for its outcome."""
         self._taken = 0
-        """Messages of the other side that were dealt with, and it has not been told so."""
+        """Messages of the other side that were handled and not yet acknowledged."""
         self._pending: dict[int, _Pending] = {}
         self._last_request = 0
         self._is_ended = False
@@ -133,10 +131,10 @@ class Conversation:
     # ---- in any thread
 
     def send(self, value: Any, *, most_waiting: int | None = MOST_WAITING, on_over: OnOver | None = None) -> None:
-        """Say something. Raises TypeError and ValueError for what cannot be said, QueueFull, Disconnected.
+        """Send a message. Raises TypeError and ValueError for a value that cannot be sent, QueueFull, Disconnected.
 
-        `on_over` is called on the loop: with True when the other side has dealt with so many messages as there were
-        with this one (with this one, where it deals with them in their order), with False when it is gone before.
+        `on_over` is called on the loop: with True when the other side has handled as many messages as were sent up to
+        this one (this one itself, if it handles them in order), with False if the other side is gone before.
         """
         encoded(value, self.bounds)
         self._post_counted(AppMessage(value), most_waiting, on_over)
@@ -149,7 +147,7 @@ class Conversation:
         most_waiting: int | None = MOST_WAITING,
         on_over: OnOver | None = None,
     ) -> Reply:
-        """Ask something; the same is raised. The reply fails with TimeoutError after so many seconds."""
+        """Send a request. Raises as `send` does. The reply fails with TimeoutError after `timeout` seconds."""
         encoded(value, self.bounds)
         pending = _Pending(None if timeout is None else monotonic() + timeout)
         with self._lock:
@@ -166,7 +164,7 @@ class Conversation:
         return Reply(pending.future)
 
     def post(self, message: Message) -> None:
-        """Send what was looked at. Replies are not counted: there are no more of them than requests."""
+        """Send a checked message. Replies are not counted, because there are no more of them than requests."""
         packet = encode(message)
         with self._lock:
             self._enqueue(packet)
@@ -186,10 +184,10 @@ class Conversation:
         self._wake()
 
     def count_taken(self) -> None:
-        """One message more was dealt with."""
+        """Count a handled message, to acknowledge it."""
         with self._lock:
             self._taken += 1
-            if not self._is_ended:  # then the loop may be closed as well
+            if not self._is_ended:  # after the end the loop may be closed
                 self._wake()
 
     def _wake(self) -> None:
@@ -200,7 +198,7 @@ class Conversation:
     # ---- on the loop
 
     def attach(self, channel: Channel, loop: asyncio.AbstractEventLoop, deliver: Callable[[Incoming], None]) -> None:
-        """Talk over `channel` from now on; `deliver` is called with each message of the other side."""
+        """Use `channel` from now on. `deliver` is called with each message of the other side."""
         with self._lock:
             self._channel, self._loop, self._deliver = channel, loop, deliver
             self._wake()
@@ -209,7 +207,7 @@ class Conversation:
             self._arm(number)
 
     def received(self, message: AppMessage | Ack) -> None:
-        """The other side has said something."""
+        """Handle a message from the channel."""
         if isinstance(message, Ack):
             with self._lock:
                 dealt = [self._unconfirmed.popleft() for _ in range(min(message.count, len(self._unconfirmed)))]
@@ -221,7 +219,7 @@ class Conversation:
             self._deliver(Incoming(self, message))
 
     def end(self) -> None:
-        """The other side is gone."""
+        """Handle the end of the other side: fail all requests and messages that wait."""
         with self._lock:
             self._is_ended = True
             self._packets.clear()
@@ -234,7 +232,7 @@ class Conversation:
         self._tell_emptied()
 
     async def flushed(self) -> None:
-        """Everything that was said before has gone out."""
+        """Wait until everything that was sent before has been written."""
         self._flush()
         if self._packets:
             self._emptied = asyncio.get_running_loop().create_future()
@@ -242,18 +240,18 @@ class Conversation:
 
     @property
     def unsent(self) -> int:
-        """Messages and replies that have not gone out."""
+        """The number of messages and replies that are not written yet."""
         return len(self._packets)
 
     def _flush(self) -> None:
         with self._lock:
             self._will_flush = False
             if self._taken and not self._is_ended:
-                # One for all that were dealt with since the last time.
+                # One acknowledgement covers all messages handled since the last one.
                 self._packets.append(encode(Ack(self._taken)))
             self._taken = 0
         assert self._channel is not None
-        # Only here is anything taken out of the queue, and `end` is called on the loop as well.
+        # Only this loop and `end` remove packets, and both run on the event loop.
         while self._packets:
             if not self._channel.offer(self._packets[0], self._flush):
                 return
@@ -274,7 +272,7 @@ class Conversation:
         self._resolve(number, None, TimeoutError("the other side has not answered in time"))
 
     def _resolve(self, number: int, value: Any, failure: Exception | None) -> None:
-        """Whoever asked may have lost interest: then nobody is told."""
+        """Complete the request's future. If the caller has cancelled it, do nothing."""
         pending = self._pending.pop(number, None)
         if pending is None:
             return

@@ -1,11 +1,11 @@
-"""What the master and a hooks process say to each other in their conversation, all of it as JSON.
+"""The content of the conversation between the master and a hooks process, as JSON.
 
-The master tells of one thing at a time, and of the next when that was dealt with:
+The master sends one event at a time, and the next one when that was handled:
 
     {"name": "setup"}
     {"name": "exit", "serial": 7, "slot": 2, "generation": 3, "state": {...}, "arguments": [null, "SIGKILL"]}
 
-The hooks process gives orders, as requests; the reply is an outcome:
+The hooks process sends orders as requests. The reply is an outcome:
 
     {"order": "kill", "serial": 7, "value": 15}
     {"value": null}, or {"failure": "RuntimeError", "reason": "the cluster is stopping"}
@@ -25,19 +25,19 @@ EXIT = "exit"
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How a worker is."""
+    """The state of a worker."""
 
     pid: int | None = None
     is_connected: bool = True
     is_listening: bool = False
     is_dead: bool = False
     left_when_asked: bool | None = None
-    """Whether it left because it was to; None while it is there."""
+    """Whether it left because it was asked to. None as long as it is running."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerEvent:
-    """Something has become of a worker, which is like `state` since, or its application has said something."""
+    """An event of a worker, with its state after it, or a message from its application."""
 
     name: str
     serial: int
@@ -45,17 +45,17 @@ class WorkerEvent:
     generation: int
     state: State
     arguments: tuple[Any, ...] = ()
-    """Of the handlers, after the worker."""
+    """The arguments of the handlers after the worker."""
     is_silent: bool = False
-    """It is to be known, and no handler is called for it."""
+    """Whether the event only updates the state, and no handler is called."""
     reason: str = ""
-    """Why a worker ended, as in the metrics; empty before."""
+    """Why a worker ended, with the word that the metrics use. Empty before."""
     how: str = ""
-    """The same in words."""
+    """The reason as a sentence."""
 
 
 class Order(StrEnum):
-    """What a hooks process may ask for."""
+    """The orders that a hooks process may give."""
 
     SEND = "send"
     REQUEST = "request"
@@ -70,7 +70,7 @@ class Order(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
-    """An order; `serial` is a worker's, and 0 where it is about none."""
+    """An order. `serial` is a worker's, or 0 if the order is about no worker."""
 
     order: Order
     serial: int = 0
@@ -78,23 +78,23 @@ class Ordered:
 
 
 def write_worker_event(worker_event: WorkerEvent) -> dict[str, Any]:
-    """As JSON."""
+    """Return the event as JSON."""
     return asdict(worker_event)
 
 
 def read_worker_event(document: dict[str, Any]) -> WorkerEvent:
-    """What `write_worker_event` wrote, in another process of the same version of clusterd."""
+    """Parse what `write_worker_event` wrote in another process of the same version of clusterd."""
     state, arguments = State(**document["state"]), tuple(document["arguments"])
     return WorkerEvent(**{**document, "state": state, "arguments": arguments})
 
 
 def write_order(ordered: Ordered) -> dict[str, Any]:
-    """As JSON."""
+    """Return the order as JSON."""
     return asdict(ordered)
 
 
 def read_order(document: Any) -> Ordered:
-    """The order in `document`, which the application's process has sent. Raises ValueError for anything else."""
+    """Parse an order from the hooks process, which runs the application's code. Raises ValueError for anything else."""
     match document:
         case {"order": str(order), "serial": int(serial), "value": value}:
             return Ordered(Order(order), serial, value)
@@ -111,18 +111,18 @@ _FAILURES: dict[str, type[Exception]] = {
 
 
 def succeeded(value: Any) -> dict[str, Any]:
-    """An order was carried out."""
+    """Return the outcome of an order that was carried out."""
     return {"value": value}
 
 
 def failed(error: BaseException) -> dict[str, Any]:
-    """An order was not carried out."""
+    """Return the outcome of an order that failed."""
     known = next((name for name, kind in _FAILURES.items() if isinstance(error, kind)), RuntimeError.__name__)
     return {"failure": known, "reason": str(error)}
 
 
 def outcome(document: dict[str, Any]) -> Any:
-    """The value. Raises what was raised instead."""
+    """Return the value of an outcome. Raises the exception of a failed order."""
     if "failure" in document:
         raise _FAILURES[document["failure"]](document["reason"])
     return document["value"]

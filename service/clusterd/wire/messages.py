@@ -1,13 +1,13 @@
-"""Every message of the channel between the master, a template and a worker, in one list.
+"""Every message of the channels between the master, a template, a worker and the hooks process.
 
-One message is one SEQPACKET packet of at most 64 KiB: a JSON object with the protocol's
-version, the message's name and its fields, and up to 64 descriptors beside it.
+One message is one SEQPACKET packet of at most 64 KiB. It contains a JSON object with the protocol's version, the
+message's name and its fields, and up to 64 descriptors.
 
     {"v": 1, "type": "Fork", "serial": 7, "slot": 2, "generation": 3, "row": 1, "environment": {}} + [channel, stacks]
     {"v": 1, "type": "Ready"}
 
-JSON and never pickle: the two ends may run different interpreters, and a worker runs code
-that the master must not trust.
+JSON is used and not pickle: the two ends may run different interpreters, and a worker runs code that the master must
+not trust.
 """
 
 import json
@@ -18,18 +18,18 @@ PROTOCOL_VERSION = 1
 PACKET_BYTES = 64 * 1024
 PACKET_DESCRIPTORS = 64
 VALUE_BYTES = 60 * 1024
-"""Of what an application says in one message, as JSON: the rest of a packet is for what stands around it."""
+"""The largest value that an application sends in one message, as JSON. The rest of the packet is for the envelope."""
 MOST_LISTENERS = 40
-"""Of one service: they travel in one packet, with the other descriptors that a template needs."""
+"""The most listening sockets of one service. They must fit one packet, with a template's other descriptors."""
 
 
 class ProtocolError(Exception):
-    """A packet that is not a message of this protocol."""
+    """A packet is not a message of this protocol."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """What all messages are; the subclasses below are the whole vocabulary."""
+    """The base class of all messages. Its subclasses below are the whole protocol."""
 
 
 # ---- master to template
@@ -37,10 +37,10 @@ class Message:
 
 @dataclass(frozen=True)
 class Load(Message):
-    """Import the application (or, with `preload` false, get ready without it).
+    """Import the application, or prepare to fork without importing it if `preload` is false.
 
-    Descriptors: the scoreboard, the memfd that takes its stacks, the wakeups, and one listening socket for each
-    of `listeners`, which has what is spoken on it: `http` or `https`.
+    Descriptors: the scoreboard, the memfd for the template's stacks, the wakeups, and one listening socket for each of
+    `listeners`, which names the socket's protocol: `http` or `https`.
     """
 
     generation: int
@@ -53,9 +53,9 @@ class Load(Message):
 
 @dataclass(frozen=True)
 class Fork(Message):
-    """Fork a worker. Descriptors: its channel, and the memfd that takes its stacks.
+    """Fork a worker. Descriptors: its channel, and the memfd for its stacks.
 
-    `environment` is set in it, beside what it has from its template.
+    `environment` is added to the environment that the worker has from its template.
     """
 
     serial: int
@@ -74,9 +74,9 @@ class ForkSpare(Message):
 
 @dataclass(frozen=True)
 class Attach(Message):
-    """To a hooks process, its first: import what `hooks` names. Descriptor: the memfd that takes its stacks.
+    """The first message to a hooks process: import the module that `hooks` names. Descriptor: the memfd for its stacks.
 
-    What follows is said as to an application (below), in the words of `wire/hooks.py`.
+    All further messages are those of the application (below), with the content of `wire/hooks.py`.
     """
 
     generation: int
@@ -89,12 +89,12 @@ class Attach(Message):
 
 @dataclass(frozen=True)
 class Importing(Message):
-    """The interpreter is good, and begins with the application: what goes wrong from now on is the application's."""
+    """The interpreter works and begins to import the application. Later failures are the application's."""
 
 
 @dataclass(frozen=True)
 class Loaded(Message):
-    """The template can fork workers now; the hooks process is ready to be told what happens."""
+    """The template can fork workers now, or the hooks process can receive events."""
 
     generation: int
     seconds: float
@@ -102,24 +102,24 @@ class Loaded(Message):
 
 @dataclass(frozen=True)
 class LoadFailed(Message):
-    """The application could not be imported; `reason` is one line, `traceback` the whole story."""
+    """The import of the application failed. `reason` is one line, `traceback` the whole traceback."""
 
     reason: str
     traceback: str
     permanent: bool
-    """To import the same files again would fail again."""
+    """Whether importing the same files again would fail again."""
 
 
 @dataclass(frozen=True)
 class Unforkable(Message):
-    """The application started threads or opened connections at import; forking it would break them."""
+    """The import of the application started threads or opened connections, which a fork would break."""
 
     findings: list[str]
 
 
 @dataclass(frozen=True)
 class ForkFailed(Message):
-    """The kernel refused a fork; the worker or spare `serial` does not exist."""
+    """The kernel refused a fork. The worker or spare `serial` does not exist."""
 
     serial: int
     reason: str
@@ -130,7 +130,7 @@ class ForkFailed(Message):
 
 @dataclass(frozen=True)
 class Hello(Message):
-    """The first message of a worker or spare; its pid comes from the kernel (SCM_CREDENTIALS)."""
+    """The first message of a worker or spare. The kernel adds its pid (SCM_CREDENTIALS)."""
 
     serial: int
     layout: int
@@ -138,36 +138,36 @@ class Hello(Message):
 
 @dataclass(frozen=True)
 class Ready(Message):
-    """The application is loaded, worker_start has run, connections can be served."""
+    """The application is loaded, worker_start has run, and the worker can serve connections."""
 
 
 @dataclass(frozen=True)
 class BootFailed(Message):
-    """The worker could not get ready and is exiting."""
+    """The worker failed to become ready, and exits."""
 
     reason: str
     traceback: str
     permanent: bool
-    """A successor would fail the same way."""
+    """Whether a successor would fail in the same way."""
 
 
 @dataclass(frozen=True)
 class SuccessorLost(Message):
-    """The process that took over this worker's connections is gone; some are still here."""
+    """The process that was taking over this worker's connections is gone. This worker still has some of them."""
 
     connections: int
 
 
 @dataclass(frozen=True)
 class Overdue(Message):
-    """A thread of this worker has not answered a request within timeouts.request, and can only be ended with it."""
+    """A thread of this worker exceeded timeouts.request. The thread can be ended only together with the worker."""
 
     request: str
 
 
 @dataclass(frozen=True)
 class StacksTold(Message):
-    """The answer to TellStacks: for people, and as much of it as fits."""
+    """The answer to TellStacks, as text for people, cut to what fits."""
 
     number: int
     text: str
@@ -175,7 +175,7 @@ class StacksTold(Message):
 
 @dataclass(frozen=True)
 class DebuggerTold(Message):
-    """The answer to StartDebugger: it listens, unless there is a `failure`, which says what to do."""
+    """The answer to StartDebugger: the debugger listens, or `failure` says why not and what to do."""
 
     failure: str
 
@@ -185,22 +185,22 @@ class DebuggerTold(Message):
 
 @dataclass(frozen=True)
 class Welcome(Message):
-    """The master has entered the pid; the worker may run the application's code."""
+    """The master has recorded the pid. The worker may run the application's code."""
 
 
 @dataclass(frozen=True)
 class Serve(Message):
-    """Accept connections. Also takes back a retirement: the worker serves on as before."""
+    """Accept connections. This also undoes a retirement: the worker serves again."""
 
 
 @dataclass(frozen=True)
 class Retire(Message):
     """Stop accepting and let the successor take the connections.
 
-    Descriptor: none, or one end of a socketpair whose other end a successor adopts from.
-    With `linger` the worker stays when its last connection has gone (it may have to take its
-    slot back); without, it exits then, at the latest at `deadline`, by time.monotonic(): the host has
-    one such clock, and a worker that reads this late must not take the master's deadline for a later one.
+    Descriptor: none, or one end of a socketpair from whose other end a successor adopts. With `linger` the worker stays
+    when its last connection is gone, because it may have to take its slot back. Without, it exits then, and at the
+    latest at `deadline`. The deadline is a time of time.monotonic(), the same clock for all processes of the host, so
+    that a worker that reads the message late does not extend it.
     """
 
     deadline: float
@@ -210,9 +210,9 @@ class Retire(Message):
 
 @dataclass(frozen=True)
 class Share(Message):
-    """Let another worker have so many connections, as they come to rest, and keep the others.
+    """Hand over this many connections to another worker, each when it is between requests, and keep the others.
 
-    Descriptor: one end of a socketpair whose other end the other worker adopts from.
+    Descriptor: one end of a socketpair from whose other end the other worker adopts.
     """
 
     connections: int
@@ -226,45 +226,45 @@ class Adopt(Message):
 
 @dataclass(frozen=True)
 class Dispatch(Message):
-    """Serve the new connections that arrive on the descriptor: the master accepts them, and deals them in turn."""
+    """Serve the new connections that arrive on the descriptor. The master accepts them and dispatches them in turn."""
 
 
 @dataclass(frozen=True)
 class HealthConnection(Message):
-    """Serve the connection in the descriptor; the master speaks HTTP on its other end."""
+    """Serve the connection of the descriptor. The master sends an HTTP request on its other end."""
 
 
 @dataclass(frozen=True)
 class SetLogLevel(Message):
-    """Log from this level (a number of syslog) on; to templates too, for those that they fork."""
+    """Log from this level (syslog's number) on. A template passes the level on to its workers."""
 
     level: int
 
 
 @dataclass(frozen=True)
 class TellStacks(Message):
-    """Say what every thread and task is doing, in a StacksTold with the same number."""
+    """Answer with a StacksTold of the same number: what every thread and task is doing."""
 
     number: int
 
 
 @dataclass(frozen=True)
 class StartDebugger(Message):
-    """Have debugpy listen there, and answer with a DebuggerTold. Asked again, it listens on."""
+    """Have debugpy listen at this address, and answer with a DebuggerTold. A repeated message changes nothing."""
 
     host: str
     port: int
 
 
-# ---- both ways, between the application in a worker and whoever it talks to (`wire/conversation.py`)
+# ---- both ways, between the application in a worker and its peer (`wire/conversation.py`)
 
 
 @dataclass(frozen=True)
 class AppMessage(Message):
-    """What an application is told, or says: any JSON value of at most VALUE_BYTES.
+    """A message to or from an application: any JSON value of at most VALUE_BYTES.
 
-    `request` is the number that a reply has to bear, 0 where none is awaited. A reply bears it in `reply`; `error` says
-    why there is no value in it, where there is none.
+    `request` is the number that the reply must have, or 0 if no reply is expected. A reply has that number in `reply`.
+    `error` says why a reply has no value.
     """
 
     value: Any
@@ -275,12 +275,12 @@ class AppMessage(Message):
 
 @dataclass(frozen=True)
 class Ack(Message):
-    """So many more messages of the other side have been dealt with, and wait no longer. Replies are not counted."""
+    """`count` more messages of the other side were handled, and no longer wait. Replies are not counted."""
 
     count: int
 
 
-# Not slots=True above: it makes every class twice, and the first ones would be subclasses too.
+# slots=True is not used above: it creates every class twice, and the first ones would be subclasses too.
 _MESSAGES: dict[str, type[Message]] = {message.__name__: message for message in Message.__subclasses__()}
 
 
@@ -289,14 +289,14 @@ def _class_of(annotation: object) -> type:
 
 
 _FIELDS: dict[str, dict[str, type]] = {
-    # Annotations like dict[str, Any] are checked as far as their class goes: the other end may run anything.
+    # Of annotations like dict[str, Any] only the class is checked, because the other end may run any code.
     name: {field.name: _class_of(field.type) for field in fields(message)}
     for name, message in _MESSAGES.items()
 }
 
 
 def encode(message: Message) -> bytes:
-    """The packet for `message`. Raises ProtocolError when it would be larger than a packet may be."""
+    """Return the packet for `message`. Raises ProtocolError if it would be larger than PACKET_BYTES."""
     packet = json.dumps({"v": PROTOCOL_VERSION, "type": type(message).__name__, **vars(message)}).encode()
     if len(packet) > PACKET_BYTES:
         raise ProtocolError(f"{type(message).__name__} of {len(packet)} bytes; at most {PACKET_BYTES} fit a packet")
@@ -304,7 +304,7 @@ def encode(message: Message) -> bytes:
 
 
 def decode(packet: bytes) -> Message:
-    """The message in `packet`. Raises ProtocolError for anything else."""
+    """Return the message in `packet`. Raises ProtocolError for any other packet."""
     try:
         document = json.loads(packet)
     except (ValueError, RecursionError) as error:

@@ -1,7 +1,7 @@
-"""Packets over a SOCK_SEQPACKET socketpair: whole or absent, whoever dies when (unix(7)).
+"""Packets over a SOCK_SEQPACKET socketpair. A packet arrives whole or not at all, whichever process dies (unix(7)).
 
-`send` and `receive` are one call each and fit blocking and non-blocking sockets alike. They are
-written over sendmsg and recvmsg because `socket.send_fds` ignores its flags on Python 3.11.
+`send` and `receive` are one system call each and work with blocking and non-blocking sockets. They use sendmsg and
+recvmsg, because `socket.send_fds` ignores its flags in Python 3.11.
 """
 
 import os
@@ -20,7 +20,7 @@ _ANCILLARY_BYTES = socket.CMSG_SPACE(PACKET_DESCRIPTORS * _DESCRIPTOR_BYTES) + s
 
 
 class DescriptorsMissing(ProtocolError):
-    """A packet has come without its descriptors: this process may not open so many. `data` is what did arrive."""
+    """A packet came without its descriptors, because this process may not open so many. `data` is the packet."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__("a packet was cut: it came with more descriptors than this process may open")
@@ -29,16 +29,16 @@ class DescriptorsMissing(ProtocolError):
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """One received packet. The descriptors belong to whoever received it."""
+    """A received packet. The descriptors belong to the receiver."""
 
     data: bytes
     descriptors: tuple[int, ...]
     pid: int | None
-    """The sender's pid by the kernel's word, where the socket has SO_PASSCRED."""
+    """The sender's pid as the kernel reports it, if the socket has SO_PASSCRED."""
 
 
 def socketpair() -> tuple[socket.socket, socket.socket]:
-    """Two connected non-inheritable SEQPACKET sockets."""
+    """Return two connected, non-inheritable SEQPACKET sockets."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
@@ -49,15 +49,15 @@ def send(sock: socket.socket, data: bytes, descriptors: Sequence[int] = ()) -> N
 
 
 def receive(sock: socket.socket) -> Packet | None:
-    """The next packet, or None when the other side has closed.
+    """Return the next packet, or None if the other side has closed.
 
-    Raises BlockingIOError (non-blocking and empty), ProtocolError for a packet that was cut.
+    Raises BlockingIOError (non-blocking and empty) and ProtocolError for a truncated packet.
     """
     try:
         data, ancillary, flags, _ = _receive_message(sock)
     except ConnectionResetError:
-        # The other end died with packets of ours unread. The kernel says so once, before what that end sent last,
-        # and those words are why it died; after them comes the end of file.
+        # The other end died with unread packets of this side. The kernel reports that once, before the packets that the
+        # other end sent last, which say why it died. The end of file follows them.
         data, ancillary, flags, _ = _receive_message(sock)
     descriptors = array("i")
     pid = None
@@ -83,12 +83,12 @@ def _receive_message(sock: socket.socket) -> tuple[bytes, list[tuple[int, int, b
 
 
 def close_all(descriptors: Sequence[int]) -> None:
-    """Close descriptors that came with a packet and were not wanted."""
+    """Close descriptors that came with a packet and are not needed."""
     for descriptor in descriptors:
         os.close(descriptor)
 
 
 def peer_pid(channel: socket.socket) -> int:
-    """The pid of the process that has made the channel (SO_PEERCRED of unix(7)): the master."""
+    """Return the pid of the process that created the channel (SO_PEERCRED of unix(7)), which is the master."""
     pid: int = struct.unpack("3i", channel.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))[0]
     return pid

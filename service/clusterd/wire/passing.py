@@ -1,9 +1,9 @@
-"""How a connection passes from one process to another: from a retiring worker to its successor, or from the master.
+"""The protocol that passes a connection to another process: from a worker to its successor, or from the master.
 
-One SEQPACKET packet carries one connection: its descriptor and what is known of it. The receiver answers with the
-packet's number *before* it reads a byte from the connection, the sender drops its copy when it has read that answer,
-and what is not acknowledged stays with the sender: at no time do two processes read one connection, and none is lost
-with either of them.
+One SEQPACKET packet carries one connection: its descriptor and its state. The receiver answers with the packet's number
+*before* it reads a byte from the connection. The sender drops its copy when it has read the answer. A connection that
+is not acknowledged stays with the sender. So two processes never read one connection at the same time, and no
+connection is lost when either process dies.
 
     {"number": 1, "carried": {...}, "anyway": true} + [connection]   sender to receiver
     {"number": 1, "declined": null}                                  receiver to sender
@@ -20,26 +20,26 @@ class Decline(StrEnum):
     """Why a receiver leaves a connection to its sender."""
 
     FULL = "full"
-    """It has as many as it may have, and somebody else may have room."""
+    """The receiver is at its limit. Another worker may have room."""
     NO_DESCRIPTOR = "no descriptor"
-    """It may not open any more, so that the connection did not even come through."""
+    """The receiver may not open another descriptor, so it did not receive the connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A connection for the receiver, to be taken `anyway` or only where there is room for it."""
+    """A connection for the receiver. It must take it if `anyway` is true, else only if it has room."""
 
     number: int
     carried: dict[str, object]
     anyway: bool = True
 
     def encode(self) -> bytes:
-        """The packet."""
+        """Return the packet."""
         return json.dumps({"number": self.number, "carried": self.carried, "anyway": self.anyway}).encode()
 
     @classmethod
     def decode(cls, packet: bytes) -> "Offer":
-        """Read what `encode` wrote. Raises ProtocolError for anything else."""
+        """Parse what `encode` wrote. Raises ProtocolError for any other packet."""
         match _load(packet):
             case {"number": int(number), "carried": dict(carried), "anyway": bool(anyway)}:
                 return cls(number, carried, anyway)
@@ -48,19 +48,19 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the receiver says of the offer with that number."""
+    """The receiver's answer to the offer with that number."""
 
     number: int
     declined: Decline | None = None
-    """None: the connection is the receiver's."""
+    """None means that the connection belongs to the receiver."""
 
     def encode(self) -> bytes:
-        """The packet."""
+        """Return the packet."""
         return json.dumps({"number": self.number, "declined": self.declined}).encode()
 
     @classmethod
     def decode(cls, packet: bytes) -> "Answer":
-        """Read what `encode` wrote. Raises ProtocolError for anything else."""
+        """Parse what `encode` wrote. Raises ProtocolError for any other packet."""
         match _load(packet):
             case {"number": int(number), "declined": None}:
                 return cls(number)

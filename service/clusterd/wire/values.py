@@ -1,4 +1,4 @@
-"""What an application may say in a message: looked at where it is said, so that the mistake has the right traceback."""
+"""Checks the values that an application sends, at the call that sends them, so that the traceback shows that call."""
 
 import json
 import re
@@ -8,27 +8,27 @@ from typing import Any
 from clusterd.wire.messages import VALUE_BYTES
 
 MOST_NESTED = 100
-"""Lists and objects in each other: the other side's parser has a limit too, and is to be nowhere near it."""
+"""The most lists and objects inside each other. It is far below the limit of the other side's parser."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """How large a value may be: as JSON, and in lists and objects in each other."""
+    """The largest size of a value as JSON, and how deep its lists and objects may be nested."""
 
     size: int
     depth: int
 
 
 SAID = Bounds(VALUE_BYTES, MOST_NESTED)
-"""By an application."""
+"""The bounds of a value that an application sends."""
 RELAYED = Bounds(VALUE_BYTES + 1024, MOST_NESTED + 4)
-"""What an application has said, with what the master has written around it (`wire/hooks.py`)."""
+"""The bounds of such a value together with the envelope that the master adds (`wire/hooks.py`)."""
 
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])')
 
 
 def encoded(value: Any, bounds: Bounds = SAID) -> str:
-    """`value` as JSON. Raises TypeError for what JSON has no words for, and ValueError for what is too large."""
+    """Return `value` as JSON. Raises TypeError if JSON cannot express it, and ValueError if it is too large."""
     try:
         text = json.dumps(value, allow_nan=False)
     except RecursionError:
@@ -42,7 +42,7 @@ def encoded(value: Any, bounds: Bounds = SAID) -> str:
 
 def _depth(text: str) -> int:
     if text.count("[") + text.count("{") <= MOST_NESTED:
-        return 0  # nearly always: nobody need look closer
+        return 0  # the usual case: it cannot be nested too deep
     depth = deepest = 0
     for bracket in _BRACKETS.finditer(text):
         depth += (bracket[1] is not None) - (bracket[2] is not None)

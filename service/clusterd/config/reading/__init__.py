@@ -1,1 +1,1 @@
-"""Reads a configuration from YAML, flags or a program, and says everything that is wrong with it."""
+"""Reads a configuration from YAML, flags or a program, and reports everything that is wrong with it."""

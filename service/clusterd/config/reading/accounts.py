@@ -1,4 +1,4 @@
-"""Users and groups by name, as this machine knows them."""
+"""Looks up users and groups by name on this machine."""
 
 import grp
 import pwd
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 
 class UnknownAccount(Exception):
-    """The machine knows nobody of that name; the text says so."""
+    """The machine has no user or group of that name; the text says so."""
 
 
 def _user_id(name: str) -> int:
@@ -24,4 +24,4 @@ def _group_id(name: str) -> int:
 
 
 ID_OF: Mapping[str, Callable[[str], int]] = {"owner": _user_id, "group": _group_id}
-"""Who is meant in `unix_sockets`, by the last name of the setting. They raise UnknownAccount."""
+"""The look-up for each setting of `unix_sockets`, by the last part of its name. Each raises UnknownAccount."""

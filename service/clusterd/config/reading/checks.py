@@ -1,4 +1,4 @@
-"""What each setting cannot know by itself: values that do not go together, and paths that lead nowhere."""
+"""Checks that no setting can make alone: values that contradict each other, and paths that do not exist."""
 
 import os
 import stat
@@ -12,9 +12,10 @@ _ALL_ADDRESSES = {"0.0.0.0", "::"}
 
 
 def check_combinations(given: Values, source: Place) -> None:
-    """Refuse what cannot be meant, among the settings that are good by themselves.
+    """Refuse combinations of settings that contradict each other.
 
-    All of those have values; `source` is the place of those that were not written.
+    Only settings that are valid by themselves are compared; each of them has a value. `source` is the place of a
+    setting that was not written.
     """
     _at_most(given, "timeouts.drain_idle", "timeouts.drain")
     if "rollout.health_check.path" in given.values:
@@ -30,12 +31,12 @@ def check_combinations(given: Values, source: Place) -> None:
                 given.refuse(place, "tls.certificate", found, hint="name its file in tls.certificate")
     trusted = given.are_good("proxy_protocol", "trusted_proxies") and given.values["trusted_proxies"]
     if given.values.get("proxy_protocol") is Switch.ON and trusted == ():
-        place, found = given.places["proxy_protocol"], "on, and there are no trusted_proxies: nobody could connect"
+        place, found = given.places["proxy_protocol"], "on, but trusted_proxies is empty, so no client could connect"
         given.refuse(place, "proxy_protocol", found, hint="name the proxies in trusted_proxies")
 
 
 def _check_what_runs(given: Values) -> None:
-    """An application is served, or a function is run, which serves nobody."""
+    """Check that either an application is served or a function is run. A function serves no HTTP."""
     app, run = given.values["app"], given.values["run"]
     if run is None:
         if app is None:
@@ -48,14 +49,14 @@ def _check_what_runs(given: Values) -> None:
         return
     for key in ("listen", "tls.listen", "rollout.health_check.path"):
         if given.values.get(key) and key in given.places:
-            found = f"{run} is run, which answers nobody"
+            found = f"{run} is run, which serves no HTTP"
             given.refuse(given.places[key], key, found, hint="leave it out, or name an application in app")
     if "listen" not in given.places:
         given.values["listen"] = ()
 
 
 def _check_addresses(given: Values, source: Place) -> None:
-    """Each address is listened on once, and for one thing."""
+    """Check that no address is given twice or for two purposes."""
     listen: list[tuple[str, Address]] = []
     for key in ("listen", "tls.listen"):
         place = given.places.get(key, source)
@@ -78,7 +79,7 @@ def _check_addresses(given: Values, source: Place) -> None:
 
 
 def _overlap(one: Address | None, other: Address) -> bool:
-    """Whether binding both must fail: the same address, or the same port of all addresses."""
+    """Return whether binding both must fail: the same address, or the same port on all addresses."""
     if not isinstance(one, TcpAddress) or not isinstance(other, TcpAddress):
         return one == other
     families_alike = (":" in one.host) == (":" in other.host)
@@ -87,10 +88,10 @@ def _overlap(one: Address | None, other: Address) -> bool:
 
 
 def check_paths(given: Values) -> None:
-    """Refuse paths that were written and are not there.
+    """Refuse paths that were written and do not exist.
 
-    A path this user may not look at passes: clusterctl reads configurations of services that run as another user, and
-    for clusterd itself the template says what it could not do.
+    A path that this user may not look at passes. clusterctl reads configurations of services that run as another user,
+    and for clusterd itself the template reports what it could not open.
     """
     for key, is_right, what in (
         ("directory", stat.S_ISDIR, "a directory"),
@@ -115,7 +116,7 @@ def check_paths(given: Values) -> None:
 
 
 def check_names(given: Values) -> None:
-    """Refuse users and groups that were written and that this machine does not know."""
+    """Refuse users and groups that were written and do not exist on this machine."""
     for last, id_of in ID_OF.items():
         key, name = f"unix_sockets.{last}", given.values.get(f"unix_sockets.{last}")
         if name is not None and key in given.places:
@@ -129,7 +130,7 @@ def _at_most(given: Values, key: str, bound: str) -> None:
     if not given.are_good(key, bound):
         return
     if key not in given.places:
-        # A default gives way to what was written; only what was written can be wrong.
+        # A default is lowered to the written value. Only a written value can be an error.
         given.values[key] = min(given.values[key], given.values[bound])
     elif given.values[key] > given.values[bound]:
         found = f"{given.values[key]:g} s is longer than {bound} ({given.values[bound]:g} s)"

@@ -1,8 +1,8 @@
-"""YAML as far as a configuration needs it: mappings, lists and scalars, each with its place.
+"""Parses the part of YAML that a configuration needs: mappings, lists and scalars, each with its place.
 
-Built from PyYAML's events, not by its constructors: nothing in a file can make an object, anchors cannot
-multiply into a bomb, every problem has a line and a column, and PyYAML's YAML 1.1 readings (`off`, `NO`,
-`1:30` and `0660` are not what they seem) never take place. A scalar is what YAML 1.2's core schema makes of it
+It is built from PyYAML's events and not from its constructors. So a file cannot create an object, anchors cannot
+expand exponentially, and every problem has a line and a column. It also avoids PyYAML's YAML 1.1 rules, which give
+`off`, `NO`, `1:30` and `0660` surprising values. A scalar has the type of YAML 1.2's core schema
 (yaml.org/spec/1.2.2, section 10.3.2).
 """
 
@@ -18,7 +18,7 @@ from clusterd.config.reading.problems import ConfigError, Place, Problem, quoted
 from clusterd.config.settings.kinds import CoreType
 
 DEEPEST = 8
-"""Levels of nesting: no setting needs four, and a hostile file is refused before it costs anything."""
+"""Levels of nesting. No setting needs four, and a hostile file is refused before it costs time or memory."""
 
 
 class _Mark(Protocol):
@@ -36,7 +36,7 @@ class Written(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A single value, uninterpreted. `base` is the directory that paths in it are relative to."""
+    """A single uninterpreted value. `base` is the directory that paths in it are relative to."""
 
     text: str
     written: Written
@@ -45,7 +45,7 @@ class Scalar:
 
     @property
     def core_type(self) -> CoreType:
-        """What YAML 1.2's core schema takes it for; a flag's is text."""
+        """Return the type of the value by YAML 1.2's core schema. The value of a flag is always text."""
         if self.written is not Written.PLAIN:
             return CoreType.TEXT
         return next((name for name, pattern in _CORE_TYPES if pattern.fullmatch(self.text)), CoreType.TEXT)
@@ -82,7 +82,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """Keys and values; a key that was given twice is there once, and a problem."""
+    """Keys and values. A duplicate key appears once and is reported as a problem."""
 
     entries: tuple[Entry, ...]
     place: Place
@@ -109,9 +109,9 @@ _CORE_TYPES = (
 
 
 def parse_document(text: str, source: str, base: str, problems: list[Problem]) -> Mapping | None:
-    """The top-level mapping of a YAML text; None for a text with nothing in it.
+    """Return the top-level mapping of a YAML text, or None if the text is empty.
 
-    Adds to `problems` what can be reported beside others, and raises ConfigError where reading cannot go on.
+    Adds to `problems` what can be reported together with others. Raises ConfigError if reading cannot continue.
     """
     return _Composer(source, base, problems).document(text)
 
@@ -137,7 +137,7 @@ class _Composer:
                 Place(self.source, line, column), found, "remove it, or write it as \\x.. in double quotes"
             )
         except (ValueError, OverflowError):
-            # PyYAML hands the digits of an escape such as "\UFFFFFFFF" to chr() unchecked.
+            # PyYAML passes the digits of an escape such as "\UFFFFFFFF" to chr() without a check.
             self._refuse_syntax(
                 Place(self.source), "this is not YAML: an escape stands for no character", "look for \\U"
             )
@@ -212,7 +212,7 @@ class _Composer:
         raise ConfigError((*self.problems, Problem(place, self._key(), found, hint=hint)))
 
     def _refuse_syntax(self, place: Place, found: str, hint: str) -> Never:
-        # Without a key: the parser notices in the middle of nowhere, often lines after the last one it understood.
+        # The key is left out: the parser often notices the error several lines after the last key that it understood.
         raise ConfigError((*self.problems, Problem(place, "", found, hint=hint)))
 
     def _key(self) -> str:
@@ -224,14 +224,14 @@ def _place(mark: _Mark | None, source: str) -> Place:
 
 
 def _explained(error: yaml.MarkedYAMLError) -> str:
-    """PyYAML's own words on one line, and where the construct began that it was in."""
+    """Return PyYAML's message on one line, and the line in which the enclosing construct began."""
     began = error.context_mark
     since = f" (in what starts in line {began.line + 1})" if began and error.context else ""
     return f"this is not YAML: {' '.join(str(error.problem).split())}{since}"
 
 
 def _advice(error: yaml.MarkedYAMLError) -> str:
-    """What usually is behind it."""
+    """Return the usual cause of the error."""
     problem = str(error.problem)
     if "'\\t'" in problem:
         return "indent with spaces, never with tabs"

@@ -1,4 +1,4 @@
-"""Settings that a program gives as Python values: the same nodes that a file is made of, each named by its key."""
+"""Converts settings that a program gives as Python values to the nodes of a file. The place of a node is its key."""
 
 import os
 from collections.abc import Mapping as MappingOf
@@ -10,9 +10,9 @@ from clusterd.config.reading.working_directory import working_directory
 
 
 def document_of(settings: MappingOf[str, Any], problems: list[Problem]) -> Mapping:
-    """`settings` as the top-level mapping of a file; paths in it are relative to the working directory.
+    """Return `settings` as the top-level mapping of a file. Paths in it are relative to the working directory.
 
-    Adds to `problems` what no file could say.
+    Adds to `problems` the values that no file could contain.
     """
     return _Given(working_directory(), problems).mapping(settings, "")
 
@@ -46,7 +46,7 @@ class _Given:
                 return self._scalar(str(value), Written.PLAIN, place)
         name = type(value).__name__
         hint = 'name it, as in "module:attribute"' if callable(value) else "settings are text, numbers, lists and dicts"
-        self._problems.append(Problem(place, key, f"found a {name}, which no setting is", hint=hint))
+        self._problems.append(Problem(place, key, f"found a {name}, which no setting accepts", hint=hint))
         return self._scalar("", Written.QUOTED, place)
 
     def _scalar(self, text: str, written: Written, place: Place) -> Scalar:

@@ -1,4 +1,4 @@
-"""Read a configuration: the file, the flags over it, the defaults under both; everything wrong with it at once."""
+"""Reads a configuration: the file, overridden by the flags, completed by the defaults. All problems are reported."""
 
 import math
 import stat
@@ -22,7 +22,7 @@ from clusterd.config.settings.setting import Shape
 __all__ = ["ConfigError", "Problem", "load", "load_given", "written_control", "written_metrics"]
 
 LARGEST_FILE = 256 * 1024
-"""Bytes. The master reads the file in its loop, and PyYAML takes about a second for so much."""
+"""In bytes. The master reads the file in its loop, and PyYAML takes about a second for a file of this size."""
 
 _HEALTH_CHECK = "rollout.health_check"
 _BYTE_ORDER_MARK = "\ufeff"
@@ -35,11 +35,11 @@ def load(
     overrides: Mapping[str, Sequence[str]] = _NO_OVERRIDES,
     defaults: Mapping[str, str] = _NO_DEFAULTS,
 ) -> Config:
-    """The configuration in the file at `path` (None: no file), with flags over it.
+    """Return the configuration in the file at `path` (None: no file), overridden by flags.
 
-    `overrides` has the texts given for each setting's flag, by key; of a setting that has one value the last counts.
-    `defaults` has texts in place of the schema's. Paths are relative to the file, those of flags to the working
-    directory. Raises ConfigError with every problem.
+    `overrides` contains the texts given for each setting's flag, by key; for a setting with one value the last text
+    counts. `defaults` contains texts that replace the defaults of the schema. Paths in the file are relative to the
+    file, those in flags to the working directory. Raises ConfigError with every problem.
     """
     source = Place(str(path) if path is not None else "clusterd")
     _check_working_directory(source)
@@ -57,7 +57,7 @@ def load(
 
 
 def load_given(settings: Mapping[str, Any], source: str, defaults: Mapping[str, str] = _NO_DEFAULTS) -> Config:
-    """The configuration that a program gives, sections as dicts; `source` is what it gives it to.
+    """Return the configuration that a program gives, with sections as dicts. `source` names the receiver in messages.
 
     Paths are relative to the working directory. Raises ConfigError with every problem.
     """
@@ -71,7 +71,7 @@ def load_given(settings: Mapping[str, Any], source: str, defaults: Mapping[str, 
 
 
 def _concluded(given: Values, source: Place, base: str, defaults: Mapping[str, str]) -> Config:
-    """With the defaults for what was not given, and looked at as a whole."""
+    """Add the defaults, check the configuration as a whole, and build it."""
     _fill_in_defaults(given, source, base, defaults)
     check_combinations(given, source)
     check_paths(given)
@@ -82,25 +82,26 @@ def _concluded(given: Values, source: Place, base: str, defaults: Mapping[str, s
 
 
 def written_control(path: Path) -> str | None:
-    """What `control` is in the file at `path`, whatever else is wrong with it.
+    """Return the setting `control` of the file at `path`, even if other settings are wrong.
 
-    Raises ConfigError where there is no telling: no such file, or no YAML.
+    Raises ConfigError if the file does not exist or is not YAML.
     """
     control: str | None = _written(path).get("control")
     return control
 
 
 def written_metrics(path: Path, default: Address) -> Address | None:
-    """What `metrics` is in the file at `path`, whatever else is wrong with it: None for off, else `default` if unset.
+    """Return the setting `metrics` of the file at `path`, even if other settings are wrong.
 
-    Raises ConfigError as `written_control` does.
+    The result is None for `off` and `default` if the file does not set it. Raises ConfigError as `written_control`
+    does.
     """
     metrics: Address | None = _written(path).get("metrics", default)
     return metrics
 
 
 def _written(path: Path) -> Mapping[str, Any]:
-    """The values of a file that are good, by key."""
+    """Return the valid values of a file, by key."""
     given = Values([])
     root = parse_document(_text(path), str(path), absolute(path.parent), given.problems)
     if root is not None:
@@ -112,7 +113,7 @@ def _check_working_directory(source: Place) -> None:
     try:
         working_directory()
     except OSError:
-        hint = "paths are relative to it: start clusterd anew, in one that is there"
+        hint = "paths are relative to it: start clusterd again, in a directory that exists"
         _refuse(source, "the working directory has been deleted", hint)
 
 
@@ -120,12 +121,12 @@ def _text(path: Path) -> str:
     source = Place(str(path))
     path = Path(absolute(path))
     try:
-        # Before opening it: a FIFO would stop the master until someone writes.
+        # The type is checked first: opening a FIFO would block the master until a process writes to it.
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             _refuse(source, "this is a directory", "name the file in it")
         if not stat.S_ISREG(mode):
-            _refuse(source, "this is not a regular file", "each reload reads it anew")
+            _refuse(source, "this is not a regular file", "each reload reads it again")
         with path.open("rb") as file:
             data = file.read(LARGEST_FILE + 1)
     except (FileNotFoundError, NotADirectoryError):
@@ -159,7 +160,7 @@ def _fill_in_defaults(given: Values, source: Place, base: str, defaults: Mapping
         if default is None and setting.instead in given.places:
             given.values[key] = None
         elif default is None:
-            # In the line of the section that lacks it, if there is one.
+            # The place is the line of the section that lacks the setting, if there is such a section.
             place = given.places.get(key.rpartition(".")[0], source)
             given.refuse(
                 place, key, "is missing" if place.line else f"{key} is missing", hint=f"write {setting.kind.allowed}"
@@ -174,7 +175,7 @@ def _fill_in_defaults(given: Values, source: Place, base: str, defaults: Mapping
 
 
 def _position(problem: Problem) -> tuple[float, int]:
-    """What is in no line comes last, in the order in which it was found."""
+    """Sort key: problems without a line come last, in the order in which they were found."""
     return problem.place.line or math.inf, problem.place.column or 0
 
 
@@ -195,6 +196,6 @@ def _built(values: Mapping[str, Any]) -> Config:
 
 
 def _section(values: Mapping[str, Any], section: str) -> dict[str, Any]:
-    """The values of a section, without those of the sections in it, by their last names."""
+    """Return the values of a section by their last names, without those of its subsections."""
     split = {key: key.rpartition(".") for key in values}
     return {name: values[key] for key, (above, _, name) in split.items() if above == section}

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, said so that it can be mended without opening the manual."""
+"""Describes what is wrong with a configuration, so that the operator can correct it without the manual."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ LONGEST_QUOTE = 60
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where something was written: a position in a file (lines and columns from 1), or a flag."""
+    """Where something was written: a position in a file (lines and columns count from 1), or a flag."""
 
     source: str
     line: int | None = None
@@ -22,7 +22,7 @@ class Place:
 class Problem:
     """One thing that is wrong. Its text is always a single line.
 
-    `found` says what is there; `allowed`, when there is a rule to name, what would be right; `hint` what to
+    `found` says what was found. `allowed`, if there is a rule to name, says what would be right. `hint` says what to
     do. `key` is the dotted setting, or empty for a problem of the whole file.
     """
 
@@ -33,7 +33,7 @@ class Problem:
     hint: str = ""
 
     def __str__(self) -> str:
-        # A flag is its own key.
+        # The place of a flag already names the setting.
         named = self.key and self.place.line is not None
         what = f"found {self.found}, must be {self.allowed}" if self.allowed else self.found
         hint = f" ({self.hint})" if self.hint else ""
@@ -41,7 +41,7 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """The configuration is refused; `problems` is everything that is wrong with it."""
+    """The configuration is refused. `problems` contains everything that is wrong with it."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
@@ -49,15 +49,15 @@ class ConfigError(Exception):
 
 
 def in_one_line(problems: Sequence[Problem | str]) -> str:
-    """The first of `problems`, and how many there are: for `systemctl status`, which shows one line."""
+    """Return the first of `problems` and their number. `systemctl status` shows only one line."""
     return str(problems[0]) if len(problems) == 1 else f"{len(problems)} problems, the first: {problems[0]}"
 
 
 def quoted(text: str) -> str:
-    """`text` as it is shown in a message: on one line, without control characters, and not too long."""
+    """Return `text` for a message: on one line, without control characters, shortened to LONGEST_QUOTE."""
     return repr(text if len(text) <= LONGEST_QUOTE else text[: LONGEST_QUOTE - 3] + "...")
 
 
 def shown_key(key: str) -> str:
-    """`key` as it is shown in a message: as it is, unless that would break the line."""
+    """Return `key` for a message. It is quoted only if it would break the line or is too long."""
     return key if key.isprintable() and 0 < len(key) <= LONGEST_QUOTE else quoted(key)

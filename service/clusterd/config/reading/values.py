@@ -1,4 +1,4 @@
-"""The values that a file and flags give to settings, each read by its kind, and what is wrong with them."""
+"""Collects the values that a file and flags give to settings, and what is wrong with them."""
 
 import difflib
 import re
@@ -17,17 +17,17 @@ from clusterd.config.settings.setting import Setting, Shape
 
 @dataclass(slots=True)
 class Values:
-    """By dotted key: `values` that were given and are good, `places` of all that was given, sections included."""
+    """The settings by dotted key: `values` has the valid ones, `places` everything that was given, with sections."""
 
     problems: list[Problem]
     values: dict[str, Any] = field(default_factory=dict)
     places: dict[str, Place] = field(default_factory=dict)
 
     def take_section(self, section: Mapping, prefix: str = "") -> None:
-        """Take what a section of the file gives; `prefix` is its key with a dot, or empty for the whole file."""
+        """Take the settings of a section of the file. `prefix` is its key with a dot, or empty for the whole file."""
         for entry in section.entries:
             key = f"{prefix}{entry.key}"
-            # A key with a dot in it is no path: `timeouts.drain: 5s` is for flags, and unknown here.
+            # Only flags write a path with dots: `timeouts.drain: 5s` in a file is an unknown setting.
             if "." in entry.key or key not in BY_KEY | SECTIONS:
                 self._unknown(key, prefix, entry)
             elif key in BY_KEY:
@@ -36,12 +36,12 @@ class Values:
             elif isinstance(entry.value, Mapping):
                 self.places[key] = entry.place
                 self.take_section(entry.value, f"{key}.")
-            elif not _is_null(entry.value):  # a section all of whose lines are comments is empty, not wrong
+            elif not _is_null(entry.value):  # a section whose lines are all comments is empty, which is allowed
                 hint = f"such as {{{children(key)[0]}: {entry.value.text}}}" if isinstance(entry.value, Scalar) else ""
                 self.refuse(entry.value.place, key, str(entry.value), "a section (keys and values)", hint)
 
     def take_flag(self, setting: Setting, texts: SequenceOf[str]) -> None:
-        """Take the texts given for a setting's flag: they win over the file, variable by variable for `environment`."""
+        """Take the texts of a setting's flag. They override the file; for `environment`, each variable separately."""
         place, base = Place(setting.flag), working_directory()
         self.places[setting.key] = place
         scalars = tuple(Scalar(text, Written.FLAG, place, base) for text in texts)
@@ -61,11 +61,11 @@ class Values:
                 self.values[setting.key] = named
 
     def refuse(self, place: Place, key: str, found: str, allowed: str = "", hint: str = "") -> None:
-        """Note a problem; reading goes on."""
+        """Record a problem. Reading continues."""
         self.problems.append(Problem(place, key, found, allowed, hint))
 
     def are_good(self, *keys: str) -> bool:
-        """Whether nothing was found to be wrong with any of these settings."""
+        """Return whether none of these settings has a problem."""
         return not any(re.match(rf"{re.escape(key)}(\W|$)", problem.key) for problem in self.problems for key in keys)
 
     def _take(self, setting: Setting, value: Node) -> None:
@@ -99,11 +99,11 @@ class Values:
             if not isinstance(entry.value, Scalar):
                 self.refuse(entry.value.place, name, str(entry.value), "text")
             elif self._is_good_name(entry.key, name, entry.place):
-                # The text as it is written, whatever YAML would make of it.
+                # The value is the text as it is written, whatever type YAML gives it.
                 named[entry.key] = entry.value.text
 
     def _read(self, setting: Setting, name: str, value: Node) -> Any:
-        """The value of one scalar, or None and a problem. Callers look at the values only if there is no problem."""
+        """Return the value of one scalar, or record a problem and return None. Values count only without problems."""
         kind = setting.kind
         if not isinstance(value, Scalar):
             self.refuse(value.place, name, str(value), kind.allowed)
@@ -137,7 +137,7 @@ class Values:
     def _unknown(self, key: str, prefix: str, entry: Entry) -> None:
         siblings = children(prefix.rstrip("."))
         near = difflib.get_close_matches(entry.key.lower().replace("-", "_"), siblings, n=1)
-        # The name of a setting in another section, such as `drain` at the top.
+        # Suggest a setting of the same name in another section, such as `drain` at the top level.
         elsewhere = [known for known in BY_KEY if known.rpartition(".")[2] == entry.key]
         if "." in entry.key and key in BY_KEY:
             section, _, name = key.rpartition(".")

@@ -1,7 +1,8 @@
-"""The working directory, by the name by which it was entered.
+"""The working directory, by the name under which it was entered.
 
-The kernel knows it by what it is: after `cd current`, it stays in the release that the link led to then. The shell's
-$PWD is the name, and what that leads to later is the next release, or the directory that took the first one's place.
+The kernel identifies the working directory by its inode: after `cd current`, the process stays in the release that
+the link pointed to at that time. The shell's $PWD is the name. Resolved later, it leads to the next release, or to the
+directory that replaced the first one.
 """
 
 import os
@@ -9,14 +10,17 @@ from collections.abc import Mapping
 
 
 def working_directory() -> str:
-    """Absolute, its symbolic links unresolved. Raises OSError where it is known by no name and has been deleted."""
+    """Return it absolute, with symbolic links unresolved. Raises OSError if it was deleted and has no known name."""
     if _NAME is not None and _identity(".") == _ENTERED:
         return _NAME
     return os.getcwd()
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """`path` from the working directory. With `..` in it, from where that really is: so does the kernel go up."""
+    """Return `path` as an absolute path.
+
+    A path with `..` is resolved from the real working directory, because the kernel goes up from there too.
+    """
     path = os.fspath(path)
     if os.pardir in path.split("/"):
         return os.path.abspath(path)
@@ -24,7 +28,7 @@ def absolute(path: str | os.PathLike[str]) -> str:
 
 
 def entered_as(environ: Mapping[str, str]) -> str | None:
-    """$PWD, if it is a name of the working directory, as `pwd -L` has it."""
+    """Return $PWD if it is a name of the working directory, as `pwd -L` does, else None."""
     name = environ.get("PWD", "")
     is_name = name.startswith("/") and os.path.normpath(name) == name
     return name if is_name and _identity(name) == _identity(".") else None
@@ -38,6 +42,6 @@ def _identity(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-# At the start: once the link is switched, the name is that of another directory.
+# Read at the start: after the link is switched, the name belongs to another directory.
 _NAME = entered_as(os.environ)
 _ENTERED = _identity(".")

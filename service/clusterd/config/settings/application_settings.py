@@ -1,4 +1,4 @@
-"""The settings that say which application runs, and how."""
+"""The settings of the application: which one runs, how it is called, and in which environment."""
 
 import re
 
@@ -51,7 +51,7 @@ APPLICATION_SETTINGS = (
         _APPLICATION,
         None,
         _NEXT,
-        "The application: a callable, or a function that returns one when it ends with ().",
+        "The application: a callable. A name that ends with () is a function that returns the callable.",
         instead="run",
     ),
     Setting(
@@ -59,25 +59,25 @@ APPLICATION_SETTINGS = (
         _FUNCTION_OR_NULL,
         "null",
         _NEXT,
-        "A function that every worker calls in place of serving an application: plain, in a thread of its own, or "
-        "async. A worker is ready when the function is called. It is to return when clusterd.worker.stop_event is set; "
-        "earlier, or with an exception, is a failure. Nothing is listened on then, save for metrics. Changing between "
-        "app and run needs a restart.",
+        "A function that every worker calls instead of serving an application: a plain function, which runs in a "
+        "thread of its own, or an async function. A worker is ready when the function is called. The function must "
+        "return when clusterd.worker.stop_event is set; if it returns earlier or raises an exception, the worker has "
+        "failed. clusterd then listens only on metrics. Changing between app and run needs a restart.",
     ),
     Setting(
         "interface",
         choice(Interface),
         "auto",
         _NEXT,
-        "How the application is called; auto finds out by looking at it, without calling it.",
+        "How the application is called. auto inspects the application, without calling it.",
     ),
     Setting(
         "directory",
         file_path(),
         ".",
         _NEXT,
-        "Working directory of the application, and first on its sys.path. A symbolic link is followed anew by each "
-        "generation, so a deploy may switch it and reload.",
+        "The working directory of the application, and the first entry of its sys.path. Each generation follows a "
+        "symbolic link again, so a deploy can switch the link and reload.",
         metavar="PATH",
     ),
     Setting(
@@ -85,8 +85,8 @@ APPLICATION_SETTINGS = (
         either(file_path(), "null"),
         "null",
         _NEXT,
-        "The interpreter that runs the application, such as a virtual environment's bin/python. It needs Python 3.11 "
-        "or newer and uvloop. Default: the one that runs clusterd.",
+        "The interpreter that runs the application, such as bin/python of a virtual environment. It needs Python 3.11 "
+        "or newer and uvloop. Default: the interpreter that runs clusterd.",
         metavar="PATH",
     ),
     Setting(
@@ -94,8 +94,8 @@ APPLICATION_SETTINGS = (
         text("text", r"(?s:.*)"),
         "",
         _NEXT,
-        "Environment variables for the application, besides those clusterd was started with. Values are taken as "
-        "they are written: NO, 0660 and 1:30 stay text.",
+        "Environment variables for the application, in addition to those of clusterd. Values are taken as they are "
+        "written: NO, 0660 and 1:30 stay text.",
         shape=Shape.NAMED,
         metavar="NAME=VALUE",
     ),
@@ -104,33 +104,35 @@ APPLICATION_SETTINGS = (
         _ROOT_PATH,
         "",
         _NEXT,
-        "Where the application is mounted: SCRIPT_NAME in WSGI, root_path in ASGI.",
+        "The path under which the application is mounted: SCRIPT_NAME in WSGI, root_path in ASGI.",
     ),
     Setting(
         "preload",
         choice(Preload),
         "auto",
         _NEXT,
-        "Whether the application is imported once and then forked, which shares memory and makes a crashed worker's "
-        "replacement a matter of milliseconds. auto does so unless the import leaves threads, sockets or other things "
-        "behind that do not survive a fork; true only warns of them; false imports it in each worker.",
+        "Whether the application is imported once and then forked. That shares memory, and a crashed worker is "
+        "replaced within milliseconds. auto preloads unless the import leaves threads, sockets or other things that "
+        "do not survive a fork. true preloads in any case and only warns of them. false imports the application in "
+        "each worker.",
     ),
     Setting(
         "worker_start",
         _FUNCTION_OR_NULL,
         "null",
         _NEXT,
-        "Called in each worker after the fork and before it is ready; an exception is a failed boot.",
+        "A function that each worker calls after the fork and before it is ready. An exception makes the start of the "
+        "worker fail.",
     ),
-    Setting("worker_stop", _FUNCTION_OR_NULL, "null", _NEXT, "Called in each worker after it has drained."),
+    Setting("worker_stop", _FUNCTION_OR_NULL, "null", _NEXT, "A function that each worker calls after it has drained."),
     Setting(
         "hooks",
         either(_MODULE, "null"),
         "null",
         _NEXT,
-        "A module with handlers for what becomes of the workers and for what they say (from clusterd import cluster, "
-        '@cluster.on("exit")), which run in a process of their own. Where it cannot be imported, or registers none, '
-        "the start or the reload fails. See docs/hooks.md.",
+        "A module with event handlers for the workers and their messages (from clusterd import cluster, "
+        '@cluster.on("exit")), which run in a process of their own. If the module cannot be imported or registers no '
+        "handler, the start or the reload fails. See docs/hooks.md.",
         metavar="MODULE",
     ),
 )

@@ -1,4 +1,4 @@
-"""The kinds of values that settings have: how each is read from text, described, and written in JSON Schema."""
+"""The kinds of values of settings: how each is parsed, described, written back, and expressed in JSON Schema."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -21,11 +21,11 @@ _Number = TypeVar("_Number", int, Fraction)
 
 
 class Refusal(Exception):
-    """A value is not of its kind; the text is a hint on what to write, or empty when the rule says it all."""
+    """A value is not of its kind. The text is a hint on what to write, or empty if the rule says enough."""
 
 
 class CoreType(StrEnum):
-    """What YAML 1.2's core schema takes a scalar for."""
+    """The type that YAML 1.2's core schema gives to a scalar."""
 
     NULL = "null"
     BOOLEAN = "boolean"
@@ -40,9 +40,10 @@ _TEXT = frozenset({CoreType.TEXT})
 class Kind:
     """A kind of values.
 
-    `allowed` completes "must be ...". `read` turns a text into the value, with the directory that paths are relative
-    to, and raises Refusal. `json_schema` (draft 7) describes the value as YAML has it; `types` are the types it may
-    have there (a flag's is always text). `write` gives a value back as it may stand in a file.
+    `allowed` completes the sentence "must be ...". `read` converts a text to the value; its second argument is the
+    directory that paths are relative to. It raises Refusal. `json_schema` (draft 7) describes the value in YAML, and
+    `types` are the YAML types it may have (the value of a flag is always text). `write` returns a value as a file may
+    contain it.
     """
 
     allowed: str
@@ -57,7 +58,7 @@ def text(
 ) -> Kind:
     """Text of the form `pattern`.
 
-    `check` raises Refusal with a hint for the usual mistakes; `also` is a type that YAML takes some such texts for.
+    `check` raises Refusal with a hint for common mistakes. `also` is another type that YAML gives to some such texts.
     """
 
     def read(written: str, _base: str) -> str:
@@ -74,14 +75,14 @@ def text(
 
 
 def file_mode() -> Kind:
-    """The permissions of a file, as chmod(1) takes them in octal."""
+    """The permissions of a file in octal, as in chmod(1)."""
 
     def read(written: str, _base: str) -> int:
         if not re.fullmatch(_MODE, written):
             raise Refusal("write four digits, such as 0660")
         return int(written, 8)
 
-    # In YAML 1.2 the text 0660 is a number; what was written counts.
+    # YAML 1.2 takes the text 0660 for a number. The text as it is written counts.
     number: JSON = {"type": "integer", "minimum": 0, "maximum": 777}
     schema: dict[str, JSON] = {"anyOf": [number, {"type": "string", "pattern": f"^{_MODE}$"}]}
     return Kind("a mode from 0000 to 0777", read, schema, _TEXT | {CoreType.NUMBER}, "{:04o}".format)
@@ -91,7 +92,7 @@ def choice(words: type[StrEnum]) -> Kind:
     """One of a few words."""
     known = [word.value for word in words]
     booleans: dict[str, JSON] = {"true": True, "false": False}
-    # What YAML takes for a number without quotes: either will do.
+    # Unquoted, YAML takes such a word for a number. Both forms are accepted.
     numbers: list[JSON] = [float(word) for word in known if re.fullmatch(r"[0-9]+\.[0-9]+", word)]
     types = _TEXT | ({CoreType.BOOLEAN} if booleans.keys() & set(known) else set())
     types |= {CoreType.NUMBER} if numbers else set()
@@ -110,7 +111,7 @@ def whole_number(least: int, most: int) -> Kind:
 
     def read(written: str, _base: str) -> int:
         if re.fullmatch(r"0[0-9]+", written):
-            # 0660 is 432 in YAML 1.1 and 660 in YAML 1.2.
+            # The text 0660 means 432 in YAML 1.1 and 660 in YAML 1.2.
             raise Refusal("without leading zeros, which may or may not mean octal")
         if not re.fullmatch(r"-?[0-9]+", written) or len(written) > _LONGEST_NUMBER:
             raise Refusal
@@ -121,7 +122,7 @@ def whole_number(least: int, most: int) -> Kind:
 
 
 def duration(least: str, most: str) -> Kind:
-    """A length of time within bounds, which are written as the setting is. The value is in seconds."""
+    """A duration within bounds, which are written like the setting itself. The value is in seconds."""
 
     def read(written: str, _base: str) -> float:
         return float(_within(_seconds(written), _seconds(least), _seconds(most)))
@@ -131,7 +132,7 @@ def duration(least: str, most: str) -> Kind:
 
 
 def size(least: str, most: str, zero: str = "") -> Kind:
-    """A number of bytes within bounds, or 0 where `zero` says what that means."""
+    """A number of bytes within bounds. 0 is also allowed if `zero` says what it means."""
 
     def read(written: str, _base: str) -> int:
         count = _bytes(written)
@@ -144,7 +145,7 @@ def size(least: str, most: str, zero: str = "") -> Kind:
 
 
 def either(kind: Kind, word: str) -> Kind:
-    """Another kind, or one word that stands for the absence of a value (None): off, auto, null."""
+    """A value of `kind`, or one word (off, auto, null) that stands for no value (None)."""
     is_null = word == "null"
 
     def read(written: str, base: str) -> Any:
@@ -170,7 +171,7 @@ def _one_of(words: list[str]) -> str:
 
 
 def _within(number: _Number, least: _Number, most: _Number) -> _Number:
-    """The number, refused when it is out of bounds: never quietly moved into them."""
+    """Return the number. A number out of bounds is refused and never adjusted."""
     if not least <= number <= most:
         raise Refusal("too small" if number < least else "too large")
     return number
@@ -199,7 +200,7 @@ def _bytes(written: str) -> int:
 
 
 def _duration_text(seconds: float) -> str:
-    """In the largest unit that leaves no fraction."""
+    """Write the duration in the largest unit that leaves no fraction."""
     exact = Fraction(repr(seconds))
     if not exact:
         return "0s"
@@ -209,7 +210,7 @@ def _duration_text(seconds: float) -> str:
 
 
 def _size_text(count: int) -> JSON:
-    """In the largest unit that leaves no fraction."""
+    """Write the size in the largest unit that leaves no fraction."""
     whole = [(count // size, unit) for unit, size in SIZE_UNITS.items() if count and count % size == 0]
     number, unit = whole[-1] if whole else (0, "")
     return f"{number}{unit}" if unit else number

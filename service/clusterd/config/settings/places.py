@@ -1,4 +1,4 @@
-"""The kinds of values that say where something is: paths, sockets, addresses and networks."""
+"""The kinds of values that are locations: paths, sockets, addresses and networks."""
 
 import ipaddress
 import re
@@ -13,7 +13,7 @@ _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 
 
 def file_path() -> Kind:
-    """A path, made absolute; symbolic links and `..` stay as they are, for each generation to resolve anew."""
+    """A path, made absolute. Symbolic links and `..` stay as they are, so that each generation resolves them again."""
 
     def read(written: str, base: str) -> str:
         if not written:
@@ -26,7 +26,7 @@ def file_path() -> Kind:
 
 
 def socket_path() -> Kind:
-    """Where a Unix socket is to be."""
+    """The path of a Unix socket."""
     path = file_path()
 
     def read(written: str, base: str) -> str:
@@ -54,7 +54,7 @@ def secret_path() -> Kind:
 
 
 def listen_address() -> Kind:
-    """A place to listen on; the path of a Unix socket is made absolute."""
+    """An address to listen on. The path of a Unix socket is made absolute."""
 
     def read(written: str, base: str) -> Address:
         path = written.removeprefix("unix:")
@@ -69,7 +69,7 @@ def listen_address() -> Kind:
 
 
 def peer_network() -> Kind:
-    """Whom a connection may come from: an address, a network, or `unix` for every peer on a Unix socket."""
+    """The peers that a connection may come from: an address, a network, or `unix` for every peer on a Unix socket."""
 
     def read(written: str, _base: str) -> str:
         if written == "unix":
@@ -81,7 +81,7 @@ def peer_network() -> Kind:
         if not re.fullmatch(_NETWORK, written):
             raise Refusal(f"write {network.with_prefixlen}" if "%" not in written else "without the zone")
         if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
-            # Peers of IPv4 are known by their IPv4 addresses, also on a socket that takes both.
+            # IPv4 peers are matched by their IPv4 addresses, also on a socket that accepts both families.
             raise Refusal("write it as IPv4")
         return network.compressed.removesuffix("/32" if network.version == 4 else "/128")
 
@@ -90,11 +90,11 @@ def peer_network() -> Kind:
 
 
 def _network_hint(written: str) -> str:
-    """What was meant, as far as that can be told."""
+    """Return a guess at what the operator meant, or an empty text."""
     if written.startswith("unix:"):
         return "write unix, which stands for every peer on a Unix socket"
     if written == "*":
-        return "0.0.0.0/0 and ::/0 are everybody"
+        return "write 0.0.0.0/0 and ::/0 for every peer"
     try:
         return f"write {ipaddress.ip_network(written, strict=False)}"
     except ValueError:
@@ -103,7 +103,7 @@ def _network_hint(written: str) -> str:
 
 
 def _joined(base: str, path: str) -> str:
-    """`path` made absolute, without looking at the file system: `..` behind a symbolic link is not what it seems."""
+    """Make `path` absolute without looking at the file system: `..` after a symbolic link may lead elsewhere."""
     if path.startswith("/"):
         return path
     while path.startswith("./"):

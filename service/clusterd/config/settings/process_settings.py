@@ -1,4 +1,4 @@
-"""The settings that say where clusterd listens, how many processes it runs and how it replaces them."""
+"""The settings of the listening sockets, the processes, rollouts and restarts."""
 
 from http import HTTPStatus
 
@@ -22,8 +22,9 @@ PROCESS_SETTINGS = (
         listen_address(),
         "127.0.0.1:8000",
         _RESTART,
-        "Addresses to serve HTTP on, unless systemd passes sockets named http. [] for none, where there is HTTPS. In "
-        "an instance (clusterd@NAME.service) they are served beside its socket unit, and there is no default.",
+        "Addresses to serve HTTP on. Sockets named http that systemd passes replace them. Write [] for none if there "
+        "is HTTPS. In an instance (clusterd@NAME.service) clusterd serves these addresses in addition to the socket "
+        "unit, and there is no default.",
         shape=Shape.LIST,
         metavar="ADDRESS",
         may_be_empty=True,
@@ -33,10 +34,11 @@ PROCESS_SETTINGS = (
         peer_network(),
         "",
         _NEXT,
-        "Who is believed when it says on whose behalf a request comes: in X-Forwarded-For and X-Forwarded-Proto (or in "
-        "Forwarded, where neither is there), and in the PROXY protocol. unix is every peer on a Unix socket. From "
-        "anybody else these headers mean nothing; the application sees them in either case. A trusted proxy must set "
-        "or drop all three: what it passes on from its clients is believed.",
+        "The peers that clusterd believes when they name the client of a request: in X-Forwarded-For and "
+        "X-Forwarded-Proto (in Forwarded, if neither is present), and in the PROXY protocol. unix stands for every "
+        "peer on a Unix socket. clusterd ignores these headers from any other peer; the application sees them in "
+        "either case. A trusted proxy must set or drop all three headers: clusterd also believes what the proxy "
+        "passes on from its clients.",
         shape=Shape.LIST,
         metavar="ADDRESS",
         may_be_empty=True,
@@ -47,24 +49,24 @@ PROCESS_SETTINGS = (
         "off",
         _NEXT,
         "Whether every connection begins with a PROXY protocol header, version 1 or 2, from one of trusted_proxies. A "
-        "connection that does not, or comes from anybody else, is closed without an answer.",
+        "connection without the header, or from any other peer, is closed without an answer.",
     ),
     Setting(
         "server_header",
         choice(Switch),
         "on",
         _NEXT,
-        "Whether responses say Server: clusterd. What the application says in a Server header of its own is sent in "
-        "either case.",
+        "Whether clusterd adds the header Server: clusterd to responses. A Server header that the application sets is "
+        "sent in either case.",
     ),
     Setting(
         "metrics",
         either(listen_address(), "off"),
         "127.0.0.1:8001",
         _RESTART,
-        "Address of /metrics, /healthz and /readyz, unless systemd passes a socket named metrics. Keep it private. In "
-        "an instance (clusterd@NAME.service) the default is unix:/run/clusterd-NAME/metrics.sock, which "
-        "clusterd-instances.socket relays for Prometheus: docs/metrics.md.",
+        "The address of /metrics, /healthz and /readyz. A socket named metrics that systemd passes replaces it. Keep "
+        "it private. In an instance (clusterd@NAME.service) the default is unix:/run/clusterd-NAME/metrics.sock, "
+        "which clusterd-instances.socket relays for Prometheus: docs/metrics.md.",
         metavar="ADDRESS",
     ),
     Setting(
@@ -72,7 +74,7 @@ PROCESS_SETTINGS = (
         either(socket_path(), "null"),
         "null",
         _RESTART,
-        "The control socket that clusterctl talks to. Default: $RUNTIME_DIRECTORY/control.sock, else "
+        "The control socket that clusterctl connects to. Default: $RUNTIME_DIRECTORY/control.sock, else "
         "$XDG_RUNTIME_DIR/clusterd/control.sock, else /tmp/clusterd-UID/control.sock.",
         metavar="PATH",
     ),
@@ -81,30 +83,32 @@ PROCESS_SETTINGS = (
         either(whole_number(1, 1024), "auto"),
         "auto",
         _NEXT,
-        "Worker processes. auto is one for each CPU that CPU affinity and the cgroup's quota leave to clusterd.",
+        "The number of worker processes. auto starts one for each CPU that CPU affinity and the cgroup's quota leave "
+        "to clusterd.",
     ),
     Setting(
         "threads",
         whole_number(0, 1024),
         "4",
         _NEXT,
-        "Threads per worker that call a WSGI application. 0 calls it on the event loop: fastest for applications that "
-        "never wait, and one request at a time.",
+        "Threads per worker that call a WSGI application. With 0 the worker calls it on its event loop, one request "
+        "at a time. That is fastest for applications that never wait.",
     ),
     Setting(
         "scheduling",
         choice(Scheduling),
         "least_connections",
         _NEXT,
-        "Which worker takes a new connection: the one with the fewest; each in turn with round_robin, where the master "
-        "accepts and passes connections on; or whichever the kernel wakes, with shared.",
+        "Which worker takes a new connection. least_connections: the worker with the fewest connections. round_robin: "
+        "each worker in turn; the master accepts the connections and passes them on. shared: the worker that the "
+        "kernel wakes.",
     ),
     Setting(
         "tls.listen",
         listen_address(),
         "",
         _RESTART,
-        "Addresses to serve HTTPS on, unless systemd passes sockets named https.",
+        "Addresses to serve HTTPS on. Sockets named https that systemd passes replace them.",
         shape=Shape.LIST,
         metavar="ADDRESS",
         may_be_empty=True,
@@ -114,9 +118,9 @@ PROCESS_SETTINGS = (
         either(secret_path(), "null"),
         "null",
         _NEXT,
-        "The certificate and those between it and the root, in PEM: a file, or credential:NAME for one that "
-        "LoadCredential= of the unit passes. A file is read anew by every reload; a credential is renewed only when "
-        "the unit is restarted.",
+        "The certificate and the intermediate certificates, in PEM: a file, or credential:NAME for a credential that "
+        "LoadCredential= of the unit passes. Every reload reads a file again. A credential is renewed only when the "
+        "unit is restarted.",
         metavar="PATH",
     ),
     Setting(
@@ -124,8 +128,8 @@ PROCESS_SETTINGS = (
         either(secret_path(), "null"),
         "null",
         _NEXT,
-        "The certificate's private key, in PEM and without a passphrase, likewise. Default: it is in the "
-        "certificate's file. The user that clusterd runs as has to be able to read it.",
+        "The certificate's private key, in PEM and without a passphrase: a file or credential:NAME. Default: the "
+        "certificate's file contains it. The user that clusterd runs as must be able to read it.",
         metavar="PATH",
     ),
     Setting(
@@ -133,14 +137,15 @@ PROCESS_SETTINGS = (
         choice(TlsVersion),
         "1.2",
         _NEXT,
-        "The oldest version of TLS that is spoken. In 1.2 only with forward secrecy and authenticated encryption.",
+        "The oldest version of TLS that clusterd accepts. With TLS 1.2 it accepts only ciphers with forward secrecy "
+        "and authenticated encryption.",
     ),
     Setting(
         "unix_sockets.mode",
         file_mode(),
         "0666",
         _RESTART,
-        "The permissions of the socket. A proxy that runs as another user has to be able to write to it.",
+        "The permissions of the socket. A proxy that runs as another user must be able to write to it.",
         metavar="MODE",
     ),
     Setting(
@@ -148,7 +153,7 @@ PROCESS_SETTINGS = (
         either(_NAME, "null"),
         "null",
         _RESTART,
-        "The user it belongs to. Default: whoever clusterd runs as, and only root can give it to another.",
+        "The user that owns the socket. Default: the user that clusterd runs as. Only root can set another one.",
         metavar="USER",
     ),
     Setting(
@@ -156,7 +161,7 @@ PROCESS_SETTINGS = (
         either(_NAME, "null"),
         "null",
         _RESTART,
-        "The group it belongs to: one that clusterd's user is in.",
+        "The group that owns the socket. The user that clusterd runs as must be a member of it.",
         metavar="GROUP",
     ),
     Setting(
@@ -164,43 +169,44 @@ PROCESS_SETTINGS = (
         whole_number(1, 1024),
         "1",
         _NEXT,
-        "Workers that are replaced at the same time.",
+        "How many workers are replaced at the same time.",
     ),
     Setting(
         "rollout.boot_timeout",
         duration("100ms", "1h"),
         "60s",
         _NEXT,
-        "For the application's import, and again for a worker to become ready. Past it the reload is withdrawn.",
+        "The time limit for the import of the application, and separately for a worker to become ready. If it is "
+        "exceeded, the reload is withdrawn.",
     ),
     Setting(
         "rollout.settle",
         duration("0s", "10m"),
         "1s",
         _NEXT,
-        "How long the first new worker must live before the others are replaced, and each of those before the reload "
-        "has succeeded: two such times for a service of several workers.",
+        "How long the first new worker must live before the others are replaced, and how long each of those must live "
+        "before the reload has succeeded. A service of several workers therefore waits twice this time.",
     ),
     Setting(
         "rollout.max_draining",
         whole_number(1, 64),
         "4",
         _NEXT,
-        "Generations that may be draining at once; beyond it the oldest is ended.",
+        "How many generations may drain at once. If there are more, clusterd ends the oldest.",
     ),
     Setting(
         "rollout.health_check.path",
         text("a path that begins with /", r"/[!-~]*"),
         None,
         _NEXT,
-        "What is requested with GET.",
+        "The path that clusterd requests with GET.",
     ),
     Setting(
         "rollout.health_check.host",
         text("a host name, with or without a port", r"[A-Za-z0-9._\-\[\]:]{1,255}"),
         "localhost",
         _NEXT,
-        "The Host header. Frameworks that check it refuse names they do not know.",
+        "The Host header of the request. Frameworks that check this header refuse names that they do not know.",
     ),
     Setting(
         "rollout.health_check.expect",
@@ -209,23 +215,23 @@ PROCESS_SETTINGS = (
         ),
         "2xx",
         _NEXT,
-        "The status that passes.",
+        "The status of a response that passes.",
     ),
     Setting(
         "rollout.health_check.timeout",
         duration("100ms", "1h"),
         "5s",
         _NEXT,
-        "For the whole response. At most rollout.boot_timeout, which goes on running.",
+        "The time limit for the whole response, at most rollout.boot_timeout. The time counts towards that limit too.",
     ),
     Setting(
         "restarts.burst",
         whole_number(1, 10_000),
         "20",
         _NEXT,
-        "Restarts that happen at once. When they are used up, restarts are spaced evenly, one every per / burst. The "
-        "spacing is never so long that less than half of the workers would be restarted within a second: at most 1 s "
-        "for one or two workers. A reload that succeeds applies a changed limit and clears the count.",
+        "How many restarts may happen at once. When they are used up, restarts are spaced evenly, one every per / "
+        "burst. The spacing is never so long that less than half of the workers would be restarted within a second: "
+        "at most 1 s for one or two workers. A reload that succeeds applies a changed limit and clears the count.",
     ),
     Setting(
         "restarts.per",

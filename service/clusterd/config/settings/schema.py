@@ -1,6 +1,6 @@
-"""Every setting, once, in the order of the documentation.
+"""All settings, each defined once, in the order of the documentation.
 
-Validation, defaults, flags, the JSON Schema and docs/settings.md are all made from this table.
+Validation, defaults, flags, the JSON Schema and docs/settings.md are generated from this table.
 """
 
 from clusterd.config.settings.application_settings import APPLICATION_SETTINGS
@@ -12,25 +12,27 @@ SETTINGS: tuple[Setting, ...] = (*APPLICATION_SETTINGS, *PROCESS_SETTINGS, *SERV
 BY_KEY = {setting.key: setting for setting in SETTINGS}
 
 SECTIONS = {
-    "tls": "HTTPS, without a proxy in front. Connections end here; a reload reads certificate and key anew.",
-    "unix_sockets": "Who may connect to the Unix sockets of listen, tls.listen and metrics that clusterd binds itself; "
-    "those of a socket unit have SocketMode=, SocketUser= and SocketGroup=.",
-    "rollout": "How a reload replaces workers: slot by slot, each successor ready before its predecessor drains.",
-    "rollout.health_check": "A request that a new worker must answer before it is ready; none unless it is given.",
-    "restarts": "How soon a worker that had been ready is restarted, whatever it died of (a kill for timeouts.hang "
-    "too): at once, as long as the restarts of all slots together stay below this limit. A worker that fails before it "
-    "is ready is tried again after growing pauses instead, counted for each slot.",
-    "timeouts": "How long things may take.",
-    "limits": "How much there may be.",
-    "log": "What is logged: to the journal when connected to it, otherwise to standard error.",
-    "debug": "Where clusterctl debug lets debuggers attach, with debugpy beside the application. They are not asked "
-    "who they are: whoever can connect, on a loopback address every user of the machine, can do what the worker can.",
+    "tls": "HTTPS without a proxy in front. clusterd terminates TLS itself. A reload reads certificate and key again.",
+    "unix_sockets": "The permissions of the Unix sockets of listen, tls.listen and metrics that clusterd binds itself. "
+    "For the sockets of a socket unit, use SocketMode=, SocketUser= and SocketGroup=.",
+    "rollout": "How a reload replaces workers: slot by slot. Each successor is ready before its predecessor drains.",
+    "rollout.health_check": "A request that a new worker must answer before it is ready. Without this section there is "
+    "no such request.",
+    "restarts": "How soon a worker that had been ready is restarted, whatever ended it (including a kill for "
+    "timeouts.hang): at once, as long as the restarts of all slots together stay below this limit. A worker that fails "
+    "before it is ready is instead started again after growing pauses, which are counted for each slot.",
+    "timeouts": "Time limits.",
+    "limits": "Limits of counts and sizes.",
+    "log": "What clusterd logs. Logs go to the journal if clusterd is connected to it, otherwise to standard error.",
+    "debug": "Where clusterctl debug lets debuggers attach. It needs debugpy beside the application. Debuggers are not "
+    "authenticated: anyone who can connect (on a loopback address, every user of the machine) can do everything that "
+    "the worker can.",
 }
-"""What the settings with a common prefix are about."""
+"""The descriptions of the sections, which are the settings with a common prefix."""
 
 
 def children(section: str) -> tuple[str, ...]:
-    """The names directly below a section (empty for the top level): of settings and of sections."""
+    """Return the names directly below a section (empty: the top level), both of settings and of sections."""
     prefix = f"{section}." if section else ""
     below = (setting.key.removeprefix(prefix) for setting in SETTINGS if setting.key.startswith(prefix))
     return tuple(dict.fromkeys(name.partition(".")[0] for name in below))

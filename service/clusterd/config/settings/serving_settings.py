@@ -1,4 +1,4 @@
-"""The settings that bound what clients and the application may take, and what is logged of them."""
+"""The settings that limit clients and the application, and those of logging and debugging."""
 
 import ipaddress
 
@@ -8,7 +8,7 @@ from clusterd.config.settings.setting import Applies, Setting
 
 _LIVE, _NEXT = Applies.LIVE, Applies.NEXT_GENERATION
 _HIGHEST_DEBUG_PORT = 65535 - 1024
-"""Each of the most slots that there can be has a port above it."""
+"""The highest base port: every one of the 1024 possible slots has a port above it."""
 
 
 def _check_host(written: str) -> None:
@@ -24,140 +24,155 @@ SERVING_SETTINGS = (
         duration("100ms", "24h"),
         "30s",
         _NEXT,
-        "For a worker to finish what it holds, on a rollout and on a stop. What is left then is cut, and logged so.",
+        "How long a worker may take to finish its requests, in a rollout and at a stop. Requests that are left then "
+        "are cut, and each is logged.",
     ),
     Setting(
         "timeouts.drain_idle",
         duration("0s", "24h"),
         "10s",
         _NEXT,
-        "On a stop: how long idle connections may stay open after the last response. At most timeouts.drain.",
+        "How long idle connections may stay open after the last response when clusterd stops. At most timeouts.drain.",
     ),
     Setting(
         "timeouts.hang",
         duration("500ms", "24h"),
         "30s",
         _NEXT,
-        "A worker whose event loop, or all of whose threads, made no progress for so long is killed and replaced; its "
-        "stacks are logged at half of it.",
+        "A worker whose event loop, or all of whose threads, make no progress for this long is killed and replaced. "
+        "After half of this time its stacks are logged.",
     ),
     Setting(
         "timeouts.unready",
         duration("500ms", "24h"),
         "10s",
         _NEXT,
-        "/readyz answers 503 when every thread of every worker has been stuck for so long while requests wait, or the "
-        "queue of every worker has been full for so long (limits.queue), so that a proxy asks another host. When no "
-        "worker's event loop has turned for two seconds, it does so in any case.",
+        "/readyz answers 503, so that a proxy uses another host, when for this long every thread of every worker has "
+        "been stuck while requests wait, or the queue of every worker has been full (limits.queue). It also answers "
+        "503 when no worker's event loop has turned for two seconds.",
     ),
     Setting(
         "timeouts.queue",
         duration("100ms", "1h"),
         "30s",
         _NEXT,
-        "For a request to wait for a thread; then it is answered 503.",
+        "How long a request may wait for a thread. After that it is answered with 503.",
     ),
     Setting(
         "timeouts.request",
         either(duration("100ms", "24h"), "off"),
         "off",
         _NEXT,
-        "From the end of a request's head to the end of its response: past it the client is answered 504. An ASGI call "
-        "is cancelled; a thread cannot be, so its stack is logged and its worker replaced, successor first.",
+        "The time limit from the end of a request's head to the end of its response. After that the client gets 504. "
+        "An ASGI call is cancelled. A thread cannot be cancelled, so its stack is logged and its worker is replaced, "
+        "with the successor started first.",
     ),
     Setting(
         "timeouts.keepalive",
         duration("100ms", "24h"),
         "75s",
         _NEXT,
-        "For the first byte of a request, on a new connection too.",
+        "How long a connection, also a new one, may stay open without the first byte of a request.",
     ),
     Setting(
         "timeouts.header",
         duration("100ms", "1h"),
         "10s",
         _NEXT,
-        "From the first byte of a request to the end of its head; then 408.",
+        "The time limit from the first byte of a request to the end of its head. After that it is answered with 408.",
     ),
     Setting(
         "timeouts.body",
         duration("100ms", "1h"),
         "30s",
         _NEXT,
-        "Without one byte of the request's body; then 408.",
+        "How long the client may send no byte of the request's body. After that it gets 408.",
     ),
     Setting(
         "timeouts.write",
         duration("100ms", "1h"),
         "30s",
         _NEXT,
-        "Without the client reading one byte of the response; then the connection is closed.",
+        "How long the client may read no byte of the response. After that the connection is closed.",
     ),
     Setting(
         "limits.connections",
         whole_number(1, 1_000_000),
         "10000",
         _NEXT,
-        "Connections a worker holds; beyond it others accept, and when all are full, 503 tells clients to come back, "
-        "and a warning the operator.",
+        "How many connections a worker may hold. A worker at its limit leaves new connections to the others. When all "
+        "workers are at their limit, clusterd answers 503 and logs a warning.",
     ),
     Setting(
         "limits.queue",
         whole_number(0, 1_000_000),
         "100",
         _NEXT,
-        "Requests of a worker that wait for a thread; one more is answered 503.",
+        "How many requests of a worker may wait for a thread. Further requests are answered with 503.",
     ),
-    Setting("limits.request_line", size("64", "64K"), "8K", _NEXT, "The first line of a request; then 414."),
-    Setting("limits.headers", size("256", "1M"), "32K", _NEXT, "All headers of a request together; then 431."),
-    Setting("limits.header_count", whole_number(1, 10_000), "100", _NEXT, "Headers of a request; then 431."),
     Setting(
-        "limits.body", size("0", "1T"), "16M", _NEXT, "The body of a request; then 413. A WebSocket message; then 1009."
+        "limits.request_line", size("64", "64K"), "8K", _NEXT, "The size of the first line of a request; above it, 414."
+    ),
+    Setting("limits.headers", size("256", "1M"), "32K", _NEXT, "The size of all headers of a request; above it, 431."),
+    Setting(
+        "limits.header_count",
+        whole_number(1, 10_000),
+        "100",
+        _NEXT,
+        "The number of headers of a request; above it, 431.",
+    ),
+    Setting(
+        "limits.body",
+        size("0", "1T"),
+        "16M",
+        _NEXT,
+        "The size of the body of a request; above it, 413. Also the size of a WebSocket message; above it, 1009.",
     ),
     Setting(
         "limits.max_requests",
         whole_number(0, 1_000_000_000),
         "0",
         _NEXT,
-        "Requests (and up to a tenth more, so that workers of one age do not go together) after which a worker is "
-        "replaced, successor first; 0 for no limit.",
+        "How many requests a worker serves before it is replaced, with the successor started first. Each worker serves "
+        "up to a tenth more, so that workers of the same age are not replaced together. 0 means no limit.",
     ),
     Setting(
         "limits.max_memory",
         size("16M", "1T", "no limit"),
         "0",
         _NEXT,
-        "Private memory above which a worker is replaced, successor first.",
+        "The private memory of a worker above which it is replaced, with the successor started first.",
     ),
     Setting(
         "log.level",
         choice(LogLevel),
         "info",
         _LIVE,
-        "The least severe record that is written. A changed one takes effect in the workers that a reload starts, and "
-        "everywhere else when the reload has succeeded.",
+        "The least severe level that is logged. A reload applies a changed level in the workers that it starts, and "
+        "everywhere else when it has succeeded.",
     ),
     Setting(
         "log.access",
         choice(AccessLog),
         "errors",
         _NEXT,
-        "Which requests are logged, as info (so log.level must be info or debug): off, errors (status 500 and above) "
-        "or all.",
+        "Which requests are logged: off, errors (status 500 and above) or all. They are logged as info, so log.level "
+        "must be info or debug.",
     ),
     Setting(
         "debug.port",
         either(whole_number(1024, _HIGHEST_DEBUG_PORT), "off"),
         "off",
         _NEXT,
-        "The worker of slot 1 has the port after this one, that of slot 2 the next, and so on. Nothing listens before "
-        "it is asked for.",
+        "The base port. The worker of slot 1 uses the next port, that of slot 2 the one after it, and so on. No worker "
+        "listens until clusterctl debug asks for it.",
     ),
     Setting(
         "debug.host",
         text("an IP address", r"[0-9A-Fa-f:.]+", _check_host),
         "127.0.0.1",
         _NEXT,
-        "The address they listen on. From elsewhere rather take a tunnel (ssh -L) than an address that others reach.",
+        "The address that debuggers connect to. From another machine, use a tunnel (ssh -L) rather than an address "
+        "that others can reach.",
     ),
 )

@@ -1,4 +1,4 @@
-"""What a setting is."""
+"""The definition of one setting."""
 
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
@@ -10,9 +10,9 @@ class Applies(StrEnum):
     """When a changed setting takes effect."""
 
     LIVE = "live"
-    """At the reload, for what runs already too."""
+    """At the reload, also in the workers that already run."""
     NEXT_GENERATION = "next generation"
-    """At the reload, in the workers that it starts."""
+    """At the reload, in the workers that the reload starts."""
     RESTART = "restart"
     """When clusterd is started again."""
 
@@ -27,7 +27,7 @@ class Shape(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One setting. `default` is written as in a file; None means that it has to be given."""
+    """One setting. `default` is written as in a file. None means that the setting is required."""
 
     key: str
     kind: Kind
@@ -37,9 +37,9 @@ class Setting:
     shape: Shape = Shape.ONE
     metavar: str = "VALUE"
     may_be_empty: bool = False
-    """Whether a list needs no item."""
+    """Whether an empty list is allowed."""
     instead: str | None = None
-    """The setting that may be given in place of one that has to be given."""
+    """The setting that may be given instead of this required one."""
     flag: str = field(init=False)
 
     def __post_init__(self) -> None:
