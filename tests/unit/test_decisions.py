@@ -11,11 +11,13 @@ from clusterd.metrics.scoreboard import Peers
 from clusterd.supervisor import events
 from clusterd.supervisor.actions import Fork, Kill, WorkerEnded
 from clusterd.supervisor.decisions.deadlines import LAST_WORDS_SECONDS, SILENCE_SECONDS
+from clusterd.supervisor.decisions.imports import TEMPLATE_REACTIONS
+from clusterd.supervisor.decisions.workers import WORKER_REACTIONS
 from clusterd.supervisor.events import Event, MemoryLimitReached, RequestLimitReached, WorkerStalled
 from clusterd.supervisor.model.backoff import LONGEST_DELAY, STABLE_SECONDS, Backoff
 from clusterd.supervisor.model.cluster import Cluster, FailedReload, Phase
 from clusterd.supervisor.model.settings import Settings
-from clusterd.supervisor.model.states import EndReason
+from clusterd.supervisor.model.states import EndReason, TemplateState, WorkerState
 from clusterd.supervisor.status import progress_line, status_line
 from clusterd.supervisor.supervisor import Supervisor
 from clusterd.worker.accepting.accept_policy import LOOP_AHEAD, Turn, decide
@@ -217,3 +219,13 @@ def test_a_worker_that_leaves_when_a_stop_is_announced_has_not_failed() -> None:
     (ended,) = (each for each in done if isinstance(each, WorkerEnded))
     assert ended.reason is EndReason.STOP
     assert any(isinstance(each, Fork) for each in done), "clients that wait are answered before the stop"
+
+
+OF_PROCESSES = [each for each in vars(events).values() if "serial" in getattr(each, "__match_args__", ())]
+
+
+@pytest.mark.parametrize("event", OF_PROCESSES)
+def test_every_state_says_what_it_does_with_every_event_of_a_process(event: type[events.Event]) -> None:
+    workers, templates = set(WorkerState) - {WorkerState.GONE}, set(TemplateState)
+    tables = [set(table[event]) for table in (WORKER_REACTIONS, TEMPLATE_REACTIONS) if event in table]
+    assert tables in ([workers], [templates])

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from clusterd.supervisor import supervisor
-from clusterd.supervisor.decisions import failures, first_start, rollout, slots, templates
+from clusterd.supervisor.decisions import failures, first_start, rollout, slots, templates, workers
 from clusterd.supervisor.model.backoff import Backoff
 from clusterd.supervisor.model.cluster import Cluster
 from clusterd.supervisor.model.states import EndReason
@@ -50,7 +50,7 @@ def let_failures_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     def ignore(cluster: Cluster, worker: Worker, what: str, *, permanent: bool = False) -> None:
         pass
 
-    monkeypatch.setattr(supervisor, "record_failure", ignore)
+    monkeypatch.setattr(workers, "record_failure", ignore)
     monkeypatch.setattr(failures, "record_failure", ignore)
 
 
@@ -92,7 +92,7 @@ def hold_back_what_had_been_ready(monkeypatch: pytest.MonkeyPatch) -> None:
         backoff = cluster.table.backoffs.get(worker.slot, Backoff(failures=1))
         cluster.table.backoffs[worker.slot] = backoff.after_failure(cluster.now, served=0.0)
 
-    monkeypatch.setattr(supervisor, "record_failure", with_backoff)
+    monkeypatch.setattr(workers, "record_failure", with_backoff)
     monkeypatch.setattr(failures, "record_failure", with_backoff)
 
 

@@ -1,0 +1,188 @@
+"""What each event does to a worker in each state: `WORKER_REACTIONS`."""
+
+from collections.abc import Callable
+from typing import Any
+
+from clusterd.supervisor import events
+from clusterd.supervisor.actions import Severity, Suspect, WatchRequests, WorkerEnded
+from clusterd.supervisor.decisions.failures import fail, record_failure
+from clusterd.supervisor.decisions.slots import retry_at
+from clusterd.supervisor.model.cluster import Cluster, Phase
+from clusterd.supervisor.model.states import COMING, FAILURES, EndReason, WorkerState
+from clusterd.supervisor.model.suspects import WINDOW_SECONDS
+from clusterd.supervisor.model.table import Worker
+
+MIB = 1 << 20
+
+Reaction = Callable[[Cluster, Worker, Any], None]
+
+
+def ignored(_: Cluster, __: Worker, ___: events.Event) -> None:
+    """The event comes too late or too early, and changes nothing."""
+
+
+# ---- its process
+
+
+def _boot(cluster: Cluster, worker: Worker, hello: events.WorkerHello) -> None:
+    _pid(cluster, worker, hello)
+    worker.move(WorkerState.BOOTING)
+
+
+def _pid(_: Cluster, worker: Worker, hello: events.WorkerHello) -> None:
+    worker.pid = hello.pid
+
+
+def _serve(cluster: Cluster, worker: Worker, _: events.WorkerReady) -> None:
+    cluster.serve(worker)
+
+
+def _fail(cluster: Cluster, worker: Worker, failed: events.WorkerFailed) -> None:
+    fail(cluster, worker, EndReason.BOOT_FAILED, failed.reason, permanent=failed.permanent)
+
+
+def _gone(cluster: Cluster, worker: Worker, gone: events.WorkerGone) -> None:
+    del cluster.table.workers[worker.serial]
+    reason = worker.end
+    if reason is None:
+        reason = EndReason.STOP if _leaves_for_the_stop(cluster, worker, gone) else _unordered(worker, gone)
+        if reason in FAILURES:
+            record_failure(cluster, worker, gone.how)
+    worker.move(WorkerState.GONE)
+    again_at = retry_at(cluster, worker.slot)
+    held_up = reason in FAILURES and again_at > cluster.now and cluster.phase is not Phase.STOPPING
+    cluster.actions.append(
+        WorkerEnded(
+            serial=worker.serial,
+            slot=worker.slot,
+            generation=worker.generation,
+            pid=worker.pid,
+            reason=reason,
+            how=f"{worker.detail} ({gone.how})" if worker.detail else gone.how,
+            retry_in=again_at - cluster.now if held_up else None,
+            code=gone.code,
+        )
+    )
+    if reason in FAILURES and worker.ready_at is not None:
+        _suspect(cluster, gone.in_hand)
+
+
+def _leaves_for_the_stop(cluster: Cluster, worker: Worker, gone: events.WorkerGone) -> bool:
+    return cluster.stop_is_announced and worker.state not in COMING and gone.code == 0
+
+
+def _unordered(worker: Worker, gone: events.WorkerGone) -> EndReason:
+    """The reason for the end of a worker that the supervisor has not ended."""
+    if worker.state in COMING:
+        return EndReason.BOOT_FAILED
+    if worker.is_killed:
+        return EndReason.KILLED
+    if gone.for_memory:
+        return EndReason.OOM
+    return EndReason.SIGNAL if gone.by_signal else EndReason.EXIT
+
+
+def _suspect(cluster: Cluster, in_hand: tuple[str, ...]) -> None:
+    """Note the death of a worker with the requests `in_hand`, and report the suspects."""
+    cluster.suspects, suspicions = cluster.suspects.after_death(cluster.now, in_hand)
+    cluster.actions.append(WatchRequests(WINDOW_SECONDS))
+    cluster.actions += [Suspect(each.request, each.deaths, WINDOW_SECONDS) for each in suspicions]
+
+
+# ---- what is seen of it
+
+
+def _killed(_: Cluster, worker: Worker, __: events.WorkerKilled) -> None:
+    worker.is_killed = True
+
+
+def _debugged(_: Cluster, worker: Worker, __: events.DebuggerListens) -> None:
+    worker.is_debugged = True
+
+
+def _turned(_: Cluster, worker: Worker, turned: events.WorkerTurned) -> None:
+    if worker.turned_at < worker.deadline:
+        worker.turned_at = turned.at
+
+
+def _alone(_: Cluster, worker: Worker, __: events.SuccessorLost) -> None:
+    if worker.end is not EndReason.STOP:
+        worker.needs_successor = True
+
+
+def _stall(cluster: Cluster, worker: Worker, stalled: events.WorkerStalled) -> None:
+    if worker.is_debugged:
+        return
+    hang = cluster.table.generations[worker.generation].settings.hang
+    what = f"{stalled.what} for {stalled.seconds:.1f} s"
+    if stalled.seconds >= hang:
+        fail(cluster, worker, EndReason.HANG, what)
+    else:
+        cluster.dump_stacks(worker, what, hang)
+
+
+def _overdue(cluster: Cluster, worker: Worker, overdue: events.RequestOverdue) -> None:
+    if not worker.is_debugged:
+        hang = cluster.table.generations[worker.generation].settings.hang
+        cluster.dump_stacks(worker, f"{overdue.request} is overdue", hang)
+        if worker.state is WorkerState.READY:
+            _recycle(cluster, worker, EndReason.REQUEST_TIMEOUT)
+
+
+def _requests(cluster: Cluster, worker: Worker, _: events.RequestLimitReached) -> None:
+    _recycle(cluster, worker, EndReason.MAX_REQUESTS)
+
+
+def _memory(cluster: Cluster, worker: Worker, reached: events.MemoryLimitReached) -> None:
+    has, may = f"{reached.found / MIB:.1f} MiB", f"{reached.allowed / MIB:.1f} MiB"
+    _recycle(cluster, worker, EndReason.MAX_MEMORY, f"{has} of private memory, and limits.max_memory allows {may}")
+
+
+def _recycle(cluster: Cluster, worker: Worker, reason: EndReason, note: str = "") -> None:
+    """Mark a worker for replacement. Only one is replaced at a time, and none during a rollout.
+
+    A worker that has to wait needs no queue: while it is over its limit, its event repeats.
+    """
+    ready = cluster.table.in_state(WorkerState.READY)
+    if cluster.rollout is not None or any(each.recycle for each in ready):
+        return
+    if worker.is_debugged or worker.generation != cluster.serving:
+        return
+    worker.recycle, worker.recycle_note = reason, note
+    if note:
+        text = f"a worker has {note}: it is replaced"
+        cluster.note(Severity.INFO, text, slot=worker.slot, generation=worker.generation)
+
+
+# ---- the table
+
+_COLUMNS = (
+    WorkerState.FORKING,
+    WorkerState.BOOTING,
+    WorkerState.READY,
+    WorkerState.RETIRED,
+    WorkerState.DRAINING,
+    WorkerState.ENDING,
+)
+"""A worker that is gone is out of the table of workers: no event finds it."""
+
+# fmt: off
+_ROWS: dict[type[events.Event], tuple[Reaction, ...]] = {
+    # event                       FORKING    BOOTING    READY      RETIRED    DRAINING   ENDING
+    events.WorkerHello:          (_boot,     _pid,      _pid,      _pid,      _pid,      _pid),
+    events.WorkerReady:          (ignored,   _serve,    ignored,   ignored,   ignored,   ignored),
+    events.WorkerFailed:         (ignored,   _fail,     ignored,   ignored,   ignored,   ignored),
+    events.WorkerGone:           (_gone,     _gone,     _gone,     _gone,     _gone,     _gone),
+    events.WorkerKilled:         (_killed,   _killed,   _killed,   _killed,   _killed,   _killed),
+    events.DebuggerListens:      (_debugged, _debugged, _debugged, _debugged, _debugged, _debugged),
+    events.WorkerStalled:        (ignored,   ignored,   _stall,    ignored,   ignored,   ignored),
+    events.WorkerTurned:         (ignored,   ignored,   ignored,   ignored,   _turned,   ignored),
+    events.RequestLimitReached:  (ignored,   ignored,   _requests, ignored,   ignored,   ignored),
+    events.MemoryLimitReached:   (ignored,   ignored,   _memory,   ignored,   ignored,   ignored),
+    events.RequestOverdue:       (ignored,   ignored,   _overdue,  _overdue,  _overdue,  ignored),
+    events.SuccessorLost:        (ignored,   ignored,   ignored,   _alone,    _alone,    ignored),
+}
+# fmt: on
+
+WORKER_REACTIONS = {event: dict(zip(_COLUMNS, row, strict=True)) for event, row in _ROWS.items()}
+"""By event, and by the state that the worker has when the event comes."""
