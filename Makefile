@@ -23,7 +23,7 @@ SOURCES  := setup.py setup.cfg LICENSE packaging/build-wheel requirements/compil
 
 # The Debian packages of the system ring, made of all that git would add.
 DEBS     := build/packages
-PACKAGED := $(shell git ls-files --cached --others --exclude-standard debian docs etc examples packaging 2>/dev/null)
+PACKAGED := $(shell git ls-files --cached --others --exclude-standard CHANGELOG.md README.md SECURITY.md debian docs etc examples packaging 2>/dev/null)
 
 # What the tests of `make operate` have counted.
 ROWS := build/reliability.jsonl
