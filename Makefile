@@ -19,11 +19,11 @@ PACKAGES_EXAMPLES := haproxy nginx-light prometheus redis-server
 
 # The engine as it is installed: compiled for $(PYTHON), from these.
 COMPILED := build/compiled
-SOURCES  := setup.py setup.cfg packaging/build-wheel requirements/compile.txt $(shell find service -name '*.py')
+SOURCES  := setup.py setup.cfg LICENSE packaging/build-wheel requirements/compile.txt $(shell find service -name '*.py')
 
 # The Debian packages of the system ring, made of all that git would add.
 DEBS     := build/packages
-PACKAGED := $(shell git ls-files --cached --others --exclude-standard debian docs etc examples packaging 2>/dev/null)
+PACKAGED := $(shell git ls-files --cached --others --exclude-standard CHANGELOG.md README.md SECURITY.md debian docs etc examples packaging 2>/dev/null)
 
 # What the tests of `make operate` have counted.
 ROWS := build/reliability.jsonl

@@ -15,8 +15,8 @@ from tests.support.neighbours import needs
 _PATH = re.compile(r"(?<![\w.*/])/(?:usr|etc|var|lib|srv)/[\w./@-]*[\w]")
 _LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
-NOT_SHIPPED = {"../bench/README.md", "docs/man/clusterd.8"}
-"""Links for contributors: the sources of the manual pages, and the benchmarks."""
+NOT_SHIPPED = {"../bench/README.md", "docs/man/clusterd.8", "CONTRIBUTING.md", "LICENSE"}
+"""What is for contributors, and what the package has under another name: manual pages and `copyright`."""
 MADE_LATER = {"/etc/clusterd/NAME.yaml", "/etc/clusterd/blog.yaml", "/var/lib/clusterd", "/var/lib/clusterd-NAME"}
 """Paths of files that operators write and directories that systemd makes."""
 OF_SYSTEMD = {"/usr/bin/systemctl"}

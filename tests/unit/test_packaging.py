@@ -46,6 +46,18 @@ def test_the_package_depends_on_what_the_metadata_requires() -> None:
             assert f"python3-{debian}" in control
 
 
+def test_the_licence_of_the_package_and_of_the_metadata_is_that_of_the_program() -> None:
+    name, copyright_line, *terms = (_REPOSITORY / "LICENSE").read_text(encoding="utf-8").split("\n\n")
+    metadata = configparser.ConfigParser()
+    metadata.read(_REPOSITORY / "setup.cfg")
+    assert name == f"{metadata['metadata']['license_expression']} License"
+    package = (_REPOSITORY / "debian/copyright").read_text(encoding="utf-8")
+    holder = copyright_line.removeprefix("Copyright (c) ")
+    assert f"\nFiles: *\nCopyright: {holder}\nLicense: Expat\n" in package  # as Debian calls it
+    _, expat = package.split("\nLicense: Expat\n ")
+    assert " ".join("\n".join(terms).split()) in " ".join(expat.replace("\n .\n", "\n").split())
+
+
 def test_no_index_address_is_recorded_in_the_locks() -> None:
     for lock in (_REPOSITORY / "requirements").glob("*.txt"):
         assert "://" not in lock.read_text(encoding="utf-8")
