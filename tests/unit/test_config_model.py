@@ -63,7 +63,11 @@ CONFIG = Config(
 def test_a_configuration_survives_the_channel() -> None:
     document = json.loads(json.dumps(to_json(CONFIG)))
     assert "environment" not in document
-    assert from_json(document, {"KEY": "value"}) == CONFIG
+    survived = from_json(document, {"KEY": "value"})
+    assert survived == CONFIG
+    # An enumeration of texts is equal to its text, and not the same.
+    before, after = (dataclasses.replace(each, environment={}) for each in (CONFIG, survived))
+    assert repr(after) == repr(before)
 
 
 def test_absent_parts_survive_the_channel() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import asdict
 from functools import partial
+from typing import assert_never
 
 from clusterd.config.model import JSON, TcpAddress
 from clusterd.config.written import nested, shown
@@ -82,6 +83,8 @@ class Commands:
                 self._send(request, peer)
             case Command.KILL | Command.STACKS | Command.DEBUG:
                 self._to_one(request, peer)
+            case forgotten:
+                assert_never(forgotten)
 
     # ---- answers of the supervisor
 
