@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from clusterd.supervisor import actions
-from clusterd.supervisor.model.cluster import Cluster, Phase
+from clusterd.supervisor.model.cluster import ClusterState, Phase
 
 LONGEST_SPACING = 1.0
 TOLERANCE = 1e-6
@@ -32,7 +32,7 @@ class RestartWatch:
             case actions.Serve(serial):
                 self.served.add(serial)
 
-    def look(self, cluster: Cluster, now: float) -> None:
+    def look(self, cluster: ClusterState, now: float) -> None:
         """After a step: which slots wait from now on."""
         waiting = [slot for slot in cluster.slots() if self._waits(cluster, slot)]
         self.since = {slot: self.since.get(slot, now) for slot in waiting}
@@ -42,7 +42,7 @@ class RestartWatch:
         if cluster.serving:
             self.spacing = cluster.restart_limit().spacing
 
-    def _waits(self, cluster: Cluster, slot: int) -> bool:
+    def _waits(self, cluster: ClusterState, slot: int) -> bool:
         goal = cluster.goal(slot)
         return (
             cluster.phase is Phase.RUNNING

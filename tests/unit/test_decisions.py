@@ -15,7 +15,7 @@ from clusterd.supervisor.decisions.imports import TEMPLATE_REACTIONS
 from clusterd.supervisor.decisions.workers import WORKER_REACTIONS
 from clusterd.supervisor.events import Event, MemoryLimitReached, RequestLimitReached, WorkerStalled
 from clusterd.supervisor.model.backoff import LONGEST_DELAY, STABLE_SECONDS, Backoff
-from clusterd.supervisor.model.cluster import Cluster, FailedReload, Phase
+from clusterd.supervisor.model.cluster import ClusterState, FailedReload, Phase
 from clusterd.supervisor.model.settings import Settings
 from clusterd.supervisor.model.states import EndReason, TemplateState, WorkerState
 from clusterd.supervisor.status import progress_line, status_line
@@ -107,7 +107,7 @@ def test_limits_are_reported_with_jitter_and_at_intervals() -> None:
 
 
 def test_the_status_line_keeps_saying_that_a_reload_failed() -> None:
-    cluster = Cluster(phase=Phase.RUNNING, serving=7, wanted=0)
+    cluster = ClusterState(phase=Phase.RUNNING, serving=7, wanted=0)
     assert status_line(cluster, str) == "Serving: 0 workers, generation 7"
     cluster.reloaded_at = 11.0
     assert status_line(cluster, lambda at: f"<{at}>") == "Serving: 0 workers, generation 7; reloaded at <11.0>"
@@ -119,7 +119,7 @@ def test_the_status_line_keeps_saying_that_a_reload_failed() -> None:
 
 
 def test_the_status_line_says_why_a_worker_is_missing() -> None:
-    cluster = Cluster(phase=Phase.RUNNING, serving=7, wanted=2)
+    cluster = ClusterState(phase=Phase.RUNNING, serving=7, wanted=2)
     for _ in range(3):
         cluster.table.backoffs[2] = cluster.table.backoffs.get(2, Backoff()).after_failure(20.0, 0.0, "no database")
     assert status_line(cluster, lambda at: f"<{at}>") == (

@@ -7,7 +7,7 @@ import pytest
 from clusterd.supervisor import supervisor
 from clusterd.supervisor.decisions import failures, first_start, rollout, slots, templates, workers
 from clusterd.supervisor.model.backoff import Backoff
-from clusterd.supervisor.model.cluster import Cluster
+from clusterd.supervisor.model.cluster import ClusterState
 from clusterd.supervisor.model.states import EndReason
 from clusterd.supervisor.model.table import Worker
 from tests.support.supervisor_world import Violation, World
@@ -35,19 +35,19 @@ def test_the_same_events_give_the_same_actions() -> None:
 
 
 def drain_before_the_successor_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    fork = Cluster.fork
+    fork = ClusterState.fork
 
-    def fork_and_drain(cluster: Cluster, slot: int, template: object) -> None:
+    def fork_and_drain(cluster: ClusterState, slot: int, template: object) -> None:
         for worker in cluster.table.in_slot(slot):
             if worker.state.value == "ready":
                 cluster.retire(worker, None, EndReason.ROLLOUT)
         fork(cluster, slot, template)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Cluster, "fork", fork_and_drain)
+    monkeypatch.setattr(ClusterState, "fork", fork_and_drain)
 
 
 def let_failures_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    def ignore(cluster: Cluster, worker: Worker, what: str, *, permanent: bool = False) -> None:
+    def ignore(cluster: ClusterState, worker: Worker, what: str, *, permanent: bool = False) -> None:
         pass
 
     monkeypatch.setattr(workers, "record_failure", ignore)
@@ -65,7 +65,7 @@ def leave_spares_idle(monkeypatch: pytest.MonkeyPatch) -> None:
 def reuse_generations(monkeypatch: pytest.MonkeyPatch) -> None:
     create = rollout.new_generation
 
-    def from_one(cluster: Cluster, settings: object) -> object:
+    def from_one(cluster: ClusterState, settings: object) -> object:
         cluster.last_generation = 0
         return create(cluster, settings)  # type: ignore[arg-type]
 
@@ -87,7 +87,7 @@ def never_resume_the_retired(monkeypatch: pytest.MonkeyPatch) -> None:
 def hold_back_what_had_been_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     record = failures.record_failure
 
-    def with_backoff(cluster: Cluster, worker: Worker, what: str, *, permanent: bool = False) -> None:
+    def with_backoff(cluster: ClusterState, worker: Worker, what: str, *, permanent: bool = False) -> None:
         record(cluster, worker, what)
         backoff = cluster.table.backoffs.get(worker.slot, Backoff(failures=1))
         cluster.table.backoffs[worker.slot] = backoff.after_failure(cluster.now, served=0.0)

@@ -15,7 +15,7 @@ from clusterd.master.configurations import Configurations
 from clusterd.master.sockets.listeners import Listeners
 from clusterd.metrics.scoreboard import Scoreboard
 from clusterd.supervisor import actions, events
-from clusterd.supervisor.model.cluster import Cluster
+from clusterd.supervisor.model.cluster import ClusterState
 from clusterd.supervisor.supervisor import Supervisor
 from clusterd.wire.conversation import Incoming
 from clusterd.wire.hooks import WorkerEvent
@@ -40,7 +40,7 @@ class MasterContext:
     processes: Processes
 
     @property
-    def cluster(self) -> Cluster:
+    def cluster(self) -> ClusterState:
         """The state that the supervisor keeps. Read it only: the supervisor alone changes it."""
         return self.supervisor.cluster
 

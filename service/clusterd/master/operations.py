@@ -14,7 +14,7 @@ from clusterd.master.children.killing import send_signal
 from clusterd.master.children.table import Child, Kind
 from clusterd.master.context import MasterContext
 from clusterd.supervisor import actions, events
-from clusterd.supervisor.model.cluster import Cluster, Phase
+from clusterd.supervisor.model.cluster import ClusterState, Phase
 from clusterd.supervisor.model.states import WorkerState
 from clusterd.wire.control import MOST_SLOTS
 from clusterd.wire.conversation import RequestFailed
@@ -53,7 +53,7 @@ class Operations:
         self._last_restart = 0
 
     @property
-    def _cluster(self) -> Cluster:
+    def _cluster(self) -> ClusterState:
         return self._context.cluster
 
     # ---- of the whole service
@@ -180,7 +180,7 @@ class Operations:
         """Complete the restart `ended.number`."""
         self._restarts.pop(ended.number).set_result(ended.failure)
 
-    def _running(self) -> Cluster:
+    def _running(self) -> ClusterState:
         cluster = self._cluster
         if cluster.phase not in (Phase.STARTING, Phase.RUNNING):
             raise RuntimeError(f"the cluster is {cluster.phase.value}")

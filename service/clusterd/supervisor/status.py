@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 
-from clusterd.supervisor.model.cluster import Cluster, Phase
+from clusterd.supervisor.model.cluster import ClusterState, Phase
 from clusterd.supervisor.model.states import COMING, WorkerState
 from clusterd.supervisor.model.table import RolloutPhase
 
 REASON_CHARACTERS = 300
 
 
-def status_line(cluster: Cluster, clock_time: Callable[[float], str]) -> str:
+def status_line(cluster: ClusterState, clock_time: Callable[[float], str]) -> str:
     """The state of the service in words. `clock_time` formats a monotonic time as the time of day."""
     draining = len(cluster.table.in_state(WorkerState.DRAINING))
     parts = [_now_doing(cluster, clock_time)]
@@ -27,7 +27,7 @@ def status_line(cluster: Cluster, clock_time: Callable[[float], str]) -> str:
     return "; ".join(parts)
 
 
-def progress_line(cluster: Cluster, clock_time: Callable[[float], str]) -> str:
+def progress_line(cluster: ClusterState, clock_time: Callable[[float], str]) -> str:
     """The status line, with the state of each slot during a rollout, for a client that waits for it."""
     line, rollout = status_line(cluster, clock_time), cluster.rollout
     if rollout is None or rollout.phase is not RolloutPhase.REPLACING:
@@ -41,12 +41,12 @@ def progress_line(cluster: Cluster, clock_time: Callable[[float], str]) -> str:
     return f"{line} ({slots})"
 
 
-def ready_workers(cluster: Cluster) -> int:
+def ready_workers(cluster: ClusterState) -> int:
     """The number of workers that accept connections."""
     return len(cluster.table.in_state(WorkerState.READY))
 
 
-def _now_doing(cluster: Cluster, clock_time: Callable[[float], str]) -> str:
+def _now_doing(cluster: ClusterState, clock_time: Callable[[float], str]) -> str:
     ready, wanted = ready_workers(cluster), cluster.wanted
     match cluster.phase:
         case Phase.STARTING:
@@ -68,7 +68,7 @@ def _now_doing(cluster: Cluster, clock_time: Callable[[float], str]) -> str:
     return f"Reloading: {rollout.phase.value}; {ready} workers serve generation {cluster.serving}"
 
 
-def _not_starting(cluster: Cluster, clock_time: Callable[[float], str]) -> list[str]:
+def _not_starting(cluster: ClusterState, clock_time: Callable[[float], str]) -> list[str]:
     """The first of the slots whose worker keeps failing before it is ready. The others mostly fail in the same way."""
     for slot, backoff in sorted(cluster.table.backoffs.items()):
         if backoff.failures > 1 and slot in cluster.slots() and cluster.table.heir(slot, cluster.goal(slot)) is None:
@@ -77,7 +77,7 @@ def _not_starting(cluster: Cluster, clock_time: Callable[[float], str]) -> list[
     return []
 
 
-def _starting(cluster: Cluster, clock_time: Callable[[float], str]) -> str:
+def _starting(cluster: ClusterState, clock_time: Callable[[float], str]) -> str:
     first, table = cluster.first_start, cluster.table
     if table.has_template(cluster.serving):
         doing = f"{ready_workers(cluster)} of {cluster.wanted} workers ready"

@@ -11,7 +11,7 @@ from clusterd.supervisor.decisions.slots import tend_slots
 from clusterd.supervisor.decisions.stopping import continue_stop, stop
 from clusterd.supervisor.decisions.templates import tend_templates
 from clusterd.supervisor.decisions.workers import WORKER_REACTIONS
-from clusterd.supervisor.model.cluster import Cluster, Phase
+from clusterd.supervisor.model.cluster import ClusterState, Phase
 from clusterd.supervisor.model.states import WorkerState
 
 
@@ -19,7 +19,7 @@ class Supervisor:
     """Owns the table of workers and templates. It only decides; it has no side effects."""
 
     def __init__(self) -> None:
-        self.cluster = Cluster()
+        self.cluster = ClusterState()
 
     @property
     def wake_at(self) -> float | None:

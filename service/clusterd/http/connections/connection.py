@@ -75,7 +75,7 @@ class Connection(Intake):
         """The kernel did not take everything: the client reads too slowly, or not at all."""
         self._outflow.stop()
         if self.stage not in AT_REST:  # At rest only TLS itself has written, and the deadline stays the same.
-            self.deadline.reader()
+            self.deadline.await_client_read()
 
     def resume_writing(self) -> None:
         """The kernel has taken everything that was written."""
@@ -85,7 +85,7 @@ class Connection(Intake):
         self._outflow.clear()
         if self.stage in AT_REST:
             return
-        self.deadline.read()
+        self.deadline.client_read_all()
         if self.stage is Stage.LINGERING:
             self.deadline.last_bytes()
             if self._half_closed:
@@ -213,7 +213,7 @@ class Connection(Intake):
                 self._proceed()
         else:
             self.deadline.answered()
-            self.deadline.reader()
+            self.deadline.await_client_read()
             self.stage = Stage.FLUSHING
 
     def break_off(self, status: int) -> None:

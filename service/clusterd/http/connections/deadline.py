@@ -56,11 +56,11 @@ class Deadline:
         """End timeouts.request: the application has finished. The client may still be reading."""
         self._answer_by = inf
 
-    def reader(self) -> None:
+    def await_client_read(self) -> None:
         """Wait for the client to read something: timeouts.write, but not longer than timeouts.request."""
         self.due = min(self._answer_by, monotonic() + self._timeouts.write)
 
-    def read(self) -> None:
+    def client_read_all(self) -> None:
         """The client has read everything. Wait for the end of the response again."""
         self.due = self._answer_by
 

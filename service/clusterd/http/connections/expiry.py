@@ -53,7 +53,7 @@ def _answer_late(connection: Connection) -> None:
 def _judge_reader(connection: Connection, counters: Counters) -> None:
     """Drop a client that has not read a byte for timeouts.write."""
     if connection.has_reader_moved():
-        connection.deadline.reader()
+        connection.deadline.await_client_read()
     else:
         counters.request_timed_out()
         connection.abort()

@@ -229,7 +229,7 @@ class Link(Stream):
         if self.writable:
             self.deadline.last_bytes()
         else:
-            self.deadline.reader()
+            self.deadline.await_client_read()
         self.read_on()
         self._transport.write_eof()
 

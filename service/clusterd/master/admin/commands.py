@@ -22,7 +22,7 @@ from clusterd.master.context import MasterContext
 from clusterd.master.hooks.manager import Hooks
 from clusterd.master.operations import Operations, ReloadResult, when_done
 from clusterd.supervisor import events
-from clusterd.supervisor.model.cluster import Cluster, Phase
+from clusterd.supervisor.model.cluster import ClusterState, Phase
 from clusterd.supervisor.model.states import WorkerState
 from clusterd.wire.control import ALL_SLOTS, HOOKS, MOST_SLOTS, Command, Request, event_line
 from clusterd.wire.conversation import Disconnected, QueueFull
@@ -52,7 +52,7 @@ class Commands:
         self._following: set[Peer] = set()
 
     @property
-    def _cluster(self) -> Cluster:
+    def _cluster(self) -> ClusterState:
         return self._context.cluster
 
     def carry_out(self, request: Request, peer: Peer) -> None:

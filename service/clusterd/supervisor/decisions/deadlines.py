@@ -3,7 +3,7 @@
 from clusterd.supervisor.actions import Severity
 from clusterd.supervisor.decisions.failures import fail
 from clusterd.supervisor.decisions.slots import successor_of
-from clusterd.supervisor.model.cluster import Cluster
+from clusterd.supervisor.model.cluster import ClusterState
 from clusterd.supervisor.model.states import COMING, EndReason, TemplateState, WorkerState
 from clusterd.supervisor.model.table import Template, Worker
 
@@ -21,7 +21,7 @@ HURRY_SECONDS = 0.3
 """The rest of the drain of a worker beyond rollout.max_draining: it hands over what it can, then cuts the rest."""
 
 
-def enforce_deadlines(cluster: Cluster) -> list[Template]:
+def enforce_deadlines(cluster: ClusterState) -> list[Template]:
     """Kill the workers and templates that have exceeded a time limit. Returns these templates."""
     for worker in cluster.table.in_state(*COMING):
         _watch_boot(cluster, worker)
@@ -46,7 +46,7 @@ def _last_moment(worker: Worker) -> float:
     return worker.turned_at + LAST_WORDS_SECONDS
 
 
-def _watch_boot(cluster: Cluster, worker: Worker) -> None:
+def _watch_boot(cluster: ClusterState, worker: Worker) -> None:
     timeout = worker.deadline - worker.since
     if cluster.due(worker.deadline):
         if worker.state is WorkerState.FORKING and worker.template in cluster.table.templates:
@@ -57,7 +57,7 @@ def _watch_boot(cluster: Cluster, worker: Worker) -> None:
         cluster.dump_stacks(worker, f"not ready after {timeout / 2:g} s", timeout)
 
 
-def _import_is_over_time(cluster: Cluster, template: Template) -> bool:
+def _import_is_over_time(cluster: ClusterState, template: Template) -> bool:
     timeout = cluster.table.generations[template.generation].settings.boot_timeout
     if cluster.due(template.since + timeout):
         cluster.end_template(template)
@@ -67,7 +67,7 @@ def _import_is_over_time(cluster: Cluster, template: Template) -> bool:
     return False
 
 
-def _limit_draining(cluster: Cluster) -> None:
+def _limit_draining(cluster: ClusterState) -> None:
     """Shorten the drain of the oldest generations beyond rollout.max_draining.
 
     A client that never disconnects would otherwise keep a worker of every deploy of the day alive.

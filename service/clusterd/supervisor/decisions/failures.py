@@ -2,18 +2,18 @@
 
 from clusterd.supervisor.decisions import first_start, restarts, rollout
 from clusterd.supervisor.model.backoff import Backoff
-from clusterd.supervisor.model.cluster import Cluster, Phase
+from clusterd.supervisor.model.cluster import ClusterState, Phase
 from clusterd.supervisor.model.states import EndReason
 from clusterd.supervisor.model.table import RolloutPhase, Worker
 
 
-def fail(cluster: Cluster, worker: Worker, reason: EndReason, what: str, *, permanent: bool = False) -> None:
+def fail(cluster: ClusterState, worker: Worker, reason: EndReason, what: str, *, permanent: bool = False) -> None:
     """Kill `worker` because it failed. `permanent` means that its successor would fail in the same way."""
     cluster.kill(worker, reason, what)
     record_failure(cluster, worker, what, permanent=permanent)
 
 
-def record_failure(cluster: Cluster, worker: Worker, what: str, *, permanent: bool = False) -> None:
+def record_failure(cluster: ClusterState, worker: Worker, what: str, *, permanent: bool = False) -> None:
     """Record the failure of `worker`. Called once, as soon as the failure is known, not when the process is reaped."""
     backoff = cluster.table.backoffs.get(worker.slot, Backoff())
     if worker.ready_at is None or cluster.phase is Phase.STARTING:

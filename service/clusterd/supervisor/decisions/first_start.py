@@ -10,7 +10,7 @@ from clusterd.supervisor.actions import ReadConfiguration, Severity
 from clusterd.supervisor.decisions import rollout
 from clusterd.supervisor.decisions.stopping import ExitStatus, stop
 from clusterd.supervisor.model.backoff import doubled
-from clusterd.supervisor.model.cluster import Cluster, Phase
+from clusterd.supervisor.model.cluster import ClusterState, Phase
 from clusterd.supervisor.model.settings import Settings
 from clusterd.supervisor.model.states import COMING, EndReason
 from clusterd.supervisor.model.table import FirstStart
@@ -27,7 +27,7 @@ def pause_after(failures: int) -> float:
     return doubled(FIRST_PAUSE, failures - 1)
 
 
-def begin(cluster: Cluster, settings: Settings, first: FirstStart) -> None:
+def begin(cluster: ClusterState, settings: Settings, first: FirstStart) -> None:
     """Create the first generation. Its import begins at once, or after the pause that follows an earlier failure."""
     cluster.serving = rollout.new_generation(cluster, settings).number
     cluster.wanted = settings.workers
@@ -36,7 +36,7 @@ def begin(cluster: Cluster, settings: Settings, first: FirstStart) -> None:
         cluster.note(Severity.WARNING, f"the last start failed, trying again in {seconds:.1f} s: {first.reason}")
 
 
-def failed(cluster: Cluster, reason: str, *, permanent: bool, retry_at: float | None = None) -> None:
+def failed(cluster: ClusterState, reason: str, *, permanent: bool, retry_at: float | None = None) -> None:
     """Record a failed attempt: an import, or the boot of a worker, which its slot repeats at `retry_at`."""
     first = cluster.first_start
     failures = first.failures + 1
@@ -54,7 +54,7 @@ def failed(cluster: Cluster, reason: str, *, permanent: bool, retry_at: float | 
         cluster.note(Severity.WARNING, f"start attempt {failures} failed, trying again in {pause}: {reason}")
 
 
-def advance(cluster: Cluster) -> None:
+def advance(cluster: ClusterState) -> None:
     """Import the application when it is time, or give up, so that the service manager starts clusterd again."""
     first, table = cluster.first_start, cluster.table
     # The first attempt of a process has the time that its settings allow, because an import may take longer than
@@ -65,7 +65,7 @@ def advance(cluster: Cluster) -> None:
         _attempt(cluster)
 
 
-def hurry(cluster: Cluster) -> None:
+def hurry(cluster: ClusterState) -> None:
     """Make the next attempt at once, because the operator has asked for a reload."""
     if not cluster.first_start.failures:
         return
@@ -75,7 +75,7 @@ def hurry(cluster: Cluster) -> None:
     cluster.end_templates_of(cluster.serving)
 
 
-def configuration_read(cluster: Cluster, settings: Settings) -> None:
+def configuration_read(cluster: ClusterState, settings: Settings) -> None:
     """Import the application for the next attempt. Each attempt is a generation of its own."""
     cluster.first_start = replace(cluster.first_start, is_reading=False)
     if cluster.phase is not Phase.STARTING:
@@ -87,14 +87,14 @@ def configuration_read(cluster: Cluster, settings: Settings) -> None:
     cluster.start_template(generation)
 
 
-def configuration_refused(cluster: Cluster, reason: str) -> None:
+def configuration_refused(cluster: ClusterState, reason: str) -> None:
     """Record a failed attempt that is not permanent: the operator may be editing the configuration, which was valid."""
     cluster.first_start = replace(cluster.first_start, is_reading=False)
     if cluster.phase is Phase.STARTING:
         failed(cluster, reason, permanent=False)
 
 
-def _attempt(cluster: Cluster) -> None:
+def _attempt(cluster: ClusterState) -> None:
     """Begin an attempt. All but the first one read the configuration again, because it may have changed."""
     if cluster.first_start.failures:
         pending = cluster.reload_pending
@@ -104,11 +104,11 @@ def _attempt(cluster: Cluster) -> None:
         cluster.start_template(cluster.table.generations[cluster.serving])
 
 
-def _last_moment(cluster: Cluster, give_up_at: float) -> float:
+def _last_moment(cluster: ClusterState, give_up_at: float) -> float:
     return give_up_at + GRACE_SECONDS if _is_under_way(cluster) else give_up_at
 
 
-def _is_under_way(cluster: Cluster) -> bool:
+def _is_under_way(cluster: ClusterState) -> bool:
     """Whether an attempt has begun and may succeed. False during the pause before the next one."""
     table = cluster.table
     if not table.has_template(cluster.serving):
@@ -117,12 +117,12 @@ def _is_under_way(cluster: Cluster) -> bool:
     return is_importing or not table.backoffs or bool(table.in_state(*COMING))
 
 
-def _is_too_late(cluster: Cluster, at: float) -> bool:
+def _is_too_late(cluster: ClusterState, at: float) -> bool:
     give_up_at = cluster.first_start.give_up_at
     return give_up_at is not None and at >= give_up_at
 
 
-def _give_up(cluster: Cluster) -> None:
+def _give_up(cluster: ClusterState) -> None:
     first = cluster.first_start
     reason = f"not started after {first.failures} attempts: {first.reason}"
     if _is_under_way(cluster):

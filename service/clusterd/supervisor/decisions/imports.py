@@ -6,19 +6,19 @@ from typing import Any
 from clusterd.supervisor import events
 from clusterd.supervisor.actions import Severity
 from clusterd.supervisor.decisions import first_start, rollout
-from clusterd.supervisor.model.cluster import Cluster, Phase
+from clusterd.supervisor.model.cluster import ClusterState, Phase
 from clusterd.supervisor.model.states import TemplateState
 from clusterd.supervisor.model.table import Template
 
-Reaction = Callable[[Cluster, Template, Any], None]
+Reaction = Callable[[ClusterState, Template, Any], None]
 
 
-def ignored(_: Cluster, __: Template, ___: events.Event) -> None:
+def ignored(_: ClusterState, __: Template, ___: events.Event) -> None:
     """The event comes too late or too early, and changes nothing."""
 
 
 def import_failed(
-    cluster: Cluster, template: Template, reason: str, what: str = "application", *, permanent: bool = False
+    cluster: ClusterState, template: Template, reason: str, what: str = "application", *, permanent: bool = False
 ) -> None:
     """The rollout of the template's generation fails, or an attempt of the first start."""
     if cluster.rollout is not None and cluster.rollout.generation == template.generation:
@@ -27,16 +27,16 @@ def import_failed(
         first_start.failed(cluster, f"the {what} could not be loaded: {reason}", permanent=permanent)
 
 
-def _loaded(_: Cluster, template: Template, __: events.TemplateLoaded) -> None:
+def _loaded(_: ClusterState, template: Template, __: events.TemplateLoaded) -> None:
     template.move(TemplateState.LOADED)
 
 
-def _failed(cluster: Cluster, template: Template, failed: events.TemplateFailed) -> None:
+def _failed(cluster: ClusterState, template: Template, failed: events.TemplateFailed) -> None:
     cluster.end_template(template)
     import_failed(cluster, template, failed.reason, failed.what, permanent=failed.permanent)
 
 
-def _unforkable(cluster: Cluster, template: Template, unforkable: events.TemplateUnforkable) -> None:
+def _unforkable(cluster: ClusterState, template: Template, unforkable: events.TemplateUnforkable) -> None:
     cluster.note(
         Severity.WARNING,
         "not preloaded, each worker imports the application itself (preload: false saves the attempt): "
@@ -49,28 +49,28 @@ def _unforkable(cluster: Cluster, template: Template, unforkable: events.Templat
     cluster.start_template(generation)
 
 
-def _spare_ready(_: Cluster, template: Template, __: events.SpareReady) -> None:
+def _spare_ready(_: ClusterState, template: Template, __: events.SpareReady) -> None:
     template.move(TemplateState.SPARE)
 
 
-def _ended(cluster: Cluster, template: Template, _: events.TemplateGone) -> None:
+def _ended(cluster: ClusterState, template: Template, _: events.TemplateGone) -> None:
     del cluster.table.templates[template.serial]
 
 
-def _died_importing(cluster: Cluster, template: Template, gone: events.TemplateGone) -> None:
+def _died_importing(cluster: ClusterState, template: Template, gone: events.TemplateGone) -> None:
     _ended(cluster, template, gone)
     import_failed(cluster, template, f"the template died while it imported the application: {gone.how}")
 
 
-def _template_died(cluster: Cluster, template: Template, gone: events.TemplateGone) -> None:
+def _template_died(cluster: ClusterState, template: Template, gone: events.TemplateGone) -> None:
     _died(cluster, template, gone, "template")
 
 
-def _spare_died(cluster: Cluster, template: Template, gone: events.TemplateGone) -> None:
+def _spare_died(cluster: ClusterState, template: Template, gone: events.TemplateGone) -> None:
     _died(cluster, template, gone, "spare template")
 
 
-def _died(cluster: Cluster, template: Template, gone: events.TemplateGone, what: str) -> None:
+def _died(cluster: ClusterState, template: Template, gone: events.TemplateGone, what: str) -> None:
     _ended(cluster, template, gone)
     cluster.note(Severity.WARNING, f"{what} died: {gone.how}", generation=template.generation)
     if cluster.phase is Phase.STARTING and not cluster.table.has_template(cluster.serving):

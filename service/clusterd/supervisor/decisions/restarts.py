@@ -1,12 +1,12 @@
 """Replace one worker on request. Its successor is started first; if that fails, the worker stays."""
 
 from clusterd.supervisor.actions import RestartEnded
-from clusterd.supervisor.model.cluster import Cluster, Phase
+from clusterd.supervisor.model.cluster import ClusterState, Phase
 from clusterd.supervisor.model.states import EndReason, WorkerState
 from clusterd.supervisor.model.table import Worker
 
 
-def ask(cluster: Cluster, number: int, slot: int) -> None:
+def ask(cluster: ClusterState, number: int, slot: int) -> None:
     """Begin restart `number`, or refuse it. In both cases a RestartEnded follows."""
     refusal = _refusal(cluster, slot)
     if refusal:
@@ -17,7 +17,7 @@ def ask(cluster: Cluster, number: int, slot: int) -> None:
     cluster.restarts[slot] = number
 
 
-def _refusal(cluster: Cluster, slot: int) -> str:
+def _refusal(cluster: ClusterState, slot: int) -> str:
     if cluster.phase is not Phase.RUNNING:
         return f"clusterd is {cluster.phase.value}"
     if cluster.rollout is not None:
@@ -31,11 +31,11 @@ def _refusal(cluster: Cluster, slot: int) -> str:
     return ""
 
 
-def _serving(cluster: Cluster, slot: int) -> list[Worker]:
+def _serving(cluster: ClusterState, slot: int) -> list[Worker]:
     return [worker for worker in cluster.table.in_slot(slot) if worker.state is WorkerState.READY]
 
 
-def conclude(cluster: Cluster) -> None:
+def conclude(cluster: ClusterState) -> None:
     """End the restarts whose successor is the only worker that serves in the slot."""
     for slot in list(cluster.restarts):
         serving = _serving(cluster, slot)
@@ -45,7 +45,7 @@ def conclude(cluster: Cluster) -> None:
             cluster.actions.append(RestartEnded(cluster.restarts.pop(slot), slot, None))
 
 
-def fail(cluster: Cluster, slot: int, why: str) -> None:
+def fail(cluster: ClusterState, slot: int, why: str) -> None:
     """End the restart of `slot` with the failure `why`. The worker in the slot goes on serving."""
     number = cluster.restarts.pop(slot, None)
     if number is None:
@@ -56,7 +56,7 @@ def fail(cluster: Cluster, slot: int, why: str) -> None:
     cluster.actions.append(RestartEnded(number, slot, why))
 
 
-def fail_all(cluster: Cluster, why: str) -> None:
+def fail_all(cluster: ClusterState, why: str) -> None:
     """End every restart with the failure `why`."""
     for slot in list(cluster.restarts):
         fail(cluster, slot, why)

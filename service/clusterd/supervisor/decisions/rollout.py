@@ -7,7 +7,7 @@ from clusterd.supervisor.actions import (
     RolloutStarted,
 )
 from clusterd.supervisor.decisions import restarts
-from clusterd.supervisor.model.cluster import Cluster, FailedReload, Phase
+from clusterd.supervisor.model.cluster import ClusterState, FailedReload, Phase
 from clusterd.supervisor.model.restart_budget import RestartBudget
 from clusterd.supervisor.model.settings import Settings
 from clusterd.supervisor.model.states import EndReason, WorkerState
@@ -16,7 +16,7 @@ from clusterd.supervisor.model.table import Generation, Rollout, RolloutPhase, W
 STOPPING = "clusterd was asked to stop"
 
 
-def ask(cluster: Cluster) -> None:
+def ask(cluster: ClusterState) -> None:
     """Note a reload request. All requests during a rollout result in one further rollout after it."""
     if cluster.phase in (Phase.STARTING, Phase.RUNNING):
         cluster.reload_pending = True
@@ -24,7 +24,7 @@ def ask(cluster: Cluster) -> None:
         cluster.actions.append(RolloutEnded(cluster.rollouts + 1, cluster.serving, STOPPING))
 
 
-def begin_if_asked(cluster: Cluster) -> None:
+def begin_if_asked(cluster: ClusterState) -> None:
     """Start a rollout if a reload was requested and no rollout is under way."""
     if not cluster.reload_pending or cluster.rollout is not None or cluster.phase is not Phase.RUNNING:
         return
@@ -38,14 +38,14 @@ def begin_if_asked(cluster: Cluster) -> None:
     ]
 
 
-def answer_by_start(cluster: Cluster) -> None:
+def answer_by_start(cluster: ClusterState) -> None:
     """Report the pending reload as done: the start has read the configuration after the request."""
     cluster.reload_pending = False
     cluster.rollouts += 1
     cluster.actions += [RolloutStarted(cluster.rollouts), RolloutEnded(cluster.rollouts, cluster.serving, None)]
 
 
-def configuration_read(cluster: Cluster, settings: Settings) -> None:
+def configuration_read(cluster: ClusterState, settings: Settings) -> None:
     """Import the application for the next generation."""
     rollout = cluster.rollout
     if rollout is None or rollout.phase is not RolloutPhase.CONFIGURATION:
@@ -57,7 +57,7 @@ def configuration_read(cluster: Cluster, settings: Settings) -> None:
     rollout.phase = RolloutPhase.TEMPLATE
 
 
-def new_generation(cluster: Cluster, settings: Settings) -> Generation:
+def new_generation(cluster: ClusterState, settings: Settings) -> Generation:
     """The next generation, which has no template yet."""
     cluster.last_generation += 1
     generation = Generation(cluster.last_generation, settings, preloaded=settings.preload is not Preload.NEVER)
@@ -65,7 +65,7 @@ def new_generation(cluster: Cluster, settings: Settings) -> Generation:
     return generation
 
 
-def advance(cluster: Cluster) -> None:
+def advance(cluster: ClusterState) -> None:
     """Take the next step of the rollout, if it is possible now."""
     rollout = cluster.rollout
     if rollout is None:
@@ -79,7 +79,7 @@ def advance(cluster: Cluster) -> None:
         _conclude_withdrawal(cluster, rollout)
 
 
-def _replace_more(cluster: Cluster, rollout: Rollout) -> None:
+def _replace_more(cluster: ClusterState, rollout: Rollout) -> None:
     """Open further slots, `surge` at a time, once the first successor has settled."""
     table = cluster.table
     if not table.has_template(rollout.generation):
@@ -97,24 +97,24 @@ def _replace_more(cluster: Cluster, rollout: Rollout) -> None:
         _succeed(cluster, rollout)
 
 
-def _open(cluster: Cluster, rollout: Rollout, slots: list[int]) -> None:
+def _open(cluster: ClusterState, rollout: Rollout, slots: list[int]) -> None:
     """Assign `slots` to the new generation. Failures of the old generation in them do not delay it."""
     rollout.opened += slots
     for slot in slots:
         cluster.table.forgive(slot)
 
 
-def _ready(cluster: Cluster, slot: int) -> Worker | None:
+def _ready(cluster: ClusterState, slot: int) -> Worker | None:
     heir = cluster.table.heir(slot, cluster.goal(slot))
     return heir if heir is not None and heir.state is WorkerState.READY else None
 
 
-def _settled(cluster: Cluster, slot: int, settle: float) -> bool:
+def _settled(cluster: ClusterState, slot: int, settle: float) -> bool:
     worker = _ready(cluster, slot)
     return worker is not None and worker.ready_at is not None and cluster.due(worker.ready_at + settle)
 
 
-def _succeed(cluster: Cluster, rollout: Rollout) -> None:
+def _succeed(cluster: ClusterState, rollout: Rollout) -> None:
     cluster.serving = rollout.generation
     cluster.wanted = rollout.workers
     cluster.failed_reload, cluster.reloaded_at = None, cluster.now
@@ -125,7 +125,7 @@ def _succeed(cluster: Cluster, rollout: Rollout) -> None:
     _end(cluster, rollout)
 
 
-def withdraw(cluster: Cluster, reason: str) -> None:
+def withdraw(cluster: ClusterState, reason: str) -> None:
     """Withdraw the new generation: return its slots to the old one, and kill its templates and booting workers."""
     rollout = cluster.rollout
     if rollout is None or rollout.phase is RolloutPhase.WITHDRAWING:
@@ -145,7 +145,7 @@ def withdraw(cluster: Cluster, reason: str) -> None:
         _conclude_withdrawal(cluster, rollout)
 
 
-def _conclude_withdrawal(cluster: Cluster, rollout: Rollout) -> None:
+def _conclude_withdrawal(cluster: ClusterState, rollout: Rollout) -> None:
     """End the withdrawal when every slot is served by the old generation again."""
     foreign = [
         worker for worker in cluster.table.in_state(WorkerState.READY) if worker.generation == rollout.generation
@@ -162,7 +162,7 @@ def _conclude_withdrawal(cluster: Cluster, rollout: Rollout) -> None:
         _end(cluster, rollout)
 
 
-def interrupt(cluster: Cluster) -> None:
+def interrupt(cluster: ClusterState) -> None:
     """End the rollout, and the pending one after it, with a failure, because clusterd stops."""
     rollout = cluster.rollout
     if rollout is not None:
@@ -174,6 +174,6 @@ def interrupt(cluster: Cluster) -> None:
         cluster.actions.append(RolloutEnded(cluster.rollouts, cluster.serving, STOPPING))
 
 
-def _end(cluster: Cluster, rollout: Rollout) -> None:
+def _end(cluster: ClusterState, rollout: Rollout) -> None:
     cluster.rollout = None
     cluster.actions.append(RolloutEnded(rollout.number, cluster.serving, rollout.failure or None))

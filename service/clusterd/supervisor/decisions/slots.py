@@ -1,12 +1,12 @@
 """Keep one worker of the right generation in every slot: fork missing workers, replace old ones, end surplus ones."""
 
 from clusterd.supervisor.model.backoff import Backoff
-from clusterd.supervisor.model.cluster import Cluster
+from clusterd.supervisor.model.cluster import ClusterState
 from clusterd.supervisor.model.states import COMING, EndReason, WorkerState
 from clusterd.supervisor.model.table import RolloutPhase, Template, Worker
 
 
-def tend_slots(cluster: Cluster) -> None:
+def tend_slots(cluster: ClusterState) -> None:
     """Take the next step for every slot: fork, replace, or end workers."""
     _forget_filled(cluster)
     for slot in cluster.slots():
@@ -15,7 +15,7 @@ def tend_slots(cluster: Cluster) -> None:
     _find_successors(cluster)
 
 
-def _tend(cluster: Cluster, slot: int) -> None:
+def _tend(cluster: ClusterState, slot: int) -> None:
     goal = cluster.goal(slot)
     heir = cluster.table.heir(slot, goal) or _return_from_retirement(cluster, slot, goal)
     if heir is None:
@@ -32,7 +32,7 @@ def _tend(cluster: Cluster, slot: int) -> None:
                 cluster.retire(other, heir, EndReason.ROLLOUT)
 
 
-def retry_at(cluster: Cluster, slot: int) -> float:
+def retry_at(cluster: ClusterState, slot: int) -> float:
     """When an empty slot may be forked again, on the clock of `step`. A time that is not after now means at once."""
     table = cluster.table
     not_before = table.backoffs.get(slot, Backoff()).not_before
@@ -42,7 +42,7 @@ def retry_at(cluster: Cluster, slot: int) -> float:
     return max(not_before, free_at)
 
 
-def _fork(cluster: Cluster, slot: int, template: Template) -> None:
+def _fork(cluster: ClusterState, slot: int, template: Template) -> None:
     table = cluster.table
     if slot in table.fallen:
         table.fallen.remove(slot)
@@ -50,13 +50,13 @@ def _fork(cluster: Cluster, slot: int, template: Template) -> None:
     cluster.fork(slot, template)
 
 
-def _forget_filled(cluster: Cluster) -> None:
+def _forget_filled(cluster: ClusterState) -> None:
     """Drop the slots that have a worker again, or are gone, from the queue for the restart budget."""
     table, slots = cluster.table, cluster.slots()
     table.fallen = [slot for slot in table.fallen if slot in slots and table.heir(slot, cluster.goal(slot)) is None]
 
 
-def _replace(cluster: Cluster, worker: Worker, heir: Worker) -> None:
+def _replace(cluster: ClusterState, worker: Worker, heir: Worker) -> None:
     """Retire `worker`, which hands over its connections to `heir`."""
     if worker.recycle is not None and worker.generation == heir.generation:
         worker.detail = worker.detail or worker.recycle_note
@@ -74,11 +74,11 @@ def _replace(cluster: Cluster, worker: Worker, heir: Worker) -> None:
     )
 
 
-def _may_be_wanted_back(cluster: Cluster) -> bool:
+def _may_be_wanted_back(cluster: ClusterState) -> bool:
     return cluster.rollout is not None and cluster.rollout.phase is RolloutPhase.REPLACING
 
 
-def _return_from_retirement(cluster: Cluster, slot: int, generation: int) -> Worker | None:
+def _return_from_retirement(cluster: ClusterState, slot: int, generation: int) -> Worker | None:
     for worker in cluster.table.in_slot(slot):
         if worker.state is WorkerState.RETIRED and worker.generation == generation:
             cluster.serve(worker)
@@ -86,7 +86,7 @@ def _return_from_retirement(cluster: Cluster, slot: int, generation: int) -> Wor
     return None
 
 
-def _shed_surplus(cluster: Cluster) -> None:
+def _shed_surplus(cluster: ClusterState) -> None:
     """End the workers in slots that no longer exist, once enough others are ready. They hand over their connections."""
     slots = cluster.slots()
     for worker in list(cluster.table.workers.values()):
@@ -98,7 +98,7 @@ def _shed_surplus(cluster: Cluster) -> None:
             cluster.retire(worker, successor_of(cluster, worker), EndReason.SCALE)
 
 
-def _find_successors(cluster: Cluster) -> None:
+def _find_successors(cluster: ClusterState) -> None:
     """Assign another successor to each draining worker that has lost its own, as soon as one is ready."""
     for worker in cluster.table.in_state(WorkerState.DRAINING):
         if not worker.needs_successor or worker.end is None:
@@ -108,7 +108,7 @@ def _find_successors(cluster: Cluster) -> None:
             cluster.retire(worker, successor, worker.end)
 
 
-def successor_of(cluster: Cluster, worker: Worker) -> Worker | None:
+def successor_of(cluster: ClusterState, worker: Worker) -> Worker | None:
     """The worker that takes over the connections of `worker`: the one in its slot, or else any other that serves."""
     slots = cluster.slots()
     candidates = [

@@ -4,7 +4,7 @@ from enum import IntEnum
 
 from clusterd.supervisor.actions import Announce, Announcement, Finish
 from clusterd.supervisor.decisions import restarts, rollout
-from clusterd.supervisor.model.cluster import Cluster, Phase
+from clusterd.supervisor.model.cluster import ClusterState, Phase
 from clusterd.supervisor.model.states import COMING, EndReason, WorkerState
 
 
@@ -22,7 +22,7 @@ class ExitStatus(IntEnum):
 
 
 def stop(
-    cluster: Cluster,
+    cluster: ClusterState,
     *,
     at_once: bool,
     exit_status: ExitStatus = ExitStatus.ASKED,
@@ -51,7 +51,7 @@ def stop(
             cluster.retire(worker, None, EndReason.STOP)
 
 
-def continue_stop(cluster: Cluster) -> None:
+def continue_stop(cluster: ClusterState) -> None:
     """Kill the workers if `killing` is set. Finish when no worker and no template is left."""
     if cluster.killing:
         for worker in list(cluster.table.workers.values()):

@@ -1,7 +1,7 @@
 """Keep a template and a spare for every generation in use."""
 
 from clusterd.supervisor.actions import Severity
-from clusterd.supervisor.model.cluster import Cluster, Phase
+from clusterd.supervisor.model.cluster import ClusterState, Phase
 from clusterd.supervisor.model.states import TemplateState, WorkerState
 from clusterd.supervisor.model.table import RolloutPhase, Template
 
@@ -11,7 +11,7 @@ RECOVERY_PAUSE = 10.0
 """Seconds between two attempts to import the application again after its templates died."""
 
 
-def tend_templates(cluster: Cluster) -> None:
+def tend_templates(cluster: ClusterState) -> None:
     """Promote spares, fork spares, and end the templates of generations that are not used any more."""
     rollout = cluster.rollout
     in_use = {cluster.serving}
@@ -26,7 +26,7 @@ def tend_templates(cluster: Cluster) -> None:
     _recover(cluster)
 
 
-def _tend_generation(cluster: Cluster, number: int) -> None:
+def _tend_generation(cluster: ClusterState, number: int) -> None:
     table = cluster.table
     spare = _first(cluster, number, TemplateState.SPARE)
     if table.forkable(number) is None and spare is not None:
@@ -41,17 +41,17 @@ def _tend_generation(cluster: Cluster, number: int) -> None:
         cluster.fork_spare(template)
 
 
-def _first(cluster: Cluster, generation: int, state: TemplateState) -> Template | None:
+def _first(cluster: ClusterState, generation: int, state: TemplateState) -> Template | None:
     return next((t for t in cluster.table.templates.values() if t.generation == generation and t.state is state), None)
 
 
-def _forget_generations(cluster: Cluster, in_use: set[int]) -> None:
+def _forget_generations(cluster: ClusterState, in_use: set[int]) -> None:
     alive = in_use | {worker.generation for worker in cluster.table.workers.values()}
     for number in [number for number in cluster.table.generations if number not in alive]:
         del cluster.table.generations[number]
 
 
-def _recover(cluster: Cluster) -> None:
+def _recover(cluster: ClusterState) -> None:
     """Import the application again if template and spare are both dead and a slot is empty.
 
     Only a new import can fill that slot. It is a normal rollout, so the code on disk must prove itself as in a reload.

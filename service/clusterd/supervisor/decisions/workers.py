@@ -7,41 +7,41 @@ from clusterd.supervisor import events
 from clusterd.supervisor.actions import Severity, Suspect, WatchRequests, WorkerEnded
 from clusterd.supervisor.decisions.failures import fail, record_failure
 from clusterd.supervisor.decisions.slots import retry_at
-from clusterd.supervisor.model.cluster import Cluster, Phase
+from clusterd.supervisor.model.cluster import ClusterState, Phase
 from clusterd.supervisor.model.states import COMING, FAILURES, EndReason, WorkerState
 from clusterd.supervisor.model.suspects import WINDOW_SECONDS
 from clusterd.supervisor.model.table import Worker
 
 MIB = 1 << 20
 
-Reaction = Callable[[Cluster, Worker, Any], None]
+Reaction = Callable[[ClusterState, Worker, Any], None]
 
 
-def ignored(_: Cluster, __: Worker, ___: events.Event) -> None:
+def ignored(_: ClusterState, __: Worker, ___: events.Event) -> None:
     """The event comes too late or too early, and changes nothing."""
 
 
 # ---- its process
 
 
-def _boot(cluster: Cluster, worker: Worker, hello: events.WorkerHello) -> None:
+def _boot(cluster: ClusterState, worker: Worker, hello: events.WorkerHello) -> None:
     _pid(cluster, worker, hello)
     worker.move(WorkerState.BOOTING)
 
 
-def _pid(_: Cluster, worker: Worker, hello: events.WorkerHello) -> None:
+def _pid(_: ClusterState, worker: Worker, hello: events.WorkerHello) -> None:
     worker.pid = hello.pid
 
 
-def _serve(cluster: Cluster, worker: Worker, _: events.WorkerReady) -> None:
+def _serve(cluster: ClusterState, worker: Worker, _: events.WorkerReady) -> None:
     cluster.serve(worker)
 
 
-def _fail(cluster: Cluster, worker: Worker, failed: events.WorkerFailed) -> None:
+def _fail(cluster: ClusterState, worker: Worker, failed: events.WorkerFailed) -> None:
     fail(cluster, worker, EndReason.BOOT_FAILED, failed.reason, permanent=failed.permanent)
 
 
-def _gone(cluster: Cluster, worker: Worker, gone: events.WorkerGone) -> None:
+def _gone(cluster: ClusterState, worker: Worker, gone: events.WorkerGone) -> None:
     del cluster.table.workers[worker.serial]
     reason = worker.end
     if reason is None:
@@ -67,7 +67,7 @@ def _gone(cluster: Cluster, worker: Worker, gone: events.WorkerGone) -> None:
         _suspect(cluster, gone.in_hand)
 
 
-def _leaves_for_the_stop(cluster: Cluster, worker: Worker, gone: events.WorkerGone) -> bool:
+def _leaves_for_the_stop(cluster: ClusterState, worker: Worker, gone: events.WorkerGone) -> bool:
     return cluster.stop_is_announced and worker.state not in COMING and gone.code == 0
 
 
@@ -82,7 +82,7 @@ def _unordered(worker: Worker, gone: events.WorkerGone) -> EndReason:
     return EndReason.SIGNAL if gone.by_signal else EndReason.EXIT
 
 
-def _suspect(cluster: Cluster, in_hand: tuple[str, ...]) -> None:
+def _suspect(cluster: ClusterState, in_hand: tuple[str, ...]) -> None:
     """Note the death of a worker with the requests `in_hand`, and report the suspects."""
     cluster.suspects, suspicions = cluster.suspects.after_death(cluster.now, in_hand)
     cluster.actions.append(WatchRequests(WINDOW_SECONDS))
@@ -92,25 +92,25 @@ def _suspect(cluster: Cluster, in_hand: tuple[str, ...]) -> None:
 # ---- what is seen of it
 
 
-def _killed(_: Cluster, worker: Worker, __: events.WorkerKilled) -> None:
+def _killed(_: ClusterState, worker: Worker, __: events.WorkerKilled) -> None:
     worker.is_killed = True
 
 
-def _debugged(_: Cluster, worker: Worker, __: events.DebuggerListens) -> None:
+def _debugged(_: ClusterState, worker: Worker, __: events.DebuggerListens) -> None:
     worker.is_debugged = True
 
 
-def _turned(_: Cluster, worker: Worker, turned: events.WorkerTurned) -> None:
+def _turned(_: ClusterState, worker: Worker, turned: events.WorkerTurned) -> None:
     if worker.turned_at < worker.deadline:
         worker.turned_at = turned.at
 
 
-def _alone(_: Cluster, worker: Worker, __: events.SuccessorLost) -> None:
+def _alone(_: ClusterState, worker: Worker, __: events.SuccessorLost) -> None:
     if worker.end is not EndReason.STOP:
         worker.needs_successor = True
 
 
-def _stall(cluster: Cluster, worker: Worker, stalled: events.WorkerStalled) -> None:
+def _stall(cluster: ClusterState, worker: Worker, stalled: events.WorkerStalled) -> None:
     if worker.is_debugged:
         return
     hang = cluster.table.generations[worker.generation].settings.hang
@@ -121,7 +121,7 @@ def _stall(cluster: Cluster, worker: Worker, stalled: events.WorkerStalled) -> N
         cluster.dump_stacks(worker, what, hang)
 
 
-def _overdue(cluster: Cluster, worker: Worker, overdue: events.RequestOverdue) -> None:
+def _overdue(cluster: ClusterState, worker: Worker, overdue: events.RequestOverdue) -> None:
     if not worker.is_debugged:
         hang = cluster.table.generations[worker.generation].settings.hang
         cluster.dump_stacks(worker, f"{overdue.request} is overdue", hang)
@@ -129,16 +129,16 @@ def _overdue(cluster: Cluster, worker: Worker, overdue: events.RequestOverdue) -
             _recycle(cluster, worker, EndReason.REQUEST_TIMEOUT)
 
 
-def _requests(cluster: Cluster, worker: Worker, _: events.RequestLimitReached) -> None:
+def _requests(cluster: ClusterState, worker: Worker, _: events.RequestLimitReached) -> None:
     _recycle(cluster, worker, EndReason.MAX_REQUESTS)
 
 
-def _memory(cluster: Cluster, worker: Worker, reached: events.MemoryLimitReached) -> None:
+def _memory(cluster: ClusterState, worker: Worker, reached: events.MemoryLimitReached) -> None:
     has, may = f"{reached.found / MIB:.1f} MiB", f"{reached.allowed / MIB:.1f} MiB"
     _recycle(cluster, worker, EndReason.MAX_MEMORY, f"{has} of private memory, and limits.max_memory allows {may}")
 
 
-def _recycle(cluster: Cluster, worker: Worker, reason: EndReason, note: str = "") -> None:
+def _recycle(cluster: ClusterState, worker: Worker, reason: EndReason, note: str = "") -> None:
     """Mark a worker for replacement. Only one is replaced at a time, and none during a rollout.
 
     A worker that has to wait needs no queue: while it is over its limit, its event repeats.

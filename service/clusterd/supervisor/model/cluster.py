@@ -46,7 +46,7 @@ class FailedReload:
 
 
 @dataclass(slots=True)
-class Cluster:
+class ClusterState:
     """The state of the supervisor, and the operations that change it."""
 
     table: Table = field(default_factory=Table)
