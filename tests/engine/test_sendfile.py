@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from clusterd.http.connections import transfer
+from clusterd.http.connections.transports import transfer
 from tests.support.certificates import NAME, make_certificate
 from tests.support.disk import Disk
 from tests.support.serving import PATIENCE, Client, Serving, request, serving, wait_until
@@ -28,7 +28,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         counts.append(real(*arguments))
         return counts[-1]
 
-    monkeypatch.setattr("clusterd.http.connections.transfer.os.sendfile", counting)
+    monkeypatch.setattr("clusterd.http.connections.transports.transfer.os.sendfile", counting)
     yield counts
 
 

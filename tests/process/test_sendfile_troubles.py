@@ -44,7 +44,7 @@ def broken(number: int) -> Callable[..., int]:
 def test_a_filesystem_that_knows_no_sendfile_is_read(
     serve_disk: Callable[..., Any], disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clusterd.http.connections.transfer.os.sendfile", broken(errno.EINVAL))
+    monkeypatch.setattr("clusterd.http.connections.transports.transfer.os.sendfile", broken(errno.EINVAL))
     data = disk.write("file", 3_000_000)
     with serve_disk() as server, server.client() as client:
         for _ in range(2):
@@ -63,8 +63,8 @@ def test_a_disk_that_fails_on_the_way_ends_the_connection(
     serve_disk: Callable[..., Any], disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk.write("file", LARGE)
-    monkeypatch.setattr("clusterd.http.connections.transfer.os.sendfile", broken(errno.EIO))
-    monkeypatch.setattr("clusterd.http.connections.transfer.os.pread", broken(errno.EIO))
+    monkeypatch.setattr("clusterd.http.connections.transports.transfer.os.sendfile", broken(errno.EIO))
+    monkeypatch.setattr("clusterd.http.connections.transports.transfer.os.pread", broken(errno.EIO))
     with serve_disk() as server, server.client() as client:
         client.send(request("/file"))
         assert client.answer_head().fields["content-length"] == str(LARGE)

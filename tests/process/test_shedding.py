@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from clusterd.http.connections import rejected_connection as surplus
+from clusterd.http.connections.transports import rejected_connection as surplus
 from clusterd.worker.control_channel import TICK_SECONDS
 from tests.support.certificates import NAME, make_certificate
 from tests.support.ports import free_port

@@ -17,11 +17,11 @@ from clusterd.http.call import Adapter, CallPhase
 from clusterd.http.connections.connection import Connection
 from clusterd.http.connections.context import ConnectionContext
 from clusterd.http.connections.expiry import expire
-from clusterd.http.connections.inline_transport import InlineTransport
-from clusterd.http.connections.loop_entry import LoopEntry
 from clusterd.http.connections.registry import Registry
-from clusterd.http.connections.rejected_connection import Shedder
 from clusterd.http.connections.stage import IN_FLIGHT
+from clusterd.http.connections.transports.inline_transport import InlineTransport
+from clusterd.http.connections.transports.loop_entry import LoopEntry
+from clusterd.http.connections.transports.rejected_connection import Shedder
 from clusterd.http.messages.response import Stamp
 from clusterd.http.ports import Counters, Log
 from clusterd.http.settings import HttpSettings, Interface

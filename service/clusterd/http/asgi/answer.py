@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from clusterd.http.asgi.application import Message
 from clusterd.http.connections.connection import Connection
-from clusterd.http.connections.transfer import FileTransfer
+from clusterd.http.connections.transports.transfer import FileTransfer
 from clusterd.http.messages.refusal import application_failed
 from clusterd.http.messages.response import (
     Encoder,

@@ -10,7 +10,7 @@ from clusterd.http.asgi.application import AsgiApplication, ClientDisconnected, 
 from clusterd.http.asgi.inflow import Inflow
 from clusterd.http.call import CallPhase
 from clusterd.http.connections.connection import Connection
-from clusterd.http.connections.transfer import open_path, regular_bytes
+from clusterd.http.connections.transports.transfer import open_path, regular_bytes
 from clusterd.http.messages.response import Stamp
 from clusterd.http.ports import Log
 

@@ -9,7 +9,7 @@ from clusterd.http.call import Adapter, Call
 from clusterd.http.connections.context import ConnectionContext
 from clusterd.http.connections.intake import PIPELINE_LIMIT, Intake
 from clusterd.http.connections.stage import AT_REST, Stage
-from clusterd.http.connections.transfer import FileTransfer
+from clusterd.http.connections.transports.transfer import FileTransfer
 from clusterd.http.connections.tunnel import Tunnel
 from clusterd.http.messages.head import Fields, Head
 from clusterd.http.messages.refusal import Refusal

@@ -9,8 +9,8 @@ from clusterd.http.connections.context import ConnectionContext
 from clusterd.http.connections.deadline import Deadline
 from clusterd.http.connections.stage import AT_REST, Stage
 from clusterd.http.connections.stream import Stream
-from clusterd.http.connections.tls import TlsLayer
-from clusterd.http.connections.transport import LoopTransport, Receiver, Transport
+from clusterd.http.connections.transports.tls import TlsLayer
+from clusterd.http.connections.transports.transport import LoopTransport, Receiver, Transport
 from clusterd.http.origins.proxy_protocol import MalformedProxyHeader, parse_proxy_header
 from clusterd.wire.connection_state import RESIDUAL_LIMIT, CarriedState
 

@@ -5,8 +5,8 @@ from fcntl import ioctl
 from termios import FIONREAD
 from typing import cast
 
-from clusterd.http.connections.outflow import Outflow
-from clusterd.http.connections.transport import Transport
+from clusterd.http.connections.transports.outflow import Outflow
+from clusterd.http.connections.transports.transport import Transport
 
 
 class Stream:

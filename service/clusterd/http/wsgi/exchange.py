@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, cast
 
 from clusterd.http.connections.connection import Connection
-from clusterd.http.connections.transfer import SMALL_BYTES, FileTransfer
+from clusterd.http.connections.transports.transfer import SMALL_BYTES, FileTransfer
 from clusterd.http.messages.refusal import application_failed
 from clusterd.http.messages.response import Encoder, ResponseHead, Stamp, plain_response, refusal_response
 from clusterd.http.ports import Log

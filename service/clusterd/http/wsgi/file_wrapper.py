@@ -5,7 +5,7 @@ from inspect import unwrap
 from io import BufferedRandom, BufferedReader, FileIO
 from typing import NamedTuple, Protocol, cast
 
-from clusterd.http.connections.transfer import regular_bytes
+from clusterd.http.connections.transports.transfer import regular_bytes
 
 BLOCK_BYTES = 64 * 1024
 

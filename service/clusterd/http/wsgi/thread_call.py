@@ -6,7 +6,7 @@ from math import inf
 
 from clusterd.http.call import CallPhase
 from clusterd.http.connections.connection import Connection
-from clusterd.http.connections.transfer import FileTransfer
+from clusterd.http.connections.transports.transfer import FileTransfer
 from clusterd.http.messages.refusal import Refusal
 from clusterd.http.wsgi.exchange import ClientGone, Exchange, Output, Service
 from clusterd.http.wsgi.pool_thread import PoolThread, ThreadState

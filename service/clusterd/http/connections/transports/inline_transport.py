@@ -12,8 +12,8 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, Protocol
 
-from clusterd.http.connections.loop_entry import LoopEntry
-from clusterd.http.connections.transport import LoopTransport, Receiver, Transport
+from clusterd.http.connections.transports.loop_entry import LoopEntry
+from clusterd.http.connections.transports.transport import LoopTransport, Receiver, Transport
 
 READ_BYTES = 64 * 1024
 

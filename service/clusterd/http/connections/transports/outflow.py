@@ -5,8 +5,8 @@ import sys
 from fcntl import ioctl
 from termios import TIOCOUTQ
 
-from clusterd.http.connections.transfer import FileTransfer
-from clusterd.http.connections.transport import Transport
+from clusterd.http.connections.transports.transfer import FileTransfer
+from clusterd.http.connections.transports.transport import Transport
 
 
 class Outflow:

@@ -5,7 +5,7 @@ import socket
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from clusterd.http.connections.transport import LoopTransport
+from clusterd.http.connections.transports.transport import LoopTransport
 
 
 class Newcomer(Protocol):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any
 
-from clusterd.http.connections.transport import LoopTransport, Receiver
+from clusterd.http.connections.transports.transport import LoopTransport, Receiver
 
 READ_BYTES = 64 * 1024
 """OpenSSL returns one record at a time, of at most 16 KiB."""

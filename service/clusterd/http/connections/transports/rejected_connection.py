@@ -6,9 +6,9 @@ import ssl
 from collections.abc import Callable
 from http import HTTPStatus
 
-from clusterd.http.connections.loop_entry import LoopEntry
-from clusterd.http.connections.tls import TlsLayer
-from clusterd.http.connections.transport import LoopTransport, Transport
+from clusterd.http.connections.transports.loop_entry import LoopEntry
+from clusterd.http.connections.transports.tls import TlsLayer
+from clusterd.http.connections.transports.transport import LoopTransport, Transport
 from clusterd.http.messages.response import Stamp
 from clusterd.http.ports import Counters, Log
 

@@ -11,7 +11,7 @@ import stat
 from io import BufferedReader
 from pathlib import Path
 
-from clusterd.http.connections.transport import Transport
+from clusterd.http.connections.transports.transport import Transport
 
 SMALL_BYTES = 32 * 1024
 """A file up to this size is read and sent with its head in one write."""
