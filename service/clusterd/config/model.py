@@ -86,6 +86,7 @@ class AccessLog(StrEnum):
 
     OFF = "off"
     ERRORS = "errors"
+    """Responses with a status of 500 or above. An error of the client (4xx) is not an error of this service."""
     ALL = "all"
 
 

@@ -3,14 +3,9 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
+from clusterd.config.model import AccessLog
 
-class AccessLog(Enum):
-    """Which responses are logged."""
-
-    OFF = "off"
-    ERRORS = "errors"
-    """Responses with a status of 500 or above. An error of the client (4xx) is not an error of this service."""
-    ALL = "all"
+__all__ = ["AccessLog", "HttpSettings", "Interface", "Limits", "Timeouts"]
 
 
 class Interface(Enum):

@@ -2,7 +2,7 @@
 
 from clusterd.config.descriptors import usable_connections
 from clusterd.config.model import Config, Switch
-from clusterd.http.settings import AccessLog, HttpSettings, Interface, Limits, Timeouts
+from clusterd.http.settings import HttpSettings, Interface, Limits, Timeouts
 
 
 def engine_settings(config: Config, interface: Interface) -> HttpSettings:
@@ -15,7 +15,7 @@ def engine_settings(config: Config, interface: Interface) -> HttpSettings:
         trusted_proxies=config.trusted_proxies,
         proxy_protocol=config.proxy_protocol is Switch.ON,
         server_header=config.server_header is Switch.ON,
-        access_log=AccessLog(config.log.access.value),
+        access_log=config.log.access,
         timeouts=Timeouts(
             keepalive=timeouts.keepalive,
             header=timeouts.header,
