@@ -1,20 +1,12 @@
 """What each event does to a template, or to a spare, in each state: `TEMPLATE_REACTIONS`."""
 
-from collections.abc import Callable
-from typing import Any
-
 from clusterd.supervisor import events
 from clusterd.supervisor.actions import Severity
 from clusterd.supervisor.decisions import first_start, rollout
+from clusterd.supervisor.decisions.reactions import Reaction, ignored, reactions
 from clusterd.supervisor.model.cluster import ClusterState, Phase
 from clusterd.supervisor.model.states import TemplateState
 from clusterd.supervisor.model.table import Template
-
-Reaction = Callable[[ClusterState, Template, Any], None]
-
-
-def ignored(_: ClusterState, __: Template, ___: events.Event) -> None:
-    """The event comes too late or too early, and changes nothing."""
 
 
 def import_failed(
@@ -96,5 +88,5 @@ _ROWS: dict[type[events.Event], tuple[Reaction, ...]] = {
 }
 # fmt: on
 
-TEMPLATE_REACTIONS = {event: dict(zip(_COLUMNS, row, strict=True)) for event, row in _ROWS.items()}
+TEMPLATE_REACTIONS = reactions(_COLUMNS, _ROWS)
 """By event, and by the state that the template has when the event comes."""

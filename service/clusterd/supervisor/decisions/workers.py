@@ -1,11 +1,9 @@
 """What each event does to a worker in each state: `WORKER_REACTIONS`."""
 
-from collections.abc import Callable
-from typing import Any
-
 from clusterd.supervisor import events
 from clusterd.supervisor.actions import Severity, Suspect, WatchRequests, WorkerEnded
 from clusterd.supervisor.decisions.failures import fail, record_failure
+from clusterd.supervisor.decisions.reactions import Reaction, ignored, reactions
 from clusterd.supervisor.decisions.slots import retry_at
 from clusterd.supervisor.model.cluster import ClusterState, Phase
 from clusterd.supervisor.model.states import COMING, FAILURES, EndReason, WorkerState
@@ -13,13 +11,6 @@ from clusterd.supervisor.model.suspects import WINDOW_SECONDS
 from clusterd.supervisor.model.table import Worker
 
 MIB = 1 << 20
-
-Reaction = Callable[[ClusterState, Worker, Any], None]
-
-
-def ignored(_: ClusterState, __: Worker, ___: events.Event) -> None:
-    """The event comes too late or too early, and changes nothing."""
-
 
 # ---- its process
 
@@ -184,5 +175,5 @@ _ROWS: dict[type[events.Event], tuple[Reaction, ...]] = {
 }
 # fmt: on
 
-WORKER_REACTIONS = {event: dict(zip(_COLUMNS, row, strict=True)) for event, row in _ROWS.items()}
+WORKER_REACTIONS = reactions(_COLUMNS, _ROWS)
 """By event, and by the state that the worker has when the event comes."""
