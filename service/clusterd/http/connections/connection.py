@@ -3,9 +3,9 @@
 import socket
 from http import HTTPStatus
 from time import monotonic
-from typing import Any, cast
+from typing import Any
 
-from clusterd.http.call import Adapter, Call
+from clusterd.http.call import Call
 from clusterd.http.connections.context import ConnectionContext
 from clusterd.http.connections.intake import PIPELINE_LIMIT, Intake
 from clusterd.http.connections.stage import AT_REST, Stage
@@ -101,7 +101,7 @@ class Connection(Intake):
     # Requests.
 
     def _answer(self) -> None:
-        cast(Adapter, self._context.adapter).answer(self)
+        self._context.adapter.answer(self)
 
     def _pass_on(self, data: bytes) -> None:
         if self.tunnel is not None:

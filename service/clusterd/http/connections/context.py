@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import Callable
+from typing import Any, Protocol
 
 from clusterd.http.connections.registry import Registry
 from clusterd.http.messages.head import HeadParser
@@ -16,13 +17,19 @@ _LOGGED_FROM = {AccessLog.ALL: 0, AccessLog.ERRORS: 500, AccessLog.OFF: 1000}
 """The lowest status that is logged."""
 
 
+class _Answers(Bodies, Protocol):
+    """An `Adapter`, without the type of the connection, which imports this module."""
+
+    def answer(self, connection: Any) -> None: ...
+
+
 class ConnectionContext:
     """To be used only by the thread that runs `loop`."""
 
     def __init__(
         self,
         settings: HttpSettings,
-        adapter: Bodies,
+        adapter: _Answers,
         stamp: Stamp,
         registry: Registry,
         log: Log,
@@ -31,7 +38,6 @@ class ConnectionContext:
     ) -> None:
         self.settings = settings
         self.adapter = adapter
-        """Makes bodies. `Connection`, the only class that answers requests, uses it as an `Adapter`."""
         self.stamp = stamp
         self.registry = registry
         self.retirement = registry.retirement
