@@ -126,12 +126,7 @@ class Master:
         loop, log = asyncio.new_event_loop(), self._log
         scoreboard = Scoreboard.create()
         configurations = Configurations(config, read, listeners.passed, log)
-        children = Children(
-            loop,
-            self._child_message,
-            self._child_hello,
-            self._child_death,
-        )
+        children = Children(loop, self._child_message, self._child_hello, self._child_death)
         self._round_robin = RoundRobin(loop, listeners, children, scoreboard, configurations, log)
         return MasterContext(
             loop=loop,

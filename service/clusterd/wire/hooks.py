@@ -53,6 +53,10 @@ class WorkerEvent:
     how: str = ""
     """The reason as a sentence."""
 
+    def fields(self) -> dict[str, object]:
+        """The worker, as the fields of a log line or of an event."""
+        return {"slot": self.slot, "generation": self.generation, "pid": self.state.pid}
+
 
 class Order(StrEnum):
     """The orders that a hooks process may give."""

@@ -68,7 +68,7 @@ class EventLog:
 
     def note_worker_event(self, worker_event: WorkerEvent) -> None:
         """Add a worker event."""
-        who = {"slot": worker_event.slot, "generation": worker_event.generation, "pid": worker_event.state.pid}
+        who = worker_event.fields()
         if worker_event.name == EXIT:
             code, by = worker_event.arguments
             how = {"reason": worker_event.reason, "how": worker_event.how, "code": code, "signal": by}

@@ -81,8 +81,7 @@ class HooksQueue:
             self._tell_next()
             return
         self.counts.messages_dropped += 1
-        who = {"slot": worker_event.slot, "generation": worker_event.generation, "pid": worker_event.state.pid}
-        self._log.error("too many messages wait for the hooks: one was dropped", **who)
+        self._log.error("too many messages wait for the hooks: one was dropped", **worker_event.fields())
         refuse(incoming, "too many messages wait for the hooks already")
 
     # ---- the processes
