@@ -14,6 +14,7 @@ from clusterd.http.engine import Callbacks, Connection, Engine
 from clusterd.http.settings import HttpSettings
 from clusterd.log import Logger, open_sink
 from clusterd.wire.packets import socketpair
+from clusterd.wire.passing import Answer
 from clusterd.worker.draining.drain import Drain, DrainLimits
 from clusterd.worker.draining.handover import Sender
 from tests.engine.test_handover_race import answer
@@ -86,12 +87,22 @@ async def dies(state: Retiring) -> None:
     await asyncio.wait_for(state.is_lost.wait(), 5)
 
 
+async def answers_nonsense(state: Retiring) -> None:
+    state.successor.send(b"nonsense")
+    await asyncio.wait_for(state.is_lost.wait(), 5)
+
+
+async def answers_for_what_was_not_offered(state: Retiring) -> None:
+    state.successor.send(Answer(CONNECTIONS + 1).encode())
+    await asyncio.wait_for(state.is_lost.wait(), 5)
+
+
 async def new_orders(state: Retiring) -> None:
     """The worker is told to serve on, or to stop without a successor."""
     state.drain.end()
 
 
-@pytest.mark.parametrize("then", [dies, new_orders])
+@pytest.mark.parametrize("then", [dies, answers_nonsense, answers_for_what_was_not_offered, new_orders])
 def test_unacknowledged_connections_are_served_on(then: Callable[[Retiring], Awaitable[None]]) -> None:
     uvloop.run(retiring(then))
 

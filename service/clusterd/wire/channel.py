@@ -1,8 +1,7 @@
-"""One end of a channel, driven by an event loop.
+"""The channel between the master and a child: messages, and the descriptors that come with them.
 
-The transports of asyncio and uvloop reject SOCK_SEQPACKET, so this module uses add_reader and add_writer with
-non-blocking sendmsg and recvmsg. Packets that the peer cannot take yet wait in a bounded queue. A peer that lets the
-queue run full has stopped reading and is treated as gone.
+Packets that the peer cannot take yet wait in a bounded queue. A peer that lets the queue run full has stopped reading
+and is treated as gone.
 """
 
 import asyncio
@@ -12,8 +11,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from clusterd.wire.endpoint import SeqpacketEndpoint
 from clusterd.wire.messages import Message, ProtocolError, decode, encode
-from clusterd.wire.packets import DescriptorsMissing, Packet, close_all, receive, send
+from clusterd.wire.packets import DescriptorsMissing, Packet, close_all
 
 QUEUE_PACKETS = 1000
 PACKETS_PER_TURN = 100
@@ -44,19 +44,15 @@ class Channel:
         on_message: Callable[[Received], None],
         on_end: Callable[[str], None],
     ) -> None:
-        sock.setblocking(False)
-        self._socket = sock
-        self._loop = loop
+        self._endpoint = SeqpacketEndpoint(sock, loop, self._read_some)
         self._on_message = on_message
         self._on_end = on_end
         self._queue: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self._again: Callable[[], None] | None = None
-        self._open = True
-        loop.add_reader(sock.fileno(), self._read_some)
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         """Send `message` now, or when the peer reads. The descriptors still belong to the caller."""
-        if not self._open:
+        if not self._endpoint.is_open:
             return
         # A queued packet keeps copies of its descriptors until it is sent.
         packet = encode(message)
@@ -65,16 +61,15 @@ class Channel:
         if len(self._queue) >= QUEUE_PACKETS:
             self._end("the other side has stopped reading")
             return
-        if self._open:
-            self._queue.append((packet, tuple(os.dup(descriptor) for descriptor in descriptors)))
-            self._loop.add_writer(self._socket.fileno(), self._flush)
+        self._queue.append((packet, tuple(os.dup(descriptor) for descriptor in descriptors)))
+        self._endpoint.call_when_writable(self._flush)
 
     def offer(self, packet: bytes, again: Callable[[], None]) -> bool:
         """Send a packet if the peer has room now. Otherwise return False, and call `again` when it may have room."""
-        if not self._open or (not self._queue and self._try_send(packet, ())):
+        if not self._endpoint.is_open or (not self._queue and self._try_send(packet, ())):
             return True
         self._again = again
-        self._loop.add_writer(self._socket.fileno(), self._flush)
+        self._endpoint.call_when_writable(self._flush)
         return False
 
     def _read_some(self) -> None:
@@ -83,11 +78,11 @@ class Channel:
 
     def read_pending(self, most: int | None = None) -> None:
         """Receive all that has arrived, or at most `most` packets. Also called before a child's death is handled."""
-        while self._open and most != 0:
+        while self._endpoint.is_open and most != 0:
             most = None if most is None else most - 1
             lacks_descriptors = False
             try:
-                packet = receive(self._socket)
+                packet = self._endpoint.receive()
             except BlockingIOError:
                 return
             except DescriptorsMissing as cut:
@@ -108,20 +103,15 @@ class Channel:
 
     def close(self) -> None:
         """Close this end and drop what is queued."""
-        if not self._open:
-            return
-        self._open = False
-        self._loop.remove_reader(self._socket.fileno())
-        self._loop.remove_writer(self._socket.fileno())
+        self._endpoint.close()
         for _, descriptors in self._queue:
             close_all(descriptors)
         self._queue.clear()
-        self._socket.close()
 
     def _try_send(self, packet: bytes, descriptors: Sequence[int]) -> bool:
         """Return False if the packet has to wait. A dead peer counts as success, because reading reports its end."""
         try:
-            send(self._socket, packet, descriptors)
+            self._endpoint.send(packet, descriptors)
         except BlockingIOError:
             return False
         except OSError:
@@ -132,10 +122,10 @@ class Channel:
         while self._queue:
             packet, descriptors = self._queue[0]
             if not self._try_send(packet, descriptors):
+                self._endpoint.call_when_writable(self._flush)
                 return
             self._queue.popleft()
             close_all(descriptors)
-        self._loop.remove_writer(self._socket.fileno())
         again, self._again = self._again, None
         if again is not None:
             again()

@@ -15,9 +15,8 @@ from clusterd.linux.address import Address
 from clusterd.metrics.row import Row
 from clusterd.metrics.scoreboard import SILENT_NANOSECONDS
 from clusterd.wire.connection_state import CarriedState
-from clusterd.wire.messages import ProtocolError
-from clusterd.wire.packets import close_all, receive, send
-from clusterd.wire.passing import Answer, Decline, Offer
+from clusterd.wire.offers import OfferSender
+from clusterd.wire.passing import Decline
 
 MOST_UNACKNOWLEDGED = 64
 """The most connections that one worker has not acknowledged. A queue of packets holds four times as many, and a
@@ -104,30 +103,25 @@ class DispatchChannel:
         on_news: Callable[["DispatchChannel"], None],
         on_end: Callable[["DispatchChannel"], None],
     ) -> None:
-        sock.setblocking(False)
         self.serial = serial
-        self._socket = sock
+        self._offers: OfferSender[_Dispatched] = OfferSender(sock, loop, self.read)
         self._loop = loop
         self._row = row
         self._terms = terms
         self._on_news = on_news
         self._on_end = on_end
-        self._number = 0
-        self._unacknowledged: dict[int, _Dispatched] = {}
         self._declined: list[Accepted] = []
         self._blocked: asyncio.TimerHandle | None = None
         """The timer that runs while the worker cannot receive connections."""
-        self._open = True
-        loop.add_reader(sock.fileno(), self.read)
 
     @property
     def is_clear(self) -> bool:
         """Whether the worker has acknowledged every connection."""
-        return not self._unacknowledged
+        return not self._offers
 
     def has_room(self) -> bool:
         """Whether one more connection can be dispatched."""
-        return self._blocked is None and len(self._unacknowledged) < MOST_UNACKNOWLEDGED
+        return self._blocked is None and len(self._offers) < MOST_UNACKNOWLEDGED
 
     def is_full(self) -> bool:
         """Whether the worker has as many connections as it may have.
@@ -147,7 +141,7 @@ class DispatchChannel:
 
     def is_late(self, since: float) -> bool:
         """Whether a connection that was dispatched before `since` is not acknowledged yet."""
-        return next((dealt.at < since for dealt in self._unacknowledged.values()), False)
+        return next((oldest.at < since for oldest in self._offers.unanswered), False)
 
     def is_stuck(self, now: float) -> bool:
         """Whether a connection is not acknowledged and the worker's event loop does not turn."""
@@ -158,16 +152,14 @@ class DispatchChannel:
 
         A worker at its limit declines the connection. With `anyway` it must take it, and turns the client away.
         """
-        carried = accepted.carried(awaits_header=self._terms.awaits_header)
-        offer = Offer(self._number + 1, carried.to_json(), anyway)
+        carried = accepted.carried(awaits_header=self._terms.awaits_header).to_json()
+        dispatched = _Dispatched(accepted, monotonic())
         try:
-            send(self._socket, offer.encode(), [accepted.sock.fileno()])
+            self._offers.offer(dispatched, accepted.sock.fileno(), carried, anyway=anyway)
         except OSError:
             # The queue is full or the worker has ended. In the latter case, reading reports the end.
             self._block()
             return False
-        self._number += 1
-        self._unacknowledged[self._number] = _Dispatched(accepted, monotonic())
         return True
 
     def take_declined(self) -> list[Accepted]:
@@ -176,52 +168,32 @@ class DispatchChannel:
         return declined
 
     def end(self) -> list[Accepted]:
-        """Close the channel. Returns the connections that the worker does not have; they belong to the caller again.
-
-        Reading is shut down first. From then on the worker cannot answer, so the answers in the queue are the last.
-        """
-        if self._open:
-            self._open = False
-            self._loop.remove_reader(self._socket.fileno())
-            self._socket.shutdown(socket.SHUT_RD)
-            self._read_answers()
-            self._socket.close()
-            if self._blocked is not None:
-                self._blocked.cancel()
-        left = [dealt.accepted for dealt in self._unacknowledged.values()]
-        self._unacknowledged.clear()
+        """Close the channel. Returns the connections that the worker does not have; they belong to the caller again."""
+        self._process(self._offers.last_answers())
+        left = [dispatched.accepted for dispatched in self._offers.close()]
+        if self._blocked is not None:
+            self._blocked.cancel()
         return [*self.take_declined(), *left]
 
     def fileno(self) -> int:
         """The descriptor on which answers arrive."""
-        return self._socket.fileno()
+        return self._offers.fileno()
 
     def read(self) -> None:
         """Process the answers that have arrived."""
-        if self._read_answers():
-            self._on_news(self)
-        else:
+        self._process(self._offers.answers())
+        if self._offers.has_ended:
             self._on_end(self)
+        else:
+            self._on_news(self)
 
-    def _read_answers(self) -> bool:
-        """Returns False if the worker has closed its end or violates the protocol."""
-        while True:
-            try:
-                packet = receive(self._socket)
-                if packet is None:
-                    return False
-                close_all(packet.descriptors)
-                answer = Answer.decode(packet.data)
-                dealt = self._unacknowledged.pop(answer.number)
-            except BlockingIOError:
-                return True
-            except (OSError, ProtocolError, KeyError):
-                return False
-            if answer.declined is None:
-                dealt.accepted.sock.close()
+    def _process(self, answers: Iterable[tuple[_Dispatched, Decline | None]]) -> None:
+        for dispatched, declined in answers:
+            if declined is None:
+                dispatched.accepted.sock.close()
                 continue
-            self._declined.append(dealt.accepted)
-            if answer.declined is Decline.NO_DESCRIPTOR:
+            self._declined.append(dispatched.accepted)
+            if declined is Decline.NO_DESCRIPTOR:
                 self._block()
 
     def _block(self) -> None:

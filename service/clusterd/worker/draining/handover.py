@@ -3,12 +3,14 @@
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from clusterd.http.engine import Connection
 from clusterd.wire.connection_state import CarriedState
+from clusterd.wire.endpoint import SeqpacketEndpoint
 from clusterd.wire.messages import ProtocolError
-from clusterd.wire.packets import DescriptorsMissing, Packet, close_all, receive, send
+from clusterd.wire.offers import OfferSender
+from clusterd.wire.packets import DescriptorsMissing, Packet, close_all
 from clusterd.wire.passing import Answer, Decline, Offer
 
 
@@ -22,93 +24,56 @@ class Sender:
         on_moved: Callable[[], None],
         on_lost: Callable[[], None],
     ) -> None:
-        sock.setblocking(False)
-        self._socket = sock
-        self._loop = loop
+        self._offers: OfferSender[Connection] = OfferSender(sock, loop, self._read)
         self._on_moved = on_moved
         self._on_lost = on_lost
-        self._number = 0
-        self._unsent: deque[tuple[int, bytes]] = deque()
-        self._unacknowledged: dict[int, Connection] = {}
-        self._open = True
-        self._is_declined = False
-        loop.add_reader(sock.fileno(), self._read)
+        self._unsent: deque[tuple[Connection, CarriedState]] = deque()
+        self._declined: list[Connection] = []
 
     def pass_on(self, connection: Connection) -> None:
         """Offer `connection`, which must be movable, to the successor."""
-        self._number += 1
-        carried = connection.detach()
-        self._unacknowledged[self._number] = connection
-        self._unsent.append((self._number, Offer(self._number, carried.to_json()).encode()))
+        self._unsent.append((connection, connection.detach()))
         self._write()
 
     def close(self) -> list[Connection]:
-        """Take back the connections that the successor has not acknowledged, and return them.
-
-        Shuts down reading first. From then on the successor cannot acknowledge, so the acknowledgements that are in the
-        queue are the last ones.
-        """
-        if not self._open:
-            return []
-        self._socket.shutdown(socket.SHUT_RD)
-        self._read_acknowledgements()
-        return self._end()
+        """Take back the connections that the successor has not acknowledged, and return them."""
+        self._release(self._offers.last_answers())
+        kept = [*self._declined, *self._offers.close(), *(connection for connection, _ in self._unsent)]
+        self._declined.clear()
+        self._unsent.clear()
+        for connection in kept:
+            connection.resume()
+        return kept
 
     def _write(self) -> None:
         while self._unsent:
-            number, packet = self._unsent[0]
+            connection, carried = self._unsent[0]
             try:
-                send(self._socket, packet, [self._unacknowledged[number].fileno()])
+                self._offers.offer(connection, connection.fileno(), carried.to_json())
             except BlockingIOError:
-                self._loop.add_writer(self._socket.fileno(), self._write)
+                self._offers.call_when_writable(self._write)
                 return
             except OSError:
                 # The successor is gone. The reader finds its last acknowledgements first, and then the end.
-                break
+                return
             self._unsent.popleft()
-        self._loop.remove_writer(self._socket.fileno())
 
     def _read(self) -> None:
-        if not self._read_acknowledgements():
+        """A successor that declines has no descriptors left, and is treated as lost."""
+        self._release(self._offers.answers())
+        if self._offers.has_ended or self._declined:
             # on_lost comes first: a connection that resumes here must not be offered to this sender again.
             self._on_lost()
             self.close()
 
-    def _read_acknowledgements(self) -> bool:
-        """Read all answers. Returns False if the successor has closed its end or has declined a connection.
-
-        A successor that declines has no descriptors left, and is treated as lost. It may have acknowledged further
-        connections after the one it declined, so everything is read.
-        """
-        while True:
-            try:
-                packet = receive(self._socket)
-            except BlockingIOError:
-                return not self._is_declined
-            except (OSError, ProtocolError):
-                return False
-            if packet is None:
-                return False
-            answer = Answer.decode(packet.data)
-            if answer.declined is not None:
-                self._is_declined = True
-                continue
-            connection = self._unacknowledged.pop(answer.number)
-            connection.release()
-            self._on_moved()
-
-    def _end(self) -> list[Connection]:
-        if not self._open:
-            return []  # A callback in _read_acknowledgements may have closed this sender.
-        self._open = False
-        self._loop.remove_reader(self._socket.fileno())
-        self._loop.remove_writer(self._socket.fileno())
-        self._socket.close()
-        self._unsent.clear()
-        kept, self._unacknowledged = list(self._unacknowledged.values()), {}
-        for connection in kept:
-            connection.resume()
-        return kept
+    def _release(self, answers: Iterable[tuple[Connection, Decline | None]]) -> None:
+        """Drop the connections that the successor has. It may have acknowledged some after one that it declined."""
+        for connection, declined in answers:
+            if declined is None:
+                connection.release()
+                self._on_moved()
+            else:
+                self._declined.append(connection)
 
 
 class Receiver:
@@ -125,15 +90,11 @@ class Receiver:
         on_end: Callable[["Receiver"], None],
         has_room: Callable[[], bool] = lambda: True,
     ) -> None:
-        sock.setblocking(False)
-        self._socket = sock
-        self._loop = loop
+        self._endpoint = SeqpacketEndpoint(sock, loop, self._read)
         self._adopt = adopt
         self._on_end = on_end
         self._has_room = has_room
         self._held: Packet | None = None
-        self._open = True
-        loop.add_reader(sock.fileno(), self._read)
 
     def finish(self) -> None:
         """Take the connections that have arrived, and close."""
@@ -142,21 +103,16 @@ class Receiver:
 
     def close(self) -> None:
         """Take no more connections. The sender keeps those that are on their way."""
-        if not self._open:
-            return
-        self._open = False
-        self._loop.remove_reader(self._socket.fileno())
-        self._loop.remove_writer(self._socket.fileno())
-        self._socket.close()
+        self._endpoint.close()
         if self._held is not None:
             close_all(self._held.descriptors)
             self._held = None
 
     def _read(self) -> None:
-        while self._open:
+        while self._endpoint.is_open:
             if self._held is None:
                 try:
-                    self._held = receive(self._socket)
+                    self._held = self._endpoint.receive()
                 except BlockingIOError:
                     return
                 except DescriptorsMissing as cut:
@@ -179,10 +135,10 @@ class Receiver:
             self._decline(offer, Decline.FULL)
             return True
         try:
-            send(self._socket, Answer(offer.number).encode())
+            self._endpoint.send(Answer(offer.number).encode())
         except BlockingIOError:
-            self._loop.add_writer(self._socket.fileno(), self._resume)
-            self._loop.remove_reader(self._socket.fileno())
+            self._endpoint.call_when_writable(self._resume)
+            self._endpoint.pause_reading()
             return False
         except OSError:
             # The sender has taken the connection back, or has died with its copy. In both cases it is not ours.
@@ -196,7 +152,7 @@ class Receiver:
     def _decline(self, offer: Offer, why: Decline) -> None:
         """Leave a connection to the sender, which still has it."""
         try:
-            send(self._socket, Answer(offer.number, why).encode())
+            self._endpoint.send(Answer(offer.number, why).encode())
         except OSError:
             self._end()  # The sender then keeps this connection with all the others.
 
@@ -205,6 +161,5 @@ class Receiver:
         self._on_end(self)
 
     def _resume(self) -> None:
-        self._loop.remove_writer(self._socket.fileno())
-        self._loop.add_reader(self._socket.fileno(), self._read)
+        self._endpoint.resume_reading()
         self._read()
