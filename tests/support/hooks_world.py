@@ -12,7 +12,7 @@ from typing import Any
 
 from clusterd.log import Logger
 from clusterd.master.hooks.decisions import steps
-from clusterd.master.hooks.decisions.feed import Entry, Feed
+from clusterd.master.hooks.decisions.feed import Entry, Feed, Snapshot
 from clusterd.master.hooks.decisions.processes import HooksSupervisor
 from clusterd.master.hooks.delivery import HooksQueue
 from clusterd.wire.conversation import Conversation, Incoming
@@ -177,7 +177,7 @@ class World:
             return
         self.note(f"{serial} is gone")
         out = self.feed.out
-        if process.is_told and out is not None and out.worker_event is not None and not out.worker_event.is_silent:
+        if process.is_told and isinstance(out, Entry):
             self.cut.append(out.worker_event.arguments[0])
         self.queue.gone(serial, "SIGKILL")
         self.step(steps.Gone(serial, "SIGKILL"))
@@ -290,34 +290,35 @@ class World:
             if self.peace or self.random.random() < 0.8:
                 self.in_a_while("die", serial, 0.5)
 
-    def tell(self, serial: int, entry: Entry) -> None:
+    def tell(self, serial: int, entry: Entry | Snapshot) -> None:
         """A process is told something."""
-        process, worker_event = self.processes[serial], entry.worker_event
-        self.note(f"    {serial} is told {'of its beginning' if worker_event is None else worker_event}")
+        process = self.processes[serial]
+        self.note(f"    {serial} is told {entry}")
         self.require(not process.is_leaving and not process.is_doomed, "the dead and the leaving are told nothing")
-        if worker_event is None:
-            self.require(not process.has_begun, "a process begins once")
+        if isinstance(entry, Snapshot):
+            self.require(process.has_begun != entry.is_beginning, "a process begins once, with a snapshot")
             process.has_begun = True
+            for last in entry.workers:
+                self.know(process, last)
         else:
-            self.require(process.has_begun or worker_event.is_silent, "it is told that it begins before what happens")
-            self.hear(process, worker_event)
+            self.require(process.has_begun, "it is told that it begins before what happens")
+            self.hear(process, entry.worker_event)
         if self.peace or self.random.random() < 0.9:
             self.in_a_while("dealt", serial, 0.5)
         if not self.peace and self.random.random() < 0.03:
             self.in_a_while("die", serial)
 
     def hear(self, process: Process, worker_event: WorkerEvent) -> None:
+        number = worker_event.arguments[0]
+        self.require(number not in self.told, "nothing is told twice")
+        self.require(not self.told or number > self.told[-1], "things are told in their order")
+        self.told.append(number)
         known = worker_event.serial in process.workers
-        is_introduced = worker_event.is_silent and worker_event.name == MESSAGE
-        self.require(not is_introduced, "no message is part of an introduction")
-        if not worker_event.is_silent:
-            number = worker_event.arguments[0]
-            self.require(number not in self.told, "nothing is told twice")
-            self.require(not self.told or number > self.told[-1], "things are told in their order")
-            self.told.append(number)
-            self.require(
-                known != (worker_event.name == FORK), "a worker is known from its fork to its end, and only then"
-            )
+        self.require(known != (worker_event.name == FORK), "a worker is known from its fork to its end, and only then")
+        self.know(process, worker_event)
+
+    def know(self, process: Process, worker_event: WorkerEvent) -> None:
+        self.require(worker_event.serial in process.workers or not worker_event.state.is_dead, "who ends was there")
         process.workers[worker_event.serial] = worker_event.state
         if worker_event.state.is_dead:
             del process.workers[worker_event.serial]
@@ -359,7 +360,7 @@ class WatchedFeed(Feed):
 
     def clear(self) -> list[Entry]:
         untold = super().clear()
-        self._given_up += [entry.worker_event.arguments[0] for entry in untold if entry.worker_event is not None]
+        self._given_up += [entry.worker_event.arguments[0] for entry in untold]
         return untold
 
 
@@ -370,7 +371,7 @@ class Link:
     world: World
     serial: int
 
-    def tell(self, entry: Entry) -> None:
+    def tell(self, entry: Entry | Snapshot) -> None:
         self.world.tell(self.serial, entry)
 
     def end(self, why: str) -> None:

@@ -28,9 +28,10 @@ from clusterd.log import Level, Logger, open_sink
 from clusterd.log.output import mend_output, protect_output
 from clusterd.process.first_order import first_order
 from clusterd.process.fork_hygiene import flush_output, leave
+from clusterd.wire import hooks as wire
 from clusterd.wire.channel import Channel, Received
 from clusterd.wire.conversation import Incoming
-from clusterd.wire.hooks import MESSAGE, SETUP, Order, WorkerEvent, read_worker_event
+from clusterd.wire.hooks import Order, WorkerEvent, read_worker_event
 from clusterd.wire.messages import (
     Ack,
     AppMessage,
@@ -122,20 +123,28 @@ class HooksProcess:
                 self._log.warning("unexpected message from the master", message=type(unexpected).__name__)
 
     def _told(self, incoming: Incoming) -> None:
-        if incoming.value["name"] == SETUP:
-            self._handlers.post(SETUP, None, api.FACTS["settings"](), taken=incoming.taken)
-            return
-        worker_event = read_worker_event(incoming.value)
-        if worker_event.name == MESSAGE:
-            self._handlers.post_message(self._roster.find(worker_event), _Passed(incoming, *worker_event.arguments))
-            return
+        match incoming.value["name"]:
+            case wire.SETUP:
+                self._handlers.post(wire.SETUP, None, api.FACTS["settings"](), taken=incoming.taken)
+            case wire.KNOWN:
+                incoming.taken()
+            case wire.WORKER:
+                self._changed(read_worker_event(incoming.value))
+                incoming.taken()
+            case wire.MESSAGE:
+                worker_event = read_worker_event(incoming.value)
+                passed = _Passed(incoming, *worker_event.arguments)
+                self._handlers.post_message(self._roster.find(worker_event), passed)
+            case event:
+                worker_event = read_worker_event(incoming.value)
+                worker = self._changed(worker_event)
+                self._handlers.post(event, worker, *worker_event.arguments, taken=incoming.taken)
+
+    def _changed(self, worker_event: WorkerEvent) -> Worker:
         worker = self._roster.take(worker_event)
         if worker_event.state.is_dead:
             self._talks.pop(worker_event.serial).end()
-        if worker_event.is_silent:
-            incoming.taken()
-        else:
-            self._handlers.post(worker_event.name, worker, *worker_event.arguments, taken=incoming.taken)
+        return worker
 
     def _make(self, worker_event: WorkerEvent) -> Worker:
         serial = worker_event.serial

@@ -2,8 +2,12 @@
 
 The master sends one event at a time, and the next one when that was handled:
 
-    {"name": "setup"}
     {"name": "exit", "serial": 7, "slot": 2, "generation": 3, "state": {...}, "arguments": [null, "SIGKILL"]}
+
+A snapshot of the workers is one message for each, and one at its end: "setup" for a process that begins, else "known":
+
+    {"name": "worker", "serial": 7, "slot": 2, "generation": 3, "state": {...}, "arguments": []}
+    {"name": "setup"}
 
 The hooks process sends orders as requests. The reply is an outcome:
 
@@ -18,6 +22,10 @@ from typing import Any
 from clusterd.wire.conversation import Disconnected, QueueFull, RequestFailed
 
 SETUP = "setup"
+WORKER = "worker"
+"""The state of a worker in a snapshot. No handler is called for it."""
+KNOWN = "known"
+"""The end of a snapshot for a process that has begun before."""
 MESSAGE = "message"
 FORK = "fork"
 EXIT = "exit"
@@ -46,8 +54,6 @@ class WorkerEvent:
     state: State
     arguments: tuple[Any, ...] = ()
     """The arguments of the handlers after the worker."""
-    is_silent: bool = False
-    """Whether the event only updates the state, and no handler is called."""
     reason: str = ""
     """Why a worker ended, with the word that the metrics use. Empty before."""
     how: str = ""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from clusterd.log import Logger
-from clusterd.master.hooks.decisions.feed import Entry, Feed
+from clusterd.master.hooks.decisions.feed import Entry, Feed, Snapshot
 from clusterd.master.hooks.link import HooksLink, size_of
 from clusterd.wire.conversation import Disconnected, Incoming
 from clusterd.wire.hooks import SETUP, WorkerEvent
@@ -112,7 +112,7 @@ class HooksQueue:
         if serial != self._told:
             return
         entry = self._feed.settle()
-        if entry is not None:
+        if isinstance(entry, Entry):
             _taken(entry)
         if self._is_let_go:
             self._on_through(serial)
@@ -160,8 +160,9 @@ class HooksQueue:
         entry = self._feed.out
         if entry is None:
             return None
-        worker_event = entry.worker_event
-        return repr(SETUP) if worker_event is None else f"{worker_event.name!r} of worker {worker_event.slot}"
+        if isinstance(entry, Snapshot):
+            return repr(SETUP) if entry.is_beginning else "the state of the workers"
+        return f"{entry.worker_event.name!r} of worker {entry.worker_event.slot}"
 
     def look(self, most_seconds: float) -> None:
         """Log the stacks of the hooks process once, if it has handled one entry for `most_seconds`."""
@@ -183,8 +184,8 @@ class HooksQueue:
     def _cut(self) -> None:
         """Drop the current entry: an event that crashes the hooks process must not crash its successor."""
         entry = self._feed.settle()
-        if entry is None or entry.worker_event is None or entry.worker_event.is_silent:
-            return
+        if not isinstance(entry, Entry):
+            return  # The next process begins with a snapshot of its own.
         self.counts.cut += 1
         worker_event = entry.worker_event
         text = f"the hooks process ended while it handled {worker_event.name!r}; this event is not delivered again"

@@ -8,17 +8,20 @@ import json
 import signal
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from clusterd.config.worker_environment import checked_environment
 from clusterd.master.children.table import Child
 from clusterd.master.context import MasterContext
-from clusterd.master.hooks.decisions.feed import Entry
+from clusterd.master.hooks.decisions.feed import Entry, Snapshot
 from clusterd.master.operations import Done, Operations
 from clusterd.wire.conversation import MOST_WAITING, Conversation, Disconnected, Incoming
 from clusterd.wire.hooks import (
+    KNOWN,
     SETUP,
+    WORKER,
     Order,
     Ordered,
     WorkerEvent,
@@ -56,10 +59,12 @@ class HooksLink:
         """Handle a message of the process."""
         self._conversation.received(message)
 
-    def tell(self, entry: Entry) -> None:
+    def tell(self, entry: Entry | Snapshot) -> None:
         """Deliver an entry. The next one may follow when `on_settled` was called."""
-        worker_event = entry.worker_event
-        document = {"name": SETUP} if worker_event is None else write_worker_event(worker_event)
+        if isinstance(entry, Snapshot):
+            self._tell_snapshot(entry)
+            return
+        document = write_worker_event(entry.worker_event)
         incoming: Incoming | None = entry.incoming
         if incoming is None or not incoming.wants_reply:
             self._conversation.send(document, on_over=self._over)
@@ -67,6 +72,13 @@ class HooksLink:
         self._unanswered = incoming
         reply = self._conversation.request(document, None, on_over=self._over)
         reply.when_done(partial(self._answered, incoming))
+
+    def _tell_snapshot(self, snapshot: Snapshot) -> None:
+        for last in snapshot.workers:  # A packet holds some hundreds of workers, and there may be more.
+            state = write_worker_event(replace(last, name=WORKER, arguments=()))
+            self._conversation.send(state, most_waiting=None)
+        end = {"name": SETUP if snapshot.is_beginning else KNOWN}
+        self._conversation.send(end, most_waiting=None, on_over=self._over)
 
     def end(self, why: str) -> None:
         """End the conversation with a process that has ended. A worker that waits for its answer receives `why`."""

@@ -2,13 +2,17 @@
 
 Each entry is given out at most once, to the hooks process that runs then. If that process dies while it handles the
 entry, the entry is not given out again: an event that crashes the process must not crash its successor.
+
+When the queue is full, events are dropped. A snapshot of the workers then stands in the queue for them, so that the
+hooks still know which workers there are. A new hooks process begins with a snapshot, too.
 """
 
 from collections import deque
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from clusterd.wire.hooks import EXIT, FORK, MESSAGE, WorkerEvent
+from clusterd.wire.hooks import MESSAGE, WorkerEvent
 
 MOST_EVENTS = 1000
 MOST_MESSAGE_BYTES = 64 << 20
@@ -17,35 +21,22 @@ MOST_MESSAGE_BYTES = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing to deliver. `worker_event` is None for the event `setup` at the beginning of a hooks process."""
+    """An event, or a message of the application in a worker."""
 
-    worker_event: WorkerEvent | None
+    worker_event: WorkerEvent
     incoming: Any = None
     """The received message, through which it is answered; None for an event."""
     size: int = 0
 
-    @property
-    def is_message(self) -> bool:
-        """Whether this is a message of the application in a worker."""
-        return self.worker_event is not None and self.worker_event.name == MESSAGE
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state of the workers at a place in the queue. No handler is called for it, but for that of `setup`."""
 
-@dataclass(slots=True)
-class _Silence:
-    """Stands in the queue for the events that came while it was full. It updates the workers and calls no handler."""
-
-    last: dict[int, WorkerEvent] = field(default_factory=dict)
-    """The last event of each worker, by serial."""
-    born: set[int] = field(default_factory=set)
-    """The serials of workers that were forked during this time, which the hooks do not know."""
-
-    def add(self, worker_event: WorkerEvent) -> None:
-        if worker_event.name == FORK:
-            self.born.add(worker_event.serial)
-        if worker_event.name == EXIT and worker_event.serial in self.born:
-            self.last.pop(worker_event.serial, None)
-        else:
-            self.last[worker_event.serial] = replace(worker_event, is_silent=True)
+    workers: tuple[WorkerEvent, ...]
+    """The last event of each worker. Those that the hooks know and that have ended since are among them."""
+    is_beginning: bool = False
+    """Whether `setup` follows, because a hooks process begins."""
 
 
 class Feed:
@@ -54,91 +45,95 @@ class Feed:
     def __init__(self, most_events: int = MOST_EVENTS, most_message_bytes: int = MOST_MESSAGE_BYTES) -> None:
         self._most_events = most_events
         self._most_message_bytes = most_message_bytes
-        self._queue: deque[Entry | _Silence] = deque()
-        self._first: deque[Entry] = deque()
-        """Entries that the hooks process must receive before the queue."""
-        self._known: dict[int, WorkerEvent] = {}
-        """The last event of each living worker that was given out, by serial."""
+        self._queue: deque[Entry | Mapping[int, WorkerEvent]] = deque()
+        """Where events were dropped, it has the workers of that time instead, by serial."""
+        self._latest: Mapping[int, WorkerEvent] = {}
+        """The last event of each living worker, by serial."""
+        self._known: Mapping[int, WorkerEvent] = {}
+        """The same as of what was given out."""
+        self._has_dropped = False
+        """Whether events were dropped after the last one in the queue."""
+        self._has_begun = True
         self._events = 0
         self._bytes = 0
-        self.out: Entry | None = None
+        self.out: Entry | Snapshot | None = None
         """The entry that was given out and is not settled."""
 
     # ---- input
 
     def add_event(self, worker_event: WorkerEvent) -> bool:
-        """Queue an event. Returns False if the queue is full.
-
-        In that case no handler is called for the event, but the hooks still learn the state of the worker.
-        """
-        if self._events >= self._most_events:
-            if not self._queue or not isinstance(self._queue[-1], _Silence):
-                self._queue.append(_Silence())
-            silence = self._queue[-1]
-            assert isinstance(silence, _Silence)
-            silence.add(worker_event)
-            return False
-        self._events += 1
-        self._queue.append(Entry(worker_event))
-        return True
+        """Queue an event. Returns False if the queue is full, and drops it: a snapshot follows in its place."""
+        is_full = self._events >= self._most_events
+        if is_full:
+            self._has_dropped = True
+        else:
+            self._events += 1
+            self._append(Entry(worker_event))
+        self._latest = _after(worker_event, self._latest)
+        return not is_full
 
     def add_message(self, worker_event: WorkerEvent, incoming: Any, size: int) -> bool:
         """Queue a message. Returns False, and does not queue it, if the queue is full."""
         if self._bytes + size > self._most_message_bytes:
             return False
         self._bytes += size
-        self._queue.append(Entry(worker_event, incoming, size))
+        self._append(Entry(worker_event, incoming, size))
         return True
 
     def pass_over(self, worker_event: WorkerEvent) -> None:
         """Record the state of a worker. Used while there are no hooks and nothing waits for them."""
-        self._know(worker_event)
+        self._known = self._latest = _after(worker_event, self._latest)
+
+    def _append(self, entry: Entry) -> None:
+        self._snapshot_if_dropped()
+        self._queue.append(entry)
+
+    def _snapshot_if_dropped(self) -> None:
+        if self._has_dropped:
+            self._has_dropped = False
+            self._queue.append(self._latest)
 
     # ---- output
 
     def begin(self) -> None:
-        """Prepare the entries for a new process.
+        """Give a new process a snapshot of what was given out before, and `setup`, ahead of the queue."""
+        self._has_begun = False
 
-        It first receives a silent event for each living worker, so that the `setup` handler finds them, then `setup`.
-        """
-        for entry in self._first:
-            # Events of a _Silence that the previous process has not received.
-            if entry.worker_event is not None:
-                self._know(entry.worker_event)
-        silent = (Entry(replace(last, is_silent=True)) for last in self._known.values())
-        self._first = deque([*silent, Entry(None)])
-
-    def take(self) -> Entry | None:
+    def take(self) -> Entry | Snapshot | None:
         """Give out the next entry. Returns None if there is none, or if another entry is not settled yet."""
         if self.out is not None:
             return None
-        while not self._first and self._queue and isinstance(silence := self._queue[0], _Silence):
-            self._queue.popleft()
-            self._first.extend(map(Entry, silence.last.values()))
-        if self._first:
-            self.out = self._first.popleft()
-        elif self._queue:
-            entry = self._queue.popleft()
-            assert isinstance(entry, Entry)
-            self._events -= not entry.is_message
-            self._bytes -= entry.size
-            self.out = entry
-        if self.out is not None and self.out.worker_event is not None:
-            self._know(self.out.worker_event)
+        if not self._has_begun:
+            self._has_begun = True
+            self.out = Snapshot(tuple(self._known.values()), is_beginning=True)
+            return self.out
+        self._snapshot_if_dropped()
+        if self._queue:
+            self.out = self._give_out(self._queue.popleft())
         return self.out
 
-    def settle(self) -> Entry | None:
+    def _give_out(self, entry: Entry | Mapping[int, WorkerEvent]) -> Entry | Snapshot:
+        if isinstance(entry, Entry):
+            self._events -= entry.worker_event.name != MESSAGE
+            self._bytes -= entry.size
+            self._known = _after(entry.worker_event, self._known)
+            return entry
+        ended = [_ended(known) for serial, known in self._known.items() if serial not in entry]
+        self._known = entry
+        return Snapshot((*entry.values(), *ended))
+
+    def settle(self) -> Entry | Snapshot | None:
         """End the entry that was given out, and return it. The next one may follow."""
         settled, self.out = self.out, None
         return settled
 
     def clear(self) -> list[Entry]:
-        """Empty the queue. Returns the entries that are not delivered, without the silent ones."""
-        untold = []
-        while (entry := self.take()) is not None:
-            self.settle()
-            if entry.worker_event is not None and not entry.worker_event.is_silent:
-                untold.append(entry)
+        """Empty the queue. Returns the entries that are not delivered."""
+        untold = [entry for entry in self._queue if isinstance(entry, Entry)]
+        self._queue.clear()
+        self._events = self._bytes = 0
+        self._has_dropped, self._has_begun = False, True
+        self._known = self._latest
         return untold
 
     @property
@@ -149,10 +144,17 @@ class Feed:
     @property
     def is_idle(self) -> bool:
         """Whether nothing waits and no entry is given out."""
-        return self.out is None and not self._first and not self._queue
+        return self.out is None and not self._queue and self._has_begun and not self._has_dropped
 
-    def _know(self, worker_event: WorkerEvent) -> None:
-        if worker_event.state.is_dead:
-            self._known.pop(worker_event.serial, None)
-        elif worker_event.name != MESSAGE:
-            self._known[worker_event.serial] = worker_event
+
+def _after(worker_event: WorkerEvent, living: Mapping[int, WorkerEvent]) -> Mapping[int, WorkerEvent]:
+    """The living workers after an event, or a message, which changes nothing."""
+    if worker_event.name == MESSAGE:
+        return living
+    if worker_event.state.is_dead:
+        return {serial: last for serial, last in living.items() if serial != worker_event.serial}
+    return {**living, worker_event.serial: worker_event}
+
+
+def _ended(known: WorkerEvent) -> WorkerEvent:
+    return replace(known, state=replace(known.state, is_connected=False, is_listening=False, is_dead=True))
