@@ -58,7 +58,7 @@ def test_clients_are_sent_away_when_every_worker_is_full_and_served_again_afterw
 
 
 @pytest.mark.parametrize("scheduling", ["least_connections", "round_robin", "shared"])
-def test_clients_over_tls_are_sent_away_as_well(
+def test_clients_over_tls_are_refused_before_the_handshake(
     make_service: MakeService, clients: ExitStack, tmp_path: Path, scheduling: str
 ) -> None:
     certificate, port = make_certificate(tmp_path / "certificates"), free_port()
@@ -79,10 +79,8 @@ def test_clients_over_tls_are_sent_away_as_well(
     for client in kept:
         assert client.get().status == 200
     for _ in range(5):
-        refused = secure()
-        answer = refused.get()
-        assert (answer.status, answer.fields["retry-after"], answer.fields["connection"]) == (503, "1", "close")
-        assert refused.rest() == b""
+        with pytest.raises(OSError):
+            secure()
         assert [worker["connections"] for worker in service.workers()] == [LIMIT] * WORKERS
     for client in kept:
         assert client.get().status == 200
@@ -165,13 +163,11 @@ def test_those_who_are_told_to_come_back_are_bounded_too(monkeypatch: pytest.Mon
     monkeypatch.setattr(surplus, "MOST_SURPLUS", 2)
     with serving(hello) as server, ExitStack() as stack:
         server.has_no_room = True
-        waiting = [stack.enter_context(server.client()) for _ in range(2)]
-        wait_until(lambda: len(server.engine._shedder._clients) == 2)
+        waiting = [stack.enter_context(server.client()) for _ in range(2)]  # They are accepted in this order.
         assert stack.enter_context(server.client()).rest() == b""
         for client in waiting:
             assert client.get().status == 503
             client.reset()
-        wait_until(lambda: not server.engine._shedder._clients)
         assert server.ledger.done == [503, 503]
 
 
@@ -197,6 +193,6 @@ def count_of(warning: tuple[str, dict[str, Any]]) -> int:
 def test_the_end_of_a_worker_waits_for_nobody_without_room() -> None:
     with serving(hello) as server:
         server.has_no_room = True
-        with server.client():
-            wait_until(lambda: server.engine._shedder._clients)
+        with server.client(), server.client() as later:
+            assert later.get().status == 503  # The one before it is there, too.
             assert server.engine.is_idle

@@ -94,7 +94,7 @@ class Engine:
         self.retirement = registry.retirement
         self.context = ConnectionContext(settings, self.adapter, stamp, registry, log, loop, tls)
         self._entry = LoopEntry(loop)
-        self._shedder = Shedder(self._entry, loop, settings.limits.connections, counters, stamp, log, tls)
+        self._shedder = Shedder(self._entry, loop, settings.limits.connections, counters, stamp, log)
 
     def _wsgi_adapter(self, application: WsgiApplication, callbacks: Callbacks) -> WsgiAdapter:
         settings = self.settings

@@ -2,13 +2,11 @@
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Callable
 from http import HTTPStatus
 
 from clusterd.http.connections.transports.loop_entry import LoopEntry
-from clusterd.http.connections.transports.tls import TlsLayer
-from clusterd.http.connections.transports.transport import LoopTransport, Transport
+from clusterd.http.connections.transports.transport import LoopTransport
 from clusterd.http.messages.response import Stamp
 from clusterd.http.ports import Counters, Log
 
@@ -17,7 +15,8 @@ PATIENCE_SECONDS = 2.0
 that holds unread bytes would destroy the response on its way (RFC 9112 section 9.6)."""
 
 MOST_SURPLUS = 64
-"""Maximum rejected connections at a time. Further ones are closed without a response."""
+"""Maximum rejected connections at a time. Further ones are closed without a response, and so are those over TLS, for
+which a handshake would have to be made first."""
 
 REPORT_SECONDS = 10.0
 """Minimum time between two log lines, so that a flood of connections does not flood the log."""
@@ -71,24 +70,21 @@ class Shedder:
         counters: Counters,
         stamp: Stamp,
         log: Log,
-        tls: ssl.SSLContext | None,
     ) -> None:
         self._entry = entry
         self._loop = loop
         self._counters = counters
         self._stamp = stamp
-        self._tls = tls
         self._report = _Report(limit, log)
         self._clients: set[RejectedConnection] = set()
 
     def shed(self, sock: socket.socket, scheme: str) -> None:
         """Reject the connection, and close it."""
         self._report.note()
-        if len(self._clients) >= MOST_SURPLUS:
+        if scheme == "https" or len(self._clients) >= MOST_SURPLUS:
             sock.close()
             return
-        tls = self._tls if scheme == "https" else None
-        client = RejectedConnection(self._loop, self._counters, self._stamp, self._clients.discard, tls)
+        client = RejectedConnection(self._loop, self._counters, self._stamp, self._clients.discard)
         self._clients.add(client)
         self._entry.enter(sock, client, lambda: self._clients.discard(client))
 
@@ -105,7 +101,7 @@ class Shedder:
 class RejectedConnection:
     """A connection that is rejected. It does not parse or keep the request, so that it costs as little as possible."""
 
-    __slots__ = ("_answered", "_closed", "_counters", "_loop", "_stamp", "_timer", "_tls", "_transport")
+    __slots__ = ("_answered", "_closed", "_counters", "_loop", "_stamp", "_timer", "_transport")
 
     def __init__(
         self,
@@ -113,22 +109,18 @@ class RejectedConnection:
         counters: Counters,
         stamp: Stamp,
         closed: Callable[["RejectedConnection"], None],
-        tls: ssl.SSLContext | None,
     ) -> None:
         self._loop = loop
         self._counters = counters
         self._stamp = stamp
         self._closed = closed
-        self._tls = tls
-        self._transport: Transport | None = None
+        self._transport: LoopTransport | None = None
         self._timer: asyncio.TimerHandle
         self._answered = False
 
     def connection_made(self, transport: LoopTransport) -> None:
         """Wait for the request, because some clients (Go's, for example) ignore a response that precedes it."""
         self._transport = transport
-        if self._tls is not None:
-            self._transport = TlsLayer(transport, self._tls, self, lambda: None, lambda _: self.abort())
         self._timer = self._loop.call_later(PATIENCE_SECONDS, self.abort)
 
     def data_received(self, _: bytes) -> None:
