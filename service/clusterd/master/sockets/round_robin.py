@@ -67,11 +67,13 @@ class RoundRobin:
         self._dispatched_to: set[int] = set()
         """The serials of the workers that the master accepts for."""
         self._turn: dict[int, DispatchChannel] = {}
-        """The channels in the order of the turn, by serial. The worker that has waited longest is the first."""
+        """The channels in the order of the turn, by serial. The worker that has waited longest is the first.
+
+        Stand-ins are in it only while it has no other worker: workers that the master does not accept for. They take
+        connections that came back from a dead worker, or that were in the backlog of a socket that is being closed.
+        """
         self._channels: set[DispatchChannel] = set()
         """Every open channel, also to workers that are not in the turn any more."""
-        self._rescue: DispatchChannel | None = None
-        """A channel to a worker outside the turn, for connections that no worker in the turn can take."""
         self._waiting: deque[Accepted] = deque()
         """Accepted connections that wait for a worker."""
         self.has_dispatched_all = asyncio.Event()
@@ -130,8 +132,13 @@ class RoundRobin:
 
     def _enter(self, child: Child) -> None:
         """Add a worker at the end of the turn. If that fails, `look` tries again."""
-        if child.serial not in self._turn and (channel := self._open_channel(child)) is not None:
-            self._turn[child.serial] = channel
+        if child.serial in self._turn or (channel := self._open_channel(child)) is None:
+            return
+        self._turn[child.serial] = channel
+        if self._accepts_for(channel):
+            for stand_in in [each for each in self._turn.values() if not self._accepts_for(each)]:
+                del self._turn[stand_in.serial]
+                self._end_if_clear(stand_in)
 
     def _open_channel(self, child: Child) -> DispatchChannel | None:
         row = self._row(child)
@@ -156,31 +163,35 @@ class RoundRobin:
 
     def _heard(self, channel: DispatchChannel) -> None:
         self._waiting.extend(channel.take_declined())
-        if channel is self._rescue and channel.is_clear and not self._waiting:
-            self._end_channel(channel)
-        else:
-            self._go_on()
+        self._go_on()
+        if not self._waiting and not self._accepts_for(channel):
+            self._end_if_clear(channel)
 
     def _hung_up(self, channel: DispatchChannel) -> None:
         """Use a channel no more: its worker is dead, or drains because of a SIGTERM that the master did not send."""
         if self._turn.get(channel.serial) is channel:
+            if not self._accepts_for(channel):
+                self._rest_a_while()  # Otherwise the master might ask the same worker again and again without a pause.
             self._dispatched_to.discard(channel.serial)
         self._end_channel(channel)
+
+    def _end_if_clear(self, channel: DispatchChannel) -> None:
+        if channel in self._channels and channel.is_clear:
+            self._end_channel(channel)
 
     def _end_channel(self, channel: DispatchChannel) -> None:
         self._channels.discard(channel)
         if self._turn.get(channel.serial) is channel:
             del self._turn[channel.serial]
-        if self._rescue is channel:
-            self._rescue = None
-            self._rest_a_while()  # Otherwise the master might ask the same worker again and again without a pause.
         self._waiting.extend(channel.end())
         self._go_on()
 
     def _go_on(self) -> None:
         """Dispatch the waiting connections as far as workers can take them. Accept new ones once none waits."""
         while self._waiting:
-            channel = self._next() or self._rescue_channel()
+            if not self._turn:
+                self._find_stand_in()
+            channel = self._next()
             if channel is None:
                 break
             if self._dispatch(channel, self._waiting[0]):
@@ -190,7 +201,10 @@ class RoundRobin:
         else:
             self.has_dispatched_all.set()
         wanted = not (self._is_closing or self._waiting or self._rest)
-        self._read(wanted and any(channel.has_room() for channel in self._turn.values()))
+        self._read(wanted and any(self._accepts_for(each) and each.has_room() for each in self._turn.values()))
+
+    def _accepts_for(self, channel: DispatchChannel) -> bool:
+        return channel.serial in self._dispatched_to
 
     def _next(self) -> DispatchChannel | None:
         """The channel whose turn it is; None if no worker in the turn can receive a connection."""
@@ -201,26 +215,24 @@ class RoundRobin:
 
     def _dispatch(self, channel: DispatchChannel, accepted: Accepted) -> bool:
         """Dispatch to a worker and move it to the end of the turn. Returns False if that is not possible now."""
-        anyway = channel.is_full() or channel is self._rescue  # `_next` has found no better worker.
+        anyway = channel.is_full() or channel.serial not in self._serving  # `_next` has found no better worker.
         if not channel.dispatch(accepted, anyway=anyway):
             return False
         if channel.serial in self._turn:
             self._turn[channel.serial] = self._turn.pop(channel.serial)
         return True
 
-    def _rescue_channel(self) -> DispatchChannel | None:
-        """If no worker is in the turn: a channel to a worker that accepts for itself, or drains. None if none can."""
+    def _find_stand_in(self) -> None:
+        """Let the newest worker enter that accepts for itself, or drains, if there is one."""
         if self._is_stopping and not self._workers:
             self._give_up()
-        if self._turn or self._rest or not self._waiting:
-            return None
-        if self._rescue is None:
-            for child in reversed(self._workers.values()):
-                can_take = child.channel is not None and not child.doomed
-                if can_take and (channel := self._open_channel(child)) is not None:
-                    self._rescue = channel
-                    break
-        return self._rescue if self._rescue is not None and self._rescue.has_room() else None
+        if self._rest is not None:
+            return
+        for child in reversed(self._workers.values()):
+            if child.channel is not None and not child.doomed:
+                self._enter(child)
+            if self._turn:
+                return
 
     def _give_up(self) -> None:
         """Close the waiting connections, because no worker is left to serve them."""
