@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.engine_fixtures import *  # noqa: F403 - pytest finds them by their names
 from tests.support.examples import Example, as_an_example
 from tests.support.service import Service
 

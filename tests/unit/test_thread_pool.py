@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from clusterd.http.wsgi.mailbox import Mailbox
 from clusterd.http.wsgi.pool_thread import PoolThread
 from clusterd.http.wsgi.threads import ThreadPool
 
@@ -24,11 +25,26 @@ class Recorded:
         assert self.end.wait(10)
 
 
-def pool_of(count: int, queue_limit: int) -> ThreadPool:
-    """A pool whose threads are woken at once."""
-    return ThreadPool(
-        count, queue_limit, defer=lambda call: call(), post=lambda call: call(), on_saturation=lambda: None
-    )
+class Loop:
+    """Makes calls at once; those of `call_soon` by `later`, if it is given."""
+
+    def __init__(self, later: Callable[[Callable[[], None]], object] = lambda call: call()) -> None:
+        self.call_soon = later
+
+    def call_soon_threadsafe(self, call: Callable[[], None]) -> None:
+        call()
+
+
+def pool_of(
+    count: int,
+    queue_limit: int,
+    loop: Loop | None = None,
+    on_saturation: Callable[[ThreadPool], None] = lambda _: None,
+) -> ThreadPool:
+    """A pool on a loop that nobody runs."""
+    runs: Any = loop or Loop()
+    pool = ThreadPool(count, queue_limit, runs, Mailbox(runs), lambda: on_saturation(pool))
+    return pool
 
 
 @contextmanager
@@ -66,7 +82,7 @@ def test_without_any_thread_a_job_is_turned_down(monkeypatch: pytest.MonkeyPatch
 def test_every_job_runs_at_once_while_there_are_threads_however_long_the_others_take() -> None:
     calls: list[Callable[[], None]] = []
     saturations: list[int] = []
-    pool = ThreadPool(4, 100, calls.append, lambda call: call(), lambda: saturations.append(pool.free))
+    pool = pool_of(4, 100, Loop(calls.append), lambda pool: saturations.append(pool.free))
     jobs = [Recorded() for _ in range(4)]
     assert all(pool.submit(job) for job in jobs)
     assert len(calls) == 1, "one wake-up serves all jobs of a round"

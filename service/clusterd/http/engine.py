@@ -26,9 +26,8 @@ from clusterd.http.messages.response import Stamp
 from clusterd.http.ports import Counters, Log
 from clusterd.http.settings import HttpSettings, Interface
 from clusterd.http.wsgi.adapter import WsgiAdapter, WsgiApplication
-from clusterd.http.wsgi.leader_follower_pool import LeaderFollowerPool
 from clusterd.http.wsgi.mailbox import Mailbox
-from clusterd.http.wsgi.threads import OnLoop, Threads
+from clusterd.http.wsgi.threads import OnLoop, ThreadPool, Threads
 from clusterd.linux.address import Address
 from clusterd.wire.connection_state import CarriedState
 
@@ -102,9 +101,7 @@ class Engine:
         pool = None
         if settings.threads:
             limit = settings.limits.queue
-            self.threads = pool = LeaderFollowerPool(
-                settings.threads, limit, self._loop, mailbox, callbacks.on_saturation
-            )
+            self.threads = pool = ThreadPool(settings.threads, limit, self._loop, mailbox, callbacks.on_saturation)
         return WsgiAdapter(application, settings, self._log, self._stamp, mailbox, pool, callbacks.on_overdue)
 
     def run(self) -> None:

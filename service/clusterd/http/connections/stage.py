@@ -28,6 +28,29 @@ class Stage(Enum):
     CLOSED = auto()
 
 
+MOVES = {
+    Stage.PREFACE: {Stage.IDLE, Stage.DETACHED, Stage.LINGERING, Stage.CLOSED},
+    Stage.IDLE: {Stage.PREFACE, Stage.HEAD, Stage.BODY, Stage.ANSWERING, Stage.DETACHED, Stage.LINGERING, Stage.CLOSED},
+    Stage.HEAD: {Stage.BODY, Stage.ANSWERING, Stage.DETACHED, Stage.LINGERING, Stage.CLOSED},
+    Stage.BODY: {Stage.ANSWERING, Stage.LINGERING, Stage.CLOSED},
+    Stage.ANSWERING: {
+        Stage.IDLE,
+        Stage.FLUSHING,
+        Stage.SKIPPING,
+        Stage.TUNNEL,
+        Stage.LINGERING,
+        Stage.CLOSED,
+    },
+    Stage.FLUSHING: {Stage.IDLE, Stage.LINGERING, Stage.CLOSED},
+    Stage.SKIPPING: {Stage.IDLE, Stage.FLUSHING, Stage.LINGERING, Stage.CLOSED},
+    Stage.TUNNEL: {Stage.LINGERING, Stage.CLOSED},
+    Stage.DETACHED: {Stage.PREFACE, Stage.IDLE, Stage.CLOSED},
+    Stage.LINGERING: {Stage.CLOSED},
+    Stage.CLOSED: set[Stage](),
+}
+"""The legal moves. The tests of the engine check every move of every connection (tests/support/stages.py). The engine
+itself does not, because a check costs a small request some percent of its time."""
+
 AT_REST = (Stage.IDLE, Stage.HEAD, Stage.PREFACE)
 RECEIVING = (Stage.IDLE, Stage.HEAD, Stage.BODY)
 IN_FLIGHT = (Stage.BODY, Stage.ANSWERING, Stage.TUNNEL)

@@ -1,6 +1,6 @@
 """Measures whether the application's calls are so short that passing them to another thread costs too much.
 
-The leader/follower pool passes the event loop to one of its threads, the leader, while calls are short.
+While calls are short, the pool passes the event loop to one of its threads, the leader (leadership.py).
 """
 
 SHORT_SECONDS = 0.0001

@@ -64,6 +64,11 @@ class PoolThread:
         self._baton = threading.Lock()
         self._baton.acquire()
 
+    @property
+    def name(self) -> str:
+        """The name of the thread, as in threading."""
+        return self._python_thread.name
+
     def start(self) -> None:
         """Start the thread. Raises RuntimeError if the system refuses another thread."""
         self._python_thread.start()

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
+from clusterd.http.wsgi.leadership import Leadership
+from clusterd.http.wsgi.mailbox import Mailbox
 from clusterd.http.wsgi.pool_thread import Job, PoolThread, ThreadState
 
 
@@ -82,27 +84,27 @@ class ThreadPool:
     """Threads, each started when it is first needed, and the queue of jobs.
 
     The thread that was parked last is woken first: its stack and its connections to other services are warm. Methods
-    are called on the loop's thread unless their docstring says "In the thread". `defer` makes a call later on the
-    loop's thread, so that one wake-up serves all jobs that arrive in one round of the loop. `post` makes a call there
-    from any thread. `on_saturation` is called when the last free thread gets a job, and when one is free again.
+    are called on the loop's thread unless their docstring says "In the thread". `on_saturation` is called when the last
+    free thread gets a job, and when one is free again.
     """
 
     def __init__(
         self,
         count: int,
         queue_limit: int,
-        defer: Callable[[Callable[[], None]], object],
-        post: Callable[[Callable[[], None]], object],
+        loop: asyncio.AbstractEventLoop,
+        mailbox: Mailbox,
         on_saturation: Callable[[], None],
     ) -> None:
         self.count = count
         self._queue_limit = queue_limit
-        self._defer = defer
-        self._post = post
+        self._loop = loop
+        self._mailbox = mailbox
         self._on_saturation = on_saturation
         self._jobs = 0
         """Number of jobs that are submitted and not over."""
         self._waiting: deque[Job] = deque()
+        self._leadership = Leadership(loop, mailbox, self._waiting)
         self._searching = False
         """Whether a woken thread is about to take the waiting jobs. A further job then need not wake another thread."""
         self._lock = threading.Lock()
@@ -112,6 +114,19 @@ class ThreadPool:
         self._refused = False
         """Whether the system refused the last thread that the pool wanted to start."""
         self.is_stopping = False
+
+    def run(self) -> None:
+        """Run the event loop, or have a thread of the pool run it, until `leave`. Raises what ended the loop."""
+        self._leadership.run(self._announce_again)
+
+    def leave(self) -> None:
+        """Make `run` return."""
+        self._leadership.leave()
+
+    @property
+    def leader(self) -> PoolThread | None:
+        """The thread of the pool that runs the loop. None if the thread that called `run` does."""
+        return self._leadership.leader
 
     @property
     def busy(self) -> int:
@@ -158,10 +173,13 @@ class ThreadPool:
         self._announce()
 
     def _announce(self) -> None:
-        """Have a thread woken for the waiting jobs, unless one is on its way."""
-        if not self._searching:
-            self._searching = True
-            self._defer(self._wake_one)
+        """Have a thread woken for the waiting jobs, unless one is on its way. It takes all of this round."""
+        if not (self._leadership.announce() or self._searching):
+            self._announce_again()
+
+    def _announce_again(self) -> None:
+        self._searching = True
+        self._loop.call_soon(self._wake_one)
 
     def over(self) -> None:
         """A job has run, and its result is processed."""
@@ -176,10 +194,7 @@ class ThreadPool:
                 self._searching = False
                 return
             thread = self._parked.pop()
-        self._wake(thread)
-
-    def _wake(self, thread: PoolThread) -> None:
-        thread.wake()
+        self._leadership.wake(thread)
 
     def _another(self) -> bool:
         """Start a thread, and park it. Returns False if there are enough threads or the system refuses one."""
@@ -196,15 +211,18 @@ class ThreadPool:
         self._parked.append(thread)
         return True
 
-    def woken(self, _: PoolThread, /) -> None:
-        """The thread begins to look for jobs. For a later job another thread is woken. In the thread."""
-        self._searching = False
+    def woken(self, thread: PoolThread, /) -> None:
+        """The thread begins to lead, or to look for jobs. For a later job another thread is woken. In the thread."""
+        if not self._leadership.lead(thread):
+            self._searching = False
 
     def took(self, seconds: float, jobs: int, /) -> None:
         """Record that `jobs` jobs have taken `seconds` together. In the thread."""
+        self._leadership.took(seconds, jobs)
 
     def waits(self, thread: PoolThread, /) -> None:
         """The thread's job cannot continue before the loop has turned. In the thread."""
+        self._leadership.waits(thread)
 
     def next_job(self, thread: PoolThread) -> Job | None:
         """Return the next job of the thread, or park the thread and return None. In the thread."""
@@ -218,7 +236,7 @@ class ThreadPool:
                 continue
             if waiting and not self._searching:
                 self._searching = True
-                self._post(self._wake_one)
+                self._mailbox.post(self._wake_one)
             return job
 
     def _park(self, thread: PoolThread) -> bool:

@@ -1,4 +1,4 @@
-"""The leader/follower pool: a pool of threads, one of which runs the event loop while calls are short.
+"""Leader/Followers (POSA2): one thread of the pool, the leader, runs the event loop while calls are short.
 
 To pass a request to a thread and its response back takes two thread switches, which is most of the cost of a short
 call. So while calls are short and many, the owner of the event loop passes the loop to one thread of the pool, the
@@ -11,13 +11,13 @@ The owner is the thread that calls `run`: the main thread of the process, in whi
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
 from clusterd.http.wsgi.call_durations import CallDurations
 from clusterd.http.wsgi.mailbox import Mailbox
-from clusterd.http.wsgi.pool_thread import PoolThread
-from clusterd.http.wsgi.threads import ThreadPool
+from clusterd.http.wsgi.pool_thread import Job, PoolThread
 
 LOOK_SECONDS = 0.001
 """How often the owner checks the leader. A call that takes longer blocks the loop for this time, or at most twice."""
@@ -29,20 +29,13 @@ TURN_CALLS = 16
 """Maximum calls that the leader makes in a row before the loop turns."""
 
 
-class LeaderFollowerPool(ThreadPool):
-    """A thread pool that can pass the loop to a leader. The code calls that `lend`, and the leader the borrower."""
+class Leadership:
+    """Decides which thread runs the loop: its owner, or the leader. `jobs` wait for a thread of the pool."""
 
-    def __init__(
-        self,
-        count: int,
-        queue_limit: int,
-        loop: asyncio.AbstractEventLoop,
-        mailbox: Mailbox,
-        on_saturation: Callable[[], None],
-    ) -> None:
-        super().__init__(count, queue_limit, loop.call_soon, mailbox.post, on_saturation)
+    def __init__(self, loop: asyncio.AbstractEventLoop, mailbox: Mailbox, jobs: deque[Job]) -> None:
         self._loop = loop
         self._mailbox = mailbox
+        self._jobs = jobs
         self._durations = CallDurations()
         self._is_run = False
         """Whether the owner is in `run`, and can take the loop back."""
@@ -50,16 +43,16 @@ class LeaderFollowerPool(ThreadPool):
         self._candidate: PoolThread | None = None
         """The thread that gets the loop as soon as it has stopped."""
         self._transfer = threading.Lock()
-        """Protects `_leader` and `_is_running`."""
-        self._leader: PoolThread | None = None
+        """Protects `leader` and `_is_running`."""
+        self.leader: PoolThread | None = None
         self._is_running = False
-        """Whether the borrower runs the loop. If not, it makes calls, and the loop can be taken from it."""
+        """Whether the leader runs the loop. If not, it makes calls, and the loop can be taken from it."""
         self._calls = 0
-        """Number of calls that the borrower has begun."""
+        """Number of calls that the leader has begun."""
         self._will_stop = False
         """Whether the running loop was told to stop. It must not be told twice: that would stop its next run too."""
         self._returned = threading.Lock()
-        """Released by a borrower that returns the loop."""
+        """Released by a leader that returns the loop."""
         self._returned.acquire()
         self._failure: BaseException | None = None
         """The exception that ended the loop."""
@@ -73,14 +66,18 @@ class LeaderFollowerPool(ThreadPool):
 
     # ---- the owner
 
-    def run(self) -> None:
-        """Run the loop, or have a leader run it, until `leave`. Raises the exception that ended the loop, if any."""
+    def run(self, on_returned: Callable[[], None]) -> None:
+        """Run the loop, or have a leader run it, until `leave`. Raises the exception that ended the loop, if any.
+
+        `on_returned` is called when a leader has returned the loop, or the loop was taken back from it.
+        """
         self._is_run = True
         while not self._is_left:
             self._run_loop()
             candidate, self._candidate = self._candidate, None
             if candidate is not None:
                 self._promote(candidate)
+                on_returned()
             if self._failure is not None:
                 raise self._failure
         self._is_run = False
@@ -93,7 +90,7 @@ class LeaderFollowerPool(ThreadPool):
     def _promote(self, thread: PoolThread) -> None:
         self._calls = 0
         self._mailbox.hold()
-        self._leader = thread
+        self.leader = thread
         thread.wake()
         waited, seen = False, -1
         while not waited and not self._returned.acquire(timeout=LOOK_SECONDS):
@@ -103,39 +100,39 @@ class LeaderFollowerPool(ThreadPool):
             seen = calls
         self._durations.begin_again(self._calls, waited=waited)
         self._mailbox.release()
-        self._searching = True
-        self._loop.call_soon(self._wake_one)
 
     def _want_back(self, *, is_stuck: bool) -> bool:
-        """Take the loop from a borrower that is stuck in a call, or ask a borrower that runs the loop to return it."""
+        """Take the loop from a leader that is stuck in a call, or ask a leader that runs the loop to return it."""
         with self._transfer:
-            if self._leader is None:
-                return False  # The borrower has just returned the loop.
+            if self.leader is None:
+                return False  # The leader has just returned the loop.
             if not self._is_running:
                 if is_stuck:
-                    self._leader = None
+                    self.leader = None
                 return is_stuck
         self._loop.call_soon_threadsafe(self._stop_led_loop)
         return False
 
     # ---- on the loop
 
-    def _wake(self, thread: PoolThread) -> None:
-        if self._is_run and self._candidate is None and len(self._waiting) > 1 and self._durations.is_short:
+    def wake(self, thread: PoolThread) -> None:
+        """Wake a thread for the jobs that wait, or have it become the leader."""
+        if self._is_run and self._candidate is None and len(self._jobs) > 1 and self._durations.is_short:
             self._candidate = thread
             self._stop_loop()
         else:
             thread.wake()
 
-    def _announce(self) -> None:
-        if self._leader is None:
-            super()._announce()
-        else:
-            self._stop_loop()
+    def announce(self) -> bool:
+        """A job waits. Returns False if there is no leader to make it: a thread must be woken then."""
+        if self.leader is None:
+            return False
+        self._stop_loop()
+        return True
 
     def _stop_led_loop(self) -> None:
-        """Stop the loop so that the borrower returns it. Does nothing if it was returned in the meantime."""
-        if self._leader is not None:
+        """Stop the loop so that the leader returns it. Does nothing if it was returned in the meantime."""
+        if self.leader is not None:
             self._stop_loop()
 
     def _stop_loop(self) -> None:
@@ -145,21 +142,21 @@ class LeaderFollowerPool(ThreadPool):
 
     # ---- in a thread of the pool
 
-    def woken(self, thread: PoolThread, /) -> None:
-        """Use the loop if `thread` is the borrower, else look for a job."""
-        if self._leader is thread:
-            self._use_loop(thread)  # Afterwards the owner has a thread woken that looks for jobs.
-        else:
-            super().woken(thread)
+    def lead(self, thread: PoolThread) -> bool:
+        """Make calls and run the loop if `thread` is the leader. Returns False if it is not, and does nothing then."""
+        if self.leader is not thread:
+            return False
+        self._use_loop(thread)
+        return True
 
-    def took(self, seconds: float, jobs: int, /) -> None:
+    def took(self, seconds: float, jobs: int) -> None:
         """Record that `jobs` jobs have taken `seconds` together."""
         self._durations.took(seconds, jobs)
 
-    def waits(self, thread: PoolThread, /) -> None:
+    def waits(self, thread: PoolThread) -> None:
         """Return the loop if `thread` has it: its job cannot continue before the loop has turned."""
         with self._transfer:
-            if self._leader is thread:
+            if self.leader is thread:
                 self._return_loop()
 
     def _use_loop(self, thread: PoolThread) -> None:
@@ -167,14 +164,14 @@ class LeaderFollowerPool(ThreadPool):
         while True:
             made = self._make_calls(thread)
             with self._transfer:
-                if self._leader is not thread:
+                if self.leader is not thread:
                     return  # The owner has taken the loop back.
                 if not made or self._is_left or self._failure is not None or self._durations.is_long:
                     self._return_loop()
                     return
                 self._is_running = True
                 self._mailbox.release()
-            if self._waiting:
+            if self._jobs:
                 self._stop_loop()  # It stops after one turn.
             self._run_loop()
             with self._transfer:
@@ -184,9 +181,9 @@ class LeaderFollowerPool(ThreadPool):
     def _make_calls(self, thread: PoolThread) -> int:
         """Make up to TURN_CALLS calls. Returns their number."""
         made, began = 0, monotonic()
-        while made < TURN_CALLS and self._leader is thread:
+        while made < TURN_CALLS and self.leader is thread:
             try:
-                job = self._waiting.popleft()
+                job = self._jobs.popleft()
             except IndexError:
                 break
             made += 1
@@ -197,5 +194,5 @@ class LeaderFollowerPool(ThreadPool):
         return made
 
     def _return_loop(self) -> None:
-        self._leader = None
+        self.leader = None
         self._returned.release()

@@ -7,16 +7,16 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from random import Random, SystemRandom
 from typing import Any
 
 import pytest
 import uvloop
 
-from clusterd.http.wsgi.leader_follower_pool import LeaderFollowerPool
 from clusterd.http.wsgi.mailbox import Mailbox
 from clusterd.http.wsgi.pool_thread import PoolThread
+from clusterd.http.wsgi.threads import ThreadPool
 from tests.support.service import Service
 from tests.support.serving import PATIENCE, Client, Serving, request, serving, wait_until
 
@@ -24,15 +24,10 @@ CLIENTS = 16
 PIECE = bytes(range(256)) * 100
 
 
-def is_lent() -> bool:
+def is_lent(pool: ThreadPool) -> bool:
     """Whether the caller has been called by a thread that has the loop."""
-    runs = getattr(threading.current_thread(), "_target", None)
-    thread = getattr(runs, "__self__", None)
-    if not isinstance(thread, PoolThread):
-        return False
-    pool = thread._pool
-    assert isinstance(pool, LeaderFollowerPool)
-    return pool._leader is thread
+    leader = pool.leader
+    return leader is not None and leader.name == threading.current_thread().name
 
 
 class Application:
@@ -42,6 +37,7 @@ class Application:
         self.blocks = threading.Event()
         self.may_end = threading.Event()
         self.threads: set[str] = set()
+        self.pool: ThreadPool
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         self.threads.add(threading.current_thread().name)
@@ -59,7 +55,15 @@ class Application:
             for _ in range(100):
                 write(PIECE)
             return []
-        return [b"lent" if is_lent() else b"kept"]
+        return [b"lent" if is_lent(self.pool) else b"kept"]
+
+
+@contextmanager
+def served(application: Application, threads: int) -> Iterator[Serving]:
+    with serving(application, threads=threads) as server:
+        assert isinstance(server.engine.threads, ThreadPool)
+        application.pool = server.engine.threads
+        yield server
 
 
 @pytest.fixture
@@ -92,7 +96,7 @@ def lent_to_a_thread(server: Serving, crowd: ExitStack) -> list[Client]:
 
 
 def test_short_calls_are_made_by_a_thread_that_has_the_loop(application: Application, crowd: ExitStack) -> None:
-    with serving(application, threads=4) as server:
+    with served(application, 4) as server:
         clients = lent_to_a_thread(server, crowd)
         for _ in range(100):
             assert set(ask_all(clients)) <= {b"lent", b"kept"}
@@ -101,14 +105,14 @@ def test_short_calls_are_made_by_a_thread_that_has_the_loop(application: Applica
 
 
 def test_who_has_nothing_to_do_returns_it(application: Application, crowd: ExitStack) -> None:
-    with serving(application, threads=4) as server:
+    with served(application, 4) as server:
         clients = lent_to_a_thread(server, crowd)
         wait_until(lambda: server.on_loop(threading.current_thread) is server.thread)
         assert clients[0].get().body == b"kept"
 
 
 def test_a_call_that_takes_its_time_holds_up_nobody(application: Application, crowd: ExitStack) -> None:
-    with serving(application, threads=4) as server:
+    with served(application, 4) as server:
         clients = lent_to_a_thread(server, crowd)
         slow = crowd.enter_context(server.client())
         for _ in range(3):
@@ -126,7 +130,7 @@ def test_a_call_that_takes_its_time_holds_up_nobody(application: Application, cr
 
 
 def test_all_threads_may_be_busy_with_calls(application: Application, crowd: ExitStack) -> None:
-    with serving(application, threads=3) as server:
+    with served(application, 3) as server:
         clients = lent_to_a_thread(server, crowd)
         for client in clients[:3]:
             client.send(request("/block"))
@@ -140,7 +144,7 @@ def test_all_threads_may_be_busy_with_calls(application: Application, crowd: Exi
 
 @pytest.mark.parametrize("path", ["/large", "/written"])
 def test_who_waits_for_a_client_has_not_got_it(application: Application, crowd: ExitStack, path: str) -> None:
-    with serving(application, threads=2) as server:
+    with served(application, 2) as server:
         clients = lent_to_a_thread(server, crowd)
         for _ in range(10):
             for client in clients[1:]:
@@ -153,7 +157,7 @@ def test_who_waits_for_a_client_has_not_got_it(application: Application, crowd: 
 
 def test_it_ends_whoever_has_the_loop(application: Application) -> None:
     for number in range(10):
-        with ExitStack() as crowd, serving(application, threads=2) as server:
+        with ExitStack() as crowd, served(application, 2) as server:
             clients = lent_to_a_thread(server, crowd)
             for client in clients:
                 client.send(request())
@@ -163,7 +167,7 @@ def test_it_ends_whoever_has_the_loop(application: Application) -> None:
 def test_what_is_raised_in_the_loop_is_raised_where_it_is_run() -> None:
     loop = uvloop.new_event_loop()
     mailbox = Mailbox(loop)
-    pool = LeaderFollowerPool(2, 1000, loop, mailbox, lambda: None)
+    pool = ThreadPool(2, 1000, loop, mailbox, lambda: None)
 
     class Counted:
         """Comes again and again, until it was called by a thread that has the loop."""
@@ -171,7 +175,7 @@ def test_what_is_raised_in_the_loop_is_raised_where_it_is_run() -> None:
         queued_at = 0.0
 
         def run(self, _: PoolThread) -> None:
-            mailbox.post(self.again, is_lent())
+            mailbox.post(self.again, is_lent(pool))
 
         def again(self, lent: bool) -> None:
             pool.over()
@@ -195,7 +199,7 @@ def test_what_is_raised_in_the_loop_is_raised_where_it_is_run() -> None:
 def test_whoever_is_woken_beside_the_one_that_is_to_have_the_loop_is_awake() -> None:
     """Found by a random load at a switch interval of 10 us: such a thread was neither parked nor woken, for good."""
     loop = uvloop.new_event_loop()
-    pool = LeaderFollowerPool(3, 1000, loop, Mailbox(loop), lambda: None)
+    pool = ThreadPool(3, 1000, loop, Mailbox(loop), lambda: None)
 
     class Done:
         queued_at = 0.0
@@ -204,12 +208,13 @@ def test_whoever_is_woken_beside_the_one_that_is_to_have_the_loop_is_awake() -> 
             loop.call_soon_threadsafe(pool.over)
 
     def begin() -> None:
-        while not pool._durations.is_short:
+        for _ in range(100):
             pool.took(0.0001, 100)
-        for _ in range(4):
+        for _ in range(2):
             pool.submit(Done())
-        pool._wake_one()
-        pool._wake_one()
+        pool.woken(PoolThread(pool, 4))  # As if it looked for jobs already: the next job has another thread woken.
+        for _ in range(2):
+            pool.submit(Done())
         loop.call_later(0.1, pool.leave)
 
     loop.call_soon(begin)
@@ -261,12 +266,18 @@ def test_everybody_is_answered_whatever_comes(threads: int) -> None:
 
 
 WHERE = """
-import threading
+import gc, threading
+from functools import cache
+
+@cache
+def pool():
+    from clusterd.http.wsgi.threads import ThreadPool
+    return next(each for each in gc.get_objects() if isinstance(each, ThreadPool))
 
 def app(environ, start_response):
-    thread = threading.current_thread()._target.__self__
+    leader = pool().leader
     start_response("200 OK", [("Content-Length", "4")])
-    return [b"lent" if thread._pool._leader is thread else b"kept"]
+    return [b"lent" if leader is not None and leader.name == threading.current_thread().name else b"kept"]
 """
 
 
