@@ -13,6 +13,7 @@ from setuptools import Extension, setup
 
 COMPILED = (
     "service/clusterd/http/**/*.py",
+    "service/clusterd/config/limits.py",
     "service/clusterd/metrics/counting.py",
     "service/clusterd/wire/connection_state.py",
     "service/clusterd/worker/accepting/acceptor.py",

@@ -13,10 +13,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
+from clusterd.config.reading.loader import load_given
 from clusterd.http.connections.connection import Connection
 from clusterd.http.engine import Callbacks, Engine
-from clusterd.http.settings import HttpSettings, Interface
+from clusterd.http.settings import Interface
 from clusterd.wire.connection_state import CarriedState
+from clusterd.worker.engine_settings import engine_settings
 
 REQUESTS = 20_000
 SMALL = b"GET / HTTP/1.1\r\nHost: 127.0.0.1:8000\r\n\r\n"
@@ -92,7 +94,7 @@ class Socket:
 def engine() -> tuple[Engine, Loop]:
     """One that calls the application on the loop."""
     loop, nothing = Loop(), Nothing()
-    settings = HttpSettings(interface=Interface.WSGI, threads=0)
+    settings = engine_settings(load_given({"app": "hello:wsgi", "threads": 0}, "the benchmark"), Interface.WSGI)
     return Engine(wsgi, settings, nothing, nothing, cast(asyncio.AbstractEventLoop, loop), Callbacks()), loop
 
 

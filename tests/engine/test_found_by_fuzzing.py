@@ -129,7 +129,7 @@ def test_half_a_body_before_the_end_is_not_waited_for_after_an_earlier_response(
         client.socket.settimeout(5)
         client.send(request("/first") + request("/half", "Content-Length: 10", method="POST") + b"half")
         client.socket.shutdown(socket.SHUT_WR)
-        wait_until(lambda: any(each._half_closed for each in tuple(server.engine.connections)))
+        wait_until(lambda: any(each.half_closed for each in tuple(server.engine.connections)))
         go.set()
         assert client.answer().status == 200
         assert client.rest() == b""

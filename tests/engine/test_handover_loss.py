@@ -11,7 +11,6 @@ import pytest
 import uvloop
 
 from clusterd.http.engine import Callbacks, Connection, Engine
-from clusterd.http.settings import HttpSettings
 from clusterd.log import Logger, open_sink
 from clusterd.wire.packets import socketpair
 from clusterd.wire.passing import Answer
@@ -19,6 +18,7 @@ from clusterd.worker.draining.drain import Drain, DrainLimits
 from clusterd.worker.draining.handover import Sender
 from tests.engine.test_handover_race import answer
 from tests.support.serving import Ledger
+from tests.support.settings import http_settings
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 CONNECTIONS = 5
@@ -55,7 +55,7 @@ async def retiring(then: Callable[[Retiring], Awaitable[None]]) -> None:
         drains[0].connection_at_rest(connection)
 
     ledger = Counting()
-    engine = Engine(answer, HttpSettings(threads=0), ledger, ledger, loop, Callbacks(on_movable=at_rest))
+    engine = Engine(answer, http_settings(threads=0), ledger, ledger, loop, Callbacks(on_movable=at_rest))
     clients = []
     for _ in range(CONNECTIONS):
         client, server = socket.socketpair()

@@ -12,7 +12,6 @@ from wsgiref.validate import validator
 
 import pytest
 
-from clusterd.http.engine import Connection
 from clusterd.http.settings import AccessLog
 from tests.support.serving import PATIENCE, Client, Serving, serving, wait_until
 
@@ -139,7 +138,7 @@ def test_pipelined_requests_of_a_half_closed_client_are_all_answered() -> None:
     with serving(waiting, threads=1) as server, server.client() as client:
         client.send(get("/?1") + get("/?2") + get("/?3"))
         client.socket.shutdown(socket.SHUT_WR)
-        wait_until(lambda: server.on_loop(lambda: any(each._half_closed for each in server.engine.connections)))
+        wait_until(lambda: server.on_loop(lambda: any(each.half_closed for each in server.engine.connections)))
         release.set()
         assert answers(client.rest()) == [b"1", b"2", b"3"]
 
@@ -353,13 +352,9 @@ def test_an_application_is_never_far_ahead_of_its_client() -> None:
         client.send(get("/"))
         wait_until(lambda: server.on_loop(lambda: any(not each.writable for each in server.engine.connections)))
         for _ in range(50):
-            unsent = server.on_loop(lambda: sum(unsent_of(each) for each in server.engine.connections))
+            unsent = server.on_loop(lambda: sum(each.unsent for each in server.engine.connections))
         stalled.set()
         assert unsent < 200_000
-
-
-def unsent_of(connection: Connection) -> int:
-    return connection._transport.get_write_buffer_size()
 
 
 def test_closing_says_so_and_idle_connections_end_when_told() -> None:

@@ -13,10 +13,11 @@ import uvloop
 
 from clusterd.http.connections.stage import Stage
 from clusterd.http.engine import Connection
-from clusterd.http.settings import AccessLog, HttpSettings, Interface, Timeouts
+from clusterd.http.settings import AccessLog, Interface
 from clusterd.wire.connection_state import CarriedState
 from tests.support.moving import move_on
 from tests.support.serving import Answer, Client, Serving, request, serving, wait_until
+from tests.support.settings import http_settings, timeouts
 
 HERE = "127.0.0.1"
 BEHIND: dict[str, Any] = {"trusted_proxies": (HERE,), "proxy_protocol": True}
@@ -289,7 +290,7 @@ def test_a_connection_that_moves_within_its_header_still_needs_the_rest(start: S
     with start(on_movable=mover, **BEHIND) as server, start(**BEHIND) as successor, server.client() as client:
         part = header[:sent]
         client.send(part)
-        wait_until(lambda: any(len(each._early) == len(part) for each in server.engine.connections))
+        wait_until(lambda: any(len(each.residual) == len(part) for each in server.engine.connections))
         carried = move(server, mover, successor)
         assert (carried.residual, carried.awaits_header) == (part, True)
         client.send(header[len(part) :] + request())
@@ -304,7 +305,7 @@ def test_a_connection_that_moves_later_keeps_its_client_and_needs_no_header_agai
         before = seen(client.answer())
         half = request("/", "X-Forwarded-For: 6.6.6.6")
         client.send(half[:10])
-        wait_until(lambda: any(each._reception.pending == 10 for each in server.engine.connections))
+        wait_until(lambda: any(len(each.residual) == 10 for each in server.engine.connections))
         assert not move(server, mover, successor).awaits_header
         client.send(half[10:])
         after = seen(client.answer())
@@ -370,7 +371,7 @@ def test_a_connection_that_moves_as_it_arrives_takes_its_header_with_it(residual
     with ours:
         ours.sendall(whole[len(residual) :])
         arriving = CarriedState(residual, (HERE, 1), (HERE, 2), "http", 0, awaits_header=True)
-        settings = HttpSettings(threads=0, timeouts=Timeouts(header=600), trusted_proxies=(HERE, "unix"))
+        settings = http_settings(threads=0, timeouts=timeouts(header=600), trusted_proxies=(HERE, "unix"))
         carried, rest = uvloop.run(move_on(wsgi, settings, theirs, arriving))
         moved = carried.residual + rest
         assert carried.peer == ((HERE, 1) if carried.awaits_header else ("192.0.2.1", 4711))

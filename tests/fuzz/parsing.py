@@ -8,13 +8,13 @@ from clusterd.http.asgi.scope import ScopeMaker
 from clusterd.http.messages.head import Head, HeadParser
 from clusterd.http.messages.reception import Received, Reception
 from clusterd.http.messages.refusal import Refusal
-from clusterd.http.settings import Limits
 from clusterd.http.wsgi.body import Body, BodyReader
 from clusterd.http.wsgi.environ import EnvironMaker
 from tests.fuzz.mutation import corpus, mutated, pieces
 from tests.fuzz.reference import End, Reading, read
+from tests.support.settings import limits
 
-LIMITS = Limits(request_line=120, headers=400, header_count=8, body=200)
+LIMITS = limits(request_line=120, headers=400, header_count=8, body=200)
 """Low, so that the edges are met."""
 
 

@@ -196,7 +196,7 @@ def test_what_a_client_pipelines_is_not_held_in_memory(kind: str) -> None:
         held = [0]
 
         def look() -> None:
-            held[0] = max(held[0], *(each._reception.pending for each in server.engine.connections))
+            held[0] = max(held[0], *(len(each.residual) for each in server.engine.connections))
 
         sender = threading.Thread(target=lambda: client.send(request("/", "X: " + "x" * 500) * 20_000))
         sender.start()

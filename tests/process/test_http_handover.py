@@ -14,10 +14,10 @@ import pytest
 import uvloop
 
 from clusterd.http.engine import Callbacks, Connection, Engine
-from clusterd.http.settings import HttpSettings
 from clusterd.wire.packets import socketpair
 from clusterd.worker.draining.handover import Receiver, Sender
 from tests.support.serving import Ledger, request
+from tests.support.settings import http_settings
 
 CLIENTS = 16
 MOVES = 20
@@ -43,7 +43,7 @@ def run_worker(
     def pass_on(connection: Connection) -> None:
         senders[0].pass_on(connection)
 
-    engine = Engine(application, HttpSettings(threads=threads), ledger, ledger, loop, Callbacks(pass_on))
+    engine = Engine(application, http_settings(threads=threads), ledger, ledger, loop, Callbacks(pass_on))
     Receiver(ends[1], loop, engine.adopt, lambda _: None)
     senders.append(Sender(ends[0], loop, lambda: None, lambda: None))
 

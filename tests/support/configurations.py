@@ -43,7 +43,8 @@ rollout:
   max_draining: 1
   health_check: {path: "/health?deep=1", host: "shop.example:8080", expect: 204, timeout: 250ms}
 restarts: {burst: 5, per: 1m}
-timeouts: {drain: 1m, drain_idle: 0s, hang: 1h, request: 10s, queue: 1s, keepalive: 2s, header: 3s, body: 4s, write: 5s}
+timeouts: {drain: 1m, drain_idle: 0s, hang: 1h, unready: 6s, request: 10s, queue: 1s, keepalive: 2s, header: 3s,
+           body: 4s, write: 5s}
 limits:
   connections: 50
   queue: 0
@@ -54,6 +55,7 @@ limits:
   max_requests: 1000
   max_memory: 512M
 log: {level: debug, access: all}
+debug: {port: 5678, host: "::1"}
 """
 
 
@@ -65,6 +67,14 @@ def write(directory: Path, text: str | bytes) -> Path:
 
 def read(directory: Path, text: str | bytes, **flags: str) -> Config:
     return load(write(directory, text), {key.replace("__", "."): (value,) for key, value in flags.items()})
+
+
+def everything(directory: Path) -> Config:
+    """EVERYTHING, beside the file that it names."""
+    python = directory / "bin/python"
+    python.parent.mkdir()
+    python.touch()
+    return read(directory, EVERYTHING)
 
 
 def complaints(directory: Path, text: str | bytes, **flags: str) -> list[str]:

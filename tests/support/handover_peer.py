@@ -17,8 +17,8 @@ from typing import Any
 import uvloop
 
 from clusterd.http.engine import Callbacks, Connection, Engine
-from clusterd.http.settings import HttpSettings, Timeouts
 from clusterd.wire.connection_state import CarriedState
+from tests.support.settings import http_settings, timeouts
 
 
 class Quiet:
@@ -49,7 +49,7 @@ class Peer:
         self.name = name
         self.pair = pair
         self.listener = listener
-        settings = HttpSettings(threads=threads, timeouts=Timeouts(keepalive=600, header=600))
+        settings = http_settings(threads=threads, timeouts=timeouts(keepalive=600, header=600))
         quiet = Quiet()
         callbacks = Callbacks(self.move, lambda _: self.maybe_end())
         self.engine = Engine(self.application, settings, quiet, quiet, self.loop, callbacks)

@@ -8,14 +8,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import uvloop
 
 from clusterd.http.engine import Callbacks, Connection, Engine
-from clusterd.http.settings import HttpSettings, Limits, Timeouts
+from clusterd.http.settings import HttpSettings
+from tests.support.settings import http_settings
+from tests.support.settings import limits as limits_of
+from tests.support.settings import timeouts as timeouts_of
 
 PATIENCE = 20.0
 
@@ -153,11 +155,8 @@ def serving(
     **settings: Any,
 ) -> Iterator[Serving]:
     """Serve for the length of the block; nothing may have gone wrong inside the server by its end."""
-    made = HttpSettings(
-        threads=threads,
-        timeouts=replace(Timeouts(), **cast(Any, timeouts or {})),
-        limits=replace(Limits(), **cast(Any, limits or {})),
-        **settings,
+    made = http_settings(
+        threads=threads, timeouts=timeouts_of(**timeouts or {}), limits=limits_of(**limits or {}), **settings
     )
     server = Serving(application, made, on_movable, tls)
     try:

@@ -14,7 +14,7 @@ from clusterd.config.model import (
     UnixAddress,
 )
 from clusterd.config.reading.loader import ConfigError, load
-from tests.support.configurations import EVERYTHING, complaint, read, write
+from tests.support.configurations import complaint, everything, read, write
 
 
 def test_defaults(tmp_path: Path) -> None:
@@ -42,12 +42,9 @@ def test_defaults(tmp_path: Path) -> None:
 
 
 def test_everything(tmp_path: Path) -> None:
-    python = tmp_path / "bin/python"
-    python.parent.mkdir()
-    python.touch()
-    config = read(tmp_path, EVERYTHING)
+    config = everything(tmp_path)
     assert config.app == "shop.wsgi:make_app()"
-    assert config.python == str(python)
+    assert config.python == str(tmp_path / "bin/python")
     assert dict(config.environment) == {
         "SWITCH": "NO",
         "MODE": "0660",

@@ -1,84 +1,64 @@
 import dataclasses
 import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from clusterd.config.model import (
-    AccessLog,
     Address,
     Config,
-    Debug,
     HealthCheck,
-    Interface,
-    Limits,
-    Log,
-    LogLevel,
-    Preload,
-    Restarts,
-    Rollout,
-    Scheduling,
-    Switch,
     TcpAddress,
-    Timeouts,
-    Tls,
-    TlsVersion,
     UnixAddress,
-    UnixSockets,
     from_json,
     to_json,
 )
-
-CONFIG = Config(
-    app="shop:app",
-    run=None,
-    interface=Interface.WSGI,
-    directory="/srv/shop/current",
-    python="/srv/shop/venv/bin/python",
-    environment={"KEY": "value"},
-    root_path="/shop",
-    preload=Preload.ALWAYS,
-    worker_start="shop:start",
-    worker_stop=None,
-    hooks=None,
-    listen=(TcpAddress("::1", 8000), UnixAddress("/run/shop.sock")),
-    tls=Tls((TcpAddress("::1", 8443),), "/etc/shop.pem", "credential:key", TlsVersion.TLS_1_3),
-    unix_sockets=UnixSockets(0o660, None, "www-data"),
-    trusted_proxies=("10.0.0.0/8", "unix"),
-    proxy_protocol=Switch.ON,
-    server_header=Switch.OFF,
-    metrics=TcpAddress("127.0.0.1", 8001),
-    control=None,
-    workers=None,
-    threads=0,
-    scheduling=Scheduling.SHARED,
-    rollout=Rollout(1, 60.0, 0.5, 4, HealthCheck("/health", "localhost", "2xx", 5.0)),
-    restarts=Restarts(20, 10.0),
-    timeouts=Timeouts(30.0, 10.0, 30.0, 10.0, None, 30.0, 75.0, 10.0, 30.0, 30.0),
-    limits=Limits(10000, 100, 8192, 32768, 100, 1 << 24, 0, 0),
-    log=Log(LogLevel.NOTICE, AccessLog.ALL),
-    debug=Debug(5678, "127.0.0.1"),
-)
+from tests.support.configurations import everything
+from tests.support.settings import DEFAULT
 
 
-def test_a_configuration_survives_the_channel() -> None:
-    document = json.loads(json.dumps(to_json(CONFIG)))
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return everything(tmp_path)
+
+
+def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a document, with its key."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from leaves(item, f"{key}.{name}" if key else name)
+    else:
+        yield key, value
+
+
+def test_everything_in_this_configuration_is_not_as_by_default(config: Config) -> None:
+    """What is as by default would survive the channel without being in what is sent."""
+    default = dict(leaves(to_json(DEFAULT)))
+    same = {key for key, value in leaves(to_json(config)) if default.get(key, ...) == value}
+    assert same <= {"run", "worker_stop", "unix_sockets.group"}, "give it another value in EVERYTHING"
+
+
+def test_a_configuration_survives_the_channel(config: Config) -> None:
+    document = json.loads(json.dumps(to_json(config)))
     assert "environment" not in document
-    survived = from_json(document, {"KEY": "value"})
-    assert survived == CONFIG
+    survived = from_json(document, config.environment)
+    assert survived == config
     # An enumeration of texts is equal to its text, and not the same.
-    before, after = (dataclasses.replace(each, environment={}) for each in (CONFIG, survived))
+    before, after = (dataclasses.replace(each, environment={}) for each in (config, survived))
     assert repr(after) == repr(before)
 
 
-def test_absent_parts_survive_the_channel() -> None:
-    rollout = dataclasses.replace(CONFIG.rollout, health_check=None)
-    bare = dataclasses.replace(CONFIG, metrics=None, rollout=rollout, environment={}, workers=3)
+def test_absent_parts_survive_the_channel(config: Config) -> None:
+    rollout = dataclasses.replace(config.rollout, health_check=None)
+    bare = dataclasses.replace(config, metrics=None, rollout=rollout, environment={}, workers=3)
     assert from_json(json.loads(json.dumps(to_json(bare)))) == bare
 
 
-def test_a_document_of_another_version_is_refused() -> None:
+def test_a_document_of_another_version_is_refused(config: Config) -> None:
     with pytest.raises(TypeError):
-        from_json({**to_json(CONFIG), "colour": "red"})
+        from_json({**to_json(config), "colour": "red"})
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,12 @@ from clusterd.config.settings.kinds import Kind
 from clusterd.config.settings.schema import BY_KEY
 from clusterd.config.settings.setting import Applies
 from clusterd.config.written import HIDDEN, nested, shown, written
-from tests.support.configurations import EVERYTHING, write
+from tests.support.configurations import everything, write
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin/python").touch()
-    return load(write(tmp_path, EVERYTHING))
+    return everything(tmp_path)
 
 
 def test_it_is_the_words_of_a_file(config: Config) -> None:

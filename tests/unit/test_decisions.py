@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from clusterd.config.model import Limits, Preload, Timeouts
+from clusterd.config.model import Preload
 from clusterd.master.health.monitor import Monitor, Watched
 from clusterd.master.health.punctuality import LATE_SECONDS, LOOK_EVERY_SECONDS
 from clusterd.metrics.scoreboard import Peers
@@ -21,6 +21,7 @@ from clusterd.supervisor.model.states import EndReason, TemplateState, WorkerSta
 from clusterd.supervisor.status import progress_line, status_line
 from clusterd.supervisor.supervisor import Supervisor
 from clusterd.worker.accepting.accept_policy import LOOP_AHEAD, Turn, decide
+from tests.support.settings import limits, timeouts
 
 
 @pytest.mark.parametrize(
@@ -63,10 +64,8 @@ class FakeRow:
     requests: int = 0
 
 
-LIMITS = Limits(10, 10, 100, 100, 10, 100, max_requests=100, max_memory=1000)
-TIMEOUTS = Timeouts(
-    30.0, 10.0, hang=10.0, unready=10.0, request=None, queue=30.0, keepalive=75.0, header=10.0, body=30.0, write=30.0
-)
+LIMITS = limits(max_requests=100, max_memory=1000)
+TIMEOUTS = timeouts(hang=10.0)
 
 
 def looked_at(row: FakeRow, times: list[float], memory: int | None = 0) -> list[Event]:

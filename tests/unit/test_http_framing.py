@@ -11,11 +11,11 @@ from clusterd.http.messages.framing import ChunkDecoder, body_length
 from clusterd.http.messages.head import FieldLine, Fields, Head, HeadParser, find_end
 from clusterd.http.messages.refusal import Refusal
 from clusterd.http.messages.response import Encoder, ResponseHead, Stamp
-from clusterd.http.settings import Limits
 from clusterd.http.wsgi.body import BodyReader
 from clusterd.http.wsgi.environ import EnvironMaker
+from tests.support.settings import limits
 
-LIMITS = Limits(body=1000, headers=500, header_count=5, request_line=100)
+LIMITS = limits(body=1000, headers=500, header_count=5, request_line=100)
 
 
 def status_of(head: bytes) -> int:

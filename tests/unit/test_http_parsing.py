@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from clusterd.http.messages.framing import CHUNKED, ChunkDecoder, body_length
 from clusterd.http.messages.head import Head, HeadParser, find_end
 from clusterd.http.messages.refusal import Refusal
-from clusterd.http.settings import Limits
+from tests.support.settings import limits
 
-LIMITS = Limits(request_line=60, headers=120, header_count=5, body=1000)
+LIMITS = limits(request_line=60, headers=120, header_count=5, body=1000)
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n"
 
 

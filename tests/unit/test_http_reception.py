@@ -12,6 +12,7 @@ from clusterd.http.messages.reception import Received, Reception
 from clusterd.http.messages.refusal import Refusal
 from clusterd.http.settings import Limits
 from clusterd.http.wsgi.body import Body
+from tests.support.settings import limits
 
 PIPELINE = (
     b"\r\nGET /first HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -47,7 +48,7 @@ def receive(reception: Reception, pieces: Sequence[bytes]) -> list[tuple[str, by
 @given(st.lists(st.integers(1, len(PIPELINE) - 1), unique=True))
 def test_requests_do_not_depend_on_how_their_bytes_were_split(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(PIPELINE)]
-    reception = reception_of(Limits(), b"")
+    reception = reception_of(limits(), b"")
     pieces = [PIPELINE[start:end] for start, end in pairwise(edges)]
     assert receive(reception, pieces) == REQUESTS
     assert reception.residual == b"GET /fifth HTTP/1.1\r\nHo"
@@ -55,12 +56,12 @@ def test_requests_do_not_depend_on_how_their_bytes_were_split(cuts: list[int]) -
 
 
 def test_what_another_process_had_read_comes_first() -> None:
-    reception = reception_of(Limits(), PIPELINE[:40])
+    reception = reception_of(limits(), PIPELINE[:40])
     assert receive(reception, [PIPELINE[40:]]) == REQUESTS
 
 
 def test_it_says_how_much_is_here() -> None:
-    reception = reception_of(Limits(), b"")
+    reception = reception_of(limits(), b"")
     assert reception.advance() is Received.NOTHING
     reception.take(b"POST / HTTP/1.1\r\n")
     assert (reception.advance(), reception.request) == (Received.HEAD, None)
@@ -79,13 +80,13 @@ def test_it_says_how_much_is_here() -> None:
 @pytest.mark.parametrize(("sent_along", "is_awaited"), [(b"", True), (b"x", False)])
 def test_a_client_waits_for_100_only_while_it_has_sent_nothing_of_the_body(sent_along: bytes, is_awaited: bool) -> None:
     head = b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
-    reception = reception_of(Limits(), head + sent_along)
+    reception = reception_of(limits(), head + sent_along)
     assert reception.advance() is Received.BODY
     assert reception.is_awaited is is_awaited
 
 
 def test_a_refused_request_is_known_as_far_as_its_head_was_good() -> None:
-    reception = reception_of(Limits(body=1), b"POST /much HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n")
+    reception = reception_of(limits(body=1), b"POST /much HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n")
     with pytest.raises(Refusal, match="413"):
         reception.advance()
     assert reception.request is not None

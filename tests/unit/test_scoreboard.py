@@ -128,7 +128,7 @@ def test_what_is_attached_is_the_same_memory(scoreboard: Scoreboard) -> None:
 
 
 def test_another_layout_is_refused(scoreboard: Scoreboard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_HEADER", (*module._HEADER[:1], 99, *module._HEADER[2:]))
+    monkeypatch.setattr(module, "HEADER", (*module.HEADER[:1], 99, *module.HEADER[2:]))
     with pytest.raises(ScoreboardError, match="99"):
         Scoreboard.attach(scoreboard.descriptor)
     os.fstat(scoreboard.descriptor)

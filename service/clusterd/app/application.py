@@ -12,9 +12,7 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 from clusterd.app.signatures import unfit_signature
-from clusterd.config import model as config_model
-from clusterd.config.model import Config
-from clusterd.http.settings import Interface
+from clusterd.config.model import Config, Interface
 
 Application = Callable[..., Any]
 
@@ -32,6 +30,7 @@ class LoadedApplication:
 
     application: Application
     interface: Interface
+    """WSGI or ASGI."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +89,13 @@ def load(config: Config) -> LoadedCode:
     return LoadedJob(function, is_async(function), config.run)
 
 
-def _load_application(reference: str, wanted: config_model.Interface) -> LoadedApplication:
+def _load_application(reference: str, wanted: Interface) -> LoadedApplication:
     """Import `app` (`module:attribute` or `module:factory()`) and find out its interface. Raises LoadError."""
     application = _load(reference, "app")
     is_asgi = is_async(application)
-    if wanted is config_model.Interface.WSGI and is_asgi:
+    if wanted is Interface.WSGI and is_asgi:
         raise LoadError(f"app: {reference} is an ASGI application, and interface: says wsgi", "")
-    if is_asgi or wanted is config_model.Interface.ASGI:
+    if is_asgi or wanted is Interface.ASGI:
         _check_call(application, reference, Interface.ASGI, ({}, None, None))
         return LoadedApplication(application, Interface.ASGI)
     _check_call(application, reference, Interface.WSGI, ({}, None))

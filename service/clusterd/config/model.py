@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from clusterd.config.address import Address, TcpAddress, UnixAddress
+from clusterd.config.limits import Limits, Timeouts
 
 __all__ = [
     "JSON",
@@ -131,36 +132,6 @@ class Restarts:
 
     burst: int
     per: float
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """The time limits, in seconds. `request` is None if there is no limit."""
-
-    drain: float
-    drain_idle: float
-    hang: float
-    unready: float
-    request: float | None
-    queue: float
-    keepalive: float
-    header: float
-    body: float
-    write: float
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The limits of counts per worker and of sizes in bytes. 0 means no limit for the last two."""
-
-    connections: int
-    queue: int
-    request_line: int
-    headers: int
-    header_count: int
-    body: int
-    max_requests: int
-    max_memory: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,8 @@ SILENT_NANOSECONDS: Final = 600_000_000
 _MAGIC: Final = 0x636C7573746572  # "cluster"
 _CELL: Final = 8
 _HEADER_BYTES: Final = mmap.PAGESIZE
-_HEADER: Final = (_MAGIC, LAYOUT_VERSION, ROW_CELLS, MAXIMUM_ROWS)
-_ROWS_IN_USE: Final = len(_HEADER)
+HEADER: Final = (_MAGIC, LAYOUT_VERSION, ROW_CELLS, MAXIMUM_ROWS)
+_ROWS_IN_USE: Final = len(HEADER)
 _WATCHED_UNTIL: Final = _ROWS_IN_USE + 1
 _FIRST: Final = _HEADER_BYTES // _CELL
 _SIZE: Final = _HEADER_BYTES + MAXIMUM_ROWS * ROW_CELLS * _CELL
@@ -74,7 +74,7 @@ class Scoreboard:
         os.ftruncate(descriptor, _SIZE)
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
         scoreboard = cls(descriptor)
-        for index, value in enumerate(_HEADER):
+        for index, value in enumerate(HEADER):
             scoreboard._integers[index] = value
         return scoreboard
 
@@ -88,9 +88,9 @@ class Scoreboard:
         if size != _SIZE:
             raise ScoreboardError(f"a scoreboard of {_SIZE} bytes was expected, found {size}")
         scoreboard = cls(descriptor)
-        found = tuple(scoreboard._integers[: len(_HEADER)].tolist())
-        if found != _HEADER:
-            raise ScoreboardError(f"a scoreboard with the header {_HEADER} was expected, found {found}")
+        found = tuple(scoreboard._integers[: len(HEADER)].tolist())
+        if found != HEADER:
+            raise ScoreboardError(f"a scoreboard with the header {HEADER} was expected, found {found}")
         return scoreboard
 
     def lease(self) -> int:

@@ -30,12 +30,12 @@ class Result:
 class Crowd:
     """Filled in when the crowd has gone home."""
 
-    _result: list[Result] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
 
     @property
     def result(self) -> Result:
         """What the clients saw; only after the end of the with block."""
-        return self._result[0]
+        return self.results[0]
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def crowd(machine: Machine, *options: str, host: str = "127.0.0.1", port: int = 
         assert process.stdout.readline() == "ready\n"
         yield seen
         output, _ = process.communicate(timeout=60)
-        seen._result.append(Result(**json.loads(output)))
+        seen.results.append(Result(**json.loads(output)))
     finally:
         if process.poll() is None:
             process.kill()

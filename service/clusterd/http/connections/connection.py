@@ -49,7 +49,7 @@ class Connection(Intake):
 
     def eof_received(self) -> bool:
         """The client has closed its sending side. The requests that it has sent are still answered."""
-        self._half_closed = True
+        self.half_closed = True
         self._tell("half-closed by its client")
         if self._reception.is_receiving:
             return False  # The rest of the body cannot arrive.
@@ -88,7 +88,7 @@ class Connection(Intake):
         self.deadline.client_read_all()
         if self.stage is Stage.LINGERING:
             self.deadline.last_bytes()
-            if self._half_closed:
+            if self.half_closed:
                 self._transport.close()
         elif self.stage is Stage.FLUSHING:
             self._rest()
@@ -123,7 +123,7 @@ class Connection(Intake):
         return (
             framing is not None
             and framing.persists
-            and (not self._half_closed or self._reception.pending > 0)  # Earlier requests are still answered.
+            and (not self.half_closed or self._reception.pending > 0)  # Earlier requests are still answered.
             and not self._reception.is_awaited  # The client may or may not send the body.
             and not self._retirement.is_closing
             and not (self._tls is not None and self._retirement.is_handing_over)  # It cannot be handed over.
@@ -174,7 +174,7 @@ class Connection(Intake):
         if self.stage is not _ANSWERING:
             return
         self._account(status)
-        if not persistent or (self._half_closed and not self._reception.pending):
+        if not persistent or (self.half_closed and not self._reception.pending):
             self.deadline.answered()
             if self._is_client_through:
                 self.close()
@@ -306,7 +306,7 @@ class Connection(Intake):
         self.read_on()
         tunnel.receive(early)
         self.depart()
-        if self._half_closed and self.stage is _TUNNEL:
+        if self.half_closed and self.stage is _TUNNEL:
             self.close()  # The client will send nothing more.
 
     def write(self, data: bytes) -> None:

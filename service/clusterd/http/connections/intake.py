@@ -113,7 +113,7 @@ class Intake(Link):
                     left -= 1
                     if not left and self.stage is _IDLE:
                         break
-                elif received is Received.BODY and self._context.adapter.streams and not self._half_closed:
+                elif received is Received.BODY and self._context.adapter.streams and not self.half_closed:
                     self._begin_answer()
                     break
                 else:
@@ -125,7 +125,7 @@ class Intake(Link):
             self._proceeding = False
         if not left and self.stage is _IDLE:
             self._proceed_later()
-        elif self._half_closed and self.stage in RECEIVING:
+        elif self.half_closed and self.stage in RECEIVING:
             self.close()  # The missing bytes cannot arrive any more.
 
     def _proceed_later(self) -> None:

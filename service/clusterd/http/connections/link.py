@@ -95,7 +95,7 @@ class Link(Stream):
             scheme=self.scheme,
             stage=self.stage.name.lower(),
             requests=self.requests,
-            unanswered=len(self._residual),
+            unanswered=len(self.residual),
             unread=self.unread,
         )
 
@@ -222,7 +222,7 @@ class Link(Stream):
         """Close our side, and let the client read the last response before closing the other side."""
         self._tell("closing")
         self._forget_requests()
-        if self._half_closed and self.writable:
+        if self.half_closed and self.writable:
             self.close()
             return
         self.stage = Stage.LINGERING
@@ -266,11 +266,11 @@ class Link(Stream):
         """What a close would lose besides the current request, as a text for the log. Empty if nothing."""
         if self.stage is Stage.PREFACE and self.is_bound:
             return "its TLS handshake was not over"
-        if self.stage in AT_REST and (self._residual or self.unread):
+        if self.stage in AT_REST and (self.residual or self.unread):
             return "a part of a request was here"
         if self.stage in AT_REST and not self._begun:
             return "it had only just arrived"
-        if self.stage is Stage.LINGERING and self._transport.get_write_buffer_size():
+        if self.stage is Stage.LINGERING and self.unsent:
             return "the client had not read the whole response"
         return ""
 
@@ -283,7 +283,7 @@ class Link(Stream):
             self._begun
             and self.stage in AT_REST
             and self.writable
-            and len(self._residual) <= RESIDUAL_LIMIT
+            and len(self.residual) <= RESIDUAL_LIMIT
             and not self.is_bound
         )
 
@@ -298,7 +298,7 @@ class Link(Stream):
         return self._tls is not None and not self._tls.is_untouched
 
     @property
-    def _residual(self) -> bytes:
+    def residual(self) -> bytes:
         """The bytes that were read and not answered. They have to move with the connection."""
         return self._early or self._unanswered
 
@@ -310,7 +310,7 @@ class Link(Stream):
         self.stop_reading()
         self.stage = Stage.DETACHED
         self.deadline.never()
-        return CarriedState(self._residual, self.peer, self.local, self.scheme, self.requests, self._awaits_header)
+        return CarriedState(self.residual, self.peer, self.local, self.scheme, self.requests, self._awaits_header)
 
     def release(self) -> None:
         """Close our copy of the socket: another process has acknowledged the connection. The client notices nothing."""

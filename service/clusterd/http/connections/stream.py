@@ -12,13 +12,13 @@ from clusterd.http.connections.transports.transport import Transport
 class Stream:
     """The part of a connection that is independent of its protocol."""
 
-    __slots__ = ("_half_closed", "_outflow", "_reading", "_transport")
+    __slots__ = ("_outflow", "_reading", "_transport", "half_closed")
 
     def __init__(self) -> None:
         self._transport: Transport
         self._outflow: Outflow
         self._reading = True
-        self._half_closed = False
+        self.half_closed = False
         """Whether the client has closed its sending side."""
 
     def _attach(self, transport: Transport) -> None:
@@ -34,6 +34,11 @@ class Stream:
     def writable(self) -> bool:
         """Whether the kernel has taken everything that was sent."""
         return self._outflow.is_clear
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that were written and that the kernel has not taken."""
+        return self._transport.get_write_buffer_size()
 
     def has_reader_moved(self) -> bool:
         """Whether the client has read anything since the last call."""
