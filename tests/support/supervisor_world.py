@@ -19,6 +19,7 @@ from clusterd.supervisor.model.states import FAILURES, EndReason, WorkerState
 from clusterd.supervisor.model.table import NOT_TRIED, FirstStart
 from clusterd.supervisor.supervisor import Supervisor
 from tests.support.restart_watch import RestartWatch
+from tests.support.settings import supervisor_settings
 
 EVENTS_OF_A_SCHEDULE = 14
 PEACE_SECONDS = 400.0
@@ -86,7 +87,7 @@ class World:
 
     def settings(self) -> Settings:
         pick = self.random
-        return Settings(
+        return supervisor_settings(
             workers=pick.randint(1, 4),
             preload=pick.choice(list(Preload)),
             surge=pick.randint(1, 2),

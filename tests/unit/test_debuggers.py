@@ -6,17 +6,17 @@ from typing import Any, cast
 
 import pytest
 
-from clusterd.config.model import Debug, Preload, TcpAddress
+from clusterd.config.model import Debug, TcpAddress
 from clusterd.config.settings.schema import BY_KEY
 from clusterd.log import Logger
 from clusterd.master.children import debuggers
 from clusterd.master.children.debuggers import Debuggers, NoDebugger
 from clusterd.master.children.table import Child, Kind
 from clusterd.supervisor import actions, events
-from clusterd.supervisor.model.settings import Settings
 from clusterd.supervisor.supervisor import Supervisor
 from clusterd.wire.control import MOST_SLOTS
 from clusterd.wire.messages import StartDebugger
+from tests.support.settings import supervisor_settings
 
 
 class Master:
@@ -100,7 +100,7 @@ def test_every_slot_there_can_be_has_a_port() -> None:
 
 # ---- the supervisor
 
-SETTINGS = Settings(1, Preload.ALWAYS, 1, 60.0, 0.0, 4, 30.0, 10.0, 30.0, restart_burst=20, restart_per=10.0)
+SETTINGS = supervisor_settings(workers=1)
 WORKER = 3
 """Its serial: its template has the first, a spare the second."""
 REASONS = (

@@ -11,24 +11,12 @@ from clusterd.supervisor.decisions.first_start import GRACE_SECONDS, pause_after
 from clusterd.supervisor.decisions.stopping import ExitStatus
 from clusterd.supervisor.model.backoff import LONGEST_DELAY
 from clusterd.supervisor.model.cluster import Phase
-from clusterd.supervisor.model.settings import Settings
 from clusterd.supervisor.model.table import NOT_TRIED, FirstStart
 from clusterd.supervisor.status import status_line
 from clusterd.supervisor.supervisor import Supervisor
+from tests.support.settings import supervisor_settings
 
-SETTINGS = Settings(
-    workers=2,
-    preload=Preload.AUTO,
-    surge=1,
-    boot_timeout=60.0,
-    settle=0.0,
-    max_draining=2,
-    drain=30.0,
-    drain_idle=5.0,
-    hang=30.0,
-    restart_burst=20,
-    restart_per=10.0,
-)
+SETTINGS = supervisor_settings(workers=2, preload=Preload.AUTO, max_draining=2)
 
 
 class Story:

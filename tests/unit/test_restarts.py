@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterd.config.model import Preload
 from clusterd.supervisor import actions, events
 from clusterd.supervisor.model.restart_budget import RestartBudget, RestartLimit
 from clusterd.supervisor.model.settings import Settings
 from clusterd.supervisor.model.states import EndReason
 from clusterd.supervisor.supervisor import Supervisor
+from tests.support.settings import supervisor_settings
 
-SETTINGS = Settings(2, Preload.ALWAYS, 1, 60.0, 0.0, 4, 30.0, 10.0, 30.0, restart_burst=4, restart_per=2.0)
+SETTINGS = supervisor_settings(workers=2, restart_burst=4, restart_per=2.0)
 SPACING = SETTINGS.restart_per / SETTINGS.restart_burst
 
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
-from clusterd.app.application import describe
+from clusterd.app import answers
 from clusterd.app.signatures import check_handler, name_of
 from clusterd.linux.early_signals import let_signals_through
 from clusterd.log import Logger
-from clusterd.wire.conversation import Disconnected
 from clusterd.wire.hooks import EXIT, FORK, MESSAGE, SETUP
 
 WORKER_EVENTS: dict[str, tuple[str, ...]] = {
@@ -80,7 +79,7 @@ class Source(Registry):
     id: int
 
 
-class IncomingMessage(Protocol):
+class IncomingMessage(answers.Asked, Protocol):
     """A message of a worker: an `Incoming`, or one that the master has relayed (hooks/process.py)."""
 
     @property
@@ -90,12 +89,6 @@ class IncomingMessage(Protocol):
     @property
     def wants_reply(self) -> bool:
         """Whether the worker waits for a reply."""
-
-    def reply(self, value: Any) -> None:
-        """Send the reply."""
-
-    def refuse(self, why: str) -> None:
-        """Refuse to reply, with a reason."""
 
     def taken(self) -> None:
         """Report that the message was handled."""
@@ -187,8 +180,8 @@ class Handlers:
                 self._waiting -= 1
         calls = list(self._calls(occurrence))
         for number, (handler, arguments) in enumerate(calls):
-            answers = incoming if number == 0 and incoming is not None and incoming.wants_reply else None
-            self._call(occurrence.event, handler, arguments, answers, log)
+            asked = incoming if number == 0 and incoming is not None and incoming.wants_reply else None
+            self._call(occurrence.event, handler, arguments, asked, log)
         if incoming is not None and not calls:
             self._say_that_there_is_none(incoming, log)
         if occurrence.taken is not None:
@@ -204,7 +197,7 @@ class Handlers:
                 yield handler, occurrence.arguments
 
     def _call(
-        self, event: str, handler: Handler, arguments: tuple[Any, ...], answers: IncomingMessage | None, log: Logger
+        self, event: str, handler: Handler, arguments: tuple[Any, ...], asked: IncomingMessage | None, log: Logger
     ) -> None:
         what = f"the handler {name_of(handler)} of {event!r}"
         try:
@@ -212,13 +205,10 @@ class Handlers:
             if inspect.iscoroutine(value):
                 value = self._run(value)
         except BaseException as error:  # Includes sys.exit(), which would end only this thread.
-            failure = describe(error, what)
-            log.error(f"{failure.reason}\n{failure.traceback}")
-            if answers is not None:
-                self._refuse(answers, failure.reason)
+            answers.failed(asked, error, what, log)
             return
-        if answers is not None:
-            self._reply(answers, value, what, log)
+        if asked is not None:
+            answers.reply(asked, value, what, log)
 
     def _run(self, coroutine: Any) -> Any:
         # All async handlers share one event loop, so that a handler can use what an earlier one has opened.
@@ -226,25 +216,9 @@ class Handlers:
             self._runner = asyncio.Runner()
         return self._runner.run(coroutine)
 
-    def _reply(self, incoming: IncomingMessage, value: Any, what: str, log: Logger) -> None:
-        try:
-            incoming.reply(value)
-        except Disconnected:
-            pass  # The worker that waited for the reply has ended.
-        except (TypeError, ValueError) as error:
-            why = f"what {what} returned cannot be the reply: {error}"
-            log.error(why)
-            self._refuse(incoming, why)
-
-    def _refuse(self, incoming: IncomingMessage, why: str) -> None:
-        try:
-            incoming.refuse(why)
-        except Disconnected:
-            pass  # The worker that waited for the reply has ended.
-
     def _say_that_there_is_none(self, incoming: IncomingMessage, log: Logger) -> None:
         if incoming.wants_reply:
-            self._refuse(incoming, 'the program has no handler: it registers one with @cluster.on("message")')
+            incoming.refuse('the program has no handler: it registers one with @cluster.on("message")')
         elif not self._lack_is_known:
             self._lack_is_known = True
             log.warning('a message came, and the program has no handler: @cluster.on("message") registers one')

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Final, Self, overload
+from zlib import crc32
 
 from clusterd.metrics.in_hand import PLACE_CELLS, PLACES
 
@@ -38,6 +39,8 @@ IN_HAND: Final = 128
 IN_HAND_END: Final = IN_HAND + PLACES * PLACE_CELLS
 assert _REQUESTS + _WIDTH * len(CODE_CLASSES) <= IN_HAND
 assert IN_HAND_END <= ROW_CELLS
+LAYOUT: Final = crc32(repr((_NAMES, CODE_CLASSES, BUCKETS, IN_HAND, PLACES, PLACE_CELLS)).encode())
+"""Differs when the meaning of a cell does. Processes with different layouts must not share a scoreboard."""
 
 
 class _Cell:

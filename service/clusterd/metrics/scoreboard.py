@@ -13,15 +13,12 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from clusterd.metrics.in_hand import InHand
-from clusterd.metrics.row import IN_HAND, IN_HAND_END, ROW_CELLS, Row
+from clusterd.metrics.row import IN_HAND, IN_HAND_END, LAYOUT, ROW_CELLS, Row
 
-__all__ = ["LAYOUT_VERSION", "MAXIMUM_ROWS", "SILENT_NANOSECONDS", "Peers", "Row", "Scoreboard", "ScoreboardError"]
+__all__ = ["LAYOUT", "MAXIMUM_ROWS", "SILENT_NANOSECONDS", "Peers", "Row", "Scoreboard", "ScoreboardError"]
 
 MAXIMUM_ROWS: Final = 4096
 """Number of rows, draining predecessors included. The memory is sparse: an unused row costs none."""
-
-LAYOUT_VERSION: Final = 2
-"""Raise this with every change of the layout. A worker reports the version it knows in its `Hello`."""
 
 SILENT_NANOSECONDS: Final = 600_000_000
 """A worker whose event loop has not turned for this long, more than two of its ticks, is not considered as a peer."""
@@ -29,7 +26,7 @@ SILENT_NANOSECONDS: Final = 600_000_000
 _MAGIC: Final = 0x636C7573746572  # "cluster"
 _CELL: Final = 8
 _HEADER_BYTES: Final = mmap.PAGESIZE
-HEADER: Final = (_MAGIC, LAYOUT_VERSION, ROW_CELLS, MAXIMUM_ROWS)
+HEADER: Final = (_MAGIC, LAYOUT, ROW_CELLS, MAXIMUM_ROWS)
 _ROWS_IN_USE: Final = len(HEADER)
 _WATCHED_UNTIL: Final = _ROWS_IN_USE + 1
 _FIRST: Final = _HEADER_BYTES // _CELL

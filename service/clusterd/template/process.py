@@ -19,7 +19,7 @@ from clusterd.linux.title import set_title
 from clusterd.linux.wakeups import WAKEUPS, Wakeups
 from clusterd.log import Level, Logger, open_sink
 from clusterd.log.output import protect_output
-from clusterd.metrics.scoreboard import LAYOUT_VERSION, Scoreboard
+from clusterd.metrics.scoreboard import LAYOUT, Scoreboard
 from clusterd.process.first_order import first_order
 from clusterd.process.fork_hygiene import flush_output, wait_for_child
 from clusterd.template.findings import open_descriptors, unforkable_findings
@@ -143,7 +143,7 @@ def _fork_on_request(channel: socket.socket, fork_context: ForkContext) -> None:
                 channel = _patient(child_channel)
                 masters_signals.ignore()
                 set_title(f"clusterd: spare gen {generation}", f"clusterd-s{generation}")
-                send(channel, encode(Hello(order.serial, LAYOUT_VERSION)))
+                send(channel, encode(Hello(order.serial, LAYOUT)))
                 continue
         elif isinstance(order, SetLogLevel):
             fork_context.log.set_level(Level(order.level))

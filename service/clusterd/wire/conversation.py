@@ -81,12 +81,12 @@ class Incoming:
         return self._number != 0
 
     def reply(self, value: Any) -> None:
-        """Reply to the message. Raises TypeError and ValueError as `send` does."""
+        """Reply to the message, unless the other side is gone. Raises TypeError and ValueError as `send` does."""
         encoded(value, self._conversation.bounds)
         self._conversation.post(AppMessage(value, reply=self._number))
 
     def refuse(self, why: str) -> None:
-        """Reply that there is no answer, with the reason."""
+        """Reply that there is no answer, with the reason, unless the other side is gone."""
         self._conversation.post(AppMessage(None, reply=self._number, error=why[:ERROR_CHARACTERS]))
 
     def taken(self) -> None:
@@ -164,10 +164,14 @@ class Conversation:
         return Reply(pending.future)
 
     def post(self, message: Message) -> None:
-        """Send a checked message. Replies are not counted, because there are no more of them than requests."""
+        """Send a checked reply, or drop it if the other side is gone: nobody waits for it any more.
+
+        Replies are not counted, because there are no more of them than requests.
+        """
         packet = encode(message)
         with self._lock:
-            self._enqueue(packet)
+            if not self._is_ended:
+                self._enqueue(packet)
 
     def _post_counted(self, message: Message, most_waiting: int | None, on_over: OnOver | None) -> None:
         packet = encode(message)

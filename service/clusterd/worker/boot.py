@@ -12,7 +12,7 @@ from clusterd.linux.prctl import die_with_parent, outlive_parent
 from clusterd.linux.stacks import write_stacks_to
 from clusterd.linux.title import set_title
 from clusterd.log import Logger
-from clusterd.metrics.scoreboard import LAYOUT_VERSION
+from clusterd.metrics.scoreboard import LAYOUT
 from clusterd.process.fork_hygiene import flush_output, forget_template_exit_handlers, leave, wait_for_adoption
 from clusterd.wire.messages import BootFailed, Hello, Welcome, decode, encode
 from clusterd.wire.packets import peer_pid, receive, send
@@ -88,7 +88,7 @@ def _make_process(loaded: LoadedCode, boot: Boot, log: Logger) -> WorkerProcess 
 def _greet(boot: Boot) -> bool:
     """Send Hello and wait until the master has recorded this pid. False if the master has given up this worker."""
     try:
-        send(boot.channel, encode(Hello(boot.serial, LAYOUT_VERSION)))
+        send(boot.channel, encode(Hello(boot.serial, LAYOUT)))
         packet = receive(boot.channel)
     except OSError:
         return False

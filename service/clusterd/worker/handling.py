@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from queue import SimpleQueue
 from typing import Any
 
-from clusterd.app.application import describe, is_async
+from clusterd.app import answers
+from clusterd.app.application import is_async
 from clusterd.app.signatures import name_of
 from clusterd.log import Logger
-from clusterd.wire.conversation import Disconnected, Incoming
+from clusterd.wire.conversation import Incoming
 from clusterd.worker.api import Handler
 
 THREAD_NAME = "clusterd-messages"
@@ -107,28 +108,12 @@ class Handling:
         self._through(message)
 
     def _answer(self, message: _Message, handler: Handler, value: Any) -> None:
-        if not self._is_to_answer(message, handler):
-            return
-        try:
-            message.incoming.reply(value)
-        except Disconnected:
-            pass  # The side that awaits the reply is gone.
-        except (TypeError, ValueError) as error:
-            why = f"what the handler {name_of(handler)} of a message returned cannot be the reply: {error}"
-            self._log.error(why)
-            self._refuse(message, why)
+        if self._is_to_answer(message, handler):
+            answers.reply(message.incoming, value, _what(handler), self._log)
 
     def _failed(self, message: _Message, handler: Handler, error: BaseException) -> None:
-        failure = describe(error, f"the handler {name_of(handler)} of a message")
-        self._log.error(f"{failure.reason}\n{failure.traceback}")
-        if self._is_to_answer(message, handler):
-            self._refuse(message, failure.reason)
-
-    def _refuse(self, message: _Message, why: str) -> None:
-        try:
-            message.incoming.refuse(why)
-        except Disconnected:
-            pass  # The side that awaits the reply is gone.
+        asked = message.incoming if self._is_to_answer(message, handler) else None
+        answers.failed(asked, error, _what(handler), self._log)
 
     def _is_to_answer(self, message: _Message, handler: Handler) -> bool:
         return message.incoming.wants_reply and handler is self._handlers[0]
@@ -142,3 +127,7 @@ class Handling:
         message.incoming.taken()
         if self._finished is not None and not self._unhandled and not self._finished.done():
             self._finished.set_result(None)
+
+
+def _what(handler: Handler) -> str:
+    return f"the handler {name_of(handler)} of a message"

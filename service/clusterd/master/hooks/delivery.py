@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from clusterd.log import Logger
 from clusterd.master.hooks.decisions.feed import Entry, Feed, Snapshot
 from clusterd.master.hooks.link import HooksLink, size_of
-from clusterd.wire.conversation import Disconnected, Incoming
+from clusterd.wire.conversation import Incoming
 from clusterd.wire.hooks import SETUP, WorkerEvent
 from clusterd.wire.messages import Ack, AppMessage
 
@@ -196,10 +196,7 @@ class HooksQueue:
 def refuse(incoming: Incoming, why: str) -> None:
     """Refuse a request, with the reason `why`, and mark the message as taken."""
     if incoming.wants_reply:
-        try:
-            incoming.refuse(why)
-        except Disconnected:
-            pass  # The sender has gone.
+        incoming.refuse(why)
     incoming.taken()
 
 

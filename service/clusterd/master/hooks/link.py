@@ -84,7 +84,7 @@ class HooksLink:
         """End the conversation with a process that has ended. A worker that waits for its answer receives `why`."""
         self._conversation.end()
         if self._unanswered is not None:
-            _answer(self._unanswered.refuse, why)
+            self._unanswered.refuse(why)
             self._unanswered = None
 
     def _over(self, is_dealt_with: bool) -> None:
@@ -97,9 +97,9 @@ class HooksLink:
             return  # `end` answers the worker.
         self._unanswered = None
         if error is None:
-            _answer(incoming.reply, future.result())
+            incoming.reply(future.result())
         else:
-            _answer(incoming.refuse, str(error))
+            incoming.refuse(str(error))
 
     # ---- operations
 
@@ -162,10 +162,10 @@ def size_of(value: Any) -> int:
 
 def _conclude(incoming: Incoming, done: Done) -> None:
     if error := done.exception():
-        _answer(incoming.reply, failed(error))
+        incoming.reply(failed(error))
         return
     value = done.result()
-    _answer(incoming.reply, succeeded(write_worker_event(value) if isinstance(value, WorkerEvent) else value))
+    incoming.reply(succeeded(write_worker_event(value) if isinstance(value, WorkerEvent) else value))
 
 
 def _pass_on(future: Done, done: Done) -> None:
@@ -173,10 +173,3 @@ def _pass_on(future: Done, done: Done) -> None:
         done.set_exception(error)
     else:
         done.set_result(future.result())
-
-
-def _answer(say: Callable[[Any], None], what: Any) -> None:
-    try:
-        say(what)
-    except Disconnected:
-        pass  # The process that waited for it has gone.
