@@ -135,7 +135,7 @@ class Primary:
         worker = self._roster.take(worker_event)
         self._handlers.post(worker_event.name, worker, *worker_event.arguments)
 
-    def heard(self, incoming: Incoming, worker_event: WorkerEvent) -> None:
+    def message_received(self, incoming: Incoming, worker_event: WorkerEvent) -> None:
         """Queue a message of the application in a worker for the handlers."""
         self._handlers.post_message(self._roster.find(worker_event), incoming)
 

@@ -14,7 +14,7 @@ from clusterd.hooks.handlers import CLUSTER_EVENTS, Registry
 from clusterd.hooks.master_connection import MasterConnection
 from clusterd.hooks.roster import Roster
 from clusterd.wire.conversation import Reply
-from clusterd.wire.hooks import Order, read_worker_event
+from clusterd.wire.hooks import Operation, read_worker_event
 
 _AnyHandler = TypeVar("_AnyHandler", bound=Callable[..., Any])
 
@@ -70,13 +70,13 @@ def fork(environment: Mapping[str, str] | None = None) -> Worker:
     Raises ValueError and TypeError for variables that cannot be set, and RuntimeError if no worker can be added now.
     """
     given = None if environment is None else dict(environment)
-    document = _running().master.wait(Order.FORK, value=given)
+    document = _running().master.wait(Operation.FORK, value=given)
     return _running().roster.find(read_worker_event(document))
 
 
 def scale(workers: int) -> None:
     """Set the number of workers, until the next reload. Raises ValueError for an invalid number."""
-    _running().master.wait(Order.SCALE, value=workers)
+    _running().master.wait(Operation.SCALE, value=workers)
 
 
 def reload() -> Reply:
@@ -84,12 +84,12 @@ def reload() -> Reply:
 
     Both raise `clusterd.worker.RequestFailed` with the reason if the reload fails and the old generation serves on.
     """
-    return Reply(_running().master.order(Order.RELOAD))
+    return Reply(_running().master.request(Operation.RELOAD))
 
 
 def disconnect() -> None:
     """Stop: every worker drains, and clusterd ends."""
-    _running().master.wait(Order.STOP)
+    _running().master.wait(Operation.STOP)
 
 
 # ---- for the hooks process itself

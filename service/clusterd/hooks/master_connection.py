@@ -7,12 +7,12 @@ from typing import Any
 
 from clusterd.log import Logger
 from clusterd.wire.conversation import MOST_WAITING, Conversation, Disconnected, QueueFull, Reply
-from clusterd.wire.hooks import Order, Ordered, outcome, write_order
+from clusterd.wire.hooks import Operation, OperationRequest, outcome, write_request
 from clusterd.wire.values import RELAYED, encoded
 
 
 class MasterConnection:
-    """Asks the master for operations. `order` and `wait` may be called in any thread.
+    """Asks the master for operations. `request` and `wait` may be called in any thread.
 
     The thread that runs the event loop must not call `wait`, because it receives the outcome.
     """
@@ -22,18 +22,22 @@ class MasterConnection:
         self.log = log
         self._thread = threading.get_ident()
 
-    def order(self, order: Order, serial: int = 0, value: Any = None, *, timeout: float | None = None) -> "Future[Any]":
+    def request(
+        self, operation: Operation, serial: int = 0, value: Any = None, *, timeout: float | None = None
+    ) -> "Future[Any]":
         """Ask for an operation. Returns a future of the outcome. Raises TypeError and ValueError for a bad `value`."""
         done: Future[Any] = Future()
-        reply = self.conversation.request(write_order(Ordered(order, serial, value)), timeout, most_waiting=None)
+        reply = self.conversation.request(
+            write_request(OperationRequest(operation, serial, value)), timeout, most_waiting=None
+        )
         reply.when_done(partial(_conclude, done))
         return done
 
-    def wait(self, order: Order, serial: int = 0, value: Any = None) -> Any:
+    def wait(self, operation: Operation, serial: int = 0, value: Any = None) -> Any:
         """Ask for an operation and wait for its outcome. Raises the exception that it failed with."""
         if threading.get_ident() == self._thread:
             raise RuntimeError("this thread talks to the master, and cannot wait for it: do this in a handler")
-        return self.order(order, serial, value).result()
+        return self.request(operation, serial, value).result()
 
 
 class Talk:
@@ -49,25 +53,25 @@ class Talk:
     def send(self, value: Any) -> None:
         """Send a message, like `Conversation.send`."""
         encoded(value)
-        self._say(Order.SEND, value, None).add_done_callback(self._sent)
+        self._say(Operation.SEND, value, None).add_done_callback(self._sent)
 
     def request(self, value: Any, timeout: float | None) -> Reply:
         """Send a request, like `Conversation.request`."""
         encoded(value)
-        return Reply(self._say(Order.REQUEST, value, timeout))
+        return Reply(self._say(Operation.REQUEST, value, timeout))
 
     def end(self) -> None:
         """Accept no more messages, because the worker has ended."""
         self._is_ended = True
 
-    def _say(self, order: Order, value: Any, timeout: float | None) -> "Future[Any]":
+    def _say(self, operation: Operation, value: Any, timeout: float | None) -> "Future[Any]":
         with self._lock:
             if self._is_ended:
                 raise Disconnected("the worker is gone")
             if self._waiting >= MOST_WAITING:
                 raise QueueFull(f"{self._waiting} messages wait for the worker already")
             self._waiting += 1
-        done = self._master.order(order, self._serial, value, timeout=timeout)
+        done = self._master.request(operation, self._serial, value, timeout=timeout)
         done.add_done_callback(self._over)
         return done
 

@@ -31,7 +31,7 @@ from clusterd.process.fork_hygiene import flush_output, leave
 from clusterd.wire import hooks as wire
 from clusterd.wire.channel import Channel, Received
 from clusterd.wire.conversation import Incoming
-from clusterd.wire.hooks import Order, WorkerEvent, read_worker_event
+from clusterd.wire.hooks import Operation, WorkerEvent, read_worker_event
 from clusterd.wire.messages import (
     Ack,
     AppMessage,
@@ -149,9 +149,9 @@ class HooksProcess:
     def _make(self, worker_event: WorkerEvent) -> Worker:
         serial = worker_event.serial
         talk = self._talks[serial] = Talk(self._master, serial)
-        kill = partial(self._master.wait, Order.KILL, serial)
-        leave_slot = partial(self._master.wait, Order.LEAVE, serial)
-        debug = partial(self._master.order, Order.DEBUG, serial)
+        kill = partial(self._master.wait, Operation.KILL, serial)
+        leave_slot = partial(self._master.wait, Operation.LEAVE, serial)
+        debug = partial(self._master.request, Operation.DEBUG, serial)
         return Worker(worker_event.slot, worker_event.generation, talk, kill, leave_slot, debug)
 
 

@@ -27,7 +27,7 @@ class ChildEvents:
         self._configurations = context.configurations
         self._scoreboard = context.scoreboard
         self._log = context.log
-        self._happened = context.happened
+        self._post_event = context.post_event
         self._ledger = ledger
         self._hooks = hooks
         self._last_traceback: tuple[int, str] | None = None
@@ -39,9 +39,9 @@ class ChildEvents:
         if child.pid is None:
             return
         if child.kind is Kind.SPARE:
-            self._happened(events.SpareReady(child.serial))
+            self._post_event(events.SpareReady(child.serial))
         else:
-            self._happened(events.WorkerHello(child.serial, child.pid))
+            self._post_event(events.WorkerHello(child.serial, child.pid))
             self._context.children.send(child, messages.Welcome())
             self._context.conversations.began(child)
 
@@ -59,9 +59,9 @@ class ChildEvents:
                 self._hooks.template_loaded(child)
             case messages.LoadFailed(reason, traceback, permanent):
                 self._report_once(f"the application could not be loaded: {reason}", traceback, child)
-                self._happened(events.TemplateFailed(child.serial, reason, permanent=permanent))
+                self._post_event(events.TemplateFailed(child.serial, reason, permanent=permanent))
             case messages.Unforkable(findings):
-                self._happened(events.TemplateUnforkable(child.serial, tuple(findings)))
+                self._post_event(events.TemplateUnforkable(child.serial, tuple(findings)))
             case messages.ForkFailed(serial, reason):
                 if refused := self._context.children.get(serial):
                     self._context.children.never_born(refused, f"fork failed: {reason}")
@@ -69,11 +69,11 @@ class ChildEvents:
                 self._worker_ready(child)
             case messages.BootFailed(reason, traceback, permanent):
                 self._report_once(f"the worker could not start: {reason}", traceback, child)
-                self._happened(events.WorkerFailed(child.serial, reason, permanent))
+                self._post_event(events.WorkerFailed(child.serial, reason, permanent))
             case messages.SuccessorLost():
-                self._happened(events.SuccessorLost(child.serial))
+                self._post_event(events.SuccessorLost(child.serial))
             case messages.Overdue(request):
-                self._happened(events.RequestOverdue(child.serial, request))
+                self._post_event(events.RequestOverdue(child.serial, request))
             case messages.StacksTold(number, text):
                 self._context.stacks.told(child, number, text)
             case messages.DebuggerTold(failure):
@@ -110,7 +110,7 @@ class ChildEvents:
     def _worker_ready(self, child: Child) -> None:
         check = self._configurations.of(child.generation).rollout.health_check
         if check is None:
-            self._happened(events.WorkerReady(child.serial))
+            self._post_event(events.WorkerReady(child.serial))
             return
         task = self._context.loop.create_task(self._check_health(child, check))
         self._health_checks.add(task)
@@ -120,16 +120,16 @@ class ChildEvents:
         try:
             ours, theirs = socket.socketpair()
         except OSError as error:
-            self._happened(events.WorkerFailed(child.serial, f"health check {check.path}: {error}"))
+            self._post_event(events.WorkerFailed(child.serial, f"health check {check.path}: {error}"))
             return
         ours.setblocking(False)
         with theirs:
             self._context.children.send(child, messages.HealthConnection(), theirs.fileno())
         wrong = await check_health(check, ours)
         if wrong is None:
-            self._happened(events.WorkerReady(child.serial))
+            self._post_event(events.WorkerReady(child.serial))
         else:
-            self._happened(events.WorkerFailed(child.serial, wrong))
+            self._post_event(events.WorkerFailed(child.serial, wrong))
 
     def death(self, death: Death) -> None:
         """Handle the end of a child that was reaped, or whose process was never created."""
@@ -142,9 +142,9 @@ class ChildEvents:
             self._hooks.gone(death, death.how if is_explained else self._why_unheard(death))
             return
         if child.kind is Kind.TEMPLATE and not child.is_heard and not child.doomed:
-            self._happened(events.TemplateFailed(child.serial, self._why_unheard(death), permanent=True))
+            self._post_event(events.TemplateFailed(child.serial, self._why_unheard(death), permanent=True))
         if child.kind is not Kind.WORKER:
-            self._happened(events.TemplateGone(child.serial, death.how))
+            self._post_event(events.TemplateGone(child.serial, death.how))
             return
         self._context.conversations.ended(child)
         self._context.debuggers.ended(child)
@@ -154,7 +154,7 @@ class ChildEvents:
             self._ledger.fold(child.slot, self._scoreboard.row(child.row), death.cpu_seconds)
             self._scoreboard.release(child.row)
         gone = events.WorkerGone(child.serial, death.how, death.by_signal, death.code, for_memory, in_hand)
-        self._happened(gone)
+        self._post_event(gone)
 
     def _is_for_memory(self, death: Death) -> bool:
         """Whether the kernel probably killed the child because memory ran out.

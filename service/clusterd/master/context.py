@@ -28,7 +28,7 @@ class MasterContext:
     loop: asyncio.AbstractEventLoop
     log: Logger
     supervisor: Supervisor
-    happened: Callable[[events.Event], None]
+    post_event: Callable[[events.Event], None]
     """Passes an event to the supervisor."""
     configurations: Configurations
     scoreboard: Scoreboard
@@ -57,5 +57,5 @@ class Observer(Protocol):
     def note_worker_event(self, worker_event: WorkerEvent) -> None:
         """A worker was forked, began to serve, left or ended."""
 
-    def heard(self, incoming: Incoming, worker_event: WorkerEvent) -> None:
+    def message_received(self, incoming: Incoming, worker_event: WorkerEvent) -> None:
         """The application in a worker has sent a message. The observer must take it and answer it."""

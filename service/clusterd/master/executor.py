@@ -54,7 +54,7 @@ class Executor:
         self._configurations = context.configurations
         self._stacks = context.stacks
         self._log = context.log
-        self._happened = context.happened
+        self._post_event = context.post_event
         self._operations = operations
         self._service_manager = service_manager
         self._counts = counts
@@ -75,7 +75,7 @@ class Executor:
     def _not_done(self, action: actions.Action, how: str) -> None:
         match action:
             case actions.ReadConfiguration():
-                self._happened(ConfigurationRefused(how))
+                self._post_event(ConfigurationRefused(how))
             case actions.StartTemplate(serial) | actions.ForkSpare(serial):
                 self._bury(serial, TemplateGone(serial, how))
             case actions.Fork(serial):
@@ -88,7 +88,7 @@ class Executor:
         """End the child, if it was entered in the table. Otherwise report `event` in its place."""
         child = self._children.get(serial)
         if child is None:
-            self._happened(event)
+            self._post_event(event)
         elif child.pid is None:
             self._children.never_born(child, "clusterd could not start it")
         else:
@@ -163,9 +163,9 @@ class Executor:
     def _read_configuration(self) -> None:
         config = self._configurations.read()
         if isinstance(config, Refused):
-            self._happened(ConfigurationRefused(config.reason))
+            self._post_event(ConfigurationRefused(config.reason))
         else:
-            self._happened(ConfigurationRead(settings_of(config, worker_count(config))))
+            self._post_event(ConfigurationRead(settings_of(config, worker_count(config))))
 
     def _kill(self, serial: int) -> None:
         if child := self._children.get(serial):

@@ -118,7 +118,7 @@ class Master:
             self._operations,
             self._service_manager,
             counts,
-            lambda seconds, event: self._loop.call_later(seconds, self.happened, event),
+            lambda seconds, event: self._loop.call_later(seconds, self.post_event, event),
             self._finish,
         )
 
@@ -132,14 +132,14 @@ class Master:
             loop=loop,
             log=log,
             supervisor=Supervisor(),
-            happened=self.happened,
+            post_event=self.post_event,
             configurations=configurations,
             scoreboard=scoreboard,
             listeners=listeners,
             children=children,
-            conversations=Conversations(loop, self._message_heard),
+            conversations=Conversations(loop, self._message_received),
             stacks=StackReader(children, loop, log),
-            debuggers=Debuggers(children, configurations, loop, log, self.happened),
+            debuggers=Debuggers(children, configurations, loop, log, self.post_event),
             processes=Processes(children, scoreboard, listeners, configurations, self._round_robin),
         )
 
@@ -149,16 +149,16 @@ class Master:
         become_subreaper()
         raise_descriptor_limit()
         set_title("clusterd: master", "clusterd")
-        handle_signals(self._loop, self.happened, self._context.children.reap, self._write_state, self._log.notice)
+        handle_signals(self._loop, self.post_event, self._context.children.reap, self._write_state, self._log.notice)
         self._service_manager.start()
         self._loop.run_until_complete(self._open())
         self._look()
         settings = settings_of(self._config, worker_count(self._config))
         self._log.info("clusterd starts", pid=os.getpid(), workers=settings.workers, python=sys.executable)
         tell_addresses(self._listeners, self._config, self._log)
-        self.happened(events.Start(settings, self._first_start))
+        self.post_event(events.Start(settings, self._first_start))
         if self._watcher is not None:
-            self._watcher.start(self._loop, lambda: self.happened(events.ReloadAsked()))
+            self._watcher.start(self._loop, lambda: self.post_event(events.ReloadAsked()))
         if "INVOCATION_ID" in os.environ:
             self._configurations.learn_start_files()
         let_signals_through()  # Only now, so that the events of held-back signals come after Start.
@@ -186,7 +186,7 @@ class Master:
 
     # ---- decisions
 
-    def happened(self, event: events.Event) -> None:
+    def post_event(self, event: events.Event) -> None:
         """Pass `event` to the supervisor, after the events before it.
 
         A stop is passed on later, when the sockets that end with the service are closed.
@@ -197,7 +197,7 @@ class Master:
 
     async def _heed_early_stop(self) -> None:
         if await self._keeper.is_stopping():
-            self.happened(events.StopAsked())
+            self.post_event(events.StopAsked())
 
     def _take(self, event: events.Event) -> None:
         if self._events.take(event):
@@ -226,10 +226,10 @@ class Master:
     def _readiness_changed(self) -> None:
         self._service_manager.update_status()
 
-    def _message_heard(self, child: Child, incoming: Incoming) -> None:
+    def _message_received(self, child: Child, incoming: Incoming) -> None:
         """Pass a message of the application in a worker to the event log and to the observer."""
         self._event_log.note_message(child, incoming.value)
-        self._observer.heard(incoming, self._worker_events.message(child.serial, incoming.value))
+        self._observer.message_received(incoming, self._worker_events.message(child.serial, incoming.value))
 
     def _worker_event(self, worker_event: WorkerEvent) -> None:
         """Pass a worker event to the operations that wait for it, to the event log and to the observer."""
@@ -250,7 +250,7 @@ class Master:
     def _tick(self) -> None:
         # First, because the tick may kill a worker whose event loop has not turned.
         self._oversight.see_who_turns()
-        self.happened(events.Tick())
+        self.post_event(events.Tick())
 
     def _look(self) -> None:
         self._oversight.see_who_turns()

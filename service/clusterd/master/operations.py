@@ -66,7 +66,7 @@ class Operations:
         number = self._context.supervisor.next_rollout
         # Registered before the request: an invalid configuration ends the rollout within one step.
         self._reloads.setdefault(number, []).append(done)
-        self._context.happened(events.ReloadAsked())
+        self._context.post_event(events.ReloadAsked())
         return number
 
     def reload_or_fail(self, done: Done) -> None:
@@ -83,7 +83,7 @@ class Operations:
     def stop(self) -> None:
         """Drain every worker and end. Unlike a second signal, a second call does not shorten the drain."""
         if not self._cluster.is_to_stop:
-            self._context.happened(events.StopAsked())
+            self._context.post_event(events.StopAsked())
 
     def scale(self, workers: int) -> int:
         """Set the number of workers, and return it.
@@ -94,7 +94,7 @@ class Operations:
         if type(workers) is not int or not 1 <= workers <= MOST_SLOTS:
             raise ValueError(f"workers: found {workers!r}, must be a whole number from 1 to {MOST_SLOTS}")
         cluster = self._running()
-        self._context.happened(events.CountAsked(workers, may_be_early=True))
+        self._context.post_event(events.CountAsked(workers, may_be_early=True))
         for slot in [slot for slot in self._forks if slot > workers]:
             for fork in self._forks.pop(slot):
                 fork.set_exception(RuntimeError("fewer workers are wanted now"))
@@ -117,7 +117,7 @@ class Operations:
         if environment is not None:
             environments[slot] = environment
         self._forks.setdefault(slot, []).append(done)
-        self._context.happened(events.ScaleAsked(+1, may_be_early=True))
+        self._context.post_event(events.ScaleAsked(+1, may_be_early=True))
 
     # ---- of one worker
 
@@ -125,7 +125,7 @@ class Operations:
         """Replace the worker in `slot`; its successor is started first. `done` receives the failure, or None."""
         self._last_restart += 1
         self._restarts[self._last_restart] = done
-        self._context.happened(events.RestartAsked(self._last_restart, slot))
+        self._context.post_event(events.RestartAsked(self._last_restart, slot))
 
     def leave(self, serial: int) -> None:
         """Replace a worker; its successor is started first. A worker that is already leaving is not affected."""
@@ -137,7 +137,7 @@ class Operations:
         """Send a signal to a worker on behalf of the program. A dead worker is ignored."""
         child = self.worker(serial)
         if child is not None:
-            send_signal(child, number, "the program", self._context.children, self._context.happened)
+            send_signal(child, number, "the program", self._context.children, self._context.post_event)
 
     def debug(self, serial: int, done: Done) -> None:
         """Start a debugger in a worker. `done` receives its address, or fails with RequestFailed.

@@ -21,14 +21,14 @@ servers give a meaning, does nothing. Workers, templates and hooks ignore these 
 
 def handle_signals(
     loop: asyncio.AbstractEventLoop,
-    happened: Callable[[Event], None],
+    post_event: Callable[[Event], None],
     reap: Callable[[], None],
     write_state: Callable[[], None],
     say: Callable[[str], None],
 ) -> None:
     """Install every signal handler of the master on `loop`. `say` logs a line for the operator."""
     for number, event in EVENTS.items():
-        loop.add_signal_handler(number, happened, event)
+        loop.add_signal_handler(number, post_event, event)
     # Reap one turn of the loop later. Of signals that arrive together, the kernel runs the handler of the last one
     # first. If a stop reaches the master and a worker together, the master must handle it before it reaps the worker:
     # a worker that ends because of a stop has not failed.

@@ -215,7 +215,7 @@ class Conversation:
         if isinstance(message, Ack):
             with self._lock:
                 dealt = [self._unconfirmed.popleft() for _ in range(min(message.count, len(self._unconfirmed)))]
-            _tell(dealt, True)
+            _conclude(dealt, True)
         elif message.reply:
             failure = RequestFailed(message.error) if message.error else None
             self._resolve(message.reply, message.value, failure)
@@ -232,7 +232,7 @@ class Conversation:
             asked = list(self._pending)
         for number in asked:
             self._resolve(number, None, Disconnected("the other side is gone, and has not answered"))
-        _tell(waiting, False)
+        _conclude(waiting, False)
         self._tell_emptied()
 
     async def flushed(self) -> None:
@@ -290,7 +290,7 @@ class Conversation:
             pending.future.set_exception(failure)
 
 
-def _tell(those: list[OnOver | None], is_dealt_with: bool) -> None:
+def _conclude(those: list[OnOver | None], is_dealt_with: bool) -> None:
     for on_over in those:
         if on_over is not None:
             on_over(is_dealt_with)

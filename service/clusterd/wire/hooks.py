@@ -9,9 +9,9 @@ A snapshot of the workers is one message for each, and one at its end: "setup" f
     {"name": "worker", "serial": 7, "slot": 2, "generation": 3, "state": {...}, "arguments": []}
     {"name": "setup"}
 
-The hooks process sends orders as requests. The reply is an outcome:
+The hooks process asks for operations by requests. The reply is an outcome:
 
-    {"order": "kill", "serial": 7, "value": 15}
+    {"operation": "kill", "serial": 7, "value": 15}
     {"value": null}, or {"failure": "RuntimeError", "reason": "the cluster is stopping"}
 """
 
@@ -64,8 +64,8 @@ class WorkerEvent:
         return {"slot": self.slot, "generation": self.generation, "pid": self.state.pid}
 
 
-class Order(StrEnum):
-    """The orders that a hooks process may give."""
+class Operation(StrEnum):
+    """The operations that a hooks process may ask for."""
 
     SEND = "send"
     REQUEST = "request"
@@ -79,10 +79,10 @@ class Order(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Ordered:
-    """An order. `serial` is a worker's, or 0 if the order is about no worker."""
+class OperationRequest:
+    """`serial` is a worker's, or 0 if the operation is about no worker."""
 
-    order: Order
+    operation: Operation
     serial: int = 0
     value: Any = None
 
@@ -98,18 +98,18 @@ def read_worker_event(document: dict[str, Any]) -> WorkerEvent:
     return WorkerEvent(**{**document, "state": state, "arguments": arguments})
 
 
-def write_order(ordered: Ordered) -> dict[str, Any]:
-    """Return the order as JSON."""
-    return asdict(ordered)
+def write_request(request: OperationRequest) -> dict[str, Any]:
+    """Return the request as JSON."""
+    return asdict(request)
 
 
-def read_order(document: Any) -> Ordered:
-    """Parse an order from the hooks process, which runs the application's code. Raises ValueError for anything else."""
+def read_request(document: Any) -> OperationRequest:
+    """Parse a request of the hooks process, which runs the application's code. Raises ValueError for anything else."""
     match document:
-        case {"order": str(order), "serial": int(serial), "value": value}:
-            return Ordered(Order(order), serial, value)
+        case {"operation": str(operation), "serial": int(serial), "value": value}:
+            return OperationRequest(Operation(operation), serial, value)
         case _:
-            raise ValueError("not an order")
+            raise ValueError("not a request for an operation")
 
 
 # ---- outcomes
@@ -121,18 +121,18 @@ _FAILURES: dict[str, type[Exception]] = {
 
 
 def succeeded(value: Any) -> dict[str, Any]:
-    """Return the outcome of an order that was carried out."""
+    """Return the outcome of an operation that was carried out."""
     return {"value": value}
 
 
 def failed(error: BaseException) -> dict[str, Any]:
-    """Return the outcome of an order that failed."""
+    """Return the outcome of an operation that failed."""
     known = next((name for name, kind in _FAILURES.items() if isinstance(error, kind)), RuntimeError.__name__)
     return {"failure": known, "reason": str(error)}
 
 
 def outcome(document: dict[str, Any]) -> Any:
-    """Return the value of an outcome. Raises the exception of a failed order."""
+    """Return the value of an outcome. Raises the exception of a failed operation."""
     if "failure" in document:
         raise _FAILURES[document["failure"]](document["reason"])
     return document["value"]

@@ -50,7 +50,7 @@ class Connection(Intake):
     def eof_received(self) -> bool:
         """The client has closed its sending side. The requests that it has sent are still answered."""
         self.half_closed = True
-        self._tell("half-closed by its client")
+        self._log_debug("half-closed by its client")
         if self._reception.is_receiving:
             return False  # The rest of the body cannot arrive.
         if self.call is not None:
@@ -63,7 +63,7 @@ class Connection(Intake):
 
     def connection_lost(self, error: Exception | None) -> None:
         """The client has gone, or `close` is complete."""
-        self._tell("closed" if error is None else f"lost: {error}")
+        self._log_debug("closed" if error is None else f"lost: {error}")
         if self.stage is _ANSWERING:
             self._account(CLIENT_CLOSED_REQUEST)
         self.stage = Stage.CLOSED

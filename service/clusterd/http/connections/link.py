@@ -81,7 +81,7 @@ class Link(Stream):
         """The bytes that were read of the next request."""
         raise NotImplementedError
 
-    def _tell(self, what: str) -> None:
+    def _log_debug(self, what: str) -> None:
         """Log an event of the connection at level debug. These lines show how a request could be lost.
 
         `unanswered` counts bytes that were read and belong to no request yet. `unread` counts bytes that wait in the
@@ -137,7 +137,7 @@ class Link(Stream):
             self.peer = self.peer or (transport.get_extra_info("peername") or _GONE)[:2]
             self.local = (transport.get_extra_info("sockname") or _GONE)[:2]
         self._context.registry.opened(self)
-        self._tell("opened")
+        self._log_debug("opened")
         self._start()
 
     def _start(self) -> None:
@@ -220,7 +220,7 @@ class Link(Stream):
 
     def close_politely(self) -> None:
         """Close our side, and let the client read the last response before closing the other side."""
-        self._tell("closing")
+        self._log_debug("closing")
         self._forget_requests()
         if self.half_closed and self.writable:
             self.close()
@@ -235,14 +235,14 @@ class Link(Stream):
 
     def close(self) -> None:
         """Close both sides when everything that was written is out."""
-        self._tell("closing both sides")
+        self._log_debug("closing both sides")
         self.stage = Stage.LINGERING
         self.deadline.last_bytes()
         self._transport.close()
 
     def abort(self) -> None:
         """Drop the connection, also with a request in flight."""
-        self._tell("dropped")
+        self._log_debug("dropped")
         super().abort()
 
     def close_if_idle(self, since: float) -> None:
@@ -306,7 +306,7 @@ class Link(Stream):
         """Stop reading, and return the state that travels with the descriptor. Raises RuntimeError if not movable."""
         if not self.movable:
             raise RuntimeError("the connection cannot move now")
-        self._tell("offered to another worker")
+        self._log_debug("offered to another worker")
         self.stop_reading()
         self.stage = Stage.DETACHED
         self.deadline.never()
@@ -314,11 +314,11 @@ class Link(Stream):
 
     def release(self) -> None:
         """Close our copy of the socket: another process has acknowledged the connection. The client notices nothing."""
-        self._tell("given to another worker")
+        self._log_debug("given to another worker")
         self._transport.abort()
 
     def resume(self) -> None:
         """Continue to serve the connection here: the handover failed."""
         if self.stage is Stage.DETACHED:
-            self._tell("kept")
+            self._log_debug("kept")
             self._start()

@@ -131,7 +131,7 @@ class Commands:
             peer.fail(f"wanted is {cluster.wanted} now; it may be 1 to {MOST_SLOTS}")
             return
         asked = events.ScaleAsked(request.workers) if request.relative else events.CountAsked(request.workers)
-        self._context.happened(asked)
+        self._context.post_event(asked)
         text = f"{cluster.wanted} worker{_plural(cluster.wanted)} wanted, until the next reload or restart"
         peer.succeed(text, {"workers": cluster.wanted})
 
@@ -216,7 +216,7 @@ class Commands:
         elif request.command is Command.DEBUG:
             self._debug(child, peer)
         else:
-            send_signal(child, request.signal, "clusterctl", self._context.children, self._context.happened)
+            send_signal(child, request.signal, "clusterctl", self._context.children, self._context.post_event)
             whom = "the hooks process" if request.slot == HOOKS else f"worker {child.slot}"
             text = f"sent {request.signal.name} to {whom} (pid {child.pid})"
             peer.succeed(text, {"pid": child.pid})

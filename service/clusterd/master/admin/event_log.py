@@ -46,7 +46,7 @@ class EventLog:
 
     def note(self, name: str, **fields: object) -> None:
         """Add an event."""
-        self._tell(self._events, name, fields)
+        self._notify(self._events, name, fields)
 
     def note_message(self, child: Child, value: Any) -> None:
         """Add a message of the application in a worker.
@@ -55,9 +55,9 @@ class EventLog:
         """
         text = json.dumps(value)
         said = {"data": value} if len(text) <= MESSAGE_BYTES else {"data": text[:MESSAGE_BYTES], "bytes": len(text)}
-        self._tell(self._messages, "message", {**child.fields(), **said})
+        self._notify(self._messages, "message", {**child.fields(), **said})
 
-    def _tell(self, remembered: deque[Event], name: str, fields: dict[str, Any]) -> None:
+    def _notify(self, remembered: deque[Event], name: str, fields: dict[str, Any]) -> None:
         self._number += 1
         event = {"number": self._number, "time": round(time.time(), 3), "event": name, **fields}
         remembered.append(event)

@@ -12,9 +12,9 @@ from clusterd.wire.messages import Ack, AppMessage
 class Conversations:
     """Owns one conversation with each worker. `heard` is called on the loop with every message, and must take it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, heard: Callable[[Child, Incoming], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_message: Callable[[Child, Incoming], None]) -> None:
         self._loop = loop
-        self._heard = heard
+        self._on_message = on_message
         self._conversations: dict[int, Conversation] = {}
 
     def send(self, child: Child, value: Any) -> None:
@@ -54,4 +54,4 @@ class Conversations:
 
     def _attach(self, conversation: Conversation, child: Child) -> None:
         if child.channel is not None:
-            conversation.attach(child.channel, self._loop, lambda incoming: self._heard(child, incoming))
+            conversation.attach(child.channel, self._loop, lambda incoming: self._on_message(child, incoming))

@@ -37,13 +37,13 @@ class Debuggers:
         configurations: Configurations,
         loop: asyncio.AbstractEventLoop,
         log: Logger,
-        happened: Callable[[Event], None],
+        post_event: Callable[[Event], None],
     ) -> None:
         self._children = children
         self._configurations = configurations
         self._loop = loop
         self._log = log
-        self._happened = happened
+        self._post_event = post_event
         self._asked: dict[int, list[Tell]] = {}
         """The callers that wait for the answer of a worker, by its serial."""
         self._unanswered: set[int] = set()
@@ -77,7 +77,7 @@ class Debuggers:
         if address is not None and not failure and worker.debugger is None:
             worker.debugger = address
             self._log.warning(f"debuggers may attach at {address}: {SPARED}", **worker.fields())
-            self._happened(DebuggerListens(worker.serial))
+            self._post_event(DebuggerListens(worker.serial))
         for tell in self._asked.pop(worker.serial, ()):
             tell(worker.debugger or NoDebugger(failure))
 

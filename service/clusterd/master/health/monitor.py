@@ -46,8 +46,8 @@ class Watched:
 class Monitor:
     """Turns its observations into events. The supervisor decides what follows."""
 
-    def __init__(self, happened: Callable[[Event], None], memory: Callable[[int], int | None] = private_memory_bytes):
-        self._happened = happened
+    def __init__(self, post_event: Callable[[Event], None], memory: Callable[[int], int | None] = private_memory_bytes):
+        self._post_event = post_event
         self._memory = memory
         self._punctuality = Punctuality()
         self._memory_looks: dict[int, float] = {}
@@ -60,13 +60,13 @@ class Monitor:
             self._look_at_progress(worker, now, excused_until)
             limits = worker.limits
             if limits.max_requests and worker.row.requests >= _with_jitter(limits.max_requests, worker.serial):
-                self._happened(RequestLimitReached(worker.serial))
+                self._post_event(RequestLimitReached(worker.serial))
             last = looks.get(worker.serial, now)
             if limits.max_memory and now - last >= MEMORY_EVERY_SECONDS:
                 last = now
                 memory = self._memory(worker.pid)
                 if memory is not None and memory > limits.max_memory:
-                    self._happened(MemoryLimitReached(worker.serial, memory, limits.max_memory))
+                    self._post_event(MemoryLimitReached(worker.serial, memory, limits.max_memory))
             self._memory_looks[worker.serial] = last
 
     def _look_at_progress(self, worker: Watched, now: float, excused_until: float) -> None:
@@ -76,7 +76,7 @@ class Monitor:
         ):
             stalled = now - max(moment / 1e9, excused_until)
             if stalled >= worker.timeouts.hang / 2:
-                self._happened(WorkerStalled(worker.serial, stalled, what))
+                self._post_event(WorkerStalled(worker.serial, stalled, what))
                 return
 
 

@@ -20,10 +20,10 @@ class Oversight:
         self._scoreboard = context.scoreboard
         self._configurations = context.configurations
         self._log = context.log
-        self._happened = context.happened
+        self._post_event = context.post_event
         self._clock_time = clock_time
         self._changed = changed
-        self._monitor = Monitor(context.happened)
+        self._monitor = Monitor(context.post_event)
         self._readiness = Readiness()
         self.unready = ""
         """Why no worker answers requests, in words. Empty while one does."""
@@ -47,7 +47,7 @@ class Oversight:
             if child is not None and child.row is not None:
                 turned_at = self._scoreboard.row(child.row).heartbeat / 1e9
                 if worker.turned_at < worker.deadline <= turned_at:
-                    self._happened(WorkerTurned(worker.serial, turned_at))
+                    self._post_event(WorkerTurned(worker.serial, turned_at))
 
     def _watched(self) -> list[Watched]:
         watched = []

@@ -22,11 +22,11 @@ from clusterd.wire.hooks import (
     KNOWN,
     SETUP,
     WORKER,
-    Order,
-    Ordered,
+    Operation,
+    OperationRequest,
     WorkerEvent,
     failed,
-    read_order,
+    read_request,
     succeeded,
     write_worker_event,
 )
@@ -53,7 +53,7 @@ class HooksLink:
         self._unanswered: Incoming | None = None
         """The worker's request that was delivered to the process and has no answer yet."""
         if child.channel is not None:
-            self._conversation.attach(child.channel, context.loop, self._ordered)
+            self._conversation.attach(child.channel, context.loop, self._asked)
 
     def received(self, message: AppMessage | Ack) -> None:
         """Handle a message of the process."""
@@ -103,50 +103,50 @@ class HooksLink:
 
     # ---- operations
 
-    def _ordered(self, incoming: Incoming) -> None:
+    def _asked(self, incoming: Incoming) -> None:
         incoming.taken()
         done: Done = Future()
         done.add_done_callback(partial(_conclude, incoming))
         try:
-            self._carry_out(read_order(incoming.value), done)
+            self._carry_out(read_request(incoming.value), done)
         except Exception as error:  # It is raised in the hooks process, which has asked for the operation.
             if not done.done():
                 done.set_exception(error)
 
-    def _carry_out(self, ordered: Ordered, done: Done) -> None:
-        value = ordered.value
-        match ordered.order:
-            case Order.SEND:
-                self._send(ordered, done)
-            case Order.REQUEST:
-                talk = self._conversation_with(ordered.serial)
+    def _carry_out(self, request: OperationRequest, done: Done) -> None:
+        value = request.value
+        match request.operation:
+            case Operation.SEND:
+                self._send(request, done)
+            case Operation.REQUEST:
+                talk = self._conversation_with(request.serial)
                 talk.request(value, None, most_waiting=MOST_RELAYED).when_done(lambda future: _pass_on(future, done))
-            case Order.KILL:
-                self._operations.kill(ordered.serial, signal.Signals(value))
+            case Operation.KILL:
+                self._operations.kill(request.serial, signal.Signals(value))
                 done.set_result(None)
-            case Order.LEAVE:
-                self._operations.leave(ordered.serial)
+            case Operation.LEAVE:
+                self._operations.leave(request.serial)
                 done.set_result(None)
-            case Order.DEBUG:
-                self._operations.debug(ordered.serial, done)
-            case Order.FORK:
+            case Operation.DEBUG:
+                self._operations.debug(request.serial, done)
+            case Operation.FORK:
                 self._operations.fork(None if value is None else checked_environment(value), done)
-            case Order.SCALE:
+            case Operation.SCALE:
                 done.set_result(self._operations.scale(value))
-            case Order.RELOAD:
+            case Operation.RELOAD:
                 self._operations.reload_or_fail(done)
-            case Order.STOP:
+            case Operation.STOP:
                 self._operations.stop()
                 done.set_result(None)
 
-    def _send(self, ordered: Ordered, done: Done) -> None:
+    def _send(self, request: OperationRequest, done: Done) -> None:
         def over(is_dealt_with: bool) -> None:
             if is_dealt_with:
                 done.set_result(None)
             else:
-                done.set_exception(Disconnected(f"the worker with the number {ordered.serial} is gone"))
+                done.set_exception(Disconnected(f"the worker with the number {request.serial} is gone"))
 
-        self._conversation_with(ordered.serial).send(ordered.value, most_waiting=MOST_RELAYED, on_over=over)
+        self._conversation_with(request.serial).send(request.value, most_waiting=MOST_RELAYED, on_over=over)
 
     def _conversation_with(self, serial: int) -> Conversation:
         worker = self._operations.worker(serial)

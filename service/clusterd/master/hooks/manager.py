@@ -87,7 +87,7 @@ class Hooks:
                 self._step(steps.GenerationServes(generation))
                 self._queue.say_if_empty()
 
-    def heard(self, incoming: Incoming, worker_event: WorkerEvent) -> None:
+    def message_received(self, incoming: Incoming, worker_event: WorkerEvent) -> None:
         """Queue a message of the application in a worker for the hooks, or refuse it if there are none."""
         if self._supervisor.has_hooks:
             self._queue.add_message(worker_event, incoming)
@@ -108,7 +108,7 @@ class Hooks:
         if self._supervisor.is_held_up(child.generation):
             self._held_up[child.generation] = child.serial
         else:
-            self._context.happened(events.TemplateLoaded(child.serial))
+            self._context.post_event(events.TemplateLoaded(child.serial))
 
     def loaded(self, child: Child) -> None:
         """A hooks process has imported its module."""
@@ -181,7 +181,7 @@ class Hooks:
                     self._context.children.kill(child)
             case steps.Good(generation):
                 if (template := self._held_up.pop(generation, None)) is not None:
-                    self._context.happened(events.TemplateLoaded(template))
+                    self._context.post_event(events.TemplateLoaded(template))
             case steps.Bad():
                 self._load_is_bad(action)
             case steps.Died(_, generation, how, retry_in):
@@ -216,7 +216,7 @@ class Hooks:
         self._tell_bad(self._templates[bad.generation], bad)
 
     def _tell_bad(self, template: int, bad: steps.Bad) -> None:
-        self._context.happened(events.TemplateFailed(template, bad.reason, HOOKS, bad.permanent))
+        self._context.post_event(events.TemplateFailed(template, bad.reason, HOOKS, bad.permanent))
 
     def _let_leave(self, serial: int) -> None:
         """Close the channel of a hooks process, which then ends."""

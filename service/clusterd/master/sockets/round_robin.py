@@ -152,7 +152,7 @@ class RoundRobin:
             self._children.send(child, Dispatch(), theirs.fileno())
         config = self._configurations.of(child.generation)
         terms = Terms(config.limits.connections, config.proxy_protocol is Switch.ON)
-        channel = DispatchChannel(child.serial, ours, self._loop, row, terms, self._heard, self._hung_up)
+        channel = DispatchChannel(child.serial, ours, self._loop, row, terms, self._answered, self._hung_up)
         self._channels.add(channel)
         return channel
 
@@ -161,7 +161,7 @@ class RoundRobin:
 
     # ---- answers of the workers
 
-    def _heard(self, channel: DispatchChannel) -> None:
+    def _answered(self, channel: DispatchChannel) -> None:
         self._waiting.extend(channel.take_declined())
         self._go_on()
         if not self._waiting and not self._accepts_for(channel):

@@ -236,9 +236,9 @@ class Watcher:
             self._timer = None
         due_at = self._changes.due_at
         if due_at is not None and self._loop is not None:
-            self._timer = self._loop.call_later(due_at - time.monotonic(), self._tell)
+            self._timer = self._loop.call_later(due_at - time.monotonic(), self._report)
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         self._timer = None
         paths, here = self._changes.take(), os.path.realpath(self._here)
         self._log.notice(f"{sentence(paths, here)}: reloading")
