@@ -78,10 +78,10 @@ $(DEBS)/%/ready: $(SOURCES) $(PACKAGED) | $(VENV)/test
 test-debian12 test-debian13: test-debian%: $(VENV)/test
 	$(BIN)/python -m pytest tests/system $(ONLY) -k '$(if $(filter 12,$*),not trixie,trixie)'
 
-# Without what the compiled modules cannot change: decisions, and who imports whom.
+# Without what the compiled modules cannot change: decisions, settings, and what does not serve requests.
 test-compiled: $(VENV)/test $(COMPILED)/ready ## the same rings once more, with the engine compiled
 	PYTHONPATH=$(abspath $(COMPILED)) CLUSTERD_ENGINE=compiled $(BIN)/python -m pytest -o pythonpath=$(COMPILED) \
-		$(or $(ARGS),$(RINGS) --ignore=tests/unit/test_exploration.py --ignore=tests/unit/test_layers.py)
+		$(or $(ARGS),$(RINGS) -m 'not engine_independent')
 
 fuzz: $(VENV)/test ## throw hostile bytes at the HTTP engine (SECONDS=60, SEED=number to see the same again)
 	$(BIN)/python -m tests.fuzz.run $(SECONDS) $(SEED)

@@ -13,6 +13,8 @@ from tests.support.ports import free_port
 from tests.support.program import HEARS_ALL, Program, program
 from tests.support.service import wait_until
 
+pytestmark = pytest.mark.engine_independent
+
 APPLICATION = """
 import os
 from clusterd import worker

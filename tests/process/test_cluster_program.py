@@ -13,6 +13,8 @@ from tests.support.outspoken import Raised
 from tests.support.program import HEARS_ALL, Program, program
 from tests.support.service import wait_until
 
+pytestmark = pytest.mark.engine_independent
+
 
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[Program]:

@@ -10,6 +10,8 @@ import pytest
 from tests.support.controlling import asking, done, pending_request, pids, refused
 from tests.support.service import HELLO, Service, wait_until
 
+pytestmark = pytest.mark.engine_independent
+
 MakeService = Callable[..., Service]
 
 FAILS_ONCE_MORE = """

@@ -15,6 +15,8 @@ import pytest
 from tests.support.controlling import asking, clusterctl
 from tests.support.service import HELLO, Service, wait_until
 
+pytestmark = pytest.mark.engine_independent
+
 MakeService = Callable[..., Service]
 
 

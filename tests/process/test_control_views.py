@@ -11,6 +11,8 @@ import pytest
 from tests.support.controlling import asking, done, pending_request, pids, refused
 from tests.support.service import Service, wait_until
 
+pytestmark = pytest.mark.engine_independent
+
 MakeService = Callable[..., Service]
 
 

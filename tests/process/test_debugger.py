@@ -16,6 +16,8 @@ from tests.support.dap import Debugger
 from tests.support.ports import free_port
 from tests.support.service import HELLO, Service, wait_until
 
+pytestmark = pytest.mark.engine_independent
+
 MakeService = Callable[..., Service]
 
 STOPS_HERE = 6

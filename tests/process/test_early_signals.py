@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.service import AS_BY_SYSTEMD, PATIENCE_SECONDS, Service, wait_until
 
+pytestmark = pytest.mark.engine_independent
+
 MakeService = Callable[..., Service]
 
 # In place of a package that the master imports early: holds the start up, then lets the real one have its place.

@@ -19,6 +19,8 @@ from tests.process.test_adversity import refuses
 from tests.support.passed import pass_to
 from tests.support.service import Service
 
+pytestmark = pytest.mark.engine_independent
+
 MakeService = Callable[..., Service]
 
 TEMPORARY_FAILURE = 75

@@ -18,6 +18,8 @@ from tests.support.passed import pass_to
 from tests.support.processes import descendants
 from tests.support.service import HELLO, PATIENCE_SECONDS, Service, wait_until
 
+pytestmark = pytest.mark.engine_independent
+
 MakeService = Callable[..., Service]
 
 NEEDS_A_FILE = """

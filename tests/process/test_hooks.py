@@ -17,6 +17,8 @@ from tests.support.outspoken import Raised
 from tests.support.processes import descendants
 from tests.support.service import wait_until
 
+pytestmark = pytest.mark.engine_independent
+
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "hooks.md"
 
 MakeHooked = Callable[..., Hooked]

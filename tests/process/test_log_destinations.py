@@ -16,6 +16,8 @@ from clusterd.log.destination import is_journal_stream
 from clusterd.log.journal import JournalWriter
 from clusterd.log.stderr import DescriptorWriter, LineEncoder
 
+pytestmark = pytest.mark.engine_independent
+
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[int, int]]:

@@ -16,6 +16,8 @@ from clusterd.master.children.spawn import Role, spawn
 from tests.support.processes import descendants
 from tests.support.service import HELLO, Service, wait_until
 
+pytestmark = pytest.mark.engine_independent
+
 MakeService = Callable[..., Service]
 
 HOOKS = 'from clusterd import cluster\ncluster.on("exit")(lambda *what: print("hook: exit", flush=True))\n'

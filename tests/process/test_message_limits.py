@@ -11,6 +11,8 @@ from clusterd.wire.messages import VALUE_BYTES
 from tests.support.following import Following
 from tests.support.service import Service, wait_until
 
+pytestmark = pytest.mark.engine_independent
+
 MakeService = Callable[..., Service]
 
 TALKS = """

@@ -13,6 +13,8 @@ from tests.support.controlling import pids
 from tests.support.following import Following
 from tests.support.service import Service, wait_until
 
+pytestmark = pytest.mark.engine_independent
+
 MakeService = Callable[..., Service]
 
 ECHO = """

@@ -12,6 +12,8 @@ import pytest
 from tests.support.following import Following
 from tests.support.service import Never, Service, wait_until
 
+pytestmark = pytest.mark.engine_independent
+
 MakeService = Callable[..., Service]
 
 

@@ -2,8 +2,12 @@
 
 import os
 
+import pytest
+
 from clusterd.metrics.counting import RequestCounter
 from clusterd.metrics.scoreboard import Scoreboard
+
+pytestmark = pytest.mark.engine_independent
 
 
 def test_counts_of_a_killed_process_are_all_there() -> None:

@@ -10,6 +10,8 @@ import pytest
 from clusterd.master.sockets.socket_keeper import SocketKeeper
 from tests.support.service import wait_until
 
+pytestmark = pytest.mark.engine_independent
+
 ANSWERS = """#!/bin/sh
 case " $* " in
 *" list-jobs "*) echo "  7 web-metrics.socket stop waiting" ;;

@@ -4,7 +4,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.support.service import Service
+
+pytestmark = pytest.mark.engine_independent
 
 MakeService = Callable[..., Service]
 

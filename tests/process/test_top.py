@@ -16,6 +16,8 @@ import pytest
 
 from tests.support.service import PATIENCE_SECONDS, Service, wait_until
 
+pytestmark = pytest.mark.engine_independent
+
 MakeService = Callable[..., Service]
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.service import HELLO, Service, wait_until
 
+pytestmark = pytest.mark.engine_independent
+
 MakeService = Callable[..., Service]
 
 LIMIT = 'echo 3 > /proc/sys/user/max_inotify_watches && exec "$0" "$@"'

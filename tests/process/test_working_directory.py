@@ -8,6 +8,8 @@ import pytest
 
 from tests.support.service import HELLO, Service
 
+pytestmark = pytest.mark.engine_independent
+
 
 class Entered(Service):
     """Started by a shell that has gone into its directory, without a file."""

@@ -16,6 +16,8 @@ from clusterd.config.model import (
 from clusterd.config.reading.loader import ConfigError, load
 from tests.support.configurations import complaint, everything, read, write
 
+pytestmark = pytest.mark.engine_independent
+
 
 def test_defaults(tmp_path: Path) -> None:
     config = read(tmp_path, "app: shop:app\n")

@@ -12,6 +12,8 @@ from clusterd.config.reading.loader import LARGEST_FILE, ConfigError, load
 from clusterd.config.reading.problems import Problem
 from tests.support.configurations import complaint, complaints
 
+pytestmark = pytest.mark.engine_independent
+
 
 @pytest.mark.parametrize(
     ("text", "expected"),

@@ -13,6 +13,8 @@ from clusterd.config.reference import json_schema
 from tests.support.configurations import complaint, write
 from tests.unit.test_config_schema import fits
 
+pytestmark = pytest.mark.engine_independent
+
 
 def test_run_needs_no_app_and_listens_on_nothing(tmp_path: Path) -> None:
     config = load(write(tmp_path, "run: shop.jobs:main\n"))

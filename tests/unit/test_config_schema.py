@@ -12,6 +12,8 @@ from clusterd.config.settings.schema import BY_KEY, SECTIONS, SETTINGS
 from clusterd.config.settings.setting import Applies
 from tests.support.configurations import write
 
+pytestmark = pytest.mark.engine_independent
+
 SOURCE_TREE = Path(__file__).parents[2]
 NAMES_OF_TYPES = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool, "null": type(None)}
 

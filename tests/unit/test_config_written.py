@@ -18,6 +18,8 @@ from clusterd.config.settings.setting import Applies
 from clusterd.config.written import HIDDEN, nested, shown, written
 from tests.support.configurations import everything, write
 
+pytestmark = pytest.mark.engine_independent
+
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:

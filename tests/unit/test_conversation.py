@@ -24,6 +24,8 @@ from clusterd.wire.messages import PACKET_BYTES, VALUE_BYTES, AppMessage, encode
 from clusterd.wire.values import MOST_NESTED, encoded
 from tests.support.talking import PATIENCE_SECONDS, Heard, on_a_loop, talking, unheard, until
 
+pytestmark = pytest.mark.engine_independent
+
 
 def nested(depth: int) -> Any:
     value: Any = 0

@@ -18,6 +18,8 @@ from clusterd.wire.control import MOST_SLOTS
 from clusterd.wire.messages import StartDebugger
 from tests.support.settings import supervisor_settings
 
+pytestmark = pytest.mark.engine_independent
+
 
 class Master:
     """What Debuggers needs of one, with worker 3."""

@@ -12,6 +12,8 @@ from clusterd.supervisor.model.states import EndReason
 from clusterd.supervisor.model.table import Worker
 from tests.support.supervisor_world import Violation, World
 
+pytestmark = pytest.mark.engine_independent
+
 SCHEDULES = 20_000
 PARTS = 8
 SCHEDULES_TO_FIND_A_FAULT = 600

@@ -2,8 +2,12 @@
 
 from dataclasses import replace
 
+import pytest
+
 from clusterd.master.hooks.decisions.feed import Entry, Feed, Snapshot
 from clusterd.wire.hooks import EXIT, FORK, MESSAGE, State, WorkerEvent
+
+pytestmark = pytest.mark.engine_independent
 
 
 def worker_event(event: str, serial: int = 1, **state: object) -> WorkerEvent:

@@ -15,6 +15,8 @@ from clusterd.master.watching.file_changes import (
     sentence,
 )
 
+pytestmark = pytest.mark.engine_independent
+
 
 @pytest.mark.parametrize(
     "name",

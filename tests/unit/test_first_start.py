@@ -16,6 +16,8 @@ from clusterd.supervisor.status import status_line
 from clusterd.supervisor.supervisor import Supervisor
 from tests.support.settings import supervisor_settings
 
+pytestmark = pytest.mark.engine_independent
+
 SETTINGS = supervisor_settings(workers=2, preload=Preload.AUTO, max_draining=2)
 
 

@@ -1,5 +1,7 @@
 """Which hooks process there is to be, and who is told: event by event."""
 
+import pytest
+
 from clusterd.master.hooks.decisions.processes import HooksSupervisor
 from clusterd.master.hooks.decisions.steps import (
     Action,
@@ -22,6 +24,8 @@ from clusterd.master.hooks.decisions.steps import (
     Tell,
     Tick,
 )
+
+pytestmark = pytest.mark.engine_independent
 
 
 def begins(generation: int, *, has_hooks: bool = True) -> GenerationBegins:

@@ -12,6 +12,8 @@ from clusterd.wire.hooks import WorkerEvent
 from tests.support.hooks_world import MOST_EVENTS, World
 from tests.support.supervisor_world import Violation
 
+pytestmark = pytest.mark.engine_independent
+
 SCHEDULES = 8_000
 PARTS = 4
 SCHEDULES_TO_FIND_A_FAULT = 600

@@ -14,6 +14,8 @@ import pytest
 
 import clusterd
 
+pytestmark = pytest.mark.engine_independent
+
 PACKAGE = Path(clusterd.__file__).parent
 
 TOP = ""

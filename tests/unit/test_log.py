@@ -9,6 +9,8 @@ from clusterd.log import Level, Logger, Record, Sink, journal
 from clusterd.log.record import value_text
 from clusterd.log.stderr import ATOMIC_BYTES, LineEncoder
 
+pytestmark = pytest.mark.engine_independent
+
 
 class Destination:
     """Stands in for the journal or stderr: takes payloads while `room` lasts."""

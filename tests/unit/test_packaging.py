@@ -5,7 +5,11 @@ import re
 import runpy
 from pathlib import Path
 
+import pytest
+
 import clusterd
+
+pytestmark = pytest.mark.engine_independent
 
 _REPOSITORY = Path(__file__).parents[2]
 

@@ -15,6 +15,8 @@ from clusterd.supervisor.model.states import EndReason
 from clusterd.supervisor.supervisor import Supervisor
 from tests.support.settings import supervisor_settings
 
+pytestmark = pytest.mark.engine_independent
+
 SETTINGS = supervisor_settings(workers=2, restart_burst=4, restart_per=2.0)
 SPACING = SETTINGS.restart_per / SETTINGS.restart_burst
 

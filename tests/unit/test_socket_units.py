@@ -4,6 +4,8 @@ import pytest
 
 from clusterd.systemd.socket_units import kept_names, own_unit
 
+pytestmark = pytest.mark.engine_independent
+
 UNIT = "clusterd.service"
 
 
