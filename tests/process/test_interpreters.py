@@ -9,8 +9,6 @@ import pytest
 from tests.support.interpreters import Version, install, interpreters, others, virtual_environment
 from tests.support.service import HELLO, Service
 
-pytestmark = pytest.mark.engine_independent
-
 MakeService = Callable[..., Service]
 
 OLDEST = (3, 11)
