@@ -502,7 +502,7 @@ def test_what_can_not_be_sent_is_an_error_that_says_so(server: Serving, applicat
     assert application.errors == [
         "websocket.close with the code 1006, which cannot be sent (RFC 6455 section 7.4)",
         "websocket.close with the code 99, which cannot be sent (RFC 6455 section 7.4)",
-        "websocket.send with NoneType where text or bytes belong",
+        "websocket.send: 'bytes', without 'text': found None of type NoneType, allowed is bytes",
         "the application sent 'websocket.accept' where websocket.send or websocket.close was expected",
     ]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from clusterd.http.messages.framing import ChunkDecoder, body_length
 from clusterd.http.messages.head import FieldLine, Fields, Head, HeadParser, find_end
 from clusterd.http.messages.refusal import Refusal
-from clusterd.http.messages.response import Encoder, ResponseHead, Stamp
+from clusterd.http.messages.response import TEXT_FIELDS, Encoder, ResponseHead, Stamp
 from clusterd.http.wsgi.body import BodyReader
 from clusterd.http.wsgi.environ import EnvironMaker
 from tests.support.settings import limits
@@ -124,19 +124,23 @@ def test_no_bytes_break_the_decoder(data: bytes, cut: int) -> None:
 )
 def test_no_response_header_injects_anything(header: tuple[str, str]) -> None:
     with pytest.raises(ValueError, match=r"malformed|latin-1"):
-        ResponseHead("200 OK", [header])
+        ResponseHead("200 OK", [header], TEXT_FIELDS, "here")
 
 
 @pytest.mark.parametrize("status", ["200", "20 OK", "200 O\r\nK", "099 OK", "100 Continue", ""])
 def test_malformed_status_is_refused(status: str) -> None:
     with pytest.raises(ValueError, match=r"status|final"):
-        ResponseHead(status, [])
+        ResponseHead(status, [], TEXT_FIELDS, "here")
 
 
 @pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
 def test_response_without_a_body_has_none(status: str) -> None:
     encoder = Encoder(Head("GET", "/", 1, Fields({}, [])), persistent=True)
-    sent = encoder.start(ResponseHead(status, []), Stamp(), b"body") + encoder.more(b"more") + encoder.end()
+    sent = (
+        encoder.start(ResponseHead(status, [], TEXT_FIELDS, "here"), Stamp(), b"body")
+        + encoder.more(b"more")
+        + encoder.end()
+    )
     assert sent.endswith(b"\r\n\r\n")
     assert b"Transfer-Encoding" not in sent
     assert encoder.persistent

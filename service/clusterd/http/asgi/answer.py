@@ -7,8 +7,10 @@ from http import HTTPStatus
 from clusterd.http.asgi.application import Message
 from clusterd.http.connections.connection import Connection
 from clusterd.http.connections.transports.transfer import FileTransfer
+from clusterd.http.messages.given import byte_fields, number, octets
 from clusterd.http.messages.refusal import application_failed
 from clusterd.http.messages.response import (
+    BYTE_FIELDS,
     Encoder,
     ResponseHead,
     Stamp,
@@ -83,22 +85,23 @@ class Answer:
         """Send what the message contains. Raises RuntimeError if another message is expected."""
         kind, expected = message["type"], self._expected
         if kind == "http.response.body" and expected is _BODY:
-            self._take_body(message.get("body", b""), more=message.get("more_body", False))
+            body = octets(message.get("body", b""), "http.response.body: 'body'")
+            self._take_body(body, more=bool(message.get("more_body", False)))
         elif kind == "http.response.start" and expected is _START:
-            self._head = ResponseHead(message["status"], message.get("headers", ()))
-            self._has_trailers = message.get("trailers", False)
+            status = number(message.get("status"), "http.response.start: 'status'")
+            self._head = ResponseHead(status, message.get("headers", ()), BYTE_FIELDS, "http.response.start: 'headers'")
+            self._has_trailers = bool(message.get("trailers", False))
             self._expected = _BODY
         elif kind == "http.response.trailers" and expected is _TRAILERS:
-            self._take_trailers(message.get("headers", ()), more=message.get("more_trailers", False))
+            headers = byte_fields(message.get("headers", ()), "http.response.trailers: 'headers'")
+            self._take_trailers(headers, more=bool(message.get("more_trailers", False)))
         elif kind == "http.response.early_hint" and expected is _START:
             if self._request.minor:  # HTTP/1.0 has no interim responses.
-                self._connection.send(early_hints(message.get("links", ())))
+                self._connection.send(early_hints(message.get("links", ()), "http.response.early_hint: 'links'"))
         else:
             raise RuntimeError(f"the application sent {kind!r} where {expected.value} was expected")
 
-    def _take_body(self, data: bytes | bytearray | memoryview, *, more: bool) -> None:
-        if not isinstance(data, bytes):
-            data = bytes(data)
+    def _take_body(self, data: bytes, *, more: bool) -> None:
         connection = self._connection
         head = self._head
         assert head is not None

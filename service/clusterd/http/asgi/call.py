@@ -11,6 +11,8 @@ from clusterd.http.asgi.inflow import Inflow
 from clusterd.http.call import CallPhase
 from clusterd.http.connections.connection import Connection
 from clusterd.http.connections.transports.transfer import open_path, regular_bytes
+from clusterd.http.messages.given import message as message_of
+from clusterd.http.messages.given import path
 from clusterd.http.messages.response import Stamp
 from clusterd.http.ports import Log
 
@@ -74,16 +76,18 @@ class AsgiCall(Answer):
             await self._wait()
         return {"type": "http.disconnect"}
 
-    async def send(self, message: Message) -> None:
+    async def send(self, given: object) -> None:
         """Send a part of the response, and wait while the client does not read.
 
-        Raises ClientDisconnected if the client has gone, RuntimeError if another message is expected.
+        Raises ClientDisconnected if the client has gone, RuntimeError if another message is expected, TypeError for a
+        message that is not as ASGI says.
         """
         if self.gone:
             raise ClientDisconnected
+        message = message_of(given)
         kind = message["type"]
         if kind == "http.response.pathsend" and self.expects_body:
-            await self._send_file(message["path"])
+            await self._send_file(path(message.get("path"), "http.response.pathsend: 'path'"))
         else:
             self.take(message)
             if kind == "http.response.start":

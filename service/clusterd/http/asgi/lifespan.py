@@ -6,6 +6,7 @@ from typing import Any
 
 from clusterd.http.asgi.application import AsgiApplication, Message
 from clusterd.http.call import StartupFailed
+from clusterd.http.messages.given import message as message_of
 from clusterd.http.ports import Log
 
 
@@ -29,7 +30,8 @@ class Lifespan:
         self._task = asyncio.get_running_loop().create_task(self._run())
         answer = await self._ask("lifespan.startup")
         if answer is not None and answer["type"] == "lifespan.startup.failed":
-            raise StartupFailed(answer.get("message") or "the application's lifespan.startup.failed says no reason")
+            reason = answer.get("message") or "the application's lifespan.startup.failed says no reason"
+            raise StartupFailed(str(reason))
 
     async def shutdown(self) -> None:
         """Run the application's shutdown. Does nothing for an application without a lifespan."""
@@ -58,9 +60,12 @@ class Lifespan:
             has_asked = True
             return await self._to_application.get()
 
+        async def send(given: object) -> None:
+            self._from_application.put_nowait(message_of(given))
+
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
         try:
-            await self._application(scope, receive, self._from_application.put)
+            await self._application(scope, receive, send)
         except asyncio.CancelledError:
             raise
         except BaseException:

@@ -1,13 +1,14 @@
 """Encodes responses: checks what the application sends, and adds the framing."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from email.utils import formatdate
 from enum import Enum, auto
 from http import HTTPStatus
 from time import time as wall_clock
 
 from clusterd.http.messages.framing import FORBIDDEN_TRAILERS
+from clusterd.http.messages.given import byte_field, items, octets, text_field
 from clusterd.http.messages.grammar import FIELD_LINE, FIELD_VALUE
 from clusterd.http.messages.head import Head
 from clusterd.http.messages.memory import Memory
@@ -71,21 +72,39 @@ class _Status:
 
 # Caches. Applications repeat themselves: most responses have the status and the header lines of an earlier one.
 _statuses: Memory[str | int, _Status] = Memory(256)
-_lines: Memory[tuple[str | bytes, str | bytes], bytes | int] = Memory(1024)
-"""The encoded header line, or the value of a Content-Length."""
 _LONGEST_REMEMBERED = 256
+
+
+Line = bytes | int
+"""An encoded header line, or the value of a Content-Length."""
+
+
+class FieldKind:
+    """How an interface gives header fields. `pair` checks one, and makes a pair of it."""
+
+    __slots__ = ("lines", "pair")
+
+    def __init__(self, pair: Callable[[object, str], tuple[str, str] | tuple[bytes, bytes]]) -> None:
+        self.pair = pair
+        self.lines: Memory[object, Line] = Memory(1024)
+        """The lines of earlier fields. Each kind has its own, so that none takes what another has checked."""
+
+
+TEXT_FIELDS = FieldKind(text_field)
+BYTE_FIELDS = FieldKind(byte_field)
 
 
 class ResponseHead:
     """The checked status and header fields of a response: text from WSGI, a number and bytes from ASGI.
 
-    Raises ValueError for control characters (which could inject a header), text outside ISO-8859-1, and a malformed
-    status or Content-Length. Raises TypeError for values that are not text.
+    `where` names the fields in error messages. Raises ValueError for control characters (which could inject a header),
+    text outside ISO-8859-1, and a malformed status or Content-Length. Raises TypeError for what is not an iterable of
+    pairs.
     """
 
     __slots__ = ("content_length", "fields", "has_body", "own", "status", "status_line", "wants_close")
 
-    def __init__(self, status: str | int, headers: Iterable[tuple[str, str] | tuple[bytes, bytes]]) -> None:
+    def __init__(self, status: str | int, headers: object, kind: FieldKind, where: str) -> None:
         known = _statuses.get(status)
         if known is None:
             known = _Status(status if isinstance(status, str) else _status_text(status))
@@ -97,13 +116,14 @@ class ResponseHead:
         self.wants_close = False
         self.own: set[str] | None = None
         lines = []
-        for header in headers:
+        known_lines = kind.lines
+        for header in items(headers, where, "an iterable of pairs (name, value)"):
             try:
-                line = _lines.get(header)
-            except TypeError:  # The header is a list and not a tuple. Other servers accept that.
+                line = known_lines.get(header)
+            except TypeError:  # The header is a list, for example, and not a tuple.
                 line = None
             if line is None:
-                line = self._line(*header)
+                line = self._line(kind, *kind.pair(header, where))
             if isinstance(line, bytes):
                 lines.append(line)
             elif self.content_length is None:
@@ -112,7 +132,7 @@ class ResponseHead:
                 raise ValueError("two different Content-Lengths")
         self.fields = b"".join(lines)
 
-    def _line(self, name: str | bytes, value: str | bytes) -> bytes | int:
+    def _line(self, kind: FieldKind, name: str | bytes, value: str | bytes) -> Line:
         """Return the encoded header line, which is empty if the field is not sent; or the value of Content-Length."""
         header = (name, value)
         if isinstance(name, bytes):
@@ -120,13 +140,13 @@ class ResponseHead:
         if isinstance(value, bytes):
             value = value.decode("latin-1")
         lower = name.lower()
-        line: bytes | int = b""
+        line: Line = b""
         if lower == "content-length":
             line = _content_length(value)
         elif lower not in _SPECIAL or self._keep(lower, value):
             line = field_line(name, value)
         if len(value) < _LONGEST_REMEMBERED and (lower == "content-length" or lower not in _SPECIAL):
-            _lines.remember(header, line)
+            kind.lines.remember(header, line)
         return line
 
     def _keep(self, name: str, value: str) -> bool:
@@ -291,9 +311,10 @@ def trailer_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     )
 
 
-def early_hints(links: Iterable[bytes]) -> bytes:
-    """Encode an interim response 103 with the links of the final response (RFC 8297). Raises ValueError."""
-    lines = b"".join(field_line("Link", link.decode("latin-1")) for link in links)
+def early_hints(links: object, where: str) -> bytes:
+    """Encode an interim response 103 with the links of the final response (RFC 8297). Raises ValueError, TypeError."""
+    given = [octets(link, where) for link in items(links, where, "an iterable of bytes")]
+    lines = b"".join(field_line("Link", link.decode("latin-1")) for link in given)
     return b"HTTP/1.1 103 Early Hints\r\n%b\r\n" % lines
 
 
@@ -303,4 +324,4 @@ def refusal_response(refusal: Refusal) -> tuple[ResponseHead, bytes]:
     if refusal.status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers.append(("Retry-After", "1"))
     status = f"{refusal.status.value} {refusal.status.phrase}"
-    return ResponseHead(status, headers), f"{status}: {refusal.reason}\n".encode()
+    return ResponseHead(status, headers, TEXT_FIELDS, "a refusal"), f"{status}: {refusal.reason}\n".encode()

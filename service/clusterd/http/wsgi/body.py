@@ -1,9 +1,11 @@
 """The body of a request. It is received completely before the call, into memory or a file."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from io import BytesIO
-from typing import IO
+from typing import IO, Any, cast
+
+from clusterd.http.messages.given import number
 
 MEMORY_LIMIT = 64 * 1024
 """Maximum bytes of a body in memory. A longer body goes to an unlinked file, so that uploads cost no memory."""
@@ -45,7 +47,9 @@ class Body:
 
 
 class BodyReader:
-    """`wsgi.input` (PEP 3333): reads a received body. Each read counts as progress of the application's thread."""
+    """`wsgi.input` (PEP 3333): reads a received body, like an `io.BufferedReader`. Each read counts as progress of the
+    application's thread.
+    """
 
     __slots__ = ("_file", "_note_progress")
 
@@ -53,29 +57,78 @@ class BodyReader:
         self._file = file
         self._note_progress = note_progress
 
-    def read(self, size: int = -1, /) -> bytes:
-        """Read up to `size` bytes, or everything if `size` is negative. Empty at the end."""
+    def read(self, size: object = -1, /) -> bytes:
+        """Read up to `size` bytes, or everything if `size` is negative or None. Empty at the end."""
         self._note_progress()
-        return self._file.read(-1 if size is None else size)
+        return self._file.read(_size(size))
 
-    def readline(self, size: int = -1, /) -> bytes:
+    def read1(self, size: object = -1, /) -> bytes:
+        """The same: the body is complete, so a read never waits."""
+        return self.read(size)
+
+    def readinto(self, buffer: object, /) -> int:
+        """Read into a writable buffer. Returns the number of bytes; 0 at the end."""
+        self._note_progress()
+        return cast(int, cast(Any, self._file).readinto(buffer))
+
+    def readinto1(self, buffer: object, /) -> int:
+        """The same."""
+        return self.readinto(buffer)
+
+    def readline(self, size: object = -1, /) -> bytes:
         """Read the next line, or at most `size` bytes of it."""
         self._note_progress()
-        return self._file.readline(-1 if size is None else size)
+        return self._file.readline(_size(size))
 
-    def readlines(self, hint: int = -1, /) -> list[bytes]:
+    def readlines(self, hint: object = -1, /) -> list[bytes]:
         """Read the remaining lines, or as many as make up `hint` bytes."""
         self._note_progress()
-        return self._file.readlines(-1 if hint is None else hint)
+        return self._file.readlines(_size(hint))
 
-    def seek(self, offset: int, whence: int = 0, /) -> int:
+    def __iter__(self) -> "BodyReader":
+        return self
+
+    def __next__(self) -> bytes:
+        line = self.readline()
+        if not line:
+            raise StopIteration
+        return line
+
+    def seek(self, offset: object, whence: object = 0, /) -> int:
         """Move to another position. Possible because the body is complete; it allows parsers to read it twice."""
-        return self._file.seek(offset, whence)
+        return self._file.seek(number(offset, "wsgi.input: an offset"), number(whence, "wsgi.input: whence"))
 
     def tell(self) -> int:
         """Return the position of the next read."""
         return self._file.tell()
 
-    def __iter__(self) -> Iterator[bytes]:
-        while line := self.readline():
-            yield line
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def writable(self) -> bool:
+        """False."""
+        return False
+
+    def isatty(self) -> bool:
+        """False."""
+        return False
+
+    @property
+    def closed(self) -> bool:
+        """Whether the response is over, and the body with it."""
+        return self._file.closed
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing: the server closes the body. An `io.TextIOWrapper` over it calls this when it goes."""
+
+
+def _size(given: object) -> int:
+    return -1 if given is None else number(given, "wsgi.input: a size")

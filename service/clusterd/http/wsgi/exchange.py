@@ -2,16 +2,16 @@
 
 import os
 import traceback
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable
 from http import HTTPStatus
 from io import BytesIO
-from types import TracebackType
 from typing import Any, cast
 
 from clusterd.http.connections.connection import Connection
 from clusterd.http.connections.transports.transfer import SMALL_BYTES, FileTransfer
+from clusterd.http.messages.given import text, unfit
 from clusterd.http.messages.refusal import application_failed
-from clusterd.http.messages.response import Encoder, ResponseHead, Stamp, plain_response, refusal_response
+from clusterd.http.messages.response import TEXT_FIELDS, Encoder, ResponseHead, Stamp, plain_response, refusal_response
 from clusterd.http.ports import Log
 from clusterd.http.wsgi.body import Body, BodyReader
 from clusterd.http.wsgi.environ import EnvironMaker
@@ -21,7 +21,7 @@ from clusterd.http.wsgi.mailbox import Mailbox
 WsgiApplication = Callable[..., Iterable[bytes]]
 Output = Generator[bytes | FileTransfer, None, None]
 """The pieces of a response. After a FileTransfer, ask for the next piece only when the transfer is complete."""
-ExcInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
+_HEADERS = "start_response: the headers"
 
 _NOTHING = BodyReader(BytesIO(), lambda: None)
 """The input of requests without a body. They can share one, since it is always empty."""
@@ -251,22 +251,20 @@ class Exchange:
 
     # ---- called by the application
 
-    def _start_response(
-        self, status: str, headers: Sequence[tuple[str, str]], exc_info: ExcInfo | None = None
-    ) -> Callable[[bytes], None]:
+    def _start_response(self, status: object, headers: object, exc_info: object = None) -> Callable[[object], None]:
         self.note_progress()
         try:
             if exc_info is not None:
-                if self.started and exc_info[1] is not None:
-                    raise exc_info[1].with_traceback(exc_info[2])
+                if self.started:
+                    _raise(exc_info)
             elif self._head is not None:
                 raise AssertionError("start_response was called twice without exc_info")
         finally:
             exc_info = None  # PEP 3333: avoid a circular reference through the traceback.
-        self._head = ResponseHead(status, headers)
+        self._head = ResponseHead(text(status, "start_response: the status"), headers, TEXT_FIELDS, _HEADERS)
         return self._write_now
 
-    def _write_now(self, data: bytes) -> None:
+    def _write_now(self, data: object) -> None:
         self.note_progress()
         self.write(self._encode(_checked(data)))
 
@@ -301,5 +299,14 @@ class Exchange:
 
 def _checked(data: object) -> bytes:
     if not isinstance(data, bytes):
-        raise TypeError(f"the application returned {type(data).__name__} where bytes belong")
+        raise unfit("the response's body", data, "bytes")
     return data
+
+
+def _raise(exc_info: object) -> None:
+    """Raise the exception of `sys.exc_info()`, if it has one."""
+    if not isinstance(exc_info, tuple) or len(exc_info) != 3:
+        raise unfit("start_response: exc_info", exc_info, "what sys.exc_info() returns")
+    error = exc_info[1]
+    if isinstance(error, BaseException):
+        raise error.with_traceback(exc_info[2])

@@ -6,6 +6,7 @@ from io import BufferedRandom, BufferedReader, FileIO
 from typing import NamedTuple, Protocol, cast
 
 from clusterd.http.connections.transports.transfer import regular_bytes
+from clusterd.http.messages.given import number
 
 BLOCK_BYTES = 64 * 1024
 
@@ -28,9 +29,9 @@ class RegularFile(NamedTuple):
 class FileWrapper:
     """An iterable over the blocks of a file. Its close() closes the file."""
 
-    def __init__(self, file: Readable, block_bytes: int = BLOCK_BYTES) -> None:
+    def __init__(self, file: Readable, block_bytes: object = BLOCK_BYTES) -> None:
         self.file = file
-        self.block_bytes = block_bytes
+        self.block_bytes = number(block_bytes, "wsgi.file_wrapper: the block size")
         if hasattr(file, "close"):
             self.close = file.close
 

@@ -13,6 +13,8 @@ from clusterd.http.asgi.websocket.session import MESSAGE_COST, Session
 from clusterd.http.asgi.websocket.wire import Close, Wire, agree_on_compression
 from clusterd.http.call import CallPhase
 from clusterd.http.connections.connection import Connection
+from clusterd.http.messages.given import byte_fields, number, octets, text
+from clusterd.http.messages.given import message as message_of
 from clusterd.http.messages.refusal import Refusal, application_failed
 from clusterd.http.messages.response import Stamp
 from clusterd.http.ports import Log
@@ -100,11 +102,13 @@ class WebSocketCall:
             pass
         return _disconnect(Close(1006))
 
-    async def send(self, message: Message) -> None:
+    async def send(self, given: object) -> None:
         """Send a message, and wait while the client does not read.
 
-        Raises ClientDisconnected if the client has gone, RuntimeError if another message is expected.
+        Raises ClientDisconnected if the client has gone, RuntimeError if another message is expected, TypeError for a
+        message that is not as ASGI says.
         """
+        message = message_of(given)
         kind = message["type"]
         if self._closed is not None and self._state is not _State.OVER:
             raise ClientDisconnected
@@ -177,8 +181,11 @@ class WebSocketCall:
     def _accept(self, message: Message) -> None:
         compression = agree_on_compression(self._handshake.extensions)
         accepted = compression.accepted if compression else None
-        headers = message.get("headers", ())
-        response = acceptance(self._handshake, message.get("subprotocol"), accepted, headers, self._stamp)
+        headers = list(byte_fields(message.get("headers", ()), "websocket.accept: 'headers'"))
+        subprotocol = message.get("subprotocol")
+        if subprotocol is not None:
+            subprotocol = text(subprotocol, "websocket.accept: 'subprotocol'")
+        response = acceptance(self._handshake, subprotocol, accepted, headers, self._stamp)
         self._state = _State.OPEN
         self._session = Session(self._connection, Wire(self._message_limit, compression), self._wake)
         self._connection.send(response)
@@ -230,21 +237,19 @@ class WebSocketCall:
 
 def _data_of(message: Message) -> str | bytes:
     """Return the data of a websocket.send. Raises TypeError if it is neither text nor bytes."""
-    text = message.get("text")
-    data: object = message.get("bytes") if text is None else text
-    if isinstance(data, (str, bytes)):
-        return data
-    if isinstance(data, (bytearray, memoryview)):
-        return bytes(data)
-    raise TypeError(f"websocket.send with {type(data).__name__} where text or bytes belong")
+    data = message.get("text")
+    if data is not None:
+        return text(data, "websocket.send: 'text'")
+    return octets(message.get("bytes"), "websocket.send: 'bytes', without 'text'")
 
 
 def _close_of(message: Message) -> Close:
     """Return the closing frame of a websocket.close. Raises ValueError for a code that must not be sent."""
-    code = message.get("code", 1000)
+    given = message.get("code", 1000)
+    code = 1000 if given is None else number(given, "websocket.close: 'code'") or 1000
     if not 1000 <= code <= 4999 or code in _NEVER_SENT:
         raise ValueError(f"websocket.close with the code {code}, which cannot be sent (RFC 6455 section 7.4)")
-    return Close(code, message.get("reason") or "")
+    return Close(code, text(message.get("reason") or "", "websocket.close: 'reason'"))
 
 
 def _disconnect(close: Close) -> Message:
