@@ -62,7 +62,7 @@ def test_a_malformed_list_tells_nothing(value: str) -> None:
 @pytest.mark.parametrize(
     ("value", "scheme"),
     [("https", "https"), ("HTTP", "http"), ("http, https", "https"), ("https,http", "http"), ("https, ", None),
-     ("ftp", None), ("", None), ("wss", None), ("https http", None)],
+     ("ftp", None), ("", None), ("wss", "https"), ("Ws", "http"), ("https, ws", "http"), ("https http", None)],
 )  # fmt: skip
 def test_the_scheme_is_that_of_the_nearest_proxy(value: str, scheme: str | None) -> None:
     assert told(x_forwarded_proto=value) == ForwardedFields(False, None, scheme)

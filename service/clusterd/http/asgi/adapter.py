@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Callable
+from contextvars import copy_context
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,7 @@ class AsgiAdapter:
         self._scopes = ScopeMaker(settings.root_path, self._lifespan.state)
         self._limits = settings.limits
         self._tasks: set[asyncio.Task[None]] = set()
+        self._context = copy_context()
         self._lack_is_known = False
         """Whether the lack of wsproto has been logged."""
 
@@ -88,7 +90,8 @@ class AsgiAdapter:
             call = AsgiCall(connection, self._stamp, self._log)
             scope = self._scopes.http(common, head)
         connection.call = call
-        task = _start(call.run(self._application, scope), loop=self._loop)
+        # The context of the worker, and not that of whoever calls this, which may be another request's task.
+        task = _start(call.run(self._application, scope), loop=self._loop, context=self._context.copy())
         if not task.done():
             call.task = task
             self._tasks.add(task)

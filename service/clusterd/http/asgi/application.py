@@ -10,4 +10,4 @@ AsgiApplication = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
 
 class ClientDisconnected(OSError):
-    """Raised by `send` after the client has gone (ASGI spec_version 2.4)."""
+    """Raised by `send` after the client has gone, as ASGI 2.4 says. Earlier versions allow it."""

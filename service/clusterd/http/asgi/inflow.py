@@ -8,7 +8,7 @@ HELD_BYTES = 64 * 1024
 
 
 class Inflow:
-    """Keeps received bytes until the application takes them. One reader at a time."""
+    """Keeps received bytes until the application takes them. Several tasks may wait: each looks for what is there."""
 
     __slots__ = ("_pieces", "_waiter", "held", "is_closed", "is_complete", "on_room")
 
@@ -49,8 +49,9 @@ class Inflow:
     async def take(self) -> bytes:
         """Wait for bytes, and return all that are here. Empty at the end, and after `close`."""
         while not self._pieces and not self.is_complete and not self.is_closed:
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
+            if self._waiter is None:
+                self._waiter = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._waiter)
         data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces.clear()
         self.held = 0

@@ -6,14 +6,9 @@ from urllib.parse import unquote_to_bytes
 from clusterd.http.messages.head import Fields, Head
 from clusterd.linux.address import Address
 
-_VERSIONS = {"version": "3.0", "spec_version": "2.4"}
-# The application checks for these keys. The values are empty.
-_HTTP_EXTENSIONS: dict[str, dict[str, object]] = {
-    "http.response.trailers": {},
-    "http.response.pathsend": {},
-    "http.response.early_hint": {},
-}
-_WEBSOCKET_EXTENSIONS: dict[str, dict[str, object]] = {"websocket.http.response": {}}
+_VERSION = "3.0"
+_SPEC_VERSION = "2.3"
+"""2.4 lets frameworks wait for an error of `send` in place of `http.disconnect`: docs/decisions/0036."""
 
 
 class ScopeMaker:
@@ -27,7 +22,6 @@ class ScopeMaker:
         """Return the part of the scope that all requests of a connection share, for `http`."""
         return {
             "type": "http",
-            "asgi": _VERSIONS,
             "scheme": scheme,
             "root_path": self._root_path,
             "client": peer,
@@ -52,7 +46,13 @@ class ScopeMaker:
         scope["query_string"] = head.query.encode("latin-1")
         scope["headers"] = (fields.raw or _raw_of(fields)).copy()
         scope["state"] = self._state.copy()
-        scope["extensions"] = _HTTP_EXTENSIONS.copy()
+        # Applications may change what they are given, so that no request shares it with another.
+        scope["asgi"] = {"version": _VERSION, "spec_version": _SPEC_VERSION}
+        scope["extensions"] = {
+            "http.response.trailers": {},
+            "http.response.pathsend": {},
+            "http.response.early_hint": {},
+        }
         return scope
 
     def websocket(self, of_connection: dict[str, Any], head: Head, subprotocols: list[str]) -> dict[str, Any]:
@@ -62,7 +62,7 @@ class ScopeMaker:
         scope["type"] = "websocket"
         scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
         scope["subprotocols"] = subprotocols
-        scope["extensions"] = _WEBSOCKET_EXTENSIONS.copy()
+        scope["extensions"] = {"websocket.http.response": {}}
         return scope
 
 

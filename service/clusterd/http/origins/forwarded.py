@@ -28,7 +28,8 @@ LONGEST_ELEMENT = 1024
 
 NOTHING_TOLD = ForwardedFields(tells_peer=False)
 
-_SCHEMES = frozenset({"http", "https"})
+_SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
+"""The scheme of the connection for what a proxy says of a request; some say ws or wss for a WebSocket (Traefik)."""
 _QUOTED = r'"(?:[^"\\]|\\.)*+"'
 _PAIR = rf"({TOKEN})=({TOKEN}|{_QUOTED})"
 # RFC 7239 section 4 and RFC 9110 section 5.6.6: no space around "=", optional space around ";".
@@ -112,7 +113,7 @@ def _forwarded_hop(element: str) -> Hop | None:
     if node is None or len(values) != len(pairs):
         return None
     scheme = values.get("proto", "").lower()
-    return node._replace(scheme=scheme if scheme in _SCHEMES else None)
+    return node._replace(scheme=_SCHEMES.get(scheme))
 
 
 def _unquoted(value: str) -> str:
@@ -142,4 +143,4 @@ def _node(text: str) -> Hop | None:
 def _nearest_scheme(value: str) -> str | None:
     """Return the last scheme of the list, the nearest proxy's. The addresses of the other entries are unknown."""
     scheme = value.rpartition(",")[2].strip(" \t").lower()
-    return scheme if scheme in _SCHEMES else None
+    return _SCHEMES.get(scheme)

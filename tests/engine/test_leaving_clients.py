@@ -1,0 +1,154 @@
+"""A client that leaves ends what the application does for it, whether or not the application has anything to send."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from clusterd.http.settings import Interface
+from tests.support.serving import PATIENCE, Client, request, serving, wait_until
+
+Leave = Callable[[Client], None]
+
+
+def closes(client: Client) -> None:
+    client.socket.shutdown(socket.SHUT_WR)
+
+
+def resets(client: Client) -> None:
+    client.reset()
+
+
+LEAVES = pytest.mark.parametrize("leave", [closes, resets])
+
+
+class Streaming:
+    """Streams that send one piece and are idle then. `ended` is set by the `finally` of each."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        try:
+            yield b"first"
+            await asyncio.Event().wait()
+        finally:
+            self.ended.set()
+
+    async def endpoint(self, _: Request) -> Response:
+        return StreamingResponse(self.pieces(), media_type="text/event-stream")
+
+    @property
+    def plain(self) -> Starlette:
+        return Starlette(routes=[Route("/", self.endpoint)])
+
+    @property
+    def behind_middleware(self) -> Starlette:
+        async def passes(given: Request, call_next: RequestResponseEndpoint) -> Response:
+            return await call_next(given)
+
+        return Starlette(routes=[Route("/", self.endpoint)], middleware=[Middleware(BaseHTTPMiddleware, passes)])
+
+    async def by_hand(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        """Waits in `receive` with two tasks at once, as a framework and its application may."""
+        if scope["type"] == "lifespan":
+            return
+        await receive()
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"first", "more_body": True})
+        both = await asyncio.gather(receive(), receive())
+        assert [each["type"] for each in both] == ["http.disconnect"] * 2
+        self.ended.set()
+
+
+@LEAVES
+@pytest.mark.parametrize("kind", ["plain", "behind_middleware", "by_hand"])
+def test_an_idle_stream_ends_when_its_client_leaves(kind: str, leave: Leave) -> None:
+    streaming = Streaming()
+    with serving(getattr(streaming, kind), interface=Interface.ASGI) as server, server.client() as client:
+        client.send(request())
+        assert client.answer_head().status == 200
+        assert client.chunk() == b"first"
+        leave(client)
+        assert streaming.ended.wait(PATIENCE)
+        wait_until(lambda: not server.engine.in_flight)
+        wait_until(lambda: not server.engine.adapter.running)
+
+
+def test_what_is_sent_to_a_client_that_has_closed_its_side_arrives() -> None:
+    go = threading.Event()
+
+    async def endpoint(_: Request) -> Response:
+        await asyncio.to_thread(go.wait, PATIENCE)
+        return PlainTextResponse("all of it")
+
+    application = Starlette(routes=[Route("/", endpoint)])
+    with serving(application, interface=Interface.ASGI) as server, server.client() as client:
+        client.send(request())
+        closes(client)
+        wait_until(lambda: server.on_loop(lambda: any(each.half_closed for each in server.engine.connections)))
+        go.set()
+        assert client.answer().body == b"all of it"
+
+
+def test_two_tasks_that_wait_for_a_body_both_learn_of_it() -> None:
+    """The first one waited for ever, and with it a framework that reads a body while its application listens."""
+    seen: list[dict[str, Any]] = []
+
+    async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            return
+        seen.extend(await asyncio.gather(receive(), receive()))
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"both"})
+
+    with serving(application, interface=Interface.ASGI) as server, server.client() as client:
+        client.send(request("/", "Content-Length: 4", method="POST"))
+        wait_until(lambda: server.on_loop(lambda: server.engine.in_flight))
+        client.send(b"body")
+        assert client.answer().body == b"both"
+    assert sorted(each["body"] for each in seen) == [b"", b"body"]
+
+
+def test_each_request_has_the_context_of_the_worker() -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="nothing")
+
+    async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            return
+        before = variable.get()
+        variable.set(scope["path"])
+        await asyncio.sleep(0)
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": before.encode()})
+
+    with serving(application, interface=Interface.ASGI) as server, server.client() as client:
+        client.send(request("/first") + request("/second") + request("/third"))
+        assert [client.answer().body for _ in range(3)] == [b"nothing"] * 3
+
+
+def test_what_an_application_does_to_its_scope_reaches_no_other_request() -> None:
+    async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            return
+        before = repr((scope["asgi"], scope["extensions"]))
+        scope["asgi"]["mine"] = scope["extensions"]["mine"] = 1
+        scope["extensions"]["http.response.trailers"]["mine"] = 1
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": before.encode()})
+
+    with serving(application, interface=Interface.ASGI) as server, server.client() as client:
+        first = client.get().body
+        assert b"mine" not in first
+        assert client.get().body == first
+    assert b"'spec_version': '2.3'" in first
