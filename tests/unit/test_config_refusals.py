@@ -128,12 +128,11 @@ def test_a_mistake_is_named_with_its_place_and_its_cure(tmp_path: Path, text: st
 @pytest.mark.parametrize(
     ("app", "hint"),
     [
-        ("shop", "(the attribute is missing: write shop:app)"),
         ("shop.py:app", "(a module, not a file: write shop:app)"),
         ("shop/wsgi.py", "(a module, not a file: write shop.wsgi:app)"),
-        ("shop:make(1)", "must be module:attribute or module:factory()"),
+        ("shop:make(1)", "must be module:attribute, module:factory() or module"),
         ("__main__:app", "(workers import it: write the name of the file's module, as in myapp:app for myapp.py)"),
-        ("5", "found 5, must be module:attribute or module:factory()"),
+        ("5", "found 5, must be module:attribute, module:factory() or module"),
     ],
 )
 def test_the_application_is_a_reference(tmp_path: Path, app: str, hint: str) -> None:
@@ -177,7 +176,7 @@ def test_what_does_not_go_together_is_told_beside_other_problems(tmp_path: Path)
     [
         ("", "there is no setting in this file (at least name the application, as in app: myapp:app)"),
         ("# nothing\n---\n", "there is no setting in this file"),
-        ("{}", "clusterd.yaml: app is missing (write module:attribute or module:factory())"),
+        ("{}", "clusterd.yaml: app is missing (write module:attribute, module:factory() or module)"),
         ("just text", "1:1: found 'just text' where settings were expected"),
         ("- a", "1:1: found a list where settings were expected"),
         ("app: a:b\n\tthreads: 1", "2:1: this is not YAML: found character '\\t'"),

@@ -32,7 +32,7 @@ def test_without_run_there_is_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("threads: 1\n", "app is missing (write module:attribute or module:factory())"),
+        ("threads: 1\n", "app is missing (write module:attribute, module:factory() or module)"),
         (
             "app: a:b\nrun: c:d\n",
             "clusterd.yaml:2:6: run: app is given too (clusterd.yaml:1:6), and a worker does one of them "  # noqa: ISC004

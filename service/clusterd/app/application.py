@@ -19,6 +19,9 @@ Application = Callable[..., Any]
 _OWN_CODE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep, "service/clusterd/"
 """Prefixes of the names of clusterd's files: as Python imports them, and as mypyc records them in compiled code."""
 _STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
+_USUAL_NAMES = ("application", "app")
+"""What Django and the tutorials of Flask and FastAPI call the application."""
+_ASGI_ARGUMENTS: tuple[object, ...] = ({}, None, None)
 _TRACEBACK_BYTES = 40 * 1024
 _REASON_BYTES = 4 * 1024
 """Limits in bytes of JSON, where a character may take six. Together they fit one packet of the channel."""
@@ -90,13 +93,13 @@ def load(config: Config) -> LoadedCode:
 
 
 def _load_application(reference: str, wanted: Interface) -> LoadedApplication:
-    """Import `app` (`module:attribute` or `module:factory()`) and find out its interface. Raises LoadError."""
+    """Import what `app` names (`module:attribute`, `module:factory()` or `module`). Raises LoadError."""
     application = _load(reference, "app")
     is_asgi = is_async(application)
     if wanted is Interface.WSGI and is_asgi:
         raise LoadError(f"app: {reference} is an ASGI application, and interface: says wsgi", "")
     if is_asgi or wanted is Interface.ASGI:
-        _check_call(application, reference, Interface.ASGI, ({}, None, None))
+        _check_call(application, reference, Interface.ASGI, _ASGI_ARGUMENTS)
         return LoadedApplication(application, Interface.ASGI)
     _check_call(application, reference, Interface.WSGI, ({}, None))
     return LoadedApplication(application, Interface.WSGI)
@@ -108,8 +111,11 @@ def _check_call(application: Application, reference: str, interface: Interface, 
     Without this check a factory that is named without its parentheses would start, and fail at every request.
     """
     if signature := unfit_signature(application, arguments):
-        hint = "" if reference.endswith("()") else f"; if it makes the application, write {reference}()"
         wanted = f"the {len(arguments)} arguments of {interface.name}"
+        if interface is Interface.WSGI and unfit_signature(application, _ASGI_ARGUMENTS) is None:
+            hint = "; if it returns an awaitable, it is an ASGI application: write interface: asgi"
+        else:
+            hint = "" if reference.endswith("()") else f"; if it makes the application, write {reference}()"
         raise LoadError(f"app: {reference} takes {signature}, and not {wanted}{hint}", "")
 
 
@@ -127,7 +133,7 @@ def _load(reference: str, setting: str) -> Application:
     except BaseException as error:
         raise describe(error, what) from error
     try:
-        for name in path.removesuffix("()").split("."):
+        for name in path.removesuffix("()").split(".") if path else _usual_name(found, reference):
             found = getattr(found, name)
     except BaseException as error:
         raise replace(describe(error, what), permanent=isinstance(error, AttributeError)) from error
@@ -139,6 +145,15 @@ def _load(reference: str, setting: str) -> Application:
     if not callable(found):
         raise LoadError(f"{setting}: {reference} is a {type(found).__name__}, which cannot be called", "")
     return found  # type: ignore[no-any-return]
+
+
+def _usual_name(module: Any, reference: str) -> list[str]:
+    """The name that the application has in a module that is named alone. Raises AttributeError."""
+    for name in _USUAL_NAMES:
+        if hasattr(module, name):
+            return [name]
+    usual = " or ".join(_USUAL_NAMES)
+    raise AttributeError(f"the module has no {usual}: name what is the application, as in {reference}:name")
 
 
 def describe(error: BaseException, what: str) -> LoadError:

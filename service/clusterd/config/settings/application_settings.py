@@ -11,6 +11,8 @@ ENVIRONMENT_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 RESERVED_ENVIRONMENT = r"CLUSTERD_(WORKER|GENERATION)|NOTIFY_SOCKET|LISTEN_(PID|FDS|FDNAMES)|WATCHDOG_(PID|USEC)"
 
 _DOTTED = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
+_MODULE_NAME = r"[^\W\d][\w-]*(\.[^\W\d][\w-]*)*"
+"""Python's import statement knows no hyphens, its import machinery does."""
 
 
 def _check_application(written: str) -> None:
@@ -19,8 +21,6 @@ def _check_application(written: str) -> None:
     if file := re.fullmatch(r"([\w./-]+)\.py(:.+)?", written):
         module = file[1].strip("./").replace("/", ".")
         raise Refusal(f"a module, not a file: write {module}{file[2] or ':app'}")
-    if re.fullmatch(_DOTTED, written):
-        raise Refusal(f"the attribute is missing: write {written}:app")
 
 
 def _check_module(written: str) -> None:
@@ -39,9 +39,11 @@ def _check_root_path(written: str) -> None:
         raise Refusal(f"write {written.rstrip('/')}")
 
 
-_APPLICATION = text("module:attribute or module:factory()", rf"{_DOTTED}:{_DOTTED}(\(\))?", _check_application)
-_FUNCTION_OR_NULL = either(text("module:function", rf"{_DOTTED}:{_DOTTED}"), "null")
-_MODULE = text("a module", _DOTTED, _check_module)
+_APPLICATION = text(
+    "module:attribute, module:factory() or module", rf"{_MODULE_NAME}(:{_DOTTED}(\(\))?)?", _check_application
+)
+_FUNCTION_OR_NULL = either(text("module:function", rf"{_MODULE_NAME}:{_DOTTED}"), "null")
+_MODULE = text("a module", _MODULE_NAME, _check_module)
 _ROOT_PATH = text('"", or a path that begins with / and does not end with it', r"(/[^\s?#/]+)*", _check_root_path)
 _NEXT = Applies.NEXT_GENERATION
 
@@ -51,7 +53,8 @@ APPLICATION_SETTINGS = (
         _APPLICATION,
         None,
         _NEXT,
-        "The application: a callable. A name that ends with () is a function that returns the callable.",
+        "The application: a callable. A name that ends with () is a function that returns the callable. In a module "
+        "alone it is application, or else app.",
         instead="run",
     ),
     Setting(
