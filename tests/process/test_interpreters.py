@@ -38,6 +38,17 @@ def test_workers_run_the_engine_as_the_master_does_whatever_their_path(make_serv
     assert service.ask().version == os.environ.get("CLUSTERD_ENGINE", "interpreted")
 
 
+def test_a_safe_path_keeps_what_is_on_it(make_service: MakeService, tmp_path: Path) -> None:
+    """Python puts no directory of the program on such a path, so that there was another to lose."""
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library/wanted.py").write_text("NUMBER = 7\n")
+    path = os.pathsep.join([str(tmp_path / "library"), os.environ.get("PYTHONPATH", "")])
+    service = make_service(workers=1, environment={"PYTHONSAFEPATH": "1", "PYTHONPATH": path})
+    service.deploy("1", HELLO.replace("VERSION", "{__import__('wanted').NUMBER}"))
+    service.start()
+    assert service.ask().version == "7"
+
+
 @pytest.mark.parametrize("version", others(at_least=OLDEST) or [None])
 def test_another_minor_version_serves_and_reloads(
     make_service: MakeService, tmp_path: Path, version: Version | None

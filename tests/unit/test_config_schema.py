@@ -145,7 +145,7 @@ def test_the_json_schema_accepts_what_the_loader_accepts() -> None:
         {"environment": {"1A": "x"}},
         {"environment": {"A": []}},
         {"rollout": {"health_check": {"host": "a"}}},
-        {"app": "shop"},
+        {"app": "shop:"},
     ],
 )
 def test_the_json_schema_refuses_what_the_loader_refuses(tmp_path: Path, wrong: dict[str, Any]) -> None:

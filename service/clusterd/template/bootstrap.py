@@ -63,7 +63,8 @@ def load(name, path, submodules=None):
 
 if __name__ == "__main__":
     channel_descriptor, program = int(sys.argv[1]), sys.argv[2]
-    del sys.path[0]  # Python has put this file's directory there.
+    if not getattr(sys.flags, "safe_path", False):  # PYTHONSAFEPATH
+        del sys.path[0]  # Python has put this file's directory there.
     sys.argv = ["clusterd"]
     check_interpreter(channel_descriptor)
     load_package()
