@@ -66,6 +66,8 @@ class Connection(Intake):
         self._log_debug("closed" if error is None else f"lost: {error}")
         if self.stage is _ANSWERING:
             self._account(CLIENT_CLOSED_REQUEST)
+        if error is None and self.stage is not Stage.DETACHED:
+            self.shut_down()
         self.stage = Stage.CLOSED
         self.deadline.never()
         self._end_request()

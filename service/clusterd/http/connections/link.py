@@ -240,6 +240,14 @@ class Link(Stream):
         self.deadline.last_bytes()
         self._transport.close()
 
+    def shut_down(self) -> None:
+        """Have the client read the end, even if a process that the application has forked holds the socket open."""
+        if self._socket.fileno() >= 0:
+            try:
+                self._socket.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # The client has gone.
+
     def abort(self) -> None:
         """Drop the connection, also with a request in flight."""
         self._log_debug("dropped")

@@ -154,6 +154,10 @@ class InlineTransport:
     def _lose(self) -> None:
         if not self._is_over:
             self._is_over = True
+            try:
+                self._socket.shutdown(socket.SHUT_RDWR)  # As Connection.shut_down does.
+            except OSError:
+                pass
             self._socket.close()
             self._loop.call_soon(self._resident.connection_lost, None)
             self._leave()
