@@ -1,7 +1,14 @@
-"""A call of the application on the event loop (`threads: 0`)."""
+"""A call of the application on the event loop (`threads: 0`).
+
+While the application has its turn, no loop runs as far as it can see. So it may run one of its own (`asyncio.run`,
+asgiref's `async_to_sync`), and Django does not refuse its database.
+"""
+
+from asyncio import _get_running_loop, _set_running_loop
 
 from clusterd.http.call import CallPhase
 from clusterd.http.connections.connection import Connection
+from clusterd.http.connections.transports.transfer import FileTransfer
 from clusterd.http.wsgi.exchange import ClientGone, Exchange, Output, Service
 
 TURN_PIECES = 16
@@ -21,7 +28,10 @@ class LoopCall(Exchange):
 
     def run(self) -> None:
         """Call the application, and send what is available at once."""
+        loop = _get_running_loop()
+        _set_running_loop(None)
         output = self.begin()
+        _set_running_loop(loop)
         if isinstance(output, bytes):
             self._connection.send(output)
             self._end()
@@ -35,7 +45,7 @@ class LoopCall(Exchange):
         for _ in range(TURN_PIECES):
             if self._over or self._output is None or not connection.writable:
                 return
-            data = next(self._output, None)
+            data = self._next(self._output)
             if data is None:
                 self._end()
                 return
@@ -45,6 +55,14 @@ class LoopCall(Exchange):
             else:
                 connection.send_file(data)
         connection.yield_turn()
+
+    def _next(self, output: Output) -> bytes | FileTransfer | None:
+        loop = _get_running_loop()
+        _set_running_loop(None)
+        try:
+            return next(output, None)
+        finally:
+            _set_running_loop(loop)
 
     def _end(self) -> None:
         if not self._over:
@@ -63,5 +81,8 @@ class LoopCall(Exchange):
         if not self._over:
             self._over = True
             if self._output is not None:
+                loop = _get_running_loop()
+                _set_running_loop(None)
                 self.abandon(self._output)
+                _set_running_loop(loop)
             self.release()
