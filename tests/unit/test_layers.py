@@ -50,6 +50,7 @@ HTTP_LAYERS = {
     "call": 2,
     "messages": 1,
     "compilation": 0,
+    "forks": 0,
     "settings": 0,
     "ports": 0,
 }

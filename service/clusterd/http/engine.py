@@ -22,6 +22,7 @@ from clusterd.http.connections.stage import IN_FLIGHT
 from clusterd.http.connections.transports.inline_transport import InlineTransport
 from clusterd.http.connections.transports.loop_entry import LoopEntry
 from clusterd.http.connections.transports.rejected_connection import Shedder
+from clusterd.http.forks import FORKS
 from clusterd.http.messages.response import Stamp
 from clusterd.http.ports import Counters, Log
 from clusterd.http.settings import HttpSettings, Interface
@@ -106,6 +107,7 @@ class Engine:
 
     def run(self) -> None:
         """Run the event loop until `leave`. Threads of the leader/follower pool may run it in place of this thread."""
+        FORKS.serve()
         self.threads.run()
 
     def leave(self) -> None:

@@ -11,6 +11,7 @@ from clusterd.http.asgi.inflow import Inflow
 from clusterd.http.call import CallPhase
 from clusterd.http.connections.connection import Connection
 from clusterd.http.connections.transports.transfer import open_path, regular_bytes
+from clusterd.http.forks import FORKS
 from clusterd.http.messages.given import message as message_of
 from clusterd.http.messages.given import path
 from clusterd.http.messages.response import Stamp
@@ -52,8 +53,10 @@ class AsgiCall(Answer):
         except ClientDisconnected:
             self.fail("")
         except BaseException as error:  # A SystemExit also ends only the request.
+            FORKS.end_if_fork(error)
             self.fail(f"raised\n{''.join(traceback.format_exception(error)).rstrip()}")
         else:
+            FORKS.end_if_fork()
             if not self.is_over:
                 self.fail(f"returned where {self._expected.value} was expected")
 
@@ -61,6 +64,7 @@ class AsgiCall(Answer):
 
     async def receive(self) -> Message:
         """Return the next piece of the body. After the body, wait for the end of the request: http.disconnect."""
+        FORKS.end_if_fork()
         if not self._end and not self.gone:
             body = self._body
             if body is None:
@@ -82,6 +86,7 @@ class AsgiCall(Answer):
         Raises ClientDisconnected if the client has gone, RuntimeError if another message is expected, TypeError for a
         message that is not as ASGI says.
         """
+        FORKS.end_if_fork()
         if self.gone:
             raise ClientDisconnected
         message = message_of(given)

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from clusterd.http.connections.connection import Connection
 from clusterd.http.connections.transports.transfer import SMALL_BYTES, FileTransfer
+from clusterd.http.forks import FORKS
 from clusterd.http.messages.given import text, unfit
 from clusterd.http.messages.refusal import application_failed
 from clusterd.http.messages.response import TEXT_FIELDS, Encoder, ResponseHead, Stamp, plain_response, refusal_response
@@ -122,6 +123,7 @@ class Exchange:
         """
         try:
             result = self._service.application(self.environ, self._start_response)
+            FORKS.end_if_fork()
             if type(result) is list and len(result) == 1 and not self.started:
                 return self._whole(self._head_now(), _checked(result[0]))
         except BaseException as error:
@@ -188,6 +190,7 @@ class Exchange:
 
     def _chunks(self, result: Iterable[bytes]) -> Output:
         for chunk in result:
+            FORKS.end_if_fork()
             self.note_progress()
             yield self._encode(_checked(chunk)) if chunk else b""  # An empty piece also gives others a turn.
             if self._encoder is not None and self._encoder.satisfied:
@@ -265,6 +268,7 @@ class Exchange:
         return self._write_now
 
     def _write_now(self, data: object) -> None:
+        FORKS.end_if_fork()
         self.note_progress()
         self.write(self._encode(_checked(data)))
 
@@ -276,6 +280,7 @@ class Exchange:
 
     def _fail(self, error: BaseException) -> bytes:
         """Return the response to an error of the application. A SystemExit also ends only the request."""
+        FORKS.end_if_fork(error)
         if isinstance(error, ClientGone):
             self.failed = True
             return b""

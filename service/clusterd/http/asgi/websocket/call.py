@@ -13,6 +13,7 @@ from clusterd.http.asgi.websocket.session import MESSAGE_COST, Session
 from clusterd.http.asgi.websocket.wire import Close, Wire, agree_on_compression
 from clusterd.http.call import CallPhase
 from clusterd.http.connections.connection import Connection
+from clusterd.http.forks import FORKS
 from clusterd.http.messages.given import byte_fields, number, octets, text
 from clusterd.http.messages.given import message as message_of
 from clusterd.http.messages.refusal import Refusal, application_failed
@@ -75,8 +76,10 @@ class WebSocketCall:
         except ClientDisconnected:
             self._fail("")
         except BaseException as error:  # A SystemExit also ends only the call.
+            FORKS.end_if_fork(error)
             self._fail(f"raised\n{''.join(traceback.format_exception(error)).rstrip()}")
         else:
+            FORKS.end_if_fork()
             if self._session is not None:
                 self._session.close(Close(1000))
             elif self._closed is None and self._state is not _State.OVER:
@@ -108,6 +111,7 @@ class WebSocketCall:
         Raises ClientDisconnected if the client has gone, RuntimeError if another message is expected, TypeError for a
         message that is not as ASGI says.
         """
+        FORKS.end_if_fork()
         message = message_of(given)
         kind = message["type"]
         if self._closed is not None and self._state is not _State.OVER:
