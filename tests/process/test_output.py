@@ -1,16 +1,19 @@
 """What an application prints, into a journald that goes and comes, closed pipes and full disks: nothing fails of it."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import IO
 
 import pytest
 
+from tests.support.clients import connect
 from tests.support.service import HELLO, PATIENCE_SECONDS, Service
 
 MakeService = Callable[..., Service]
@@ -259,3 +262,41 @@ def test_a_service_whose_output_is_on_a_full_disk_answers(make_service: MakeServ
     assert [service.get().status_code for _ in range(5)] == [200] * 5
     assert service.reload().returncode == 0
     assert service.get().status_code == 200
+
+
+PRINTS = """
+import os
+def app(environ, start_response):
+    for number in range(100):
+        print("printed", os.getpid(), number, "x" * 40, "over")
+    print("and", "begun", end="")
+    print()
+    start_response("200 OK", [])
+    return [b""]
+"""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_lines_of_many_threads_and_workers_are_whole(make_service: MakeService, unbuffered: str) -> None:
+    """A print of several arguments is several writes, and with PYTHONUNBUFFERED each of them was on its own."""
+    service = make_service(workers=2, threads=4, environment={"PYTHONUNBUFFERED": unbuffered})
+    service.deploy("1", PRINTS)
+    service.start()
+
+    def ask() -> None:
+        for _ in range(5):
+            with closing(connect(service)) as client:
+                client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                while client.recv(1000):
+                    pass
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert service.stop() == 0
+    lines = [line for line in service.log().splitlines() if "clusterd[" not in line]
+    whole = re.compile(r"printed \d+ \d+ x{40} over|and begun")
+    assert [line for line in lines if not whole.fullmatch(line)] == []
+    assert len(lines) == 8 * 5 * 101

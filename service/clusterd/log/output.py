@@ -18,6 +18,7 @@ import sys
 from collections import deque
 from collections.abc import MutableMapping
 from contextlib import suppress
+from threading import get_ident
 from typing import Any
 
 from clusterd.log.destination import is_journal_stream
@@ -192,6 +193,45 @@ class OutputBuffer(io.BufferedWriter):
         return not self._is_stuck
 
 
+class LineStream(io.TextIOWrapper):
+    """sys.stdout or sys.stderr. Passes on whole lines.
+
+    A print with several arguments is several writes. Those of a thread wait here for the end of its line, so that lines
+    of several threads or, with PYTHONUNBUFFERED, of several processes do not mix.
+    """
+
+    def __init__(self, buffer: OutputBuffer, **settings: Any) -> None:
+        super().__init__(buffer, **settings)
+        self._begun: dict[int, str] = {}
+        """The beginnings of lines, by thread."""
+
+    def write(self, text: str, /) -> int:
+        """Write the complete lines of `text`, and keep the rest."""
+        thread = get_ident()
+        line = self._begun.pop(thread, "") + text
+        end = line.rfind("\n") + 1
+        if len(line) - end >= _MOST_BYTES:
+            end = len(line)
+        if end < len(line):
+            self._begun[thread] = line[end:]
+        if end:
+            super().write(line[:end])
+        return len(text)
+
+    def flush(self) -> None:
+        """Write what this thread has begun, too."""
+        if begun := self._begun.pop(get_ident(), ""):
+            super().write(begun)
+        super().flush()
+
+    def flush_all(self) -> None:
+        """Write what every thread has begun. Called at the end of the process."""
+        while self._begun:
+            with suppress(KeyError):  # another thread has written it
+                super().write(self._begun.popitem()[1])
+        super().flush()
+
+
 _journal: JournalStream | None = None
 """The stream to which this process's standard output or error is connected."""
 
@@ -214,7 +254,7 @@ def protect_output(environ: MutableMapping[str, str], *, whole_lines: bool = Tru
         old.flush()
         raw = io.FileIO(descriptor, "wb", closefd=False)
         raw.name = old.name
-        fresh = io.TextIOWrapper(
+        fresh = LineStream(
             OutputBuffer(raw, stream if descriptor in is_journal else None),
             encoding=old.encoding,
             errors="backslashreplace",

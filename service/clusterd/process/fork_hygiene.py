@@ -66,7 +66,7 @@ def flush_output() -> None:
     """Flush stdout and stderr. Otherwise both processes write what is buffered at a fork."""
     for stream in (sys.stdout, sys.stderr):
         try:
-            stream.flush()
+            getattr(stream, "flush_all", stream.flush)()
         except Exception:
             # The application has closed, replaced or broken the stream. Its output cannot be saved here.
             continue
