@@ -329,6 +329,30 @@ def test_wsgi(given: Given, threads: int) -> None:
             assert_names_the_place(errors[0], given)
 
 
+class Reads:
+    """A file-like object that gives this once."""
+
+    def __init__(self, *given: Any) -> None:
+        self.given = [*given, b""]
+
+    def read(self, _: int) -> Any:
+        return self.given.pop(0)
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+@pytest.mark.parametrize(("given", "status"), [(b"body", 200), (Octets(b"body"), 200), ("body", 500), (5, 500)])
+def test_wsgi_file_wrapper(given: Any, status: int, threads: int) -> None:
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        start_response("200 OK", [])
+        return environ["wsgi.file_wrapper"](Reads(given), Indexed(4))
+
+    with serving(application, threads=threads) as server, server.client() as client:
+        assert client.get().status == status
+        if status == 500:
+            wait_until(lambda: server.ledger.errors)
+            assert "found" in server.ledger.errors[0]
+
+
 @pytest.mark.parametrize("threads", [0, 2])
 @pytest.mark.parametrize("data", ["body", 5, None, bytearray(b"body")])
 def test_wsgi_write(data: Any, threads: int) -> None:

@@ -14,7 +14,7 @@ from tests.support.serving import request, serving, wait_until
 
 Start = Callable[..., Any]
 Receive = Callable[..., Any]
-BOTH = pytest.mark.parametrize("interface", list(Interface))
+BOTH = pytest.mark.parametrize("interface", [Interface.WSGI, Interface.ASGI])
 
 
 def wsgi(environ: dict[str, Any], start_response: Start) -> list[bytes]:

@@ -57,7 +57,7 @@ def test_what_is_wrong_has_the_name_of_the_setting() -> None:
     assert refusals(app="myapp:app", listen=["127.0.0.1:1", 7])[0].startswith("listen[1]: found 7, must be")
     assert 'write ["127.0.0.1:1"]' in refusals(app="myapp:app", listen="127.0.0.1:1")[0]
     assert refusals()[0].startswith("Cluster: app is missing")
-    assert len(refusals(app="myapp", workers="many", log={"level": "loud"})) == 3
+    assert len(refusals(app="myapp:", workers="many", log={"level": "loud"})) == 3
 
 
 def test_what_no_file_could_say_is_refused_too() -> None:

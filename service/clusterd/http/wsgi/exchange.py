@@ -19,7 +19,7 @@ from clusterd.http.wsgi.environ import EnvironMaker
 from clusterd.http.wsgi.file_wrapper import FileWrapper, RegularFile
 from clusterd.http.wsgi.mailbox import Mailbox
 
-WsgiApplication = Callable[..., Iterable[bytes]]
+WsgiApplication = Callable[..., Iterable[object]]
 Output = Generator[bytes | FileTransfer, None, None]
 """The pieces of a response. After a FileTransfer, ask for the next piece only when the transfer is complete."""
 _HEADERS = "start_response: the headers"
@@ -166,7 +166,7 @@ class Exchange:
         except BaseException:
             self._service.report(f"{self._describe()} raised when it was closed\n{traceback.format_exc().rstrip()}")
 
-    def _pieces(self, result: Iterable[bytes]) -> Output:
+    def _pieces(self, result: Iterable[object]) -> Output:
         try:
             yield from self._sent_of(result)
         except BaseException as error:
@@ -174,7 +174,7 @@ class Exchange:
                 raise  # Abandoned: nothing can be sent any more. A GeneratorExit must be raised in any case.
             yield self._fail(error)
 
-    def _sent_of(self, result: Iterable[bytes]) -> Output:
+    def _sent_of(self, result: Iterable[object]) -> Output:
         try:
             file = result.regular_file() if type(result) is FileWrapper and self._takes_file else None
             if file is not None:
@@ -188,7 +188,7 @@ class Exchange:
         if self._encoder is not None:
             self._check_length(self._encoder)
 
-    def _chunks(self, result: Iterable[bytes]) -> Output:
+    def _chunks(self, result: Iterable[object]) -> Output:
         for chunk in result:
             FORKS.end_if_fork()
             self.note_progress()
@@ -201,7 +201,7 @@ class Exchange:
     def _takes_file(self) -> bool:
         return not self.started and self._connection.takes_files
 
-    def _file(self, result: Iterable[bytes], file: RegularFile) -> Output:
+    def _file(self, result: Iterable[object], file: RegularFile) -> Output:
         """Send a file that is the whole body, so that its length is known."""
         head = self._head_now()
         size = file.size if head.content_length is None else min(file.size, head.content_length)

@@ -14,8 +14,8 @@ BLOCK_BYTES = 64 * 1024
 class Readable(Protocol):
     """A file, or any object with its method `read`."""
 
-    def read(self, size: int, /) -> bytes:
-        """Read up to `size` bytes. Empty at the end."""
+    def read(self, size: int, /) -> object:
+        """Read up to `size` bytes. Empty at the end. What is no bytes is refused when it is sent."""
 
 
 class RegularFile(NamedTuple):
@@ -35,7 +35,7 @@ class FileWrapper:
         if hasattr(file, "close"):
             self.close = file.close
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[object]:
         while block := self.file.read(self.block_bytes):
             yield block
 
