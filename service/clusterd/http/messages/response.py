@@ -30,6 +30,7 @@ _SPECIAL = frozenset(
     }
 )
 _NO_BODY = frozenset({204, 304})
+_PAIRS = "an iterable of pairs (name, value)"
 
 
 class Stamp:
@@ -117,7 +118,8 @@ class ResponseHead:
         self.own: set[str] | None = None
         lines = []
         known_lines = kind.lines
-        for header in items(headers, where, "an iterable of pairs (name, value)"):
+        given = headers if isinstance(headers, list) else list(items(headers, where, _PAIRS))
+        for header in given:
             try:
                 line = known_lines.get(header)
             except TypeError:  # The header is a list, for example, and not a tuple.

@@ -4,7 +4,7 @@ While the application has its turn, no loop runs as far as it can see. So it may
 asgiref's `async_to_sync`), and Django does not refuse its database.
 """
 
-from asyncio import _get_running_loop, _set_running_loop
+from asyncio import _set_running_loop
 
 from clusterd.http.call import CallPhase
 from clusterd.http.connections.connection import Connection
@@ -28,10 +28,9 @@ class LoopCall(Exchange):
 
     def run(self) -> None:
         """Call the application, and send what is available at once."""
-        loop = _get_running_loop()
         _set_running_loop(None)
         output = self.begin()
-        _set_running_loop(loop)
+        _set_running_loop(self._service.mailbox.loop)
         if isinstance(output, bytes):
             self._connection.send(output)
             self._end()
@@ -57,12 +56,11 @@ class LoopCall(Exchange):
         connection.yield_turn()
 
     def _next(self, output: Output) -> bytes | FileTransfer | None:
-        loop = _get_running_loop()
         _set_running_loop(None)
         try:
             return next(output, None)
         finally:
-            _set_running_loop(loop)
+            _set_running_loop(self._service.mailbox.loop)
 
     def _end(self) -> None:
         if not self._over:
@@ -81,8 +79,7 @@ class LoopCall(Exchange):
         if not self._over:
             self._over = True
             if self._output is not None:
-                loop = _get_running_loop()
                 _set_running_loop(None)
                 self.abandon(self._output)
-                _set_running_loop(loop)
+                _set_running_loop(self._service.mailbox.loop)
             self.release()
