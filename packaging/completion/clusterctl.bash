@@ -17,7 +17,7 @@ _clusterctl() {
         reload) known="--help --socket --config --json --no-wait" ;;
         restart) known="--help --socket --config --json $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
         scale) known="--help --socket --config --json" ;;
-        stop) known="--help --socket --config --json" ;;
+        stop) known="--help --socket --config --json --now" ;;
         kill) known="--help --socket --config --json --signal hooks $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
         events) known="--help --socket --config --json --follow" ;;
         stacks) known="--help --socket --config --json hooks $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;

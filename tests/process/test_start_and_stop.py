@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -201,18 +201,61 @@ def test_a_stop_answers_the_requests_in_flight(make_service: MakeService, tmp_pa
     assert service.wait() == 0
 
 
-def test_a_second_term_ends_it_at_once(make_service: MakeService, tmp_path: Path) -> None:
+@pytest.fixture
+def slow(make_service: MakeService, tmp_path: Path) -> Iterator[tuple[Service, socket.socket]]:
+    """A service with a request in-flight that ends when the file `go` exists, and its client."""
     started = tmp_path / "started"
-    service = make_service(environment={"STARTED": str(started), "GO": str(tmp_path / "never")})
+    service = make_service(environment={"STARTED": str(started), "GO": str(tmp_path / "go")})
     service.deploy("1", SLOW)
     service.start()
     with socket.create_connection(("127.0.0.1", service.port)) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         wait_until(started.exists, "the request arrives")
-        service.signal(signal.SIGTERM)
+        yield service, client
+
+
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT, signal.SIGURG])
+def test_a_term_cuts_nothing_however_often_it_comes(
+    slow: tuple[Service, socket.socket], tmp_path: Path, first: signal.Signals
+) -> None:
+    service, client = slow
+    service.signal(first)
+    for _ in range(5):
         service.wait_for_line("worker draining")
         service.signal(signal.SIGTERM)
-        assert service.wait() == 0
+        service.workers()  # It has answered, so that it has had the signal before.
+    (tmp_path / "go").touch()
+    answer = b""
+    while chunk := client.recv(65536):
+        answer += chunk
+    assert answer.startswith(b"HTTP/1.1 200") and answer.endswith(b"done")
+    assert service.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (signal.SIGTERM, signal.SIGQUIT),
+        (signal.SIGTERM, signal.SIGINT),
+        (signal.SIGINT, signal.SIGINT),
+        (signal.SIGTERM, "--now"),
+        (None, signal.SIGQUIT),
+        (None, "--now"),
+    ],
+)
+def test_an_end_at_once_is_asked_for(
+    slow: tuple[Service, socket.socket], first: signal.Signals | None, second: signal.Signals | str
+) -> None:
+    service, client = slow
+    if first is not None:
+        service.signal(first)
+        service.wait_for_line("worker draining")
+    if isinstance(second, str):
+        assert service.clusterctl("stop", second).returncode == 0
+    else:
+        service.signal(second)
+    assert service.wait() == 0
+    assert client.recv(65536) == b""
 
 
 def test_more_and_fewer_workers_by_signal(make_service: MakeService) -> None:

@@ -127,7 +127,7 @@ class World:
                 events.SuccessorLost(worker),
                 events.StopAnnounced(),
                 events.WorkerTurned(worker, self.now),
-                events.StopAsked(at_once=pick.random() < 0.3) if pick.random() < 0.3 else events.Tick(),
+                events.StopAsked(pick.choice(list(events.Urgency))) if pick.random() < 0.3 else events.Tick(),
             ]
         )
         self.leave(happening)

@@ -19,7 +19,7 @@ def draining() -> tuple[Supervisor, int]:
         events.SpareReady(2),
         events.WorkerHello(3, 103),
         events.WorkerReady(3),
-        events.StopAsked(at_once=False),
+        events.StopAsked(),
     ):
         supervisor.step(event, 100.0)
     return supervisor, 3

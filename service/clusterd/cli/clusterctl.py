@@ -78,7 +78,7 @@ def _run(options: argparse.Namespace, spinner: tables.Spinner) -> int:
 
 
 def _arguments(options: argparse.Namespace) -> dict[str, object]:
-    names = ("slot", "workers", "signal", "level", "follow", "diff", "wait")
+    names = ("slot", "workers", "signal", "level", "follow", "diff", "wait", "now")
     given = {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
     for name in ("slot_or_all", "slot_or_hooks"):
         if hasattr(options, name):
@@ -163,7 +163,8 @@ def command_line() -> argparse.ArgumentParser:
     _with_slot(command("restart", "replace a worker; the successor starts first"))
     scale = command("scale", "set or change the number of workers until the next reload")
     scale.add_argument("workers", type=_workers_argument, metavar="N|+N|-N")
-    command("stop", "drain every worker and end clusterd")
+    stop = command("stop", "drain every worker and end clusterd")
+    stop.add_argument("--now", action="store_true", default=None, help="do not drain: cut the requests in-flight")
     kill = _with_slot(command("kill", "send a signal to a worker or to the hooks process"), "hooks")
     kill.add_argument("--signal", type=_signal_argument, metavar="NAME", help="default: TERM")
     events = command("events", "show what has happened")

@@ -80,10 +80,9 @@ class Operations:
 
         self.reload(when_done(conclude))
 
-    def stop(self) -> None:
-        """Drain every worker and end. Unlike a second signal, a second call does not shorten the drain."""
-        if not self._cluster.is_to_stop:
-            self._context.post_event(events.StopAsked())
+    def stop(self, urgency: events.Urgency = events.Urgency.DRAIN) -> None:
+        """Drain every worker and end, or end at once. A further call for a drain changes nothing."""
+        self._context.post_event(events.StopAsked(urgency))
 
     def scale(self, workers: int) -> int:
         """Set the number of workers, and return it.

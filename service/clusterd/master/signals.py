@@ -4,14 +4,14 @@ import asyncio
 import signal
 from collections.abc import Callable
 
-from clusterd.supervisor.events import Event, ReloadAsked, ScaleAsked, StopAsked
+from clusterd.supervisor.events import Event, ReloadAsked, ScaleAsked, StopAsked, Urgency
 
 EVENTS: dict[signal.Signals, Event] = {
     signal.SIGHUP: ReloadAsked(),
     signal.SIGTERM: StopAsked(),
     signal.SIGURG: StopAsked(),
-    signal.SIGINT: StopAsked(),
-    signal.SIGQUIT: StopAsked(at_once=True),
+    signal.SIGINT: StopAsked(Urgency.INTERRUPT),
+    signal.SIGQUIT: StopAsked(Urgency.AT_ONCE),
     signal.SIGTTIN: ScaleAsked(+1),
     signal.SIGTTOU: ScaleAsked(-1),
 }

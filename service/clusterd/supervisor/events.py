@@ -4,6 +4,7 @@ A `serial` identifies one process and is never used again: every fork and every 
 """
 
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from clusterd.supervisor.model.settings import Settings
 from clusterd.supervisor.model.table import NOT_TRIED, FirstStart
@@ -69,11 +70,22 @@ class CountAsked(Event):
     may_be_early: bool = False
 
 
+class Urgency(Enum):
+    """What a stop may cost."""
+
+    DRAIN = auto()
+    """Requests have until `timeouts.drain`, however often the stop is requested."""
+    INTERRUPT = auto()
+    """The same, but a second request is one at once: somebody waits for the end at a terminal."""
+    AT_ONCE = auto()
+    """Requests are cut."""
+
+
 @dataclass(frozen=True, slots=True)
 class StopAsked(Event):
-    """A stop is requested: drain and finish. With `at_once`, and at a second request, kill and finish."""
+    """A stop is requested: drain, or kill, and finish."""
 
-    at_once: bool = False
+    urgency: Urgency = Urgency.DRAIN
 
 
 @dataclass(frozen=True, slots=True)

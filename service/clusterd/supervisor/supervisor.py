@@ -99,8 +99,8 @@ class Supervisor:
                     self._scale(lambda _: count)
             case events.StopAnnounced():
                 self.cluster.stop_is_announced = True
-            case events.StopAsked(at_once):
-                stop(self.cluster, at_once=at_once)
+            case events.StopAsked(urgency):
+                stop(self.cluster, urgency=urgency)
             case events.Tick():
                 pass
             case _:

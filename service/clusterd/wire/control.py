@@ -62,6 +62,8 @@ class Request:
     follow: bool = False
     diff: bool = False
     wait: bool = True
+    now: bool = False
+    """Whether a stop cuts what is in-flight."""
     message: Any = None
 
 
@@ -72,7 +74,7 @@ _ARGUMENTS: dict[Command, frozenset[str]] = {
     Command.RELOAD: frozenset({"wait"}),
     Command.RESTART: frozenset({"slot"}),
     Command.SCALE: frozenset({"workers"}),
-    Command.STOP: frozenset(),
+    Command.STOP: frozenset({"now"}),
     Command.KILL: frozenset({"slot", "signal"}),
     Command.STACKS: frozenset({"slot"}),
     Command.EVENTS: frozenset({"follow"}),

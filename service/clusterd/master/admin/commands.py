@@ -72,7 +72,7 @@ class Commands:
                 self._scale(request, peer)
             case Command.STOP:
                 self._stopping.append(peer)
-                self._operations.stop()
+                self._operations.stop(events.Urgency.AT_ONCE if request.now else events.Urgency.DRAIN)
             case Command.EVENTS:
                 self._events(peer, follow=request.follow)
             case Command.CONFIG:

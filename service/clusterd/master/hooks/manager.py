@@ -65,8 +65,10 @@ class Hooks:
     # ---- the observer (context.py)
 
     def note_event(self, event: events.Event) -> None:
-        """End the wait for the hooks if a stop is requested during it."""
-        if self._then is not None and isinstance(event, events.StopAsked):
+        """End the wait for the hooks if an urgent stop is requested during it."""
+        if self._then is None or not isinstance(event, events.StopAsked):
+            return
+        if event.urgency is not events.Urgency.DRAIN:
             self._step(steps.Stop(0.0))
 
     def note_action(self, action: actions.Action) -> None:

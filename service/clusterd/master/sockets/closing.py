@@ -13,7 +13,7 @@ from clusterd.linux.listening_socket import ListeningSocket
 from clusterd.log import Logger
 from clusterd.master.sockets.listeners import Listeners
 from clusterd.master.sockets.round_robin import RoundRobin
-from clusterd.supervisor.events import StopAsked
+from clusterd.supervisor.events import StopAsked, Urgency
 from clusterd.systemd.sockets import address_text
 
 LOOK_SECONDS = 0.01
@@ -72,12 +72,14 @@ class Closing:
         return self._held_back is not None
 
     def holds_back(self, event: StopAsked) -> bool:
-        """Whether `event` must wait and is passed to `stop` later. A second stop, or one at once, ends the wait.
+        """Whether `event` must wait and is passed to `stop` later. One that is urgent ends the wait.
 
         Before the first start has succeeded there is no worker to take the connections in the backlogs, so the stop
         does not wait.
         """
-        if self._task is None and not event.at_once and self._round_robin.has_workers:
+        if self._held_back is not None and event.urgency is Urgency.DRAIN:
+            return True
+        if self._task is None and event.urgency is not Urgency.AT_ONCE and self._round_robin.has_workers:
             self._held_back = event
             self._task = self._loop.create_task(self._run())
             return True

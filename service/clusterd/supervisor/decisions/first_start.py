@@ -46,7 +46,7 @@ def failed(cluster: ClusterState, reason: str, *, permanent: bool, retry_at: flo
         first = replace(first, retry_at=retry_at)
     cluster.first_start = first
     if permanent:
-        stop(cluster, at_once=False, exit_status=ExitStatus.APPLICATION, reason=reason)
+        stop(cluster, exit_status=ExitStatus.APPLICATION, reason=reason)
     elif _is_too_late(cluster, retry_at):
         _give_up(cluster)
     elif is_import:
@@ -128,4 +128,4 @@ def _give_up(cluster: ClusterState) -> None:
     if _is_under_way(cluster):
         cluster.first_start = replace(first, was_cut=True)
         reason = f"start attempt {first.failures + 1} takes too long; the one before failed: {first.reason}"
-    stop(cluster, at_once=False, exit_status=ExitStatus.TEMPORARY, reason=reason)
+    stop(cluster, exit_status=ExitStatus.TEMPORARY, reason=reason)

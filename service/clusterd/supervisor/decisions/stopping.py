@@ -4,6 +4,7 @@ from enum import IntEnum
 
 from clusterd.supervisor.actions import Announce, Announcement, Finish
 from clusterd.supervisor.decisions import restarts, rollout
+from clusterd.supervisor.events import Urgency
 from clusterd.supervisor.model.cluster import ClusterState, Phase
 from clusterd.supervisor.model.states import COMING, EndReason, WorkerState
 
@@ -24,18 +25,18 @@ class ExitStatus(IntEnum):
 def stop(
     cluster: ClusterState,
     *,
-    at_once: bool,
+    urgency: Urgency = Urgency.DRAIN,
     exit_status: ExitStatus = ExitStatus.ASKED,
     reason: str = "asked to stop",
 ) -> None:
-    """Begin the stop. If one is under way already, kill the remaining workers."""
+    """Begin the stop. If one is under way already, kill the remaining workers, unless the request is for a drain."""
     if cluster.phase is Phase.FINISHED:
         return
     if cluster.phase is Phase.STOPPING:
-        cluster.killing = True
+        cluster.killing = cluster.killing or urgency is not Urgency.DRAIN
         return
     cluster.phase = Phase.STOPPING
-    cluster.killing = at_once
+    cluster.killing = urgency is Urgency.AT_ONCE
     cluster.exit_status = exit_status
     cluster.exit_reason = reason
     cluster.actions.append(Announce(Announcement.STOPPING, cluster.serving))

@@ -81,11 +81,6 @@ class ClusterState:
     recovery_not_before: float = 0.0
     """When a generation that has lost its templates may be imported again."""
 
-    @property
-    def is_to_stop(self) -> bool:
-        """Whether a stop was requested. Another request would end the drain."""
-        return self.stop_is_announced or self.phase in (Phase.STOPPING, Phase.FINISHED)
-
     def due(self, at: float) -> bool:
         """Whether the time `at` has come. If not, the supervisor receives a Tick then."""
         if self.now >= at:
