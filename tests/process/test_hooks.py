@@ -597,7 +597,7 @@ def stick(worker, code, signal):
     service.signal(signal.SIGTERM)
     service.wait_to_hear("stuck")
     service.wait_for_line("clusterd ends: asked to stop")
-    service.signal(signal.SIGTERM)
+    service.signal(signal.SIGINT)
     assert service.wait() == 0
 
 
