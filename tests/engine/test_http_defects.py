@@ -289,3 +289,29 @@ def test_an_application_that_raises_generator_exit_has_failed_like_any_other(thr
     with serving(exiting, threads) as server, server.client() as client:
         assert client.get().status == 500
         assert client.get().status == 500
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 100000000", "Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("threads", [0, 2])
+def test_who_uploads_too_much_and_takes_its_time_reads_the_413_at_the_end(threads: int, framing: str) -> None:
+    """It was dropped after two seconds, and a client that had not finished sending saw a broken pipe."""
+    piece = b"10000\r\n" + bytes(1 << 16) + b"\r\n" if "chunked" in framing else bytes(1 << 16)
+    with serving(hello, threads, limits={"body": 1000}) as server, server.client() as client:
+        client.send(request("/", framing, method="POST"))
+        for _ in range(12):
+            client.send(piece * 2)
+            threading.Event().wait(0.25)  # the client's pace: three seconds in all
+        assert client.answer().status == 413
+        client.socket.shutdown(socket.SHUT_WR)
+        assert client.rest() == b""
+
+
+def test_who_sends_a_byte_now_and_then_after_its_413_is_not_waited_for() -> None:
+    with serving(hello, limits={"body": 1000}) as server, server.client() as client:
+        client.send(request("/", "Content-Length: 100000000", method="POST"))
+        assert client.answer().status == 413
+        with pytest.raises(ConnectionError):
+            for _ in range(200):
+                client.send(b"x")
+                threading.Event().wait(0.05)
+        wait_until(lambda: not server.engine.connections)

@@ -17,18 +17,26 @@ TURN_REQUESTS = 16
 """Maximum requests of one client that are answered in a row before other connections have their turn."""
 
 # On Python 3.11 access to an enum's attribute costs four times as much as to a name of the module.
+MOST_DROPPED = 1 << 30
+"""Maximum bytes that are read and dropped after the last response of a connection."""
+
+DROPPED_STEP = 1 << 16
+"""The client has timeouts.body for so many of them, so that one that sends a byte now and then is not waited for."""
+
 _IDLE, _TUNNEL, _REQUEST = Stage.IDLE, Stage.TUNNEL, Received.REQUEST
 
 
 class Intake(Link):
     """Reads requests. The subclass answers them."""
 
-    __slots__ = ("_proceeding", "_reception")
+    __slots__ = ("_dropped", "_proceeding", "_reception")
 
     def __init__(self, context: ConnectionContext, sock: socket.socket, carried: CarriedState) -> None:
         super().__init__(context, sock, carried)
         self._reception = Reception(context.heads, context.settings.limits, context.adapter.new_body)
         self._proceeding = False
+        self._dropped = 0
+        """Bytes that came after the last response."""
 
     # ---- answers, implemented by the subclass
 
@@ -86,7 +94,10 @@ class Intake(Link):
         if stage is _TUNNEL:
             self._pass_on(data)
             return
-        if stage is Stage.LINGERING or stage is Stage.CLOSED:
+        if stage is Stage.LINGERING:
+            self._drop(len(data))
+            return
+        if stage is Stage.CLOSED:
             return
         if stage is Stage.PREFACE:
             self.receive_early(data)
@@ -96,6 +107,18 @@ class Intake(Link):
             self._receive_more()
         elif self._reception.pending > PIPELINE_LIMIT:
             self.stop_reading()
+
+    def _drop(self, count: int) -> None:
+        """Drop bytes that come after the last response, and wait for more while they come.
+
+        A client that is told in the middle of its upload that it is too large (413) mostly goes on to its end, and only
+        then reads the response.
+        """
+        before, self._dropped = self._dropped, self._dropped + count
+        if self._dropped > MOST_DROPPED:
+            self.abort()
+        elif self.writable and self._dropped // DROPPED_STEP != before // DROPPED_STEP:
+            self.deadline.more_of_body()
 
     def _proceed(self) -> None:
         """Parse and answer the requests in the buffer as long as each is answered at once."""
