@@ -127,7 +127,7 @@ def test_relative_paths_of_flags_start_at_the_working_directory(
 def test_a_problem_of_a_flag_names_the_flag(tmp_path: Path) -> None:
     text = "app: a:b\n"
     assert complaint(tmp_path, text, timeouts__drain="x").startswith("--timeouts.drain: found 'x', must be a duration")
-    assert complaint(tmp_path, text, app="x").startswith("APP: found 'x', must be module:attribute")
+    assert complaint(tmp_path, text, app="x:").startswith("APP: found 'x:', must be module:attribute")
     assert complaint(tmp_path, text, environment="A").startswith("--environment: found 'A', must be NAME=VALUE")
     with pytest.raises(ConfigError, match=r"^clusterd: app is missing"):
         load(None, {})

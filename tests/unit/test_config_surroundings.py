@@ -1,6 +1,7 @@
 """What the configuration takes from where clusterd runs: CPUs, paths, the command line."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,10 @@ import pytest
 from clusterd import __version__
 from clusterd.cli.arguments import DEFAULT_CONFIG, parse_arguments
 from clusterd.config.cpus import available_cpus
+from clusterd.config.foreign import FOREIGN, instead_of
 from clusterd.config.paths import control_path, service_path
-from clusterd.config.settings.schema import SETTINGS
+from clusterd.config.settings.schema import BY_KEY, SECTIONS, SETTINGS
+from tests.support.configurations import complaint
 
 
 @pytest.fixture
@@ -98,11 +101,51 @@ def test_a_mistaken_flag_is_answered_with_the_nearest(capsys: pytest.CaptureFixt
     assert "did you mean --workers?" in capsys.readouterr().err
 
 
-def test_a_flag_of_another_server_is_answered_with_what_it_is_here(capsys: pytest.CaptureFixture[str]) -> None:
-    for flags, answer in ((["-w", "4"], "--workers"), (["--bind=:80"], "--listen HOST:PORT")):
-        with pytest.raises(SystemExit):
-            parse_arguments(["myapp:app", *flags])
-        assert f"use {answer} instead\n" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("flag", "answer"),
+    [
+        ("-w=4", "use --workers instead"),
+        ("--bind=:80", "use --listen HOST:PORT instead"),
+        ("--reload", "use --watch . instead"),
+        ("--proxy-headers", "use --trusted_proxies instead"),
+        ("--forwarded-allow-ips=*", "use --trusted_proxies instead"),
+        ("--graceful-timeout=3", "use --timeouts.drain instead"),
+        ("--access-log", "use --log.access all instead"),
+        ("--user=www", "use User= of the unit instead"),
+        ("--daemon", "not needed here: systemd runs it in the background"),
+    ],
+)
+def test_a_flag_of_another_server_is_answered_with_what_it_is_here(
+    flag: str, answer: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse_arguments(["myapp:app", flag])
+    assert f"clusterd: {answer}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_so_is_its_setting_in_a_file(name: str, tmp_path: Path) -> None:
+    said = complaint(tmp_path, f"app: a:b\n{name}: 1\n")
+    assert said == f"clusterd.yaml:2:1: {name}: unknown setting ({instead_of(name)})"
+
+
+@pytest.mark.parametrize("clause", sorted(set(FOREIGN.values())))
+def test_what_is_named_instead_is_there(clause: str) -> None:
+    key = re.match(r"[a-z_.]+(?=$|:|,)", clause)
+    if key is not None and key[0] != "nothing":
+        assert key[0] in BY_KEY or key[0] in SECTIONS
+
+
+def test_no_setting_of_ours_is_called_foreign() -> None:
+    assert not FOREIGN.keys() & {key.partition(".")[0] for key in BY_KEY}
+
+
+def test_hyphens_and_underscores_are_the_same_in_flags() -> None:
+    written = parse_arguments(["a:b", "--root-path", "/shop", "--limits.max-requests=5", "--trusted-proxies", "unix"])
+    assert dict(written.overrides) == {
+        "app": ("a:b",), "root_path": ("/shop",), "limits.max_requests": ("5",), "trusted_proxies": ("unix",)
+    }  # fmt: skip
+    assert parse_arguments(["a:b", "--root_path=/a-b"]).overrides["root_path"] == ("/a-b",)
 
 
 def test_without_arguments_the_default_file_is_read() -> None:

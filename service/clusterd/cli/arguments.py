@@ -3,38 +3,18 @@
 import argparse
 import difflib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from clusterd.config.foreign import instead_of_flag
 from clusterd.config.settings.schema import SETTINGS
 from clusterd.config.settings.setting import Setting, Shape
 from clusterd.http.compilation import describe, mismatch
 from clusterd.version import __version__
 
 DEFAULT_CONFIG = Path("/etc/clusterd/clusterd.yaml")
-
-_ELSEWHERE = {
-    "-w": "--workers",
-    "-b": "--listen HOST:PORT",
-    "--bind": "--listen HOST:PORT",
-    "--host": "--listen HOST:PORT",
-    "--port": "--listen HOST:PORT",
-    "--uds": "--listen unix:/path",
-    "-c": "--config",
-    "--chdir": "--directory",
-    "--app-dir": "--directory",
-    "--timeout": "--timeouts.hang",
-    "--graceful-timeout": "--timeouts.drain",
-    "--keep-alive": "--timeouts.keepalive",
-    "--max-requests": "--limits.max_requests",
-    "--certfile": "--tls.certificate",
-    "--keyfile": "--tls.key",
-    "--access-logfile": "--log.access all",
-    "--forwarded-allow-ips": "--trusted_proxies",
-}
-"""Flags of gunicorn and uvicorn, and the flags of clusterd that correspond to them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +32,8 @@ class Arguments:
 
 def parse_arguments(arguments: Sequence[str]) -> Arguments:
     """Parse the command line. --help, --version and errors end the process with argparse's messages."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(parser.in_our_spelling(arguments))
     given = {setting.key: getattr(options, setting.key) for setting in SETTINGS}
     overrides = {
         key: (written,) if isinstance(written, str) else tuple(written)
@@ -68,17 +49,28 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
 class _Parser(argparse.ArgumentParser):
     """Reports errors in a line or two. argparse's usage of all flags would push the error off the screen."""
 
+    def in_our_spelling(self, arguments: Sequence[str]) -> list[str]:
+        """Return the arguments with underscores in the names of flags that are written with hyphens."""
+        flags = {flag for action in self._actions for flag in action.option_strings}
+        return [_in_our_spelling(each, flags) for each in arguments]
+
     def error(self, message: str) -> NoReturn:
         """Print the error and the nearest flag to an unknown one, and exit with status 2."""
         print(f"clusterd: {message}", file=sys.stderr)
         unknown = message.partition("unrecognized arguments: ")[2].split(" ")[0].partition("=")[0]
         flags = [flag for action in self._actions for flag in action.option_strings]
-        if unknown in _ELSEWHERE:
-            print(f"clusterd: use {_ELSEWHERE[unknown]} instead", file=sys.stderr)
+        if instead := instead_of_flag(unknown):
+            print(f"clusterd: {instead}", file=sys.stderr)
         elif near := difflib.get_close_matches(unknown, flags, n=1):
             print(f"clusterd: did you mean {near[0]}?", file=sys.stderr)
         print("clusterd: clusterd --help lists all flags", file=sys.stderr)
         sys.exit(2)
+
+
+def _in_our_spelling(argument: str, flags: Collection[str]) -> str:
+    name, equals, value = argument.partition("=")
+    ours = f"--{name.removeprefix('--').replace('-', '_')}"
+    return f"{ours}{equals}{value}" if name.startswith("--") and name not in flags and ours in flags else argument
 
 
 class _Version(argparse.Action):
@@ -90,7 +82,7 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> _Parser:
     parser = _Parser(
         prog="clusterd",
         usage="clusterd [APP] [--config FILE] [--check] [--watch PATH]... [--SETTING VALUE]...",

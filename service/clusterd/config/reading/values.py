@@ -6,6 +6,7 @@ from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
 from typing import Any
 
+from clusterd.config.foreign import instead_of
 from clusterd.config.reading.document import Entry, Mapping, Node, Scalar, Sequence, Written
 from clusterd.config.reading.problems import Place, Problem, quoted, shown_key
 from clusterd.config.reading.working_directory import working_directory
@@ -142,6 +143,8 @@ class Values:
         if "." in entry.key and key in BY_KEY:
             section, _, name = key.rpartition(".")
             hint = f"in a file, write {section}: and below it, indented, {name}:"
+        elif instead := instead_of(entry.key):
+            hint = instead
         elif near:
             hint = f"did you mean '{near[0]}'?"
         elif elsewhere:
