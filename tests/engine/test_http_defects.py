@@ -315,3 +315,33 @@ def test_who_sends_a_byte_now_and_then_after_its_413_is_not_waited_for() -> None
                 client.send(b"x")
                 threading.Event().wait(0.05)
         wait_until(lambda: not server.engine.connections)
+
+
+def writes(count: int) -> Callable[..., list[bytes]]:
+    """An application that writes so many pieces of 64 KiB."""
+
+    def application(environ: dict[str, Any], start_response: Start) -> list[bytes]:
+        write = start_response("200 OK", [])
+        for _ in range(count):
+            write(bytes(1 << 16))
+        return []
+
+    return application
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_what_is_written_in_many_pieces_arrives(before: int) -> None:
+    with serving(writes(800)) as server, server.client() as client:
+        for _ in range(before + 1):
+            client.send(request("/"))
+            assert len(client.answer().body) == 800 << 16
+        assert server.ledger.errors == []
+
+
+@pytest.mark.parametrize("before", [b"", request("/first")])
+def test_what_is_written_to_a_client_that_does_not_read_is_bounded(before: bytes) -> None:
+    with serving(writes(4000)) as server, server.client() as client:
+        client.send(before + request("/"))
+        wait_until(lambda: server.ledger.errors)
+        assert "write() was given 64 MiB that the client has not read" in server.ledger.errors[0]
+        assert server.on_loop(lambda: sum(each.unsent for each in server.engine.connections)) < 66 << 20

@@ -14,6 +14,9 @@ from clusterd.http.wsgi.exchange import ClientGone, Exchange, Output, Service
 TURN_PIECES = 16
 """Maximum pieces of a response that are taken in a row before other connections have their turn."""
 
+MOST_UNSENT = 64 << 20
+"""Maximum bytes that `write` keeps for a client that does not read."""
+
 
 class LoopCall(Exchange):
     """Takes pieces from the application whenever the client can take more."""
@@ -69,9 +72,16 @@ class LoopCall(Exchange):
             self.conclude()
 
     def write(self, data: bytes) -> None:
-        """Send what the application has written. The loop cannot wait for the client here. Raises ClientGone."""
+        """Send what the application has written. Raises ClientGone, or RuntimeError for a client that does not read:
+        the loop cannot wait for it here.
+        """
         if self._over:
             raise ClientGone
+        if self._connection.unsent > MOST_UNSENT:
+            raise RuntimeError(
+                f"write() was given {MOST_UNSENT >> 20} MiB that the client has not read, and with threads: 0 nothing "
+                "can wait for it: return an iterable, or set threads"
+            )
         self._connection.send(data)
 
     def disconnected(self) -> None:

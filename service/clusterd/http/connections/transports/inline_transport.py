@@ -47,7 +47,7 @@ class InlineTransport:
     """The first transport of `resident`. `entry` has the loop make the next one, with this object as its protocol."""
 
     __deletable__ = ("_resident",)  # mypyc allows `del` only for these attributes.
-    __slots__ = ("_end", "_entry", "_is_moving", "_is_over", "_loop", "_resident", "_socket", "_unsent")
+    __slots__ = ("_end", "_entry", "_has_paused", "_is_moving", "_is_over", "_loop", "_resident", "_socket", "_unsent")
 
     def __init__(
         self,
@@ -64,7 +64,9 @@ class InlineTransport:
         self._socket = sock
         self._resident = resident
         self._entry = entry
-        self._unsent = b""
+        self._unsent = bytearray()
+        self._has_paused = False
+        """Whether the resident was paused. It goes on after the move, so that nothing calls it while it writes."""
         self._end = _End.NONE
         self._is_moving = False
         self._is_over = False
@@ -97,6 +99,7 @@ class InlineTransport:
             return
         if self._unsent:
             self._unsent += data
+            self._send_unsent()
             return
         try:
             sent = self._socket.send(data, _AT_ONCE)
@@ -106,8 +109,18 @@ class InlineTransport:
             self.abort()
             return
         if sent < len(data):
-            self._unsent = data[sent:]
-            self._resident.pause_writing()
+            self._unsent += data[sent:]
+            if not self._has_paused:
+                self._has_paused = True
+                self._resident.pause_writing()
+
+    def _send_unsent(self) -> None:
+        """Send what the client has made room for: a call on the loop may write much, and no loop turns meanwhile."""
+        try:
+            sent = self._socket.send(self._unsent, _AT_ONCE)
+        except OSError:  # There is no room yet, or the client has gone, which the loop's transport will find.
+            return
+        del self._unsent[:sent]
 
     def write_eof(self) -> None:
         """Close our side when everything is out. Bytes of the client are read after the move into the loop."""
@@ -183,9 +196,9 @@ class InlineTransport:
         moved.set_protocol(resident)
         resident.transport_changed(moved)
         if self._unsent:
-            moved.write(self._unsent)
-            if not moved.get_write_buffer_size():
-                resident.resume_writing()
+            moved.write(bytes(self._unsent))
+        if self._has_paused and not moved.get_write_buffer_size():
+            resident.resume_writing()
         if self._end is _End.EOF:
             moved.write_eof()
         elif self._end is _End.CLOSE:
