@@ -41,8 +41,10 @@ class Reply:
     Both raise RequestFailed, Disconnected or TimeoutError if there is no reply.
     """
 
-    def __init__(self, future: "Future[Any]") -> None:
+    def __init__(self, future: "Future[Any]", receiver: int = 0) -> None:
         self._future = future
+        self._receiver = receiver
+        """The thread that receives the reply, as of threading.get_ident(); 0 if it is not known yet."""
 
     def __await__(self) -> Generator[Any, None, Any]:
         return asyncio.wrap_future(self._future).__await__()
@@ -53,13 +55,17 @@ class Reply:
 
     def result(self) -> Any:
         """Wait for the reply and return it. Raises RuntimeError in a thread that runs an event loop."""
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            pass
-        else:
+        if self._receiver == threading.get_ident() or _runs_a_loop():
             raise RuntimeError("this thread runs an event loop, which result() would block: await the reply instead")
         return self._future.result()
+
+
+def _runs_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 class Incoming:
@@ -124,6 +130,8 @@ class Conversation:
         self._is_ended = False
         self._will_flush = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+        """The thread of the loop. An application on it sees no running loop (http/wsgi/loop_call.py)."""
         self._channel: Channel | None = None
         self._deliver: Callable[[Incoming], None] | None = None
         self._emptied: asyncio.Future[None] | None = None
@@ -161,7 +169,7 @@ class Conversation:
             raise
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._arm, number)
-        return Reply(pending.future)
+        return Reply(pending.future, self._thread)
 
     def post(self, message: Message) -> None:
         """Send a checked reply, or drop it if the other side is gone: nobody waits for it any more.
@@ -205,6 +213,7 @@ class Conversation:
         """Use `channel` from now on. `deliver` is called with each message of the other side."""
         with self._lock:
             self._channel, self._loop, self._deliver = channel, loop, deliver
+            self._thread = threading.get_ident()
             self._wake()
             asked = list(self._pending)
         for number in asked:
