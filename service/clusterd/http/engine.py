@@ -27,6 +27,7 @@ from clusterd.http.messages.response import Stamp
 from clusterd.http.ports import Counters, Log
 from clusterd.http.settings import HttpSettings, Interface
 from clusterd.http.wsgi.adapter import WsgiAdapter, WsgiApplication
+from clusterd.http.wsgi.hidden_loop import hide
 from clusterd.http.wsgi.mailbox import Mailbox
 from clusterd.http.wsgi.threads import OnLoop, ThreadPool, Threads
 from clusterd.linux.address import Address
@@ -103,6 +104,8 @@ class Engine:
         if settings.threads:
             limit = settings.limits.queue
             self.threads = pool = ThreadPool(settings.threads, limit, self._loop, mailbox, callbacks.on_saturation)
+        else:
+            self.threads = OnLoop(self._loop, hide)
         return WsgiAdapter(application, settings, self._log, self._stamp, mailbox, pool, callbacks.on_overdue)
 
     def run(self) -> None:

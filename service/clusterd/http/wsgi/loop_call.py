@@ -1,14 +1,7 @@
-"""A call of the application on the event loop (`threads: 0`).
-
-While the application has its turn, no loop runs as far as it can see. So it may run one of its own (`asyncio.run`,
-asgiref's `async_to_sync`), and Django does not refuse its database.
-"""
-
-from asyncio import _set_running_loop
+"""A call of the application on the event loop (`threads: 0`), which it does not see (hidden_loop.py)."""
 
 from clusterd.http.call import CallPhase
 from clusterd.http.connections.connection import Connection
-from clusterd.http.connections.transports.transfer import FileTransfer
 from clusterd.http.wsgi.exchange import ClientGone, Exchange, Output, Service
 
 TURN_PIECES = 16
@@ -31,9 +24,7 @@ class LoopCall(Exchange):
 
     def run(self) -> None:
         """Call the application, and send what is available at once."""
-        _set_running_loop(None)
         output = self.begin()
-        _set_running_loop(self._service.mailbox.loop)
         if isinstance(output, bytes):
             self._connection.send(output)
             self._end()
@@ -47,7 +38,7 @@ class LoopCall(Exchange):
         for _ in range(TURN_PIECES):
             if self._over or self._output is None or not connection.writable:
                 return
-            data = self._next(self._output)
+            data = next(self._output, None)
             if data is None:
                 self._end()
                 return
@@ -57,13 +48,6 @@ class LoopCall(Exchange):
             else:
                 connection.send_file(data)
         connection.yield_turn()
-
-    def _next(self, output: Output) -> bytes | FileTransfer | None:
-        _set_running_loop(None)
-        try:
-            return next(output, None)
-        finally:
-            _set_running_loop(self._service.mailbox.loop)
 
     def _end(self) -> None:
         if not self._over:
@@ -89,7 +73,5 @@ class LoopCall(Exchange):
         if not self._over:
             self._over = True
             if self._output is not None:
-                _set_running_loop(None)
                 self.abandon(self._output)
-                _set_running_loop(self._service.mailbox.loop)
             self.release()

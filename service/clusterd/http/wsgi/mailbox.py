@@ -9,7 +9,7 @@ class Mailbox:
     """Makes calls that any thread posts, in their order, on the loop's thread. One wake-up serves many calls."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
+        self._loop = loop
         self._calls: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
         self._woken = False
 
@@ -19,7 +19,7 @@ class Mailbox:
         if not self._woken:
             self._woken = True
             try:
-                self.loop.call_soon_threadsafe(self._deliver)
+                self._loop.call_soon_threadsafe(self._deliver)
             except RuntimeError:
                 pass  # The loop is closed: the process exits, and the connection is gone.
 
@@ -31,7 +31,7 @@ class Mailbox:
         """End `hold`. The loop makes the calls that were posted in the meantime at its next turn."""
         self._woken = False
         if self._calls:
-            self.loop.call_soon(self._deliver)
+            self._loop.call_soon(self._deliver)
 
     def _deliver(self) -> None:
         # Cleared before the queue is read: a thread that posts after the last read sees it cleared, and wakes the loop.
@@ -42,4 +42,4 @@ class Mailbox:
             try:
                 call(*arguments)
             except Exception as error:  # The calls after it belong to other requests.
-                self.loop.call_exception_handler({"message": "a call from a thread failed", "exception": error})
+                self._loop.call_exception_handler({"message": "a call from a thread failed", "exception": error})

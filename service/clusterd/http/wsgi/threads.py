@@ -53,18 +53,26 @@ class Threads(Protocol):
 
 
 class OnLoop:
-    """Used in place of a pool if the loop's thread calls the application. It is free whenever it can be asked."""
+    """Used in place of a pool if the loop's thread calls the application. It is free whenever it can be asked.
+
+    `prepare` is called with the loop before it runs.
+    """
 
     count = 0
     busy = 0
     free = 1
     waiting = 0
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, prepare: Callable[[asyncio.AbstractEventLoop], object] | None = None
+    ) -> None:
         self._loop = loop
+        self._prepare = prepare
 
     def run(self) -> None:
         """Run the event loop until `leave`."""
+        if self._prepare is not None:
+            self._prepare(self._loop)
         self._loop.run_forever()
 
     def leave(self) -> None:

@@ -34,6 +34,8 @@ class LoopEntry:
                 failed()
 
         protocol = cast(asyncio.Protocol, newcomer)
-        task: asyncio.Task[object] = self._loop.create_task(self._loop.connect_accepted_socket(lambda: protocol, sock))
+        # Not by the loop's task factory, which is for the tasks of applications.
+        entering = self._loop.connect_accepted_socket(lambda: protocol, sock)
+        task: asyncio.Task[object] = asyncio.Task(entering, loop=self._loop)
         self._tasks.add(task)
         task.add_done_callback(done)
