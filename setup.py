@@ -23,7 +23,7 @@ COMPILED = (
 INTERPRETED = {
     "service/clusterd/http/compilation.py",  # tells the one from the other
     "service/clusterd/http/asgi/application.py",  # an exception, whose base is none of mypyc's
-    "service/clusterd/http/wsgi/hidden_loop.py",  # a generator that is a coroutine, which mypyc does not know
+    "service/clusterd/http/hidden_loop.py",  # a generator that is a coroutine, which mypyc does not know
     "service/clusterd/http/asgi/websocket/wire.py",  # its base class is another package's, which need not be there
 }
 

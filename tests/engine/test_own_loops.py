@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from clusterd.http.wsgi.hidden_loop import hide
+from clusterd.http.hidden_loop import hide, started
 from tests.support.serving import PATIENCE, Serving, request, serving, wait_until
 
 Runs = Callable[[Any], object]
@@ -215,3 +215,20 @@ def test_a_task_runs_as_on_any_loop(
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
     assert seen == [asyncio.run(task())]
+
+
+def test_stacks_are_those_of_what_a_task_was_started_with() -> None:
+    async def waits() -> None:
+        loop.call_soon(loop.stop)
+        await asyncio.sleep(60)
+
+    loop = uvloop.new_event_loop()
+    hide(loop)
+    coroutine = waits()
+    task = loop.create_task(coroutine)
+    loop.run_forever()
+    assert started(task.get_coro()) is coroutine
+    assert started(coroutine) is coroutine
+    task.cancel()
+    loop.run_until_complete(asyncio.wait([task]))
+    loop.close()

@@ -51,6 +51,7 @@ HTTP_LAYERS = {
     "messages": 1,
     "compilation": 0,
     "forks": 0,
+    "hidden_loop": 0,
     "settings": 0,
     "ports": 0,
 }

@@ -23,11 +23,11 @@ from clusterd.http.connections.transports.inline_transport import InlineTranspor
 from clusterd.http.connections.transports.loop_entry import LoopEntry
 from clusterd.http.connections.transports.rejected_connection import Shedder
 from clusterd.http.forks import FORKS
+from clusterd.http.hidden_loop import hide
 from clusterd.http.messages.response import Stamp
 from clusterd.http.ports import Counters, Log
 from clusterd.http.settings import HttpSettings, Interface
 from clusterd.http.wsgi.adapter import WsgiAdapter, WsgiApplication
-from clusterd.http.wsgi.hidden_loop import hide
 from clusterd.http.wsgi.mailbox import Mailbox
 from clusterd.http.wsgi.threads import OnLoop, ThreadPool, Threads
 from clusterd.linux.address import Address

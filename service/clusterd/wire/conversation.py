@@ -131,7 +131,7 @@ class Conversation:
         self._will_flush = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
-        """The thread of the loop. An application on it sees no running loop (http/wsgi/hidden_loop.py)."""
+        """The thread of the loop. An application on it sees no running loop (http/hidden_loop.py)."""
         self._channel: Channel | None = None
         self._deliver: Callable[[Incoming], None] | None = None
         self._emptied: asyncio.Future[None] | None = None

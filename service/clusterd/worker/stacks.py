@@ -9,6 +9,7 @@ from collections.abc import Coroutine, Generator, Iterator
 from typing import Any
 
 from clusterd.http.engine import InFlight
+from clusterd.http.hidden_loop import started
 
 MOST_CHARACTERS = 40_000
 """Fits one message even if every character is escaped in JSON."""
@@ -38,7 +39,7 @@ def _threads() -> Iterator[str]:
 
 def _tasks(loop: asyncio.AbstractEventLoop) -> Iterator[str]:
     for task in sorted(asyncio.all_tasks(loop), key=asyncio.Task.get_name):
-        coroutine = task.get_coro()
+        coroutine = started(task.get_coro())
         yield f"Task {task.get_name()} {getattr(coroutine, '__qualname__', coroutine)} (most recent call last):"
         yield from _awaited(coroutine)
 

@@ -46,3 +46,11 @@ def _showing(
             raise
         except BaseException as error:  # The task is cancelled, or what it awaited has failed.
             value, step = error, coroutine.throw
+
+
+def started(coroutine: Any) -> Any:
+    """Return the coroutine that a task was started with. For stacks, where `_showing` would be in its place."""
+    frame = getattr(coroutine, "gi_frame", None)
+    if frame is None or frame.f_code is not _showing.__code__:
+        return coroutine
+    return frame.f_locals["coroutine"]
