@@ -190,7 +190,7 @@ def test_the_file_of_a_body_is_closed_when_its_client_goes(threads: int) -> None
 def is_closed(body: Any) -> bool:
     try:
         body.tell()
-    except ValueError:
+    except (ValueError, OSError):  # It is closed, or is just being closed.
         return True
     return False
 

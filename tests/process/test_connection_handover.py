@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.serving import lines_of_head
+
 CLIENTS = 40
 BEFORE, AFTER = 30, 60
 """Requests of each client before the hand-over is asked for, and from then on."""
@@ -75,7 +77,7 @@ class Client:
 
     def receive(self, size: int = 0, body: bytes = b"") -> None:
         assert self.stream.readline() == b"HTTP/1.1 200 OK\r\n"
-        fields = dict(line.rstrip().split(b": ") for line in iter(self.stream.readline, b"\r\n"))
+        fields = dict(line.rstrip().split(b": ") for line in lines_of_head(self.stream))
         assert int(fields[b"X-Peer"]) == self.socket.getsockname()[1]
         self.servers.append(fields[b"X-Server"].decode())
         content = b""

@@ -16,7 +16,7 @@ import uvloop
 from clusterd.http.engine import Callbacks, Connection, Engine
 from clusterd.wire.packets import socketpair
 from clusterd.worker.draining.handover import Receiver, Sender
-from tests.support.serving import Ledger, request
+from tests.support.serving import Ledger, lines_of_head, request
 from tests.support.settings import http_settings
 
 CLIENTS = 16
@@ -61,7 +61,7 @@ def run_worker(
     loop.add_signal_handler(signal.SIGUSR2, engine.retirement.take_back)
     tick()
     os.write(ready, b".")
-    loop.run_forever()
+    engine.run()
 
 
 def ask(address: Any, name: int, over: threading.Event, answers: list[set[str]], failures: list[str]) -> None:
@@ -76,7 +76,7 @@ def ask(address: Any, name: int, over: threading.Event, answers: list[set[str]],
                 data = request(f"/{name}/{number}", method="POST", body=body)
                 sock.sendall(data[:20])
                 sock.sendall(data[20:])
-                fields = dict(line.decode().strip().partition(": ")[::2] for line in iter(file.readline, b"\r\n"))
+                fields = dict(line.decode().strip().partition(": ")[::2] for line in lines_of_head(file))
                 assert file.read(int(fields["Content-Length"])) == f"/{name}/{number}".encode() + body
                 pids.add(fields["X-Pid"])
     except Exception as error:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import uvloop
 
@@ -186,6 +186,14 @@ class Answer:
         self.body = body
 
 
+def lines_of_head(file: IO[bytes]) -> Iterator[bytes]:
+    """The lines up to the empty one. Raises ConnectionError where the connection ends before."""
+    while (line := file.readline()) != b"\r\n":
+        if not line:
+            raise ConnectionError("the connection ended within a head")
+        yield line
+
+
 class Client:
     """A client that sees every byte."""
 
@@ -222,7 +230,7 @@ class Client:
         return Answer(head[:-4], b"")
 
     def lines_until_empty(self) -> list[bytes]:
-        return [line.rstrip(b"\r\n") for line in iter(self._file.readline, b"\r\n")]
+        return [line.rstrip(b"\r\n") for line in lines_of_head(self._file)]
 
     def answer(self, bodiless: bool = False) -> Answer:
         answer = self.answer_head()
