@@ -109,6 +109,7 @@ def test_a_mistaken_flag_is_answered_with_the_nearest(capsys: pytest.CaptureFixt
         ("--reload", "use --watch . instead"),
         ("--proxy-headers", "use --trusted_proxies instead"),
         ("--forwarded-allow-ips=*", "use --trusted_proxies instead"),
+        ("--max-requests=5", "use --limits.max_requests instead"),
         ("--graceful-timeout=3", "use --timeouts.drain instead"),
         ("--access-log", "use --log.access all instead"),
         ("--user=www", "use User= of the unit instead"),

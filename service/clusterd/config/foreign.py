@@ -30,6 +30,7 @@ FOREIGN = {
     "worker_connections": "limits.connections",
     "limit_concurrency": "limits.connections",
     "backpressure": "limits.connections",
+    "max_requests": "limits.max_requests",
     "max_requests_jitter": "limits.max_requests, which has a jitter of its own",
     "limit_max_requests": "limits.max_requests",
     "workers_max_rss": "limits.max_memory",
