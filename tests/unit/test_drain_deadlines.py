@@ -10,8 +10,8 @@ from tests.support.settings import supervisor_settings
 DRAIN_OVER = 100.0 + supervisor_settings(workers=1).drain
 
 
-def draining() -> tuple[Supervisor, int]:
-    """A supervisor at 100.0 s, and the serial of its only worker, which has until DRAIN_OVER."""
+def serving_until(last: events.Event) -> tuple[Supervisor, int]:
+    """A supervisor at 100.0 s, with `last` after its start, and the serial of its only worker."""
     supervisor = Supervisor()
     for event in (
         events.Start(supervisor_settings(workers=1)),
@@ -19,10 +19,15 @@ def draining() -> tuple[Supervisor, int]:
         events.SpareReady(2),
         events.WorkerHello(3, 103),
         events.WorkerReady(3),
-        events.StopAsked(),
+        last,
     ):
         supervisor.step(event, 100.0)
     return supervisor, 3
+
+
+def draining() -> tuple[Supervisor, int]:
+    """The same with a worker that drains, which has until DRAIN_OVER."""
+    return serving_until(events.StopAsked())
 
 
 def killed_at(supervisor: Supervisor) -> float:
@@ -56,17 +61,8 @@ def test_a_worker_whose_loop_does_not_turn_is_not_waited_for_much_longer() -> No
 
 
 def test_a_worker_that_leaves_when_a_stop_is_announced_has_not_failed() -> None:
-    supervisor = Supervisor()
-    for event in (
-        events.Start(supervisor_settings(workers=1)),
-        events.TemplateLoaded(1),
-        events.SpareReady(2),
-        events.WorkerHello(3, 103),
-        events.WorkerReady(3),
-        events.StopAnnounced(),
-    ):
-        supervisor.step(event, 100.0)
-    done = supervisor.step(events.WorkerGone(3, "exit status 0", code=0), 101.0)
+    supervisor, serial = serving_until(events.StopAnnounced())
+    done = supervisor.step(events.WorkerGone(serial, "exit status 0", code=0), 101.0)
     (ended,) = (each for each in done if isinstance(each, WorkerEnded))
     assert ended.reason is EndReason.STOP
     assert any(isinstance(each, Fork) for each in done), "clients that wait are answered before the stop"

@@ -133,7 +133,8 @@ def _load(reference: str, setting: str) -> Application:
     except BaseException as error:
         raise describe(error, what) from error
     try:
-        for name in path.removesuffix("()").split(".") if path else _usual_name(found, reference):
+        names = path.removesuffix("()") or _usual_name(found, reference)
+        for name in names.split("."):
             found = getattr(found, name)
     except BaseException as error:
         raise replace(describe(error, what), permanent=isinstance(error, AttributeError)) from error
@@ -147,11 +148,11 @@ def _load(reference: str, setting: str) -> Application:
     return found  # type: ignore[no-any-return]
 
 
-def _usual_name(module: Any, reference: str) -> list[str]:
+def _usual_name(module: Any, reference: str) -> str:
     """The name that the application has in a module that is named alone. Raises AttributeError."""
     for name in _USUAL_NAMES:
         if hasattr(module, name):
-            return [name]
+            return name
     usual = " or ".join(_USUAL_NAMES)
     raise AttributeError(f"the module has no {usual}: name what is the application, as in {reference}:name")
 
