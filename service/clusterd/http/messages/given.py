@@ -10,6 +10,8 @@ from operator import index
 from os import PathLike, fspath
 from typing import Any, cast
 
+FIELDS_ALLOWED = "an iterable of pairs (name, value)"
+"""What the header fields of a response may be."""
 _LONGEST_SHOWN = 60
 
 
@@ -80,7 +82,7 @@ def items(given: object, where: str, allowed: str) -> Iterator[object]:
 
 def byte_fields(given: object, where: str) -> Iterator[tuple[bytes, bytes]]:
     """Iterate over the header fields of an ASGI message."""
-    for field in items(given, where, "an iterable of pairs (name, value)"):
+    for field in items(given, where, FIELDS_ALLOWED):
         yield byte_field(field, where)
 
 

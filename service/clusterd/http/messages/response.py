@@ -8,7 +8,7 @@ from http import HTTPStatus
 from time import time as wall_clock
 
 from clusterd.http.messages.framing import FORBIDDEN_TRAILERS
-from clusterd.http.messages.given import byte_field, items, octets, text_field
+from clusterd.http.messages.given import FIELDS_ALLOWED, byte_field, items, octets, text_field
 from clusterd.http.messages.grammar import FIELD_LINE, FIELD_VALUE
 from clusterd.http.messages.head import Head
 from clusterd.http.messages.memory import Memory
@@ -30,7 +30,6 @@ _SPECIAL = frozenset(
     }
 )
 _NO_BODY = frozenset({204, 304})
-_PAIRS = "an iterable of pairs (name, value)"
 
 
 class Stamp:
@@ -118,7 +117,7 @@ class ResponseHead:
         self.own: set[str] | None = None
         lines = []
         known_lines = kind.lines
-        given = headers if isinstance(headers, list) else list(items(headers, where, _PAIRS))
+        given = headers if isinstance(headers, list) else list(items(headers, where, FIELDS_ALLOWED))
         for header in given:
             try:
                 line = known_lines.get(header)
