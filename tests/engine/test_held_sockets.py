@@ -81,6 +81,7 @@ def test_so_does_that_to_a_request_that_comes_in_two_parts(server: Serving, data
 def test_a_kept_connection_ends_when_the_server_closes_it(server: Serving) -> None:
     with server.client() as client:
         assert client.get().body == b"held"
+        server.wait_for_rest()
         server.on_loop(server.engine.retirement.close_idle)
         assert ends(client)
 

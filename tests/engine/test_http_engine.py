@@ -365,6 +365,7 @@ def test_closing_says_so_and_idle_connections_end_when_told() -> None:
         server.on_loop(server.engine.retirement.close)
         busy.send(get("/"))
         assert b"Connection: close" in busy.rest()
+        server.wait_for_rest()
         server.on_loop(server.engine.retirement.close_idle)
         assert idle.rest() == b""
 

@@ -426,6 +426,7 @@ def test_before_its_first_byte_a_connection_moves_and_afterwards_it_is_bound(
 def test_a_connection_that_can_not_move_ends_when_it_has_been_idle(start: Start, certificate: Certificate) -> None:
     with start(on_movable=lambda _: None) as server, client(server, certificate) as idle:
         assert idle.get().status == 200
+        server.wait_for_rest()
         server.on_loop(server.engine.retirement.hand_over)
         server.on_loop(server.engine.retirement.close_idle)
         assert idle.rest() == b""  # with a close_notify: without one, reading raises

@@ -111,6 +111,10 @@ class Serving:
 
         return asyncio.run_coroutine_threadsafe(wrapped(), self.loop).result(PATIENCE)
 
+    def wait_for_rest(self) -> None:
+        """Wait until no request is in flight: the client of one reads its end before the server has seen to it."""
+        wait_until(lambda: self.on_loop(lambda: self.engine.in_flight == 0))
+
     def listen_ipv6(self) -> Any:
         return self.on_loop(lambda: self._listen(socket.create_server(("::1", 0), family=socket.AF_INET6)))
 
