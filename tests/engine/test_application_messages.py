@@ -5,6 +5,7 @@ place, in the same words by the interpreted and the compiled engine.
 """
 
 import io
+import re
 from collections import OrderedDict, UserDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -56,7 +57,8 @@ class Given:
     is_taken: bool
 
     def __str__(self) -> str:
-        return f"{self.message}-{self.key}-{'takes' if self.is_taken else 'refuses'}-{str(self.make())[:30]}"
+        value = re.sub(" at 0x[0-9a-f]+", "", str(self.make()))  # the same in every run, so that one can be chosen
+        return f"{self.message}-{self.key}-{'takes' if self.is_taken else 'refuses'}-{value[:30]}"
 
 
 def _given(message: str, key: str, values: tuple[Any, ...], *, is_taken: bool) -> list[Given]:
