@@ -32,11 +32,16 @@ ROWS := build/reliability.jsonl
 SECONDS := 60
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test-quickly test test-all test-interpreted test-compiled test-system test-debian12 test-debian13 \
+.PHONY: help run check test-quickly test test-interpreted test-compiled test-system test-debian12 test-debian13 \
 	packages wheel fuzz operate lint format venv deb lint-deb docs bench lock clean
 
 # What runs in this machine; the system ring boots others.
 RINGS := tests/unit tests/engine tests/process tests/fuzz
+
+# Each file is run by one of two processes: most tests wait more than they compute.
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(if $(ARGS),0,2) --dist=loadfile
+
+BESIDE_EACH_OTHER = $(MAKE) --no-print-directory --jobs=5 --output-sync=target
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,26 +50,21 @@ run: venv ## run clusterd in the foreground with the example application (Ctrl-C
 	$(BIN)/clusterd --config etc/clusterd/clusterd.yaml
 
 check: $(VENV)/test ## what to run all day: lint, and the rings without processes
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint test-quickly
+	$(BESIDE_EACH_OTHER) lint test-quickly
 
 test-quickly: $(VENV)/test
-	$(BIN)/python -m pytest tests/unit tests/engine
+	$(PYTEST) tests/unit tests/engine
 
-# Most tests wait more than they compute, so the rings run beside each other, and the packages are built meanwhile.
+# The rings run beside each other too, each part of the system ring as soon as its package is built.
 test: $(VENV)/test ## lint, then every test of every ring (ARGS='-k name' to choose)
 	@if [ "$$(id -u)" = 0 ]; then packaging/system-packages $(PACKAGES_SYSTEM) $(PACKAGES_EXAMPLES); fi
-	$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),$(MAKE) --no-print-directory test-all)
-
-test-all:
-	$(MAKE) --no-print-directory --jobs=4 --output-sync=target lint test-interpreted test-compiled packages
-	$(MAKE) --no-print-directory test-system
+	$(if $(ARGS),$(PYTEST) $(ARGS),$(BESIDE_EACH_OTHER) lint test-interpreted test-compiled test-debian12 test-debian13)
 
 test-interpreted: $(VENV)/test ## the rings that run in this machine, with the engine as it is in a checkout
-	$(BIN)/python -m pytest $(or $(ARGS),$(RINGS))
+	$(PYTEST) $(or $(ARGS),$(RINGS))
 
-test-system: $(VENV)/test packages ## the system ring: the package in a booted Debian 12 and 13, beside each other
-	CLUSTERD_PACKAGES=$(abspath $(DEBS)) $(MAKE) --no-print-directory --jobs=2 --output-sync=target \
-		test-debian12 test-debian13
+test-system: $(VENV)/test ## the system ring: the package in a booted Debian 12 and 13, beside each other
+	$(BESIDE_EACH_OTHER) test-debian12 test-debian13
 
 packages: $(DEBS)/bookworm/ready $(DEBS)/trixie/ready
 
@@ -75,12 +75,15 @@ $(DEBS)/%/ready: $(SOURCES) $(PACKAGED) | $(VENV)/test
 	@touch $@
 
 # Tests that boot no Debian run with the first one. ONLY='-m operate' chooses among them.
+test-debian12: $(DEBS)/bookworm/ready
+test-debian13: $(DEBS)/trixie/ready
 test-debian12 test-debian13: test-debian%: $(VENV)/test
-	$(BIN)/python -m pytest tests/system $(ONLY) -k '$(if $(filter 12,$*),not trixie,trixie)'
+	CLUSTERD_PACKAGES=$(abspath $(DEBS)) $(BIN)/python -m pytest tests/system $(ONLY) \
+		-k '$(if $(filter 12,$*),not trixie,trixie)'
 
 # Without what the compiled modules cannot change: decisions, settings, and what does not serve requests.
 test-compiled: $(VENV)/test $(COMPILED)/ready ## the same rings once more, with the engine compiled
-	PYTHONPATH=$(abspath $(COMPILED)) CLUSTERD_ENGINE=compiled $(BIN)/python -m pytest -o pythonpath=$(COMPILED) \
+	PYTHONPATH=$(abspath $(COMPILED)) CLUSTERD_ENGINE=compiled $(PYTEST) -o pythonpath=$(COMPILED) \
 		$(or $(ARGS),$(RINGS) -m 'not engine_independent')
 
 fuzz: $(VENV)/test ## throw hostile bytes at the HTTP engine (SECONDS=60, SEED=number to see the same again)
