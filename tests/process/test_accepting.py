@@ -63,6 +63,7 @@ def test_no_request_waits_while_a_worker_has_a_free_thread(
     service = make_service(workers=workers, threads=threads)
     service.deploy("1", SLEEPS)
     service.start()
+    accepting(service, workers)
     for pause in (0.0, 0.02):
         taken = seconds_of(service, workers * threads, pause, 0.5)
         # Two in a row would be 1.0.
