@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.endings import NOTE, Noted, Serve
 from tests.support.engine_fixtures import *  # noqa: F403 - pytest finds them by their names
 from tests.support.examples import Example, as_an_example
 from tests.support.service import Service
@@ -33,3 +34,16 @@ def make_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
 def example(make_service: Callable[..., Service]) -> Example:
     """Make the service of an example's own configuration."""
     return lambda path, *flags: as_an_example(make_service(), path, *flags)
+
+
+@pytest.fixture
+def serve(make_service: Callable[..., Service], tmp_path: Path) -> Serve:
+    """Serve an application that notes how it ends, in one worker."""
+
+    def start(source: str, **settings: object) -> Noted:
+        service = make_service(workers=1, **{"timeouts": {"drain": "20s"}, **settings})
+        service.deploy("1", f"NOTES = {str(tmp_path / 'notes')!r}\n{NOTE}{source}")
+        service.start()
+        return Noted(service, tmp_path / "notes")
+
+    return start

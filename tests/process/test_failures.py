@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.processes import descendants
 from tests.support.service import HELLO, Service, wait_until
+from tests.support.templates import kill_template, titled
 
 MakeService = Callable[..., Service]
 
@@ -85,25 +85,6 @@ def test_a_default_timeout_of_the_application_ends_no_template(make_service: Mak
         kill_template(service)
     assert "spare template died" not in service.log()
     assert service.ask().version == "1"
-
-
-def kill_template(service: Service) -> None:
-    """Kill the template when it has a spare, and wait for the spare's own spare."""
-    spare = wait_until(lambda: titled(service, "spare gen 1"), "there is a spare")
-    [template] = wait_until(lambda: titled(service, "template gen 1"), "there is a template")
-    os.kill(template, signal.SIGKILL)
-    wait_until(lambda: titled(service, "spare gen 1") not in ([], spare), "the next spare is forked")
-
-
-def titled(service: Service, text: str) -> list[int]:
-    found = []
-    for pid in descendants(service.pid):
-        try:
-            if text in Path(f"/proc/{pid}/cmdline").read_text():
-                found.append(pid)
-        except OSError:
-            continue
-    return found
 
 
 HANG = """

@@ -1,6 +1,5 @@
 """Start, first answers, stop: and every way in which a start can go wrong."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -304,29 +303,6 @@ def states(pid: int) -> str:
         except OSError:
             continue
     return found
-
-
-def test_no_finalizer_of_the_template_runs_in_a_worker(make_service: MakeService, tmp_path: Path) -> None:
-    service = make_service(workers=2)
-    service.deploy(
-        "1",
-        "import atexit, os, tempfile\n"
-        "directory = tempfile.TemporaryDirectory()\n"
-        f"atexit.register(lambda: open({str(tmp_path / 'atexit')!r}, 'a').write('x'))\n"
-        "def app(environ, start_response):\n"
-        "    start_response('200 OK', [])\n"
-        "    return [directory.name.encode(), b' %d' % os.path.isdir(directory.name)]\n",
-    )
-    service.start()
-    name, exists = service.get().text.split()
-    assert exists == "1"
-    os.kill(service.workers()[0]["pid"], signal.SIGTERM)
-    service.wait_for_line("worker failed: exit status 0")
-    service.wait_for_status(r"^Serving: 2 workers")
-    assert service.get().text == f"{name} 1"
-    assert not (tmp_path / "atexit").exists()
-    service.stop()
-    Path(name).rmdir()
 
 
 def test_ctrl_c_drains_and_ends_with_0(make_service: MakeService) -> None:

@@ -1,4 +1,4 @@
-"""Who is whose child, by /proc."""
+"""Who is alive and whose child it is, by /proc."""
 
 import os
 from pathlib import Path
@@ -21,3 +21,12 @@ def descendants(pid: int) -> list[int]:
         found += children
         waiting += children
     return found
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process, and it has not ended."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"

@@ -206,6 +206,7 @@ class World:
                 self.start_template(serial, generation, unforkable=action.refuse_unforkable)
             case actions.ForkSpare(serial):
                 self.templates.add(serial)
+                self.generation_of[serial] = action.generation
                 alive = action.template in self.templates - self.doomed
                 good = alive and (self.peace or self.random.random() < 0.8)
                 self.later(events.SpareReady(serial) if good else events.TemplateGone(serial, "died"))
@@ -214,6 +215,12 @@ class World:
                 self.generation_of[serial] = action.generation
                 self.boot(serial, alive=action.template in self.templates - self.doomed)
             case actions.EndTemplate(serial):
+                generation = self.generation_of[serial]
+                served = any(self.generation_of[worker] == generation for worker in self.workers - self.doomed)
+                self.require(not served, "what a template removes at its end is not in use")
+                self.doomed.add(serial)
+                self.later(events.TemplateGone(serial, "exit status 0"))
+            case actions.KillTemplate(serial):
                 self.doomed.add(serial)
                 self.later(events.TemplateGone(serial, "SIGKILL"))
             case actions.Kill(serial):
@@ -241,6 +248,7 @@ class World:
 
     def start_template(self, serial: int, generation: int, *, unforkable: bool) -> None:
         self.templates.add(serial)
+        self.generation_of[serial] = generation
         if generation not in self.generations:
             self.generations.append(generation)
         choice = 1.0 if self.peace else self.random.random()

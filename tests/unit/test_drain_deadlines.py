@@ -2,7 +2,7 @@
 
 from clusterd.supervisor import events
 from clusterd.supervisor.actions import Fork, Kill, WorkerEnded
-from clusterd.supervisor.decisions.deadlines import LAST_WORDS_SECONDS, SILENCE_SECONDS
+from clusterd.supervisor.decisions.deadlines import ENDING_SECONDS
 from clusterd.supervisor.model.states import EndReason
 from clusterd.supervisor.supervisor import Supervisor
 from tests.support.settings import supervisor_settings
@@ -39,10 +39,10 @@ def killed_at(supervisor: Supervisor) -> float:
     raise AssertionError("it is never killed")
 
 
-def test_a_worker_whose_loop_turns_has_a_moment_after_its_drain() -> None:
+def test_a_worker_whose_loop_turns_has_some_seconds_after_its_drain() -> None:
     supervisor, serial = draining()
     supervisor.step(events.WorkerTurned(serial, DRAIN_OVER), DRAIN_OVER + 0.2)
-    assert killed_at(supervisor) == DRAIN_OVER + LAST_WORDS_SECONDS
+    assert killed_at(supervisor) == DRAIN_OVER + ENDING_SECONDS
 
 
 def test_a_worker_that_could_not_run_has_it_when_it_can() -> None:
@@ -52,12 +52,12 @@ def test_a_worker_that_could_not_run_has_it_when_it_can() -> None:
     assert not any(isinstance(action, Kill) for action in supervisor.step(events.Tick(), late))
     supervisor.step(events.WorkerTurned(serial, late), late)
     supervisor.step(events.WorkerTurned(serial, late + 0.2), late + 0.2)  # it lives: that alone gains it nothing
-    assert killed_at(supervisor) == late + LAST_WORDS_SECONDS
+    assert killed_at(supervisor) == late + ENDING_SECONDS
 
 
-def test_a_worker_whose_loop_does_not_turn_is_not_waited_for_much_longer() -> None:
+def test_a_worker_whose_loop_does_not_turn_has_no_more() -> None:
     supervisor, _ = draining()
-    assert killed_at(supervisor) == DRAIN_OVER + SILENCE_SECONDS
+    assert killed_at(supervisor) == DRAIN_OVER + ENDING_SECONDS
 
 
 def test_a_worker_that_leaves_when_a_stop_is_announced_has_not_failed() -> None:

@@ -41,7 +41,7 @@ class Story:
                 self.finish = each
             elif isinstance(each, actions.ReadConfiguration) and self.on_disk is not None:
                 done += self.step(self.on_disk)
-            elif isinstance(each, actions.EndTemplate):
+            elif isinstance(each, actions.EndTemplate | actions.KillTemplate):
                 done += self.step(events.TemplateGone(each.serial, "SIGKILL"))
         return done
 

@@ -26,8 +26,9 @@ from clusterd.linux.stacks import write_stacks_to
 from clusterd.linux.title import set_title
 from clusterd.log import Level, Logger, open_sink
 from clusterd.log.output import mend_output, protect_output
+from clusterd.process.ending import Ending
 from clusterd.process.first_order import first_order
-from clusterd.process.fork_hygiene import flush_output, leave
+from clusterd.process.fork_hygiene import flush_output
 from clusterd.wire import hooks as wire
 from clusterd.wire.channel import Channel, Received
 from clusterd.wire.conversation import Incoming
@@ -71,8 +72,7 @@ def main(channel_descriptor: int) -> None:
     channel.settimeout(None)
     process = HooksProcess(channel, order, log)
     process.run(time.monotonic() - started)
-    log.flush()
-    leave(0)
+    Ending(time.monotonic(), log).leave(0)
 
 
 def _import(config: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """The interfaces between a connection and the adapter that answers its requests."""
 
+import asyncio
 from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
@@ -40,6 +41,10 @@ class Adapter(Bodies, Protocol):
     @property
     def running(self) -> int:
         """Number of calls of the application under way, including those that go on after their response."""
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """The tasks of these calls, where they are tasks."""
 
     async def startup(self) -> None:
         """Run the application's startup. Raises StartupFailed."""

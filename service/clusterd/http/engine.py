@@ -121,6 +121,11 @@ class Engine:
         """Run the application's startup. Raises StartupFailed."""
         await self.adapter.startup()
 
+    @property
+    def calls(self) -> list[asyncio.Task[None]]:
+        """The tasks of the application's calls that are under way."""
+        return self.adapter.tasks
+
     async def shutdown(self) -> None:
         """Run the application's shutdown, after the last connection is gone."""
         await self.adapter.shutdown()

@@ -7,6 +7,7 @@ from dataclasses import replace
 from time import monotonic
 
 from clusterd.config.model import HealthCheck
+from clusterd.master.children.remains import Remains
 from clusterd.master.children.table import Child, Death, Kind
 from clusterd.master.context import MasterContext
 from clusterd.master.health.health_check import check_health
@@ -22,7 +23,7 @@ from clusterd.wire.packets import close_all
 class ChildEvents:
     """Translates messages and deaths. `Children` calls its methods."""
 
-    def __init__(self, context: MasterContext, ledger: Ledger, hooks: Hooks) -> None:
+    def __init__(self, context: MasterContext, ledger: Ledger, hooks: Hooks, remains: Remains) -> None:
         self._context = context
         self._configurations = context.configurations
         self._scoreboard = context.scoreboard
@@ -30,6 +31,7 @@ class ChildEvents:
         self._post_event = context.post_event
         self._ledger = ledger
         self._hooks = hooks
+        self._remains = remains
         self._last_traceback: tuple[int, str] | None = None
         self._health_checks: set[asyncio.Task[None]] = set()
         self.memory_kills = MemoryKills(own_counter())
@@ -148,6 +150,9 @@ class ChildEvents:
             return
         self._context.conversations.ended(child)
         self._context.debuggers.ended(child)
+        if child.pid is not None:
+            worker = self._context.cluster.table.workers.get(child.serial)
+            self._remains.worker_gone(child.pid, 0.0 if worker is None else worker.deadline)
         in_hand: tuple[str, ...] = ()
         if child.row is not None:
             in_hand = self._scoreboard.in_hand(child.row).requests()

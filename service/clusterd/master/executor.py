@@ -107,6 +107,9 @@ class Executor:
             case actions.Fork():
                 self._processes.fork(action)
             case actions.EndTemplate(serial):
+                if template := self._children.get(serial):
+                    self._children.dismiss(template)
+            case actions.KillTemplate(serial):
                 self._kill(serial)
             case actions.Serve(serial):
                 # A worker that died after the supervisor's decision has left the table. Its death is in the queue.

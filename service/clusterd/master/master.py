@@ -25,6 +25,7 @@ from clusterd.master.children.conversations import Conversations
 from clusterd.master.children.debuggers import Debuggers
 from clusterd.master.children.orphans import end_orphans
 from clusterd.master.children.processes import Processes
+from clusterd.master.children.remains import Remains
 from clusterd.master.children.stacks import StackReader
 from clusterd.master.children.table import Child, Children, Death
 from clusterd.master.configurations import Configurations, worker_count
@@ -95,7 +96,8 @@ class Master:
         self._worker_events = WorkerEvents(context.children, addresses, self._worker_event)
         self._event_log = EventLog()
         ledger, counts = Ledger(), Counts()
-        self._child_events = ChildEvents(context, ledger, self._hooks)
+        self._remains = Remains(context.children, log)
+        self._child_events = ChildEvents(context, ledger, self._hooks, self._remains)
         self._oversight = Oversight(context, _clock_time, self._readiness_changed)
         self._rebalancer = Rebalancer(context)
         self._views = Views(context, ledger, counts, self._hooks, self.status, self._oversight.why_unready)
@@ -256,6 +258,7 @@ class Master:
         self._oversight.see_who_turns()
         self._rebalancer.look(self._oversight.look())
         self._child_events.memory_kills.look(time.monotonic())
+        self._remains.look(time.monotonic())
         self._round_robin.look()
         self._hooks.look()
         self._log.flush()

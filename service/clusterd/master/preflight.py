@@ -10,9 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from clusterd.config.model import Config, Preload, to_json
+from clusterd.linux.prctl import become_subreaper
 from clusterd.linux.stacks import STACKS_SIGNAL, new_stacks_file, read_stacks
 from clusterd.linux.wakeups import Wakeups
 from clusterd.log import Level
+from clusterd.master.children.orphans import end_orphans
 from clusterd.master.children.processes import template_environment
 from clusterd.master.children.spawn import Role, spawn
 from clusterd.master.children.stacks import LOOK_EVERY_SECONDS, LOOKS
@@ -21,8 +23,10 @@ from clusterd.metrics.scoreboard import Scoreboard
 from clusterd.wire import messages
 from clusterd.wire.packets import close_all, receive, send, socketpair
 
-END_SECONDS = 1.0
-"""How long to wait for the end of a process that has closed its channel."""
+END_SECONDS = 5.0
+"""How long to wait for the end of a process whose channel is closed. It runs the exit handlers of the application."""
+
+GENERATION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +39,15 @@ class Failure:
 
 
 def check_application(config: Config) -> Failure | None:
-    """Import the application and its hooks. Returns None if both succeed."""
-    failure = _try(Role.TEMPLATE, "application", _load, config)
-    if failure is None and config.hooks is not None:
-        return _try(Role.HOOKS, "hooks", _attach, config)
-    return failure
+    """Import the application and its hooks. Returns None if both succeed. Ends what they have started."""
+    become_subreaper()
+    try:
+        failure = _try(Role.TEMPLATE, "application", _load, config)
+        if failure is None and config.hooks is not None:
+            return _try(Role.HOOKS, "hooks", _attach, config)
+        return failure
+    finally:
+        end_orphans()
 
 
 Order = Callable[[socket.socket, Config, int], None]
@@ -51,7 +59,7 @@ def _try(role: Role, what: str, order: Order, config: Config) -> Failure | None:
     ours, theirs = socketpair()
     try:
         with theirs:
-            pid = spawn(role, config.python, theirs, template_environment(os.environ, config))
+            pid = spawn(role, config.python, theirs, template_environment(os.environ, config, GENERATION))
     except OSError as error:
         close_all([stacks, ours.detach()])
         return Failure(f"python: cannot run {config.python}: {error.strerror}", is_configuration=True)
@@ -75,8 +83,11 @@ def _import(process: "_Process", what: str, config: Config) -> Failure | None:
                 how = process.wait_for_end()
                 return Failure(f"the process died while it imported the {what} ({how})", is_configuration=False)
             case messages.LoadFailed(reason, traceback, _):
+                process.wait_for_end()
                 wrong = f"the {what} could not be loaded: {reason}\n{traceback}".rstrip()
                 return Failure(wrong, is_configuration=False)
+            case _:
+                process.wait_for_end()
     except TimeoutError:
         limit = f"rollout.boot_timeout ({config.rollout.boot_timeout:g} s)"
         text = f"the {what}: not imported within {limit}\n{process.stacks()}".rstrip()
@@ -111,7 +122,8 @@ class _Process:
         return before
 
     def wait_for_end(self) -> str:
-        """How the process, which has closed its channel, ended, in words."""
+        """Close the channel, and let the process run its exit handlers. Returns how it ended, in words."""
+        self.channel.shutdown(socket.SHUT_RDWR)
         descriptor = os.pidfd_open(self.pid)
         select.select([descriptor], [], [], END_SECONDS)
         os.close(descriptor)
@@ -129,7 +141,7 @@ def _load(channel: socket.socket, config: Config, stacks: int) -> None:
     scoreboard = Scoreboard.create()
     wakeups = Wakeups.create()
     order = messages.Load(
-        generation=1,
+        generation=GENERATION,
         config=to_json(config),
         preload=True,
         refuse_unforkable=config.preload is Preload.AUTO,
@@ -144,7 +156,7 @@ def _load(channel: socket.socket, config: Config, stacks: int) -> None:
 
 
 def _attach(channel: socket.socket, config: Config, stacks: int) -> None:
-    send(channel, messages.encode(messages.Attach(1, to_json(config), int(Level.WARNING))), [stacks])
+    send(channel, messages.encode(messages.Attach(GENERATION, to_json(config), int(Level.WARNING))), [stacks])
 
 
 def _before_the_import(answer: messages.Message | None, config: Config) -> Failure | None:

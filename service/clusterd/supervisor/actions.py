@@ -37,7 +37,17 @@ class ForkSpare(Action):
 
 @dataclass(frozen=True, slots=True)
 class EndTemplate(Action):
-    """Kill a template or spare. It has no connections, so nothing is lost."""
+    """Have a template end: it runs what the application's import has registered to run once (process/exit_handlers.py).
+
+    It has no connections, so nothing is lost.
+    """
+
+    serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class KillTemplate(Action):
+    """Kill a template or spare that has nothing to end, or that is stuck."""
 
     serial: int
 

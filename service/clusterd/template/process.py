@@ -6,6 +6,7 @@ import socket
 import ssl
 import time
 from dataclasses import replace
+from typing import NoReturn
 
 from clusterd.app.application import LoadedCode, LoadError, enter_directory, load, load_hook
 from clusterd.app.tls import CREDENTIAL, server_context
@@ -20,6 +21,9 @@ from clusterd.linux.wakeups import WAKEUPS, Wakeups
 from clusterd.log import Level, Logger, open_sink
 from clusterd.log.output import protect_output
 from clusterd.metrics.scoreboard import LAYOUT, Scoreboard
+from clusterd.process import exit_handlers
+from clusterd.process.ending import Ending
+from clusterd.process.files import remember_files
 from clusterd.process.first_order import first_order
 from clusterd.process.fork_hygiene import flush_output, wait_for_child
 from clusterd.template.findings import open_descriptors, unforkable_findings
@@ -43,6 +47,9 @@ from clusterd.wire.packets import close_all, receive, send
 from clusterd.worker.boot import boot_worker
 from clusterd.worker.boot_record import Boot, ForkContext
 
+LEAVE_SECONDS = 3.0
+"""The time for the end of a template. A little later the master kills it (`master/children/table.py`)."""
+
 
 def main(channel_descriptor: int) -> None:
     """Carry out the master's orders until it closes its end of the channel."""
@@ -50,21 +57,21 @@ def main(channel_descriptor: int) -> None:
     die_with_parent()
     masters_signals.ignore()
     channel, order, descriptors = first_order(channel_descriptor, Load)
+    log = Logger(open_sink(os.environ), Level(order.log_level)).bind(generation=order.generation)
     try:
-        fork_context = _load(channel, order, descriptors)
+        fork_context = _load(channel, order, descriptors, log)
     except LoadError as error:
         send(channel, encode(LoadFailed(error.reason, error.traceback, error.permanent)))
-        os._exit(1)
+        _leave(1, log)
     _fork_on_request(channel, fork_context)
 
 
-def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...]) -> ForkContext:
+def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...], log: Logger) -> ForkContext:
     """Prepare to fork. Raises LoadError. Exits if the import cannot be forked and the order says to refuse that."""
     scoreboard, stacks, *shared = descriptors
     wakeups, listeners = shared[:WAKEUPS], shared[WAKEUPS:]
     set_title(f"clusterd: template gen {order.generation}", f"clusterd-t{order.generation}")
     write_stacks_to(stacks)
-    log = Logger(open_sink(os.environ), Level(order.log_level)).bind(generation=order.generation)
     protect_output(os.environ)
     config = from_json(order.config)
     fork_context = ForkContext(
@@ -85,6 +92,7 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...]) -> 
         fork_context = replace(fork_context, loaded=_import(channel, order, config, log))
     # Objects alive now stay alive. The collector must not touch them again, so that their pages stay shared.
     gc.collect()
+    remember_files()
     gc.freeze()
     send(channel, encode(Loaded(order.generation, time.monotonic() - started)))
     return fork_context
@@ -104,6 +112,7 @@ def _tls_context(config: Config, order: Load, log: Logger) -> ssl.SSLContext | N
 
 def _import(channel: socket.socket, order: Load, config: Config, log: Logger) -> LoadedCode:
     before = open_descriptors()
+    exit_handlers.record()
     enter_directory(config.directory)
     loaded = load(config)
     # Loaded here too, so that a wrong name fails the load of this generation and not the boot of each worker.
@@ -113,7 +122,7 @@ def _import(channel: socket.socket, order: Load, config: Config, log: Logger) ->
     findings = unforkable_findings(before)
     if findings and order.refuse_unforkable:
         send(channel, encode(Unforkable(findings)))
-        os._exit(0)
+        _leave(0, log)
     for finding in findings:
         log.warning("preload is true, but this will not survive the fork: " + finding)
     return loaded
@@ -125,7 +134,7 @@ def _fork_on_request(channel: socket.socket, fork_context: ForkContext) -> None:
     while True:
         packet = receive(channel)
         if packet is None:
-            os._exit(0)
+            _leave(0, fork_context.log)
         order = decode(packet.data)
         if isinstance(order, Fork | ForkSpare):
             # A spare that receives an order to fork has been promoted to template.
@@ -150,6 +159,11 @@ def _fork_on_request(channel: socket.socket, fork_context: ForkContext) -> None:
         else:
             raise ProtocolError(f"unexpected message {order}")
         close_all(packet.descriptors)
+
+
+def _leave(status: int, log: Logger) -> NoReturn:
+    """End this process. What the application's import has registered to run once runs here."""
+    Ending(time.monotonic() + LEAVE_SECONDS, log).leave(status)
 
 
 def _fork_detached(channel: socket.socket, serial: int) -> bool:

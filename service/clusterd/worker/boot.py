@@ -3,6 +3,8 @@
 import os
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
 from typing import NoReturn
 
 from clusterd.app.application import LoadedCode, LoadedJob, LoadError, describe, enter_directory, load, load_hook
@@ -13,7 +15,9 @@ from clusterd.linux.stacks import write_stacks_to
 from clusterd.linux.title import set_title
 from clusterd.log import Logger
 from clusterd.metrics.scoreboard import LAYOUT
-from clusterd.process.fork_hygiene import flush_output, forget_template_exit_handlers, leave, wait_for_adoption
+from clusterd.process.ending import Ending
+from clusterd.process.exit_handlers import forget_what_runs_once
+from clusterd.process.fork_hygiene import flush_output, wait_for_adoption
 from clusterd.wire.messages import BootFailed, Hello, Welcome, decode, encode
 from clusterd.wire.packets import peer_pid, receive, send
 from clusterd.worker import api
@@ -21,6 +25,7 @@ from clusterd.worker.boot_record import Boot
 from clusterd.worker.job import JobProcess
 from clusterd.worker.process import WorkerProcess
 
+FAILED_STATUS = 1
 BOOT_FAILED_STATUS = 3
 STARTUP_MESSAGE_CHARACTERS = 6000
 
@@ -28,27 +33,35 @@ STARTUP_MESSAGE_CHARACTERS = 6000
 def boot_worker(boot: Boot) -> NoReturn:
     """Run the worker in this newly forked process, and exit."""
     log = boot.context.log.bind(slot=boot.slot, generation=boot.context.generation, pid=os.getpid())
-    status = 1
     try:
-        status = _live(boot, log)
+        ended = _live(boot, log)
     except BaseException:  # No exception may unwind into the template's code.
         log.error(f"worker failed\n{traceback.format_exc()}")
-    log.flush()
-    leave(status)
-    raise AssertionError("unreachable")
+        ended = Ended(FAILED_STATUS)
+    ending = ended.ending or Ending(monotonic(), log)
+    ending.leave(ended.status)
 
 
-def _live(boot: Boot, log: Logger) -> int:
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The end of a worker's life: the exit status, and the end that has begun already, if it has."""
+
+    status: int
+    ending: Ending | None = None
+
+
+def _live(boot: Boot, log: Logger) -> Ended:
     context, config = boot.context, boot.context.config
     set_title(f"clusterd: worker {boot.slot} gen {context.generation}", f"clusterd-w{boot.slot}")
-    forget_template_exit_handlers()
+    forget_what_runs_once()
     write_stacks_to(boot.stacks)
     os.environ.update(boot.environment)
     os.environ["CLUSTERD_WORKER"] = str(boot.slot)
-    os.environ["CLUSTERD_GENERATION"] = str(context.generation)
+    os.environ["CLUSTERD_WORKER_PID"] = str(os.getpid())
+    os.setpgid(0, 0)  # By this group the master finds what the worker leaves behind.
     api.begin(boot.slot, context.generation)
     if not _greet(boot):
-        return 0
+        return Ended(0)
     # The boot may take minutes, and systemd starts the next master only after the last process of this one is gone.
     wait_for_adoption(peer_pid(boot.channel))
     die_with_parent()
@@ -61,19 +74,26 @@ def _live(boot: Boot, log: Logger) -> int:
         worker = _make_process(loaded, boot, log)
     except LoadError as error:
         send(boot.channel, encode(BootFailed(error.reason, error.traceback, error.permanent)))
-        return BOOT_FAILED_STATUS
+        return Ended(BOOT_FAILED_STATUS)
     except StartupFailed as error:
         failed = describe(error, "lifespan.startup")
         message = str(error)[-STARTUP_MESSAGE_CHARACTERS:]
         send(boot.channel, encode(BootFailed(failed.reason, message, permanent=False)))
-        return BOOT_FAILED_STATUS
+        return Ended(BOOT_FAILED_STATUS)
     outlive_parent()  # From now on the worker notices the end of its channel, and drains.
     status = worker.run()
-    try:
-        _run_hook(worker_stop, f"worker_stop: {config.worker_stop}")
-    finally:
-        worker.close()
-    return status
+    ending = Ending(worker.leave_by, log)
+    worker.stop_application(ending)
+    if worker_stop is not None:
+        what = f"worker_stop: {config.worker_stop}"
+        try:
+            ending.call(worker_stop, what)
+        except BaseException as error:
+            failed = describe(error, what)
+            log.error(f"{failed.reason}\n{failed.traceback}")
+            status = FAILED_STATUS
+    worker.close(ending)
+    return Ended(status, ending)
 
 
 def _make_process(loaded: LoadedCode, boot: Boot, log: Logger) -> WorkerProcess | JobProcess:

@@ -5,17 +5,16 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from time import monotonic
 
 from clusterd.http.engine import InFlight
 from clusterd.linux import masters_signals
 from clusterd.log import Level, Logger
+from clusterd.process.ending import Ending
 from clusterd.wire.channel import Channel, Received
 from clusterd.wire.messages import Ack, AppMessage, Message, Retire, SetLogLevel, StacksTold, StartDebugger, TellStacks
 from clusterd.wire.packets import close_all
 from clusterd.worker import api
 from clusterd.worker.debugger import Debugger
-from clusterd.worker.draining.drain import LAST_WORDS_SECONDS
 from clusterd.worker.handling import Handling
 from clusterd.worker.stacks import describe
 
@@ -72,21 +71,13 @@ class ControlChannel:
         # The child shares this descriptor with the worker. A signal to the child would wake the worker's event loop.
         signal.set_wakeup_fd(-1)
 
-    def finish_handling(self, until: float) -> None:
-        """Wait until the application's handlers have handled what has arrived, until `until` (`time.monotonic()`)."""
-        if not self._handling.unhandled:
-            return
-        try:
-            self._loop.run_until_complete(asyncio.wait_for(self._handling.finished(), max(0.0, until - monotonic())))
-        except TimeoutError:
-            self._log.warning("the worker leaves before its messages are handled", unhandled=self._handling.unhandled)
+    def finish_handling(self, ending: Ending) -> None:
+        """Wait until the application's handlers have handled what has arrived."""
+        ending.run(self._loop, self._handling.finished(), "the handling of messages that have arrived")
 
-    def close(self) -> None:
+    def close(self, ending: Ending) -> None:
         """Send the application's last messages."""
-        try:
-            self._loop.run_until_complete(asyncio.wait_for(self._conversation.flushed(), LAST_WORDS_SECONDS / 2))
-        except TimeoutError:
-            self._log.warning("the master did not take the last messages", unsent=self._conversation.unsent)
+        ending.run(self._loop, self._conversation.flushed(), "the sending of the last messages")
 
     def _on_message(self, received: Received) -> None:
         if received.lacks_descriptors:

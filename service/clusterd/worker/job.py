@@ -15,6 +15,7 @@ import uvloop
 from clusterd.app.application import LoadedJob, describe
 from clusterd.log import Logger
 from clusterd.log.output import mend_output
+from clusterd.process.ending import Ending
 from clusterd.wire.channel import Received
 from clusterd.wire.messages import Adopt, Dispatch, HealthConnection, Ready, Retire, Serve, Share
 from clusterd.wire.packets import close_all
@@ -87,7 +88,8 @@ class JobProcess:
         self._log = log
         self._channel = ControlChannel(boot.channel, self._loop, log, self._on_order, self._drain_alone, list)
         self._call = JobCall(job, self._loop, self._called, self._ended)
-        self._leave_by = monotonic()
+        self.leave_by = 0.0
+        """The end of the drain, by time.monotonic()."""
         self._cut_timer: asyncio.TimerHandle | None = None
         self._status = 0
         self._is_leaving = False
@@ -101,13 +103,17 @@ class JobProcess:
         try:
             self._loop.run_forever()
         finally:
-            self._channel.finish_handling(self._leave_by)
             self._log.flush()
         return self._status
 
-    def close(self) -> None:
-        """Send the last messages."""
-        self._channel.close()
+    def stop_application(self, ending: Ending) -> None:
+        """End the handlers of messages."""
+        self._channel.finish_handling(ending)
+
+    def close(self, ending: Ending) -> None:
+        """End what is left on the event loop, and send the last messages."""
+        ending.end_loop(self._loop)
+        self._channel.close(ending)
 
     # ---- the call
 
@@ -145,7 +151,7 @@ class JobProcess:
         """Give the function time to return until `deadline`. The stop event is set already."""
         if self._is_leaving:
             return
-        self._leave_by = deadline
+        self.leave_by = deadline
         if self._cut_timer is not None:
             self._cut_timer.cancel()
         self._cut_timer = self._loop.call_later(max(0.0, deadline - monotonic()), self._cut)

@@ -17,6 +17,7 @@ from clusterd.linux.listening_socket import ListeningSocket
 from clusterd.log import Logger
 from clusterd.log.output import mend_output
 from clusterd.metrics.counting import RequestCounter
+from clusterd.process.ending import Ending
 from clusterd.wire.channel import Received
 from clusterd.wire.connection_state import CarriedState
 from clusterd.wire.messages import (
@@ -35,12 +36,13 @@ from clusterd.worker.accepting.acceptor import Acceptor
 from clusterd.worker.boot_record import Boot
 from clusterd.worker.call_watch import CallWatch
 from clusterd.worker.control_channel import TICK_SECONDS, ControlChannel
-from clusterd.worker.draining.drain import LAST_WORDS_SECONDS, Drain, DrainLimits
+from clusterd.worker.draining.drain import Drain, DrainLimits
 from clusterd.worker.draining.handover import Receiver, Sender
 from clusterd.worker.draining.rebalancing import Sharing
 from clusterd.worker.engine_settings import engine_settings
 
-THREADS_END_SECONDS = 1.0
+THREADS_END_SECONDS = 0.5
+"""How long to wait for the threads that call the application. One that is busy was cut with its request."""
 OVERDUE_CHARACTERS = 1000
 
 
@@ -74,7 +76,8 @@ class WorkerProcess:
         """Receivers of the dispatch channel: they take the connections that the master accepts."""
         self._is_leaving = False
         self._drain: Drain | None = None
-        self._leave_by = 0.0
+        self.leave_by = 0.0
+        """The end of the drain, by time.monotonic()."""
         self._sharing = Sharing(self._engine, self._loop, self._moved)
         requests = self._engine.requests_in_flight
         self._channel = ControlChannel(boot.channel, self._loop, log, self._on_order, self._drain_alone, requests)
@@ -93,23 +96,19 @@ class WorkerProcess:
             self._engine.run()
         finally:
             self._stop_accepting()
-            self._channel.finish_handling(self._leave_by - LAST_WORDS_SECONDS)
-            self._stop_application()
-            self._engine.threads.stop(max(0.0, min(THREADS_END_SECONDS, self._leave_by - monotonic())))
-            self._log.flush()
         return 0
 
-    def close(self) -> None:
-        """Send the last messages."""
-        self._channel.close()
+    def stop_application(self, ending: Ending) -> None:
+        """End the calls that the drain has cut and the handlers of messages, and run the application's shutdown."""
+        ending.cancel(self._loop, self._engine.calls)
+        self._channel.finish_handling(ending)
+        ending.run(self._loop, self._engine.shutdown(), "the application's shutdown")
+        self._engine.threads.stop(THREADS_END_SECONDS)
 
-    def _stop_application(self) -> None:
-        # The application gets at least a moment, even if the drain has used up all the time.
-        left = max(LAST_WORDS_SECONDS / 2, self._leave_by - monotonic())
-        try:
-            self._loop.run_until_complete(asyncio.wait_for(self._engine.shutdown(), left))
-        except TimeoutError:
-            self._log.warning("the application did not shut down in time")
+    def close(self, ending: Ending) -> None:
+        """End what is left on the event loop, and send the last messages."""
+        ending.end_loop(self._loop)
+        self._channel.close(ending)
 
     # ---- what the master says
 
@@ -238,7 +237,7 @@ class WorkerProcess:
             for receiver in self._receivers:
                 receiver.close()
             self._receivers.clear()
-        self._leave_by = limits.deadline + LAST_WORDS_SECONDS
+        self.leave_by = limits.deadline
         sender = Sender(peers[0], self._loop, self._moved, self._successor_lost) if peers else None
         self._drain = Drain(self._engine, sender, limits, self._log, monotonic())
         self._drain.begin()

@@ -1,15 +1,14 @@
 """Describes what a worker is doing: its requests, its threads, and the tasks of its event loop."""
 
 import asyncio
-import gc
 import sys
 import threading
 import traceback
-from collections.abc import Coroutine, Generator, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 from clusterd.http.engine import InFlight
 from clusterd.http.hidden_loop import started
+from clusterd.process.where import awaited_frames
 
 MOST_CHARACTERS = 40_000
 """Fits one message even if every character is escaped in JSON."""
@@ -41,27 +40,5 @@ def _tasks(loop: asyncio.AbstractEventLoop) -> Iterator[str]:
     for task in sorted(asyncio.all_tasks(loop), key=asyncio.Task.get_name):
         coroutine = started(task.get_coro())
         yield f"Task {task.get_name()} {getattr(coroutine, '__qualname__', coroutine)} (most recent call last):"
-        yield from _awaited(coroutine)
-
-
-def _awaited(coroutine: Any) -> Iterator[str]:
-    """Yield the frames of a waiting coroutine and of what it awaits. asyncio only reports the outermost frame."""
-    while coroutine is not None:
-        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
-        if frame is not None:
+        for frame in awaited_frames(coroutine):
             yield "".join(traceback.format_stack(frame, limit=1)).rstrip()
-        coroutine = _awaited_by(coroutine)
-
-
-def _awaited_by(coroutine: Any) -> Any:
-    """Return the coroutine that `coroutine` awaits, or None if it awaits something else.
-
-    A coroutine of the compiled engine has neither a frame nor an attribute for it. It only references the awaited
-    coroutine, or the result of its `__await__`, like any other object.
-    """
-    if hasattr(coroutine, "cr_await"):
-        return coroutine.cr_await
-    if hasattr(coroutine, "gi_yieldfrom"):
-        return coroutine.gi_yieldfrom
-    held = (value for value in gc.get_referents(coroutine) if isinstance(value, (Coroutine, Generator)))
-    return next(held, None)

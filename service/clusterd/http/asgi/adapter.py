@@ -68,6 +68,11 @@ class AsgiAdapter:
         """Number of calls under way. An application may go on after its response, with background tasks."""
         return len(self._tasks)
 
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """The tasks of these calls."""
+        return list(self._tasks)
+
     def new_body(self, _: int, /) -> Inflow:
         """Make a body that keeps in memory only what the application has not taken yet."""
         return Inflow()

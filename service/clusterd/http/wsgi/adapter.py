@@ -1,5 +1,6 @@
 """The adapter class of WSGI (PEP 3333)."""
 
+import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
 
@@ -62,6 +63,11 @@ class WsgiAdapter:
     def running(self) -> int:
         """Number of calls in threads. A call on the loop is over before this can be read."""
         return self._pool.busy if self._pool is not None else 0
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """None: no call is a task."""
+        return []
 
     def use(self, application: WsgiApplication, /) -> None:
         """Call `application` from now on."""

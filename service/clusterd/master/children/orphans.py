@@ -25,7 +25,7 @@ def end_orphans() -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
     asked: set[int] = set()
     term_until = time.monotonic() + TERM_SECONDS
-    while (children := _children()) and time.monotonic() < term_until + KILL_SECONDS:
+    while (children := own_children()) and time.monotonic() < term_until + KILL_SECONDS:
         is_late = time.monotonic() >= term_until
         for pid in children if is_late else children - asked:
             os.kill(pid, signal.SIGKILL if is_late else signal.SIGTERM)
@@ -37,11 +37,12 @@ def end_orphans() -> int:
     return len(asked)
 
 
-def _children() -> set[int]:
+def own_children() -> set[int]:
+    """The pids of every child of this process. Empty if the kernel was built without CONFIG_PROC_CHILDREN."""
     try:
         text = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
     except OSError:
-        return set()  # The kernel was built without CONFIG_PROC_CHILDREN.
+        return set()
     return {int(pid) for pid in text.split()}
 
 

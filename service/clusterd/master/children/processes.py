@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from clusterd.config.model import Config, to_json
 from clusterd.linux.wakeups import Wakeups
 from clusterd.log import Level
+from clusterd.master.children.remains import GENERATION_MARK, MASTER_MARK, WORKER_MARK
 from clusterd.master.children.spawn import Role, spawn
 from clusterd.master.children.table import Child, Children, Kind
 from clusterd.master.configurations import Configurations
@@ -20,6 +21,9 @@ from clusterd.wire.packets import socketpair
 
 SHARE_SECONDS = 0.5
 """How long a worker waits for connections to become idle, so that it can pass them to another worker."""
+
+WORKERS_OWN = frozenset({"CLUSTERD_WORKER", WORKER_MARK})
+"""The environment variables that each worker sets for itself."""
 
 STATE_DIRECTORY = "CLUSTERD_STATE_DIRECTORY"
 """The environment variable with the directory that the application may write to (`StateDirectory=` of the unit).
@@ -79,7 +83,7 @@ class Processes:
         """Returns False if the interpreter cannot be run. Raises OSError."""
         with self._children.enter(child) as theirs:
             try:
-                pid = spawn(role, config.python, theirs, template_environment(os.environ, config))
+                pid = spawn(role, config.python, theirs, template_environment(os.environ, config, child.generation))
             except OSError as error:
                 self._children.never_born(child, f"python: cannot run {config.python}: {error.strerror}")
                 return False
@@ -171,7 +175,7 @@ class Processes:
             self._children.send(worker, order, ours.fileno())
 
 
-def template_environment(inherited: Mapping[str, str], config: Config) -> dict[str, str]:
+def template_environment(inherited: Mapping[str, str], config: Config, generation: int) -> dict[str, str]:
     """The environment of a generation: the master's without the variables of systemd, and that of the configuration.
 
     $STATE_DIRECTORY may hold several paths. CLUSTERD_STATE_DIRECTORY holds one, which an application can use directly.
@@ -180,4 +184,7 @@ def template_environment(inherited: Mapping[str, str], config: Config) -> dict[s
     """
     directory = state_directory(inherited)
     state = {} if directory is None else {STATE_DIRECTORY: directory}
-    return {**clean_environment(inherited), **state, **config.environment}
+    marks = {MASTER_MARK: str(os.getpid()), GENERATION_MARK: str(generation)}
+    # The master may itself be a process of a worker of another clusterd.
+    own = {name: value for name, value in clean_environment(inherited).items() if name not in WORKERS_OWN}
+    return {**own, **state, **config.environment, **marks}

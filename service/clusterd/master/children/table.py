@@ -113,6 +113,11 @@ class Children:
         """The child with this serial, if it is alive or being created."""
         return self._by_serial.get(serial)
 
+    @property
+    def pids(self) -> set[int]:
+        """The pids of the children, as far as they are known."""
+        return set(self._by_pid)
+
     def all(self) -> list[Child]:
         """Every child that is alive or being created."""
         return list(self._by_serial.values())
@@ -158,6 +163,13 @@ class Children:
         """Send SIGKILL. A child without a pid is killed at its Hello message, before it runs anything."""
         child.doomed = True
         self.signal(child, signal.SIGKILL)
+
+    def dismiss(self, child: Child) -> None:
+        """Close the channel of a child that ends by itself when it sees that. It is killed after UNHEARD_SECONDS."""
+        child.doomed = True
+        if child.channel is not None:
+            child.channel.close()
+        self._channel_ended(child, "closed")
 
     def signal(self, child: Child, number: int) -> None:
         """Send a signal. A pid in the table is not reaped yet, so it cannot belong to another process."""

@@ -7,14 +7,12 @@ from clusterd.supervisor.model.cluster import ClusterState
 from clusterd.supervisor.model.states import COMING, EndReason, TemplateState, WorkerState
 from clusterd.supervisor.model.table import Template, Worker
 
-LAST_WORDS_SECONDS = 0.5
-"""How long a worker may take to end by itself after its drain: it cuts the rest and logs each request that it cuts."""
+ENDING_SECONDS = 3.0
+"""How long a worker may take to end by itself after its drain.
 
-SILENCE_SECONDS = 2.0
-"""How long clusterd waits for a worker whose event loop does not turn at the end of its drain.
-
-If the machine is too busy to run the worker, it cuts its requests as soon as it runs, with a line in the log for each;
-killed earlier, it would log nothing. If the application blocks the event loop, waiting does not help.
+It cuts the rest, with a line in the log for each request, and the application ends: the tasks, the threads and the exit
+handlers (process/ending.py). If the machine is too busy to run the worker, the time begins when it runs. If the
+application blocks the event loop, waiting does not help.
 """
 
 HURRY_SECONDS = 0.3
@@ -41,9 +39,7 @@ def enforce_deadlines(cluster: ClusterState) -> list[Template]:
 
 def _last_moment(worker: Worker) -> float:
     """The time at which a draining worker is killed."""
-    if worker.turned_at < worker.deadline:
-        return worker.deadline + SILENCE_SECONDS
-    return worker.turned_at + LAST_WORDS_SECONDS
+    return max(worker.deadline, worker.turned_at) + ENDING_SECONDS
 
 
 def _watch_boot(cluster: ClusterState, worker: Worker) -> None:
@@ -51,7 +47,7 @@ def _watch_boot(cluster: ClusterState, worker: Worker) -> None:
     if cluster.due(worker.deadline):
         if worker.state is WorkerState.FORKING and worker.template in cluster.table.templates:
             # The worker was never forked, so its template is stuck. The spare can take over.
-            cluster.end_template(cluster.table.templates[worker.template])
+            cluster.kill_template(cluster.table.templates[worker.template])
         fail(cluster, worker, EndReason.BOOT_TIMEOUT, f"not ready within rollout.boot_timeout ({timeout:g} s)")
     elif cluster.due(worker.since + timeout / 2) and worker.state is WorkerState.BOOTING:
         cluster.dump_stacks(worker, f"not ready after {timeout / 2:g} s", timeout)
@@ -60,7 +56,7 @@ def _watch_boot(cluster: ClusterState, worker: Worker) -> None:
 def _import_is_over_time(cluster: ClusterState, template: Template) -> bool:
     timeout = cluster.table.generations[template.generation].settings.boot_timeout
     if cluster.due(template.since + timeout):
-        cluster.end_template(template)
+        cluster.kill_template(template)
         return True
     if cluster.due(template.since + timeout / 2):
         cluster.dump_stacks(template, f"still importing after {timeout / 2:g} s", timeout)

@@ -72,7 +72,9 @@ def hurry(cluster: ClusterState) -> None:
     cluster.first_start = replace(cluster.first_start, retry_at=cluster.now)
     cluster.table.backoffs.clear()
     cluster.kill_coming(cluster.serving, EndReason.WITHDRAWN)
-    cluster.end_templates_of(cluster.serving)
+    for template in list(cluster.table.templates.values()):
+        if template.generation == cluster.serving:
+            cluster.kill_template(template)
 
 
 def configuration_read(cluster: ClusterState, settings: Settings) -> None:

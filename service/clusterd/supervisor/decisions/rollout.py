@@ -126,7 +126,7 @@ def _succeed(cluster: ClusterState, rollout: Rollout) -> None:
 
 
 def withdraw(cluster: ClusterState, reason: str) -> None:
-    """Withdraw the new generation: return its slots to the old one, and kill its templates and booting workers."""
+    """Withdraw the new generation: return its slots to the old one, and kill its booting workers."""
     rollout = cluster.rollout
     if rollout is None or rollout.phase is RolloutPhase.WITHDRAWING:
         return
@@ -135,7 +135,6 @@ def withdraw(cluster: ClusterState, reason: str) -> None:
     rollout.opened = []
     rollout.phase = RolloutPhase.WITHDRAWING
     if rollout.generation:
-        cluster.end_templates_of(rollout.generation)
         cluster.kill_coming(rollout.generation, EndReason.WITHDRAWN)
     # Failures of the new generation must not delay the boots of the old one.
     cluster.table.backoffs.clear()

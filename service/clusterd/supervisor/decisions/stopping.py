@@ -4,6 +4,7 @@ from enum import IntEnum
 
 from clusterd.supervisor.actions import Announce, Announcement, Finish
 from clusterd.supervisor.decisions import restarts, rollout
+from clusterd.supervisor.decisions.templates import end_unused
 from clusterd.supervisor.events import Urgency
 from clusterd.supervisor.model.cluster import ClusterState, Phase
 from clusterd.supervisor.model.states import COMING, EndReason, WorkerState
@@ -42,8 +43,6 @@ def stop(
     cluster.actions.append(Announce(Announcement.STOPPING, cluster.serving))
     rollout.interrupt(cluster)
     restarts.fail_all(cluster, rollout.STOPPING)
-    for template in cluster.table.templates.values():
-        cluster.end_template(template)
     for worker in list(cluster.table.workers.values()):
         if worker.state in COMING:
             cluster.kill(worker, EndReason.STOP)
@@ -53,10 +52,13 @@ def stop(
 
 
 def continue_stop(cluster: ClusterState) -> None:
-    """Kill the workers if `killing` is set. Finish when no worker and no template is left."""
+    """Kill everything if `killing` is set. End the templates after the workers. Finish when nothing is left."""
     if cluster.killing:
         for worker in list(cluster.table.workers.values()):
             cluster.kill(worker, EndReason.STOP, "asked to stop at once")
+        for template in cluster.table.templates.values():
+            cluster.kill_template(template)
+    end_unused(cluster, set())
     if not cluster.table.workers and not cluster.table.templates:
         cluster.phase = Phase.FINISHED
         cluster.actions.append(Finish(cluster.exit_status, cluster.exit_reason))

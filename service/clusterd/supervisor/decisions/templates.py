@@ -17,13 +17,34 @@ def tend_templates(cluster: ClusterState) -> None:
     in_use = {cluster.serving}
     if rollout is not None and rollout.phase is not RolloutPhase.WITHDRAWING:
         in_use.add(rollout.generation)
-    for template in list(cluster.table.templates.values()):
-        if template.generation not in in_use:
-            cluster.end_template(template)
+    end_unused(cluster, in_use)
     for number in sorted(in_use & cluster.table.generations.keys()):
         _tend_generation(cluster, number)
     _forget_generations(cluster, in_use)
     _recover(cluster)
+
+
+def end_unused(cluster: ClusterState, in_use: set[int]) -> None:
+    """End the templates of all other generations. The last one of a generation ends after its workers.
+
+    They may use what the import has created and the template removes at its end: a temporary directory, a manager of
+    `multiprocessing`.
+    """
+    busy = {worker.generation for worker in cluster.table.workers.values()}
+    for template in list(cluster.table.templates.values()):
+        if template.generation in in_use:
+            continue
+        if not _is_last(cluster, template):
+            cluster.kill_template(template)
+        elif template.generation not in busy:
+            cluster.end_template(template)
+
+
+def _is_last(cluster: ClusterState, template: Template) -> bool:
+    """Whether the exit handlers of the generation are for this process to run."""
+    if template.state is TemplateState.SPARE:
+        return cluster.table.forkable(template.generation) is None
+    return template.state is TemplateState.LOADED
 
 
 def _tend_generation(cluster: ClusterState, number: int) -> None:

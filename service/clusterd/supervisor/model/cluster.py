@@ -14,6 +14,7 @@ from clusterd.supervisor.actions import (
     Fork,
     ForkSpare,
     Kill,
+    KillTemplate,
     Note,
     Retire,
     Serve,
@@ -110,16 +111,16 @@ class ClusterState:
         self.actions.append(ForkSpare(serial, template.serial, template.generation))
 
     def end_template(self, template: Template) -> None:
-        """Kill `template`."""
+        """Have `template` run the application's exit handlers, and end."""
         if template.state is not TemplateState.ENDING:
             template.move(TemplateState.ENDING)
             self.actions.append(EndTemplate(template.serial))
 
-    def end_templates_of(self, generation: int) -> None:
-        """Kill every template of `generation`, which forks no more workers."""
-        for template in self.table.templates.values():
-            if template.generation == generation:
-                self.end_template(template)
+    def kill_template(self, template: Template) -> None:
+        """Kill `template`, which has nothing to end, or is stuck."""
+        if template.state is not TemplateState.ENDING:
+            template.move(TemplateState.ENDING)
+            self.actions.append(KillTemplate(template.serial))
 
     # ---- workers
 

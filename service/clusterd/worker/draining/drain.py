@@ -7,13 +7,9 @@ from clusterd.linux.address import Address
 from clusterd.log import Logger
 from clusterd.worker.draining.handover import Sender
 
-LAST_WORDS_SECONDS = 0.3
-"""Time after the end of a drain for the worker to log what it cut and to have the application clean up. Then the master
-kills it (`supervisor/decisions/deadlines.py` waits a little longer)."""
-
 ANSWERS_SECONDS = 0.2
-"""The part of that time for connections that are on their way to another worker or may still move. Their clients may
-have sent a request already, and it is not lost if the other worker answers it."""
+"""The time after the end of a drain for connections that are on their way to another worker or may still move. Their
+clients may have sent a request already, and it is not lost if the other worker answers it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,115 @@
+"""End the processes that the application has started in a worker, or at its import, and that outlive it.
+
+They are found among the orphans, which the master inherits as a subreaper. A process that has left the process group of
+its worker and has cleaned its environment is not recognised; it ends with the service (`orphans.py`).
+"""
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from clusterd.log import Logger
+from clusterd.master.children.orphans import own_children
+from clusterd.master.children.table import Children, Kind
+
+MASTER_MARK = "CLUSTERD_MASTER_PID"
+GENERATION_MARK = "CLUSTERD_GENERATION"
+WORKER_MARK = "CLUSTERD_WORKER_PID"
+"""Environment variables that every program has which the application executes."""
+
+LEAST_SECONDS = 2.0
+"""The least time between SIGTERM and SIGKILL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a process comes from. 0 is unknown.
+
+    A process that was only forked has the environment of its template in /proc, and no `worker`; it has the `group`.
+    """
+
+    group: int = 0
+    """Its process group. That of a worker has the worker's pid."""
+    worker: int = 0
+    generation: int = 0
+
+
+class Remains:
+    """Ends what is left of workers and generations that are gone. `look` is called a few times a second."""
+
+    def __init__(self, children: Children, log: Logger) -> None:
+        self._children = children
+        self._log = log
+        self._gone: dict[int, float] = {}
+        """Workers that are gone, by pid, and when what is left of them is killed."""
+        self._origins: dict[int, Origin] = {}
+        """Of the orphans, by pid."""
+        self._ending: dict[int, float] = {}
+        """The processes that were sent SIGTERM, and when they are sent SIGKILL."""
+
+    def worker_gone(self, pid: int, until: float) -> None:
+        """A worker has ended. What it has left gets SIGTERM now, and SIGKILL `until`, by time.monotonic()."""
+        self._gone[pid] = until
+
+    def look(self, now: float) -> None:
+        """Look once."""
+        orphans = own_children() - self._children.pids
+        self._origins = {pid: self._origins.get(pid) or _origin(pid) for pid in orphans}
+        self._ending = {pid: until for pid, until in self._ending.items() if pid in orphans}
+        for pid, origin in self._origins.items():
+            if pid in self._ending:
+                if now >= self._ending[pid]:
+                    self._log.warning("killing a process of the application that ignores SIGTERM", pid=pid)
+                    os.kill(pid, signal.SIGKILL)
+            elif (of := self._owner_that_is_gone(origin)) is not None:
+                self._log.info(f"ending a process that {of} has left behind", pid=pid, command=_command(pid))
+                os.kill(pid, signal.SIGTERM)
+                until = self._gone.get(origin.worker, self._gone.get(origin.group, 0.0))
+                self._ending[pid] = max(until, now + LEAST_SECONDS)
+        self._gone = {pid: until for pid, until in self._gone.items() if _group_exists(pid)}
+
+    def _owner_that_is_gone(self, origin: Origin) -> str | None:
+        """The owner of a process, in words. None if it is alive, or if the process is not the application's."""
+        if origin.group in self._gone:
+            return f"worker {origin.group}"
+        alive = self._children.all()
+        if origin.worker and all(child.pid != origin.worker for child in alive if child.kind is Kind.WORKER):
+            return f"worker {origin.worker}"
+        if origin.generation and all(child.generation != origin.generation for child in alive):
+            return f"generation {origin.generation}"
+        return None
+
+
+def _origin(pid: int) -> Origin:
+    try:
+        group = os.getpgid(pid)
+        written = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return Origin()  # It has ended, or it runs as another user.
+    variables = dict(each.split("=", 1) for each in written.decode(errors="replace").split("\0") if "=" in each)
+    if variables.get(MASTER_MARK) != str(os.getpid()):
+        return Origin(group)
+    return Origin(group, _number(variables, WORKER_MARK), _number(variables, GENERATION_MARK))
+
+
+def _number(variables: dict[str, str], name: str) -> int:
+    value = variables.get(name, "")
+    return int(value) if value.isdecimal() else 0
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _group_exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

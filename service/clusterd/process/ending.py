@@ -1,0 +1,118 @@
+"""The orderly end of a process that has run an application: its tasks, its threads, its exit handlers and its files.
+
+The steps are those of a Python program that ends, in the same order. The last one is _exit(2): to take down the modules
+would write to every page that the process shares with its template and with the other workers.
+"""
+
+import asyncio
+import atexit
+import os
+import sys
+import threading
+from collections.abc import Callable, Collection, Coroutine
+from time import monotonic
+from typing import Any, NoReturn
+
+from clusterd.log import Logger
+from clusterd.process.files import buffered_files
+from clusterd.process.fork_hygiene import flush_output
+from clusterd.process.time_limit import MOMENT_SECONDS, OutOfTime, interrupted
+from clusterd.process.where import where_task_is, where_thread_is, where_traceback_ends
+
+LEAST_SECONDS = 1.0
+"""The least time for all steps together, also if the drain has used up its time."""
+
+
+class Ending:
+    """The end of this process, in the main thread. Each step takes until `until`, by time.monotonic(), at most.
+
+    What does not end by then is logged, and cut.
+    """
+
+    def __init__(self, until: float, log: Logger) -> None:
+        self._until = max(until, monotonic() + LEAST_SECONDS)
+        self._log = log
+
+    def call(self, function: Callable[[], object], what: str) -> None:
+        """Call a function of the application. Raises what it raises."""
+        if interrupted(function, self._until):
+            self._log.warning(f"{what} was cut: it did not return in time")
+
+    def run(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, object], what: str) -> None:
+        """Run the loop until the coroutine has returned. Raises what it raises."""
+        task = loop.create_task(coroutine)
+        self._turn(loop, [task])
+        if task.done():
+            task.result()
+        else:
+            self._log.warning(f"{what} was cut: it did not end in time", where=where_task_is(task))
+
+    def cancel(self, loop: asyncio.AbstractEventLoop, tasks: Collection[asyncio.Task[Any]]) -> None:
+        """Cancel the tasks, and wait for their end."""
+        for task in tasks:
+            task.cancel()
+        self._turn(loop, tasks)
+        for task in tasks:
+            if not task.done():
+                self._log.warning(f"the task {task.get_name()} was cut: it does not end", where=where_task_is(task))
+            elif not task.cancelled() and (error := task.exception()) is not None:
+                context = {"message": "a task failed when it was cancelled", "exception": error, "task": task}
+                loop.call_exception_handler(context)
+
+    def end_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        """End what the application has left on the loop, as `asyncio.run` does."""
+        self.cancel(loop, asyncio.all_tasks(loop))
+        self.run(loop, loop.shutdown_asyncgens(), "an async generator")
+        self.run(loop, loop.shutdown_default_executor(), "a job of run_in_executor")
+
+    def leave(self, status: int) -> NoReturn:
+        """End the threads, run the exit handlers, write what is buffered, and exit."""
+        self._join_threads()
+        self._run_exit_handlers()
+        interrupted(_flush_files, self._until)
+        interrupted(flush_output, self._until)
+        self._log.flush()
+        os._exit(status)
+
+    def _turn(self, loop: asyncio.AbstractEventLoop, tasks: Collection[asyncio.Task[Any]]) -> None:
+        if tasks:
+            left = max(MOMENT_SECONDS, self._until - monotonic())
+            # The moment more is for what blocks the loop.
+            wait = asyncio.wait(tasks, timeout=left)
+            interrupted(lambda: loop.run_until_complete(wait), monotonic() + left + MOMENT_SECONDS)
+
+    def _join_threads(self) -> None:
+        """Wait for the threads, as Python does, and for those of every ThreadPoolExecutor.
+
+        `threading._shutdown` first calls what `concurrent.futures` has registered to end its threads. To join them
+        before would wait for ever.
+        """
+        shut_down: Callable[[], None] = threading._shutdown  # type: ignore[attr-defined]
+        interrupted(shut_down, self._until)
+        for thread in threading.enumerate():
+            if not thread.daemon and thread is not threading.current_thread():
+                self._log.warning(f"the thread {thread.name} was cut: it does not end", where=where_thread_is(thread))
+
+    def _run_exit_handlers(self) -> None:
+        """Run the handlers in reverse order. An error of one does not keep the others from running."""
+        written = sys.unraisablehook
+
+        def note(unraisable: "sys.UnraisableHookArgs") -> None:
+            if isinstance(unraisable.exc_value, OutOfTime):
+                handler = getattr(unraisable.object, "__qualname__", unraisable.object)
+                where = where_traceback_ends(unraisable.exc_traceback)
+                self._log.warning(f"the exit handler {handler} was cut: it did not return in time", where=where)
+            else:
+                written(unraisable)
+
+        sys.unraisablehook = note
+        interrupted(atexit._run_exitfuncs, self._until)
+        sys.unraisablehook = written
+
+
+def _flush_files() -> None:
+    for file in buffered_files():
+        try:
+            file.flush()
+        except Exception:
+            continue  # Closed meanwhile, or its reader is gone. Nothing can be saved.

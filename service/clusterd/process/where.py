@@ -1,0 +1,63 @@
+"""Where a thread or a task is in its code, for logs."""
+
+import asyncio
+import gc
+import sys
+import sysconfig
+import threading
+import traceback
+from collections.abc import Coroutine, Generator, Iterator
+from types import FrameType, TracebackType
+from typing import Any
+
+_STANDARD_LIBRARY = sysconfig.get_path("stdlib")
+
+
+def where_thread_is(thread: threading.Thread) -> str:
+    """The innermost line of the application's code that the thread runs."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    return "unknown" if frame is None else _innermost(traceback.extract_stack(frame))
+
+
+def where_task_is(task: "asyncio.Task[Any]") -> str:
+    """The innermost line at which the task waits."""
+    frames = list(awaited_frames(task.get_coro()))
+    return "unknown" if not frames else _innermost(traceback.extract_stack(frames[-1], limit=1))
+
+
+def where_traceback_ends(found: TracebackType | None) -> str:
+    """The innermost line of the application's code in a traceback."""
+    return _innermost(traceback.extract_tb(found))
+
+
+def awaited_frames(coroutine: Any) -> Iterator[FrameType]:
+    """Yield the frames of a waiting coroutine and of what it awaits. asyncio only reports the outermost frame."""
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
+        if frame is not None:
+            yield frame
+        coroutine = _awaited_by(coroutine)
+
+
+def _awaited_by(coroutine: Any) -> Any:
+    """Return the coroutine that `coroutine` awaits, or None if it awaits something else.
+
+    A coroutine of the compiled engine has neither a frame nor an attribute for it. It only references the awaited
+    coroutine, or the result of its `__await__`, like any other object.
+    """
+    if hasattr(coroutine, "cr_await"):
+        return coroutine.cr_await
+    if hasattr(coroutine, "gi_yieldfrom"):
+        return coroutine.gi_yieldfrom
+    held = (value for value in gc.get_referents(coroutine) if isinstance(value, (Coroutine, Generator)))
+    return next(held, None)
+
+
+def _innermost(stack: traceback.StackSummary) -> str:
+    """The last line that is not the standard library's, which mostly waits there for the application."""
+    own = [frame for frame in stack if not _is_standard(frame.filename)] or list(stack)
+    return f"{own[-1].filename}:{own[-1].lineno} in {own[-1].name}" if own else "unknown"
+
+
+def _is_standard(path: str) -> bool:
+    return path.startswith("<") or (path.startswith(_STANDARD_LIBRARY) and "site-packages" not in path)
