@@ -1,6 +1,7 @@
 """Which exit handlers run once, and not in every worker."""
 
 import functools
+import multiprocessing.util
 import os
 import shutil
 import subprocess
@@ -26,6 +27,8 @@ class Buffer:
         self.flush()
 
     def cleanup(self) -> None: ...
+
+    def remove(self) -> None: ...
 
 
 class Server(Buffer):
@@ -61,6 +64,8 @@ EVERYWHERE: list[Callable[..., object]] = [
     Buffer(),
     functools.partial(Buffer().flush),
     lambda: Buffer().flush(),
+    Buffer().remove,
+    multiprocessing.util._exit_function,  # type: ignore[attr-defined]  # noqa: SLF001
     print,
 ]
 

@@ -7,6 +7,7 @@ because they remove files or end processes that all workers use. docs/workers.md
 
 import atexit
 import functools
+import os
 import sys
 import weakref
 from collections.abc import Callable
@@ -14,12 +15,15 @@ from contextlib import ExitStack
 from typing import Any
 
 NAMES_OF_REMOVERS = frozenset(
-    {"__exit__", "cleanup", "kill", "killpg", "remove", "removedirs", "rmdir", "rmtree", "terminate", "unlink"}
+    {"__exit__", "cleanup", "kill", "killpg", "removedirs", "rmdir", "rmtree", "terminate", "unlink"}
 )
-"""A handler with such a name runs once: `shutil.rmtree`, `directory.cleanup`, `process.terminate`."""
+"""A handler with such a name runs once: `shutil.rmtree`, `directory.cleanup`, `process.terminate`.
 
-CALLS_OF_REMOVERS = NAMES_OF_REMOVERS - {"cleanup", "remove"}
-"""A handler whose code calls such a function runs once. `os.remove` is looked for too; every list has a `remove`."""
+So does `os.remove`. Others of that name remove no file: a list's, or that of a logger, which flushes its sinks.
+"""
+
+CALLS_OF_REMOVERS = NAMES_OF_REMOVERS - {"cleanup"}
+"""A handler whose code calls such a function, or `os.remove`, runs once."""
 
 _recorded: list[Callable[..., object]] = []
 _register = atexit.register
@@ -63,8 +67,10 @@ def runs_once(handler: Callable[..., object]) -> bool:
     """Whether a handler removes files or ends processes, as far as its name and the calls in its code tell."""
     while isinstance(handler, functools.partial):
         handler = handler.func
+    if getattr(handler, "__module__", "") == "multiprocessing.util":
+        return False  # It ends the children of its own process.
     owner = getattr(handler, "__self__", None)
-    if isinstance(owner, ExitStack) or getattr(handler, "__name__", "") in NAMES_OF_REMOVERS:
+    if isinstance(owner, ExitStack) or getattr(handler, "__name__", "") in NAMES_OF_REMOVERS or handler == os.remove:
         return True
     code = getattr(getattr(handler, "__func__", handler), "__code__", None)
     if code is None:  # It is written in C, or an object that can be called.
