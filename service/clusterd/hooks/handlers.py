@@ -5,12 +5,14 @@ import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 from clusterd.app import answers
 from clusterd.app.signatures import check_handler, name_of
 from clusterd.linux.early_signals import let_signals_through
+from clusterd.linux.threads import CallingThread
 from clusterd.log import Logger
 from clusterd.wire.hooks import EXIT, FORK, MESSAGE, SETUP
 
@@ -149,7 +151,7 @@ class Handlers:
     def start(self, log: Logger) -> None:
         """Start the thread. It begins with the events posted so far. Signal handlers must be installed before."""
         self._log = log
-        self._thread = threading.Thread(target=self._call_all, args=(log,), name=THREAD_NAME, daemon=True)
+        self._thread = CallingThread(partial(self._call_all, log), THREAD_NAME)
         self._thread.start()
 
     def finish(self, seconds: float) -> bool:

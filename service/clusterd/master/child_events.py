@@ -15,6 +15,7 @@ from clusterd.master.hooks.manager import Hooks
 from clusterd.metrics.ledger import Ledger
 from clusterd.metrics.oom import MemoryKills, own_counter
 from clusterd.supervisor import events
+from clusterd.supervisor.model.states import WorkerState
 from clusterd.wire import messages
 from clusterd.wire.channel import Received
 from clusterd.wire.packets import close_all
@@ -152,7 +153,8 @@ class ChildEvents:
         self._context.debuggers.ended(child)
         if child.pid is not None:
             worker = self._context.cluster.table.workers.get(child.serial)
-            self._remains.worker_gone(child.pid, 0.0 if worker is None else worker.deadline)
+            drains = worker is not None and worker.state is WorkerState.DRAINING
+            self._remains.worker_gone(child.pid, worker.deadline if worker and drains else 0.0)
         in_hand: tuple[str, ...] = ()
         if child.row is not None:
             in_hand = self._scoreboard.in_hand(child.row).requests()

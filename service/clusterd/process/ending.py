@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Coroutine
 from time import monotonic
 from typing import Any, NoReturn
 
+from clusterd.linux.threads import CallingThread
 from clusterd.log import Logger
 from clusterd.process.files import buffered_files
 from clusterd.process.fork_hygiene import flush_output
@@ -90,7 +91,8 @@ class Ending:
         shut_down: Callable[[], None] = threading._shutdown  # type: ignore[attr-defined]
         interrupted(shut_down, self._until)
         for thread in threading.enumerate():
-            if not thread.daemon and thread is not threading.current_thread():
+            is_ours = isinstance(thread, CallingThread) or thread is threading.current_thread()
+            if not thread.daemon and not is_ours:
                 self._log.warning(f"the thread {thread.name} was cut: it does not end", where=where_thread_is(thread))
 
     def _run_exit_handlers(self) -> None:

@@ -73,7 +73,7 @@ class ControlChannel:
 
     def finish_handling(self, ending: Ending) -> None:
         """Wait until the application's handlers have handled what has arrived."""
-        ending.run(self._loop, self._handling.finished(), "the handling of messages that have arrived")
+        ending.run(self._loop, self._handling.finished(), f"the handling of {self._handling.unhandled} messages")
 
     def close(self, ending: Ending) -> None:
         """Send the application's last messages."""

@@ -6,7 +6,6 @@ next message while MOST_WAITING of the sender's messages are unhandled (`wire/co
 """
 
 import asyncio
-import threading
 from collections.abc import Sequence
 from queue import SimpleQueue
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from clusterd.app import answers
 from clusterd.app.application import is_async
 from clusterd.app.signatures import name_of
+from clusterd.linux.threads import CallingThread
 from clusterd.log import Logger
 from clusterd.wire.conversation import Incoming
 from clusterd.worker.api import Handler
@@ -40,7 +40,7 @@ class Handling:
         self._finished: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: SimpleQueue[tuple[_Message, Handler]] = SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._thread: CallingThread | None = None
         self._lack_is_known = False
         """Whether the lack of a handler has been logged."""
 
@@ -84,7 +84,7 @@ class Handling:
 
     def _start_thread(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._call_all, name=THREAD_NAME, daemon=True)
+            self._thread = CallingThread(self._call_all, THREAD_NAME)
             self._thread.start()
 
     def _call_all(self) -> None:

@@ -5,7 +5,6 @@ messages, orders and heartbeats go on.
 """
 
 import asyncio
-import threading
 from collections.abc import Callable
 from time import monotonic, monotonic_ns
 from time import time as wall_clock
@@ -13,6 +12,7 @@ from time import time as wall_clock
 import uvloop
 
 from clusterd.app.application import LoadedJob, describe
+from clusterd.linux.threads import CallingThread
 from clusterd.log import Logger
 from clusterd.log.output import mend_output
 from clusterd.process.ending import Ending
@@ -50,7 +50,7 @@ class JobCall:
         if self._job.is_async:
             self._task = self._loop.create_task(self._run_async())
         else:
-            threading.Thread(target=self._run, name=THREAD_NAME, daemon=True).start()
+            CallingThread(self._run, THREAD_NAME).start()
 
     def _run(self) -> None:
         self._loop.call_soon_threadsafe(self._on_called)

@@ -6,6 +6,8 @@ from enum import Enum, auto
 from time import monotonic
 from typing import Protocol
 
+from clusterd.linux.threads import CallingThread
+
 
 class ThreadState(Enum):
     """The state of a thread of the pool."""
@@ -56,8 +58,7 @@ class PoolThread:
     __slots__ = ("_baton", "_pool", "_python_thread", "progress", "state")
 
     def __init__(self, pool: Pool, number: int) -> None:
-        # A daemon thread, because a stuck thread must not keep the process alive.
-        self._python_thread = threading.Thread(target=self._run, name=f"clusterd-{number}", daemon=True)
+        self._python_thread = CallingThread(self._run, f"clusterd-{number}")
         self.state = ThreadState.IDLE
         self.progress = monotonic()
         self._pool = pool
