@@ -356,7 +356,7 @@ def test_what_is_too_much_never_reaches_the_next_response(server: Serving, clien
 
 
 def test_trailers_hints_and_files(server: Serving, client: Client, tmp_path: Path) -> None:
-    client.send(request("/trailers"))
+    client.send(request("/trailers", "TE: trailers"))
     head = client.answer_head()
     assert head.fields["transfer-encoding"] == "chunked"
     assert client.lines_until_empty() == [b"4", b"body", b"0", b"x-sum: 4"]

@@ -15,8 +15,8 @@ HEXADECIMAL = frozenset(b"0123456789abcdefABCDEF")
 HOST = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%!$&'()*+,;=")
 LITERAL = frozenset(b"0123456789abcdefABCDEF:.")
 CHUNK_LINE = 256
-NOT_IN_TRAILERS = {b"authorization", b"connection", b"content-encoding", b"content-length", b"content-type"}
-NOT_IN_TRAILERS |= {b"cookie", b"host", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
+NOT_IN_TRAILERS = {b"authorization", b"connection", b"content-encoding", b"content-length"}
+NOT_IN_TRAILERS |= {b"host", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
 
 
 class End(Enum):
@@ -121,7 +121,7 @@ def read_head(data: bytes, at: int, limits: Limits) -> tuple[Request, int]:
     for name, value in fields:
         if name not in request.fields:
             request.fields[name] = value
-        elif name in (b"host", b"content-length"):
+        elif name in (b"host", b"content-length", b"content-type"):
             raise Bad("repeated")
         else:
             request.fields[name] += (b"; " if name == b"cookie" else b", ") + value
@@ -137,11 +137,11 @@ def read_request_line(line: bytes) -> Request:
     method, target, version = parts
     if not method or any(byte not in TOKEN for byte in method):
         raise Bad("method")
-    if not target or any(byte < 33 or byte == 127 for byte in target) or b"#" in target:
+    if not target or any(byte < 33 or byte > 126 for byte in target) or b"#" in target:
         raise Bad("target")
-    if version not in (b"HTTP/1.0", b"HTTP/1.1"):
+    if len(version) != 8 or not version.startswith(b"HTTP/1.") or version[-1] not in DIGITS:
         raise Bad("version")
-    return Request(method, target, version[-1] - 48, {})
+    return Request(method, target, 0 if version[-1] == 48 else 1, {})
 
 
 def read_field(line: bytes) -> tuple[bytes, bytes]:
@@ -215,14 +215,51 @@ def read_body(request: Request, data: bytes, at: int, limits: Limits) -> tuple[b
             raise Bad("too large")
         size = int(length)
     if b"expect" in fields and request.minor == 1:
-        if fields[b"expect"].lower() != b"100-continue":
-            raise Bad("expectation")
-        request.expects = True
+        for member in fields[b"expect"].lower().split(b","):
+            if member.strip(b" \t") not in (b"", b"100-continue"):
+                raise Bad("expectation")
+            request.expects = request.expects or bool(member.strip(b" \t"))
     if coding is not None:
         return read_chunks(data, at, limits)
     if len(data) - at < size:
         raise More
     return data[at : at + size], at + size
+
+
+def check_extensions(rest: bytes) -> None:
+    """`name` or `name=value`, separated by semicolons; a value is a token or a quoted string."""
+    while True:
+        rest = take_token(rest.lstrip(b" \t")).lstrip(b" \t")
+        if rest.startswith(b"="):
+            rest = rest[1:].lstrip(b" \t")
+            rest = (take_string(rest[1:]) if rest.startswith(b'"') else take_token(rest)).lstrip(b" \t")
+        if not rest:
+            return
+        if not rest.startswith(b";"):
+            raise Bad("extension")
+        rest = rest[1:]
+
+
+def take_token(text: bytes) -> bytes:
+    """What comes after the token at the beginning."""
+    length = 0
+    while length < len(text) and text[length] in TOKEN:
+        length += 1
+    if not length:
+        raise Bad("no token")
+    return text[length:]
+
+
+def take_string(text: bytes) -> bytes:
+    """What comes after the closing quote."""
+    at = 0
+    while at < len(text):
+        if text[at : at + 1] == b'"':
+            return text[at + 1 :]
+        at += 2 if text[at : at + 1] == b"\\" else 1
+        if any((byte < 32 and byte != 9) or byte == 127 for byte in text[at - 1 : at]):
+            raise Bad("control")
+    raise Bad("string")
 
 
 def read_chunks(data: bytes, at: int, limits: Limits) -> tuple[bytes, int]:
@@ -233,8 +270,8 @@ def read_chunks(data: bytes, at: int, limits: Limits) -> tuple[bytes, int]:
         digits, semicolon, extension = line.partition(b";")
         if not digits or len(digits) > 16 or any(byte not in HEXADECIMAL for byte in digits):
             raise Bad("size")
-        if semicolon and any((byte < 32 and byte != 9) or byte == 127 for byte in extension):
-            raise Bad("extension")
+        if semicolon:
+            check_extensions(extension)
         size = int(digits, 16)
         if len(body) + size > limits.body:
             raise Bad("too large")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from clusterd.http.messages.forwarded_fields import ForwardedFields
 from clusterd.http.messages.head import Fields
-from clusterd.http.origins.forwarded import NOTHING_TOLD, told_by
+from clusterd.http.origins.forwarded import MOST_COMMAS, MOST_HOPS, NOTHING_TOLD, told_by
 from clusterd.http.origins.trust import TrustedProxies
 
 TRUSTED = TrustedProxies(["127.0.0.1", "10.0.0.0/8", "fd00::/8"])
@@ -158,3 +158,18 @@ def test_a_link_local_proxy_is_trusted_in_every_zone() -> None:
 def test_peers_without_an_address_are_trusted_by_the_word_unix() -> None:
     assert TrustedProxies(["unix"]).trusts(None)
     assert not TRUSTED.trusts(None)
+
+
+def test_more_proxies_in_a_row_than_there_are_tell_nothing() -> None:
+    """A list is looked at to a certain length only, whatever a client writes into it."""
+    near = ["10.0.0.1"] * (MOST_HOPS - 1)
+    for name, written in (("x-forwarded-for", "{}"), ("forwarded", "for={}")):
+        few = ", ".join(map(written.format, ["192.0.2.1", *near]))
+        many = ", ".join(map(written.format, ["192.0.2.1", "10.0.0.1", "10.0.0.1", *near]))
+        assert told(**{name: few}).peer == ("192.0.2.1", 0)
+        assert told(**{name: many}) == NOTHING_TOLD
+
+
+def test_nor_does_a_string_full_of_commas() -> None:
+    assert told(forwarded='for=192.0.2.1;x="' + "," * 20 + '"').peer == ("192.0.2.1", 0)
+    assert told(forwarded='for=192.0.2.1;x="' + "," * MOST_COMMAS + '"') == NOTHING_TOLD

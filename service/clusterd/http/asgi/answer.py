@@ -14,6 +14,7 @@ from clusterd.http.messages.response import (
     Encoder,
     ResponseHead,
     Stamp,
+    accepts_trailers,
     early_hints,
     plain_response,
     refusal_response,
@@ -44,17 +45,19 @@ class Answer:
     __slots__ = (
         "_connection",
         "_encoder",
+        "_ends_connection",
         "_expected",
         "_has_trailers",
         "_head",
         "_log",
         "_request",
+        "_sends_trailers",
         "_stamp",
         "gone",
         "started",
     )
 
-    def __init__(self, connection: Connection, stamp: Stamp, log: Log) -> None:
+    def __init__(self, connection: Connection, stamp: Stamp, log: Log, *, ends_connection: bool = False) -> None:
         request = connection.request
         assert request is not None
         self._connection = connection
@@ -65,6 +68,10 @@ class Answer:
         self._head: ResponseHead | None = None
         self._encoder: Encoder | None = None
         self._has_trailers = False
+        """Whether the application sends trailers."""
+        self._sends_trailers = False
+        """Whether the client wants them."""
+        self._ends_connection = ends_connection
         self.gone = False
         """Whether the client has gone or the server has given up, so that the rest is not sent."""
         self.started = False
@@ -91,11 +98,12 @@ class Answer:
             status = number(message.get("status"), "http.response.start: 'status'")
             self._head = ResponseHead(status, message.get("headers", ()), BYTE_FIELDS, "http.response.start: 'headers'")
             self._has_trailers = bool(message.get("trailers", False))
+            self._sends_trailers = self._has_trailers and accepts_trailers(self._request)
             self._expected = _BODY
         elif kind == "http.response.trailers" and expected is _TRAILERS:
             headers = byte_fields(message.get("headers", ()), "http.response.trailers: 'headers'")
             self._take_trailers(headers, more=bool(message.get("more_trailers", False)))
-        elif kind == "http.response.early_hint" and expected is _START:
+        elif kind == "http.response.early_hint" and not self.started and not self.is_over:
             if self._request.minor:  # HTTP/1.0 has no interim responses.
                 self._connection.send(early_hints(message.get("links", ()), "http.response.early_hint: 'links'"))
         else:
@@ -107,7 +115,7 @@ class Answer:
         assert head is not None
         if self._encoder is None:
             self.started = True
-            persistent = connection.persistent
+            persistent = connection.persistent and not self._ends_connection
             if not more and not self._has_trailers:
                 response = plain_response(self._request, head, self._stamp, data, persistent=persistent)
                 if response is not None:
@@ -133,7 +141,9 @@ class Answer:
     def _take_trailers(self, headers: Iterable[tuple[bytes, bytes]], *, more: bool) -> None:
         encoder = self._encoder
         assert encoder is not None
-        encoder.trailers += trailer_lines(headers)
+        lines = trailer_lines(headers)
+        if self._sends_trailers:
+            encoder.trailers += lines
         if not more:
             self._connection.send(encoder.end())
             self._complete()
@@ -150,7 +160,7 @@ class Answer:
         if head.content_length is None and head.has_body:
             head.content_length = size
         self.started = True
-        self._encoder = encoder = Encoder(self._request, connection.persistent)
+        self._encoder = encoder = Encoder(self._request, connection.persistent and not self._ends_connection)
         connection.send(encoder.start(head, self._stamp))
         transfer = FileTransfer(descriptor, 0, min(size, encoder.missing))
         if encoder.missing:

@@ -29,8 +29,8 @@ class AsgiCall(Answer):
 
     __slots__ = ("_body", "_client_closed", "_end", "_pieces", "_waiter", "task")
 
-    def __init__(self, connection: Connection, stamp: Stamp, log: Log) -> None:
-        super().__init__(connection, stamp, log)
+    def __init__(self, connection: Connection, stamp: Stamp, log: Log, *, ends_connection: bool = False) -> None:
+        super().__init__(connection, stamp, log, ends_connection=ends_connection)
         request = connection.request
         body = None if request is None else request.body
         self._body = None if body is None else cast(Inflow, body)
@@ -65,7 +65,7 @@ class AsgiCall(Answer):
     async def receive(self) -> Message:
         """Return the next piece of the body. After the body, wait for the end of the request: http.disconnect."""
         FORKS.end_if_fork()
-        if not self._end and not self.gone:
+        if not self._end and not self.is_over:
             body = self._body
             if body is None:
                 self._end = True

@@ -229,7 +229,11 @@ class Connection(Intake):
         self._drop_call()
         self.stage = _ANSWERING
         self.deadline.never()
-        head = self.request.head if self.request else Head("GET", "/", 1, Fields({}, []))
+        if self.request:
+            head = self.request.head
+        else:
+            method = "HEAD" if self._reception.begins_head_request else "GET"
+            head = Head(method, "/", 1, Fields({}, []))
         response, body = refusal_response(refusal)
         self.send(Encoder(head, persistent=False).whole(response, self._context.stamp, body))
         self.finish(refusal.status.value, persistent=False)

@@ -16,7 +16,7 @@ from clusterd.http.messages.memory import Memory
 from clusterd.http.messages.refusal import Refusal, bad_request
 from clusterd.http.settings import Limits
 
-_match_request_line = re.compile(rf"({TOKEN}) ([!-~\x80-\xff]++) HTTP/([0-9])\.([0-9])\r\n").match
+_match_request_line = re.compile(rf"({TOKEN}) ([!-~]++) HTTP/([0-9])\.([0-9])\r\n").match
 # Allows no space before the colon, no obs-fold and no bare CR or LF: each has been used to smuggle requests.
 _match_field_line = re.compile(rf"({TOKEN}):[ \t]*+({FIELD_VALUE})").fullmatch
 _match_host = re.compile(
@@ -36,7 +36,7 @@ LONGEST_REMEMBERED_NAME = 64
 _CGI_NAMES = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH"}
 """Names without the prefix HTTP_ that all other fields have (RFC 3875 section 4.1)."""
 
-_ONCE = frozenset({"host", "content-length"})
+_ONCE = frozenset({"host", "content-length", "content-type"})
 """Fields that must not be repeated, even with equal values: a proxy on the way may use another one than we do."""
 
 
@@ -123,6 +123,8 @@ class Head:
         self.path, _, self.query = target.partition("?")
 
 
+_find_bare_line_feed = re.compile(rb"(?<!\r)\n").search
+
 _match_empty_lines = re.compile(rb"(?:\r\n)++").match
 
 
@@ -144,12 +146,15 @@ def find_end(received: bytes | bytearray, limits: Limits) -> int:
             raise Refusal(HTTPStatus.REQUEST_URI_TOO_LONG, f"request line above {limits.request_line} bytes")
         return 0
     if end == 3:
-        # The head is incomplete, but a malformed request line is refused at once. A client that ends its lines with a
-        # bare LF, or speaks TLS, should not have to wait for the timeout.
-        _parse_request_line(received[:line_end].decode("latin-1"))
         end = 0
-    if (end or len(received)) - line_end > limits.headers:
-        _parse_request_line(received[:line_end].decode("latin-1"))  # The response names the first error.
+    is_too_long = (end or len(received)) - line_end > limits.headers
+    if is_too_long or not end:
+        # What is malformed is refused before the head is complete. A client that ends its lines with a bare LF, or
+        # speaks TLS, should not have to wait for the timeout. The response names the first error.
+        _parse_request_line(received[:line_end].decode("latin-1"))
+        if _find_bare_line_feed(received, line_end, line_end + limits.headers):
+            raise bad_request("malformed header field")
+    if is_too_long:
         raise Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"header fields above {limits.headers} bytes")
     return end
 
@@ -224,11 +229,11 @@ def _parse_request_line(text: str) -> tuple[str, str, int]:
     if match is None:
         raise bad_request("malformed request line")
     method, target, major, minor = match.groups()
-    if major != "1" or minor not in "01":
+    if major != "1":
         raise Refusal(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "this server speaks HTTP/1.1 and HTTP/1.0")
     if "#" in target:
         raise bad_request("fragment in the request target")
-    return method, target, int(minor)
+    return method, target, min(int(minor), 1)  # A later version is processed as 1.1 (RFC 9110 section 2.5).
 
 
 def _parse_other_target(method: str, target: str, minor: int, fields: Fields) -> Head:

@@ -71,6 +71,12 @@ class Reception:
         """The bytes that were read and do not belong to the current request."""
         return bytes(self._buffer)
 
+    @property
+    def begins_head_request(self) -> bool:
+        """Whether the bytes of which no request has come yet begin like a HEAD request."""
+        begin = skip_empty_lines(self._buffer)
+        return self._buffer[begin : begin + 5] == b"HEAD "
+
     def take(self, data: bytes) -> None:
         """Add bytes that were read."""
         if not self._buffer:

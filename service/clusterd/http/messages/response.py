@@ -24,12 +24,13 @@ _SPECIAL = frozenset(
         "proxy-authenticate",
         "proxy-connection",
         "te",
-        "trailer",
         "transfer-encoding",
         "upgrade",
     }
 )
 _NO_BODY = frozenset({204, 304})
+_UPGRADE_REQUIRED = 426
+"""Its Upgrade field names the protocol that the client must use (RFC 9110 section 15.5.22)."""
 
 
 class Stamp:
@@ -156,7 +157,7 @@ class ResponseHead:
             self.wants_close = self.wants_close or "close" in value.lower()
         # The application's own Date and Server take precedence. Hop-by-hop fields belong to the server (PEP 3333). They
         # are dropped and not refused, as in gunicorn, because applications copy them from responses they relay.
-        if name not in ("date", "server"):
+        if name not in ("date", "server") and not (name == "upgrade" and self.status == _UPGRADE_REQUIRED):
             return False
         self.own = (self.own or set()) | {name}
         return True
@@ -240,11 +241,13 @@ class Encoder:
     def start(self, head: ResponseHead, stamp: Stamp, body: bytes = b"") -> bytes:
         """Encode the head and the beginning of the body."""
         framing = self._delimit(head)
-        if self.persistent and not head.wants_close:
+        self.persistent = self.persistent and not head.wants_close
+        if self.persistent:
             connection = "" if self._minor else "Connection: keep-alive\r\n"
         else:
-            self.persistent = False
             connection = "Connection: close\r\n"
+        if head.status == _UPGRADE_REQUIRED:
+            connection = "Connection: upgrade\r\n" if self.persistent else "Connection: upgrade, close\r\n"
         tail = f"{framing}{connection}\r\n"
         stamped = stamp.fields if head.own is None else stamp.beside(head.own)
         return b"".join((head.status_line, stamped, head.fields, tail.encode(), self.more(body)))
@@ -301,6 +304,12 @@ class Encoder:
         if self._left:
             self.persistent = False
         return b"0\r\n%b\r\n" % self.trailers if self._delimited is Delimited.CHUNKED else b""
+
+
+def accepts_trailers(request: Head) -> bool:
+    """Whether the client understands trailers (RFC 9110 section 10.1.4)."""
+    members = request.fields.get("te", "").lower().split(",")
+    return any(member.partition(";")[0].strip(" \t") == "trailers" for member in members)
 
 
 def trailer_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:

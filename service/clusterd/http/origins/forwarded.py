@@ -23,8 +23,14 @@ class Hop(NamedTuple):
     scheme: str | None = None
 
 
-LONGEST_ELEMENT = 1024
+MOST_HOPS = 32
+"""Maximum trusted proxies in a row. A longer list is made up and tells nothing."""
+
+LONGEST_ELEMENT = 512
 """Maximum characters of an element of Forwarded. It bounds the search for the beginning of the element."""
+
+MOST_COMMAS = 256
+"""Maximum commas at which that search begins, in all elements together: a quoted string may be full of them."""
 
 NOTHING_TOLD = ForwardedFields(tells_peer=False)
 
@@ -57,7 +63,8 @@ def told_by(fields: Fields, trusted: TrustedProxies) -> ForwardedFields:
 
 def _by_list(value: str, trusted: TrustedProxies) -> ForwardedFields:
     hop = None
-    for entry in reversed(value.split(",")):
+    # The first of these entries may be all that is before the last hops, and then it is malformed.
+    for entry in reversed(value.rsplit(",", MOST_HOPS)):
         hop = _listed_node(entry.strip(" \t"))
         if hop is None:
             return NOTHING_TOLD
@@ -67,20 +74,20 @@ def _by_list(value: str, trusted: TrustedProxies) -> ForwardedFields:
 
 
 def _by_forwarded(value: str, trusted: TrustedProxies) -> ForwardedFields:
-    hop, end = None, len(value)
+    hop, end, commas, hops = None, len(value), MOST_COMMAS, MOST_HOPS
     while end > 0 or hop is None:
-        start, element = _last_element(value, end)
+        start, element, commas = _last_element(value, end, commas)
         hop = _forwarded_hop(element)
-        if hop is None:
+        if hop is None or hops < 0:
             return NOTHING_TOLD
         if not _is_trusted(hop, trusted):
             break
-        end = start
+        end, hops = start, hops - 1
     return ForwardedFields(True, hop.node, hop.scheme)
 
 
-def _last_element(value: str, end: int) -> tuple[int, str]:
-    """Return the element that ends at `end`, or "", and the index of the comma before it, or -1.
+def _last_element(value: str, end: int, commas: int) -> tuple[int, str, int]:
+    """Return the element that ends at `end`, or ""; the index of the comma before it, or -1; the rest of `commas`.
 
     The search goes backwards, because the client may have opened a quoted string that would swallow the proxy's
     element. Text inside a quoted string of a well-formed element never matches as an element: quotes in there are
@@ -89,11 +96,14 @@ def _last_element(value: str, end: int) -> tuple[int, str]:
     start = end
     while True:
         start = value.rfind(",", 0, start)
+        commas -= 1
+        if end - start > LONGEST_ELEMENT or commas < 0:
+            return start, "", commas
         element = _match_element(value, start + 1, end)
         if element is not None:
-            return start, element.group()
-        if start < 0 or end - start > LONGEST_ELEMENT:
-            return start, ""
+            return start, element.group(), commas
+        if start < 0:
+            return start, "", commas
 
 
 def _is_trusted(hop: Hop, trusted: TrustedProxies) -> bool:

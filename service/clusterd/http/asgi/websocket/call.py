@@ -198,7 +198,7 @@ class WebSocketCall:
     async def _deny(self, message: Message) -> None:
         """Send a response of the application instead of accepting. From now on the call is an ordinary HTTP call."""
         if self._denial is None:
-            self._denial = denial = AsgiCall(self._connection, self._stamp, self._log)
+            self._denial = denial = AsgiCall(self._connection, self._stamp, self._log, ends_connection=True)
             denial.task = self.task or asyncio.current_task()  # An eager task is not set here yet.
             self._connection.call = denial
             self._state = _State.DENYING

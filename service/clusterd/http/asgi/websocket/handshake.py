@@ -60,7 +60,8 @@ def handshake_of(head: Head, limits: Limits) -> Handshake:
         raise bad_request("a WebSocket handshake must not have a body")
     if fields.get("sec-websocket-version") != VERSION:
         status = HTTPStatus.UPGRADE_REQUIRED if "sec-websocket-version" in fields else HTTPStatus.BAD_REQUEST
-        raise Refusal(status, "this server speaks WebSocket version 13", (("Sec-WebSocket-Version", VERSION),))
+        offer = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", VERSION))
+        raise Refusal(status, "this server speaks WebSocket version 13", offer)
     key = fields.get("sec-websocket-key", "")
     if _match_key(key) is None:
         raise bad_request("missing or malformed Sec-WebSocket-Key")
