@@ -3,7 +3,6 @@
 import asyncio
 import os
 import socket
-import struct
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from clusterd.http.asgi.websocket import session as websocket_session
 from clusterd.http.settings import Interface
+from tests.support.frames import BINARY, CLOSE, CONTINUATION, HANDSHAKE, PING, PONG, TEXT, Raw, frame
 from tests.support.serving import PATIENCE, Serving, request, serving, wait_until
 
 Scope = dict[str, Any]
@@ -23,14 +23,6 @@ Message = dict[str, Any]
 Receive = Callable[..., Any]
 Send = Callable[..., Any]
 LIMIT = 1_000_000
-
-HANDSHAKE = (
-    "Upgrade: websocket",
-    "Connection: keep-alive, Upgrade",
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-    "Sec-WebSocket-Version: 13",
-)
-TEXT, BINARY, CLOSE, PING, PONG, CONTINUATION = 1, 2, 8, 9, 10, 0
 
 
 async def respond(send: Send, body: bytes, status: int = 200) -> None:
@@ -155,64 +147,6 @@ def client_of(server: Serving, path: str = "/echo", **options: Any) -> ClientCon
         f"ws://{host}:{port}{path}", proxy=None, max_size=None, close_timeout=PATIENCE, **options
     )
     return client
-
-
-def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv1: bool = False, mask: bool = True) -> bytes:
-    first = (fin << 7) | (rsv1 << 6) | opcode
-    size = len(payload)
-    flag = mask << 7
-    if size < 126:
-        head = struct.pack("!BB", first, flag | size)
-    elif size < 1 << 16:
-        head = struct.pack("!BBH", first, flag | 126, size)
-    else:
-        head = struct.pack("!BBQ", first, flag | 127, size)
-    if not mask:
-        return head + payload
-    key = b"\x01\x02\x03\x04"
-    return head + key + bytes(byte ^ key[index % 4] for index, byte in enumerate(payload))
-
-
-class Raw:
-    """A client that says and sees every byte, after a handshake."""
-
-    def __init__(self, server: Serving, path: str = "/echo", *lines: str, early: bytes = b"") -> None:
-        self.client = server.client()
-        self.client.send(request(path, *HANDSHAKE, *lines) + early)
-        self.answer = self.client.answer_head()
-
-    def __enter__(self) -> "Raw":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.client.__exit__()
-
-    def read(self, size: int) -> bytes:
-        data = self.client.read(size)
-        assert len(data) == size, "the connection ended within a frame"
-        return data
-
-    def frame(self) -> tuple[int, bytes]:
-        first, size = self.read(2)
-        assert first & 0x80
-        if size == 126:
-            size = int.from_bytes(self.read(2), "big")
-        elif size == 127:
-            size = int.from_bytes(self.read(8), "big")
-        return first & 0x0F, self.read(size)
-
-    def ends(self) -> bool:
-        """Whether nothing comes before the end, whichever way that is made."""
-        try:
-            return self.client.rest() == b""
-        except ConnectionResetError:
-            return True
-
-    def closed_with(self) -> tuple[int, str]:
-        """The closing frame that comes next, and then nothing but the end."""
-        opcode, payload = self.frame()
-        assert opcode == CLOSE
-        return (int.from_bytes(payload[:2], "big") if payload else 1005), payload[2:].decode()
 
 
 # ---- the handshake

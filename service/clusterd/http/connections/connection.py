@@ -1,6 +1,7 @@
 """The connection of one client. It receives and answers the requests one at a time and in order."""
 
 import socket
+from collections.abc import Callable
 from http import HTTPStatus
 from time import monotonic
 from typing import Any
@@ -52,7 +53,7 @@ class Connection(Intake):
         self.half_closed = True
         self._log_debug("half-closed by its client")
         if self._reception.is_receiving:
-            return False  # The rest of the body cannot arrive.
+            return self._reception.is_paused  # Otherwise the rest of the body cannot arrive.
         if self.call is not None:
             self.call.client_closed()
         return (
@@ -319,6 +320,11 @@ class Connection(Intake):
         """Send bytes of the other protocol."""
         if self.stage is _TUNNEL:
             self._transport.write(data)
+
+    def in_next_turn(self, call: Callable[[], object]) -> None:
+        """Have the other protocol go on with bytes that it has, after other connections have had their turn."""
+        self.stop_reading()
+        self._context.call_soon(call)
 
     def leave(self) -> None:
         """End the other protocol: close as soon as the client has read everything."""

@@ -29,12 +29,14 @@ _IDLE, _TUNNEL, _REQUEST = Stage.IDLE, Stage.TUNNEL, Received.REQUEST
 class Intake(Link):
     """Reads requests. The subclass answers them."""
 
-    __slots__ = ("_dropped", "_proceeding", "_reception")
+    __slots__ = ("_awaits_turn", "_dropped", "_proceeding", "_reception")
 
     def __init__(self, context: ConnectionContext, sock: socket.socket, carried: CarriedState) -> None:
         super().__init__(context, sock, carried)
         self._reception = Reception(context.heads, context.settings.limits, context.adapter.new_body)
         self._proceeding = False
+        self._awaits_turn = False
+        """Whether the decoding of a body goes on in the loop's next round."""
         self._dropped = 0
         """Bytes that came after the last response."""
 
@@ -148,7 +150,7 @@ class Intake(Link):
             self._proceeding = False
         if not left and self.stage is _IDLE:
             self._proceed_later()
-        elif self.half_closed and self.stage in RECEIVING:
+        elif self.half_closed and self.stage in RECEIVING and not self._reception.is_paused:
             self.close()  # The missing bytes cannot arrive any more.
 
     def _proceed_later(self) -> None:
@@ -170,7 +172,7 @@ class Intake(Link):
 
     def _await_rest(self, received: Received) -> None:
         """Wait for the rest of a request, if any of it has arrived."""
-        self.read_on()
+        self._receive_on()
         if received is Received.HEAD and self.stage is Stage.IDLE:
             self.stage = Stage.HEAD
             self.deadline.rest_of_head()
@@ -194,8 +196,7 @@ class Intake(Link):
         if not request.is_complete:
             self.deadline.request(request.started)
             self.deadline.more_of_body()
-            self.read_on()
-            self._hold_back()
+            self._receive_on()
         elif self.stage is Stage.BODY:
             self.deadline.answer()
         else:
@@ -214,22 +215,44 @@ class Intake(Link):
         if received is Received.BODY:
             if self.writable:
                 self.deadline.more_of_body()
-            self._hold_back()
+            self._receive_on()
         elif self.stage is Stage.SKIPPING:
             self._go_on()
         elif self.writable:
             self.deadline.answer()
 
-    def _hold_back(self) -> None:
-        """Stop reading while the application has not taken what has arrived. timeouts.body does not run meanwhile."""
+    def _receive_on(self) -> None:
+        """Receive more of a request: decode what is here of its body, or read.
+
+        Do neither while the application has not taken what has arrived. timeouts.body does not run meanwhile.
+        """
         body = self.request.body if self.request else None
-        if body is not None and body.is_full and self._reading:
+        if body is not None and body.is_full:
+            if self._reading or self._awaits_turn:
+                self.stop_reading()
+                self.deadline.answer()
+        elif self._reception.is_paused:
             self.stop_reading()
-            self.deadline.answer()
+            if not self._awaits_turn:
+                self._awaits_turn = True
+                self._context.call_soon(self._receive_in_turn)
+        elif self.half_closed and self.stage in (Stage.ANSWERING, Stage.SKIPPING):
+            self.close()  # The rest of the body cannot arrive.
+        else:
+            self.read_on()
+
+    def _receive_in_turn(self) -> None:
+        self._awaits_turn = False
+        if not (self._reception.is_receiving and self._reception.is_paused):
+            return
+        if self.stage is Stage.BODY:
+            self._proceed()
+        elif self.stage in (Stage.ANSWERING, Stage.SKIPPING):
+            self._receive_more()
 
     def take_more(self) -> None:
-        """Read more: the application has taken what had arrived of the body."""
-        if self._reception.is_receiving and not self._reading:
-            self.read_on()
+        """Receive more: the application has taken what had arrived of the body."""
+        if self._reception.is_receiving and not self._reading and not self._awaits_turn:
+            self._receive_on()
             if self.writable:
                 self.deadline.more_of_body()

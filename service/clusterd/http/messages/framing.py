@@ -5,6 +5,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from http import HTTPStatus
 
+from clusterd.http.messages.allowance import SMALL_BYTES, Allowance
 from clusterd.http.messages.grammar import FIELD_LINES, TOKEN
 from clusterd.http.messages.head import Framing, Head
 from clusterd.http.messages.refusal import Refusal, bad_request
@@ -39,6 +40,9 @@ FORBIDDEN_TRAILERS = frozenset(
 _REFUSED_TRAILERS = FORBIDDEN_TRAILERS - {b"content-type", b"cookie"}
 """All trailers of a request are dropped. Who sends one of these may want to be understood in two ways."""
 
+
+TURN_CHUNKS = 256
+"""Maximum chunks that are decoded before other connections have their turn."""
 
 _TELLING = frozenset({"content-length", "transfer-encoding", "expect", "connection"})
 _NOTHING_SAID = Framing(0, expects_continue=False, persists=True)
@@ -115,7 +119,7 @@ class _Part(Enum):
 class ChunkDecoder:
     """Decodes the chunks of one body. As strict as the head parser, and independent of how the bytes were split.
 
-    Passes the data of the body to `write` as it arrives.
+    Passes the data of the body to `write` as it arrives. After TURN_CHUNKS it pauses, although there is more to decode.
     """
 
     def __init__(self, write: Callable[[bytes], None], limits: Limits) -> None:
@@ -125,11 +129,18 @@ class ChunkDecoder:
         self._remaining = 0
         self._size = 0
         self._held = b""
+        self._small = 0
+        """Small chunks that are not accounted for yet."""
+        self._allowance: Allowance | None = None
+        self.is_paused = False
+        """Whether `feed` must be called again to decode what it has, also without more data."""
 
     def feed(self, data: bytes) -> bytes | None:
         """Decode received bytes. Returns the bytes beyond the body once it is complete, None before. Raises Refusal."""
         data = self._held + data if self._held else data
         position = 0
+        left = TURN_CHUNKS
+        self.is_paused = False
         while True:
             if self._part is _Part.DATA:
                 piece = data[position : position + self._remaining]
@@ -150,12 +161,26 @@ class ChunkDecoder:
                 end = self._chunk_line_end(data, position)
                 if end == 0:
                     break
+                left -= 1
+                if left < 0:
+                    self.is_paused = True
+                    break
                 self._start_chunk(data[position:end])
                 position = end
             else:
                 return self._trailers(data, position)
         self._held = data[position:]
+        self._account()
         return None
+
+    def _account(self) -> None:
+        """Refuse a body of small chunks that come too fast."""
+        if self._small:
+            if self._allowance is None:
+                self._allowance = Allowance()
+            if not self._allowance.spend(self._small):
+                raise bad_request("too many small chunks")
+            self._small = 0
 
     def _chunk_line_end(self, data: bytes, position: int) -> int:
         end = data.find(b"\n", position, position + CHUNK_LINE_LIMIT + 2) + 1
@@ -169,6 +194,8 @@ class ChunkDecoder:
             raise bad_request("malformed chunk size")
         self._remaining = int(match[1], 16)
         self._size += self._remaining
+        if self._remaining < SMALL_BYTES:
+            self._small += 1
         if self._size > self._limits.body:
             raise too_large(self._limits)
         self._part = _Part.DATA if self._remaining else _Part.TRAILERS

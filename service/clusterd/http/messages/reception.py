@@ -62,6 +62,11 @@ class Reception:
         return self.request is not None and not self.request.is_complete
 
     @property
+    def is_paused(self) -> bool:
+        """Whether there is more of the body to decode, in another turn."""
+        return self._decoder is not None and self._decoder.is_paused
+
+    @property
     def pending(self) -> int:
         """Number of bytes that were read and do not belong to the current request."""
         return len(self._buffer)

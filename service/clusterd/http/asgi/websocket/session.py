@@ -4,9 +4,10 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
 
-from clusterd.http.asgi.websocket.wire import Close, Fault, Incoming, Ping, Wire
+from clusterd.http.asgi.websocket.wire import Close, Fault, Incoming, Pause, Ping, Wire
 from clusterd.http.connections.connection import Connection
 from clusterd.http.connections.tunnel import Departure
+from clusterd.http.messages.allowance import Allowance
 
 PING_SECONDS = 20.0
 """Time without bytes of the client before it is sent a ping. Shorter than the minute after which proxies and NATs drop
@@ -24,6 +25,7 @@ HELD_BYTES = 64 * 1024
 MESSAGE_COST = 64
 """Bytes that each message counts in addition to its own, because empty messages use memory too."""
 
+_TOO_MANY = Close(1008, "too many control frames or small fragments")
 _NO_ANSWER = Close(1011, "no answer to a ping")
 _BROKEN = Close(1006)
 """The connection ended without a closing frame."""
@@ -47,7 +49,9 @@ class Session:
     """
 
     __slots__ = (
+        "_allowance",
         "_awaited",
+        "_awaits_turn",
         "_connection",
         "_held",
         "_inbox",
@@ -66,6 +70,9 @@ class Session:
         self._held = 0
         """Bytes in the inbox, including MESSAGE_COST for each message."""
         self._awaited = _Awaited.NOTHING
+        self._allowance = Allowance()
+        self._awaits_turn = False
+        """Whether decoding goes on in the loop's next round."""
         self._is_deaf = False
         """Whether further bytes of the client are ignored."""
         self._owed_pong: bytes | None = None
@@ -119,7 +126,9 @@ class Session:
         if self._awaited is not _Awaited.CLOSE:
             self._note_life()
         self._wire.take(data)
-        self._advance()
+        if not self._awaits_turn:
+            self._wire.begin_turn()
+            self._advance()
 
     def expire(self) -> None:
         """Send a ping to a silent client. Close the WebSocket if the client did not answer the last ping."""
@@ -155,18 +164,39 @@ class Session:
             self._connection.deadline.within(PING_SECONDS)
 
     def _advance(self) -> None:
-        """Parse what was read as far as the inbox has room."""
-        while not self._is_full and not self._is_deaf:
+        """Parse what was read as far as the inbox has room, and as much as one turn allows."""
+        while not (self._is_full or self._is_deaf or self._awaits_turn):
             incoming = self._wire.next()
             if incoming is None:
-                self._connection.read_on()
+                if self._is_allowed():
+                    self._connection.read_on()
                 return
             if isinstance(incoming, (Close, Fault)):
                 self._finish(incoming)
-                return
-            self._handle(incoming)
+            elif not isinstance(incoming, Pause):
+                self._handle(incoming)
+            elif self._is_allowed():
+                self._awaits_turn = True
+                self._connection.in_next_turn(self._advance_in_turn)
         if not self._is_deaf:
             self._connection.stop_reading()
+
+    def _advance_in_turn(self) -> None:
+        self._awaits_turn = False
+        self._wire.begin_turn()
+        self._advance()
+
+    def _is_allowed(self) -> bool:
+        """Account for what the client has sent that only costs. Close the WebSocket if it was too much."""
+        small, self._wire.small = self._wire.small, 0
+        is_allowed = self._allowance.spend(small)
+        if not is_allowed:
+            self._is_deaf = True
+            if self.closed is None:
+                self._fail(_TOO_MANY)
+            else:
+                self._connection.leave()
+        return is_allowed
 
     def _handle(self, incoming: Incoming) -> None:
         if self.closed is not None:

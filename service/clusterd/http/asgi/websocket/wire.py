@@ -14,8 +14,18 @@ from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.extensions import PerMessageDeflate
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
 
+from clusterd.http.messages.allowance import SMALL_BYTES
+
 SLICE_BYTES = 64 * 1024
 """Bytes that are decoded at a time."""
+TURN_EVENTS = 64
+"""Maximum events of one client that are decoded before other connections have their turn. wsproto needs about 10 us for
+each."""
+
+SLICE_EVENTS = 4
+COMPRESSED_SLICE_EVENTS = 32
+"""What a slice counts as, beside the events in it."""
+
 COMPRESSED_SLICE_BYTES = 4096
 """The same for compressed messages. They may grow a thousandfold before their size can be checked, and wsproto sets no
 limit."""
@@ -44,7 +54,12 @@ class Fault:
     """The closing frame to send."""
 
 
-Incoming = str | bytes | Ping | Close | Fault
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """There is more to decode, in another turn."""
+
+
+Incoming = str | bytes | Ping | Close | Fault | Pause
 
 
 class Deflate(PerMessageDeflate):
@@ -91,6 +106,9 @@ _match_parameter = re.compile(
 ).fullmatch
 
 
+PAUSE = Pause()
+
+
 @dataclass(frozen=True, slots=True)
 class Compression:
     """The agreed compression."""
@@ -114,12 +132,27 @@ def agree_on_compression(offers: Iterable[str]) -> Compression | None:
 class Wire:
     """Both directions of one WebSocket. A message above `limit` bytes is a fault."""
 
-    __slots__ = ("_connection", "_events", "_limit", "_message", "_size", "_slice", "_unread")
+    __slots__ = (
+        "_connection",
+        "_events",
+        "_left",
+        "_limit",
+        "_message",
+        "_size",
+        "_slice",
+        "_slice_events",
+        "_unread",
+        "small",
+    )
 
     def __init__(self, limit: int, compression: Compression | None) -> None:
         self._connection = Connection(ConnectionType.SERVER, [compression.extension] if compression else [])
         self._limit = limit
         self._slice = COMPRESSED_SLICE_BYTES if compression else SLICE_BYTES
+        self._slice_events = COMPRESSED_SLICE_EVENTS if compression else SLICE_EVENTS
+        self._left = TURN_EVENTS
+        self.small = 0
+        """Control frames and small fragments that were decoded."""
         self._unread = memoryview(b"")
         self._events: Iterator[events.Event] = iter(())
         self._message: StringIO | BytesIO | None = None
@@ -132,18 +165,27 @@ class Wire:
         """Add bytes that were read."""
         self._unread = memoryview(bytes(self._unread) + data if self._unread else data)
 
+    def begin_turn(self) -> None:
+        """Decode TURN_EVENTS more."""
+        self._left = TURN_EVENTS
+
     def next(self) -> Incoming | None:
         """Return the next event; None if more bytes are needed. Do not call this after a Close or a Fault."""
-        while True:
-            for event in self._events:
+        while self._left > 0:
+            event = next(self._events, None)
+            if event is not None:
+                self._left -= 1
                 incoming = self._understand(event)
                 if incoming is not None:
                     return incoming
-            if not self._unread:
+            elif self._unread:
+                self._left -= self._slice_events
+                self._connection.receive_data(bytes(self._unread[: self._slice]))
+                self._unread = self._unread[self._slice :]
+                self._events = self._connection.events()
+            else:
                 return None
-            self._connection.receive_data(bytes(self._unread[: self._slice]))
-            self._unread = self._unread[self._slice :]
-            self._events = self._connection.events()
+        return PAUSE
 
     def _understand(self, event: events.Event) -> Incoming | None:
         match event:
@@ -152,7 +194,10 @@ class Wire:
             case events.BytesMessage(data=data):
                 return self._add(bytes(data), len(data), event.message_finished)
             case events.Ping(payload=payload):
+                self.small += 1
                 return Ping(bytes(payload))
+            case events.Pong():
+                self.small += 1
             case events.CloseConnection(code=code, reason=reason):
                 close = Close(int(code), reason or "")
                 # wsproto reports its own protocol errors with the same event, but does not begin to close then.
@@ -162,6 +207,8 @@ class Wire:
 
     def _add(self, data: str | bytes, size: int, is_end: bool) -> Incoming | None:
         self._size += size
+        if size < SMALL_BYTES and not (is_end and self._message is None):
+            self.small += 1
         if self._size > self._limit:
             return Fault(Close(CloseReason.MESSAGE_TOO_BIG.value, f"message above {self._limit} bytes"))
         if self._message is None:
