@@ -733,3 +733,21 @@ def test_starlette_serves_its_websocket_routes() -> None:
                 client_of(server, path)
             assert caught.value.response.status_code == status
         assert server.ledger.errors == []
+
+
+def test_messages_that_wait_share_the_memory_of_the_worker(application: Application) -> None:
+    part = frame(BINARY, bytes(60_000), fin=False)
+    with serving(application, interface=Interface.ASGI, limits={"websocket_memory": 100_000}) as server:
+        with Raw(server) as first, Raw(server) as second:
+            first.client.send(part)
+            wait_until(application.announced.is_set)
+            first.client.send(frame(PING))
+            assert first.frame() == (PONG, b"")
+            second.client.send(part)
+            assert second.closed_with() == (1013, "too many messages wait: come back later")
+            first.client.send(frame(CONTINUATION, b"end"))
+            assert first.frame() == (BINARY, bytes(60_000) + b"end")
+        for _ in range(3):
+            with Raw(server) as another:
+                another.client.send(part + frame(CONTINUATION, bytes(30_000), fin=False) + frame(PING))
+                assert another.frame() == (PONG, b"")

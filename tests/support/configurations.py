@@ -52,6 +52,7 @@ limits:
   headers: 65536
   header_count: 50
   body: 2G
+  websocket_memory: 4G
   max_requests: 1000
   max_memory: 512M
 log: {level: debug, access: all}

@@ -32,7 +32,8 @@ class Limits:
     """The limits of counts per worker and of sizes in bytes. 0 means no limit for the last two.
 
     `request_line` excludes its CRLF. `headers` is everything after it, including the empty line. `header_count` is the
-    number of fields of a request. `body` is the size after the chunks are decoded.
+    number of fields of a request. `body` is the size after the chunks are decoded. `websocket_memory` is for the
+    messages of all WebSockets of a worker that the application has not received.
     """
 
     connections: int
@@ -41,5 +42,6 @@ class Limits:
     headers: int
     header_count: int
     body: int
+    websocket_memory: int
     max_requests: int
     max_memory: int

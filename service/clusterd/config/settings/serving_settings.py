@@ -129,6 +129,14 @@ SERVING_SETTINGS = (
         "The size of the body of a request; above it, 413. Also the size of a WebSocket message; above it, 1009.",
     ),
     Setting(
+        "limits.websocket_memory",
+        size("64K", "1T"),
+        "128M",
+        _NEXT,
+        "The size of all WebSocket messages in a worker that are not complete, or that the application has not "
+        "received. A WebSocket whose message would exceed it is closed with 1013.",
+    ),
+    Setting(
         "limits.max_requests",
         whole_number(0, 1_000_000_000),
         "0",

@@ -16,6 +16,7 @@ from clusterd.http.asgi.scope import ScopeMaker
 from clusterd.http.asgi.websocket.handshake import handshake_of, wants_websocket
 from clusterd.http.connections.connection import Connection
 from clusterd.http.messages.head import Head
+from clusterd.http.messages.quota import Quota
 from clusterd.http.messages.refusal import Refusal
 from clusterd.http.messages.response import Stamp
 from clusterd.http.ports import Log
@@ -53,6 +54,7 @@ class AsgiAdapter:
         self._lifespan = Lifespan(application, log)
         self._scopes = ScopeMaker(settings.root_path, self._lifespan.state)
         self._limits = settings.limits
+        self._quota = Quota(settings.limits.websocket_memory)
         self._tasks: set[asyncio.Task[None]] = set()
         self._context = copy_context()
         self._lack_is_known = False
@@ -117,7 +119,7 @@ class AsgiAdapter:
                     f"WebSockets are answered with 501: {error}. In the application's environment: {REMEDY}"
                 )
             raise Refusal(HTTPStatus.NOT_IMPLEMENTED, "this server is set up without WebSockets") from error
-        call = WebSocketCall(connection, handshake, self._limits.body, self._stamp, self._log)
+        call = WebSocketCall(connection, handshake, self._limits.body, self._quota, self._stamp, self._log)
         return call, self._scopes.websocket(of_connection, head, handshake.subprotocols)
 
     def use(self, application: AsgiApplication, /) -> None:

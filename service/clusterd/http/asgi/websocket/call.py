@@ -16,6 +16,7 @@ from clusterd.http.connections.connection import Connection
 from clusterd.http.forks import FORKS
 from clusterd.http.messages.given import byte_fields, number, octets, text
 from clusterd.http.messages.given import message as message_of
+from clusterd.http.messages.quota import Quota
 from clusterd.http.messages.refusal import Refusal, application_failed
 from clusterd.http.messages.response import Stamp
 from clusterd.http.ports import Log
@@ -44,7 +45,13 @@ class WebSocketCall:
     """One call of the application for a WebSocket, from the request to its return."""
 
     def __init__(
-        self, connection: Connection, handshake: Handshake, message_limit: int, stamp: Stamp, log: Log
+        self,
+        connection: Connection,
+        handshake: Handshake,
+        message_limit: int,
+        quota: Quota,
+        stamp: Stamp,
+        log: Log,
     ) -> None:
         request = connection.request
         assert request is not None
@@ -52,6 +59,7 @@ class WebSocketCall:
         self._request = request.head
         self._handshake = handshake
         self._message_limit = message_limit
+        self._quota = quota
         self._stamp = stamp
         self._log = log
         self._state = _State.CONNECTING
@@ -191,7 +199,7 @@ class WebSocketCall:
             subprotocol = text(subprotocol, "websocket.accept: 'subprotocol'")
         response = acceptance(self._handshake, subprotocol, accepted, headers, self._stamp)
         self._state = _State.OPEN
-        self._session = Session(self._connection, Wire(self._message_limit, compression), self._wake)
+        self._session = Session(self._connection, Wire(self._message_limit, compression), self._quota, self._wake)
         self._connection.send(response)
         self._connection.switch(self._session)
 

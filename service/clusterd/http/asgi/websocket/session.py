@@ -8,6 +8,7 @@ from clusterd.http.asgi.websocket.wire import Close, Fault, Incoming, Pause, Pin
 from clusterd.http.connections.connection import Connection
 from clusterd.http.connections.tunnel import Departure
 from clusterd.http.messages.allowance import Allowance
+from clusterd.http.messages.quota import Quota
 
 PING_SECONDS = 20.0
 """Time without bytes of the client before it is sent a ping. Shorter than the minute after which proxies and NATs drop
@@ -26,6 +27,7 @@ MESSAGE_COST = 64
 """Bytes that each message counts in addition to its own, because empty messages use memory too."""
 
 _TOO_MANY = Close(1008, "too many control frames or small fragments")
+_NO_MEMORY = Close(1013, "too many messages wait: come back later")
 _NO_ANSWER = Close(1011, "no answer to a ping")
 _BROKEN = Close(1006)
 """The connection ended without a closing frame."""
@@ -52,19 +54,24 @@ class Session:
         "_allowance",
         "_awaited",
         "_awaits_turn",
+        "_charged",
         "_connection",
         "_held",
         "_inbox",
         "_is_deaf",
         "_on_change",
         "_owed_pong",
+        "_quota",
         "_wire",
         "closed",
     )
 
-    def __init__(self, connection: Connection, wire: Wire, on_change: Callable[[], None]) -> None:
+    def __init__(self, connection: Connection, wire: Wire, quota: Quota, on_change: Callable[[], None]) -> None:
         self._connection = connection
         self._wire = wire
+        self._quota = quota
+        self._charged = 0
+        """Bytes of the quota that this session uses: those of its messages that the application has not taken."""
         self._on_change = on_change
         self._inbox: deque[str | bytes] = deque()
         self._held = 0
@@ -118,6 +125,7 @@ class Session:
         """The connection has closed."""
         self._is_deaf = True
         self._end(_BROKEN)
+        self._account()
 
     # ---- what the connection calls
 
@@ -165,6 +173,20 @@ class Session:
 
     def _advance(self) -> None:
         """Parse what was read as far as the inbox has room, and as much as one turn allows."""
+        self._decode()
+        if not self._account() and self.closed is None:
+            self._is_deaf = True
+            self._fail(_NO_MEMORY)
+
+    def _account(self) -> bool:
+        """Charge the quota for the messages that wait. Returns whether there was as much left."""
+        if self._is_deaf:
+            self._wire.forget()
+        uses = self._wire.held + self._held
+        more, self._charged = uses - self._charged, uses
+        return self._quota.take(more)
+
+    def _decode(self) -> None:
         while not (self._is_full or self._is_deaf or self._awaits_turn):
             incoming = self._wire.next()
             if incoming is None:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO, StringIO
+from typing import Any
 
 from wsproto import events
 from wsproto.connection import Connection, ConnectionState, ConnectionType
@@ -135,6 +136,7 @@ class Wire:
     __slots__ = (
         "_connection",
         "_events",
+        "_is_in_frame",
         "_left",
         "_limit",
         "_message",
@@ -151,6 +153,8 @@ class Wire:
         self._slice = COMPRESSED_SLICE_BYTES if compression else SLICE_BYTES
         self._slice_events = COMPRESSED_SLICE_EVENTS if compression else SLICE_EVENTS
         self._left = TURN_EVENTS
+        self._is_in_frame = False
+        """Whether a part of a frame was read, and more of it is to come."""
         self.small = 0
         """Control frames and small fragments that were decoded."""
         self._unread = memoryview(b"")
@@ -158,6 +162,15 @@ class Wire:
         self._message: StringIO | BytesIO | None = None
         """The received part of an incomplete message."""
         self._size = 0
+
+    @property
+    def held(self) -> int:
+        """Bytes of an incomplete message."""
+        return self._size
+
+    def forget(self) -> None:
+        """Drop an incomplete message. Nothing is decoded afterwards."""
+        self._message, self._size = None, 0
 
     # ---- from the client
 
@@ -190,9 +203,9 @@ class Wire:
     def _understand(self, event: events.Event) -> Incoming | None:
         match event:
             case events.TextMessage(data=str(text)):
-                return self._add(text, len(text) if text.isascii() else len(text.encode()), event.message_finished)
+                return self._add(text, len(text) if text.isascii() else len(text.encode()), event)
             case events.BytesMessage(data=data):
-                return self._add(bytes(data), len(data), event.message_finished)
+                return self._add(bytes(data), len(data), event)
             case events.Ping(payload=payload):
                 self.small += 1
                 return Ping(bytes(payload))
@@ -205,10 +218,12 @@ class Wire:
                 return Fault(close) if is_complaint else close
         return None
 
-    def _add(self, data: str | bytes, size: int, is_end: bool) -> Incoming | None:
-        self._size += size
-        if size < SMALL_BYTES and not (is_end and self._message is None):
+    def _add(self, data: str | bytes, size: int, event: events.Message[Any]) -> Incoming | None:
+        is_end = event.message_finished
+        if size < SMALL_BYTES and event.frame_finished and not (is_end or self._is_in_frame):
             self.small += 1
+        self._is_in_frame = not event.frame_finished
+        self._size += size
         if self._size > self._limit:
             return Fault(Close(CloseReason.MESSAGE_TOO_BIG.value, f"message above {self._limit} bytes"))
         if self._message is None:
