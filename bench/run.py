@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import comparison, crashes, slow_clients
+from bench import comparison, crashes, hostile_clients, slow_clients
 from bench import idle_memory as idle
 from bench import report as benchmarks_page
 from bench.crowd import crowd
@@ -160,6 +160,13 @@ def slow_headers(report: Report) -> None:
         report.say(text, holds=ratio <= slow_clients.MOST_RATIO)
 
 
+def hostile(report: Report) -> None:
+    """Beside clients whose bytes cost more than they carry."""
+    for attack in hostile_clients.attacks():
+        ratio, most = hostile_clients.measure(attack, hostile_clients.ROUNDS), hostile_clients.MOST_RATIO[attack.count]
+        report.say(f"{attack}: a normal client waits {ratio:.2f} times as long (at most {most:g})", holds=ratio <= most)
+
+
 SCENARIOS: dict[str, Callable[[Report], None]] = {
     "rollouts": rollouts,
     "recovery": recovery,
@@ -167,6 +174,7 @@ SCENARIOS: dict[str, Callable[[Report], None]] = {
     "crash_loop": crash_loop,
     "idle_memory": idle_memory,
     "slow_headers": slow_headers,
+    "hostile": hostile,
     "throughput": throughput,
 }
 

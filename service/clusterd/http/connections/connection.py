@@ -212,8 +212,8 @@ class Connection(Intake):
         """Continue with the next request as soon as the client has read the response to this one."""
         if self._outflow.is_clear:
             self._rest()
-            if self._reception.pending:
-                self._proceed()
+            if self._reception.pending and not self._proceeding:
+                self._proceed_later()
         else:
             self.deadline.answered()
             self.deadline.await_client_read()
@@ -324,7 +324,7 @@ class Connection(Intake):
     def in_next_turn(self, call: Callable[[], object]) -> None:
         """Have the other protocol go on with bytes that it has, after other connections have had their turn."""
         self.stop_reading()
-        self._context.call_soon(call)
+        self._context.turns.add(call)
 
     def leave(self) -> None:
         """End the other protocol: close as soon as the client has read everything."""

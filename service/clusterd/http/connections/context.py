@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from clusterd.http.connections.registry import Registry
+from clusterd.http.connections.turns import Turns
 from clusterd.http.messages.head import HeadParser
 from clusterd.http.messages.response import Stamp
 from clusterd.http.messages.sink import Bodies
@@ -47,6 +48,7 @@ class ConnectionContext:
         self.tls = tls
         self.is_debugging = log.is_debugging
         """Whether to log the life of each connection. Updated from the log only at ticks."""
+        self.turns = Turns(loop.call_soon)
         self._loop = loop
         self._logged_from = _LOGGED_FROM[settings.access_log]
 

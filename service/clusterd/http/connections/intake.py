@@ -13,7 +13,7 @@ from clusterd.wire.connection_state import CarriedState
 PIPELINE_LIMIT = 64 * 1024
 """Maximum bytes buffered while an earlier request is answered. Beyond it the connection stops reading."""
 
-TURN_REQUESTS = 16
+TURN_REQUESTS = 4
 """Maximum requests of one client that are answered in a row before other connections have their turn."""
 
 # On Python 3.11 access to an enum's attribute costs four times as much as to a name of the module.
@@ -157,7 +157,7 @@ class Intake(Link):
         """Continue after other connections have had their turn, and read nothing until then."""
         self._proceeding = True
         self.stop_reading()
-        self._context.call_soon(self._proceed_now)
+        self._context.turns.add(self._proceed_now)
 
     def _proceed_now(self) -> None:
         self._proceeding = False
@@ -235,7 +235,7 @@ class Intake(Link):
             self.stop_reading()
             if not self._awaits_turn:
                 self._awaits_turn = True
-                self._context.call_soon(self._receive_in_turn)
+                self._context.turns.add(self._receive_in_turn)
         elif self.half_closed and self.stage in (Stage.ANSWERING, Stage.SKIPPING):
             self.close()  # The rest of the body cannot arrive.
         else:

@@ -41,7 +41,7 @@ _REFUSED_TRAILERS = FORBIDDEN_TRAILERS - {b"content-type", b"cookie"}
 """All trailers of a request are dropped. Who sends one of these may want to be understood in two ways."""
 
 
-TURN_CHUNKS = 256
+TURN_CHUNKS = 64
 """Maximum chunks that are decoded before other connections have their turn."""
 
 _TELLING = frozenset({"content-length", "transfer-encoding", "expect", "connection"})

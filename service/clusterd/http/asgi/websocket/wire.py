@@ -19,17 +19,21 @@ from clusterd.http.messages.allowance import SMALL_BYTES
 
 SLICE_BYTES = 64 * 1024
 """Bytes that are decoded at a time."""
-TURN_EVENTS = 64
-"""Maximum events of one client that are decoded before other connections have their turn. wsproto needs about 10 us for
-each."""
-
-SLICE_EVENTS = 4
-COMPRESSED_SLICE_EVENTS = 32
-"""What a slice counts as, beside the events in it."""
 
 COMPRESSED_SLICE_BYTES = 4096
 """The same for compressed messages. They may grow a thousandfold before their size can be checked, and wsproto sets no
 limit."""
+
+TURN_EVENTS = 4
+"""Maximum events of one client that are decoded before other connections have their turn. wsproto needs about 10 us for
+each."""
+
+PING_EVENTS = 2
+"""What a ping counts as, because it is answered at once."""
+
+SLICE_EVENTS = 1
+COMPRESSED_SLICE_EVENTS = 4
+"""What a slice counts as, beside the events in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +211,7 @@ class Wire:
             case events.BytesMessage(data=data):
                 return self._add(bytes(data), len(data), event)
             case events.Ping(payload=payload):
+                self._left -= PING_EVENTS - 1
                 self.small += 1
                 return Ping(bytes(payload))
             case events.Pong():
