@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.interpreters import Version, install, interpreters, others, virtual_environment
+from tests.support.interpreters import RUNNING, Version, install, interpreters, others, virtual_environment
 from tests.support.service import HELLO, Service
 
 MakeService = Callable[..., Service]
@@ -88,3 +88,33 @@ def test_an_interpreter_that_is_too_old_is_refused_by_its_version(
     assert (done.returncode, service.ask().generation) == (1, 1)
     assert f"is Python {version[0]}.{version[1]}." in done.stderr
     assert "clusterd needs 3.11 or newer" in done.stderr
+
+
+SPAWNS = """
+import multiprocessing, os
+from clusterd import worker
+
+def told(queue):
+    queue.put(worker.is_worker)
+
+def app(environ, start_response):
+    context = multiprocessing.get_context(environ["QUERY_STRING"])
+    queue = context.SimpleQueue()
+    child = context.Process(target=told, args=[queue])
+    child.start()
+    child.join(60)
+    start_response("200 OK", [])
+    return [b"missing" if queue.empty() else str(queue.get()).encode()]
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+def test_the_package_is_found_in_what_multiprocessing_starts(
+    make_service: MakeService, tmp_path: Path, method: str
+) -> None:
+    python = virtual_environment(RUNNING, tmp_path / "environment")
+    install(python, "uvloop")
+    service = make_service(workers=1, threads=1, python=python, environment={"PYTHONPATH": ""})
+    service.deploy("1", SPAWNS)
+    service.start()
+    assert service.get(f"/?{method}").text == "False"

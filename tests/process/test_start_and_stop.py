@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import descendants
-from tests.support.service import Service, wait_until
+from tests.support.service import HELLO, Service, wait_until
 
 MakeService = Callable[..., Service]
 
@@ -325,3 +325,21 @@ def test_what_the_application_prints_arrives(make_service: MakeService) -> None:
     assert service.get().status_code == 200
     service.wait_for_line("^called$")
     assert service.lines.count("imported") == 1
+
+
+def test_every_worker_has_random_numbers_of_its_own(make_service: MakeService) -> None:
+    service = make_service(workers=2)
+    (service.directory / "numpy.py").write_text(
+        "import random as _random\n"
+        "class random:\n"
+        "    number = 7\n"
+        "    @classmethod\n"
+        "    def seed(cls):\n"
+        "        cls.number = _random.SystemRandom().random()\n"
+    )
+    service.deploy("1", "import random, numpy\n" + HELLO.replace("VERSION", "{random.random()}/{numpy.random.number}"))
+    service.start()
+    told: dict[int, str] = {}
+    wait_until(lambda: told.setdefault((each := service.ask()).slot, each.version) and len(told) == 2, "both answer")
+    assert all(one != other for one, other in zip(*(version.split("/") for version in told.values()), strict=True))
+    assert "7" not in {version.split("/")[1] for version in told.values()}

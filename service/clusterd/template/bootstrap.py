@@ -65,6 +65,7 @@ if __name__ == "__main__":
     channel_descriptor, program = int(sys.argv[1]), sys.argv[2]
     if not getattr(sys.flags, "safe_path", False):  # PYTHONSAFEPATH
         del sys.path[0]  # Python has put this file's directory there.
+    sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "shim"))
     sys.argv = ["clusterd"]
     check_interpreter(channel_descriptor)
     load_package()

@@ -1,6 +1,7 @@
 """The boot of a worker: everything between the fork and the event loop."""
 
 import os
+import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,6 +68,7 @@ def _live(boot: Boot, log: Logger) -> Ended:
     die_with_parent()
     try:
         loaded = context.loaded or _load_here(config)
+        _seed_anew()
         # Both are loaded now, so that a wrong name is found while the predecessor still serves.
         worker_stop = load_hook(config.worker_stop, "worker_stop")
         worker_start = load_hook(config.worker_start, "worker_start")
@@ -113,6 +115,13 @@ def _greet(boot: Boot) -> bool:
     except OSError:
         return False
     return packet is not None and isinstance(decode(packet.data), Welcome)
+
+
+def _seed_anew() -> None:
+    """Give each worker random numbers of its own. Python does it for `random` after a fork, and NumPy does not."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed()
 
 
 def _load_here(config: Config) -> LoadedCode:
