@@ -23,7 +23,19 @@ def service(make_service: MakeService) -> Service:
 
 def test_workers_are_a_table_for_people(service: Service) -> None:
     head, *rows = service.clusterctl("workers").stdout.splitlines()
-    assert head.split() == ["slot", "gen", "pid", "state", "age", "requests", "conns", "in", "flight", "memory"]
+    assert head.split() == [
+        "slot",
+        "gen",
+        "pid",
+        "state",
+        "age",
+        "restarts",
+        "requests",
+        "conns",
+        "in",
+        "flight",
+        "memory",
+    ]
     assert [row.split()[:2] for row in rows] == [["1", "1"], ["2", "1"]]
     assert service.clusterctl("status").stdout.startswith("Serving: 2 workers, generation 1\n\n")
 
@@ -183,3 +195,20 @@ async def wait_for_the_end():
 def test_stacks_show_what_a_task_waits_for(make_service: MakeService) -> None:
     text = stacks_of(make_service(workers=1), ASYNC_SLEEPS, "/slow")
     assert "await asyncio.sleep(60)" in text
+
+
+def test_a_slot_whose_worker_keeps_failing_stays_in_sight(make_service: MakeService) -> None:
+    service = make_service(workers=2, preload=False).start()
+    service.deploy("2", "raise RuntimeError('no database')\n")
+    os.kill(service.workers()[0]["pid"], signal.SIGKILL)
+    [waiting] = wait_until(lambda: service.workers("backoff"), "it waits for its next try")
+    assert (waiting["slot"], waiting["pid"]) == (1, None)
+    assert waiting["retry_in"] > 0
+    wait_until(lambda: [each for each in service.workers("backoff") if each["failures"] > 2], "it has failed again")
+    shown = service.clusterctl("status").stdout
+    assert "slot 1: next try in" in shown
+    assert "RuntimeError: no database" in shown
+    assert service.workers("backoff")[0]["restarts"] >= 1
+    service.deploy("3")
+    wait_until(lambda: len(service.workers()) == 2, "it serves again")
+    assert not service.workers("backoff")

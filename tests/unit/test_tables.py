@@ -14,6 +14,7 @@ WORKERS: list[dict[str, Any]] = [
         "pid": 1000 + slot,
         "state": state,
         "age": 59.94 * slot,
+        "restarts": slot - 1,
         "requests": 10 * slot,
         "connections": slot,
         "in_flight": 0,
@@ -32,10 +33,18 @@ class Terminal(io.StringIO):
 def test_every_column_is_as_wide_as_it_has_to_be() -> None:
     table = tables.workers_table(WORKERS, colour=False).splitlines()
     assert table == [
-        "slot  gen   pid     state    age  requests  conns  in flight  memory",
-        "   1    3  1001     ready  59.9s        10      1          0      1M",
-        "   2    3  1002  draining  1m59s        20      2          0      2M",
+        "slot  gen   pid     state    age  restarts  requests  conns  in flight  memory",
+        "   1    3  1001     ready  59.9s         0        10      1          0      1M",
+        "   2    3  1002  draining  1m59s         1        20      2          0      2M",
     ]
+
+
+def test_a_slot_that_waits_says_why_and_for_how_long() -> None:
+    waiting = {**WORKERS[0], "slot": 3, "pid": None, "age": None, "memory": None, "state": "backoff", "restarts": 4}
+    waiting |= {"failures": 5, "reason": "RuntimeError: no database", "retry_in": 7.5}
+    *rows, empty, line = tables.workers_table([*WORKERS, waiting], colour=False).splitlines()
+    assert rows[3].split()[:6] == ["3", "3", "-", "backoff", "-", "4"]
+    assert (empty, line) == ("", "slot 3: next try in 7.5s, failed 5 times: RuntimeError: no database")
 
 
 def test_colours_are_for_terminals_whose_owner_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:

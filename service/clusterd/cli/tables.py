@@ -15,6 +15,7 @@ _COLUMNS = (
     ("pid", "pid"),
     ("state", "state"),
     ("age", "age"),
+    ("restarts", "restarts"),
     ("requests", "requests"),
     ("connections", "conns"),
     ("in_flight", "in flight"),
@@ -22,7 +23,15 @@ _COLUMNS = (
 )
 _DEBUGGER = ("debugger", "debugger")
 """An additional column, shown if any worker has a debugger."""
-_COLOURS = {"ready": "32", "draining": "33", "retired": "33", "booting": "36", "forking": "36", "ending": "31"}
+_COLOURS = {
+    "ready": "32",
+    "draining": "33",
+    "retired": "33",
+    "booting": "36",
+    "forking": "36",
+    "ending": "31",
+    "backoff": "31",
+}
 _BUSY_SECONDS = 1.0
 """A handler that takes longer than this is shown."""
 _SPINNER = "|/-\\"
@@ -43,7 +52,14 @@ def workers_table(workers: Sequence[dict[str, Any]], *, colour: bool) -> str:
     if colour:
         for number, worker in enumerate(workers, start=1):
             lines[number] = f"\033[{_COLOURS.get(worker['state'], '0')}m{lines[number]}\033[0m"
-    return "\n".join(lines)
+    waiting = [_waiting_line(worker) for worker in workers if worker.get("retry_in") is not None]
+    return "\n".join([*lines, *([""] if waiting else []), *waiting])
+
+
+def _waiting_line(worker: dict[str, Any]) -> str:
+    """Say why a slot has no worker, and when the next one is tried."""
+    failed = f", failed {worker['failures']} times" if worker["failures"] else ""
+    return escaped(f"slot {worker['slot']}: next try in {duration(worker['retry_in'])}{failed}: {worker['reason']}")
 
 
 def cell_of(key: str, value: Any) -> str:

@@ -16,16 +16,18 @@ from clusterd.log.record import escaped
 EVERY_SECONDS = 1.0
 COLUMNS = (
     ("slot", "slot", 4),
-    ("pid", "pid", 8),
+    ("pid", "pid", 7),
     ("state", "state", 9),
-    ("age", "age", 7),
-    ("rate", "req/s", 8),
+    ("age", "age", 6),
+    ("restarts", "restarts", 8),
+    ("rate", "req/s", 7),
     ("in_flight", "in flight", 9),
-    ("connections", "conns", 6),
-    ("cpu", "cpu%", 6),
-    ("memory", "memory", 8),
-    ("generation", "gen", 4),
+    ("connections", "conns", 5),
+    ("cpu", "cpu%", 5),
+    ("memory", "memory", 6),
+    ("generation", "gen", 3),
 )
+"""The keys, the titles and the widths. Together they fit 80 columns."""
 SORTED_BY = {"s": "slot", "r": "rate", "c": "connections", "m": "memory", "a": "age", "p": "cpu"}
 _HELP = "q quits; sort by: s slot, r requests/s, c connections, p cpu, m memory, a age"
 

@@ -1,12 +1,42 @@
 """The status line of the service, which `systemctl status` shows."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from clusterd.supervisor.decisions.slots import retry_at
+from clusterd.supervisor.model.backoff import Backoff
 from clusterd.supervisor.model.cluster import ClusterState, Phase
 from clusterd.supervisor.model.states import COMING, WorkerState
 from clusterd.supervisor.model.table import RolloutPhase
 
 REASON_CHARACTERS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingSlot:
+    """An empty slot whose next worker has to wait. `retry_at` is on the clock of `step`."""
+
+    slot: int
+    generation: int
+    failures: int
+    """How often a worker has failed in it before it was ready."""
+    reason: str
+    retry_at: float
+
+
+def waiting_slots(cluster: ClusterState) -> list[WaitingSlot]:
+    """The slots that are empty, because their workers keep failing."""
+    waiting: list[WaitingSlot] = []
+    if cluster.phase not in (Phase.STARTING, Phase.RUNNING):
+        return waiting
+    for slot in cluster.slots():
+        goal, at = cluster.goal(slot), retry_at(cluster, slot)
+        if cluster.due(at) or cluster.table.heir(slot, goal) is not None:
+            continue
+        backoff = cluster.table.backoffs.get(slot, Backoff())
+        reason = _short(backoff.reason) or "its workers have died too often in a row"
+        waiting.append(WaitingSlot(slot, goal, backoff.failures, reason, at))
+    return waiting
 
 
 def status_line(cluster: ClusterState, clock_time: Callable[[float], str]) -> str:

@@ -22,6 +22,10 @@ class Counts:
         self.last_success_at = clock()
         """Initially the time of the start, which loads the code and the configuration from disk like a reload."""
 
+    def restarts_of(self, slot: int) -> int:
+        """The number of restarts of a slot, for whatever reason."""
+        return sum(count for (each, _), count in self.restarts.items() if each == slot)
+
     def worker_ended(self, slot: int, reason: EndReason) -> None:
         """Count the end of a worker whose slot is filled again."""
         if reason in RESTARTS:

@@ -19,6 +19,7 @@ from clusterd.metrics.procfs import process_usage
 from clusterd.supervisor.model import cluster as supervised
 from clusterd.supervisor.model.states import RESTARTS, WorkerState
 from clusterd.supervisor.model.table import Worker
+from clusterd.supervisor.status import WaitingSlot, waiting_slots
 from clusterd.version import __version__
 
 _PHASES = {
@@ -28,6 +29,8 @@ _PHASES = {
     WorkerState.DRAINING: Phase.DRAINING,
     WorkerState.ENDING: Phase.DRAINING,
 }
+_OF_PROCESSES = ("pid", "age", "cpu_seconds", "memory", "debugger")
+"""What a slot without a worker has none of."""
 
 
 class Views:
@@ -78,7 +81,7 @@ class Views:
             "pid": os.getpid(),
             "python": sys.version.split()[0],
             "generation": self._cluster.serving,
-            "workers": [self._describe(worker, child) for worker, child in self._living()],
+            "workers": self._workers(),
             "hooks": None if hooks is None else asdict(hooks),
         }
 
@@ -90,6 +93,28 @@ class Views:
             yield " ".join(f"{key}={value}" for key, value in worker.items())
         if described["hooks"] is not None:
             yield "hooks " + " ".join(f"{key}={value}" for key, value in described["hooks"].items())
+
+    def _workers(self) -> list[dict[str, Any]]:
+        """Each worker, and each slot that has none because its workers keep failing."""
+        living = [self._describe(worker, child) for worker, child in self._living()]
+        waiting = [self._describe_waiting(slot) for slot in waiting_slots(self._cluster)]
+        return sorted(living + waiting, key=lambda each: (each["slot"], each["generation"]))
+
+    def _describe_waiting(self, waiting: WaitingSlot) -> dict[str, Any]:
+        return {
+            **dict.fromkeys(_OF_PROCESSES),
+            "slot": waiting.slot,
+            "generation": waiting.generation,
+            "state": "backoff",
+            "restarts": self._counts.restarts_of(waiting.slot),
+            "requests": 0,
+            "connections": 0,
+            "in_flight": 0,
+            "accepting": False,
+            "failures": waiting.failures,
+            "reason": waiting.reason,
+            "retry_in": round(max(0.0, waiting.retry_at - time.monotonic()), 1),
+        }
 
     def _living(self) -> Iterator[tuple[Worker, Child]]:
         workers = self._cluster.table.workers.values()
@@ -111,6 +136,7 @@ class Views:
             "pid": worker.pid,
             "state": worker.state.value,
             "age": round(time.monotonic() - worker.since, 1),
+            "restarts": self._counts.restarts_of(worker.slot),
             "requests": requests,
             "connections": connections,
             "in_flight": in_flight,
