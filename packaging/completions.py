@@ -41,6 +41,7 @@ commands=(
 _arguments -C \\
     '--socket[the control socket]:path:_files' \\
     '--config[the configuration that names the socket]:file:_files' \\
+    '(-i --instance)'{{-i,--instance}}'[the instance clusterd@NAME.service]:name:' \\
     '--version[show the version]' \\
     '1:command:{{_describe command commands}}' \\
     '*::argument:->argument'
@@ -57,7 +58,7 @@ SLOTS = "$(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')"
 WORDS = {
     "slot": SLOTS,
     "slot_or_all": f"all {SLOTS}",
-    "slot_or_hooks": f"hooks {SLOTS}",
+    "slot_or_hooks": f"hooks all {SLOTS}",
     "level": "error warning notice info debug",
 }
 SIGNALS = "TERM QUIT KILL USR1 USR2 HUP STOP CONT"

@@ -6,26 +6,27 @@ _clusterctl() {
         --signal) COMPREPLY=($(compgen -W "TERM QUIT KILL USR1 USR2 HUP STOP CONT" -- "$word")) && return ;;
     esac
     for each in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
-        case " status workers top reload restart scale stop kill events stacks debug config send log-level " in
+        case " list status workers top reload restart scale stop kill events stacks debug config send log-level " in
             *" $each "*) command=$each ;;
         esac
     done
     case $command in
-        status) known="--help --socket --config --json" ;;
-        workers) known="--help --socket --config --json" ;;
-        top) known="--help --socket --config --json" ;;
-        reload) known="--help --socket --config --json --no-wait" ;;
-        restart) known="--help --socket --config --json $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
-        scale) known="--help --socket --config --json" ;;
-        stop) known="--help --socket --config --json --now" ;;
-        kill) known="--help --socket --config --json --signal hooks $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
-        events) known="--help --socket --config --json --follow" ;;
-        stacks) known="--help --socket --config --json hooks $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
-        debug) known="--help --socket --config --json $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
-        config) known="--help --socket --config --json --diff" ;;
-        send) known="--help --socket --config --json all $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
-        log-level) known="--help --socket --config --json error warning notice info debug" ;;
-        *) known="--help --version --socket --config --json status workers top reload restart scale stop kill events stacks debug config send log-level" ;;
+        list) known="--help --socket --config --instance --json" ;;
+        status) known="--help --socket --config --instance --json" ;;
+        workers) known="--help --socket --config --instance --json" ;;
+        top) known="--help --socket --config --instance --json" ;;
+        reload) known="--help --socket --config --instance --json --no-wait" ;;
+        restart) known="--help --socket --config --instance --json $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
+        scale) known="--help --socket --config --instance --json" ;;
+        stop) known="--help --socket --config --instance --json --now" ;;
+        kill) known="--help --socket --config --instance --json --signal hooks all $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
+        events) known="--help --socket --config --instance --json --follow" ;;
+        stacks) known="--help --socket --config --instance --json hooks all $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
+        debug) known="--help --socket --config --instance --json $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
+        config) known="--help --socket --config --instance --json --diff" ;;
+        send) known="--help --socket --config --instance --json all $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
+        log-level) known="--help --socket --config --instance --json error warning notice info debug" ;;
+        *) known="--help --version --socket --config --instance --json list status workers top reload restart scale stop kill events stacks debug config send log-level" ;;
     esac
     COMPREPLY=($(compgen -W "$known" -- "$word"))
 }

@@ -5,9 +5,12 @@ import os
 import re
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from clusterd.cli import services
+from clusterd.cli.clusterctl import command_line
 from tests.support.controlling import asking, done, pending_request, pids, refused
 from tests.support.service import Service, wait_until
 
@@ -212,3 +215,36 @@ def test_a_slot_whose_worker_keeps_failing_stays_in_sight(make_service: MakeServ
     service.deploy("3")
     wait_until(lambda: len(service.workers()) == 2, "it serves again")
     assert not service.workers("backoff")
+
+
+def test_stacks_of_all_workers_are_shown_one_after_the_other(service: Service) -> None:
+    shown = service.clusterctl("stacks", "all").stdout
+    assert [line for line in shown.splitlines() if line.startswith("== ")] == ["== worker 1", "== worker 2"]
+    assert shown.count("runs the event loop") == 2
+    as_json = json.loads(service.clusterctl("stacks", "all", "--json").stdout)
+    assert (as_json["succeeded"], sorted(as_json["stacks"])) == (True, ["1", "2"])
+
+
+def test_the_services_of_a_host_are_listed_with_their_states(make_service: MakeService, tmp_path: Path) -> None:
+    runtime, configurations = tmp_path / "run", tmp_path / "etc"
+    for directory in (runtime / "clusterd-shop", configurations):
+        directory.mkdir(parents=True)
+    for name in ("clusterd", "jobs"):
+        (configurations / f"{name}.yaml").touch()
+    make_service(control=str(runtime / "clusterd-shop" / "control.sock"), workers=1).start(wait=False).wait_for_line(
+        "worker ready"
+    )
+    wait_until(lambda: "Serving" in [*services.states(configurations, runtime)][2].text, "it serves")
+    assert [(each.name, each.is_running) for each in services.states(configurations, runtime)] == [
+        ("clusterd", False),
+        ("jobs", False),
+        ("shop", True),
+    ]
+
+
+@pytest.mark.parametrize("flag", ["-i", "--instance"])
+def test_an_instance_is_named_by_its_name(flag: str) -> None:
+    parsed = command_line().parse_args([flag, "shop", "status"])
+    assert parsed.config == Path("/etc/clusterd/shop.yaml")
+    with pytest.raises(SystemExit):
+        command_line().parse_args([flag, "../shop", "status"])

@@ -4,12 +4,13 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from clusterd.cli import tables
+from clusterd.cli import services, tables
 from clusterd.cli.asking import Unreachable, ask, result_of, socket_path
 from clusterd.log import Level
 from clusterd.log.record import escaped
@@ -20,6 +21,8 @@ EX_FAILED = 1
 EX_USAGE = 2
 EX_UNAVAILABLE = 69
 EX_INTERRUPTED = 130
+
+ALL = "all"
 
 TOP_SECONDS = 2.0
 """The time limit for an answer in `top`, which reads keys only between two answers."""
@@ -51,6 +54,8 @@ def main() -> int:
 
 
 def _run(options: argparse.Namespace, spinner: tables.Spinner) -> int:
+    if options.command == "list":
+        return _list(as_json=options.json)
     path = socket_path(options.socket, options.config)
     if options.command == "top":
         if options.json:
@@ -63,6 +68,8 @@ def _run(options: argparse.Namespace, spinner: tables.Spinner) -> int:
         except NoTerminal as error:
             print(f"clusterctl: {error}; clusterctl status shows the same once", file=sys.stderr)
             return EX_USAGE
+    if options.command == Command.STACKS and options.slot_or_hooks == ALL:
+        return _stacks_of_all(path, as_json=options.json)
     command = Command("status" if options.command == "workers" else options.command)
     result: dict[str, Any] = {}
     for document in ask(path, command, _arguments(options)):
@@ -75,6 +82,32 @@ def _run(options: argparse.Namespace, spinner: tables.Spinner) -> int:
                 result = document
     spinner.clear()
     return _print_result(options, result)
+
+
+def _list(*, as_json: bool) -> int:
+    """Print the services of this host and their states."""
+    found = list(services.states())
+    if as_json:
+        print(json.dumps({"succeeded": True, "services": [asdict(each) for each in found]}))
+    width = max((len(each.name) for each in found), default=0)
+    for each in () if as_json else found:
+        print(f"{escaped(each.name).ljust(width)}  {escaped(each.text)}")
+    return 0
+
+
+def _stacks_of_all(path: Path, *, as_json: bool) -> int:
+    """Print the stacks of every worker, one after the other."""
+    workers = [each for each in result_of(path, Command.STATUS)["data"]["workers"] if each["pid"] is not None]
+    results = {}
+    for slot in sorted({worker["slot"] for worker in workers}):
+        *_, results[slot] = ask(path, Command.STACKS, {"slot": slot})
+        if not as_json:
+            print(escaped_lines(f"== worker {slot}\n{results[slot]['text']}\n"))
+    succeeded = all(result["succeeded"] for result in results.values())
+    if as_json:
+        texts = {slot: result["text"] for slot, result in results.items()}
+        print(json.dumps({"succeeded": succeeded, "stacks": texts}))
+    return 0 if succeeded else EX_FAILED
 
 
 def _arguments(options: argparse.Namespace) -> dict[str, object]:
@@ -153,6 +186,7 @@ def command_line() -> argparse.ArgumentParser:
         _with_common(added, argparse.SUPPRESS, argparse.SUPPRESS)
         return added
 
+    command("list", "show the services of this host: clusterd and its instances")
     command("status", "show the service and its workers")
     command("workers", "show the workers")
     command("top", "watch the workers: q quits, s r c p m a sort")
@@ -170,12 +204,12 @@ def command_line() -> argparse.ArgumentParser:
     events = command("events", "show what has happened")
     events.add_argument("--follow", action="store_true", default=None, help="also show new events, until Ctrl-C")
     stacks = command("stacks", "show the requests, threads and tasks of a worker, or the threads of the hooks process")
-    _with_slot(stacks, "hooks")
+    _with_slot(stacks, "hooks", ALL)
     _with_slot(command("debug", "start debugpy in a worker, on debug.port + SLOT, and say how to attach"))
     config = command("config", "show the configuration that runs")
     config.add_argument("--diff", action="store_true", default=None, help="show only what a reload would change")
     send = command("send", "send a message to the application in a worker, or in all workers")
-    _with_slot(send, "all")
+    _with_slot(send, ALL)
     send.add_argument("message", type=_message_argument, metavar="JSON", help="any JSON value; - for one on stdin")
     level = command("log-level", "change the log level until the next reload")
     levels = [level.name.lower() for level in Level]
@@ -189,27 +223,37 @@ def _with_common(parser: argparse.ArgumentParser, path: object, as_json: object)
     where.add_argument(
         "--config", type=Path, metavar="FILE", default=path, help="the configuration that names the socket"
     )
+    where.add_argument(
+        "-i",
+        "--instance",
+        dest="config",
+        type=services.configuration_of,
+        metavar="NAME",
+        default=path,
+        help="the instance clusterd@NAME.service",
+    )
     parser.add_argument("--json", action="store_true", default=as_json, help="print JSON, for programs")
 
 
-def _with_slot(parser: argparse.ArgumentParser, other: str | None = None) -> argparse.ArgumentParser:
-    """Add the argument SLOT. `other` is a word that is accepted instead of the number."""
+def _with_slot(parser: argparse.ArgumentParser, *others: str) -> argparse.ArgumentParser:
+    """Add the argument SLOT. `others` are words that are accepted instead of the number."""
     number = "the worker's number in the table"
-    if other is None:
-        parser.add_argument("slot", type=int, metavar="SLOT", help=number)
+    if others:
+        words = " or ".join(others)
+        parse, metavar = partial(_number_or, others), "|".join(("SLOT", *others))
+        parser.add_argument(f"slot_or_{others[0]}", type=parse, metavar=metavar, help=f"{number}, or {words}")
     else:
-        parse = partial(_number_or, other)
-        parser.add_argument(f"slot_or_{other}", type=parse, metavar=f"SLOT|{other}", help=f"{number}, or {other}")
+        parser.add_argument("slot", type=int, metavar="SLOT", help=number)
     return parser
 
 
-def _number_or(other: str, text: str) -> int | str:
-    if text == other:
+def _number_or(others: tuple[str, ...], text: str) -> int | str:
+    if text in others:
         return text
     try:
         return int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor {other}") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor {' nor '.join(others)}") from None
 
 
 def _message_argument(text: str) -> object:
