@@ -13,6 +13,7 @@ from clusterd.cli.failed_start import FailedStart, Stage
 from clusterd.config.model import Config
 from clusterd.config.paths import control_path
 from clusterd.config.reading.loader import ConfigError, load
+from clusterd.config.reading.platform import notes, platform_defaults
 from clusterd.config.reading.problems import in_one_line
 from clusterd.linux.early_signals import let_signals_through
 from clusterd.log import Level, Logger, open_sink
@@ -48,6 +49,8 @@ def run() -> int:
     except ConfigError as error:
         return attempt.refuse([str(problem) for problem in error.problems], ExitStatus.CONFIGURATION)
     log.set_level(Level[config.log.level.name])
+    for note in notes(platform_defaults(os.environ)):
+        log.info(note)
     return _serve(config, arguments, attempt, log)
 
 
@@ -113,7 +116,7 @@ class _Attempt:
 
 
 def _read(arguments: Arguments) -> Config:
-    defaults = {}
+    defaults = platform_defaults(os.environ)
     if os.environ.get("CLUSTERD_INSTANCE") and (directory := os.environ.get("RUNTIME_DIRECTORY")):
         # An instance must not use the default ports, which clusterd.service uses. It also has its own socket unit.
         defaults["metrics"] = f"unix:{directory}/metrics.sock"
