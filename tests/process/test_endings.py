@@ -3,6 +3,8 @@
 import socket
 from pathlib import Path
 
+import pytest
+
 from tests.support.endings import ASGI, ENDINGS, PRELOADS, WSGI, Ending, Serve, stop
 from tests.support.service import wait_until
 
@@ -137,3 +139,69 @@ async def answer(path):
         client.sendall(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n")
         wait_until(lambda: "begins" in noted.of_worker(), "the request is in flight")
         assert noted.after(stop) == ["lifespan.startup", "begins", "is cut", "lifespan.shutdown"]
+
+
+STUCK = {
+    "the thread stuck-thread was cut": """
+import threading
+def answer(path):
+    threading.Thread(target=wait_for_ever, name="stuck-thread").start()
+    return "x"
+""",
+    "the exit handler wait_for_ever was cut": """
+import atexit, threading
+def answer(path):
+    atexit.register(note, "the handler after it")
+    atexit.register(wait_for_ever)
+    return "x"
+""",
+    "worker_stop: app:worker_stop was cut": """
+import atexit, threading
+atexit.register(note, "the handler after it")
+def answer(path):
+    return "x"
+def worker_stop():
+    wait_for_ever()
+""",
+}
+WAITS = """
+def wait_for_ever():
+    threading.Event().wait()
+def worker_stop():
+    pass
+"""
+
+
+@pytest.mark.parametrize("line", STUCK)
+def test_what_does_not_end_is_named_and_cut_and_the_rest_goes_on(serve: Serve, line: str) -> None:
+    noted = serve(WAITS + STUCK[line] + WSGI, timeouts={"drain": "1s"}, worker_stop="app:worker_stop")
+    noted.ask()
+    ended = noted.after(stop)
+    assert line in noted.service.log()
+    assert "app.py" in next(each for each in noted.service.lines if line in each) or "worker_stop" in line
+    assert ended == (["the handler after it"] if "handler after" in STUCK[line] else [])
+    assert "SIGKILL" not in noted.service.log()
+
+
+def test_a_task_that_does_not_end_is_named_and_cut(serve: Serve) -> None:
+    source = """
+import atexit
+atexit.register(note, "the exit handler")
+tasks = []
+async def stubborn():
+    while True:
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            pass
+async def answer(path):
+    tasks.append(asyncio.create_task(stubborn(), name="stubborn-task"))
+    await asyncio.sleep(0)
+    return "x"
+"""
+    noted = serve(ASGI + source, timeouts={"drain": "1s"})
+    noted.ask()
+    assert noted.after(stop)[-1] == "the exit handler"
+    line = next(each for each in noted.service.lines if "the task stubborn-task was cut" in each)
+    assert "in stubborn" in line
+    assert "SIGKILL" not in noted.service.log()

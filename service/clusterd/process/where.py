@@ -7,10 +7,12 @@ import sysconfig
 import threading
 import traceback
 from collections.abc import Coroutine, Generator, Iterator
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
 _STANDARD_LIBRARY = sysconfig.get_path("stdlib")
+_OURS = str(Path(__file__).resolve().parents[1])
 
 
 def where_thread_is(thread: threading.Thread) -> str:
@@ -21,8 +23,8 @@ def where_thread_is(thread: threading.Thread) -> str:
 
 def where_task_is(task: "asyncio.Task[Any]") -> str:
     """The innermost line at which the task waits."""
-    frames = list(awaited_frames(task.get_coro()))
-    return "unknown" if not frames else _innermost(traceback.extract_stack(frames[-1], limit=1))
+    frames = ((frame, frame.f_lineno) for frame in awaited_frames(task.get_coro()))
+    return _innermost(traceback.StackSummary.extract(frames))
 
 
 def where_traceback_ends(found: TracebackType | None) -> str:
@@ -54,10 +56,10 @@ def _awaited_by(coroutine: Any) -> Any:
 
 
 def _innermost(stack: traceback.StackSummary) -> str:
-    """The last line that is not the standard library's, which mostly waits there for the application."""
-    own = [frame for frame in stack if not _is_standard(frame.filename)] or list(stack)
+    """The last line that is the application's. The standard library mostly waits there for it, and so do we."""
+    own = [frame for frame in stack if not _is_anothers(frame.filename)] or list(stack)
     return f"{own[-1].filename}:{own[-1].lineno} in {own[-1].name}" if own else "unknown"
 
 
-def _is_standard(path: str) -> bool:
-    return path.startswith("<") or (path.startswith(_STANDARD_LIBRARY) and "site-packages" not in path)
+def _is_anothers(path: str) -> bool:
+    return path.startswith(("<", _OURS)) or (path.startswith(_STANDARD_LIBRARY) and "site-packages" not in path)
