@@ -81,9 +81,9 @@ BAD_DEPLOYS: dict[str, tuple[str, dict[str, Any], str]] = {
         "boot_timeout",
     ),
     "health": (
-        "def app(environ, start_response):\n    start_response('500 Oh', [])\n    return []\n",
+        "def app(environ, start_response):\n    start_response('500 Oh', [])\n    return [b'\\n it is broken\\n']\n",
         {"rollout": {"settle": "0ms", "health_check": {"path": "/up"}}},
-        "health check /up: answered 500",
+        "health check /up: answered 500, expected 2xx; it is broken",
     ),
     "crash": ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n", {}, "SIGSEGV"),
     "python": (HELLO, {"python": "/nonexistent/python"}, "/nonexistent/python"),
@@ -330,3 +330,25 @@ def test_a_long_import_stalls_nobody_and_is_not_given_up(make_service: MakeServi
     # Far more than if the reload had held up one in every ten.
     assert answered.count("1") > 50
     assert service.ask().version == "2"
+
+
+SECURE = """
+def app(environ, start_response):
+    if environ.get("HTTP_X_FORWARDED_PROTO") != "https":
+        start_response("301 Moved", [("Location", "https://shop.example/up"), ("Content-Length", "0")])
+        return []
+    start_response("200 OK", [("Content-Length", "1")])
+    return [b"x"]
+"""
+
+
+def test_a_health_check_says_what_a_proxy_would_say(make_service: MakeService) -> None:
+    service = make_service(workers=1)
+    service.deploy("1", SECURE)
+    check = {"path": "/up", "headers": ["X-Forwarded-Proto: https"]}
+    service.configure(rollout={"settle": "0ms", "health_check": check})
+    service.start()
+    service.configure(rollout={"settle": "0ms", "health_check": {"path": "/up"}})
+    done = service.reload()
+    assert done.returncode == 1
+    assert "health check /up: answered 301, expected 2xx; Location: https://shop.example/up" in done.stderr

@@ -41,7 +41,8 @@ rollout:
   boot_timeout: 1.5m
   settle: 0s
   max_draining: 1
-  health_check: {path: "/health?deep=1", host: "shop.example:8080", expect: 204, timeout: 250ms}
+  health_check: {path: "/health?deep=1", host: "shop.example:8080", expect: 204, timeout: 250ms,
+                 headers: ["X-Forwarded-Proto: https"]}
 restarts: {burst: 5, per: 1m}
 timeouts: {drain: 1m, drain_idle: 0s, hang: 1h, unready: 6s, request: 10s, queue: 1s, keepalive: 2s, header: 3s,
            body: 4s, write: 5s}

@@ -60,7 +60,9 @@ def test_everything(tmp_path: Path) -> None:
     assert config.control == f"{tmp_path}/run/control.sock"
     assert (config.workers, config.threads, config.scheduling) == (3, 0, Scheduling.SHARED)
     assert config.rollout.boot_timeout == 90.0
-    assert config.rollout.health_check == HealthCheck("/health?deep=1", "shop.example:8080", "204", 0.25)
+    assert config.rollout.health_check == HealthCheck(
+        "/health?deep=1", "shop.example:8080", "204", 0.25, ("X-Forwarded-Proto: https",)
+    )
     assert (config.restarts.burst, config.restarts.per) == (5, 60.0)
     assert (config.timeouts.hang, config.timeouts.request) == (3600.0, 10.0)
     assert (config.limits.headers, config.limits.body, config.limits.max_memory) == (65536, 2 << 30, 512 << 20)

@@ -109,6 +109,8 @@ class HealthCheck:
     host: str
     expect: str
     timeout: float
+    headers: tuple[str, ...] = ()
+    """Further headers of the request, each as `Name: value`."""
 
     def accepts(self, status: int) -> bool:
         """Return whether a response with this status passes. `expect` is a status (`204`) or a class (`2xx`)."""
@@ -240,7 +242,7 @@ def from_json(document: Mapping[str, Any], environment: Mapping[str, str] = _NOT
         "server_header": Switch(document["server_header"]),
         "metrics": None if metrics is None else Address.parse(metrics),
         "scheduling": Scheduling(document["scheduling"]),
-        "rollout": Rollout(**{**rollout, "health_check": None if check is None else HealthCheck(**check)}),
+        "rollout": Rollout(**{**rollout, "health_check": None if check is None else _health_check(check)}),
         "restarts": Restarts(**document["restarts"]),
         "timeouts": Timeouts(**document["timeouts"]),
         "limits": Limits(**document["limits"]),
@@ -248,6 +250,10 @@ def from_json(document: Mapping[str, Any], environment: Mapping[str, str] = _NOT
         "debug": Debug(**document["debug"]),
     }
     return Config(**{**document, **converted})
+
+
+def _health_check(document: Mapping[str, Any]) -> HealthCheck:
+    return HealthCheck(**{**document, "headers": tuple(document["headers"])})
 
 
 def _addresses(texts: Iterable[str]) -> tuple[Address, ...]:

@@ -225,6 +225,15 @@ PROCESS_SETTINGS = (
         "The time limit for the whole response, at most rollout.boot_timeout. The time counts towards that limit too.",
     ),
     Setting(
+        "rollout.health_check.headers",
+        text("a header like X-Forwarded-Proto: https", r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [ -~]*"),
+        "",
+        _NEXT,
+        "Further headers of the request. An application that redirects to HTTPS needs what its proxy would say.",
+        shape=Shape.LIST,
+        metavar="HEADER",
+    ),
+    Setting(
         "restarts.burst",
         whole_number(1, 10_000),
         "20",

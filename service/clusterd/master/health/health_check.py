@@ -6,34 +6,58 @@ end. This needs no port, and no other worker can answer in its place.
 
 import asyncio
 import socket
+from dataclasses import dataclass
 
 from clusterd.config.model import HealthCheck
 
-_STATUS_LINE_BYTES = 4096
+_LINE_BYTES = 4096
+_SEEN_BYTES = 16 * 1024
+"""How much of a response is read to say what is wrong."""
+_SHOWN_CHARACTERS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    details: str = ""
+    """What helps to see why the status is another one than expected."""
 
 
 async def check_health(check: HealthCheck, connection: socket.socket) -> str | None:
     """Check the worker at the other end of `connection`. Returns None if it answers as expected, else what is wrong."""
     try:
         async with asyncio.timeout(check.timeout):
-            status = await _ask(check, connection)
+            answer = await _ask(check, connection)
     except TimeoutError:
         return f"health check {check.path}: no answer within {check.timeout:g} s"
     except (OSError, ValueError, asyncio.IncompleteReadError) as error:
         return f"health check {check.path}: {error}"
-    if not check.accepts(status):
-        return f"health check {check.path}: answered {status}, expected {check.expect}"
+    if not check.accepts(answer.status):
+        return f"health check {check.path}: answered {answer.status}, expected {check.expect}{answer.details}"
     return None
 
 
-async def _ask(check: HealthCheck, connection: socket.socket) -> int:
-    reader, writer = await asyncio.open_connection(sock=connection, limit=_STATUS_LINE_BYTES)
+async def _ask(check: HealthCheck, connection: socket.socket) -> _Answer:
+    reader, writer = await asyncio.open_connection(sock=connection, limit=_LINE_BYTES)
     try:
-        headers = f"Host: {check.host}\r\nUser-Agent: clusterd-health\r\nConnection: close\r\n"
-        writer.write(f"GET {check.path} HTTP/1.1\r\n{headers}\r\n".encode())
+        fields = (f"Host: {check.host}", "User-Agent: clusterd-health", "Connection: close", *check.headers)
+        writer.write("\r\n".join([f"GET {check.path} HTTP/1.1", *fields, "", ""]).encode())
         await writer.drain()
         # RFC 9112 section 4: HTTP-version SP status-code SP [ reason-phrase ]
         line = await reader.readuntil(b"\r\n")
-        return int(line.split(b" ", 2)[1])
+        status = int(line.split(b" ", 2)[1])
+        return _Answer(status) if check.accepts(status) else await _described(status, reader)
     finally:
         writer.close()
+
+
+async def _described(status: int, reader: asyncio.StreamReader) -> _Answer:
+    """Read where a redirection leads to, and the first line of the body."""
+    rest = b""
+    while len(rest) < _SEEN_BYTES and (piece := await reader.read(_LINE_BYTES)):
+        rest += piece
+    head, _, body = rest.decode(errors="replace").partition("\r\n\r\n")
+    locations = (line for line in head.split("\r\n") if line.lower().startswith("location:"))
+    lines = (line.strip() for line in body.splitlines())
+    found = (next(locations, ""), next(filter(None, lines), ""))
+    return _Answer(status, "".join(f"; {each[:_SHOWN_CHARACTERS]}" for each in found if each))
