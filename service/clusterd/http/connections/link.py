@@ -10,7 +10,7 @@ from clusterd.http.connections.deadline import Deadline
 from clusterd.http.connections.stage import AT_REST, Stage
 from clusterd.http.connections.stream import Stream
 from clusterd.http.connections.transports.tls import TlsLayer
-from clusterd.http.connections.transports.transport import LoopTransport, Receiver, Transport
+from clusterd.http.connections.transports.transport import LoopTransport, Receiver, Transport, shut_down
 from clusterd.http.origins.proxy_protocol import MalformedProxyHeader, parse_proxy_header
 from clusterd.wire.connection_state import RESIDUAL_LIMIT, CarriedState
 
@@ -241,12 +241,9 @@ class Link(Stream):
         self._transport.close()
 
     def shut_down(self) -> None:
-        """Have the client read the end, even if a process that the application has forked holds the socket open."""
+        """Have the client read the end, whoever else holds the socket."""
         if self._socket.fileno() >= 0:
-            try:
-                self._socket.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # The client has gone.
+            shut_down(self._socket)
 
     def abort(self) -> None:
         """Drop the connection, also with a request in flight."""

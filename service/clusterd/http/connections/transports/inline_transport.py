@@ -13,7 +13,7 @@ from enum import Enum, auto
 from typing import Any, Protocol
 
 from clusterd.http.connections.transports.loop_entry import LoopEntry
-from clusterd.http.connections.transports.transport import LoopTransport, Receiver, Transport
+from clusterd.http.connections.transports.transport import LoopTransport, Receiver, Transport, shut_down
 
 READ_BYTES = 64 * 1024
 
@@ -167,10 +167,7 @@ class InlineTransport:
     def _lose(self) -> None:
         if not self._is_over:
             self._is_over = True
-            try:
-                self._socket.shutdown(socket.SHUT_RDWR)  # As Connection.shut_down does.
-            except OSError:
-                pass
+            shut_down(self._socket)
             self._socket.close()
             self._loop.call_soon(self._resident.connection_lost, None)
             self._leave()

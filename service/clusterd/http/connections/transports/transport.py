@@ -5,6 +5,7 @@ the engine to C structures, which is impossible for a class that inherits from t
 does not check the base class of a protocol.
 """
 
+import socket
 from typing import Any, Protocol
 
 
@@ -63,3 +64,11 @@ class Receiver(Protocol):
 
     def resume_writing(self) -> None:
         """The kernel has taken everything."""
+
+
+def shut_down(sock: socket.socket) -> None:
+    """Have the client read the end, even if a process that the application has forked holds the socket open."""
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # The client has gone.
