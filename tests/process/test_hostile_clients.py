@@ -180,8 +180,7 @@ def test_a_reader_that_stalls_is_cut_off(serve: Callable[..., Serving]) -> None:
 def test_a_reader_that_pipelines_and_never_reads_is_cut_off(serve: Callable[..., Serving]) -> None:
     server = serve(write=0.1)
     with server.client() as client:
-        client.socket.settimeout(0.5)
-        with pytest.raises(OSError, match=r"timed out|reset|Broken"):
+        with pytest.raises(OSError, match=r"reset|Broken"):
             for _ in range(10_000):
                 client.send(request("/", "X: " + "x" * 500) * 200)
         wait_until(lambda: not server.engine.connections)

@@ -92,6 +92,8 @@ class Intake(Link):
             if stage is not _IDLE and stage is Stage.BODY:
                 self.deadline.more_of_body()
             self._proceed()
+            if self._reception.pending > PIPELINE_LIMIT:
+                self.stop_reading()
             return
         if stage is _TUNNEL:
             self._pass_on(data)
