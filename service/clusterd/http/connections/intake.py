@@ -92,7 +92,7 @@ class Intake(Link):
             if stage is not _IDLE and stage is Stage.BODY:
                 self.deadline.more_of_body()
             self._proceed()
-            if self._reception.pending > PIPELINE_LIMIT:
+            if self._reception.pending > PIPELINE_LIMIT and self.stage not in RECEIVING:
                 self.stop_reading()
             return
         if stage is _TUNNEL:
