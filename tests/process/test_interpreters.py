@@ -118,3 +118,53 @@ def test_the_package_is_found_in_what_multiprocessing_starts(
     service.deploy("1", SPAWNS)
     service.start()
     assert service.get(f"/?{method}").text == "False"
+
+
+ENDS = """
+import atexit, concurrent.futures, os, sys, tempfile, threading
+from clusterd import worker
+NOTES = "DIRECTORY/notes"
+def note(what):
+    with open(NOTES, "a") as notes:
+        notes.write(f"{os.getpid()} {what}\\n")
+atexit.register(note, "of the import")
+made = tempfile.TemporaryDirectory(prefix="once-")
+file = open("DIRECTORY/file", "a")
+pool = concurrent.futures.ThreadPoolExecutor(1)
+def late(what):
+    worker.stop_event.wait()
+    note(what)
+def app(environ, start_response):
+    threading.Thread(target=late, args=["a thread"]).start()
+    pool.submit(late, "a job")
+    atexit.register(note, "of the worker")
+    file.write("written")
+    start_response("200 OK", [])
+    return [f"{os.getpid()} {made.name} {sys.version_info[0]}.{sys.version_info[1]}".encode()]
+"""
+
+
+@pytest.mark.parametrize("version", others(at_least=OLDEST) or [None])
+@pytest.mark.parametrize("preload", [True, False])
+def test_a_worker_ends_as_orderly_under_another_version(
+    make_service: MakeService, tmp_path: Path, version: Version | None, preload: bool
+) -> None:
+    """The end calls private functions of Python, which every version may change."""
+    if version is None:
+        pytest.skip("this machine has no other Python from 3.11 on")
+    python = virtual_environment(version, tmp_path / "environment")
+    install(python, "uvloop")
+    service = make_service(workers=1, threads=1, python=python, preload=preload, timeouts={"drain": "20s"})
+    service.deploy("1", ENDS.replace("DIRECTORY", str(tmp_path)))
+    service.start()
+    pid, made, told = service.get().text.split()
+    assert told == f"{version[0]}.{version[1]}"
+    assert service.stop() == 0
+    noted = [
+        line.split(maxsplit=1)[1] for line in (tmp_path / "notes").read_text().splitlines() if line.startswith(pid)
+    ]
+    assert sorted(noted[:2]) == ["a job", "a thread"]
+    assert noted[2:] == ["of the worker", "of the import"]
+    assert (tmp_path / "file").read_text() == "written"
+    assert not Path(made).exists()
+    assert "Traceback" not in service.log()
