@@ -1,22 +1,16 @@
 """The packaged services of this host: clusterd and its instances."""
 
 import argparse
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from clusterd.cli.asking import Unreachable, result_of
-from clusterd.config.paths import CONFIGURATIONS, RUNTIME, SOCKET_NAME
+from clusterd.config.paths import CONFIGURATIONS, MAIN, RUNTIME, SOCKET_NAME, match_instance, runtime_directory
 from clusterd.wire.control import Command, ControlError
 
 SECONDS = 2.0
 """The time limit for the answer of one service."""
-
-MAIN = "clusterd"
-_INSTANCE = f"{MAIN}-"
-_match_name = re.compile(r"[A-Za-z0-9_][A-Za-z0-9:_.@\\-]*").fullmatch
-"""The instance names that systemd allows (systemd.unit(5))."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +24,7 @@ class State:
 
 def configuration_of(name: str) -> Path:
     """The configuration of an instance, by its name. Raises ArgumentTypeError for what is no name."""
-    if _match_name(name) is None:
+    if match_instance(name) is None:
         raise argparse.ArgumentTypeError(f"{name!r} is no name of an instance: clusterd@NAME.service")
     return CONFIGURATIONS / f"{name}.yaml"
 
@@ -38,10 +32,9 @@ def configuration_of(name: str) -> Path:
 def states(configurations: Path = CONFIGURATIONS, runtime: Path = RUNTIME) -> Iterator[State]:
     """Ask every service that has a configuration or a control socket, the main one first."""
     configured = {path.stem for path in configurations.glob("*.yaml")}
-    sockets = {path.parent.name.removeprefix(_INSTANCE) for path in runtime.glob(f"{MAIN}*/{SOCKET_NAME}")}
+    sockets = {path.parent.name.removeprefix(f"{MAIN}-") for path in runtime.glob(f"{MAIN}*/{SOCKET_NAME}")}
     for name in sorted(configured | sockets, key=lambda each: (each != MAIN, each)):
-        directory = runtime / (MAIN if name == MAIN else f"{_INSTANCE}{name}")
-        yield _state(name, directory / SOCKET_NAME)
+        yield _state(name, runtime_directory(name, runtime) / SOCKET_NAME)
 
 
 def _state(name: str, path: Path) -> State:

@@ -1,5 +1,6 @@
-"""The default paths at which clusterctl finds the control socket of clusterd."""
+"""The paths of the packaged services, and those at which clusterctl looks for a control socket."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,6 +8,16 @@ SOCKET_NAME = "control.sock"
 CONFIGURATIONS = Path("/etc/clusterd")
 """Where the packaged units have their configurations: clusterd.yaml, and one file for each instance."""
 RUNTIME = Path("/run")
+MAIN = "clusterd"
+"""The name of clusterd.service, which is not an instance: it reads clusterd.yaml."""
+
+match_instance = re.compile(r"[A-Za-z0-9_][A-Za-z0-9:_.@\\-]*").fullmatch
+"""Matches the instance names that systemd allows (systemd.unit(5)). Such a name cannot leave a directory."""
+
+
+def runtime_directory(name: str, runtime: Path = RUNTIME) -> Path:
+    """Return the runtime directory of a packaged service: of an instance, or of MAIN."""
+    return runtime / (MAIN if name == MAIN else f"{MAIN}-{name}")
 
 
 def control_path(configured: str | None, environ: Mapping[str, str], uid: int) -> Path:
@@ -24,8 +35,8 @@ def control_path(configured: str | None, environ: Mapping[str, str], uid: int) -
 
 def service_path(config: Path | None) -> Path | None:
     """Return the control socket of the packaged unit that reads `config` (None: the default file), else None."""
-    if config is None or config.absolute() == CONFIGURATIONS / "clusterd.yaml":
-        return RUNTIME / "clusterd" / SOCKET_NAME
+    if config is None or config.absolute() == CONFIGURATIONS / f"{MAIN}.yaml":
+        return runtime_directory(MAIN) / SOCKET_NAME
     if config.absolute().parent == CONFIGURATIONS:
-        return RUNTIME / f"clusterd-{config.stem}" / SOCKET_NAME
+        return runtime_directory(config.stem) / SOCKET_NAME
     return None

@@ -1,17 +1,11 @@
 """Find the instances, and the address of the metrics of each."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from clusterd.config.address import Address, UnixAddress
-from clusterd.config.paths import CONFIGURATIONS, RUNTIME
+from clusterd.config.paths import CONFIGURATIONS, MAIN, RUNTIME, match_instance, runtime_directory
 from clusterd.config.reading.loader import ConfigError, written_metrics
-
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9:_.@\\-]*")
-"""The instance names that systemd allows (systemd.unit(5)). A name that matches cannot leave the directory."""
-_MAIN = "clusterd"
-"""clusterd.yaml belongs to clusterd.service, which is not an instance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +33,9 @@ def metrics_address(places: Places, name: str) -> Address | None:
     version of the file.
     """
     config = places.configurations / f"{name}.yaml"
-    if name == _MAIN or not _NAME.fullmatch(name) or not config.is_file():
+    if name == MAIN or not match_instance(name) or not config.is_file():
         return None
-    default = UnixAddress(str(places.runtime / f"clusterd-{name}" / "metrics.sock"))
+    default = UnixAddress(str(runtime_directory(name, places.runtime) / "metrics.sock"))
     try:
         return written_metrics(config, default)
     except ConfigError:
