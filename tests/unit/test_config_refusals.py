@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clusterd.config import marks
 from clusterd.config.model import (
     Config,
 )
@@ -111,6 +112,10 @@ pytestmark = pytest.mark.engine_independent
         ("environment: {A: [1]}", "1:18: environment.A: found a list, must be text"),
         ("environment: {1A: x}", "1:15: environment.1A: found '1A', must be a name of letters, digits and _ that"),
         ("environment: {LISTEN_FDS: 3}", "environment.LISTEN_FDS: LISTEN_FDS is set by clusterd or systemd (choose"),
+        *(
+            (f"environment: {{{name}: x}}", f"environment.{name}: {name} is set by clusterd or systemd (choose")
+            for name in sorted(marks.ALL)
+        ),
         ("rollout: {health_check: {host: a}}", "1:11: rollout.health_check.path: is missing"),
         ("rollout: {health_check: {path: x}}", "found 'x', must be a path that begins with /"),
         ("rollout: {health_check: {path: /, expect: 299}}", "found 299, must be a status like 204, or a class of them"),

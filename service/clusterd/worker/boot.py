@@ -9,6 +9,7 @@ from time import monotonic
 from typing import NoReturn
 
 from clusterd.app.application import LoadedCode, LoadedJob, LoadError, describe, enter_directory, load, load_hook
+from clusterd.config import marks
 from clusterd.config.model import Config
 from clusterd.http.call import StartupFailed
 from clusterd.linux.prctl import die_with_parent, outlive_parent
@@ -57,8 +58,8 @@ def _live(boot: Boot, log: Logger) -> Ended:
     forget_what_runs_once()
     write_stacks_to(boot.stacks)
     os.environ.update(boot.environment)
-    os.environ["CLUSTERD_WORKER"] = str(boot.slot)
-    os.environ["CLUSTERD_WORKER_PID"] = str(os.getpid())
+    os.environ[marks.SLOT] = str(boot.slot)
+    os.environ[marks.WORKER_PID] = str(os.getpid())
     os.setpgid(0, 0)  # By this group the master finds what the worker leaves behind.
     api.begin(boot.slot, context.generation)
     if not _greet(boot):

@@ -2,13 +2,14 @@
 
 import re
 
+from clusterd.config import marks
 from clusterd.config.model import Interface, Preload
 from clusterd.config.settings.kinds import Refusal, choice, either, text
 from clusterd.config.settings.places import file_path
 from clusterd.config.settings.setting import Applies, Setting, Shape
 
 ENVIRONMENT_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
-RESERVED_ENVIRONMENT = r"CLUSTERD_(WORKER|GENERATION)|NOTIFY_SOCKET|LISTEN_(PID|FDS|FDNAMES)|WATCHDOG_(PID|USEC)"
+RESERVED_ENVIRONMENT = rf"{'|'.join(sorted(marks.ALL))}|NOTIFY_SOCKET|LISTEN_(PID|FDS|FDNAMES)|WATCHDOG_(PID|USEC)"
 
 _DOTTED = r"[^\W\d]\w*(\.[^\W\d]\w*)*"
 _MODULE_NAME = r"[^\W\d][\w-]*(\.[^\W\d][\w-]*)*"

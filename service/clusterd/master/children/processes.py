@@ -4,10 +4,10 @@ import os
 import time
 from collections.abc import Mapping
 
+from clusterd.config import marks
 from clusterd.config.model import Config, to_json
 from clusterd.linux.wakeups import Wakeups
 from clusterd.log import Level
-from clusterd.master.children.remains import GENERATION_MARK, MASTER_MARK, WORKER_MARK
 from clusterd.master.children.spawn import Role, spawn
 from clusterd.master.children.table import Child, Children, Kind
 from clusterd.master.configurations import Configurations
@@ -21,9 +21,6 @@ from clusterd.wire.packets import socketpair
 
 SHARE_SECONDS = 0.5
 """How long a worker waits for connections to become idle, so that it can pass them to another worker."""
-
-WORKERS_OWN = frozenset({"CLUSTERD_WORKER", WORKER_MARK})
-"""The environment variables that each worker sets for itself."""
 
 STATE_DIRECTORY = "CLUSTERD_STATE_DIRECTORY"
 """The environment variable with the directory that the application may write to (`StateDirectory=` of the unit).
@@ -184,7 +181,7 @@ def template_environment(inherited: Mapping[str, str], config: Config, generatio
     """
     directory = state_directory(inherited)
     state = {} if directory is None else {STATE_DIRECTORY: directory}
-    marks = {MASTER_MARK: str(os.getpid()), GENERATION_MARK: str(generation)}
+    its = {marks.MASTER_PID: str(os.getpid()), marks.GENERATION: str(generation)}
     # The master may itself be a process of a worker of another clusterd.
-    own = {name: value for name, value in clean_environment(inherited).items() if name not in WORKERS_OWN}
-    return {**own, **state, **config.environment, **marks}
+    own = {name: value for name, value in clean_environment(inherited).items() if name not in marks.OF_WORKERS}
+    return {**own, **state, **config.environment, **its}

@@ -9,14 +9,10 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+from clusterd.config import marks
 from clusterd.log import Logger
 from clusterd.master.children.orphans import own_children
 from clusterd.master.children.table import Children, Kind
-
-MASTER_MARK = "CLUSTERD_MASTER_PID"
-GENERATION_MARK = "CLUSTERD_GENERATION"
-WORKER_MARK = "CLUSTERD_WORKER_PID"
-"""Environment variables that every program has which the application executes."""
 
 LEAST_SECONDS = 2.0
 """The least time between SIGTERM and SIGKILL."""
@@ -88,9 +84,9 @@ def _origin(pid: int) -> Origin:
     except OSError:
         return Origin()  # It has ended, or it runs as another user.
     variables = dict(each.split("=", 1) for each in written.decode(errors="replace").split("\0") if "=" in each)
-    if variables.get(MASTER_MARK) != str(os.getpid()):
+    if variables.get(marks.MASTER_PID) != str(os.getpid()):
         return Origin(group)
-    return Origin(group, _number(variables, WORKER_MARK), _number(variables, GENERATION_MARK))
+    return Origin(group, _number(variables, marks.WORKER_PID), _number(variables, marks.GENERATION))
 
 
 def _number(variables: dict[str, str], name: str) -> int:
