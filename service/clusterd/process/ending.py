@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from clusterd.linux.threads import CallingThread
 from clusterd.log import Logger
-from clusterd.process.files import buffered_files
+from clusterd.process.files import flush_files
 from clusterd.process.fork_hygiene import flush_output
 from clusterd.process.time_limit import MOMENT_SECONDS, OutOfTime, interrupted
 from clusterd.process.where import where_task_is, where_thread_is, where_traceback_ends
@@ -70,7 +70,7 @@ class Ending:
         """End the threads, run the exit handlers, write what is buffered, and exit."""
         self._join_threads()
         self._run_exit_handlers()
-        interrupted(_flush_files, self._until)
+        interrupted(flush_files, self._until)
         interrupted(flush_output, self._until)
         self._log.flush()
         os._exit(status)
@@ -110,11 +110,3 @@ class Ending:
         sys.unraisablehook = note
         interrupted(atexit._run_exitfuncs, self._until)
         sys.unraisablehook = written
-
-
-def _flush_files() -> None:
-    for file in buffered_files():
-        try:
-            file.flush()
-        except Exception:
-            continue  # Closed meanwhile, or its reader is gone. Nothing can be saved.
