@@ -51,7 +51,6 @@ class Answer:
         "_head",
         "_log",
         "_request",
-        "_sends_trailers",
         "_stamp",
         "gone",
         "started",
@@ -69,8 +68,6 @@ class Answer:
         self._encoder: Encoder | None = None
         self._has_trailers = False
         """Whether the application sends trailers."""
-        self._sends_trailers = False
-        """Whether the client wants them."""
         self._ends_connection = ends_connection
         self.gone = False
         """Whether the client has gone or the server has given up, so that the rest is not sent."""
@@ -80,6 +77,11 @@ class Answer:
     def is_over(self) -> bool:
         """Whether nothing more can be sent: the response is complete or `gone`."""
         return self.gone or self._expected is _NOTHING
+
+    @property
+    def _persistent(self) -> bool:
+        """Whether the connection may be used again."""
+        return self._connection.persistent and not self._ends_connection
 
     # ---- the messages
 
@@ -98,7 +100,6 @@ class Answer:
             status = number(message.get("status"), "http.response.start: 'status'")
             self._head = ResponseHead(status, message.get("headers", ()), BYTE_FIELDS, "http.response.start: 'headers'")
             self._has_trailers = bool(message.get("trailers", False))
-            self._sends_trailers = self._has_trailers and accepts_trailers(self._request)
             self._expected = _BODY
         elif kind == "http.response.trailers" and expected is _TRAILERS:
             headers = byte_fields(message.get("headers", ()), "http.response.trailers: 'headers'")
@@ -115,7 +116,7 @@ class Answer:
         assert head is not None
         if self._encoder is None:
             self.started = True
-            persistent = connection.persistent and not self._ends_connection
+            persistent = self._persistent
             if not more and not self._has_trailers:
                 response = plain_response(self._request, head, self._stamp, data, persistent=persistent)
                 if response is not None:
@@ -142,7 +143,7 @@ class Answer:
         encoder = self._encoder
         assert encoder is not None
         lines = trailer_lines(headers)
-        if self._sends_trailers:
+        if accepts_trailers(self._request):
             encoder.trailers += lines
         if not more:
             self._connection.send(encoder.end())
@@ -160,7 +161,7 @@ class Answer:
         if head.content_length is None and head.has_body:
             head.content_length = size
         self.started = True
-        self._encoder = encoder = Encoder(self._request, connection.persistent and not self._ends_connection)
+        self._encoder = encoder = Encoder(self._request, self._persistent)
         connection.send(encoder.start(head, self._stamp))
         transfer = FileTransfer(descriptor, 0, min(size, encoder.missing))
         if encoder.missing:

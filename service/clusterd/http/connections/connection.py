@@ -323,7 +323,6 @@ class Connection(Intake):
 
     def in_next_turn(self, call: Callable[[], object]) -> None:
         """Have the other protocol go on with bytes that it has, after other connections have had their turn."""
-        self.stop_reading()
         self._context.turns.add(call)
 
     def leave(self) -> None:

@@ -16,13 +16,13 @@ PIPELINE_LIMIT = 64 * 1024
 TURN_REQUESTS = 4
 """Maximum requests of one client that are answered in a row before other connections have their turn."""
 
-# On Python 3.11 access to an enum's attribute costs four times as much as to a name of the module.
 MOST_DROPPED = 1 << 30
 """Maximum bytes that are read and dropped after the last response of a connection."""
 
 DROPPED_STEP = 1 << 16
 """The client has timeouts.body for so many of them, so that one that sends a byte now and then is not waited for."""
 
+# On Python 3.11 access to an enum's attribute costs four times as much as to a name of the module.
 _IDLE, _TUNNEL, _REQUEST = Stage.IDLE, Stage.TUNNEL, Received.REQUEST
 
 

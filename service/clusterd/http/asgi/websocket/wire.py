@@ -64,6 +64,8 @@ class Pause:
     """There is more to decode, in another turn."""
 
 
+PAUSE = Pause()
+
 Incoming = str | bytes | Ping | Close | Fault | Pause
 
 
@@ -109,9 +111,6 @@ _match_parameter = re.compile(
     r"[ \t]*(?:(?:client|server)_no_context_takeover"
     rf"|client_max_window_bits(?:{_BITS})?|server_max_window_bits{_BITS})[ \t]*"
 ).fullmatch
-
-
-PAUSE = Pause()
 
 
 @dataclass(frozen=True, slots=True)
