@@ -89,8 +89,9 @@ def _list(*, as_json: bool) -> int:
     found = list(services.states())
     if as_json:
         print(json.dumps({"succeeded": True, "services": [asdict(each) for each in found]}))
+        return 0
     width = max((len(each.name) for each in found), default=0)
-    for each in () if as_json else found:
+    for each in found:
         print(f"{escaped(each.name).ljust(width)}  {escaped(each.text)}")
     return 0
 

@@ -78,16 +78,14 @@ def _try(role: Role, what: str, order: Order, config: Config) -> Failure | None:
 
 def _import(process: "_Process", what: str, config: Config) -> Failure | None:
     try:
-        match process.answer():
+        answer = process.answer()
+        how = process.wait_for_end()
+        match answer:
             case None:
-                how = process.wait_for_end()
                 return Failure(f"the process died while it imported the {what} ({how})", is_configuration=False)
             case messages.LoadFailed(reason, traceback, _):
-                process.wait_for_end()
                 wrong = f"the {what} could not be loaded: {reason}\n{traceback}".rstrip()
                 return Failure(wrong, is_configuration=False)
-            case _:
-                process.wait_for_end()
     except TimeoutError:
         limit = f"rollout.boot_timeout ({config.rollout.boot_timeout:g} s)"
         text = f"the {what}: not imported within {limit}\n{process.stacks()}".rstrip()
