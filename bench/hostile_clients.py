@@ -9,17 +9,17 @@ import os
 import socket
 import ssl
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.slow_clients import latency, readable
+from bench.idle_memory import make_certificate
+from bench.slow_clients import latency, process_of, readable
 from bench.subject import free_port, service
 
 ROUNDS = 3
@@ -30,8 +30,6 @@ PIECE_BYTES = 6000
 """What a client sends at a time."""
 MOST_RATIO = {1: 2.0, 24: 5.0}
 """By the number of hostile clients."""
-
-_ROOT = Path(__file__).resolve().parent.parent
 
 APPLICATIONS = """\
 def wsgi(environ, start_response):
@@ -154,16 +152,10 @@ def _drop_what_has_come(client: socket.socket) -> None:
         return
 
 
-@contextmanager
-def clients(port: int, attack: Attack, *, is_hostile: bool) -> Iterator[None]:
+def clients(port: int, attack: Attack, *, is_hostile: bool) -> AbstractContextManager[None]:
     """They are there, for the length of the block."""
-    arguments = [str(port), str(attack.count), attack.name, str(int(is_hostile)), str(int(attack.tls))]
-    command = [sys.executable, "-m", "bench.hostile_clients", "send", *arguments]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_ROOT) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        yield
-        process.communicate()
+    arguments = (port, attack.count, attack.name, int(is_hostile), int(attack.tls))
+    return process_of("bench.hostile_clients", "send", *arguments)
 
 
 def latencies(port: int, tls: bool) -> list[float]:
@@ -204,17 +196,9 @@ def attacked(directory: Path, attack: Attack) -> Iterator[int]:
     settings["limits"] = {"body": "1T"}
     port = free_port()
     if attack.tls:
-        settings["tls"] = {"listen": [f"127.0.0.1:{port}"], **_certificate(directory)}
+        settings["tls"] = {"listen": [f"127.0.0.1:{port}"], "certificate": str(make_certificate(directory))}
     with service(directory, **settings) as subject:
         yield port if attack.tls else subject.port
-
-
-def _certificate(directory: Path) -> dict[str, str]:
-    names = {"key": str(directory / "key.pem"), "certificate": str(directory / "certificate.pem")}
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-days", "1", "-subj", "/CN=bench", "-keyout", names["key"], "-out", names["certificate"]]
-    subprocess.run(command, check=True, capture_output=True)
-    return names
 
 
 def main(rounds: int) -> int:

@@ -76,7 +76,14 @@ def raise_descriptor_limit() -> None:
 @contextmanager
 def slow_clients(port: int, connections: int) -> Iterator[None]:
     """They are there, for the length of the block."""
-    command = [sys.executable, "-m", "bench.slow_clients", "hold", str(port), str(connections)]
+    with process_of("bench.slow_clients", "hold", port, connections):
+        yield
+
+
+@contextmanager
+def process_of(module: str, *arguments: object) -> Iterator[None]:
+    """Clients as a process of their own, which says when they are ready, until its standard input ends."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_ROOT) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
