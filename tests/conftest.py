@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 from hypothesis import settings
 
-from clusterd.linux.threads import CallingThread
+from clusterd.runtime.threads import CallingThread
 from tests.support.serving import PATIENCE
 
 # How long an example takes depends on what else the machine does.

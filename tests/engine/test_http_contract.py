@@ -185,7 +185,7 @@ def test_too_many_waiting_requests_are_told_to_come_back() -> None:
 
     with serving(blocking, 1, limits={"queue": 0}) as server, server.client() as first, server.client() as second:
         first.send(request("/1"))
-        wait_until(lambda: server.engine.threads.busy)
+        wait_until(lambda: server.engine.runners.busy)
         refused = second.get("/2")
         assert (refused.status, refused.fields["retry-after"]) == (503, "1")
         go.set()

@@ -56,9 +56,9 @@ def test_a_request_that_waits_for_a_thread_is_answered_although_its_client_half_
 
     with serving(blocking, 1) as server, server.client() as first, server.client() as second:
         first.send(request("/1"))
-        wait_until(lambda: server.engine.threads.busy)
+        wait_until(lambda: server.engine.runners.busy)
         second.send(request("/2"))
-        wait_until(lambda: server.engine.threads.waiting)
+        wait_until(lambda: server.engine.runners.waiting)
         second.socket.shutdown(socket.SHUT_WR)
         time.sleep(0.05)
         go.set()

@@ -286,16 +286,16 @@ def test_a_full_queue_is_answered_503_and_a_client_gone_from_it_is_not_served() 
         with first, second, third:
             first.send(get("/first", LAST))
             assert server.on_loop(lambda: None) is None
-            wait_until(lambda: server.on_loop(lambda: server.engine.threads.busy == 1))
+            wait_until(lambda: server.on_loop(lambda: server.engine.runners.busy == 1))
             second.send(get("/second", LAST))
-            wait_until(lambda: server.on_loop(lambda: server.engine.threads.waiting == 1))
+            wait_until(lambda: server.on_loop(lambda: server.engine.runners.waiting == 1))
             response = exchange(third, get("/third", LAST))
             assert response.startswith(b"HTTP/1.1 503 ")
             assert b"Retry-After" in response
-            assert not server.engine.threads.free
+            assert not server.engine.runners.free
             # A reset: after a mere end of file it may still want its answer.
             second.reset()
-            wait_until(lambda: server.on_loop(lambda: server.engine.threads.waiting == 0))
+            wait_until(lambda: server.on_loop(lambda: server.engine.runners.waiting == 0))
             release.set()
             assert body_of(first.rest()) == b"done"
             assert served == ["/first"]

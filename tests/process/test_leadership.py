@@ -15,8 +15,9 @@ import pytest
 import uvloop
 
 from clusterd.http.wsgi.mailbox import Mailbox
-from clusterd.http.wsgi.pool_thread import PoolThread
-from clusterd.http.wsgi.threads import ThreadPool
+from clusterd.http.wsgi.pool.pool_thread import PoolThread
+from clusterd.http.wsgi.pool.thread_pool import ThreadPool
+from clusterd.http.wsgi.runner import Runner
 from tests.support.service import Service
 from tests.support.serving import PATIENCE, Client, Serving, request, serving, wait_until
 
@@ -61,8 +62,8 @@ class Application:
 @contextmanager
 def served(application: Application, threads: int) -> Iterator[Serving]:
     with serving(application, threads=threads) as server:
-        assert isinstance(server.engine.threads, ThreadPool)
-        application.pool = server.engine.threads
+        assert isinstance(server.engine.runners, ThreadPool)
+        application.pool = server.engine.runners
         yield server
 
 
@@ -134,10 +135,10 @@ def test_all_threads_may_be_busy_with_calls(application: Application, crowd: Exi
         clients = lent_to_a_thread(server, crowd)
         for client in clients[:3]:
             client.send(request("/block"))
-        wait_until(lambda: server.engine.threads.busy == 3)
+        wait_until(lambda: server.engine.runners.busy == 3)
         assert server.on_loop(lambda: True)
         clients[3].send(request())
-        wait_until(lambda: server.engine.threads.waiting == 1)
+        wait_until(lambda: server.engine.runners.waiting == 1)
         application.may_end.set()
         assert [client.answer().status for client in clients[:4]] == [200] * 4
 
@@ -174,7 +175,7 @@ def test_what_is_raised_in_the_loop_is_raised_where_it_is_run() -> None:
 
         queued_at = 0.0
 
-        def run(self, _: PoolThread) -> None:
+        def run(self, _: Runner) -> None:
             mailbox.post(self.again, is_lent(pool))
 
         def again(self, lent: bool) -> None:
@@ -204,7 +205,7 @@ def test_whoever_is_woken_beside_the_one_that_is_to_have_the_loop_is_awake() -> 
     class Done:
         queued_at = 0.0
 
-        def run(self, _: PoolThread) -> None:
+        def run(self, _: Runner) -> None:
             loop.call_soon_threadsafe(pool.over)
 
     def begin() -> None:
@@ -271,7 +272,7 @@ from functools import cache
 
 @cache
 def pool():
-    from clusterd.http.wsgi.threads import ThreadPool
+    from clusterd.http.wsgi.pool.thread_pool import ThreadPool
     return next(each for each in gc.get_objects() if isinstance(each, ThreadPool))
 
 def app(environ, start_response):

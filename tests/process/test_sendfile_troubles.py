@@ -104,7 +104,7 @@ def test_a_client_waits_neither_for_close_nor_for_a_thread(disk: Disk) -> None:
         try:
             assert client.get("/file").body == data
             other.send(request("/"))
-            wait_until(lambda: server.engine.threads.waiting)
+            wait_until(lambda: server.engine.runners.waiting)
             assert disk.closed == []
         finally:
             disk.may_close.set()
@@ -134,13 +134,13 @@ def test_close_has_its_place_in_a_full_queue(disk: Disk) -> None:
                 holds.send(request("/held"))
                 assert held.wait(PATIENCE)
                 waits.send(request("/"))
-                wait_until(lambda: server.engine.threads.waiting == 1)
+                wait_until(lambda: server.engine.runners.waiting == 1)
                 assert client.read(len(data)) == data
                 assert waits.answer().status == 503  # after timeouts.queue
                 assert disk.closed == []
         finally:
             may_end.set()
-        wait_until(lambda: disk.closed == ["file"] and not server.engine.threads.busy)
+        wait_until(lambda: disk.closed == ["file"] and not server.engine.runners.busy)
         assert client.get("/").body == b"hello"
         assert disk.closers == {"clusterd-1"}
 

@@ -35,6 +35,7 @@ metrics: off
 control: run/control.sock
 workers: 3
 threads: 0
+greenlets: 500
 scheduling: shared
 rollout:
   surge: 2

@@ -139,7 +139,7 @@ class Serving:
         self.thread.join(PATIENCE)
         # As a worker does: it has to turn once more, and nothing that was meant for `run` may be left to stop it.
         self.loop.run_until_complete(asyncio.sleep(0.001))
-        threads_ended = self.engine.threads.stop(PATIENCE)
+        threads_ended = self.engine.runners.stop(PATIENCE)
         for listener in self._listeners:
             listener.close()
         self.loop.close()

@@ -39,6 +39,7 @@ LAYERS = {
     "systemd": 1,
     "log": 1,
     "linux": 0,
+    "runtime": 0,
     "version": 0,
 }
 HTTP_LAYERS = {

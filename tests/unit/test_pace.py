@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterd.http.wsgi.call_durations import (
+from clusterd.http.wsgi.pool.call_durations import (
     FIRST_CALLS,
     LONG_SECONDS,
     MOST_CALLS,

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from clusterd.http.wsgi.mailbox import Mailbox
-from clusterd.http.wsgi.pool_thread import PoolThread
-from clusterd.http.wsgi.threads import ThreadPool
+from clusterd.http.wsgi.pool.thread_pool import ThreadPool
+from clusterd.http.wsgi.runner import Runner
 
 
 class Recorded:
@@ -20,7 +20,7 @@ class Recorded:
         self.running = threading.Event()
         self.end = threading.Event()
 
-    def run(self, thread: PoolThread) -> None:
+    def run(self, thread: Runner) -> None:
         self.running.set()
         assert self.end.wait(10)
 
@@ -121,7 +121,7 @@ class Counted:
         self.queued_at = 0.0
         self._left, self._over = left, over
 
-    def run(self, thread: PoolThread) -> None:
+    def run(self, thread: Runner) -> None:
         self._left.pop()
         if not self._left:
             self._over.set()

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from clusterd.app.signatures import unfit_signature
 from clusterd.config.model import Config, Interface
+from clusterd.runtime.hub import is_used
 
 Application = Callable[..., Any]
 
@@ -21,6 +22,10 @@ _OWN_CODE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
 _USUAL_NAMES = ("application", "app")
 """What Django and the tutorials of Flask and FastAPI call the application."""
+_NO_EVENTLET = (
+    "and clusterd does not serve eventlet, which its authors advise against: use threads (remove the call), or "
+    "gevent (from gevent import monkey; monkey.patch_all())"
+)
 _ASGI_ARGUMENTS: tuple[object, ...] = ({}, None, None)
 _TRACEBACK_BYTES = 40 * 1024
 _REASON_BYTES = 4 * 1024
@@ -119,6 +124,16 @@ def _check_call(application: Application, reference: str, interface: Interface, 
         raise LoadError(f"app: {reference} takes {signature}, and not {wanted}{hint}", "")
 
 
+def unfit_for_greenlets(loaded: LoadedCode) -> str | None:
+    """A warning if greenlets have taken the place of the threads that an ASGI application may need."""
+    if is_used() and isinstance(loaded, LoadedApplication) and loaded.interface is Interface.ASGI:
+        return (
+            "the application calls gevent.monkey.patch_all() and is ASGI: what it runs in threads, such as plain "
+            "functions under Starlette and FastAPI, will never run; remove the call"
+        )
+    return None
+
+
 def load_hook(reference: str | None, setting: str) -> Callable[[], Any] | None:
     """Import what `worker_start` or `worker_stop` names; None if it is not set. Raises LoadError."""
     return None if reference is None else _load(reference, setting)
@@ -132,6 +147,8 @@ def _load(reference: str, setting: str) -> Application:
         found: Any = importlib.import_module(module_name)
     except BaseException as error:
         raise describe(error, what) from error
+    if (eventlet := sys.modules.get("eventlet.patcher")) is not None and eventlet.is_monkey_patched("thread"):
+        raise LoadError(f"{what} calls eventlet.monkey_patch(), {_NO_EVENTLET}", "")
     try:
         names = path.removesuffix("()") or _usual_name(found, reference)
         for name in names.split("."):

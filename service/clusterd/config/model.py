@@ -203,6 +203,7 @@ class Config:
     control: str | None
     workers: int | None
     threads: int
+    greenlets: int
     scheduling: Scheduling
     rollout: Rollout
     restarts: Restarts

@@ -2,7 +2,6 @@
 
 import asyncio
 import inspect
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,8 +11,9 @@ from typing import Any, Protocol, TypeVar
 from clusterd.app import answers
 from clusterd.app.signatures import check_handler, name_of
 from clusterd.linux.early_signals import let_signals_through
-from clusterd.linux.threads import CallingThread
 from clusterd.log import Logger
+from clusterd.runtime import originals
+from clusterd.runtime.threads import begin_natively
 from clusterd.wire.hooks import EXIT, FORK, MESSAGE, SETUP
 
 WORKER_EVENTS: dict[str, tuple[str, ...]] = {
@@ -115,10 +115,10 @@ class Handlers:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._queue: SimpleQueue[_Occurrence | None] = SimpleQueue()
-        self._lock = threading.Lock()
+        self._queue: SimpleQueue[_Occurrence | None] = originals.SimpleQueue()
+        self._lock = originals.Lock()
         self._waiting = 0
-        self._thread: threading.Thread | None = None
+        self._has_ended: Callable[[float], bool] = lambda _: True
         self._log: Logger | None = None
         self._runner: asyncio.Runner | None = None
         self._lack_is_known = False
@@ -151,16 +151,12 @@ class Handlers:
     def start(self, log: Logger) -> None:
         """Start the thread. It begins with the events posted so far. Signal handlers must be installed before."""
         self._log = log
-        self._thread = CallingThread(partial(self._call_all, log), THREAD_NAME)
-        self._thread.start()
+        self._has_ended = begin_natively(partial(self._call_all, log), THREAD_NAME)
 
     def finish(self, seconds: float) -> bool:
         """Wait up to `seconds` until every queued event is handled. Returns whether that is so."""
-        if self._thread is None:
-            return True
         self._queue.put(None)
-        self._thread.join(seconds)
-        return not self._thread.is_alive()
+        return self._has_ended(seconds)
 
     # ---- in the thread
 

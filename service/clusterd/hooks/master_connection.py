@@ -1,11 +1,11 @@
 """The hooks process's end of the conversation with the master (`wire/hooks.py`): operations and their outcomes."""
 
-import threading
 from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
 from clusterd.log import Logger
+from clusterd.runtime import originals
 from clusterd.wire.conversation import MOST_WAITING, Conversation, Disconnected, QueueFull, Reply
 from clusterd.wire.hooks import Operation, OperationRequest, outcome, write_request
 from clusterd.wire.values import RELAYED, encoded
@@ -20,7 +20,7 @@ class MasterConnection:
     def __init__(self, log: Logger) -> None:
         self.conversation = Conversation(RELAYED)
         self.log = log
-        self._thread = threading.get_ident()
+        self._thread = originals.get_ident()
 
     def request(
         self, operation: Operation, serial: int = 0, value: Any = None, *, timeout: float | None = None
@@ -35,7 +35,7 @@ class MasterConnection:
 
     def wait(self, operation: Operation, serial: int = 0, value: Any = None) -> Any:
         """Ask for an operation and wait for its outcome. Raises the exception that it failed with."""
-        if threading.get_ident() == self._thread:
+        if originals.get_ident() == self._thread:
             raise RuntimeError("this thread talks to the master, and cannot wait for it: do this in a handler")
         return self.request(operation, serial, value).result()
 
@@ -46,7 +46,7 @@ class Talk:
     def __init__(self, master: MasterConnection, serial: int) -> None:
         self._master = master
         self._serial = serial
-        self._lock = threading.Lock()
+        self._lock = originals.Lock()
         self._waiting = 0
         self._is_ended = False
 

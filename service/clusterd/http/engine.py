@@ -28,9 +28,13 @@ from clusterd.http.messages.response import Stamp
 from clusterd.http.ports import Counters, Log
 from clusterd.http.settings import HttpSettings, Interface
 from clusterd.http.wsgi.adapter import WsgiAdapter, WsgiApplication
+from clusterd.http.wsgi.greenlets import Greenlets
 from clusterd.http.wsgi.mailbox import Mailbox
-from clusterd.http.wsgi.threads import OnLoop, ThreadPool, Threads
+from clusterd.http.wsgi.on_loop import OnLoop
+from clusterd.http.wsgi.pool.thread_pool import ThreadPool
+from clusterd.http.wsgi.runner import JobRunners, Runners
 from clusterd.linux.address import Address
+from clusterd.runtime.hub import hub_in_use
 from clusterd.wire.connection_state import CarriedState
 
 __all__ = ["Callbacks", "Connection", "Engine", "InFlight"]
@@ -86,7 +90,7 @@ class Engine:
         self._loop = loop
         self._ticked_at = monotonic()
         self._stamp = stamp = Stamp(settings.server_header)
-        self.threads: Threads = OnLoop(loop)
+        self.runners: Runners = OnLoop(loop)
         if settings.interface is Interface.ASGI:
             self.adapter: Adapter = AsgiAdapter(cast(AsgiApplication, application), settings, log, stamp, loop)
         else:
@@ -100,22 +104,23 @@ class Engine:
     def _wsgi_adapter(self, application: WsgiApplication, callbacks: Callbacks) -> WsgiAdapter:
         settings = self.settings
         mailbox = Mailbox(self._loop)
-        pool = None
-        if settings.threads:
-            limit = settings.limits.queue
-            self.threads = pool = ThreadPool(settings.threads, limit, self._loop, mailbox, callbacks.on_saturation)
-        else:
-            self.threads = OnLoop(self._loop, hide)
+        pool: JobRunners | None = None
+        limit, on_saturation = settings.limits.queue, callbacks.on_saturation
+        if (hub := hub_in_use()) is not None:
+            pool = Greenlets(settings.greenlets, limit, self._loop, hub, on_saturation)
+        elif settings.threads:
+            pool = ThreadPool(settings.threads, limit, self._loop, mailbox, on_saturation)
+        self.runners = OnLoop(self._loop, hide) if pool is None else pool
         return WsgiAdapter(application, settings, self._log, self._stamp, mailbox, pool, callbacks.on_overdue)
 
     def run(self) -> None:
-        """Run the event loop until `leave`. Threads of the leader/follower pool may run it in place of this thread."""
+        """Run the event loop until `leave`. Another thread may run it in place of this one."""
         FORKS.serve()
-        self.threads.run()
+        self.runners.run()
 
     def leave(self) -> None:
         """Make `run` return."""
-        self.threads.leave()
+        self.runners.leave()
 
     async def startup(self) -> None:
         """Run the application's startup. Raises StartupFailed."""

@@ -13,6 +13,7 @@ class HttpSettings:
     """The settings of one engine.
 
     `interface` is that of the application: WSGI or ASGI. `threads` 0 runs a WSGI application on the event loop.
+    `greenlets` take the place of threads if the application uses gevent.
     `root_path` is where the application is mounted: "" or "/prefix". `trusted_proxies` lists addresses, networks, and
     "unix" for peers without an address. With `proxy_protocol` every connection must come from one of them and begin
     with a PROXY protocol header. `limits.connections` is what the process has descriptors for.
@@ -20,6 +21,7 @@ class HttpSettings:
 
     interface: Interface
     threads: int
+    greenlets: int
     root_path: str
     trusted_proxies: tuple[str, ...]
     proxy_protocol: bool

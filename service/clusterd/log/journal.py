@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterator
 
 from clusterd.log.record import Record
+from clusterd.runtime import originals
 
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
 IDENTIFIER = "clusterd"
@@ -47,7 +48,7 @@ class JournalWriter:
 
     def __init__(self, path: str = JOURNAL_SOCKET) -> None:
         self._path = path
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket = originals.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
 
     def send(self, payload: bytes) -> bool:
@@ -73,7 +74,7 @@ class JournalWriter:
         except OSError:
             return False
         finally:
-            os.close(descriptor)
+            originals.close(descriptor)
         return True
 
     def close(self) -> None:

@@ -24,6 +24,7 @@ from typing import Any
 from clusterd.log.destination import is_journal_stream
 from clusterd.log.journal import IDENTIFIER
 from clusterd.log.record import Level
+from clusterd.runtime import originals
 
 JOURNAL_STREAM_SOCKET = "/run/systemd/journal/stdout"
 PATIENCE_SECONDS = 1.0
@@ -77,7 +78,7 @@ class JournalStream:
 
 def _connect(path: str) -> socket.socket:
     """Open a stream to journald. Raises OSError. It does not wait for a journald that does not accept."""
-    fresh = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    fresh = originals.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         fresh.setblocking(False)
         fresh.connect(path)
@@ -91,7 +92,7 @@ def _connect(path: str) -> socket.socket:
 
 
 def _is_closed(descriptor: int) -> bool:
-    poll = select.poll()
+    poll = originals.poll()
     poll.register(descriptor, 0)
     return bool(poll.poll(0))  # poll always reports POLLHUP and POLLERR
 
@@ -187,7 +188,7 @@ class OutputBuffer(io.BufferedWriter):
 
     def _is_ready(self) -> bool:
         """Return whether the destination accepts output. It is waited for once."""
-        poll = select.poll()
+        poll = originals.poll()
         poll.register(self.fileno(), select.POLLOUT)
         self._is_stuck = not poll.poll(0 if self._is_stuck else PATIENCE_SECONDS * 1000)
         return not self._is_stuck

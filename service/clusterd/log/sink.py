@@ -1,11 +1,11 @@
 """A bounded buffer in front of a destination that may be slow or gone."""
 
 import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 
 from clusterd.log.record import Level, Record
+from clusterd.runtime import originals
 
 BUFFER_BYTES = 256 * 1024
 
@@ -31,7 +31,7 @@ class Sink:
 
     def _start_empty(self) -> None:
         # Re-entrant, because a signal handler may log while the thread that it interrupts is logging.
-        self._lock = threading.RLock()
+        self._lock = originals.RLock()
         self._process = os.getpid()
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0

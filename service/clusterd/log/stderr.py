@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 from clusterd.log.record import Level, Record
+from clusterd.runtime import originals
 
 # POSIX: a write of at most this size is atomic, even if all workers share one pipe.
 ATOMIC_BYTES = select.PIPE_BUF
@@ -66,7 +67,7 @@ class DescriptorWriter:
         self._written = 0
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISSOCK(mode):
-            self._socket = socket.socket(fileno=fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3))
+            self._socket = originals.socket(fileno=fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3))
             self._own = self._socket.fileno()
         elif stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
             self._own = self._open_again(descriptor)
@@ -80,7 +81,7 @@ class DescriptorWriter:
             return os.open(f"/proc/self/fd/{descriptor}", flags)
         except OSError:
             own = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
-            self._poll = select.poll()
+            self._poll = originals.poll()
             self._poll.register(own, select.POLLOUT)
             return own
 
@@ -107,4 +108,4 @@ class DescriptorWriter:
         if self._socket:
             self._socket.close()
         else:
-            os.close(self._own)
+            originals.close(self._own)

@@ -3,8 +3,9 @@
 The master can still read them after the worker has died, whatever killed it. Standard library only.
 """
 
-import threading
 from typing import Final
+
+from clusterd.runtime import originals
 
 PLACES: Final = 5
 """Room for this many requests. When all places are taken, the oldest request is overwritten."""
@@ -28,7 +29,7 @@ class InHand:
         self._begun = [0] * PLACES
         """The number of the call in each place; 0 if the place is free."""
         self._number = 0
-        self._lock = threading.Lock()
+        self._lock = originals.Lock()
 
     def begin(self, request: str) -> tuple[int, int]:
         """Record `request`, as ASCII and truncated to fit. Returns the arguments for `end`."""

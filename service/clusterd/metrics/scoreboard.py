@@ -14,6 +14,7 @@ from typing import Final, Self
 
 from clusterd.metrics.in_hand import InHand
 from clusterd.metrics.row import IN_HAND, IN_HAND_END, LAYOUT, ROW_CELLS, Row
+from clusterd.runtime import originals
 
 __all__ = ["LAYOUT", "MAXIMUM_ROWS", "SILENT_NANOSECONDS", "Peers", "Row", "Scoreboard", "ScoreboardError"]
 
@@ -160,4 +161,4 @@ class Scoreboard:
         """Close the descriptor. The memory is unmapped when the last row of it is no longer referenced."""
         self._integers.release()
         self._floats.release()
-        os.close(self.descriptor)
+        originals.close(self.descriptor)

@@ -10,15 +10,17 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Collection, Coroutine
+from functools import partial
 from time import monotonic
 from typing import Any, NoReturn
 
-from clusterd.linux.threads import CallingThread
 from clusterd.log import Logger
 from clusterd.process.files import flush_files
 from clusterd.process.fork_hygiene import flush_output
 from clusterd.process.time_limit import MOMENT_SECONDS, OutOfTime, interrupted
-from clusterd.process.where import where_task_is, where_thread_is, where_traceback_ends
+from clusterd.process.where import where_greenlet_is, where_task_is, where_thread_is, where_traceback_ends
+from clusterd.runtime.hub import Hub, beside, hub_in_use
+from clusterd.runtime.threads import CallingThread
 
 LEAST_SECONDS = 1.0
 """The least time for all steps together, also if the drain has used up its time."""
@@ -33,6 +35,7 @@ class Ending:
     def __init__(self, until: float, log: Logger) -> None:
         self._until = max(until, monotonic() + LEAST_SECONDS)
         self._log = log
+        self._hub = hub_in_use()
 
     def call(self, function: Callable[[], object], what: str) -> None:
         """Call a function of the application. Raises what it raises."""
@@ -68,7 +71,10 @@ class Ending:
 
     def leave(self, status: int) -> NoReturn:
         """End the threads, run the exit handlers, write what is buffered, and exit."""
-        self._join_threads()
+        if self._hub is None or self._hub.has_turned:
+            self._join_threads()
+        if self._hub is not None and self._hub.has_turned:
+            self._join_greenlets(self._hub)
         self._run_exit_handlers()
         interrupted(flush_files, self._until)
         interrupted(flush_output, self._until)
@@ -80,7 +86,8 @@ class Ending:
             left = max(MOMENT_SECONDS, self._until - monotonic())
             # The moment more is for what blocks the loop.
             wait = asyncio.wait(tasks, timeout=left)
-            interrupted(lambda: loop.run_until_complete(wait), monotonic() + left + MOMENT_SECONDS)
+            turn = partial(beside, self._hub, partial(loop.run_until_complete, wait))
+            interrupted(turn, monotonic() + left + MOMENT_SECONDS)
 
     def _join_threads(self) -> None:
         """Wait for the threads, as Python does, and for those of every ThreadPoolExecutor.
@@ -94,6 +101,14 @@ class Ending:
             is_ours = isinstance(thread, CallingThread) or thread is threading.current_thread()
             if not thread.daemon and not is_ours:
                 self._log.warning(f"the thread {thread.name} was cut: it does not end", where=where_thread_is(thread))
+
+    def _join_greenlets(self, hub: Hub) -> None:
+        """Wait for the greenlets, and end what does not end."""
+        left = hub.join(max(MOMENT_SECONDS, self._until - monotonic()))
+        for greenlet in left:
+            where = where_greenlet_is(greenlet)
+            self._log.warning(f"the greenlet {greenlet.name} was cut: it does not end", where=where)
+        hub.kill(left, MOMENT_SECONDS)
 
     def _run_exit_handlers(self) -> None:
         """Run the handlers in reverse order. An error of one does not keep the others from running."""

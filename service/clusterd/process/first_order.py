@@ -4,6 +4,7 @@ import os
 import socket
 from typing import TypeVar
 
+from clusterd.runtime import originals
 from clusterd.wire.messages import Message, ProtocolError, decode
 from clusterd.wire.packets import receive
 
@@ -16,7 +17,7 @@ def first_order(channel_descriptor: int, kind: type[_Order]) -> tuple[socket.soc
     Exits with status 0 if the master has closed the channel. Raises ProtocolError if the message is not of `kind`.
     """
     os.set_inheritable(channel_descriptor, False)
-    channel = socket.socket(fileno=channel_descriptor)
+    channel = originals.socket(fileno=channel_descriptor)
     packet = receive(channel)
     if packet is None:
         os._exit(0)

@@ -1,8 +1,9 @@
 """What a process does around a fork: it waits for the other process, and writes what is buffered."""
 
 import os
-import select
 import sys
+
+from clusterd.runtime import originals
 
 
 def wait_for_child(pid: int) -> int:
@@ -11,7 +12,7 @@ def wait_for_child(pid: int) -> int:
     Returns 0 if the application ignores SIGCHLD: the kernel then discards the status (wait(2)).
     """
     try:
-        return os.waitpid(pid, 0)[1]
+        return originals.waitpid(pid, 0)[1]
     except ChildProcessError:
         return 0
 
@@ -26,8 +27,8 @@ def wait_for_adoption(subreaper: int) -> None:
     except ProcessLookupError:
         return  # The parent has exited in the meantime.
     # The kernel reparents the children of a process before it reports its exit.
-    select.select([descriptor], [], [])
-    os.close(descriptor)
+    originals.select([descriptor], [], [])
+    originals.close(descriptor)
 
 
 def flush_output() -> None:

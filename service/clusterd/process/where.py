@@ -21,6 +21,12 @@ def where_thread_is(thread: threading.Thread) -> str:
     return "unknown" if frame is None else _innermost(traceback.extract_stack(frame))
 
 
+def where_greenlet_is(greenlet: Any) -> str:
+    """The innermost line of the application's code that the greenlet is to go on with."""
+    frame = greenlet.gr_frame
+    return "unknown" if frame is None else _innermost(traceback.extract_stack(frame))
+
+
 def where_task_is(task: "asyncio.Task[Any]") -> str:
     """The innermost line at which the task waits."""
     frames = ((frame, frame.f_lineno) for frame in awaited_frames(task.get_coro()))
@@ -56,10 +62,11 @@ def _awaited_by(coroutine: Any) -> Any:
 
 
 def _innermost(stack: traceback.StackSummary) -> str:
-    """The last line that is the application's. The standard library mostly waits there for it, and so do we."""
+    """The last line that is the application's. The standard library mostly waits there for it, as do gevent and we."""
     own = [frame for frame in stack if not _is_anothers(frame.filename)] or list(stack)
     return f"{own[-1].filename}:{own[-1].lineno} in {own[-1].name}" if own else "unknown"
 
 
 def _is_anothers(path: str) -> bool:
-    return path.startswith(("<", _OURS)) or (path.startswith(_STANDARD_LIBRARY) and "site-packages" not in path)
+    is_standard = path.startswith(_STANDARD_LIBRARY) and "site-packages" not in path
+    return path.startswith(("<", _OURS)) or is_standard or "-packages/gevent/" in path

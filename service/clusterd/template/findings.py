@@ -7,6 +7,8 @@ import threading
 from pathlib import Path
 
 from clusterd.process.fork_hygiene import wait_for_child
+from clusterd.runtime import originals
+from clusterd.runtime.hub import descriptors_of_hub
 
 _SQLITE_MAGIC = b"SQLite format 3\0"
 _HARMLESS_PEERS = ("/run/systemd/journal/", "/dev/log")
@@ -23,11 +25,11 @@ def unforkable_findings(before: frozenset[int]) -> list[str]:
     `before` holds the descriptors from before the import. A trial fork comes first, because OpenBLAS and others stop
     their threads in their own fork handlers: after `import numpy` there are two threads, and one after a fork.
     """
-    trial = os.fork()
+    trial = originals.fork()
     if trial == 0:
         os._exit(0)
     wait_for_child(trial)
-    descriptors = sorted(open_descriptors() - before)
+    descriptors = sorted(open_descriptors() - before - descriptors_of_hub())
     return [*_threads(), *(found for each in descriptors if (found := _describe(each)) is not None)]
 
 
@@ -59,7 +61,7 @@ def _describe(descriptor: int) -> str | None:
 
 
 def _describe_socket(descriptor: int) -> str | None:
-    with socket.socket(fileno=os.dup(descriptor)) as sock:
+    with originals.socket(fileno=os.dup(descriptor)) as sock:
         if sock.type & socket.SOCK_STREAM and sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             return f"descriptor {descriptor} is a socket listening on {sock.getsockname()}"
         try:

@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from typing import NoReturn
 
-from clusterd.app.application import LoadedCode, LoadError, enter_directory, load, load_hook
+from clusterd.app.application import LoadedCode, LoadError, enter_directory, load, load_hook, unfit_for_greenlets
 from clusterd.app.tls import CREDENTIAL, server_context
 from clusterd.config.model import Config, from_json
 from clusterd.http.compilation import mismatch
@@ -26,6 +26,8 @@ from clusterd.process.ending import Ending
 from clusterd.process.files import remember_files
 from clusterd.process.first_order import first_order
 from clusterd.process.fork_hygiene import flush_output, wait_for_child
+from clusterd.runtime import originals
+from clusterd.runtime.hub import remember_import
 from clusterd.template.findings import open_descriptors, unforkable_findings
 from clusterd.wire.messages import (
     Fork,
@@ -61,8 +63,10 @@ def main(channel_descriptor: int) -> None:
     try:
         fork_context = _load(channel, order, descriptors, log)
     except LoadError as error:
-        send(channel, encode(LoadFailed(error.reason, error.traceback, error.permanent)))
+        _say(channel, LoadFailed(error.reason, error.traceback, error.permanent))
         _leave(1, log)
+    except BrokenPipeError:  # The master has given up this generation.
+        _leave(0, log)
     _fork_on_request(channel, fork_context)
 
 
@@ -115,6 +119,9 @@ def _import(channel: socket.socket, order: Load, config: Config, log: Logger) ->
     exit_handlers.record()
     enter_directory(config.directory)
     loaded = load(config)
+    remember_import()
+    if unfit := unfit_for_greenlets(loaded):
+        log.warning(unfit)
     # Loaded here too, so that a wrong name fails the load of this generation and not the boot of each worker.
     load_hook(config.worker_start, "worker_start")
     load_hook(config.worker_stop, "worker_stop")
@@ -173,13 +180,13 @@ def _fork_detached(channel: socket.socket, serial: int) -> bool:
     """
     flush_output()
     try:
-        between = os.fork()
+        between = originals.fork()
     except OSError as error:
         _say(channel, ForkFailed(serial, str(error)))
         return False
     if between == 0:
         try:
-            if os.fork() == 0:
+            if originals.fork() == 0:
                 return True
         except OSError:
             os._exit(1)
@@ -191,7 +198,7 @@ def _fork_detached(channel: socket.socket, serial: int) -> bool:
 
 def _patient(descriptor: int) -> socket.socket:
     """Return a channel without a timeout, also if the application has called socket.setdefaulttimeout()."""
-    channel = socket.socket(fileno=descriptor)
+    channel = originals.socket(fileno=descriptor)
     channel.settimeout(None)
     return channel
 

@@ -5,7 +5,6 @@ waiting until the other side has handled it. When MOST_WAITING messages wait, se
 """
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
@@ -13,6 +12,8 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
+from clusterd.runtime import originals
+from clusterd.runtime.hub import is_used
 from clusterd.wire.channel import Channel
 from clusterd.wire.messages import Ack, AppMessage, Message, encode
 from clusterd.wire.values import SAID, Bounds, encoded
@@ -44,7 +45,7 @@ class Reply:
     def __init__(self, future: "Future[Any]", receiver: int = 0) -> None:
         self._future = future
         self._receiver = receiver
-        """The thread that receives the reply, as of threading.get_ident(); 0 if it is not known yet."""
+        """The thread that receives the reply, as of originals.get_ident(); 0 if it is not known yet."""
 
     def __await__(self) -> Generator[Any, None, Any]:
         return asyncio.wrap_future(self._future).__await__()
@@ -55,7 +56,7 @@ class Reply:
 
     def result(self) -> Any:
         """Wait for the reply and return it. Raises RuntimeError in a thread that runs an event loop."""
-        if self._receiver == threading.get_ident() or _runs_a_loop():
+        if self._receiver == originals.get_ident() or _runs_a_loop():
             raise RuntimeError("this thread runs an event loop, which result() would block: await the reply instead")
         return self._future.result()
 
@@ -118,7 +119,7 @@ class Conversation:
     def __init__(self, bounds: Bounds = SAID) -> None:
         self.bounds = bounds
         """The bounds of the values that this end sends."""
-        self._lock = threading.Lock()
+        self._lock = originals.Lock()
         self._packets: deque[bytes] = deque()
         """Packets that the channel has not taken yet."""
         self._unconfirmed: deque[OnOver | None] = deque()
@@ -213,7 +214,7 @@ class Conversation:
         """Use `channel` from now on. `deliver` is called with each message of the other side."""
         with self._lock:
             self._channel, self._loop, self._deliver = channel, loop, deliver
-            self._thread = threading.get_ident()
+            self._thread = 0 if is_used() else originals.get_ident()  # With a hub, a native thread runs the loop.
             self._wake()
             asked = list(self._pending)
         for number in asked:

@@ -4,7 +4,6 @@
 recvmsg, because `socket.send_fds` ignores its flags in Python 3.11.
 """
 
-import os
 import socket
 import struct
 from array import array
@@ -12,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from clusterd.runtime import originals
 from clusterd.wire.messages import PACKET_BYTES, PACKET_DESCRIPTORS, ProtocolError
 
 _CREDENTIALS = struct.Struct("3i")
@@ -39,7 +39,7 @@ class Packet:
 
 def socketpair() -> tuple[socket.socket, socket.socket]:
     """Return two connected, non-inheritable SEQPACKET sockets."""
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    return originals.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
 def send(sock: socket.socket, data: bytes, descriptors: Sequence[int] = ()) -> None:
@@ -85,7 +85,7 @@ def _receive_message(sock: socket.socket) -> tuple[bytes, list[tuple[int, int, b
 def close_all(descriptors: Sequence[int]) -> None:
     """Close descriptors that came with a packet and are not needed."""
     for descriptor in descriptors:
-        os.close(descriptor)
+        originals.close(descriptor)
 
 
 def peer_pid(channel: socket.socket) -> int:

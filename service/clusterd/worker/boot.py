@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import NoReturn
 
-from clusterd.app.application import LoadedCode, LoadedJob, LoadError, describe, enter_directory, load, load_hook
+from clusterd.app.application import (
+    LoadedCode,
+    LoadedJob,
+    LoadError,
+    describe,
+    enter_directory,
+    load,
+    load_hook,
+    unfit_for_greenlets,
+)
 from clusterd.config import marks
 from clusterd.config.model import Config
 from clusterd.http.call import StartupFailed
@@ -20,6 +29,7 @@ from clusterd.metrics.scoreboard import LAYOUT
 from clusterd.process.ending import Ending
 from clusterd.process.exit_handlers import forget_what_runs_once
 from clusterd.process.fork_hygiene import flush_output, wait_for_adoption
+from clusterd.runtime.hub import begin_after_fork, remember_import
 from clusterd.wire.messages import BootFailed, Hello, Welcome, decode, encode
 from clusterd.wire.packets import peer_pid, receive, send
 from clusterd.worker import api
@@ -55,6 +65,7 @@ class Ended:
 def _live(boot: Boot, log: Logger) -> Ended:
     context, config = boot.context, boot.context.config
     set_title(f"clusterd: worker {boot.slot} gen {context.generation}", f"clusterd-w{boot.slot}")
+    begin_after_fork()
     forget_what_runs_once()
     write_stacks_to(boot.stacks)
     os.environ.update(boot.environment)
@@ -68,7 +79,7 @@ def _live(boot: Boot, log: Logger) -> Ended:
     wait_for_adoption(peer_pid(boot.channel))
     die_with_parent()
     try:
-        loaded = context.loaded or _load_here(config)
+        loaded = context.loaded or _load_here(config, log)
         _seed_anew()
         # Both are loaded now, so that a wrong name is found while the predecessor still serves.
         worker_stop = load_hook(config.worker_stop, "worker_stop")
@@ -125,9 +136,12 @@ def _seed_anew() -> None:
         numpy.random.seed()
 
 
-def _load_here(config: Config) -> LoadedCode:
+def _load_here(config: Config, log: Logger) -> LoadedCode:
     enter_directory(config.directory)
     loaded = load(config)
+    remember_import()
+    if unfit := unfit_for_greenlets(loaded):
+        log.warning(unfit)
     flush_output()
     return loaded
 

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable
 from time import monotonic
 
+from clusterd.runtime import originals
+from clusterd.runtime.hub import is_used
 from clusterd.wire.messages import DebuggerTold
 
 LISTENING_SECONDS = 5.0
@@ -31,6 +33,8 @@ class Debugger:
         """Let debuggers attach at `host` and `port`. Several requests during the start get one common answer."""
         if self._listens:
             self._tell(DebuggerTold(""))
+        elif is_used():
+            self._tell(DebuggerTold("the application uses gevent, and debugpy needs threads"))
         elif not self._is_starting:
             self._is_starting = True
             threading.Thread(target=self._run, args=(host, port), name="clusterd-debugger", daemon=True).start()
@@ -72,7 +76,7 @@ def _listen(host: str, port: int) -> str:
 def _why_not(host: str, port: int) -> str:
     """Why a process cannot listen at this address now; empty if it can."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
+    with originals.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))

@@ -12,6 +12,7 @@ def engine_settings(config: Config, interface: Interface) -> HttpSettings:
     return HttpSettings(
         interface=interface,
         threads=config.threads,
+        greenlets=config.greenlets,
         root_path=config.root_path,
         trusted_proxies=config.trusted_proxies,
         proxy_protocol=config.proxy_protocol is Switch.ON,

@@ -1,20 +1,21 @@
 """Calls the application's handlers for the messages that this worker receives.
 
-Plain handlers run one after the other in a separate thread. Each async handler runs in a task on the event loop. No
-handler delays a request, another worker or the master. The queue of the thread is bounded, because `send` refuses the
-next message while MOST_WAITING of the sender's messages are unhandled (`wire/conversation.py`).
+Plain handlers run one after the other in a separate thread, or greenlet. Each async handler runs in a task on the event
+loop. No handler delays a request, another worker or the master. The queue of the thread is bounded, because `send`
+refuses the next message while MOST_WAITING of the sender's messages are unhandled (`wire/conversation.py`).
 """
 
 import asyncio
 from collections.abc import Sequence
-from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeAlias
 
 from clusterd.app import answers
 from clusterd.app.application import is_async
 from clusterd.app.signatures import name_of
-from clusterd.linux.threads import CallingThread
 from clusterd.log import Logger
+from clusterd.runtime import originals
+from clusterd.runtime.hub import Inbox, hub_in_use
+from clusterd.runtime.threads import begin
 from clusterd.wire.conversation import Incoming
 from clusterd.worker.api import Handler
 
@@ -29,6 +30,9 @@ class _Message:
         self.left = handlers
 
 
+_Queue: TypeAlias = "originals.SimpleQueue[tuple[_Message, Handler]] | Inbox[tuple[_Message, Handler]]"
+
+
 class Handling:
     """Created after the fork. `deliver` is called on the loop's thread."""
 
@@ -39,8 +43,9 @@ class Handling:
         self._unhandled = 0
         self._finished: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._waiting: SimpleQueue[tuple[_Message, Handler]] = SimpleQueue()
-        self._thread: CallingThread | None = None
+        self._hub = hub = hub_in_use()
+        self._waiting: _Queue = originals.SimpleQueue() if hub is None else Inbox(hub)
+        self._is_started = False
         self._lack_is_known = False
         """Whether the lack of a handler has been logged."""
 
@@ -83,9 +88,9 @@ class Handling:
     # ---- one call
 
     def _start_thread(self) -> None:
-        if self._thread is None:
-            self._thread = CallingThread(self._call_all, THREAD_NAME)
-            self._thread.start()
+        if not self._is_started:
+            self._is_started = True
+            begin(self._call_all, THREAD_NAME, self._hub)
 
     def _call_all(self) -> None:
         while True:

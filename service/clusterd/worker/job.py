@@ -12,10 +12,11 @@ from time import time as wall_clock
 import uvloop
 
 from clusterd.app.application import LoadedJob, describe
-from clusterd.linux.threads import CallingThread
 from clusterd.log import Logger
 from clusterd.log.output import mend_output
 from clusterd.process.ending import Ending
+from clusterd.runtime.hub import Hub, beside, hub_in_use
+from clusterd.runtime.threads import begin
 from clusterd.wire.channel import Received
 from clusterd.wire.messages import Adopt, Dispatch, HealthConnection, Ready, Retire, Serve, Share
 from clusterd.wire.packets import close_all
@@ -36,11 +37,13 @@ class JobCall:
         self,
         job: LoadedJob,
         loop: asyncio.AbstractEventLoop,
+        hub: Hub | None,
         on_called: Callable[[], None],
         on_ended: Callable[[BaseException | None], None],
     ) -> None:
         self._job = job
         self._loop = loop
+        self._hub = hub
         self._on_called = on_called
         self._on_ended = on_ended
         self._task: asyncio.Task[None] | None = None
@@ -50,7 +53,7 @@ class JobCall:
         if self._job.is_async:
             self._task = self._loop.create_task(self._run_async())
         else:
-            CallingThread(self._run, THREAD_NAME).start()
+            begin(self._run, THREAD_NAME, self._hub)
 
     def _run(self) -> None:
         self._loop.call_soon_threadsafe(self._on_called)
@@ -86,8 +89,9 @@ class JobProcess:
         self._config = boot.context.config
         self._row = boot.context.scoreboard.row(boot.row)
         self._log = log
+        self._hub = hub_in_use()
         self._channel = ControlChannel(boot.channel, self._loop, log, self._on_order, self._drain_alone, list)
-        self._call = JobCall(job, self._loop, self._called, self._ended)
+        self._call = JobCall(job, self._loop, self._hub, self._called, self._ended)
         self.leave_by = 0.0
         """The end of the drain, by time.monotonic()."""
         self._cut_timer: asyncio.TimerHandle | None = None
@@ -101,7 +105,7 @@ class JobProcess:
         self._tick()
         self._call.start()
         try:
-            self._loop.run_forever()
+            beside(self._hub, self._loop.run_forever)
         finally:
             self._log.flush()
         return self._status

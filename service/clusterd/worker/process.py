@@ -18,6 +18,7 @@ from clusterd.log import Logger
 from clusterd.log.output import mend_output
 from clusterd.metrics.counting import RequestCounter
 from clusterd.process.ending import Ending
+from clusterd.runtime import originals
 from clusterd.wire.channel import Received
 from clusterd.wire.connection_state import CarriedState
 from clusterd.wire.messages import (
@@ -103,7 +104,7 @@ class WorkerProcess:
         ending.cancel(self._loop, self._engine.calls)
         self._channel.finish_handling(ending)
         ending.run(self._loop, self._engine.shutdown(), "the application's shutdown")
-        self._engine.threads.stop(THREADS_END_SECONDS)
+        self._engine.runners.stop(THREADS_END_SECONDS)
 
     def close(self, ending: Ending) -> None:
         """End what is left on the event loop, and send the last messages."""
@@ -141,7 +142,7 @@ class WorkerProcess:
         return True
 
     def _sockets_of(self, received: Received) -> list[socket.socket]:
-        return [socket.socket(fileno=descriptor) for descriptor in received.descriptors]
+        return [originals.socket(fileno=descriptor) for descriptor in received.descriptors]
 
     def _drain_alone(self) -> None:
         timeouts = self._config.timeouts
@@ -172,7 +173,7 @@ class WorkerProcess:
 
     def _saturation_changed(self) -> None:
         """Publish the free threads at once, for the others' accept policy, and accept what this worker has declined."""
-        self._row.threads_free = self._engine.threads.free
+        self._row.threads_free = self._engine.runners.free
         if self._acceptor is not None and self._row.threads_free:
             self._acceptor.accept_declined()
 
@@ -297,10 +298,10 @@ class WorkerProcess:
         now = monotonic()
         self._row.heartbeat = heartbeat = monotonic_ns()
         self._watch.tick(heartbeat)
-        self._row.progress = int(self._engine.threads.progress(now) * 1e9)
-        self._row.threads_busy = self._engine.threads.busy
-        self._row.threads_free = self._engine.threads.free
-        self._row.queue_length = self._engine.threads.waiting
+        self._row.progress = int(self._engine.runners.progress(now) * 1e9)
+        self._row.threads_busy = self._engine.runners.busy
+        self._row.threads_free = self._engine.runners.free
+        self._row.queue_length = self._engine.runners.waiting
         self._row.in_flight = self._engine.in_flight
         self._engine.tick(now)
         if self._acceptor is not None:

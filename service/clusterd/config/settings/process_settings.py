@@ -95,6 +95,14 @@ PROCESS_SETTINGS = (
         "at a time. That is fastest for applications that never wait.",
     ),
     Setting(
+        "greenlets",
+        whole_number(1, 100_000),
+        "1000",
+        _NEXT,
+        "Requests per worker that run at a time in a WSGI application whose module begins with gevent's "
+        "monkey.patch_all(). Each runs in a greenlet, and threads is not used.",
+    ),
+    Setting(
         "scheduling",
         choice(Scheduling),
         "least_connections",

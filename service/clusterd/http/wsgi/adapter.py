@@ -14,8 +14,8 @@ from clusterd.http.wsgi.environ import EnvironMaker
 from clusterd.http.wsgi.exchange import Service, WsgiApplication
 from clusterd.http.wsgi.loop_call import LoopCall
 from clusterd.http.wsgi.mailbox import Mailbox
+from clusterd.http.wsgi.runner import JobRunners
 from clusterd.http.wsgi.thread_call import ThreadCall
-from clusterd.http.wsgi.threads import ThreadPool
 
 __all__ = ["WsgiAdapter", "WsgiApplication"]
 
@@ -30,7 +30,7 @@ class WsgiAdapter:
         log: Log,
         stamp: Stamp,
         mailbox: Mailbox,
-        pool: ThreadPool | None,
+        pool: JobRunners | None,
         on_overdue: Callable[[str], None],
     ) -> None:
         environs = EnvironMaker(settings.root_path, settings.threads)

@@ -18,6 +18,7 @@ from clusterd.http.wsgi.body import Body, BodyReader
 from clusterd.http.wsgi.environ import EnvironMaker
 from clusterd.http.wsgi.file_wrapper import FileWrapper, RegularFile
 from clusterd.http.wsgi.mailbox import Mailbox
+from clusterd.runtime import originals
 
 WsgiApplication = Callable[..., Iterable[object]]
 Output = Generator[bytes | FileTransfer, None, None]
@@ -225,7 +226,7 @@ class Exchange:
                 yield transfer
                 encoder.sent_beside(transfer.sent)
         finally:
-            os.close(descriptor)
+            originals.close(descriptor)
 
     def _encode(self, data: bytes) -> bytes:
         if self._encoder is not None:

@@ -1,6 +1,5 @@
-"""A call of the application in a thread of the pool."""
+"""A call of the application beside the loop: in a thread of the pool, or in a greenlet."""
 
-import threading
 import traceback
 from math import inf
 
@@ -9,8 +8,7 @@ from clusterd.http.connections.connection import Connection
 from clusterd.http.connections.transports.transfer import FileTransfer
 from clusterd.http.messages.refusal import Refusal
 from clusterd.http.wsgi.exchange import ClientGone, Exchange, Output, Service
-from clusterd.http.wsgi.pool_thread import PoolThread, ThreadState
-from clusterd.http.wsgi.threads import ThreadPool
+from clusterd.http.wsgi.runner import JobRunners, Room, Runner, RunnerState
 
 AHEAD_BYTES = 64 * 1024
 """Maximum bytes that an application may produce beyond what the client's connection has taken."""
@@ -25,11 +23,11 @@ class ThreadCall(Exchange):
 
     __slots__ = ("_given", "_gone", "_pool", "_room", "_runner", "_sending", "_taken", "_written", "queued_at")
 
-    def __init__(self, service: Service, connection: Connection, pool: ThreadPool) -> None:
+    def __init__(self, service: Service, connection: Connection, pool: JobRunners) -> None:
         self._pool = pool
-        self._runner: PoolThread | None = None
-        self._room: threading.Event | None = None
-        """Created when the thread first has to wait. Most never do, and an Event costs as much as a whole response."""
+        self._runner: Runner | None = None
+        self._room: Room | None = None
+        """Created when the call first has to wait. Most never do, and an Event costs as much as a whole response."""
         # Bytes that the thread has produced, that were written to the connection, and that the client has taken.
         self._given = 0
         self._written = 0
@@ -42,9 +40,9 @@ class ThreadCall(Exchange):
 
     # ---- on the thread
 
-    def run(self, thread: PoolThread) -> None:
+    def run(self, runner: Runner) -> None:
         """Run the application. Called by the pool."""
-        self._runner = thread
+        self._runner = runner
         last: bytes | _Sending = b""
         try:
             last = self._run()
@@ -80,20 +78,20 @@ class ThreadCall(Exchange):
 
     def write(self, data: bytes) -> None:
         """Have `data` sent, and block while more than AHEAD_BYTES are not taken. Raises ClientGone."""
-        thread = self._runner
-        assert thread is not None
+        runner = self._runner
+        assert runner is not None
         if self._gone:
             raise ClientGone
         self._given += len(data)
         self._service.mailbox.post(self._send, data)
         while self._given - self._taken > AHEAD_BYTES and not self._gone:
             if self._room is None:
-                self._room = threading.Event()
+                self._room = runner.new_room()
                 continue  # The loop may have made room before the event existed.
-            thread.wait_for_client(self._room)
+            runner.wait_for_client(self._room)
             self._room.clear()
-        thread.state = ThreadState.WORKING
-        thread.note_progress()
+        runner.state = RunnerState.WORKING
+        runner.note_progress()
 
     def close_file(self, output: Output) -> None:
         """Run the application's close() after a transfer."""
@@ -195,6 +193,6 @@ class _Sending:
         self.transfer = transfer
         self.queued_at = inf
 
-    def run(self, _: PoolThread) -> None:
+    def run(self, _: Runner) -> None:
         """Run the application's close(). Called by the pool."""
         self._call.close_file(self._output)

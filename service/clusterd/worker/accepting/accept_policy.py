@@ -43,7 +43,7 @@ class AcceptPolicy:
         self._row = row
         self._own = scoreboard.row(row)
         self._engine = engine
-        self._ahead = 0 if engine.threads.count or engine.tls is not None else LOOP_AHEAD
+        self._ahead = 0 if engine.runners.count or engine.tls is not None else LOOP_AHEAD
         self._has_looked = False
         self._seen: Peers | None = None
 
@@ -58,7 +58,7 @@ class AcceptPolicy:
         self._own.accepting = int(has_room)  # Other workers must not leave connections to a full worker.
         if not has_room:
             return Turn.SHED if self._peers() is None else Turn.FULL
-        load, has_free_thread = engine.load, engine.threads.free > 0
+        load, has_free_thread = engine.load, engine.runners.free > 0
         if not load and has_free_thread:
             return Turn.ACCEPT  # No worker can have less, so the scoreboard need not be read.
         if self._scheduling is Scheduling.SHARED:
@@ -70,7 +70,7 @@ class AcceptPolicy:
         peers = self._peers()
         if peers is None:
             return
-        if peers.has_free_thread > (self._engine.threads.free > 0) or peers.least_connections < self._engine.load:
+        if peers.has_free_thread > (self._engine.runners.free > 0) or peers.least_connections < self._engine.load:
             self._wakeups.wake(peers.row)
 
     def _peers(self) -> Peers | None:

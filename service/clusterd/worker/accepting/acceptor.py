@@ -16,6 +16,7 @@ from time import monotonic
 from clusterd.linux.address import Address
 from clusterd.linux.listening_socket import ListeningSocket
 from clusterd.linux.wakeups import silence
+from clusterd.runtime import originals
 from clusterd.worker.accepting.accept_policy import AcceptPolicy, Turn
 from clusterd.worker.accepting.exclusive_listeners import ExclusiveListeners
 
@@ -128,7 +129,7 @@ class Acceptor:
                 self._look_again(GIVE_WAY_SECONDS)
 
     def _is_something_waiting(self) -> bool:
-        poll = select.poll()
+        poll = originals.poll()
         for listener in self._listeners:
             poll.register(listener, select.POLLIN)
         return bool(poll.poll(0))

@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import Any, cast
 
+from clusterd.runtime import originals
+
 
 class Place(Enum):
     """Whether this worker may be woken for a connection."""
@@ -38,7 +40,7 @@ class ExclusiveListeners:
         self._loop = loop
         self._listeners = tuple(listeners)
         # This is uv_backend_fd(), as uvloop names it. Duplicated, so that closing it does not close the loop's own.
-        self._epoll = select.epoll.fromfd(os.dup(cast(Any, loop)._get_backend_id()))  # noqa: SLF001
+        self._epoll = originals.epoll.fromfd(os.dup(cast(Any, loop)._get_backend_id()))  # noqa: SLF001
         self._place = Place.STARTING
         self._wants_in = False
         for listener in self._listeners:

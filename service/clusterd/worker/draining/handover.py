@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from clusterd.http.engine import Connection
+from clusterd.runtime import originals
 from clusterd.wire.connection_state import CarriedState
 from clusterd.wire.endpoint import SeqpacketEndpoint
 from clusterd.wire.messages import ProtocolError
@@ -146,7 +147,7 @@ class Receiver:
             return False
         self._held = None
         (descriptor,) = packet.descriptors
-        self._adopt(socket.socket(fileno=descriptor), CarriedState.from_json(offer.carried))
+        self._adopt(originals.socket(fileno=descriptor), CarriedState.from_json(offer.carried))
         return True
 
     def _decline(self, offer: Offer, why: Decline) -> None:

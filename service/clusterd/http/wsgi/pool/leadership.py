@@ -10,14 +10,15 @@ The owner is the thread that calls `run`: the main thread of the process, in whi
 """
 
 import asyncio
-import threading
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
-from clusterd.http.wsgi.call_durations import CallDurations
 from clusterd.http.wsgi.mailbox import Mailbox
-from clusterd.http.wsgi.pool_thread import Job, PoolThread
+from clusterd.http.wsgi.pool.call_durations import CallDurations
+from clusterd.http.wsgi.pool.pool_thread import PoolThread
+from clusterd.http.wsgi.runner import Job
+from clusterd.runtime import originals
 
 LOOK_SECONDS = 0.001
 """How often the owner checks the leader. A call that takes longer blocks the loop for this time, or at most twice."""
@@ -42,7 +43,7 @@ class Leadership:
         self._is_left = False
         self._candidate: PoolThread | None = None
         """The thread that gets the loop as soon as it has stopped."""
-        self._transfer = threading.Lock()
+        self._transfer = originals.Lock()
         """Protects `leader` and `_is_running`."""
         self.leader: PoolThread | None = None
         self._is_running = False
@@ -51,7 +52,7 @@ class Leadership:
         """Number of calls that the leader has begun."""
         self._will_stop = False
         """Whether the running loop was told to stop. It must not be told twice: that would stop its next run too."""
-        self._returned = threading.Lock()
+        self._returned = originals.Lock()
         """Released by a leader that returns the loop."""
         self._returned.acquire()
         self._failure: BaseException | None = None

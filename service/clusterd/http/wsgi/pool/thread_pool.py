@@ -9,91 +9,21 @@ that wakes a thread for each job.
 """
 
 import asyncio
-import threading
-from collections import deque
 from collections.abc import Callable
 from time import monotonic
-from typing import Protocol
 
-from clusterd.http.wsgi.leadership import Leadership
 from clusterd.http.wsgi.mailbox import Mailbox
-from clusterd.http.wsgi.pool_thread import Job, PoolThread, ThreadState
+from clusterd.http.wsgi.pool.leadership import Leadership
+from clusterd.http.wsgi.pool.pool_thread import PoolThread
+from clusterd.http.wsgi.runner import Job, JobRunners, RunnerState
+from clusterd.runtime import originals
 
 
-class Threads(Protocol):
-    """The interface of the threads that call the application."""
-
-    @property
-    def count(self) -> int:
-        """Maximum number of threads; 0 for an application on the loop."""
-
-    @property
-    def busy(self) -> int:
-        """Threads with a job."""
-
-    @property
-    def free(self) -> int:
-        """Threads without a job, including those not started yet; 1 for an application on the loop."""
-
-    @property
-    def waiting(self) -> int:
-        """Jobs that no thread can take at once."""
-
-    def progress(self, now: float) -> float:
-        """When a job last made progress, by time.monotonic(); `now` while nothing is stuck."""
-
-    def stop(self, timeout: float) -> bool:
-        """End the threads after the waiting jobs. Returns whether all ended within `timeout` seconds. Blocks."""
-
-    def run(self) -> None:
-        """Run the event loop until `leave`."""
-
-    def leave(self) -> None:
-        """Make `run` return. Called on the loop's thread."""
-
-
-class OnLoop:
-    """Used in place of a pool if the loop's thread calls the application. It is free whenever it can be asked.
-
-    `prepare` is called with the loop before it runs.
-    """
-
-    count = 0
-    busy = 0
-    free = 1
-    waiting = 0
-
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, prepare: Callable[[asyncio.AbstractEventLoop], object] | None = None
-    ) -> None:
-        self._loop = loop
-        self._prepare = prepare
-
-    def run(self) -> None:
-        """Run the event loop until `leave`."""
-        if self._prepare is not None:
-            self._prepare(self._loop)
-        self._loop.run_forever()
-
-    def leave(self) -> None:
-        """Make `run` return."""
-        self._loop.stop()
-
-    def progress(self, now: float) -> float:
-        """Return `now`: the progress of the loop is watched by its heartbeat."""
-        return now
-
-    def stop(self, _: float) -> bool:
-        """Do nothing: there are no threads to end."""
-        return True
-
-
-class ThreadPool:
+class ThreadPool(JobRunners):
     """Threads, each started when it is first needed, and the queue of jobs.
 
     The thread that was parked last is woken first: its stack and its connections to other services are warm. Methods
-    are called on the loop's thread unless their docstring says "In the thread". `on_saturation` is called when the last
-    free thread gets a job, and when one is free again.
+    are called on the loop's thread unless their docstring says "In the thread".
     """
 
     def __init__(
@@ -104,18 +34,13 @@ class ThreadPool:
         mailbox: Mailbox,
         on_saturation: Callable[[], None],
     ) -> None:
-        self.count = count
-        self._queue_limit = queue_limit
+        super().__init__(count, queue_limit, on_saturation)
         self._loop = loop
         self._mailbox = mailbox
-        self._on_saturation = on_saturation
-        self._jobs = 0
-        """Number of jobs that are submitted and not over."""
-        self._waiting: deque[Job] = deque()
-        self._leadership = Leadership(loop, mailbox, self._waiting)
+        self._leadership = Leadership(loop, mailbox, self._jobs_waiting)
         self._searching = False
         """Whether a woken thread is about to take the waiting jobs. A further job then need not wake another thread."""
-        self._lock = threading.Lock()
+        self._lock = originals.Lock()
         """Held to park a thread or to take a parked one, so that no thread parks while a job waits."""
         self._parked: list[PoolThread] = []
         self._threads: list[PoolThread] = []
@@ -137,48 +62,11 @@ class ThreadPool:
         return self._leadership.leader
 
     @property
-    def busy(self) -> int:
-        """Threads with a job."""
-        return min(self._jobs, self._usable)
-
-    @property
-    def free(self) -> int:
-        """Threads without a job, including those not started yet."""
-        return max(0, self._usable - self._jobs)
-
-    @property
-    def waiting(self) -> int:
-        """Jobs that no thread can take at once."""
-        return max(0, self._jobs - self._usable)
-
-    @property
     def _usable(self) -> int:
         return len(self._threads) if self._refused else self.count
 
-    def submit(self, job: Job) -> bool:
-        """Have the job run, now or when a thread is free. Returns False if the queue is full.
-
-        The job must have `over` called when it is done.
-        """
-        if self._jobs - self._usable >= self._queue_limit or not (self._threads or self._another()):
-            return False
-        job.queued_at = monotonic()
-        self._waiting.append(job)
-        self._added()
-        return True
-
-    def submit_rest(self, job: Job) -> None:
-        """Have the rest of a job run that was reported `over` before. It is never refused and comes first, because it
-        has waited before. With an infinite `queued_at` it is never withdrawn as too old.
-        """
-        self._waiting.appendleft(job)
-        self._added()
-
-    def _added(self) -> None:
-        self._jobs += 1
-        if self._jobs == self.count:
-            self._on_saturation()
-        self._announce()
+    def _is_able(self) -> bool:
+        return bool(self._threads) or self._another()
 
     def _announce(self) -> None:
         """Have a thread woken for the waiting jobs, unless one is on its way. It takes all of this round."""
@@ -189,15 +77,9 @@ class ThreadPool:
         self._searching = True
         self._loop.call_soon(self._wake_one)
 
-    def over(self) -> None:
-        """A job has run, and its result is processed."""
-        self._jobs -= 1
-        if self._jobs == self.count - 1:
-            self._on_saturation()
-
     def _wake_one(self) -> None:
         with self._lock:
-            if not self._waiting or not (self._parked or self._another()):
+            if not self._jobs_waiting or not (self._parked or self._another()):
                 # There is no job, or all threads work, and each looks for the next job when it has finished.
                 self._searching = False
                 return
@@ -234,7 +116,7 @@ class ThreadPool:
 
     def next_job(self, thread: PoolThread) -> Job | None:
         """Return the next job of the thread, or park the thread and return None. In the thread."""
-        waiting = self._waiting
+        waiting = self._jobs_waiting
         while True:
             try:
                 job = waiting.popleft()
@@ -249,25 +131,11 @@ class ThreadPool:
 
     def _park(self, thread: PoolThread) -> bool:
         with self._lock:
-            if self._waiting:
+            if self._jobs_waiting:
                 return False
             if not self.is_stopping:
                 self._parked.append(thread)
             return True
-
-    def withdraw(self, job: Job) -> bool:
-        """Take back a waiting job. Returns False if it is running or done."""
-        try:
-            self._waiting.remove(job)
-        except ValueError:
-            return False
-        self.over()
-        return True
-
-    def withdraw_older(self, queued_before: float) -> list[Job]:
-        """Take back and return the jobs that were queued before `queued_before` (time.monotonic())."""
-        late = [job for job in list(self._waiting) if job.queued_at < queued_before]
-        return [job for job in late if self.withdraw(job)]
 
     def progress(self, now: float) -> float:
         """When the pool last made progress, by time.monotonic(); `now` while a thread is idle or waits for a client."""
@@ -275,7 +143,7 @@ class ThreadPool:
             return now
         latest = 0.0
         for thread in self._threads:
-            if thread.state is not ThreadState.WORKING:
+            if thread.state is not RunnerState.WORKING:
                 return now
             latest = max(latest, thread.progress)
         return latest if self._threads else now

@@ -1,35 +1,16 @@
-"""One thread of a pool that calls the application, and the interfaces of its jobs and its pool."""
+"""One thread of a pool that calls the application, and the interface of its pool."""
 
 import threading
 import traceback
-from enum import Enum, auto
 from time import monotonic
 from typing import Protocol
 
-from clusterd.linux.threads import CallingThread
-
-
-class ThreadState(Enum):
-    """The state of a thread of the pool."""
-
-    IDLE = auto()
-    WORKING = auto()
-    WAITING_FOR_CLIENT = auto()
-    """The application has produced more than the client has read. This is not a hang."""
-
+from clusterd.http.wsgi.runner import Job, Room, Runner, RunnerState
+from clusterd.runtime import originals
+from clusterd.runtime.threads import CallingThread
 
 # On Python 3.11 access to an enum's attribute costs four times as much as to a name of the module.
-_IDLE, _WORKING = ThreadState.IDLE, ThreadState.WORKING
-
-
-class Job(Protocol):
-    """A job to run in a thread of the pool."""
-
-    queued_at: float
-    """When the job was submitted, by time.monotonic()."""
-
-    def run(self, thread: "PoolThread") -> None:
-        """Run the job. Called once, in `thread`."""
+_IDLE, _WORKING = RunnerState.IDLE, RunnerState.WORKING
 
 
 class Pool(Protocol):
@@ -52,17 +33,17 @@ class Pool(Protocol):
         """The thread's job cannot continue before the loop has turned."""
 
 
-class PoolThread:
+class PoolThread(Runner):
     """One thread. `progress` is the time, by time.monotonic(), at which its job last called the server."""
 
-    __slots__ = ("_baton", "_pool", "_python_thread", "progress", "state")
+    __slots__ = ("_baton", "_pool", "_python_thread", "progress")
 
     def __init__(self, pool: Pool, number: int) -> None:
         self._python_thread = CallingThread(self._run, f"clusterd-{number}")
-        self.state = ThreadState.IDLE
+        super().__init__()
         self.progress = monotonic()
         self._pool = pool
-        self._baton = threading.Lock()
+        self._baton = originals.Lock()
         self._baton.acquire()
 
     @property
@@ -83,11 +64,15 @@ class PoolThread:
         """Record that the application has called the server."""
         self.progress = monotonic()
 
-    def wait_for_client(self, readable: threading.Event) -> None:
+    def new_room(self) -> threading.Event:
+        """Return what its call can wait at."""
+        return threading.Event()
+
+    def wait_for_client(self, room: Room) -> None:
         """Block until the client has read."""
-        self.state = ThreadState.WAITING_FOR_CLIENT
+        self.state = RunnerState.WAITING_FOR_CLIENT
         self._pool.waits(self)
-        readable.wait()
+        room.wait()
 
     def wake(self) -> None:
         """Have the parked thread look for a job."""

@@ -1,0 +1,302 @@
+"""Applications that use gevent: what they do in threads, locks and sockets is done by greenlets of one hub."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support.clients import connect
+from tests.support.endings import ENDINGS, PRELOADS, WSGI, Ending, Noted, Serve
+from tests.support.following import Following
+from tests.support.ports import free_port
+from tests.support.service import Service, wait_until
+
+MakeService = Callable[..., Service]
+
+GEVENT = """
+from gevent import monkey
+monkey.patch_all()
+import atexit, socket, threading, time
+import gevent, gevent.event
+from clusterd import worker
+"""
+
+MEETING = """
+everyone = threading.Barrier(20)
+def answer(path):
+    everyone.wait(30)
+    return "met"
+"""
+
+
+@PRELOADS
+def test_requests_run_beside_each_other_in_one_worker(serve: Serve, preload: bool) -> None:
+    noted = serve(GEVENT + MEETING + WSGI, preload=preload, threads=1)
+    with ThreadPoolExecutor(20) as clients:
+        assert list(clients.map(lambda _: noted.ask(), range(20))) == ["met"] * 20
+
+
+def test_more_requests_than_greenlets_wait(serve: Serve) -> None:
+    source = """
+at_once, most, go = 0, 0, gevent.event.Event()
+def answer(path):
+    global at_once, most
+    if path == "/most":
+        return str(most)
+    at_once += 1
+    most = max(most, at_once)
+    time.sleep(0.01)
+    at_once -= 1
+    return "x"
+"""
+    noted = serve(GEVENT + source + WSGI, greenlets=3)
+    with ThreadPoolExecutor(12) as clients:
+        assert list(clients.map(lambda _: noted.ask(), range(60))) == ["x"] * 60
+    assert noted.ask("/most") == "3"
+
+
+@PRELOADS
+def test_what_the_import_has_spawned_goes_on_in_the_worker(serve: Serve, preload: bool) -> None:
+    source = """
+turned = gevent.event.Event()
+def background():
+    while True:
+        time.sleep(0)
+        turned.set()
+gevent.spawn(background)
+def answer(path):
+    turned.wait()
+    turned.clear()
+    return "turned"
+"""
+    noted = serve(GEVENT + source + WSGI, preload=preload)
+    assert [noted.ask(), noted.ask()] == ["turned"] * 2
+    assert "not preloaded" not in noted.service.log()
+
+
+def test_a_client_that_reads_slowly_holds_up_its_own_request_only(serve: Serve) -> None:
+    source = """
+def app(environ, start_response):
+    if environ["PATH_INFO"] == "/long":
+        start_response("200 OK", [("Content-Length", str(400 * 65536))])
+        return (b"x" * 65536 for _ in range(400))
+    start_response("200 OK", [])
+    return [b"short"]
+"""
+    noted = serve(GEVENT + source)
+    with connect(noted.service) as slow:
+        slow.sendall(b"GET /long HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        assert noted.ask() == "short"
+        received = 0
+        while data := slow.recv(1 << 20):
+            received += len(data)
+        assert received > 400 * 65536
+
+
+@ENDINGS
+@PRELOADS
+def test_an_end_waits_for_greenlets_and_threads(serve: Serve, end: Ending, preload: bool) -> None:
+    source = """
+def background():
+    try:
+        gevent.sleep(1000)
+    finally:
+        note("background")
+gevent.spawn(background)
+atexit.register(note, "exit")
+def work(what):
+    worker.stop_event.wait()
+    time.sleep(0.3)
+    note(what)
+def answer(path):
+    threading.Thread(target=work, args=["a thread"]).start()
+    threading.Thread(target=work, args=["a daemon"], daemon=True)
+    gevent.spawn(work, "a greenlet")
+    return "x"
+"""
+    noted = serve(GEVENT + source + WSGI, preload=preload)
+    noted.ask()
+    ended = noted.after(end)
+    assert sorted(ended[:2]) == ["a greenlet", "a thread"]
+    assert ended[2:] == ["background", "exit"]
+
+
+def test_a_greenlet_that_does_not_end_is_cut_and_named(serve: Serve) -> None:
+    source = """
+def stubborn():
+    try:
+        gevent.sleep(1000)
+    finally:
+        note("cut")
+def answer(path):
+    gevent.spawn(stubborn)
+    return "x"
+"""
+    noted = serve(GEVENT + source + WSGI, timeouts={"drain": "1s"})
+    noted.ask()
+    assert noted.service.stop() == 0
+    assert noted.of_worker() == ["cut"]
+    noted.service.wait_for_line(r"the greenlet .* was cut: it does not end.*app\.py:\d+ in stubborn")
+
+
+def test_a_greenlet_that_never_switches_is_a_hang_and_its_place_is_told(serve: Serve) -> None:
+    source = """
+def answer(path):
+    while path == "/hang":
+        pass
+    return "x"
+"""
+    noted = serve(GEVENT + source + WSGI, timeouts={"hang": "1s"})
+    with connect(noted.service) as client:
+        client.sendall(b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n")
+        noted.service.wait_for_line(r'app\.py", line \d+ in answer')
+        noted.service.wait_for_line("worker failed: none of its threads has made progress")
+    wait_until(noted.service.workers, "a successor serves")
+    assert noted.ask() == "x"
+
+
+def test_stacks_show_the_greenlets(serve: Serve) -> None:
+    source = """
+def waiting():
+    gevent.sleep(1000)
+def answer(path):
+    gevent.spawn(waiting)
+    return "x"
+"""
+    noted = serve(GEVENT + source + WSGI, timeouts={"drain": "1s"})
+    noted.ask()
+    assert "in waiting" in noted.service.clusterctl("stacks", "1").stdout
+
+
+def test_messages_are_handled_in_greenlets_and_requests_of_greenlets_are_answered(make_service: MakeService) -> None:
+    source = """
+@worker.on("message")
+def on_message(value):
+    time.sleep(0.01)
+    worker.send({"handled": value})
+def app(environ, start_response):
+    reply = worker.request("question", timeout=60)
+    start_response("200 OK", [])
+    try:
+        return [str(reply.result()).encode()]
+    except worker.RequestFailed as error:
+        return [str(error).encode()]
+"""
+    service = make_service(workers=1)
+    service.deploy("1", GEVENT + source)
+    service.start()
+    with Following(service) as following:
+        for number in range(3):
+            assert service.ask_to("send", slot=1, message=number)["succeeded"]
+        assert [said["handled"] for said in following.messages(3)] == [0, 1, 2]
+    with ThreadPoolExecutor(5) as clients:
+        answers = set(clients.map(lambda _: service.get().text, range(20)))
+    assert answers == {"no hooks answer requests in the master: name their module in the setting hooks"}
+
+
+def test_a_job_runs_beside_the_loop_and_ends_when_asked(make_service: MakeService, tmp_path: Path) -> None:
+    source = f"""
+from gevent import monkey
+monkey.patch_all()
+import time
+import gevent
+from clusterd import worker
+def job():
+    jobs = [gevent.spawn(time.sleep, 0.01) for _ in range(10)]
+    gevent.joinall(jobs)
+    open({str(tmp_path / "began")!r}, "w").close()
+    while not worker.should_stop:
+        time.sleep(0.01)
+    open({str(tmp_path / "ended")!r}, "w").close()
+"""
+    service = make_service(app=None, run="app:job", listen=None, workers=1)
+    service.deploy("1", source)
+    service.start(wait=False)
+    wait_until((tmp_path / "began").exists, "the job runs")
+    wait_until(service.workers, "it is ready")
+    assert service.stop() == 0
+    assert (tmp_path / "ended").exists()
+
+
+def test_hooks_may_be_of_an_application_that_uses_gevent(make_service: MakeService, tmp_path: Path) -> None:
+    source = f"""
+from gevent import monkey
+monkey.patch_all()
+import time
+from clusterd import cluster
+@cluster.on("online")
+def online(worker):
+    time.sleep(0.01)
+    with open({str(tmp_path / "online")!r}, "a") as file:
+        file.write("x")
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [b"x"]
+"""
+    service = make_service(hooks="app", workers=2)
+    service.deploy("1", source)
+    service.start()
+    wait_until(lambda: (tmp_path / "online").exists() and (tmp_path / "online").read_text() == "xx", "both are told")
+    assert service.stop() == 0
+
+
+def test_a_worker_obeys_a_signal_of_the_operator(serve: Serve) -> None:
+    noted = serve(GEVENT + "def answer(path):\n    return 'x'\n" + WSGI)
+    os.kill(noted.pid, signal.SIGTERM)
+    noted.service.wait_for_line("SIGTERM received, draining")
+    wait_until(lambda: [w for w in noted.service.workers() if w["pid"] != noted.pid], "a successor serves")
+
+
+def test_no_request_is_lost_by_reloads(serve: Serve) -> None:
+    source = """
+def answer(path):
+    time.sleep(0.01)
+    return "x"
+"""
+    noted = serve(GEVENT + source + WSGI)
+    answers: list[str] = []
+    end = threading.Event()
+
+    def ask() -> None:
+        while not end.is_set():
+            answers.append(noted.ask())
+
+    clients = [threading.Thread(target=ask) for _ in range(4)]
+    for client in clients:
+        client.start()
+    try:
+        for _ in range(3):
+            assert noted.service.reload().returncode == 0
+    finally:
+        end.set()
+        for client in clients:
+            client.join()
+    assert set(answers) == {"x"}
+
+
+def test_an_asgi_application_is_warned_that_its_threads_will_not_run(make_service: MakeService) -> None:
+    service = make_service(workers=1)
+    service.deploy("1", GEVENT + "async def app(scope, receive, send):\n    pass\n")
+    service.start()
+    service.wait_for_line("warning: the application calls gevent.monkey.patch_all\\(\\) and is ASGI")
+
+
+@pytest.mark.parametrize("preload", ["auto", False])
+def test_eventlet_is_refused_by_name(make_service: MakeService, preload: object) -> None:
+    service = make_service(workers=1, preload=preload)
+    package = service.directory / "eventlet"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "patcher.py").write_text("def is_monkey_patched(module):\n    return module == 'thread'\n")
+    service.deploy("1", "import eventlet.patcher\ndef app(environ, start_response):\n    pass\n")
+    service.start(wait=False)
+    service.wait_for_line("app:app calls eventlet.monkey_patch\\(\\), and clusterd does not serve eventlet")
+
+
+def test_a_debugger_is_refused_with_the_reason(serve: Serve) -> None:
+    noted: Noted = serve(GEVENT + "def answer(path):\n    return 'x'\n" + WSGI, debug={"port": free_port()})
+    assert "the application uses gevent" in noted.service.clusterctl("debug", "1").stderr
