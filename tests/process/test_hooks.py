@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.checking import check
 from tests.support.hooked import APPLICATION, HEARS_ALL, OBEYS, Hooked
 from tests.support.outspoken import Raised
 from tests.support.processes import descendants
@@ -58,11 +59,6 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def check(service: Hooked) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "clusterd.cli.clusterd", "--check", "--config", str(service.config)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 # ---- what they hear
@@ -332,7 +328,7 @@ def test_an_import_that_does_not_end_is_a_failed_reload(make_hooked: MakeHooked)
 
 def test_a_check_says_what_of_the_hooks_it_has_seen(make_hooked: MakeHooked) -> None:
     service = make_hooked(rollout={"boot_timeout": "4s"})
-    assert check(service).stdout == "the configuration is good and the application and its hooks import\n"
+    assert check(service).stdout.endswith("; the hooks import\n")
     service.hook_bare("import time\ntime.sleep(1000)")
     checked = check(service)
     assert checked.returncode == 1

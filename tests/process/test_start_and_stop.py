@@ -118,55 +118,6 @@ def test_a_bad_file_is_status_78_with_the_place(make_service: MakeService) -> No
     assert "'workers'" in service.log()
 
 
-def test_check_says_what_is_wrong_with_the_application(make_service: MakeService) -> None:
-    service = make_service()
-    assert check(service).returncode == 0
-    service.deploy("1", "import nothing_of_that_name\n")
-    done = check(service)
-    assert done.returncode == 1
-    assert "nothing_of_that_name" in done.stderr + done.stdout
-    service.deploy("1")
-    service.configure(worker_start="app:nothing")
-    assert "worker_start: app:nothing" in check(service).stderr
-    service.config.write_text("app: [\n")
-    done = check(service)
-    assert done.returncode == 78
-    assert done.stderr.startswith(f"{service.config}:2:1: ")
-
-
-def test_check_says_that_the_interpreter_is_none_as_it_says_other_mistakes_in_the_file(
-    make_service: MakeService,
-) -> None:
-    done = check(make_service(python="/bin/false"))
-    assert done.returncode == 78
-    assert done.stderr.startswith("python: /bin/false cannot run a template")
-
-
-def test_check_warns_of_a_service_that_nobody_could_connect_to_unless_systemd_sees_to_it(
-    make_service: MakeService,
-) -> None:
-    service = make_service(listen=[])
-    done = check(service)
-    assert done.returncode == 0
-    assert done.stderr == (
-        "warning: listen: there is nothing to listen on, unless systemd passes sockets; "
-        "name an address in listen: or in tls.listen:\n"
-    )
-    service.configure(app=None, run="app:app")
-    assert "nothing to listen on" not in check(service).stderr
-
-
-def check(service: Service) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "clusterd.cli.clusterd", "--check", "--config", str(service.config)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=service.directory,
-    )
-
-
 SLOW = """
 import os, time
 def app(environ, start_response):

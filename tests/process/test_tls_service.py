@@ -5,7 +5,6 @@ import shutil
 import socket
 import ssl
 import stat
-import subprocess
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives import serialization
 
 from clusterd.app.application import LoadError
 from tests.support.certificates import NAME, Certificate, make_certificate
+from tests.support.checking import check
 from tests.support.ports import free_port
 from tests.support.service import PATIENCE_SECONDS, Service, wait_until
 from tests.support.serving import PATIENCE, Client
@@ -35,16 +35,6 @@ def secure(port: int, certificate: Certificate, context: ssl.SSLContext | None =
     sock = socket.create_connection(("127.0.0.1", port), PATIENCE)
     context = context or certificate.client()
     return Client(context.wrap_socket(sock, server_hostname=NAME, suppress_ragged_eofs=False))
-
-
-def check(service: Service) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "clusterd.cli.clusterd", "--check", "--config", str(service.config)],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_SECONDS,
-        check=False,
-    )
 
 
 def with_tls(make_service: MakeService, certificate: Certificate, **settings: Any) -> tuple[Service, int]:

@@ -95,7 +95,7 @@ def _parser() -> _Parser:
     parser.add_argument(
         "--check",
         action="store_true",
-        help="read the configuration, import the application, and say what is wrong: "
+        help="read the configuration, boot one worker that serves nobody, check its health, and say what is wrong: "
         "exit status 0, 78 (configuration, interpreter, certificate) or 1 (application)",
     )
     parser.add_argument(

@@ -17,8 +17,8 @@ from clusterd.config.reading.platform import notes, platform_defaults
 from clusterd.config.reading.problems import in_one_line
 from clusterd.linux.early_signals import let_signals_through
 from clusterd.log import Level, Logger, open_sink
+from clusterd.master.checking.check import CheckFailed, check_application
 from clusterd.master.master import Master
-from clusterd.master.preflight import check_application
 from clusterd.master.sockets.binding import ListenError
 from clusterd.master.sockets.listeners import NAME_AN_ADDRESS, NOTHING_TO_LISTEN_ON, open_listeners
 from clusterd.master.watching.watcher import Watcher, WatchError
@@ -131,15 +131,17 @@ def _check(arguments: Arguments) -> int:
     except ConfigError as error:
         print("\n".join(str(problem) for problem in error.problems), file=sys.stderr)
         return ExitStatus.CONFIGURATION
-    failure = check_application(config)
-    if failure is not None:
-        print(failure.reason, file=sys.stderr)
-        return ExitStatus.CONFIGURATION if failure.is_configuration else ExitStatus.FAILURE
+    try:
+        report = check_application(config)
+    except CheckFailed as failed:
+        print(failed, file=sys.stderr)
+        return ExitStatus.CONFIGURATION if failed.is_configuration else ExitStatus.FAILURE
+    for warning in report.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     if config.run is None and not (config.listen or config.tls.listen):
         # The check cannot see whether systemd will pass any.
         print(f"warning: {NOTHING_TO_LISTEN_ON}, unless systemd passes sockets; {NAME_AN_ADDRESS}", file=sys.stderr)
-    imports = "application imports" if config.hooks is None else "application and its hooks import"
-    print(f"the configuration is good and the {imports}")
+    print("; ".join(["the configuration is good", *report.found]))
     return 0
 
 

@@ -2,15 +2,14 @@
 
 import asyncio
 import signal
-import socket
 from dataclasses import replace
 from time import monotonic
 
 from clusterd.config.model import HealthCheck
 from clusterd.master.children.remains import Remains
-from clusterd.master.children.table import Child, Death, Kind
+from clusterd.master.children.table import Child, Death, Kind, why_unheard
 from clusterd.master.context import MasterContext
-from clusterd.master.health.health_check import check_health
+from clusterd.master.health.health_check import check_worker
 from clusterd.master.hooks.manager import Hooks
 from clusterd.metrics.ledger import Ledger
 from clusterd.metrics.oom import MemoryKills, own_counter
@@ -120,15 +119,7 @@ class ChildEvents:
         task.add_done_callback(self._health_checks.discard)
 
     async def _check_health(self, child: Child, check: HealthCheck) -> None:
-        try:
-            ours, theirs = socket.socketpair()
-        except OSError as error:
-            self._post_event(events.WorkerFailed(child.serial, f"health check {check.path}: {error}"))
-            return
-        ours.setblocking(False)
-        with theirs:
-            self._context.children.send(child, messages.HealthConnection(), theirs.fileno())
-        wrong = await check_health(check, ours)
+        wrong = await check_worker(self._context.children, child, check)
         if wrong is None:
             self._post_event(events.WorkerReady(child.serial))
         else:
@@ -173,13 +164,4 @@ class ChildEvents:
         return self.memory_kills.explains(monotonic())
 
     def _why_unheard(self, death: Death) -> str:
-        """Why a template or a hooks process died before its first message.
-
-        It had not begun to import the application, so the interpreter is the likely cause.
-        """
-        if death.child.pid is None:
-            return death.how
-        if death.by_signal:
-            return f"the {death.child.kind.value} was killed before it could say anything: {death.how}"
-        python = self._configurations.of(death.child.generation).python
-        return f"python: {python} cannot run a {death.child.kind.value} ({death.how}); is it a Python interpreter?"
+        return why_unheard(death, self._configurations.of(death.child.generation).python)

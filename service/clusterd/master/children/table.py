@@ -252,6 +252,19 @@ class Children:
             self.signal(child, signal.SIGKILL)
 
 
+def why_unheard(death: Death, python: str) -> str:
+    """Why a template or a hooks process died before its first message.
+
+    It had not begun to import the application, so the interpreter is the likely cause.
+    """
+    if death.child.pid is None:
+        return death.how
+    kind = death.child.kind.value
+    if death.by_signal:
+        return f"the {kind} was killed before it could say anything: {death.how}"
+    return f"python: {python} cannot run a {kind} ({death.how}); is it a Python interpreter?"
+
+
 def describe_status(status: int) -> tuple[str, bool]:
     """A wait status (wait(2)) in words, and whether a signal ended the process."""
     if not os.WIFSIGNALED(status):

@@ -9,6 +9,8 @@ import socket
 from dataclasses import dataclass
 
 from clusterd.config.model import HealthCheck
+from clusterd.master.children.table import Child, Children
+from clusterd.wire import messages
 
 _LINE_BYTES = 4096
 _SEEN_BYTES = 16 * 1024
@@ -23,8 +25,19 @@ class _Answer:
     """What helps to see why the status is another one than expected."""
 
 
-async def check_health(check: HealthCheck, connection: socket.socket) -> str | None:
-    """Check the worker at the other end of `connection`. Returns None if it answers as expected, else what is wrong."""
+async def check_worker(children: Children, worker: Child, check: HealthCheck) -> str | None:
+    """Check a worker that is ready. Returns None if it answers as expected, else what is wrong."""
+    try:
+        ours, theirs = socket.socketpair()
+    except OSError as error:
+        return f"health check {check.path}: {error}"
+    ours.setblocking(False)
+    with theirs:
+        children.send(worker, messages.HealthConnection(), theirs.fileno())
+    return await _check(check, ours)
+
+
+async def _check(check: HealthCheck, connection: socket.socket) -> str | None:
     try:
         async with asyncio.timeout(check.timeout):
             answer = await _ask(check, connection)
