@@ -2,6 +2,7 @@
 
 import re
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,6 +55,16 @@ def test_check_warns_of_a_service_that_nobody_could_connect_to_unless_systemd_se
     )
     service.configure(app=None, run="app:app")
     assert "nothing to listen on" not in check(service).stderr
+
+
+def test_a_module_that_another_interpreter_may_have_is_said_to_be_looked_for_there(make_service: MakeService) -> None:
+    service = make_service()
+    service.deploy("1", "import nothing_of_that_name\n")
+    python = service.directory / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(sys.executable)
+    first, *_ = check(service).stderr.splitlines()
+    assert first.endswith(f"does not have it (python: {python} would use the virtual environment there)")
 
 
 # ---- a worker

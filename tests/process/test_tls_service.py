@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from clusterd.app.application import LoadError
+from clusterd.app.errors import LoadError
 from tests.support.certificates import NAME, Certificate, make_certificate
 from tests.support.checking import check
 from tests.support.ports import free_port

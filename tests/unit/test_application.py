@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from clusterd.app.application import LoadedApplication, LoadError, load
+from clusterd.app.application import LoadedApplication, load
+from clusterd.app.errors import LoadError
 from clusterd.config.model import Config, Interface
 from tests.support.settings import DEFAULT
 

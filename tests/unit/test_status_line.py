@@ -17,6 +17,14 @@ def test_the_status_line_keeps_saying_that_a_reload_failed() -> None:
     assert "\n" not in line
 
 
+def test_a_long_reason_keeps_the_place_at_its_end() -> None:
+    cluster = ClusterState(phase=Phase.RUNNING, serving=7, wanted=0)
+    cluster.failed_reload = FailedReload(3, f"ValidationError: {'x' * 500} (/srv/app/settings.py:7)", 12.0)
+    line = status_line(cluster, str)
+    assert "reload FAILED at 12.0: ValidationError: x" in line
+    assert line.endswith("x (/srv/app/settings.py:7)")
+
+
 def test_the_status_line_says_why_a_worker_is_missing() -> None:
     cluster = ClusterState(phase=Phase.RUNNING, serving=7, wanted=2)
     for _ in range(3):

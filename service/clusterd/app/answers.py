@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol
 
-from clusterd.app.application import describe
+from clusterd.app.errors import describe
 from clusterd.log import Logger
 
 

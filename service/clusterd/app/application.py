@@ -1,25 +1,20 @@
-"""Loads the application that the configuration names, and explains why a load failed."""
+"""Loads the application that the configuration names."""
 
 import importlib
 import inspect
-import json
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import Any, TypeAlias
 
+from clusterd.app.errors import LoadError, describe
 from clusterd.app.signatures import unfit_signature
 from clusterd.config.model import Config, Interface
 from clusterd.runtime.hub import is_used
 
 Application = Callable[..., Any]
 
-_OWN_CODE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep, "service/clusterd/"
-"""Prefixes of the names of clusterd's files: as Python imports them, and as mypyc records them in compiled code."""
-_STANDARD_LIBRARY = os.path.dirname(os.__file__) + os.sep
 _USUAL_NAMES = ("application", "app")
 """What Django and the tutorials of Flask and FastAPI call the application."""
 _NO_EVENTLET = (
@@ -27,9 +22,6 @@ _NO_EVENTLET = (
     "gevent (from gevent import monkey; monkey.patch_all())"
 )
 _ASGI_ARGUMENTS: tuple[object, ...] = ({}, None, None)
-_TRACEBACK_BYTES = 40 * 1024
-_REASON_BYTES = 4 * 1024
-"""Limits in bytes of JSON, where a character may take six. Together they fit one packet of the channel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +43,6 @@ class LoadedJob:
 
 
 LoadedCode: TypeAlias = LoadedApplication | LoadedJob
-
-
-@dataclass(frozen=True)
-class LoadError(Exception):
-    """The application or one of its hooks cannot be loaded."""
-
-    reason: str
-    """One line: the exception, and its place in the application."""
-    traceback: str
-    """The application's part of the traceback."""
-    permanent: bool = True
-    """Whether the load fails again as long as the files are the same: a syntax error, a missing module, a wrong name.
-
-    Any other exception of an import may be temporary, such as a database that is not up yet.
-    """
-
-    def __str__(self) -> str:
-        return self.reason
 
 
 def enter_directory(directory: str) -> None:
@@ -172,69 +146,6 @@ def _usual_name(module: Any, reference: str) -> str:
             return name
     usual = " or ".join(_USUAL_NAMES)
     raise AttributeError(f"the module has no {usual}: name what is the application, as in {reference}:name")
-
-
-def describe(error: BaseException, what: str) -> LoadError:
-    """Return `error` as a LoadError about `what`, without the frames of clusterd and of the import machinery."""
-    frames = _application_frames(error.__traceback__)
-    place = ""
-    if isinstance(error, SyntaxError) and error.filename:
-        place = f" ({error.filename}:{error.lineno})"
-    elif frames is not None:
-        place = f" ({_place(frames)})"
-    message = _message_of(error)
-    if isinstance(error, ModuleNotFoundError) and error.name is not None and f" {error.name}" in f" {what}":
-        message += f" in {os.getcwd()} or on sys.path (directory: says where to look first)"
-    reason = f"{what}: {type(error).__name__}{': ' if message else ''}{message}{place}"
-    text = "".join(traceback.format_exception(type(error), error, frames)).rstrip()
-    reason = " ".join(reason.split())
-    if _json_bytes(reason) > _REASON_BYTES:
-        reason = f"{reason[: _REASON_BYTES // 12]} ... {reason[-_REASON_BYTES // 12 :]}"  # The place is at the end.
-    if _json_bytes(text) > _TRACEBACK_BYTES:
-        text = text[-_TRACEBACK_BYTES // 6 :]
-    return LoadError(reason, text, permanent=_is_permanent(error))
-
-
-def _is_permanent(error: BaseException) -> bool:
-    """Whether the error is in the files. This includes exceptions of clusterd's own classes, by which it refuses a call
-    that the files make.
-    """
-    return isinstance(error, SyntaxError | ModuleNotFoundError) or type(error).__module__.startswith("clusterd.")
-
-
-def _message_of(error: BaseException) -> str:
-    try:
-        return str(error.msg if isinstance(error, SyntaxError) else error).strip()
-    except Exception:
-        return "<an exception that fails to say what it is>"
-
-
-def _json_bytes(text: str) -> int:
-    return len(json.dumps(text))
-
-
-def _application_frames(frames: TracebackType | None) -> TracebackType | None:
-    """The traceback from the first frame that belongs neither to clusterd nor to importlib; None if there is none."""
-    each = frames
-    while each is not None:
-        filename = each.tb_frame.f_code.co_filename
-        is_import = filename.startswith("<frozen importlib") or "importlib" in filename.split(os.sep)
-        if not (is_import or filename.startswith(_OWN_CODE)):
-            return each
-        each = each.tb_next
-    return None
-
-
-def _place(frames: TracebackType) -> str:
-    """File and line of the innermost frame outside clusterd and, if there is one, outside the standard library."""
-    lines = [frame for frame in traceback.extract_tb(frames) if not frame.filename.startswith(_OWN_CODE)]
-    last = next((frame for frame in reversed(lines) if not _is_standard(frame.filename)), lines[-1])
-    return f"{last.filename}:{last.lineno}"
-
-
-def _is_standard(filename: str) -> bool:
-    is_installed = {"site-packages", "dist-packages"} & set(filename.split(os.sep))
-    return filename.startswith("<frozen ") or (filename.startswith(_STANDARD_LIBRARY) and not is_installed)
 
 
 def is_async(function: Callable[..., Any]) -> bool:

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
-from clusterd.app.application import LoadError
+from clusterd.app.errors import LoadError
 from clusterd.config.model import Tls, TlsVersion
 
 CREDENTIAL = "credential:"

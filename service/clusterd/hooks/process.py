@@ -12,7 +12,8 @@ import time
 from functools import partial
 from typing import Any
 
-from clusterd.app.application import LoadError, describe, enter_directory
+from clusterd.app.application import enter_directory
+from clusterd.app.errors import LoadError, describe
 from clusterd.config.model import from_json
 from clusterd.config.written import nested, written
 from clusterd.hooks import api

@@ -14,6 +14,7 @@ from clusterd.master.hooks.manager import Hooks
 from clusterd.metrics.ledger import Ledger
 from clusterd.metrics.oom import MemoryKills, own_counter
 from clusterd.supervisor import events
+from clusterd.supervisor.model.cluster import Phase
 from clusterd.supervisor.model.states import WorkerState
 from clusterd.wire import messages
 from clusterd.wire.channel import Received
@@ -101,12 +102,13 @@ class ChildEvents:
                 self._log.warning(f"unexpected message {type(unexpected).__name__}", **child.fields())
 
     def _report_once(self, what: str, traceback: str, child: Child) -> None:
-        """Log the full traceback, unless it is the one logged last in this generation.
+        """Log the full traceback, unless it is the one logged last in this generation, or in this start.
 
-        A slot that keeps failing in the same way then adds one line for each failure.
+        A slot or a start that keeps failing in the same way then adds one line for each failure.
         """
-        if traceback and (child.generation, traceback) != self._last_traceback:
-            self._last_traceback = child.generation, traceback
+        of = 0 if self._context.cluster.phase is Phase.STARTING else child.generation
+        if traceback and (of, traceback) != self._last_traceback:
+            self._last_traceback = of, traceback
             self._log.error(f"{what}\n{traceback}", **child.fields())
 
     def _worker_ready(self, child: Child) -> None:

@@ -123,5 +123,8 @@ def _starting(cluster: ClusterState, clock_time: Callable[[float], str]) -> str:
 
 
 def _short(reason: str) -> str:
+    """The reason in one line. Of a long one, the beginning and the end: that is the place in the application."""
     text = " ".join(reason.split())
-    return text if len(text) <= REASON_CHARACTERS else f"{text[:REASON_CHARACTERS]}..."
+    if len(text) <= REASON_CHARACTERS:
+        return text
+    return f"{text[: REASON_CHARACTERS // 2]} ... {text[-REASON_CHARACTERS // 2 :]}"

@@ -8,7 +8,8 @@ import time
 from dataclasses import replace
 from typing import NoReturn
 
-from clusterd.app.application import LoadedCode, LoadError, enter_directory, load, load_hook, unfit_for_greenlets
+from clusterd.app.application import LoadedCode, enter_directory, load, load_hook, unfit_for_greenlets
+from clusterd.app.errors import LoadError
 from clusterd.app.tls import CREDENTIAL, server_context
 from clusterd.config.model import Config, from_json
 from clusterd.http.compilation import mismatch

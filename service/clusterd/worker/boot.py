@@ -8,16 +8,8 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import NoReturn
 
-from clusterd.app.application import (
-    LoadedCode,
-    LoadedJob,
-    LoadError,
-    describe,
-    enter_directory,
-    load,
-    load_hook,
-    unfit_for_greenlets,
-)
+from clusterd.app.application import LoadedCode, LoadedJob, enter_directory, load, load_hook, unfit_for_greenlets
+from clusterd.app.errors import LoadError, describe, describe_text
 from clusterd.config import marks
 from clusterd.config.model import Config
 from clusterd.http.call import StartupFailed
@@ -39,7 +31,6 @@ from clusterd.worker.process import WorkerProcess
 
 FAILED_STATUS = 1
 BOOT_FAILED_STATUS = 3
-STARTUP_MESSAGE_CHARACTERS = 6000
 
 
 def boot_worker(boot: Boot) -> NoReturn:
@@ -87,13 +78,9 @@ def _live(boot: Boot, log: Logger) -> Ended:
         _run_hook(worker_start, f"worker_start: {config.worker_start}")
         worker = _make_process(loaded, boot, log)
     except LoadError as error:
-        send(boot.channel, encode(BootFailed(error.reason, error.traceback, error.permanent)))
-        return Ended(BOOT_FAILED_STATUS)
+        return _failed(boot, error)
     except StartupFailed as error:
-        failed = describe(error, "lifespan.startup")
-        message = str(error)[-STARTUP_MESSAGE_CHARACTERS:]
-        send(boot.channel, encode(BootFailed(failed.reason, message, permanent=False)))
-        return Ended(BOOT_FAILED_STATUS)
+        return _failed(boot, describe_text(str(error), "lifespan.startup"))
     outlive_parent()  # From now on the worker notices the end of its channel, and drains.
     status = worker.run()
     ending = Ending(worker.leave_by, log)
@@ -108,6 +95,11 @@ def _live(boot: Boot, log: Logger) -> Ended:
             status = FAILED_STATUS
     worker.close(ending)
     return Ended(status, ending)
+
+
+def _failed(boot: Boot, error: LoadError) -> Ended:
+    send(boot.channel, encode(BootFailed(error.reason, error.traceback, error.permanent)))
+    return Ended(BOOT_FAILED_STATUS)
 
 
 def _make_process(loaded: LoadedCode, boot: Boot, log: Logger) -> WorkerProcess | JobProcess:

@@ -11,7 +11,8 @@ from time import time as wall_clock
 
 import uvloop
 
-from clusterd.app.application import LoadedJob, describe
+from clusterd.app.application import LoadedJob
+from clusterd.app.errors import describe
 from clusterd.log import Logger
 from clusterd.log.output import mend_output
 from clusterd.process.ending import Ending

@@ -1,7 +1,6 @@
 """One HTTP request to an ASGI application: its receive and send, with back pressure."""
 
 import asyncio
-import traceback
 from io import BufferedReader
 from typing import Any, cast
 
@@ -16,6 +15,7 @@ from clusterd.http.messages.given import message as message_of
 from clusterd.http.messages.given import path
 from clusterd.http.messages.response import Stamp
 from clusterd.http.ports import Log
+from clusterd.log.tracebacks import application_traceback
 
 TURN_PIECES = 16
 """Maximum pieces that an application sends in a row, without ever waiting, before others have their turn."""
@@ -54,7 +54,7 @@ class AsgiCall(Answer):
             self.fail("")
         except BaseException as error:  # A SystemExit also ends only the request.
             FORKS.end_if_fork(error)
-            self.fail(f"raised\n{''.join(traceback.format_exception(error)).rstrip()}")
+            self.fail(f"raised\n{application_traceback(error, or_ours=True)}")
         else:
             FORKS.end_if_fork()
             if not self.is_over:

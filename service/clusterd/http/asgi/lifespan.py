@@ -1,13 +1,13 @@
 """The lifespan of an ASGI application (https://asgi.readthedocs.io/en/latest/specs/lifespan.html)."""
 
 import asyncio
-import traceback
 from typing import Any
 
 from clusterd.http.asgi.application import AsgiApplication, Message
 from clusterd.http.call import StartupFailed
 from clusterd.http.messages.given import message as message_of
 from clusterd.http.ports import Log
+from clusterd.log.tracebacks import application_traceback, in_one_line, of_text
 
 
 class Lifespan:
@@ -39,7 +39,8 @@ class Lifespan:
             return
         answer = await self._ask("lifespan.shutdown")
         if answer is not None and answer["type"] == "lifespan.shutdown.failed":
-            self._log.error(f"the application's shutdown failed: {answer.get('message', '')}")
+            line, whole = of_text(str(answer.get("message", "")))
+            self._log.error(f"the application's shutdown failed: {line}\n{whole}")
 
     async def _ask(self, event: str) -> Message | None:
         """Return the application's answer to an event; None if its call has ended without one."""
@@ -53,7 +54,7 @@ class Lifespan:
         return None
 
     async def _run(self) -> None:
-        has_asked = False
+        has_asked = has_failed = False
 
         async def receive() -> Message:
             nonlocal has_asked
@@ -61,15 +62,20 @@ class Lifespan:
             return await self._to_application.get()
 
         async def send(given: object) -> None:
-            self._from_application.put_nowait(message_of(given))
+            nonlocal has_failed
+            message = message_of(given)
+            has_failed = has_failed or message["type"].endswith(".failed")
+            self._from_application.put_nowait(message)
 
         scope = {"type": "lifespan", "asgi": {"version": "3.0", "spec_version": "2.0"}, "state": self.state}
         try:
             await self._application(scope, receive, send)
         except asyncio.CancelledError:
             raise
-        except BaseException:
+        except BaseException as error:
+            if has_failed:
+                return  # It has said so. Starlette raises the same exception afterwards.
             # An application without lifespans raises at once. One that has received an event has failed. It is served
             # all the same, as the specification demands: only lifespan.startup.failed prevents that.
             log = self._log.warning if has_asked else self._log.debug
-            log(f"the application's lifespan ended\n{traceback.format_exc().rstrip()}")
+            log(f"the application's lifespan ended: {in_one_line(error)}\n{application_traceback(error)}")

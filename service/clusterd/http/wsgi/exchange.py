@@ -1,7 +1,6 @@
 """One call of a WSGI application (PEP 3333), and the bytes of its response. Used in threads and on the event loop."""
 
 import os
-import traceback
 from collections.abc import Callable, Generator, Iterable
 from http import HTTPStatus
 from io import BytesIO
@@ -18,6 +17,7 @@ from clusterd.http.wsgi.body import Body, BodyReader
 from clusterd.http.wsgi.environ import EnvironMaker
 from clusterd.http.wsgi.file_wrapper import FileWrapper, RegularFile
 from clusterd.http.wsgi.mailbox import Mailbox
+from clusterd.log.tracebacks import application_traceback
 from clusterd.runtime import originals
 
 WsgiApplication = Callable[..., Iterable[object]]
@@ -164,8 +164,9 @@ class Exchange:
         self.failed = True
         try:
             output.close()
-        except BaseException:
-            self._service.report(f"{self._describe()} raised when it was closed\n{traceback.format_exc().rstrip()}")
+        except BaseException as error:
+            found = application_traceback(error, or_ours=True)
+            self._service.report(f"{self._describe()} raised when it was closed\n{found}")
 
     def _pieces(self, result: Iterable[object]) -> Output:
         try:
@@ -285,7 +286,7 @@ class Exchange:
         if isinstance(error, ClientGone):
             self.failed = True
             return b""
-        self._service.report(f"{self._describe()} raised\n{''.join(traceback.format_exception(error)).rstrip()}")
+        self._service.report(f"{self._describe()} raised\n{application_traceback(error, or_ours=True)}")
         if self.started:
             self.failed = True
             return b""

@@ -1,6 +1,5 @@
 """A call of the application beside the loop: in a thread of the pool, or in a greenlet."""
 
-import traceback
 from math import inf
 
 from clusterd.http.call import CallPhase
@@ -9,6 +8,7 @@ from clusterd.http.connections.transports.transfer import FileTransfer
 from clusterd.http.messages.refusal import Refusal
 from clusterd.http.wsgi.exchange import ClientGone, Exchange, Output, Service
 from clusterd.http.wsgi.runner import JobRunners, Room, Runner, RunnerState
+from clusterd.log.tracebacks import application_traceback
 
 AHEAD_BYTES = 64 * 1024
 """Maximum bytes that an application may produce beyond what the client's connection has taken."""
@@ -46,8 +46,8 @@ class ThreadCall(Exchange):
         last: bytes | _Sending = b""
         try:
             last = self._run()
-        except BaseException:  # SystemExit and the like end a request, never a thread of the pool.
-            self._service.report(f"a request ended with\n{traceback.format_exc().rstrip()}")
+        except BaseException as error:  # SystemExit and the like end a request, never a thread of the pool.
+            self._service.report(f"a request ended with\n{application_traceback(error, or_ours=True)}")
             self.failed = True
         if isinstance(last, bytes):
             self._service.mailbox.post(self._ended, last)

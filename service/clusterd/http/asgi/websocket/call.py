@@ -1,7 +1,6 @@
 """One WebSocket to an ASGI application: its receive and send."""
 
 import asyncio
-import traceback
 from enum import Enum
 from http import HTTPStatus
 from typing import Any
@@ -20,6 +19,7 @@ from clusterd.http.messages.quota import Quota
 from clusterd.http.messages.refusal import Refusal, application_failed
 from clusterd.http.messages.response import Stamp
 from clusterd.http.ports import Log
+from clusterd.log.tracebacks import application_traceback
 
 TURN_BYTES = 64 * 1024
 """Maximum bytes that an application sends without ever waiting before others have their turn."""
@@ -85,7 +85,7 @@ class WebSocketCall:
             self._fail("")
         except BaseException as error:  # A SystemExit also ends only the call.
             FORKS.end_if_fork(error)
-            self._fail(f"raised\n{''.join(traceback.format_exception(error)).rstrip()}")
+            self._fail(f"raised\n{application_traceback(error, or_ours=True)}")
         else:
             FORKS.end_if_fork()
             if self._session is not None:

@@ -1,0 +1,86 @@
+"""What is said of an error of the application."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from clusterd.app.errors import describe, describe_text
+from clusterd.wire.messages import BootFailed, encode
+
+pytestmark = pytest.mark.engine_independent
+
+
+def missing(name: str) -> ModuleNotFoundError:
+    return ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def environment(path: Path) -> Path:
+    """Make what looks like a virtual environment. Returns its interpreter."""
+    python = path / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch(mode=0o755)
+    return python
+
+
+LACKS = f"app: shop:app: ModuleNotFoundError: No module named 'flask'; {sys.executable} does not have it"
+
+
+def test_a_missing_module_is_looked_for_in_another_interpreter(directory: Path) -> None:
+    found = describe(missing("flask"), "app: shop:app")
+    assert (
+        found.reason
+        == f"{LACKS} (python: names the interpreter of the application, such as that of its virtual environment)"
+    )
+    assert found.permanent
+
+
+@pytest.mark.parametrize("name", [".venv", "venv", None])
+def test_a_virtual_environment_nearby_is_named(
+    directory: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, name: str | None
+) -> None:
+    path = directory / name if name else tmp_path_factory.mktemp("elsewhere")
+    python = environment(path)
+    if name is None:
+        monkeypatch.setenv("VIRTUAL_ENV", str(path))
+    reason = describe(missing("flask"), "app: shop:app").reason
+    assert reason == f"{LACKS} (python: {python} would use the virtual environment there)"
+
+
+def test_the_interpreter_in_use_is_not_recommended(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment(directory / ".venv")
+    (directory / "link").symlink_to(".venv")
+    monkeypatch.setattr(sys, "prefix", str(directory / "link"))
+    assert describe(missing("flask"), "app: shop:app").reason == LACKS
+
+
+@pytest.mark.parametrize("name", ["shop", "shop.wsgi"])
+def test_the_module_of_the_application_is_looked_for_in_its_directory(directory: Path, name: str) -> None:
+    reason = describe(missing(name), "app: shop.wsgi:app").reason
+    assert reason.endswith(
+        f"No module named {name!r} in {os.getcwd()} or on sys.path (directory: says where to look first)"
+    )
+
+
+def test_a_name_that_begins_like_that_of_the_application_is_another(directory: Path) -> None:
+    assert "does not have it" in describe(missing("flask"), "app: flask_shop:app").reason
+
+
+def test_nothing_is_added_for_a_part_of_a_package_that_was_found(directory: Path) -> None:
+    assert describe(missing("shop.models"), "app: shop.wsgi:app").reason.endswith("No module named 'shop.models'")
+
+
+def test_what_is_said_fits_a_message() -> None:
+    for found in (
+        describe(ValueError("\0é" * 100_000), "app: a:b"),
+        describe_text("\0é\n" * 100_000, "lifespan.startup"),
+    ):
+        assert encode(BootFailed(found.reason, found.traceback, found.permanent))
