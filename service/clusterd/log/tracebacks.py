@@ -18,13 +18,23 @@ _FRAME = re.compile(r'^  File "(?P<file>.*)", line (?P<line>\d+).*\n(?:    .*\n)
 _INDENTED = re.compile(r"(?: .*\n)*")
 
 
+def is_ours(file: str) -> bool:
+    """Whether this is a file of clusterd."""
+    return file.startswith(_OWN_CODE)
+
+
+def is_standard(file: str) -> bool:
+    """Whether this is a file of Python's standard library."""
+    return file.startswith("<frozen ") or (file.startswith(_STANDARD_LIBRARY) and not _is_installed(file))
+
+
 def in_one_line(error: BaseException) -> str:
     """The class of the exception, its message and its place in the application."""
-    message = message_of(error)
-    return f"{type(error).__name__}{': ' if message else ''}{message}{place_of(error)}"
+    message = _message_of(error)
+    return f"{type(error).__name__}{': ' if message else ''}{message}{_place_of(error)}"
 
 
-def message_of(error: BaseException) -> str:
+def _message_of(error: BaseException) -> str:
     """The message of an exception in one line."""
     try:
         text = str(error.msg if isinstance(error, SyntaxError) else error)
@@ -33,7 +43,7 @@ def message_of(error: BaseException) -> str:
     return " ".join(text.split())
 
 
-def place_of(error: BaseException) -> str:
+def _place_of(error: BaseException) -> str:
     """The last line of the application's own code that led to `error`, in parentheses. Empty if there is none."""
     if isinstance(error, SyntaxError) and error.filename:
         return f" ({error.filename}:{error.lineno})"
@@ -60,7 +70,7 @@ def of_text(text: str) -> tuple[str, str]:
     It is often a traceback. The line is then the exception and its place in the application.
     """
     whole = text.strip()
-    shown = _FRAME.sub(lambda frame: "" if frame["file"].startswith(_OWN_CODE) else frame[0], whole)
+    shown = _FRAME.sub(lambda frame: "" if is_ours(frame["file"]) else frame[0], whole)
     return _text_in_one_line(whole), shown if "\n" in whole else ""
 
 
@@ -75,21 +85,17 @@ def _text_in_one_line(text: str) -> str:
 
 
 def _without_ours(stack: Sequence[traceback.FrameSummary]) -> list[traceback.FrameSummary]:
-    rest = dropwhile(lambda frame: _is_ours(frame) or _imports(frame), stack)
-    return [frame for frame in rest if not _is_ours(frame)]
+    rest = dropwhile(lambda frame: is_ours(frame.filename) or _imports(frame.filename), stack)
+    return [frame for frame in rest if not is_ours(frame.filename)]
 
 
-def _is_ours(frame: traceback.FrameSummary) -> bool:
-    return frame.filename.startswith(_OWN_CODE)
-
-
-def _imports(frame: traceback.FrameSummary) -> bool:
-    return frame.filename.startswith("<frozen importlib") or "importlib" in frame.filename.split(os.sep)
+def _imports(file: str) -> bool:
+    return file.startswith("<frozen importlib") or "importlib" in file.split(os.sep)
 
 
 def _last_own(places: Sequence[tuple[str, int | None]]) -> str:
     """The last place that is in no installed package; else the last outside the standard library, else the last."""
-    for is_anothers in (_is_library, _is_standard, lambda _: False):
+    for is_anothers in (_is_library, is_standard, lambda _: False):
         for file, line in reversed(places):
             if not is_anothers(file):
                 return f" ({file}:{line})"
@@ -97,11 +103,7 @@ def _last_own(places: Sequence[tuple[str, int | None]]) -> str:
 
 
 def _is_library(file: str) -> bool:
-    return _is_standard(file) or _is_installed(file)
-
-
-def _is_standard(file: str) -> bool:
-    return file.startswith("<frozen ") or (file.startswith(_STANDARD_LIBRARY) and not _is_installed(file))
+    return is_standard(file) or _is_installed(file)
 
 
 def _is_installed(file: str) -> bool:

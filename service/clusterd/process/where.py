@@ -3,16 +3,13 @@
 import asyncio
 import gc
 import sys
-import sysconfig
 import threading
 import traceback
 from collections.abc import Coroutine, Generator, Iterator
-from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-_STANDARD_LIBRARY = sysconfig.get_path("stdlib")
-_OURS = str(Path(__file__).resolve().parents[1])
+from clusterd.log.tracebacks import is_ours, is_standard
 
 
 def where_thread_is(thread: threading.Thread) -> str:
@@ -68,5 +65,4 @@ def _innermost(stack: traceback.StackSummary) -> str:
 
 
 def _is_anothers(path: str) -> bool:
-    is_standard = path.startswith(_STANDARD_LIBRARY) and "site-packages" not in path
-    return path.startswith(("<", _OURS)) or is_standard or "-packages/gevent/" in path
+    return path.startswith("<") or is_ours(path) or is_standard(path) or "-packages/gevent/" in path
