@@ -142,6 +142,18 @@ def test_settings_are_known_and_setup_changes_them_for_the_next_reload(talking: 
     assert talking.do("cluster.settings['workers']") == 1
 
 
+def test_a_reload_reads_the_environment_file_again(tmp_path: Path) -> None:
+    file = tmp_path / "x.env"
+    file.write_text("COLOUR=red")
+    source = 'import os\ndef app(e, start): start("200 OK", []); return [os.environ["COLOUR"].encode()]'
+    (tmp_path / "app.py").write_text(source)
+    with program(tmp_path, settings={"environment_file": "x.env"}) as running:
+        assert running.get().text == "red"
+        file.write_text("COLOUR=blue")
+        assert running.do("cluster.reload().result()") == 2
+        assert running.get().text == "blue"
+
+
 def test_a_reload_that_fails_says_why_and_the_old_code_serves(started: Program) -> None:
     started.deploy("2", "raise LookupError('no such thing')")
     with pytest.raises(Raised, match=r"RequestFailed.*LookupError: no such thing"):

@@ -41,6 +41,25 @@ def test_the_environment_and_the_worker_count_are_picked_up(make_service: MakeSe
     service.wait_for_status("^Serving: 1 worker, generation 3; reloaded at ")
 
 
+def test_the_environment_file_is_read_again(make_service: MakeService) -> None:
+    service = make_service(workers=None)
+    file = service.directory / "shop.env"
+    file.write_text("COLOUR='red'\nOLD=1\nWEB_CONCURRENCY=1\n")
+    service.environment = {"COLOUR": "of the master", "WEB_CONCURRENCY": "7"}
+    service.flags = ("--env-file", "shop.env")
+    service.deploy("1", HELLO.replace("VERSION", "{os.environ.get('COLOUR')}-{os.environ.get('OLD')}"))
+    service.start()
+    service.wait_for_line(rf"the environment file {file} sets COLOUR, OLD, WEB_CONCURRENCY")
+    assert (service.ask().version, len(service.workers())) == ("red-1", 1)
+    file.write_text("export COLOUR=blue  # now\n\nWEB_CONCURRENCY=2\n")
+    assert service.reload().returncode == 0
+    assert (service.ask().version, len(service.workers())) == ("blue-None", 2)
+    file.write_text("COLOUR\n")
+    failed = service.reload()
+    assert (failed.returncode, f"{file}:1: this is not NAME=VALUE" in failed.stderr) == (1, True)
+    assert service.ask().version == "blue-None"
+
+
 def test_a_switched_symlink_is_followed(make_service: MakeService, tmp_path: Path) -> None:
     current = tmp_path / "current"
     for version in ("1", "2"):

@@ -18,6 +18,7 @@ environment:
   TIME: 1:30
   EMPTY:
   QUOTED: "a\\tb"
+environment_file: variables.env
 root_path: /shop
 preload: false
 worker_start: shop.hooks:start
@@ -77,6 +78,7 @@ def everything(directory: Path) -> Config:
     python = directory / "bin/python"
     python.parent.mkdir()
     python.touch()
+    (directory / "variables.env").write_text("SWITCH=hidden by the section\nFROM_FILE=yes\n")
     return read(directory, EVERYTHING)
 
 

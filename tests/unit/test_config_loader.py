@@ -53,7 +53,9 @@ def test_everything(tmp_path: Path) -> None:
         "TIME": "1:30",
         "EMPTY": "",
         "QUOTED": "a\tb",
+        "FROM_FILE": "yes",
     }
+    assert config.environment_file == f"{tmp_path}/variables.env"
     assert config.preload is Preload.NEVER
     assert config.listen == (TcpAddress("::1", 8080), UnixAddress(f"{tmp_path}/run/http.sock"))
     assert config.metrics is None

@@ -16,7 +16,7 @@ GIVEN = {"PORT": "5000", "WEB_CONCURRENCY": "3"}
 def test_they_are_defaults(tmp_path: Path) -> None:
     config = load(write(tmp_path, "app: shop:app"), defaults=platform_defaults(GIVEN))
     assert ([str(each) for each in config.listen], config.workers) == (["0.0.0.0:5000"], 3)
-    assert len(notes(platform_defaults(GIVEN))) == 2
+    assert len(notes(platform_defaults(GIVEN), None)) == 2
 
 
 def test_the_file_and_flags_take_precedence(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from clusterd.config.model import (
     Config,
 )
 from clusterd.config.reading.document import parse_document
-from clusterd.config.reading.loader import LARGEST_FILE, ConfigError, load
+from clusterd.config.reading.files import LARGEST_FILE
+from clusterd.config.reading.loader import ConfigError, load
 from clusterd.config.reading.problems import Problem
 from tests.support.configurations import complaint, complaints
 

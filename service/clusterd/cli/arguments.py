@@ -113,7 +113,8 @@ def _parser() -> _Parser:
         if setting.key == "app":
             parser.add_argument("app", nargs="?", metavar="APP", help=text)
         elif setting.shape is Shape.ONE:
-            settings.add_argument(setting.flag, dest=setting.key, metavar=setting.metavar, help=text)
+            flags = [setting.flag] if setting.alias is None else [setting.flag, setting.alias]
+            settings.add_argument(*flags, dest=setting.key, metavar=setting.metavar, help=text)
         else:
             more = f"{text} May be given several times."
             settings.add_argument(setting.flag, dest=setting.key, action="append", metavar=setting.metavar, help=more)

@@ -49,7 +49,7 @@ def run() -> int:
     except ConfigError as error:
         return attempt.refuse([str(problem) for problem in error.problems], ExitStatus.CONFIGURATION)
     log.set_level(Level[config.log.level.name])
-    for note in notes(platform_defaults(os.environ)):
+    for note in notes(platform_defaults(os.environ), config.environment_file):
         log.info(note)
     return _serve(config, arguments, attempt, log)
 
@@ -145,9 +145,15 @@ def _check(arguments: Arguments) -> int:
     return 0
 
 
-def _watched(arguments: Arguments) -> Sequence[Path]:
-    """Return the watched paths with the configuration. Otherwise the next reload would apply its changes unnoticed."""
-    return (*arguments.watch, *([arguments.config_path] if arguments.config_path is not None else []))
+def _watched(arguments: Arguments, config: Config) -> Sequence[Path]:
+    """Return the paths to watch: those that were asked for, if any, with the files of the configuration.
+
+    Otherwise the next reload would apply their changes unnoticed.
+    """
+    if not arguments.watch:
+        return ()
+    files = arguments.config_path, config.environment_file
+    return (*arguments.watch, *(Path(file) for file in files if file is not None))
 
 
 def _serve(config: Config, arguments: Arguments, attempt: _Attempt, log: Logger) -> int:
@@ -158,7 +164,8 @@ def _serve(config: Config, arguments: Arguments, attempt: _Attempt, log: Logger)
                 closing(open_listeners(config, passed_sockets(), path, expected_sockets(os.environ)))
             )
             # Created before the application is imported, so that changes during the import count.
-            watcher = opened.enter_context(closing(Watcher(_watched(arguments), log))) if arguments.watch else None
+            watched = _watched(arguments, config)
+            watcher = opened.enter_context(closing(Watcher(watched, log))) if watched else None
         except (ListenError, SocketError) as error:
             return attempt.refuse(str(error).splitlines(), ExitStatus.TEMPORARY)
         except WatchError as error:

@@ -89,8 +89,9 @@ class Cluster:
         given = _merged(self._given, settings)
         if self.is_primary:
             self._config = self._read(given)
-            self._handlers.post("setup", None, self.settings)
         self._given = given
+        if self.is_primary:
+            self._handlers.post("setup", None, self.settings)
 
     def on(self, event: str) -> Callable[[_AnyHandler], _AnyHandler]:
         """Register the decorated function, plain or async, as a handler of an event (docs/node-cluster.md).
@@ -189,7 +190,7 @@ class Cluster:
             return self._primary
 
         try:
-            return Master(config, self._checked_config, listeners, log, observe=observe).run()
+            return Master(config, lambda: _load(self._given), listeners, log, observe=observe).run()
         finally:
             if self._primary is not None:
                 self._primary.end()
@@ -210,11 +211,10 @@ class Cluster:
 
     @staticmethod
     def _read(given: Mapping[str, Any]) -> Config:
-        from clusterd.config.reading.loader import ConfigError, load_given
+        from clusterd.config.reading.problems import ConfigError
 
         try:
-            # The metrics endpoint is off by default, because several programs on one host would use the same address.
-            config = load_given(given, "Cluster", {"metrics": "off"})
+            config = _load(given)
         except ConfigError as error:
             raise ValueError(str(error)) from None
         if config.hooks is not None:
@@ -222,6 +222,14 @@ class Cluster:
                 'hooks: a program has handlers of its own: register them with @cluster.on("exit") and so on'
             )
         return config
+
+
+def _load(given: Mapping[str, Any]) -> Config:
+    """Check settings, and read the files that they name. Raises ConfigError."""
+    from clusterd.config.reading.loader import load_given
+
+    # The metrics endpoint is off by default, because several programs on one host would use the same address.
+    return load_given(given, "Cluster", {"metrics": "off"})
 
 
 def _listeners(config: Config) -> "Listeners":

@@ -18,7 +18,7 @@ FOREIGN = {
     "root_path_prefix": "root_path",
     "url_path_prefix": "root_path",
     "raw_env": "environment",
-    "env_file": "EnvironmentFile= of the unit, or environment",
+    "env_file": "environment_file",
     "preload_app": "preload",
     "factory": "app: module:factory()",
     "timeout": "timeouts.hang",

@@ -179,6 +179,7 @@ class Config:
     Either `app` (`module:attribute` or `module:factory()`) or `run` (`module:function`) is None.
     `metrics` is None if there is no endpoint. `control` is None for the default path, which `config.paths` computes.
     `workers` is None for the number that `config.cpus` counts.
+    `environment` contains the variables of `environment_file` too.
     `trusted_proxies` contains addresses, networks and `unix`, as texts.
     """
 
@@ -188,6 +189,7 @@ class Config:
     directory: str
     python: str
     environment: Mapping[str, str]
+    environment_file: str | None
     root_path: str
     preload: Preload
     worker_start: str | None

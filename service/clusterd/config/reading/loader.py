@@ -1,7 +1,6 @@
 """Reads a configuration: the file, overridden by the flags, completed by the defaults. All problems are reported."""
 
 import math
-import stat
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,10 @@ from clusterd.config.address import Address
 from clusterd.config.model import Config, Debug, HealthCheck, Limits, Log, Restarts, Rollout, Timeouts, Tls, UnixSockets
 from clusterd.config.reading.checks import check_combinations, check_names, check_paths
 from clusterd.config.reading.document import parse_document
+from clusterd.config.reading.environment_file import read_environment_file
+from clusterd.config.reading.files import text_of
 from clusterd.config.reading.given import document_of
+from clusterd.config.reading.platform import defaults_of_file
 from clusterd.config.reading.problems import ConfigError, Place, Problem
 from clusterd.config.reading.values import Values
 from clusterd.config.reading.working_directory import absolute, working_directory
@@ -21,11 +23,7 @@ from clusterd.config.settings.setting import Shape
 
 __all__ = ["ConfigError", "Problem", "load", "load_given", "written_control", "written_metrics"]
 
-LARGEST_FILE = 256 * 1024
-"""In bytes. The master reads the file in its loop, and PyYAML takes about a second for a file of this size."""
-
 _HEALTH_CHECK = "rollout.health_check"
-_BYTE_ORDER_MARK = "\ufeff"
 _NO_OVERRIDES: Mapping[str, Sequence[str]] = MappingProxyType({})
 _NO_DEFAULTS: Mapping[str, str] = MappingProxyType({})
 
@@ -72,7 +70,14 @@ def load_given(settings: Mapping[str, Any], source: str, defaults: Mapping[str, 
 
 def _concluded(given: Values, source: Place, base: str, defaults: Mapping[str, str]) -> Config:
     """Add the defaults, check the configuration as a whole, and build it."""
+    from_file: Mapping[str, str] = {}
+    if path := given.values.get("environment_file"):
+        file = read_environment_file(path)
+        given.problems += file.problems
+        from_file = file.variables
+        defaults = {**defaults, **defaults_of_file(file, given.problems)}
     _fill_in_defaults(given, source, base, defaults)
+    given.values["environment"] = {**from_file, **given.values["environment"]}
     check_combinations(given, source)
     check_paths(given)
     check_names(given)
@@ -118,32 +123,8 @@ def _check_working_directory(source: Place) -> None:
 
 
 def _text(path: Path) -> str:
-    source = Place(str(path))
-    path = Path(absolute(path))
-    try:
-        # The type is checked first: opening a FIFO would block the master until a process writes to it.
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            _refuse(source, "this is a directory", "name the file in it")
-        if not stat.S_ISREG(mode):
-            _refuse(source, "this is not a regular file", "each reload reads it again")
-        with path.open("rb") as file:
-            data = file.read(LARGEST_FILE + 1)
-    except (FileNotFoundError, NotADirectoryError):
-        _refuse(
-            source, "there is no such file", "name another with --config, or just the application: clusterd myapp:app"
-        )
-    except (OSError, ValueError) as error:
-        _refuse(source, f"cannot be read: {getattr(error, 'strerror', None) or error}")
-    if len(data) > LARGEST_FILE:
-        _refuse(source, f"larger than {LARGEST_FILE // 1024}K", "is this the configuration?")
-    try:
-        return data.decode().removeprefix(_BYTE_ORDER_MARK)
-    except UnicodeDecodeError as error:
-        before = data[: error.start]
-        column = len(before.rpartition(b"\n")[2].decode()) + 1
-        place = Place(source.source, before.count(b"\n") + 1, column)
-        _refuse(place, f"byte 0x{data[error.start]:02x} is not UTF-8", "save the file as UTF-8")
+    if_absent = "name another with --config, or just the application: clusterd myapp:app"
+    return text_of(path, if_absent, "is this the configuration?")
 
 
 def _refuse(place: Place, found: str, hint: str = "") -> Never:

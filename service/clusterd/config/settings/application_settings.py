@@ -104,6 +104,18 @@ APPLICATION_SETTINGS = (
         metavar="NAME=VALUE",
     ),
     Setting(
+        "environment_file",
+        either(file_path(), "null"),
+        "null",
+        _NEXT,
+        "A file with environment variables for the application (a .env file), which each reload reads again: lines "
+        "NAME=VALUE, with quotes, comments and export as Docker Compose knows them. environment takes precedence over "
+        "it, and it takes precedence over the environment that clusterd was started with. PORT and WEB_CONCURRENCY in "
+        "it are defaults of listen and workers. --env-file is the same flag. See docs/deploying.md.",
+        metavar="PATH",
+        alias="--env_file",
+    ),
+    Setting(
         "root_path",
         _ROOT_PATH,
         "",

@@ -40,6 +40,8 @@ class Setting:
     """Whether an empty list is allowed."""
     instead: str | None = None
     """The setting that may be given instead of this required one."""
+    alias: str | None = None
+    """Another flag of the same meaning, which other servers have."""
     flag: str = field(init=False)
 
     def __post_init__(self) -> None:
