@@ -46,13 +46,6 @@ def test_a_target_without_a_host_is_refused(interface: Interface) -> None:
         assert client.get("http://:80/").status == 400
 
 
-@BOTH
-def test_an_underscored_name_is_not_passed_on(interface: Interface) -> None:
-    with serving(APPLICATIONS[interface], 0, interface=interface) as server, server.client() as client:
-        answer = client.get("/", "X_User: forged", "X-Real: 1")
-        assert answer.body in (b"['HTTP_X_REAL']", b"['x-real']")
-
-
 def test_nobody_is_told_to_go_on_within_a_response() -> None:
     async def late_reader(scope: dict[str, Any], receive: Receive, send: Receive) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"8")]})

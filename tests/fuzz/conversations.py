@@ -233,7 +233,7 @@ def marks_of(request: Request) -> tuple[bytes, ...]:
 
 def check(sent: bytes, received: bytes | None, server: Serving) -> int:
     """Compare with what the reference sees in the stream; the number of requests. Raises Astray."""
-    expected = read(sent, server.engine.settings.limits)
+    expected = read(sent, server.engine.settings.limits, server.engine.settings.underscores.value)
     if received is None:
         # Nobody lingers for a client that has asked for the close, and sends more all the same.
         if all(each.persists for each in expected.requests):

@@ -41,6 +41,7 @@ DICTIONARY = (
         b"HTTP/2.0",
     ),
     *(b"Content-Length: 0\r\n", b"Content-Length: 5\r\n", b"content-length:+5\r\n", b"Content-Length: 5, 5\r\n"),
+    *(b"X_A: 1\r\n", b"X-A: 2\r\n", b"_"),
     *(b"Content_Length: 5\r\n", b"Content-Length : 5\r\n", b"Content-Length: 0x5\r\n", b"Content-Length: 00005\r\n"),
     *(b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: identity\r\n", b"Transfer-Encoding: xchunked\r\n"),
     *(

@@ -8,6 +8,7 @@ from clusterd.http.asgi.scope import ScopeMaker
 from clusterd.http.messages.head import Head, HeadParser
 from clusterd.http.messages.reception import Received, Reception
 from clusterd.http.messages.refusal import Refusal
+from clusterd.http.settings import Underscores
 from clusterd.http.wsgi.body import Body, BodyReader
 from clusterd.http.wsgi.environ import EnvironMaker
 from tests.fuzz.mutation import corpus, mutated, pieces
@@ -30,6 +31,16 @@ class Seen:
     persists: bool
     environ: tuple[tuple[str, object], ...]
     scope: tuple[tuple[str, object], ...]
+
+    @property
+    def names(self) -> frozenset[bytes]:
+        """The names of the fields that an ASGI application sees."""
+        return frozenset(name for name, _ in dict(self.scope)["headers"])  # type: ignore[attr-defined]
+
+    @property
+    def environ_fields(self) -> int:
+        """How many fields a WSGI application sees."""
+        return sum(name.startswith(("HTTP_", "CONTENT_")) for name, _ in self.environ)
 
 
 @dataclass(frozen=True)
@@ -97,16 +108,16 @@ def views(head: Head) -> tuple[tuple[tuple[str, object], ...], tuple[tuple[str, 
     return tuple(sorted(kept.items())), (("path", scope["path"]), ("headers", tuple(scope["headers"])))
 
 
-def check(heads: HeadParser, data: bytes, dice: Random) -> Reading:
+def check(heads: HeadParser, underscores: Underscores, data: bytes, dice: Random) -> Reading:
     """Raises Disagreement. `heads` has seen other streams before: what it remembers must not matter."""
     whole = outcome(heads, [data])
     for split in (pieces(dice, data), [data[at : at + 1] for at in range(len(data))]):
         if outcome(heads, split) != whole:
             raise Disagreement(f"the split matters: {data!r} gives {whole}, in {split} {outcome(heads, split)}")
-    fresh = outcome(HeadParser(LIMITS), [data])
+    fresh = outcome(HeadParser(LIMITS, underscores), [data])
     if fresh != whole:
         raise Disagreement(f"memory matters: {data!r} gives {whole}, and without memory {fresh}")
-    expected = read(data, LIMITS)
+    expected = read(data, LIMITS, underscores.value)
     compare(data, whole, expected)
     return expected
 
@@ -127,6 +138,10 @@ def compare(data: bytes, found: Outcome, expected: Reading) -> None:
     got = [(each.method, each.target, each.minor, each.fields, each.body, each.persists) for each in found.requests]
     if got != wanted:
         raise Disagreement(f"{data!r} holds {wanted}, the server saw {got}")
+    for request, each in zip(expected.requests, found.requests, strict=True):
+        names = sorted(request.handed_on)
+        if names != sorted(each.names) or len(names) != each.environ_fields:
+            raise Disagreement(f"{data!r}: {names} are to be handed on, the application is told {each.names}")
     if expected.end is End.BAD:
         # What is bad in a head that has no end yet may be noticed later: nothing of it is answered until then.
         is_due = expected.bad_head is None or b"\r\n\r\n" in data[expected.bad_head :]
@@ -149,14 +164,15 @@ class Parsing:
     def __init__(self, seed: int) -> None:
         self._dice = Random(seed)
         self._seeds = corpus()
-        self._heads = HeadParser(LIMITS)
+        self._heads = {each: HeadParser(LIMITS, each) for each in Underscores}
         self.streams = 0
         self.requests = 0
         self.refused = 0
 
     def round(self) -> None:
         """One stream. Raises Disagreement, or what the server lets escape."""
-        reading = check(self._heads, mutated(self._dice, self._seeds), self._dice)
+        underscores = self._dice.choice(list(Underscores))
+        reading = check(self._heads[underscores], underscores, mutated(self._dice, self._seeds), self._dice)
         self.streams += 1
         self.requests += len(reading.requests)
         self.refused += reading.end is End.BAD

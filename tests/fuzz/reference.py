@@ -38,6 +38,8 @@ class Request:
     target: bytes
     minor: int
     fields: dict[bytes, bytes]
+    handed_on: set[bytes] = field(default_factory=set)
+    """The names that the application is told."""
     body: bytes = b""
     persists: bool = True
     expects: bool = False
@@ -63,7 +65,7 @@ class More(Exception):
     """Ends before it is whole."""
 
 
-def read(data: bytes, limits: Limits) -> Reading:
+def read(data: bytes, limits: Limits, underscores: str) -> Reading:
     """Every request in the bytes, until one is refused or incomplete."""
     reading = Reading()
     at = 0
@@ -75,6 +77,7 @@ def read(data: bytes, limits: Limits) -> Reading:
         head_at = at
         try:
             request, at = read_head(data, at, limits)
+            request.handed_on = names_handed_on(request, underscores)
             head_at = -1
             request.body, at = read_body(request, data, at, limits)
         except Bad:
@@ -127,6 +130,18 @@ def read_head(data: bytes, at: int, limits: Limits) -> tuple[Request, int]:
             request.fields[name] += (b"; " if name == b"cookie" else b", ") + value
     check_target(request)
     return request, at
+
+
+def names_handed_on(request: Request, underscores: str) -> set[bytes]:
+    """Those without underscores, and where they are passed those that no other could be taken for."""
+    names = set(request.fields)
+    plain = {name for name in names if b"_" not in name}
+    if underscores == "refuse" and names != plain:
+        raise Bad("underscore")
+    if underscores != "pass":
+        return plain
+    alike = [name.replace(b"_", b"-") for name in names]
+    return plain | {name for name in names if alike.count(name.replace(b"_", b"-")) == 1}
 
 
 def read_request_line(line: bytes) -> Request:

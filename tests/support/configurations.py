@@ -32,6 +32,7 @@ unix_sockets: {mode: 0660, owner: www-data, group: null}
 trusted_proxies: [10.0.0.0/8, "::1", unix]
 proxy_protocol: on
 server_header: off
+underscores: refuse
 metrics: off
 control: run/control.sock
 workers: 3

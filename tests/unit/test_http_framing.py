@@ -11,6 +11,7 @@ from clusterd.http.messages.framing import ChunkDecoder, body_length
 from clusterd.http.messages.head import FieldLine, Fields, Head, HeadParser, find_end
 from clusterd.http.messages.refusal import Refusal
 from clusterd.http.messages.response import TEXT_FIELDS, Encoder, ResponseHead, Stamp
+from clusterd.http.settings import Underscores
 from clusterd.http.wsgi.body import BodyReader
 from clusterd.http.wsgi.environ import EnvironMaker
 from tests.support.settings import limits
@@ -23,7 +24,7 @@ def status_of(head: bytes) -> int:
     try:
         end = find_end(head, LIMITS)
         assert end, "incomplete"
-        body_length(HeadParser(LIMITS).parse(head[:end]), LIMITS)
+        body_length(HeadParser(LIMITS, Underscores.DROP).parse(head[:end]), LIMITS)
     except Refusal as refusal:
         return refusal.status.value
     return 0

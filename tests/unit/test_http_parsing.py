@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from clusterd.http.messages.framing import CHUNKED, ChunkDecoder, body_length
 from clusterd.http.messages.head import Head, HeadParser, find_end
 from clusterd.http.messages.refusal import Refusal
+from clusterd.http.settings import Underscores
 from tests.support.settings import limits
 
 LIMITS = limits(request_line=60, headers=120, header_count=5, body=1000)
@@ -18,7 +19,7 @@ GET = b"GET / HTTP/1.1\r\nHost: a\r\n"
 def head_of(data: bytes) -> Head:
     end = find_end(data, LIMITS)
     assert end
-    return HeadParser(LIMITS).parse(data[:end])
+    return HeadParser(LIMITS, Underscores.DROP).parse(data[:end])
 
 
 def status_of(data: bytes) -> int:
@@ -77,7 +78,7 @@ def outcome_of_head(pieces: list[bytes]) -> object:
         try:
             end = find_end(received, LIMITS)
             if end:
-                head = HeadParser(LIMITS).parse(bytes(received[:end]))
+                head = HeadParser(LIMITS, Underscores.DROP).parse(bytes(received[:end]))
                 return head.method, head.target, head.minor, head.fields, body_length(head, LIMITS)
         except Refusal as refusal:
             return refusal.status

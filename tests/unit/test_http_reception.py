@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from clusterd.http.messages.head import HeadParser
 from clusterd.http.messages.reception import Received, Reception
 from clusterd.http.messages.refusal import Refusal
-from clusterd.http.settings import Limits
+from clusterd.http.settings import Limits, Underscores
 from clusterd.http.wsgi.body import Body
 from tests.support.settings import limits
 
@@ -26,7 +26,7 @@ REQUESTS = [("/first", None), ("/second", b"seven\r\n"), ("/third", b"abcde"), (
 
 
 def reception_of(limits: Limits, residual: bytes) -> Reception:
-    reception = Reception(HeadParser(limits), limits, Body)
+    reception = Reception(HeadParser(limits, Underscores.DROP), limits, Body)
     reception.take(residual)
     return reception
 

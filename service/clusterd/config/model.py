@@ -34,6 +34,7 @@ __all__ = [
     "Timeouts",
     "Tls",
     "TlsVersion",
+    "Underscores",
     "UnixAddress",
     "UnixSockets",
     "from_json",
@@ -73,6 +74,14 @@ class Switch(StrEnum):
 
     OFF = "off"
     ON = "on"
+
+
+class Underscores(StrEnum):
+    """What happens to a request's header fields that have an underscore in their names."""
+
+    DROP = "drop"
+    PASS = "pass"
+    REFUSE = "refuse"
 
 
 class TlsVersion(StrEnum):
@@ -201,6 +210,7 @@ class Config:
     trusted_proxies: tuple[str, ...]
     proxy_protocol: Switch
     server_header: Switch
+    underscores: Underscores
     metrics: Address | None
     control: str | None
     workers: int | None
@@ -243,6 +253,7 @@ def from_json(document: Mapping[str, Any], environment: Mapping[str, str] = _NOT
         "trusted_proxies": tuple(document["trusted_proxies"]),
         "proxy_protocol": Switch(document["proxy_protocol"]),
         "server_header": Switch(document["server_header"]),
+        "underscores": Underscores(document["underscores"]),
         "metrics": None if metrics is None else Address.parse(metrics),
         "scheduling": Scheduling(document["scheduling"]),
         "rollout": Rollout(**{**rollout, "health_check": None if check is None else _health_check(check)}),

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from clusterd.config.limits import Limits, Timeouts
-from clusterd.config.model import AccessLog, Interface
+from clusterd.config.model import AccessLog, Interface, Underscores
 
-__all__ = ["AccessLog", "HttpSettings", "Interface", "Limits", "Timeouts"]
+__all__ = ["AccessLog", "HttpSettings", "Interface", "Limits", "Timeouts", "Underscores"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class HttpSettings:
     trusted_proxies: tuple[str, ...]
     proxy_protocol: bool
     server_header: bool
+    underscores: Underscores
     access_log: AccessLog
     timeouts: Timeouts
     limits: Limits

@@ -17,6 +17,7 @@ def engine_settings(config: Config, interface: Interface) -> HttpSettings:
         trusted_proxies=config.trusted_proxies,
         proxy_protocol=config.proxy_protocol is Switch.ON,
         server_header=config.server_header is Switch.ON,
+        underscores=config.underscores,
         access_log=config.log.access,
         timeouts=config.timeouts,
         limits=replace(config.limits, connections=usable_connections(config)),

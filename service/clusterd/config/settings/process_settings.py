@@ -2,7 +2,7 @@
 
 from http import HTTPStatus
 
-from clusterd.config.model import Scheduling, Switch, TlsVersion
+from clusterd.config.model import Scheduling, Switch, TlsVersion, Underscores
 from clusterd.config.settings.kinds import CoreType, Refusal, choice, duration, either, file_mode, text, whole_number
 from clusterd.config.settings.places import listen_address, peer_network, secret_path, socket_path
 from clusterd.config.settings.setting import Applies, Setting, Shape
@@ -58,6 +58,17 @@ PROCESS_SETTINGS = (
         _NEXT,
         "Whether clusterd adds the header Server: clusterd to responses. A Server header that the application sets is "
         "sent in either case.",
+    ),
+    Setting(
+        "underscores",
+        choice(Underscores),
+        "drop",
+        _NEXT,
+        "What happens to header fields of a request whose names contain an underscore, such as X_User. In WSGI X_User "
+        "and X-User have the same name, and ASGI frameworks treat them alike, so that a client could pose as a proxy "
+        "that sets X-User. drop leaves them out, for WSGI and ASGI. refuse answers 400. pass hands them on: use it "
+        "only if no header decides whom the application trusts, or if the proxy drops those of its clients, as nginx "
+        "and HAProxy can. If names differ only in - and _, only the one without underscores is handed on.",
     ),
     Setting(
         "metrics",

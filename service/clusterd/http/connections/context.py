@@ -42,7 +42,7 @@ class ConnectionContext:
         self.stamp = stamp
         self.registry = registry
         self.retirement = registry.retirement
-        self.heads = HeadParser(settings.limits)
+        self.heads = HeadParser(settings.limits, settings.underscores)
         self.origins = Origins(settings, log)
         self.log = log
         self.tls = tls

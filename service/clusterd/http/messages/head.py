@@ -14,7 +14,7 @@ from clusterd.http.messages.forwarded_fields import ForwardedFields
 from clusterd.http.messages.grammar import FIELD_VALUE, TOKEN
 from clusterd.http.messages.memory import Memory
 from clusterd.http.messages.refusal import Refusal, bad_request
-from clusterd.http.settings import Limits
+from clusterd.http.settings import Limits, Underscores
 
 _match_request_line = re.compile(rf"({TOKEN}) ([!-~]++) HTTP/([0-9])\.([0-9])\r\n").match
 # Allows no space before the colon, no obs-fold and no bare CR or LF: each has been used to smuggle requests.
@@ -53,11 +53,15 @@ _names: Memory[str, _Names] = Memory(REMEMBERED)
 
 def _names_of(name: str) -> _Names:
     lower = name.lower()
-    cgi = "" if "_" in lower else _CGI_NAMES.get(lower) or f"HTTP_{lower.upper().replace('-', '_')}"
+    cgi = "" if "_" in lower else _CGI_NAMES.get(lower) or _cgi_name(lower)
     names = _Names(lower, cgi, lower.encode("latin-1"))
     if len(name) <= LONGEST_REMEMBERED_NAME:
         _names.remember(name, names)
     return names
+
+
+def _cgi_name(lower: str) -> str:
+    return f"HTTP_{lower.upper().replace('-', '_')}"
 
 
 class FieldLine:
@@ -67,8 +71,9 @@ class FieldLine:
 
     def __init__(self, name: str, value: str) -> None:
         self.name, self.cgi_name, raw = _names.get(name) or _names_of(name)
-        # `cgi_name` is empty for a name with an underscore, and both interfaces leave such a field out. It could pose
-        # as the field with a hyphen, since frameworks give both the same name (Django's META, for example).
+        # `cgi_name` is empty for a name with an underscore, and both interfaces leave such a field out, unless the
+        # parser hands it on. It could pose as the field with a hyphen, since frameworks give both the same name
+        # (Django's META, for example).
         self.value = value = value.rstrip(" \t")
         self.raw = (raw, value.encode("latin-1"))
 
@@ -166,10 +171,12 @@ class HeadParser:
     requests are equal to the byte. A cached item was checked completely, and is found by all of its bytes.
     """
 
-    __slots__ = ("_blocks", "_heads", "_limits", "_lines")
+    __slots__ = ("_blocks", "_hands_on", "_heads", "_limits", "_lines", "_refuses")
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, underscores: Underscores) -> None:
         self._limits = limits
+        self._hands_on = underscores is Underscores.PASS
+        self._refuses = underscores is Underscores.REFUSE
         self._heads: Memory[bytes, Head] = Memory(REMEMBERED)
         self._blocks: Memory[bytes, Fields] = Memory(REMEMBERED)
         self._lines: Memory[bytes, FieldLine] = Memory(REMEMBERED_LINES)
@@ -210,13 +217,20 @@ class HeadParser:
             reason = f"more than {self._limits.header_count} header fields"
             raise Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
         values = {line.name: line.value for line in lines}
-        return Fields(values if len(values) == len(lines) else _joined(lines), lines)
+        if len(values) != len(lines):
+            values = _joined(lines)
+        return Fields(values, _unambiguous(lines) if self._hands_on else lines)
 
     def _parse_line(self, text: bytes) -> FieldLine:
         match = _match_field_line(text.decode("latin-1"))
         if match is None:
             raise bad_request("malformed header field")
         line = FieldLine(*match.groups())
+        if not line.cgi_name:  # The name has an underscore.
+            if self._refuses:
+                raise bad_request("underscore in the name of a header field")
+            if self._hands_on:
+                line.cgi_name = _cgi_name(line.name)
         if line.name == "host" and _match_host(line.value) is None:
             raise bad_request("malformed Host")
         if len(text) <= LONGEST_REMEMBERED_LINE:
@@ -254,6 +268,20 @@ def _parse_other_target(method: str, target: str, minor: int, fields: Fields) ->
     head = Head(method, rest if rest.startswith("/") else f"/{rest}", minor, fields)
     head.target = target
     return head
+
+
+def _unambiguous(lines: list[FieldLine]) -> list[FieldLine]:
+    """Leave out lines with an underscore in the name if another line has the same name but for - and _.
+
+    An application could not tell them apart. So what a proxy says in a field without underscores is neither replaced
+    nor extended by a client.
+    """
+    if not any("_" in line.name for line in lines):
+        return lines
+    spellings: dict[str, set[str]] = {}
+    for line in lines:
+        spellings.setdefault(line.name.replace("_", "-"), set()).add(line.name)
+    return [line for line in lines if "_" not in line.name or len(spellings[line.name.replace("_", "-")]) == 1]
 
 
 def _joined(lines: list[FieldLine]) -> dict[str, str]:
