@@ -99,6 +99,27 @@ def test_an_instance_has_its_metrics_in_its_runtime_directory(make_service: Make
     assert f"metrics: unix:{tmp_path}/metrics.sock" in service.log()
 
 
+def test_an_instance_is_named_in_titles_log_and_status(make_service: MakeService, tmp_path: Path) -> None:
+    service = make_service(workers=1, hooks="hooks")
+    service.environment = {"CLUSTERD_INSTANCE": "a-shop-with-a-long-name", "RUNTIME_DIRECTORY": str(tmp_path)}
+    (service.directory / "hooks.py").write_text(
+        "from clusterd import cluster\n@cluster.on('fork')\ndef forked(worker): ...\n"
+    )
+    service.start()
+    name = "clusterd@a-shop-with-a-long-name"
+    wait_until(lambda: any("spare" in title(pid) for pid in descendants(service.pid)), "a spare template appears")
+    assert title(service.pid) == f"{name}: master"
+    named = {"hooks gen 1", "template gen 1", "spare gen 1", "worker 1 gen 1"}
+    assert {title(pid) for pid in descendants(service.pid)} == {f"{name}: {each}" for each in named}
+    worker = service.workers()[0]["pid"]
+    assert Path(f"/proc/{worker}/comm").read_text().strip() == "clusterd-w1"
+    assert service.clusterctl("status").stdout.startswith(f"{name}: Serving: 1 worker, ")
+    state = service.describe()
+    assert state is not None and state["instance"] == "a-shop-with-a-long-name"
+    assert service.stop() == 0
+    assert all(f" {name}[" in line for line in service.lines)
+
+
 def test_clusterctl_reaches_the_service_whatever_is_wrong_with_its_file(make_service: MakeService) -> None:
     service = make_service().start()
     service.config.write_text(f"control: {service.control}\napp: app:app\nwokers: 3\n")

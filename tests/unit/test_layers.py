@@ -41,6 +41,7 @@ LAYERS = {
     "linux": 0,
     "runtime": 0,
     "version": 0,
+    "service_name": -1,
 }
 HTTP_LAYERS = {
     "engine": 5,

@@ -1,6 +1,9 @@
 """Records, levels, the text they become, and the buffer that never blocks."""
 
+import os
 import struct
+import subprocess
+import sys
 from enum import StrEnum
 
 import pytest
@@ -205,6 +208,21 @@ def test_a_journal_entry_has_the_fields_both_ways() -> None:
         "SYSLOG_IDENTIFIER": "clusterd",
         "CLUSTERD_SLOT": "2",
         "CLUSTERD_REASON": "signal KILL",
+    }
+
+
+def test_an_instance_is_named_in_the_journal() -> None:
+    program = (
+        "import sys; from clusterd.log import Level, Record, journal\n"
+        "[payload] = journal.encode(Record(Level.INFO, 'here', {})); sys.stdout.buffer.write(payload)"
+    )
+    environment = {**os.environ, "CLUSTERD_INSTANCE": "shop"}
+    payload = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True).stdout
+    assert parse_entry(payload) == {
+        "MESSAGE": "here",
+        "PRIORITY": "6",
+        "SYSLOG_IDENTIFIER": "clusterd@shop",
+        "CLUSTERD_INSTANCE": "shop",
     }
 
 

@@ -156,7 +156,7 @@ def _workers(result: dict[str, Any]) -> str:
 def _status(result: dict[str, Any]) -> str:
     data = result["data"]
     hooks = f"\n\n{tables.hooks_line(data['hooks'])}" if data.get("hooks") else ""
-    return f"{escaped(data['status'])}\n\n{_workers(result)}{hooks}"
+    return f"{tables.status_line(data)}\n\n{_workers(result)}{hooks}"
 
 
 def _config(result: dict[str, Any]) -> str:

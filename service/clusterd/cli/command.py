@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+from clusterd import service_name
 from clusterd.cli import failed_start
 from clusterd.cli.arguments import Arguments, parse_arguments
 from clusterd.cli.failed_start import FailedStart, Stage
@@ -117,7 +118,7 @@ class _Attempt:
 
 def _read(arguments: Arguments) -> Config:
     defaults = platform_defaults(os.environ)
-    if os.environ.get("CLUSTERD_INSTANCE") and (directory := os.environ.get("RUNTIME_DIRECTORY")):
+    if service_name.INSTANCE and (directory := os.environ.get("RUNTIME_DIRECTORY")):
         # An instance must not use the default ports, which clusterd.service uses. It also has its own socket unit.
         defaults["metrics"] = f"unix:{directory}/metrics.sock"
         defaults["listen"] = ""

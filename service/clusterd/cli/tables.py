@@ -42,6 +42,12 @@ def wants_colour(stream: TextIO) -> bool:
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
+def status_line(data: dict[str, Any]) -> str:
+    """Return the status, with the name of the instance if it is one."""
+    name = f"clusterd@{data['instance']}: " if data.get("instance") else ""
+    return escaped(f"{name}{data['status']}")
+
+
 def workers_table(workers: Sequence[dict[str, Any]], *, colour: bool) -> str:
     """Return a table with a line for each worker."""
     columns = (*_COLUMNS, _DEBUGGER) if any(worker.get("debugger") for worker in workers) else _COLUMNS

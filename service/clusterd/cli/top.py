@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clusterd.cli.asking import Unreachable
-from clusterd.cli.tables import cell_of
-from clusterd.log.record import escaped
+from clusterd.cli.tables import cell_of, status_line
 
 EVERY_SECONDS = 1.0
 COLUMNS = (
@@ -64,7 +63,7 @@ def lines(status: str, workers: list[dict[str, Any]], sort: str, width: int, hei
     workers = sorted(workers, key=lambda each: each[sort] if each[sort] is not None else -1, reverse=sort != "slot")
     title = " ".join((title.upper() if key == sort else title).rjust(size) for key, title, size in COLUMNS)
     table = [" ".join(cell_of(key, each.get(key)).rjust(size) for key, _, size in COLUMNS) for each in workers]
-    said = textwrap.wrap(escaped(status), max(1, width - 1))
+    said = textwrap.wrap(status, max(1, width - 1))
     room = max(1, height - len(said) - 4)
     if len(table) > room:
         table = [*table[: room - 1], f"... and {len(table) - room + 1} more"]
@@ -98,7 +97,7 @@ def _screen(screen: Any, look: Callable[[], dict[str, Any]], data: dict[str, Any
         workers = rates.of(data["workers"], time.monotonic())
         until = time.monotonic() + EVERY_SECONDS
         while (left := until - time.monotonic()) > 0:
-            _draw(screen, data["status"], workers, sort)
+            _draw(screen, status_line(data), workers, sort)
             screen.timeout(max(1, int(left * 1000)))
             key = screen.getch()
             if key in (ord("q"), ord("Q"), 27):

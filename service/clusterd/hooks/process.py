@@ -57,7 +57,7 @@ def main(channel_descriptor: int) -> None:
     die_with_parent()
     masters_signals.ignore()
     channel, order, descriptors = first_order(channel_descriptor, Attach)
-    set_title(f"clusterd: hooks gen {order.generation}", f"clusterd-h{order.generation}")
+    set_title(f"hooks gen {order.generation}", f"clusterd-h{order.generation}")
     write_stacks_to(*descriptors)
     protect_output(os.environ)
     log = Logger(open_sink(os.environ), Level(order.log_level)).bind(generation=order.generation, pid=os.getpid())

@@ -1,5 +1,7 @@
 """Sets what `ps` shows of a process: the command line `clusterd: worker 2 gen 3` and the name `clusterd-w2`.
 
+In an instance the command line is `clusterd@NAME: worker 2 gen 3`. The name has room for 15 bytes only.
+
 The command line is the memory in which exec(2) put the arguments. A process changes it by writing there. Python keeps
 copies of its arguments and does not read that memory again. A template is started with a padding argument, so that the
 titles of its workers always fit.
@@ -9,18 +11,19 @@ import ctypes
 from functools import cache
 
 from clusterd.linux.prctl import set_argument_end, set_comm
+from clusterd.service_name import SERVICE
 
 PADDING = "-" * 64
 """An argument for a process that will need space for a title."""
 
 
 def set_title(title: str, comm: str) -> None:
-    """Show `title`, cut to the available space, as this process's command line, and `comm` as its name."""
+    """Show the service and `title`, cut to the available space, as the command line, and `comm` as the name."""
     set_comm(comm)
     start, end = _argument_memory()
     if end <= start:
         return
-    text = title.encode()[: end - start - 1]
+    text = f"{SERVICE}: {title}".encode()[: end - start - 1]
     ctypes.memmove(start, text + bytes(end - start - len(text)), end - start)
     set_argument_end(start + len(text) + 1)
 

@@ -13,16 +13,19 @@ from collections.abc import Iterator
 
 from clusterd.log.record import Record
 from clusterd.runtime import originals
+from clusterd.service_name import INSTANCE, SERVICE
 
 JOURNAL_SOCKET = "/run/systemd/journal/socket"
-IDENTIFIER = "clusterd"
+_INSTANCE = b"" if INSTANCE is None else b"CLUSTERD_INSTANCE=%s\n" % INSTANCE.encode()
+_SOURCE = b"SYSLOG_IDENTIFIER=%s\n" % SERVICE.encode() + _INSTANCE
+"""The fields of every entry. The identifier is the first word of a line that journalctl prints."""
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 
 
 def encode(record: Record) -> Iterator[bytes]:
     """Yield one datagram for each line of the message, so that every line has the priority and the fields."""
-    header = b"PRIORITY=%d\nSYSLOG_IDENTIFIER=%s\n" % (record.level, IDENTIFIER.encode())
+    header = b"PRIORITY=%d\n" % record.level + _SOURCE
     fields = b"".join(_field(_field_name(name), value) for name, value in record.pairs())
     for line in record.lines():
         yield _field(b"MESSAGE", line) + header + fields

@@ -22,15 +22,15 @@ from threading import get_ident
 from typing import Any
 
 from clusterd.log.destination import is_journal_stream
-from clusterd.log.journal import IDENTIFIER
 from clusterd.log.record import Level
 from clusterd.runtime import originals
+from clusterd.service_name import SERVICE
 
 JOURNAL_STREAM_SOCKET = "/run/systemd/journal/stdout"
 PATIENCE_SECONDS = 1.0
 """How long a write waits for a destination. After that, no write waits until the destination has accepted output."""
 
-_HEADER = f"{IDENTIFIER}\n\n{Level.INFO:d}\n1\n0\n0\n0\n".encode()
+_HEADER = f"{SERVICE}\n\n{Level.INFO:d}\n1\n0\n0\n0\n".encode()
 """The header of a stream: identifier, unit (journald knows it by the control group), priority, whether lines may begin
 with a priority such as `<3>`, and whether to forward to syslog, kmsg and the console (stdout_stream_line in systemd's
 journald-stream.c)."""

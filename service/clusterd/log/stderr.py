@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from clusterd.log.record import Level, Record
 from clusterd.runtime import originals
+from clusterd.service_name import SERVICE
 
 # POSIX: a write of at most this size is atomic, even if all workers share one pipe.
 ATOMIC_BYTES = select.PIPE_BUF
@@ -18,6 +19,8 @@ ATOMIC_BYTES = select.PIPE_BUF
 
 class LineEncoder:
     """Formats each line of a record as `2026-11-23T09:00:00.123Z clusterd[42] error: message key=value`.
+
+    In an instance it is `clusterd@NAME[42]`.
 
     Every line names its process, so that mixed lines of several processes can be told apart.
     """
@@ -29,7 +32,7 @@ class LineEncoder:
     def __call__(self, record: Record) -> Iterator[bytes]:
         """Yield the lines of the record in payloads. Each payload has as many lines as can be written atomically."""
         stamp = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")[:-6]
-        prefix = f"{stamp}Z clusterd[{self._process()}] {Level(record.level).name.lower()}: ".encode()
+        prefix = f"{stamp}Z {SERVICE}[{self._process()}] {Level(record.level).name.lower()}: ".encode()
         payload = b""
         for line in record.lines():
             for piece in _pieces(line.encode("utf-8", "backslashreplace"), ATOMIC_BYTES - len(prefix) - 1):

@@ -150,7 +150,7 @@ class Master:
         protect_output(os.environ, whole_lines=False)
         become_subreaper()
         raise_descriptor_limit()
-        set_title("clusterd: master", "clusterd")
+        set_title("master", "clusterd")
         handle_signals(self._loop, self.post_event, self._context.children.reap, self._write_state, self._log.notice)
         self._service_manager.start()
         self._loop.run_until_complete(self._open())

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from clusterd import service_name
 from clusterd.systemd.sockets import Role
 
 VARIABLE = "CLUSTERD_SOCKETS"
@@ -33,4 +34,4 @@ def expected_sockets(environ: Mapping[str, str], ruled_out: Callable[[str], bool
     """Return the socket units that this process's environment names, without those that are masked."""
     named = (word.partition("=") for word in environ.get(VARIABLE, "").split())
     units = {Role(name): unit for name, _, unit in named if name in set(Role) and unit and not ruled_out(unit)}
-    return Expected(units, bool(environ.get("CLUSTERD_INSTANCE")))
+    return Expected(units, bool(environ.get(service_name.VARIABLE)))

@@ -75,7 +75,7 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...], log
     """Prepare to fork. Raises LoadError. Exits if the import cannot be forked and the order says to refuse that."""
     scoreboard, stacks, *shared = descriptors
     wakeups, listeners = shared[:WAKEUPS], shared[WAKEUPS:]
-    set_title(f"clusterd: template gen {order.generation}", f"clusterd-t{order.generation}")
+    set_title(f"template gen {order.generation}", f"clusterd-t{order.generation}")
     write_stacks_to(stacks)
     protect_output(os.environ)
     config = from_json(order.config)
@@ -146,7 +146,7 @@ def _fork_on_request(channel: socket.socket, fork_context: ForkContext) -> None:
         order = decode(packet.data)
         if isinstance(order, Fork | ForkSpare):
             # A spare that receives an order to fork has been promoted to template.
-            set_title(f"clusterd: template gen {generation}", f"clusterd-t{generation}")
+            set_title(f"template gen {generation}", f"clusterd-t{generation}")
         if isinstance(order, Fork):
             child_channel, stacks = packet.descriptors
             if _fork_detached(channel, order.serial):
@@ -159,7 +159,7 @@ def _fork_on_request(channel: socket.socket, fork_context: ForkContext) -> None:
                 channel.close()
                 channel = _patient(child_channel)
                 masters_signals.ignore()
-                set_title(f"clusterd: spare gen {generation}", f"clusterd-s{generation}")
+                set_title(f"spare gen {generation}", f"clusterd-s{generation}")
                 send(channel, encode(Hello(order.serial, LAYOUT)))
                 continue
         elif isinstance(order, SetLogLevel):

@@ -55,7 +55,7 @@ class Ended:
 
 def _live(boot: Boot, log: Logger) -> Ended:
     context, config = boot.context, boot.context.config
-    set_title(f"clusterd: worker {boot.slot} gen {context.generation}", f"clusterd-w{boot.slot}")
+    set_title(f"worker {boot.slot} gen {context.generation}", f"clusterd-w{boot.slot}")
     begin_after_fork()
     forget_what_runs_once()
     write_stacks_to(boot.stacks)

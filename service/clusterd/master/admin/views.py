@@ -16,6 +16,7 @@ from clusterd.master.hooks.manager import Hooks
 from clusterd.metrics.facts import ClusterFacts, Phase, WorkerFacts
 from clusterd.metrics.ledger import Ledger
 from clusterd.metrics.procfs import process_usage
+from clusterd.service_name import INSTANCE
 from clusterd.supervisor.model import cluster as supervised
 from clusterd.supervisor.model.states import RESTARTS, WorkerState
 from clusterd.supervisor.model.table import Worker
@@ -76,6 +77,7 @@ class Views:
         """The state for programs, as `clusterctl status --json` prints it. Memory is in bytes, ages are in seconds."""
         hooks = self._hooks.facts()
         return {
+            "instance": INSTANCE,
             "status": self._status(),
             "version": __version__,
             "pid": os.getpid(),

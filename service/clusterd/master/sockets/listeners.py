@@ -21,6 +21,11 @@ from clusterd.wire.messages import MOST_LISTENERS
 NOTHING_TO_LISTEN_ON = "listen: there is nothing to listen on"
 NAME_AN_ADDRESS = "name an address in listen: or in tls.listen:"
 
+_RUN_HAS_NO_CLIENTS = (
+    "run: systemd passes sockets, but run serves no clients: move the file to /etc/clusterd/NAME.yaml and run "
+    "systemctl enable --now clusterd@NAME.service, or give this unit the drop-in that docs/messages.md has"
+)
+
 _SETTINGS = {Role.HTTP: "listen", Role.HTTPS: "tls.listen", Role.METRICS: "metrics", Role.CONTROL: "control"}
 
 
@@ -160,7 +165,7 @@ def _check(http: Sequence[socket.socket], https: Sequence[socket.socket], config
     count = len(http) + len(https)
     if config.run is not None:
         if count:
-            raise ListenError("run: systemd passes sockets, but run serves no clients: disable the socket unit")
+            raise ListenError(_RUN_HAS_NO_CLIENTS)
         return
     if not count:
         if (unit := expected.units.get(Role.HTTP)) and expected.is_instance:
