@@ -145,6 +145,41 @@ def forked(worker):
         wait_until(lambda: sorted(started.pids()) == [1, 2, 3], "three workers")
 
 
+@pytest.mark.parametrize("kind", ["", "async "])
+def test_a_fork_in_a_handler_of_exit_does_not_grow_the_cluster(tmp_path: Path, kind: str) -> None:
+    source = f"""
+{kind}def fork(what, worker):
+    forked = cluster.fork({{"COLOUR": "red"}})
+    say(what, worker.id, worker.pid, forked.id, forked is worker, forked.is_dead())
+
+@cluster.on("exit")
+{kind}def exited(worker, code, signal):
+    {"await " if kind else ""}fork("exited", worker)
+
+@cluster.on("disconnect")
+{kind}def disconnected(worker):
+    {"await " if kind else ""}fork("disconnected", worker)
+"""
+    with program(tmp_path, source=source) as started:
+        first = started.pids()[1]
+        started.do("cluster.workers[1].kill(signal.SIGKILL)")
+        assert started.wait_to_hear("exited", 1, first) == ["exited", 1, first, 1, False, False]
+        wait_until(lambda: first not in started.pids().values() and sorted(started.pids()) == [1, 2], "two workers")
+        started.do("cluster.reload().result()")
+        assert sorted(started.pids()) == [1, 2]
+        started.do("cluster.scale(1)")
+        second = started.wait_to_hear("exited", 2)[2]
+        wait_until(lambda: sorted(started.pids()) == [1], "one worker")
+        assert second is not None
+        assert started.do("cluster.fork().id") == 2
+        last = set(started.pids().values())
+        assert started.stop() == 0
+        ends = [said for said in started.said() if said[0] == "exited" and said[2] in last]
+        assert ends and all(said[4] for said in ends)  # none follows: it is the worker itself
+    assert started.log().count("adds no worker") == 1
+    assert "Traceback" not in started.log()
+
+
 def test_a_signal_handler_of_the_program_may_command_and_can_not_wait(tmp_path: Path) -> None:
     source = """
 def act(*_):

@@ -239,6 +239,35 @@ def test_they_command_the_cluster_as_a_program_does(hooked: Hooked) -> None:
     assert hooked.wait() == 0
 
 
+@pytest.mark.parametrize("kind", ["", "async "])
+def test_a_fork_in_a_handler_of_exit_does_not_grow_the_cluster(make_hooked: MakeHooked, kind: str) -> None:
+    source = f"""
+@cluster.on("exit")
+{kind}def exited(worker, code, signal):
+    forked = cluster.fork()
+    say("exited", worker.id, worker.pid, forked.id, forked is worker, forked.generation, forked.is_dead())
+    if code is None:
+        reply = forked.request("?")
+        say("served", {"await reply" if kind else "reply.result()"})
+"""
+    service = make_hooked()
+    service.hook(source + OBEYS)
+    service.start()
+    first = service.pids()[2]
+    service.do("cluster.workers[2].kill(signal.SIGKILL)")
+    assert service.wait_to_hear("exited", 2, first) == ["exited", 2, first, 2, False, 1, False]
+    assert service.wait_to_hear("served") == ["served", ["?", 2, None]]
+    assert sorted(service.pids()) == [1, 2]
+    second = service.pids()[2]
+    service.do("cluster.scale(1)")
+    assert service.wait_to_hear("exited", 2, second) == ["exited", 2, second, 2, True, 1, True]
+    assert sorted(service.pids()) == [1]
+    assert service.do("cluster.fork().id") == 2
+    assert service.stop() == 0
+    assert service.log().count("adds no worker") == 1
+    assert "Traceback" not in service.log()
+
+
 def test_a_reload_may_be_asked_for_in_a_handler_and_fails_with_the_reason(hooked: Hooked) -> None:
     hooked.hook_bare("raise LookupError('no such thing')")
     assert "RequestFailed: hooks: hooks: LookupError" in hooked.get("/reload").text

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from clusterd.config.model import Config
 from clusterd.config.worker_environment import checked_environment
 from clusterd.config.written import nested, written
-from clusterd.hooks.handle import Worker, broadcast
+from clusterd.hooks.handle import Worker, broadcast, leaving_worker
 from clusterd.hooks.handlers import CLUSTER_EVENTS, NOT_YET, Handlers, Registry
 from clusterd.linux.early_signals import hold_signals
 from clusterd.log import Level, Logger, open_sink
@@ -110,12 +110,16 @@ class Cluster:
     def fork(self, environment: Mapping[str, str] | None = None) -> Worker:
         """Add one worker, with these environment variables. They are set before its code runs, also in its successors.
 
-        If the application is preloaded, it was imported before they are set. Raises ValueError and TypeError for
-        variables that cannot be set, and RuntimeError if the cluster does not run or no worker can be added now.
+        If the application is preloaded, it was imported before they are set. In a handler of `exit` or `disconnect` no
+        worker is added, because the cluster replaces the one that leaves. The result is its successor, or the worker
+        that leaves if it has none yet. Raises ValueError and TypeError for variables that cannot be set, and
+        RuntimeError if the cluster does not run or no worker can be added now.
         """
         checked = None if environment is None else checked_environment(environment)
         encoded(checked)
         primary = self._running()
+        if (leaving := leaving_worker()) is not None:
+            return primary.successor(leaving)
         worker: Worker = primary.wait(lambda done: primary.fork(checked, done))
         return worker
 

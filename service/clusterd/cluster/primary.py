@@ -108,6 +108,18 @@ class Primary:
         forked.add_done_callback(lambda _: self._give(forked, done))
         self._operations.fork(environment, forked)
 
+    def successor(self, leaving: Worker) -> Worker:
+        """The newest worker in the slot of a worker that leaves, or that worker itself if no other follows."""
+        try:
+            found: Worker | None = self.wait(partial(self._find_successor, leaving.id))
+        except RuntimeError:  # The cluster has ended.
+            return leaving
+        return found or leaving
+
+    def _find_successor(self, slot: int, done: Done) -> None:
+        forked = self._operations.successor(slot)
+        done.set_result(None if forked is None else self._roster.find(forked))
+
     def _wait_for(self, operation: Callable[..., object], *arguments: object) -> None:
         """Call `operation` on the loop, and wait until it has returned."""
         self.wait(lambda done: done.set_result(operation(*arguments)))

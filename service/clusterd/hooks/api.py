@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from clusterd.hooks.handle import Worker
+from clusterd.hooks.handle import Worker, leaving_worker
 from clusterd.hooks.handle import broadcast as send_to_all
 from clusterd.hooks.handlers import CLUSTER_EVENTS, Registry
 from clusterd.hooks.master_connection import MasterConnection
@@ -67,10 +67,19 @@ def broadcast(value: Any) -> int:
 def fork(environment: Mapping[str, str] | None = None) -> Worker:
     """Add one worker, with these environment variables. They are set before its code runs, and in its successors too.
 
+    In a handler of `exit` or `disconnect` no worker is added, because clusterd replaces the one that leaves. The result
+    is its successor, or the worker that leaves if it has none yet.
+
     Raises ValueError and TypeError for variables that cannot be set, and RuntimeError if no worker can be added now.
     """
     given = None if environment is None else dict(environment)
-    document = _running().master.wait(Operation.FORK, value=given)
+    leaving = leaving_worker()
+    if leaving is None:
+        document = _running().master.wait(Operation.FORK, value=given)
+    else:
+        document = _running().master.wait(Operation.SUCCESSOR, value=leaving.id)
+        if document is None:
+            return leaving
     return _running().roster.find(read_worker_event(document))
 
 

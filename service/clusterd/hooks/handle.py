@@ -5,7 +5,7 @@ from concurrent.futures import Future
 from signal import SIGTERM
 from typing import Any, Protocol
 
-from clusterd.hooks.handlers import WORKER_EVENTS, Source
+from clusterd.hooks.handlers import LEAVING, WORKER_EVENTS, Source
 from clusterd.wire.control import parse_signal
 from clusterd.wire.conversation import REQUEST_SECONDS, Disconnected, QueueFull, Reply
 from clusterd.wire.hooks import State
@@ -108,6 +108,12 @@ class Worker(Source):
     def disconnect(self) -> None:
         """Have the worker drain and exit once a successor serves in its slot. A worker that drains is not affected."""
         self._leave()
+
+
+def leaving_worker() -> Worker | None:
+    """The worker for which a handler of `exit` or `disconnect` runs. None outside of such a handler."""
+    worker = LEAVING.get()
+    return worker if isinstance(worker, Worker) else None
 
 
 def broadcast(workers: dict[int, Worker], value: Any) -> int:

@@ -1,6 +1,7 @@
 """The handlers of a program or hooks module, and the thread that calls them. No event loop waits for a handler."""
 
 import asyncio
+import contextvars
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,13 +15,13 @@ from clusterd.linux.early_signals import let_signals_through
 from clusterd.log import Logger
 from clusterd.runtime import originals
 from clusterd.runtime.threads import begin_natively
-from clusterd.wire.hooks import EXIT, FORK, MESSAGE, SETUP
+from clusterd.wire.hooks import DISCONNECT, EXIT, FORK, MESSAGE, SETUP
 
 WORKER_EVENTS: dict[str, tuple[str, ...]] = {
     "online": (),
     "listening": ("addresses",),
     MESSAGE: ("message",),
-    "disconnect": (),
+    DISCONNECT: (),
     EXIT: ("code", "signal"),
 }
 """The events of a worker, each with the arguments of its handlers."""
@@ -81,6 +82,10 @@ class Source(Registry):
     id: int
 
 
+LEAVING: contextvars.ContextVar[Source | None] = contextvars.ContextVar("clusterd_leaving", default=None)
+"""The worker that a handler of `exit` or `disconnect` is called for, also in the tasks that the handler begins."""
+
+
 class IncomingMessage(answers.Asked, Protocol):
     """A message of a worker: an `Incoming`, or one that the master has relayed (hooks/process.py)."""
 
@@ -121,6 +126,8 @@ class Handlers:
         self._has_ended: Callable[[float], bool] = lambda _: True
         self._log: Logger | None = None
         self._runner: asyncio.Runner | None = None
+        self._context = contextvars.Context()
+        """The context of async handlers."""
         self._lack_is_known = False
         """Whether the log already says that no handler takes messages."""
         self.dropped = 0
@@ -176,6 +183,7 @@ class Handlers:
         if incoming is None:
             with self._lock:
                 self._waiting -= 1
+        LEAVING.set(occurrence.worker if occurrence.event in (EXIT, DISCONNECT) else None)
         calls = list(self._calls(occurrence))
         for number, (handler, arguments) in enumerate(calls):
             asked = incoming if number == 0 and incoming is not None and incoming.wants_reply else None
@@ -212,7 +220,9 @@ class Handlers:
         # All async handlers share one event loop, so that a handler can use what an earlier one has opened.
         if self._runner is None:
             self._runner = asyncio.Runner()
-        return self._runner.run(coroutine)
+            self._context = contextvars.copy_context()
+        self._context.run(LEAVING.set, LEAVING.get())
+        return self._runner.run(coroutine, context=self._context)
 
     def _say_that_there_is_none(self, incoming: IncomingMessage, log: Logger) -> None:
         if incoming.wants_reply:

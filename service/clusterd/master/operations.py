@@ -48,6 +48,10 @@ class Operations:
         self._context = context
         self._forks: dict[int, list[Done]] = {}
         """By slot. Each future receives the next worker of its slot."""
+        self._newest: dict[int, WorkerEvent] = {}
+        """By slot, the fork of its newest worker, if that lives."""
+        self._is_idiom_known = False
+        """Whether the log already says what a fork in a handler of `exit` does."""
         self._reloads: dict[int, list[Done]] = {}
         self._restarts: dict[int, Done] = {}
         self._last_restart = 0
@@ -118,6 +122,18 @@ class Operations:
         self._forks.setdefault(slot, []).append(done)
         self._context.post_event(events.ScaleAsked(+1, may_be_early=True))
 
+    def successor(self, slot: int) -> WorkerEvent | None:
+        """Return the fork of the newest worker in `slot`, for a program that forks where a worker has left.
+
+        None if that is not forked yet, or will not be. Unlike in Node no worker is added, because clusterd replaces
+        workers itself.
+        """
+        if not self._is_idiom_known:
+            self._is_idiom_known = True
+            how = "clusterd itself replaces a worker that leaves, and cluster.scale() changes their number"
+            self._context.log.notice(f"cluster.fork() in a handler of exit or disconnect adds no worker: {how}")
+        return self._newest.get(slot)
+
     # ---- of one worker
 
     def restart(self, slot: int, done: Done) -> None:
@@ -166,7 +182,11 @@ class Operations:
         """Complete the forks that wait for this worker. Drop the environment of a slot that no longer exists."""
         if worker_event.name == EXIT and worker_event.slot not in self._cluster.slots():
             self._context.processes.environments.pop(worker_event.slot, None)
+        slot = worker_event.slot
+        if worker_event.name == EXIT and slot in self._newest and self._newest[slot].serial == worker_event.serial:
+            del self._newest[slot]
         if worker_event.name == FORK:
+            self._newest[slot] = worker_event
             for done in self._forks.pop(worker_event.slot, ()):
                 done.set_result(worker_event)
 

@@ -29,6 +29,7 @@ KNOWN = "known"
 MESSAGE = "message"
 FORK = "fork"
 EXIT = "exit"
+DISCONNECT = "disconnect"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class Operation(StrEnum):
     LEAVE = "leave"
     DEBUG = "debug"
     FORK = "fork"
+    SUCCESSOR = "successor"
     SCALE = "scale"
     RELOAD = "reload"
     STOP = "stop"

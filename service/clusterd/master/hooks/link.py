@@ -131,6 +131,8 @@ class HooksLink:
                 self._operations.debug(request.serial, done)
             case Operation.FORK:
                 self._operations.fork(None if value is None else checked_environment(value), done)
+            case Operation.SUCCESSOR:
+                done.set_result(self._operations.successor(value))
             case Operation.SCALE:
                 done.set_result(self._operations.scale(value))
             case Operation.RELOAD:
