@@ -1,8 +1,9 @@
 """A client that speaks WebSockets frame by frame."""
 
 import struct
+from typing import Protocol
 
-from tests.support.serving import Serving, request
+from tests.support.serving import Client, request
 
 HANDSHAKE = (
     "Upgrade: websocket",
@@ -29,10 +30,16 @@ def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv1: bool = F
     return head + key + bytes(byte ^ key[index % 4] for index, byte in enumerate(payload))
 
 
+class Served(Protocol):
+    """What clients connect to."""
+
+    def client(self) -> Client: ...
+
+
 class Raw:
     """A client that says and sees every byte, after a handshake."""
 
-    def __init__(self, server: Serving, path: str = "/echo", *lines: str, early: bytes = b"") -> None:
+    def __init__(self, server: Served, path: str = "/echo", *lines: str, early: bytes = b"") -> None:
         self.client = server.client()
         self.client.send(request(path, *HANDSHAKE, *lines) + early)
         self.answer = self.client.answer_head()

@@ -1,11 +1,12 @@
 """One HTTP request to an ASGI application: its receive and send, with back pressure."""
 
 import asyncio
+import gc
 from io import BufferedReader
 from typing import Any, cast
 
 from clusterd.http.asgi.answer import Answer
-from clusterd.http.asgi.application import AsgiApplication, ClientDisconnected, Message
+from clusterd.http.asgi.application import AsgiApplication, ClientDisconnected, Message, is_disconnect
 from clusterd.http.asgi.inflow import Inflow
 from clusterd.http.call import CallPhase
 from clusterd.http.connections.connection import Connection
@@ -20,6 +21,13 @@ from clusterd.log.tracebacks import application_traceback
 TURN_PIECES = 16
 """Maximum pieces that an application sends in a row, without ever waiting, before others have their turn."""
 
+YOUNG = 1
+"""The generation of objects that are collected with those that are younger: it takes some hundred microseconds."""
+
+CANCEL_TURNS = 16
+"""Turns of the loop in which a framework that has received http.disconnect may cancel what it sends. Frameworks take up
+to six of them."""
+
 PATH_BLOCK_BYTES = 256 * 1024
 """Bytes in memory at a time of a file that is read to be sent."""
 
@@ -27,7 +35,7 @@ PATH_BLOCK_BYTES = 256 * 1024
 class AsgiCall(Answer):
     """A request that is being answered. The response may be complete long before the application returns."""
 
-    __slots__ = ("_body", "_client_closed", "_end", "_pieces", "_waiter", "task")
+    __slots__ = ("_body", "_client_closed", "_end", "_knows_of_end", "_pieces", "_waiter", "_was_refused", "task")
 
     def __init__(self, connection: Connection, stamp: Stamp, log: Log, *, ends_connection: bool = False) -> None:
         super().__init__(connection, stamp, log, ends_connection=ends_connection)
@@ -39,6 +47,10 @@ class AsgiCall(Answer):
         """Whether the client has closed its sending side."""
         self._end = False
         """Whether the application has received the whole body."""
+        self._knows_of_end = False
+        """Whether the application has received http.disconnect, after which it need not complete its response."""
+        self._was_refused = False
+        """Whether the application has tried to send although the client has gone."""
         self._waiter: asyncio.Future[None] | None = None
         self.task: asyncio.Task[None] | None = None
         if self._body is not None:
@@ -49,16 +61,18 @@ class AsgiCall(Answer):
         try:
             await application(scope, self.receive, self.send)
         except asyncio.CancelledError:
-            self.fail("" if self.gone else "was cancelled")
-        except ClientDisconnected:
-            self.fail("")
+            self.fail("" if self.gone or self._knows_of_end else "was cancelled")
         except BaseException as error:  # A SystemExit also ends only the request.
             FORKS.end_if_fork(error)
-            self.fail(f"raised\n{application_traceback(error, or_ours=True)}")
+            self.fail("" if is_disconnect(error) else f"raised\n{application_traceback(error, or_ours=True)}")
         else:
             FORKS.end_if_fork()
             if not self.is_over:
-                self.fail(f"returned where {self._expected.value} was expected")
+                self.fail("" if self._knows_of_end else f"returned where {self._expected.value} was expected")
+        if self._was_refused:
+            # Errors hold the frames of the framework, and these hold the errors and the generator of the response. An
+            # idle worker collects no garbage by itself, and the generator's `finally` would not run.
+            asyncio.get_running_loop().call_soon(gc.collect, YOUNG)
 
     # ---- what the application calls
 
@@ -78,6 +92,7 @@ class AsgiCall(Answer):
                 return {"type": "http.request", "body": data, "more_body": not self._end}
         while not self.is_over and not self._client_closed:
             await self._wait()
+        self._knows_of_end = True
         return {"type": "http.disconnect"}
 
     async def send(self, given: object) -> None:
@@ -88,7 +103,7 @@ class AsgiCall(Answer):
         """
         FORKS.end_if_fork()
         if self.gone:
-            raise ClientDisconnected
+            await self._refuse()
         message = message_of(given)
         kind = message["type"]
         if kind == "http.response.pathsend" and self.expects_body:
@@ -103,6 +118,18 @@ class AsgiCall(Answer):
                     # Let others have their turn, and let the loop notice that the client has gone.
                     await asyncio.sleep(0)
         await self._readable()
+        if self.gone:
+            await self._refuse()
+
+    async def _refuse(self) -> None:
+        """Raise ClientDisconnected, unless the framework cancels this first, since it listens for http.disconnect.
+
+        Django relies on that: an error from `send` keeps it from closing its response and its databases' connections.
+        """
+        self._was_refused = True
+        for _ in range(CANCEL_TURNS):
+            await asyncio.sleep(0)
+        raise ClientDisconnected
 
     async def _send_file(self, path: str) -> None:
         # Read in threads, because the disk may be slow and must not block the loop.
@@ -120,7 +147,7 @@ class AsgiCall(Answer):
                 self._take_body(data, more=True)
                 await self._readable()
                 if self.gone:
-                    raise ClientDisconnected
+                    await self._refuse()
         self._take_body(b"", more=False)
 
     async def _transfer(self, file: BufferedReader, size: int) -> None:
@@ -131,7 +158,7 @@ class AsgiCall(Answer):
             if not transfer.is_over and not self.gone:  # Cancelled, and the file is about to be closed.
                 self._break_off()
         if self.gone:
-            raise ClientDisconnected
+            await self._refuse()
         self._end_file(transfer)
 
     async def _readable(self) -> None:

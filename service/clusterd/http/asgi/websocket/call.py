@@ -5,7 +5,7 @@ from enum import Enum
 from http import HTTPStatus
 from typing import Any
 
-from clusterd.http.asgi.application import AsgiApplication, ClientDisconnected, Message
+from clusterd.http.asgi.application import AsgiApplication, ClientDisconnected, Message, is_disconnect
 from clusterd.http.asgi.call import AsgiCall
 from clusterd.http.asgi.websocket.handshake import Handshake, acceptance
 from clusterd.http.asgi.websocket.session import MESSAGE_COST, Session
@@ -81,11 +81,9 @@ class WebSocketCall:
         except asyncio.CancelledError:
             given_up = self._closed is not None if self._denial is None else self._denial.gone
             self._fail("" if given_up else "was cancelled")
-        except ClientDisconnected:
-            self._fail("")
         except BaseException as error:  # A SystemExit also ends only the call.
             FORKS.end_if_fork(error)
-            self._fail(f"raised\n{application_traceback(error, or_ours=True)}")
+            self._fail("" if is_disconnect(error) else f"raised\n{application_traceback(error, or_ours=True)}")
         else:
             FORKS.end_if_fork()
             if self._session is not None:
