@@ -68,7 +68,7 @@ def test_a_startup_that_fails_is_a_failed_boot_with_its_message(make_service: Ma
     deploy(service, "2", fails=True)
     done = service.reload()
     assert done.returncode == 1
-    assert "lifespan.startup: StartupFailed: no database" in done.stderr
+    assert "lifespan.startup: no database" in done.stderr
     assert service.ask().version == "1"
 
 
