@@ -12,7 +12,8 @@ import pytest
 from tests.support.clients import connect
 from tests.support.endings import ENDINGS, PRELOADS, WSGI, Ending, Noted, Serve
 from tests.support.following import Following
-from tests.support.ports import free_port
+from tests.support.neighbours import needs, neighbour
+from tests.support.ports import accepts, free_port
 from tests.support.service import Service, wait_until
 
 MakeService = Callable[..., Service]
@@ -300,3 +301,49 @@ def test_eventlet_is_refused_by_name(make_service: MakeService, preload: object)
 def test_a_debugger_is_refused_with_the_reason(serve: Serve) -> None:
     noted: Noted = serve(GEVENT + "def answer(path):\n    return 'x'\n" + WSGI, debug={"port": free_port()})
     assert "the application uses gevent" in noted.service.clusterctl("debug", "1").stderr
+
+
+LIBRARIES = """
+import concurrent.futures, os, subprocess
+import flask, redis, requests
+app = flask.Flask(__name__)
+server = redis.Redis(port=int(os.environ["REDIS_PORT"]))
+@app.get("/inner")
+def inner():
+    return "inner"
+@app.get("/requests")
+def by_requests():
+    return requests.get(flask.request.url_root + "inner", timeout=60).text
+@app.get("/take")
+def take():
+    return server.blpop("list", 60)[1]
+@app.get("/give")
+def give():
+    server.lpush("list", "given")
+    return "given"
+@app.get("/subprocess")
+def child():
+    return subprocess.check_output(["sh", "-c", "printf child"])
+@app.get("/executor")
+def executor():
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        return "".join(pool.map(str, range(4)))
+"""
+
+
+def test_libraries_wait_for_each_other_in_one_thread(make_service: MakeService) -> None:
+    needs("redis-server", "redis-server")
+    port = free_port()
+    service = make_service(workers=1, environment={"REDIS_PORT": str(port), "NO_PROXY": "*"})
+    service.deploy("1", GEVENT + LIBRARIES)
+    with neighbour(["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""], lambda: accepts(port)):
+        service.start()
+        # To take comes first. If it held up the worker's thread, to give would never be asked for.
+        with ThreadPoolExecutor(1) as other:
+            taken = other.submit(lambda: service.get("/take").text)
+            wait_until(lambda: service.workers()[0]["in_flight"], "a request waits for another one")
+            assert service.get("/give").text == "given"
+            assert taken.result() == "given"
+        assert service.get("/requests").text == "inner"
+        assert service.get("/subprocess").text == "child"
+        assert service.get("/executor").text == "0123"
