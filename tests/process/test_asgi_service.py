@@ -165,8 +165,9 @@ def test_without_wsproto_a_websocket_is_answered_501_and_the_log_says_once_how_t
         with pytest.raises(InvalidStatus) as refused:
             connect(f"ws://127.0.0.1:{service.port}/")
         assert refused.value.response.status_code == 501
+        assert b"pip install wsproto (the extra clusterd[websockets])" in refused.value.response.body
     assert service.stop() == 0
-    assert service.log().count("pip install wsproto") == 1
+    assert service.log().count("pip install wsproto (the extra clusterd[websockets])") == 1
 
 
 SHUTS_DOWN_SLOWLY = """

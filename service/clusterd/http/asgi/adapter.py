@@ -25,7 +25,7 @@ from clusterd.http.settings import HttpSettings
 if TYPE_CHECKING:
     from clusterd.http.asgi.websocket.call import WebSocketCall
 
-REMEDY = "pip install wsproto"
+REMEDY = "pip install wsproto (the extra clusterd[websockets])"
 
 # asyncio's class itself, because each request would pay for a function around it.
 _start: Callable[..., asyncio.Task[None]]
@@ -118,7 +118,8 @@ class AsgiAdapter:
                 self._log.error(
                     f"WebSockets are answered with 501: {error}. In the application's environment: {REMEDY}"
                 )
-            raise Refusal(HTTPStatus.NOT_IMPLEMENTED, "this server is set up without WebSockets") from error
+            reason = f"this server is set up without WebSockets; {REMEDY}"
+            raise Refusal(HTTPStatus.NOT_IMPLEMENTED, reason) from error
         call = WebSocketCall(connection, handshake, self._limits.body, self._quota, self._stamp, self._log)
         return call, self._scopes.websocket(of_connection, head, handshake.subprotocols)
 
