@@ -9,17 +9,18 @@ PIP    := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -
 BENCH_PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(VENV)-bench/bin/python -m pip install --quiet --require-hashes --no-build-isolation
 
 # systemd-python is a source package: it is compiled against libsystemd.
-PACKAGES_RUN    := gcc libc6-dev libsystemd-dev pkg-config python3-dev python3-venv
+PACKAGES_RUN     := gcc libc6-dev libsystemd-dev pkg-config python3-dev python3-venv
+PACKAGES_COMPILE := gcc libc6-dev python3-dev python3-venv
 # The system ring builds the .deb, looks at it with lintian and boots Debian in a container.
-PACKAGES_DEB    := build-essential debhelper dh-python fakeroot python3-dev python3-venv
-PACKAGES_LINT   := lintian
-PACKAGES_SYSTEM := debootstrap systemd-container util-linux iproute2 $(PACKAGES_LINT)
+PACKAGES_DEB     := build-essential debhelper dh-python fakeroot python3-dev python3-venv
+PACKAGES_LINT    := lintian
+PACKAGES_SYSTEM  := debootstrap systemd-container util-linux iproute2 $(PACKAGES_LINT)
 # What stands beside clusterd in the examples and in the tests.
 PACKAGES_EXAMPLES := haproxy nginx-light prometheus redis-server
 
 # The engine as it is installed: compiled for $(PYTHON), from these.
 COMPILED := build/compiled
-SOURCES  := setup.py setup.cfg LICENSE packaging/build-wheel requirements/compile.txt $(shell find service -name '*.py')
+SOURCES  := setup.py setup.cfg pyproject.toml LICENSE packaging/build-wheel requirements/compile.txt $(shell find service -name '*.py')
 
 # The Debian packages of the system ring, made of all that git would add.
 DEBS     := build/packages
@@ -33,7 +34,7 @@ SECONDS := 60
 
 .DEFAULT_GOAL := help
 .PHONY: help run check test-quickly test test-interpreted test-compiled test-system test-debian12 test-debian13 \
-	packages wheel fuzz operate lint format venv deb lint-deb docs bench lock clean
+	packages wheel wheels fuzz operate lint format venv deb lint-deb docs bench lock clean
 
 # What runs in this machine; the system ring boots others.
 RINGS := tests/unit tests/engine tests/process tests/fuzz
@@ -83,7 +84,7 @@ test-debian12 test-debian13: test-debian%: $(VENV)/test
 
 # Without what the compiled modules cannot change: decisions, settings, and what does not serve requests.
 test-compiled: $(VENV)/test $(COMPILED)/ready ## the same rings once more, with the engine compiled
-	PYTHONPATH=$(abspath $(COMPILED)) CLUSTERD_ENGINE=compiled $(PYTEST) -o pythonpath=$(COMPILED) \
+	PYTHONPATH=$(abspath $(COMPILED)) CLUSTERD_ENGINE=compiled CLUSTERD_WHEELS=$(abspath build/wheel) $(PYTEST) -o pythonpath=$(COMPILED) \
 		$(or $(ARGS),$(RINGS) -m 'not engine_independent')
 
 fuzz: $(VENV)/test ## throw hostile bytes at the HTTP engine (SECONDS=60, SEED=number to see the same again)
@@ -106,8 +107,15 @@ format: $(VENV)/test ## put imports and layout in order
 venv: $(VENV)/run ## make .venv with clusterd and clusterctl in it
 
 wheel: ## build the wheel, compiled for $(PYTHON), into build/wheel/
-	packaging/system-packages $(PACKAGES_RUN)
+	packaging/system-packages $(PACKAGES_COMPILE)
 	packaging/build-wheel build/wheel $(PYTHON)
+
+wheels: $(VENV)/test ## build a wheel for each supported Python of this machine into build/wheels/, and serve from each
+	packaging/system-packages $(PACKAGES_COMPILE)
+	rm -rf build/wheels
+	set -e; for python in $$($(BIN)/python -m tests.support.interpreters); do \
+		packaging/build-wheel build/wheels/$$(basename $$python) $$python; done
+	CLUSTERD_WHEELS=$(abspath build/wheels) $(BIN)/python -m pytest tests/process/test_installed.py -k compiled_wheel
 
 deb: ## build the Debian package into build/ (some minutes, most of them for the engine)
 	packaging/system-packages $(PACKAGES_DEB)
@@ -143,6 +151,7 @@ $(VENV)/run: requirements/build.txt requirements/run.txt setup.cfg pyproject.tom
 
 # An environment of its own: what the compared servers need is nobody else's business. uWSGI is compiled.
 $(VENV)-bench/ready: $(VENV)/run requirements/bench.txt
+	packaging/system-packages $(PACKAGES_COMPILE)
 	$(PYTHON) -m venv $(VENV)-bench
 	$(BENCH_PIP) -r requirements/build.txt
 	$(BENCH_PIP) --use-pep517 -r requirements/run.txt
@@ -155,11 +164,13 @@ $(VENV)-bench/clusterd: $(VENV)-bench/ready $(COMPILED)/ready
 	@touch $@
 
 $(COMPILED)/ready: $(SOURCES) | $(VENV)/run
+	packaging/system-packages $(PACKAGES_COMPILE)
 	packaging/build-wheel build/wheel $(PYTHON)
 	rm -rf $(COMPILED)
 	$(PYTHON) -m zipfile -e build/wheel/clusterd-*.whl $(COMPILED)
 	@touch $@
 
 $(VENV)/test: $(VENV)/run requirements/test.txt
+	packaging/system-packages $(PACKAGES_COMPILE)
 	$(PIP) -r requirements/test.txt
 	@touch $@

@@ -1,15 +1,25 @@
-"""Compiles the engine, where asked to; everything else about the package is in setup.cfg.
+"""Builds clusterd, its engine compiled wherever that is possible; everything else about the package is in setup.cfg.
 
-    CLUSTERD_COMPILE=1 python3 setup.py build
+    CLUSTERD_COMPILE=1      the engine is compiled, or the build fails
+    CLUSTERD_COMPILE=0      it is not
+    neither                 it is where there is a C compiler, except for an editable installation
 
 The modules below are what runs for each request and each connection. mypyc translates them to C as they are: the same
 files run interpreted wherever they were not compiled (a checkout, an application's own Python of another version).
 """
 
 import os
+import runpy
+import shlex
+import shutil
+import sys
+import sysconfig
 from glob import glob
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
 
 COMPILED = (
     "service/clusterd/http/**/*.py",
@@ -26,6 +36,11 @@ INTERPRETED = {
     "service/clusterd/http/hidden_loop.py",  # a generator that is a coroutine, which mypyc does not know
     "service/clusterd/http/asgi/websocket/wire.py",  # its base class is another package's, which need not be there
 }
+BUILDING = {"bdist_wheel", "build", "build_ext", "build_py", "editable_wheel", "install"}
+"""The commands that need what is compiled. Others only ask for the metadata, and would wait for it in vain."""
+EDITABLE = {"develop", "editable_wheel"}
+REMEDY = "apt install gcc python3-dev, then install it again with pip's --no-cache-dir"
+COMPILATION = runpy.run_path("service/clusterd/http/compilation.py")
 
 
 def compiled_modules() -> list[str]:
@@ -34,15 +49,95 @@ def compiled_modules() -> list[str]:
     return sorted(path for path in found - INTERPRETED if not path.endswith("__init__.py"))
 
 
-def extensions() -> list[Extension]:
-    """What is to be built for them."""
-    if os.environ.get("CLUSTERD_COMPILE") != "1":
-        return []
+def why_interpreted(demand: str, lack: str, *, is_editable: bool) -> str:
+    """Why the engine is not compiled; empty if it is. Exits if what is demanded cannot be.
+
+    `demand` is CLUSTERD_COMPILE, and `lack` what this machine lacks for it. A failure of mypyc or of the C compiler is
+    no such lack: it ends the build.
+    """
+    if demand == "0":
+        return "it was installed with CLUSTERD_COMPILE=0"
+    if demand == "1":
+        if lack:
+            sys.exit(f"CLUSTERD_COMPILE=1, but {lack}; {REMEDY}")
+        return ""
+    if demand:
+        sys.exit(f"CLUSTERD_COMPILE={demand}, and it can be 0 or 1")
+    if is_editable:
+        return "an editable installation is not compiled"
+    return lack
+
+
+def find_compiler() -> str | None:
+    """The C compiler that setuptools will call. Where Python's own is missing, CC has it call another one."""
+    if "CC" not in os.environ and shutil.which(_program(sysconfig.get_config_var("CC") or "cc")) is None:
+        found = next(filter(shutil.which, ("cc", "gcc", "clang")), None)
+        if found is None:
+            return None
+        os.environ["CC"] = found
+    return shutil.which(_program(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"))
+
+
+def _program(command: str) -> str:
+    return shlex.split(command)[0]
+
+
+def find_lack() -> str:
+    """What this machine lacks for compiling; empty if nothing."""
+    if find_compiler() is None:
+        return "no C compiler was found when it was installed"
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        return "Python.h was not found when it was installed"
+    return ""
+
+
+class BuildPython(build_py):  # type: ignore[misc]  # setuptools has no stubs
+    """Copies the sources. Where they are not compiled, the reason goes with them, for `clusterd --version`."""
+
+    reason = ""
+
+    def run(self) -> None:
+        """Copy them."""
+        super().run()
+        if self.reason and not self.editable_mode:
+            Path(self.build_lib, COMPILATION["REASON"]).write_text(f"{self.reason}\n", encoding="utf-8")
+
+
+def extensions(directory: str) -> list[Extension]:
+    """What is to be built; the C sources are written to `directory`."""
     from mypyc.build import mypycify
 
     # Silent about what the engine only imports: that is `make lint`'s, which has the packages it needs.
-    return mypycify(["--config-file=setup.cfg", "--follow-imports=silent", *compiled_modules()], group_name="clusterd")
+    options = ["--config-file=setup.cfg", "--follow-imports=silent", f"--cache-dir={directory}/mypy"]
+    return mypycify([*options, *compiled_modules()], target_dir=directory, group_name="clusterd")
+
+
+def build() -> None:
+    """Build what the command line asks for, in a directory of its own: no later build packs what this one leaves."""
+    lack = find_lack()
+    BuildPython.reason = why_interpreted(
+        os.environ.get("CLUSTERD_COMPILE", ""), lack, is_editable=not EDITABLE.isdisjoint(sys.argv)
+    )
+    with TemporaryDirectory() as directory:
+        try:
+            setup(
+                ext_modules=[] if BuildPython.reason else extensions(directory),
+                cmdclass={"build_py": BuildPython},
+                options={"build": {"build_base": directory}},
+            )
+        except (Exception, SystemExit):
+            if not BuildPython.reason:
+                print(
+                    "The engine cannot be compiled, see above. CLUSTERD_COMPILE=0 installs it interpreted.", flush=True
+                )
+            raise
+    print(f"The engine is {COMPILATION['outcome'](BuildPython.reason)}.", flush=True)
+    if lack and BuildPython.reason == lack:
+        print(f"To have it compiled: {REMEDY}.", flush=True)
 
 
 if __name__ == "__main__":
-    setup(ext_modules=extensions())
+    if BUILDING.isdisjoint(sys.argv):
+        setup()
+    else:
+        build()

@@ -9,6 +9,8 @@ from pathlib import Path
 
 Version = tuple[int, int]
 RUNNING: Version = sys.version_info[:2]
+SUPPORTED: tuple[Version, ...] = ((3, 11), (3, 12), (3, 13))
+"""Those that clusterd is for (setup.cfg)."""
 REQUIREMENTS = Path(__file__).parents[2] / "requirements" / "run.txt"
 
 
@@ -52,3 +54,16 @@ def install(python: str, name: str) -> None:
     requirement.write_text(locked)
     options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes"]
     subprocess.run([python, "-m", "pip", "install", *options, "-r", requirement], check=True, capture_output=True)
+
+
+def main() -> None:
+    """Print the supported interpreters that this machine has: `make wheels` compiles for each."""
+    for version in SUPPORTED:
+        if version in interpreters():
+            print(interpreters()[version])
+        else:
+            print(f"no wheel for Python {version[0]}.{version[1]}: this machine has none", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

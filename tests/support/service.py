@@ -74,6 +74,8 @@ class Service:
     passed: tuple[int, ...] = ()
     """Descriptors that this command inherits."""
     stdin: int = subprocess.DEVNULL
+    python: str = sys.executable
+    """The interpreter in whose environment clusterd is installed."""
     process: subprocess.Popen[str] | None = None
     lines: list[str] = field(default_factory=list)
     _news: threading.Condition = field(default_factory=threading.Condition)
@@ -120,7 +122,7 @@ class Service:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("LISTEN_", "NOTIFY_", "WATCHDOG_"))}
         environment |= {"PYTHONDONTWRITEBYTECODE": "1", **self.environment}
         self.process = subprocess.Popen(
-            [*AS_BY_SYSTEMD, *self.inside, sys.executable, *self.arguments],
+            [*AS_BY_SYSTEMD, *self.inside, self.python, *self.arguments],
             stdin=self.stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -237,7 +239,7 @@ class Service:
     def clusterctl(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """Run clusterctl against it."""
         return subprocess.run(
-            [sys.executable, "-m", "clusterd.cli.clusterctl", "--socket", str(self.control), *arguments],
+            [self.python, "-m", "clusterd.cli.clusterctl", "--socket", str(self.control), *arguments],
             capture_output=True,
             text=True,
             timeout=120,

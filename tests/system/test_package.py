@@ -58,7 +58,7 @@ def test_it_serves_on_where_the_engine_was_compiled_for_another_python(machine: 
     machine.systemctl("start", "clusterd")
     assert ask(machine).status == 200
     assert "(the engine runs interpreted under" in machine.run("clusterd", "--version").stdout
-    machine.wait_for_journal("the engine runs interpreted, .* it was compiled for cpython-399-", "-u", "clusterd")
+    machine.wait_for_journal("the engine runs interpreted under .* it was compiled for cpython-399-", "-u", "clusterd")
 
 
 def test_systemd_finds_nothing_wrong_with_the_units(machine: Machine) -> None:

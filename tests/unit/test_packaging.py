@@ -3,11 +3,15 @@
 import configparser
 import re
 import runpy
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import clusterd
+from clusterd.http import compilation
+from clusterd.http.asgi import adapter
+from tests.support.interpreters import SUPPORTED
 
 pytestmark = pytest.mark.engine_independent
 
@@ -48,6 +52,38 @@ def test_the_package_depends_on_what_the_metadata_requires() -> None:
         if line:
             debian = _name(line).removesuffix("-python").replace("pyyaml", "yaml")
             assert f"python3-{debian}" in control
+
+
+def test_what_pip_builds_with_is_what_the_package_is_compiled_with() -> None:
+    """`make lock` changes the versions of the one, and not those of the other."""
+    wanted = tomllib.loads((_REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]
+    locked = (_REPOSITORY / "requirements/compile.txt").read_text(encoding="utf-8")
+    assert {_name(each) for each in wanted} == _named("requirements/compile.in")
+    for requirement in wanted:
+        if not requirement.startswith("setuptools>="):
+            assert f"\n{requirement} " in f"\n{locked}", (
+                "write the version of requirements/compile.txt to pyproject.toml"
+            )
+
+
+def test_what_is_optional_is_an_extra_and_suggested_by_the_package() -> None:
+    metadata = configparser.ConfigParser()
+    metadata.read(_REPOSITORY / "setup.cfg")
+    extras = {name: _name(lines.strip()) for name, lines in metadata["options.extras_require"].items()}
+    assert extras == {"debug": "debugpy", "websockets": "wsproto"}
+    assert "clusterd[websockets]" in adapter.REMEDY
+    control = (_REPOSITORY / "debian/control").read_text(encoding="utf-8")
+    assert "Suggests: " + ", ".join(f"python3-{name}" for name in sorted(extras.values())) in control
+
+
+def test_the_readme_says_what_an_interpreted_engine_costs_as_the_program_does() -> None:
+    assert compilation.COST in (_REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_supported_python_is_in_the_metadata() -> None:
+    metadata = (_REPOSITORY / "setup.cfg").read_text(encoding="utf-8")
+    listed = re.findall(r"Programming Language :: Python :: (\d+)\.(\d+)", metadata)
+    assert [(int(major), int(minor)) for major, minor in listed] == list(SUPPORTED)
 
 
 def test_the_licence_of_the_package_and_of_the_metadata_is_that_of_the_program() -> None:

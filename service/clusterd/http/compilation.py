@@ -1,8 +1,17 @@
-"""Tells whether the engine runs compiled (setup.py), or interpreted because no build for this Python exists."""
+"""Tells whether the engine runs compiled (setup.py) or interpreted, why, and what that costs.
+
+setup.py runs this file by its path, to say the same at the end of a build.
+"""
 
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+
+COST = "about half the requests a second"
+"""What an interpreted engine answers, measured against a compiled one (docs/decisions/0009)."""
+
+REASON = "clusterd/http/interpreted.txt"
+"""Where an installation that is not compiled has the reason."""
 
 _EXTENSION = "clusterd__mypyc.*.so"
 """The library that contains all compiled modules. It lies beside the package."""
@@ -19,10 +28,21 @@ def describe() -> str:
     return "compiled" if is_compiled() else "interpreted"
 
 
-def mismatch() -> str:
-    """Why the engine runs interpreted although a compiled build is installed; empty if that is not the case."""
+def why_interpreted() -> str:
+    """Why this interpreter runs the engine interpreted; empty if it runs it compiled."""
+    if is_compiled():
+        return ""
     root = Path(__file__).parents[2]
     compiled = sorted(path.name.split(".")[1] for path in root.glob(_EXTENSION))
-    if not compiled or is_compiled():
-        return ""
-    return f"it was compiled for {', '.join(compiled)}, and this is {sys.implementation.cache_tag}"
+    if compiled:
+        return f"it was compiled for {', '.join(compiled)}, and this is {sys.implementation.cache_tag}"
+    try:
+        return (root / REASON).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return "a checkout is not compiled"
+
+
+def outcome(why: str) -> str:
+    """Say how the engine runs under this Python, and what it costs if it is interpreted for the reason `why`."""
+    python = f"under Python {sys.version.split()[0]}"
+    return f"interpreted {python}, at {COST}: {why}" if why else f"compiled {python}"

@@ -12,7 +12,7 @@ from clusterd.app.application import LoadedCode, enter_directory, load, load_hoo
 from clusterd.app.errors import LoadError
 from clusterd.app.tls import CREDENTIAL, server_context
 from clusterd.config.model import Config, from_json
-from clusterd.http.compilation import mismatch
+from clusterd.http.compilation import outcome, why_interpreted
 from clusterd.linux import masters_signals
 from clusterd.linux.listening_socket import ListeningSocket
 from clusterd.linux.prctl import die_with_parent
@@ -89,8 +89,9 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...], log
         wakeups=Wakeups(wakeups),
         log=log,
     )
-    if why := mismatch():
-        log.notice(f"the engine runs interpreted, at about two thirds of its speed: {why}")
+    if config.run is None:
+        why = why_interpreted()
+        log.log(Level.NOTICE if why else Level.INFO, f"the engine runs {outcome(why)}")
     send(channel, encode(Importing()))
     started = time.monotonic()
     if order.preload:
