@@ -88,6 +88,20 @@ def test_a_c_compiler_is_found_whatever_python_was_built_with(
     assert os.environ.get("CC") == chosen
 
 
+def test_a_compiler_without_the_headers_of_python_compiles_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "cc").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CC", "cc")
+    monkeypatch.setattr("sysconfig.get_path", {"include": str(tmp_path)}.get)
+    assert _asked("find_lack") == "Python.h was not found when it was installed"
+    (tmp_path / "Python.h").touch()
+    assert _asked("find_lack") == ""
+    (tmp_path / "cc").unlink()
+    assert _asked("find_lack") == "no C compiler was found when it was installed"
+
+
 def test_a_compiler_that_is_named_and_not_there_is_replaced_by_no_other(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
