@@ -140,12 +140,12 @@ lock: ## resolve requirements/*.in anew into hash-locked requirements/*.txt
 clean: ## remove what the other targets made
 	rm -rf $(VENV) $(VENV)-bench build .mypy_cache .ruff_cache .pytest_cache .hypothesis service/clusterd.egg-info
 
-$(VENV)/run: requirements/build.txt requirements/run.txt setup.cfg pyproject.toml
+$(VENV)/run: requirements/build.txt requirements/run.txt requirements/systemd.txt setup.cfg pyproject.toml
 	packaging/system-packages $(PACKAGES_RUN)
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "clusterd needs Python 3.11 or newer, found " + sys.version.split()[0])'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) -r requirements/build.txt
-	$(PIP) --use-pep517 -r requirements/run.txt
+	$(PIP) --use-pep517 -r requirements/run.txt -r requirements/systemd.txt
 	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -154,7 +154,7 @@ $(VENV)-bench/ready: $(VENV)/run requirements/bench.txt
 	packaging/system-packages $(PACKAGES_COMPILE)
 	$(PYTHON) -m venv $(VENV)-bench
 	$(BENCH_PIP) -r requirements/build.txt
-	$(BENCH_PIP) --use-pep517 -r requirements/run.txt
+	$(BENCH_PIP) --use-pep517 -r requirements/run.txt -r requirements/systemd.txt
 	$(BENCH_PIP) --use-pep517 -r requirements/bench.txt
 	@touch $@
 

@@ -94,6 +94,14 @@ def test_variables_that_contradict_each_other_are_refused(monkeypatch: pytest.Mo
         passed_sockets()
 
 
+def test_passed_sockets_need_a_package_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "systemd.daemon", None)
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    with pytest.raises(SocketError, match=r"apt install python3-systemd or, .* pip install systemd-python"):
+        passed_sockets()
+
+
 def test_addresses_are_written_as_in_the_configuration(sockets: ExitStack, tmp_path: Path) -> None:
     ipv6 = listening(sockets, ("::1", 0))
     assert address_text(ipv6) == f"[::1]:{ipv6.getsockname()[1]}"

@@ -48,7 +48,8 @@ def test_the_package_depends_on_what_the_metadata_requires() -> None:
     control = (_REPOSITORY / "debian/control").read_text(encoding="utf-8")
     metadata = configparser.ConfigParser()
     metadata.read(_REPOSITORY / "setup.cfg")
-    for line in metadata["options"]["install_requires"].split("\n"):
+    required = metadata["options"]["install_requires"] + metadata["options.extras_require"]["systemd"]
+    for line in required.split("\n"):
         if line:
             debian = _name(line).removesuffix("-python").replace("pyyaml", "yaml")
             assert f"python3-{debian}" in control
@@ -70,6 +71,7 @@ def test_what_is_optional_is_an_extra_and_suggested_by_the_package() -> None:
     metadata = configparser.ConfigParser()
     metadata.read(_REPOSITORY / "setup.cfg")
     extras = {name: _name(lines.strip()) for name, lines in metadata["options.extras_require"].items()}
+    assert extras.pop("systemd") == "systemd-python"  # The package depends on it: its units pass sockets.
     assert extras == {"debug": "debugpy", "websockets": "wsproto"}
     assert "clusterd[websockets]" in adapter.REMEDY
     control = (_REPOSITORY / "debian/control").read_text(encoding="utf-8")

@@ -1,15 +1,19 @@
 """Takes over the sockets that systemd opened for clusterd, by the names in their units (sd_listen_fds(3))."""
 
+import importlib
 import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from systemd import daemon
-
 from clusterd.systemd.environment import LISTEN_VARIABLES
 
+_HOW_TO_INSTALL = (
+    "systemd passes sockets, and the package systemd-python, which takes them, is not installed: run apt install "
+    "python3-systemd or, in a virtual environment, apt install gcc python3-dev pkg-config libsystemd-dev and then "
+    "pip install systemd-python (the extra clusterd[systemd])"
+)
 _FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 
 
@@ -49,9 +53,16 @@ def passed_sockets() -> tuple[PassedSocket, ...]:
     Do not call listen(2) on them, because their backlog is the unit's `Backlog=`. The variables that announced them are
     removed from the environment, so that no child uses them.
 
-    Raises SocketError: a name is unknown, a descriptor is not a listening stream socket, or the variables
-    contradict each other.
+    Raises SocketError: a name is unknown, a descriptor is not a listening stream socket, the variables contradict each
+    other, or systemd-python is not installed.
     """
+    if "LISTEN_FDS" not in os.environ:
+        return ()
+    try:
+        # pip compiles it, so it is an extra: most environments that pip makes are passed no sockets.
+        daemon = importlib.import_module("systemd.daemon")
+    except ImportError:
+        raise SocketError((_HOW_TO_INSTALL,)) from None
     try:
         names = daemon.listen_fds_with_names(unset_environment=True)
     except OSError as error:
