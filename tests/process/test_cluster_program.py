@@ -218,6 +218,52 @@ say("workers", len(cluster.workers))
         assert workers == ["workers", 0]
 
 
+LEAVES_A_CHILD = """
+import subprocess, sys
+from clusterd import worker
+
+@worker.on("message")
+def told(message):
+    # It has a session and an environment of its own, and does not end when it is asked to.
+    program = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+    )
+    subprocess.Popen([sys.executable, "-c", program], env={}, start_new_session=True, stdout=sys.stdout)
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [b""]
+"""
+
+
+def test_commands_of_threads_are_refused_as_the_cluster_ends(tmp_path: Path) -> None:
+    """Between the end of the loop and that of the cluster, in which what the application left behind is ended."""
+    source = """
+refused = set()
+
+def command():
+    while "the cluster has stopped" not in refused:
+        try:
+            cluster.scale(2)
+        except Exception as error:
+            refused.add(str(error))
+        time.sleep(0.01)
+    say("refused", sorted(refused))
+
+import time
+"""
+    (tmp_path / "app.py").write_text(LEAVES_A_CHILD)
+    with program(tmp_path, source=source) as started:
+        started.do("cluster.workers[1].send(1)")
+        started.wait_for_line("^deaf$")
+        started.do("[threading.Thread(target=command).start() for _ in range(20)] and None")
+        assert started.stop() == 0
+        refusals = [said[1] for said in started.said() if said[0] == "refused"]
+        assert len(refusals) == 20
+        known = {"the cluster is stopping", "the cluster is finished", "the cluster has stopped"}
+        assert {each for told in refusals for each in told} <= known
+
+
 def test_handlers_use_the_cluster_and_a_worker_that_dies_is_known_dead(tmp_path: Path) -> None:
     source = """
 @cluster.on("exit")

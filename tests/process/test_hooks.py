@@ -280,6 +280,68 @@ def test_a_reload_may_be_asked_for_in_a_handler_and_fails_with_the_reason(hooked
     hooked.wait_to_hear("setup", "2")
 
 
+CHATTERS = """
+import threading, time
+from clusterd import worker
+
+def chatter():
+    while True:
+        try:
+            worker.send("chatter")
+            worker.request("chatter")
+        except worker.QueueFull:
+            time.sleep(0.001)
+
+@worker.on("message")
+def told(message):
+    time.sleep(0.001)
+
+def start():
+    for _ in range(4):
+        threading.Thread(target=chatter, daemon=True).start()
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [b""]
+"""
+
+COMMANDS = """
+from clusterd.worker import Disconnected, QueueFull
+
+def command():
+    while True:
+        try:
+            cluster.broadcast("chatter")
+            cluster.scale(2)
+        except (Disconnected, QueueFull, RuntimeError, cluster.NotInHooks) as error:
+            say("refused", str(error))
+            time.sleep(0.001)
+
+@cluster.on("message")
+async def heard(worker, message):
+    return message
+
+@cluster.on("setup")
+def begin(settings):
+    for _ in range(4):
+        threading.Thread(target=command, daemon=True).start()
+    say("began")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+def test_threads_that_talk_meet_no_closed_loop_at_the_stop(make_hooked: MakeHooked, number: signal.Signals) -> None:
+    service = make_hooked(worker_start="app:start")
+    service.deploy("1", CHATTERS)
+    service.hook(COMMANDS)
+    service.start()
+    service.wait_to_hear("began")
+    service.signal(number)
+    assert service.wait() == 0
+    assert "loop is closed" not in service.log()
+    assert "Traceback" not in service.log()
+
+
 # ---- a bad deploy
 
 

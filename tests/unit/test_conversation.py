@@ -2,7 +2,9 @@
 
 import asyncio
 import math
+import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clusterd.wire.channel import Channel
 from clusterd.wire.conversation import (
     ERROR_CHARACTERS,
     MOST_WAITING,
@@ -21,6 +24,7 @@ from clusterd.wire.conversation import (
     RequestFailed,
 )
 from clusterd.wire.messages import PACKET_BYTES, VALUE_BYTES, AppMessage, encode
+from clusterd.wire.packets import socketpair
 from clusterd.wire.values import MOST_NESTED, encoded
 from tests.support.talking import PATIENCE_SECONDS, Heard, on_a_loop, talking, unheard, until
 
@@ -271,6 +275,41 @@ async def test_when_the_other_side_goes_nobody_waits_for_it() -> None:
             await reply
         with pytest.raises(Disconnected):
             ours.send("anybody?")
+
+
+def test_threads_that_ask_as_the_loop_ends_are_told_that_the_other_side_is_gone() -> None:
+    told: list[str] = []
+
+    def ask(conversation: Conversation) -> None:
+        try:
+            while True:
+                conversation.request(1, 60.0, most_waiting=None)
+        except Exception as error:
+            told.append(str(error))
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(150):
+            _end_while_asked(ask)
+    finally:
+        sys.setswitchinterval(interval)
+    assert set(told) == {"the other side is gone"}
+
+
+def _end_while_asked(ask: Callable[[Conversation], None]) -> None:
+    loop, conversation, (ours, theirs) = asyncio.new_event_loop(), Conversation(), socketpair()
+    with ours, theirs:
+        channel = Channel(ours, loop, lambda _: None, lambda _: None)
+        conversation.attach(channel, loop, unheard)
+        threads = [threading.Thread(target=ask, args=(conversation,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        conversation.end()
+        channel.close()
+        loop.close()
+        for thread in threads:
+            thread.join(PATIENCE_SECONDS)
 
 
 def test_a_thread_that_waits_is_told_when_the_other_side_goes() -> None:

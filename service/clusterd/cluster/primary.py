@@ -58,8 +58,12 @@ class Primary:
         if threading.get_ident() == self._thread:
             # A signal handler of the program is the caller. If it waited for the loop, it would wait for ever.
             self._carry_out(command, future)
-        else:
+            return future
+        try:
             self._context.loop.call_soon_threadsafe(self._carry_out, command, future)
+        except RuntimeError:  # The loop is closed, and `end` is about to be called.
+            self._asked.discard(future)
+            raise RuntimeError(_ENDED) from None
         return future
 
     def check_running(self) -> None:

@@ -168,8 +168,6 @@ class Conversation:
         except BaseException:
             self._pending.pop(number, None)
             raise
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._arm, number)
         return Reply(pending.future, self._thread)
 
     def post(self, message: Message) -> None:
@@ -182,13 +180,16 @@ class Conversation:
             if not self._is_ended:
                 self._enqueue(packet)
 
-    def _post_counted(self, message: Message, most_waiting: int | None, on_over: OnOver | None) -> None:
+    def _post_counted(self, message: AppMessage, most_waiting: int | None, on_over: OnOver | None) -> None:
         packet = encode(message)
         with self._lock:
             if most_waiting is not None and len(self._unconfirmed) >= most_waiting and not self._is_ended:
                 raise QueueFull(f"{len(self._unconfirmed)} messages wait for the other side already")
             self._enqueue(packet)
             self._unconfirmed.append(on_over)
+            if message.request and self._loop is not None:
+                # Under the lock: after the end the loop may be closed.
+                self._loop.call_soon_threadsafe(self._arm, message.request)
 
     def _enqueue(self, packet: bytes) -> None:
         if self._is_ended:

@@ -21,11 +21,6 @@ from clusterd.wire.messages import MOST_LISTENERS
 NOTHING_TO_LISTEN_ON = "listen: there is nothing to listen on"
 NAME_AN_ADDRESS = "name an address in listen: or in tls.listen:"
 
-_RUN_HAS_NO_CLIENTS = (
-    "run: systemd passes sockets, but run serves no clients: move the file to /etc/clusterd/NAME.yaml and run "
-    "systemctl enable --now clusterd@NAME.service, or give this unit the drop-in that docs/messages.md has"
-)
-
 _SETTINGS = {Role.HTTP: "listen", Role.HTTPS: "tls.listen", Role.METRICS: "metrics", Role.CONTROL: "control"}
 
 
@@ -161,11 +156,18 @@ def _nothing_passed(role: Role, unit: str) -> str:
     return f"{_SETTINGS[role]}: {unit} has passed no socket, and nothing is bound in its place: systemctl status {unit}"
 
 
+def _run_has_no_clients(unit: str) -> str:
+    return (
+        f"run: systemd passes sockets, but run serves no clients: systemctl mask --now {unit}; or move the file to "
+        "/etc/clusterd/NAME.yaml, and systemctl enable --now clusterd@NAME.service"
+    )
+
+
 def _check(http: Sequence[socket.socket], https: Sequence[socket.socket], config: Config, expected: Expected) -> None:
     count = len(http) + len(https)
     if config.run is not None:
         if count:
-            raise ListenError(_RUN_HAS_NO_CLIENTS)
+            raise ListenError(_run_has_no_clients(expected.units.get(Role.HTTP, "the socket unit")))
         return
     if not count:
         if (unit := expected.units.get(Role.HTTP)) and expected.is_instance:
