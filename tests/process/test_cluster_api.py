@@ -1,6 +1,8 @@
 """`from clusterd import Cluster`: what docs/node-cluster.md promises, each by a program that is its own master."""
 
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -152,6 +154,40 @@ def test_a_reload_reads_the_environment_file_again(tmp_path: Path) -> None:
         file.write_text("COLOUR=blue")
         assert running.do("cluster.reload().result()") == 2
         assert running.get().text == "blue"
+
+
+def test_what_is_watched_is_reloaded_when_it_changes(tmp_path: Path) -> None:
+    file = tmp_path / "x.env"
+    file.write_text("COLOUR=red")
+    (tmp_path / "code").mkdir()
+    settings = {"watch": ["code"], "environment_file": "x.env", "directory": "code"}
+    (tmp_path / "code/app.py").write_text(APPLICATION)
+    with program(tmp_path, settings=settings) as running:
+        running.wait_for_line("watching .*/code .*/x.env")
+        assert "watch" not in running.do("cluster.settings")
+        (tmp_path / "code/app.py").write_text(APPLICATION + "\n")
+        running.wait_for_line("app.py has changed: reloading")
+        running.wait_for_line("reload succeeded, generation 2 serves")
+        file.write_text("COLOUR=blue")
+        running.wait_for_line("x.env has changed: reloading")
+        running.wait_for_line("reload succeeded, generation 3 serves")
+        assert running.do("cluster.workers[1].generation") == 3
+        assert running.stop() == 0
+
+
+def test_what_cannot_be_watched_is_named(tmp_path: Path) -> None:
+    script = """
+from clusterd import Cluster
+for wrong in (".", ["nothing"]):
+    try:
+        Cluster("app:app", listen=["unix:http.sock"], control="c.sock", watch=wrong).run()
+    except (OSError, TypeError) as error:
+        print(type(error).__name__, error)
+"""
+    ran = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    first, second = ran.stdout.splitlines()
+    assert first == "TypeError watch: found '.', must be a list of paths"
+    assert second == f"OSError watch {tmp_path}/nothing: No such file or directory"
 
 
 def test_a_reload_that_fails_says_why_and_the_old_code_serves(started: Program) -> None:

@@ -5,7 +5,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from clusterd.master.context import MasterContext
     from clusterd.master.operations import Operations
     from clusterd.master.sockets.listeners import Listeners
+    from clusterd.master.watching.watcher import Watcher
 
 HANDLERS_END_SECONDS = 5.0
 """How long the handlers may take for the remaining events after the master has ended."""
@@ -48,9 +50,22 @@ class Cluster:
 
     If the application and the cluster are in one file, templates and workers create this object too. There it does
     nothing, and the settings are not checked.
+
+    `watch` is for development, like the flag --watch: the cluster reloads when one of these files changes, or anything
+    below one of these directories. It is no setting.
     """
 
-    def __init__(self, app: str | None = None, *, run: str | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        app: str | None = None,
+        *,
+        run: str | None = None,
+        watch: Sequence[str | os.PathLike[str]] = (),
+        **settings: Any,
+    ) -> None:
+        if isinstance(watch, str | os.PathLike):
+            raise TypeError(f"watch: found {watch!r}, must be a list of paths")
+        self._watch = [Path(each) for each in watch]
         named = {"app": app, "run": run}
         self._given: dict[str, Any] = {**{key: name for key, name in named.items() if name is not None}, **settings}
         self._registry = Registry(CLUSTER_EVENTS)
@@ -157,7 +172,8 @@ class Cluster:
         """Run as the master until a stop by a signal, `clusterctl stop` or `disconnect`. Returns the exit status.
 
         It is 0, or 70 if the application cannot start. Raises RuntimeError in a template, in a worker, outside the main
-        thread, inside an event loop, and at a second call. Raises OSError for an address that cannot be listened on.
+        thread, inside an event loop, and at a second call. Raises OSError for an address that cannot be listened on,
+        and for a path that cannot be watched.
         """
         if not self.is_primary:
             raise NotPrimaryError(
@@ -186,22 +202,27 @@ class Cluster:
         config = self._checked_config()
         log = Logger(open_sink(os.environ))
         log.set_level(Level[config.log.level.name])
-        listeners = _listeners(config)
-        self._handlers.post("setup", None, self.settings)
 
         def observe(context: "MasterContext", operations: "Operations") -> Primary:
             self._primary = Primary(self._handlers, context, operations)
             return self._primary
 
+        opened = ExitStack()
         try:
-            return Master(config, lambda: _load(self._given), listeners, log, observe=observe).run()
+            listeners = opened.enter_context(closing(_listeners(config)))
+            watcher = opened.enter_context(closing(_watcher(self._watch, config, log))) if self._watch else None
+            self._handlers.post("setup", None, self.settings)
+            return Master(config, self._reread, listeners, log, observe=observe, watcher=watcher).run()
         finally:
             if self._primary is not None:
                 self._primary.end()
-            listeners.close()
+            opened.close()
             if not self._handlers.finish(HANDLERS_END_SECONDS):
                 log.warning("the program ends before its handlers have finished")
             log.flush()
+
+    def _reread(self) -> Config:
+        return _load(self._given)
 
     def _running(self) -> "Primary":
         if self._primary is None:
@@ -247,6 +268,16 @@ def _listeners(config: Config) -> "Listeners":
         path = Path(control_path(config.control, os.environ, os.getuid()))
         return open_listeners(config, passed_sockets(), path)
     except (ListenError, SocketError) as error:
+        raise OSError(str(error)) from error
+
+
+def _watcher(paths: Sequence[Path], config: Config, log: Logger) -> "Watcher":
+    """Watch these paths, and the file that the next reload reads. Raises OSError."""
+    from clusterd.master.watching.watcher import Watcher, WatchError
+
+    try:
+        return Watcher([*paths, *([Path(config.environment_file)] if config.environment_file else [])], log)
+    except WatchError as error:
         raise OSError(str(error)) from error
 
 

@@ -61,7 +61,7 @@ class Watcher:
         try:
             self._inotify = Inotify()
         except OSError as error:
-            raise WatchError(f"--watch: {_advice(error)}") from error
+            raise WatchError(f"watch: {_advice(error)}") from error
         try:
             self._watch_all()
         except BaseException:
@@ -254,9 +254,9 @@ def _check(root: str) -> None:
     try:
         os.stat(root)
     except OSError as error:
-        raise WatchError(f"--watch {root}: {error.strerror}") from error
+        raise WatchError(f"watch {root}: {error.strerror}") from error
     if not os.access(root, os.R_OK):
-        raise WatchError(f"--watch {root}: permission denied")
+        raise WatchError(f"watch {root}: permission denied")
 
 
 def _is_being_written(path: str) -> bool:
