@@ -62,6 +62,6 @@ def test_the_main_unit_runs_jobs_with_its_socket_masked(machine: Machine) -> Non
     assert 'clusterd_worker_up{worker="2"} 1' in ask(machine, METRICS).text
     assert ask(machine).status == 0
     machine.systemctl("reload", unit)
-    assert "generation 2" in machine.property(unit, "StatusText")
+    assert "; reloaded at " in machine.property(unit, "StatusText")
     machine.systemctl("restart", unit)
     assert machine.property("clusterd.socket", "ActiveState") == "inactive"
