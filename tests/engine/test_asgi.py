@@ -198,7 +198,7 @@ def test_an_application_that_sends_too_fast_waits_for_its_client() -> None:
             await send({"type": "http.response.body", "body": bytes(100_000), "more_body": True})
             sent[0] += 1
 
-    with serving(endless, interface=Interface.ASGI) as server:
+    with serving(endless, interface=Interface.ASGI, timeouts={"write": 1.0}) as server:
         with server.client() as client:
             client.send(request())
             client.socket.recv(1)
@@ -220,7 +220,10 @@ def test_an_application_that_never_waits_learns_that_its_client_has_gone() -> No
         except OSError as error:
             ended.append(type(error).__name__)
 
-    with serving(endless, interface=Interface.ASGI) as host, host.client() as client:
+    with (
+        serving(endless, interface=Interface.ASGI, timeouts={"write": 0.2}) as host,
+        host.client() as client,
+    ):
         client.send(request())
         wait_until(lambda: ended)
     assert ended == ["ClientDisconnected"]
@@ -239,7 +242,7 @@ def test_a_client_that_goes_is_a_disconnect() -> None:
                 seen.append(type(error).__name__)
                 return
 
-    with serving(waiting, interface=Interface.ASGI) as server:
+    with serving(waiting, interface=Interface.ASGI, timeouts={"write": 0.2}) as server:
         with server.client() as client:
             client.send(request())
             wait_until(lambda: seen)

@@ -172,6 +172,30 @@ def test_django_closes_its_response_when_a_client_leaves_while_it_is_sent(notes:
         request_finished.disconnect(finish)
 
 
+def test_a_response_that_has_an_end_gets_to_it_after_its_client_has_left() -> None:
+    """An adapter such as a2wsgi hands pieces to a task that sends, and waits for ever when that has failed."""
+    left, sent = threading.Event(), threading.Event()
+
+    async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"first", "more_body": True})
+        await asyncio.to_thread(left.wait, PATIENCE)
+        for _ in range(100):
+            await send({"type": "http.response.body", "body": b"more", "more_body": True})
+        await send({"type": "http.response.body"})
+        sent.set()
+
+    with serving(application, interface=Interface.ASGI) as server, server.client() as client:
+        client.send(request())
+        assert client.answer_head().status == 200
+        client.reset()
+        wait_until(lambda: not server.engine.connections)
+        left.set()
+        assert sent.wait(PATIENCE)
+        wait_until(lambda: not server.engine.adapter.running)
+        assert server.ledger.errors == []
+
+
 def test_an_error_of_the_application_beside_a_clients_leaving_is_logged() -> None:
     """Errors that only say that the client has gone are not: a group of them, or one raised from them."""
     raises: list[Callable[[OSError], BaseException]] = [
@@ -191,7 +215,7 @@ def test_an_error_of_the_application_beside_a_clients_leaving_is_logged() -> Non
             given = raises[int(scope["path"][1:])](error)
             raise given from given.__cause__
 
-    with serving(application, interface=Interface.ASGI) as server:
+    with serving(application, interface=Interface.ASGI, timeouts={"write": 0.1}) as server:
         for number in range(len(raises)):
             with server.client() as client:
                 client.send(request(f"/{number}"))

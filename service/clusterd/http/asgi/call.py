@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from io import BufferedReader
+from time import monotonic
 from typing import Any, cast
 
 from clusterd.http.asgi.answer import Answer
@@ -24,9 +25,8 @@ TURN_PIECES = 16
 YOUNG = 1
 """The generation of objects that are collected with those that are younger: it takes some hundred microseconds."""
 
-CANCEL_TURNS = 16
-"""Turns of the loop in which a framework that has received http.disconnect may cancel what it sends. Frameworks take up
-to six of them."""
+IN_VAIN_SECONDS = 0.001
+"""Pause of each message that is sent when the client has gone: an endless stream does not keep the worker busy."""
 
 PATH_BLOCK_BYTES = 256 * 1024
 """Bytes in memory at a time of a file that is read to be sent."""
@@ -35,7 +35,17 @@ PATH_BLOCK_BYTES = 256 * 1024
 class AsgiCall(Answer):
     """A request that is being answered. The response may be complete long before the application returns."""
 
-    __slots__ = ("_body", "_client_closed", "_end", "_knows_of_end", "_pieces", "_waiter", "_was_refused", "task")
+    __slots__ = (
+        "_body",
+        "_client_closed",
+        "_end",
+        "_gone_at",
+        "_is_sent_in_vain",
+        "_knows_of_end",
+        "_pieces",
+        "_waiter",
+        "task",
+    )
 
     def __init__(self, connection: Connection, stamp: Stamp, log: Log, *, ends_connection: bool = False) -> None:
         super().__init__(connection, stamp, log, ends_connection=ends_connection)
@@ -49,8 +59,10 @@ class AsgiCall(Answer):
         """Whether the application has received the whole body."""
         self._knows_of_end = False
         """Whether the application has received http.disconnect, after which it need not complete its response."""
-        self._was_refused = False
-        """Whether the application has tried to send although the client has gone."""
+        self._gone_at = 0.0
+        """When the client has gone."""
+        self._is_sent_in_vain = False
+        """Whether the application has sent something since."""
         self._waiter: asyncio.Future[None] | None = None
         self.task: asyncio.Task[None] | None = None
         if self._body is not None:
@@ -69,7 +81,7 @@ class AsgiCall(Answer):
             FORKS.end_if_fork()
             if not self.is_over:
                 self.fail("" if self._knows_of_end else f"returned where {self._expected.value} was expected")
-        if self._was_refused:
+        if self._is_sent_in_vain:
             # Errors hold the frames of the framework, and these hold the errors and the generator of the response. An
             # idle worker collects no garbage by itself, and the generator's `finally` would not run.
             asyncio.get_running_loop().call_soon(gc.collect, YOUNG)
@@ -98,12 +110,13 @@ class AsgiCall(Answer):
     async def send(self, given: object) -> None:
         """Send a part of the response, and wait while the client does not read.
 
-        Raises ClientDisconnected if the client has gone, RuntimeError if another message is expected, TypeError for a
-        message that is not as ASGI says.
+        Raises ClientDisconnected if the client has long gone, RuntimeError if another message is expected, TypeError
+        for a message that is not as ASGI says.
         """
         FORKS.end_if_fork()
         if self.gone:
-            await self._refuse()
+            await self._send_in_vain()
+            return
         message = message_of(given)
         kind = message["type"]
         if kind == "http.response.pathsend" and self.expects_body:
@@ -118,18 +131,18 @@ class AsgiCall(Answer):
                     # Let others have their turn, and let the loop notice that the client has gone.
                     await asyncio.sleep(0)
         await self._readable()
-        if self.gone:
-            await self._refuse()
 
-    async def _refuse(self) -> None:
-        """Raise ClientDisconnected, unless the framework cancels this first, since it listens for http.disconnect.
+    async def _send_in_vain(self) -> None:
+        """Do nothing with a message, since the client has gone. Raises ClientDisconnected after timeouts.write.
 
-        Django relies on that: an error from `send` keeps it from closing its response and its databases' connections.
+        Applications are written for servers that do nothing. A framework that listens for http.disconnect cancels the
+        call meanwhile, and a response that has an end gets to it. An error out of `send` would keep Django from closing
+        its response and its connections to databases, and would block a thread of a2wsgi for ever.
         """
-        self._was_refused = True
-        for _ in range(CANCEL_TURNS):
-            await asyncio.sleep(0)
-        raise ClientDisconnected
+        self._is_sent_in_vain = True
+        await asyncio.sleep(IN_VAIN_SECONDS)
+        if monotonic() >= self._gone_at + self._connection.deadline.write_seconds:
+            raise ClientDisconnected
 
     async def _send_file(self, path: str) -> None:
         # Read in threads, because the disk may be slow and must not block the loop.
@@ -147,7 +160,7 @@ class AsgiCall(Answer):
                 self._take_body(data, more=True)
                 await self._readable()
                 if self.gone:
-                    await self._refuse()
+                    return
         self._take_body(b"", more=False)
 
     async def _transfer(self, file: BufferedReader, size: int) -> None:
@@ -158,7 +171,7 @@ class AsgiCall(Answer):
             if not transfer.is_over and not self.gone:  # Cancelled, and the file is about to be closed.
                 self._break_off()
         if self.gone:
-            await self._refuse()
+            return
         self._end_file(transfer)
 
     async def _readable(self) -> None:
@@ -185,6 +198,7 @@ class AsgiCall(Answer):
     def disconnected(self) -> None:
         """The client has gone. The application learns it from its next `receive` or `send`."""
         self.gone = True
+        self._gone_at = monotonic()
         if self._body is not None:
             self._body.close()
         self._wake()

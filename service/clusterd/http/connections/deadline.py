@@ -60,6 +60,11 @@ class Deadline:
         """Wait for the client to read something: timeouts.write, but not longer than timeouts.request."""
         self.due = min(self._answer_by, monotonic() + self._timeouts.write)
 
+    @property
+    def write_seconds(self) -> float:
+        """timeouts.write."""
+        return self._timeouts.write
+
     def client_read_all(self) -> None:
         """The client has read everything. Wait for the end of the response again."""
         self.due = self._answer_by
