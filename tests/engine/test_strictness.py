@@ -138,7 +138,7 @@ def client(server: Serving) -> Iterator[Client]:
         (b"GET / HTTP/1.0\r\n" + HOST + HOST + b"\r\n", 400),
         *(
             (b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % host, 400)
-            for host in (b"a b", b"a/b", b"a@b", b"a:b", b"[::1", b"a\\b")
+            for host in (b"a b", b"a/b", b"a@b", b"a:b", b"[::1", b"[v1]", b"[vx.a]", b"a\\b")
         ),
         (b"GET a:80 HTTP/1.1\r\n" + HOST + b"\r\n", 400),
         (b"GET * HTTP/1.1\r\n" + HOST + b"\r\n", 400),
@@ -205,6 +205,7 @@ def test_what_is_refused_is_the_last_of_its_connection(client: Client, sent: byt
         b"\r\n\r\n" + GET + b"\r\n",
         b"GET / HTTP/1.1\r\nHost:\r\n\r\n",
         b"GET / HTTP/1.1\r\nhOsT: \t[::1]:80 \t\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: [v1.a:b]:80\r\n\r\n",
         b"GET http://b:1/x HTTP/1.1\r\n" + HOST + b"\r\n",
         b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n",
         GET + b"X: \xe4\t\xff\r\nX: again\r\nEmpty:\r\n\r\n",

@@ -62,6 +62,11 @@ class Application:
         return factory()
 
 
+def _does_not_listen(name: str) -> dict[Feature, str]:
+    reason = f"{name} does not receive http.disconnect: what its stream waits for goes on"
+    return dict.fromkeys((Feature.CLOSES, Feature.RESETS), reason)
+
+
 _SYNCHRONOUS = (*WEBSOCKETS, Feature.LIFESPAN)
 
 APPLICATIONS = (
@@ -76,9 +81,25 @@ APPLICATIONS = (
     Application("FastAPI, BaseHTTPMiddleware", "with_fastapi", "asgi", ("fastapi",), factory="make_behind_middleware"),
     Application("Litestar", "with_litestar", "asgi", ("litestar",)),
     Application("Quart", "with_quart", "asgi", ("quart",)),
-    Application("Sanic", "with_sanic", "asgi", ("sanic",)),
-    Application("BlackSheep", "with_blacksheep", "asgi", ("blacksheep",), lacks=(Feature.BACKGROUND,)),
-    Application("Falcon, ASGI", "with_falcon", "asgi", ("falcon",), factory="make_asgi"),
+    Application("Sanic", "with_sanic", "asgi", ("sanic",), troubles=_does_not_listen("Sanic")),
+    Application(
+        "BlackSheep",
+        "with_blacksheep",
+        "asgi",
+        ("blacksheep",),
+        lacks=(Feature.BACKGROUND,),
+        troubles=_does_not_listen("BlackSheep"),
+    ),
+    Application(
+        "Falcon, ASGI",
+        "with_falcon",
+        "asgi",
+        ("falcon",),
+        factory="make_asgi",
+        troubles=dict.fromkeys(
+            (Feature.CLOSES, Feature.RESETS), "Falcon sees that the client has left when the stream has its next event"
+        ),
+    ),
     Application(
         "Django, ASGI",
         "with_django",
@@ -105,6 +126,10 @@ APPLICATIONS = (
         ("a2wsgi", "flask"),
         factory="make_asgi",
         lacks=_SYNCHRONOUS,
+        troubles=dict.fromkeys(
+            (Feature.CLOSES, Feature.RESETS, Feature.STOPS_READING),
+            "a2wsgi tells the application neither of http.disconnect nor of an error of `send`",
+        ),
     ),
     Application("Flask", "with_flask", "wsgi", ("flask",), lacks=_SYNCHRONOUS),
     Application(
@@ -141,6 +166,10 @@ APPLICATIONS = (
         ("a2wsgi", "starlette"),
         factory="make_wsgi",
         lacks=_SYNCHRONOUS,
+        troubles=dict.fromkeys(
+            (Feature.CLOSES, Feature.RESETS, Feature.STOPS_READING),
+            "a2wsgi does not end the ASGI application when the WSGI server closes its iterable",
+        ),
     ),
 )
 BY_TITLE = {each.title: each for each in APPLICATIONS}

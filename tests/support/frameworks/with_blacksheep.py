@@ -64,7 +64,12 @@ def make() -> Any:
     @route.get("/flood")
     async def flood(request: Request) -> Any:
         name = request.query["name"][0]
-        return Response(200, content=StreamedContent(b"text/plain", lambda: shared.async_flood(name)))
+
+        async def sends() -> AsyncIterator[bytes]:
+            async for piece in shared.async_flood(name):
+                yield piece
+
+        return Response(200, content=StreamedContent(b"text/plain", sends))
 
     @route.ws("/ws")
     async def talk(websocket: WebSocket) -> None:

@@ -116,9 +116,9 @@ class Talk:
         await websocket.accept()
         try:
             while True:
-                try:
+                if request.params["kind"] == "text":
                     await websocket.send_text(await websocket.receive_text())
-                except falcon.errors.PayloadTypeError:
+                else:
                     await websocket.send_data(await websocket.receive_data())
         except falcon.WebSocketDisconnected:
             pass

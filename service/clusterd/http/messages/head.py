@@ -20,7 +20,9 @@ _match_request_line = re.compile(rf"({TOKEN}) ([!-~]++) HTTP/([0-9])\.([0-9])\r\
 # Allows no space before the colon, no obs-fold and no bare CR or LF: each has been used to smuggle requests.
 _match_field_line = re.compile(rf"({TOKEN}):[ \t]*+({FIELD_VALUE})").fullmatch
 _match_host = re.compile(
-    r"(?:\[[0-9A-Fa-f:.]++\]|[A-Za-z0-9\-._~%!$&'()*+,;=]*+)(?::[0-9]*+)?"  # RFC 3986 section 3.2, no userinfo
+    # RFC 3986 section 3.2, no userinfo: an IPv6 address, a later one, or a name; then a port.
+    r"(?:\[(?:[0-9A-Fa-f:.]++|[vV][0-9A-Fa-f]++\.[A-Za-z0-9\-._~!$&'()*+,;=:]++)\]|[A-Za-z0-9\-._~%!$&'()*+,;=]*+)"
+    r"(?::[0-9]*+)?"
 ).fullmatch
 _match_absolute = re.compile(r"(?i:https?)://([^/?:][^/?]*+)(.*)").fullmatch
 
