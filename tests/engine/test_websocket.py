@@ -613,6 +613,27 @@ def test_an_application_that_sends_too_fast_waits_for_its_client() -> None:
         assert server.ledger.errors == []
 
 
+def test_an_application_may_close_what_its_client_has_closed() -> None:
+    """Starlette's endpoints close when they cannot decode a message, whether or not the client is still there."""
+    errors: list[BaseException] = []
+
+    async def closing(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        assert (await receive())["type"] == "websocket.disconnect"
+        try:
+            await send({"type": "websocket.close", "code": 1003})
+        except BaseException as error:
+            errors.append(error)
+
+    with serving(closing, interface=Interface.ASGI) as server:
+        with Raw(server, "/") as raw:
+            raw.client.send(frame(CLOSE, b"\x03\xe8"))
+            assert raw.closed_with() == (1000, "")
+        wait_until(lambda: not server.engine.adapter.running)
+        assert (errors, server.ledger.errors) == ([], [])
+
+
 def test_an_application_that_never_waits_learns_that_its_client_has_gone() -> None:
     ended: list[str] = []
 

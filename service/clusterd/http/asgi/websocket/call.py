@@ -121,6 +121,9 @@ class WebSocketCall:
         message = message_of(given)
         kind = message["type"]
         if self._closed is not None and self._state is not _State.OVER:
+            if kind == "websocket.close":  # Both sides have closed at the same time.
+                self._state = _State.OVER
+                return
             raise ClientDisconnected
         if kind == "websocket.send" and self._session is not None and self._state is _State.OPEN:
             data = _data_of(message)
