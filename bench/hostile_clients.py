@@ -28,6 +28,10 @@ BYTES_PER_SECOND = 2_000_000
 """Of all clients together."""
 PIECE_BYTES = 6000
 """What a client sends at a time."""
+READ_BYTES = 256 * 1024
+"""What the server reads at a time."""
+RECORD_BYTES = 23
+"""A TLS record with one byte in it: header, byte, type and tag (RFC 8446 section 5.2)."""
 MOST_RATIO = {1: 2.0, 24: 5.0}
 """By the number of hostile clients."""
 
@@ -66,14 +70,25 @@ class Traffic:
 
     begin: bytes
     again: bytes
+    in_records: bool = False
+    """Whether each byte is a TLS record of its own."""
+
+    @property
+    def size(self) -> int:
+        """Bytes on the wire of what is sent again and again."""
+        return len(self.again) * (RECORD_BYTES if self.in_records else 1)
 
 
 def _times(piece: bytes) -> bytes:
     return piece * (PIECE_BYTES // len(piece))
 
 
+def _chunk(size: int) -> bytes:
+    return b"%x\r\n%b\r\n" % (size, bytes(size))
+
+
 HONEST = {
-    "upload": Traffic(UPLOAD, b"%x\r\n%b\r\n" % (PIECE_BYTES, bytes(PIECE_BYTES))),
+    "upload": Traffic(UPLOAD, _chunk(PIECE_BYTES)),
     "messages": Traffic(WEBSOCKET, b"\x82\xfe%b" % (PIECE_BYTES).to_bytes(2, "big") + _MASK + bytes(PIECE_BYTES)),
     "requests": Traffic(b"", b"GET / HTTP/1.1\r\nHost: x\r\nX: " + bytes([120] * (PIECE_BYTES - 40)) + b"\r\n\r\n"),
 }
@@ -82,6 +97,7 @@ HOSTILE = {
     "pings": ("messages", Traffic(WEBSOCKET, _times(b"\x89\x80" + _MASK))),
     "fragments of a byte": ("messages", Traffic(WEBSOCKET + b"\x01\x80" + _MASK, _times(b"\x00\x81" + _MASK + b"x"))),
     "pipelined requests": ("requests", Traffic(b"", _times(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"))),
+    "TLS records of a byte": ("upload", Traffic(UPLOAD, _chunk(READ_BYTES // RECORD_BYTES), in_records=True)),
 }
 MODES = {"WSGI on the loop": ("wsgi", 0), "WSGI in threads": ("wsgi", 4), "ASGI": ("asgi", 0)}
 
@@ -101,17 +117,17 @@ class Attack:
 
 def attacks() -> Iterator[Attack]:
     """Every kind in every mode that it can attack."""
-    for name, (honest, _) in HOSTILE.items():
+    for name, (honest, hostile) in HOSTILE.items():
         for mode in MODES:
             if honest != "messages" or mode == "ASGI":
-                for tls in (False, True):
+                for tls in (True,) if hostile.in_records else (False, True):
                     yield from (Attack(name, mode, count, tls) for count in MOST_RATIO)
 
 
 def send(port: int, count: int, traffic: Traffic, tls: bool) -> None:
     """Be the clients, until standard input ends."""
     os.sched_setaffinity(0, {(os.cpu_count() or 1) - 1})
-    connect = _connector(port, traffic.begin, tls)
+    connect = _connector(port, traffic, tls)
     clients = [connect() for _ in range(count)]
     print("ready", flush=True)
     started, sent = time.monotonic(), 0
@@ -125,25 +141,59 @@ def send(port: int, count: int, traffic: Traffic, tls: bool) -> None:
             except OSError:
                 client.close()
                 clients[number] = connect()
-            sent += len(traffic.again)
+            sent += traffic.size
 
 
-def _connector(port: int, begin: bytes, tls: bool) -> Callable[[], socket.socket]:
+class Records:
+    """A TLS client that sends each byte in a record of its own, many of them at a time."""
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
+        self._socket = sock
+        self._received, self._encrypted = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._received, self._encrypted)
+        self._left = b""
+        self.setblocking = sock.setblocking
+        self.recv = sock.recv  # What comes is not read by anyone.
+        self.close = sock.close
+        self._shake_hands()
+
+    def _shake_hands(self) -> None:
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                self._socket.sendall(self._encrypted.read())
+                self._received.write(self._socket.recv(65536))
+            else:
+                return
+
+    def send(self, data: bytes) -> None:
+        """Send them, or what is left of those before. Raises OSError."""
+        if not self._left:
+            for at in range(len(data)):
+                self._tls.write(data[at : at + 1])
+            self._left = self._encrypted.read()
+        self._left = self._left[self._socket.send(self._left) :]
+
+
+def _connector(port: int, traffic: Traffic, tls: bool) -> Callable[[], Any]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # It measures a server of its own.
 
-    def connect() -> socket.socket:
-        client = socket.create_connection(("127.0.0.1", port))
-        if tls:
+    def connect() -> Any:
+        client: Any = socket.create_connection(("127.0.0.1", port))
+        if traffic.in_records:
+            client = Records(client, context)
+        elif tls:
             client = context.wrap_socket(client)
-        client.sendall(begin)
+        client.send(traffic.begin)
         client.setblocking(False)
         return client
 
     return connect
 
 
-def _drop_what_has_come(client: socket.socket) -> None:
+def _drop_what_has_come(client: Any) -> None:
     try:
         while True:
             if not client.recv(65536):
@@ -161,7 +211,7 @@ def clients(port: int, attack: Attack, *, is_hostile: bool) -> AbstractContextMa
 def latencies(port: int, tls: bool) -> list[float]:
     """Of the requests of a round."""
     taken = []
-    with _connector(port, b"", tls)() as client:
+    with _connector(port, Traffic(b"", b""), tls)() as client:
         client.settimeout(60)
         end = time.monotonic() + ROUND_SECONDS
         while time.monotonic() < end:

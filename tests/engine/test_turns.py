@@ -1,13 +1,18 @@
 """Who sends bytes that cost much to decode leaves others their turn, and who sends bytes that only cost is closed."""
 
+import ssl
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from clusterd.http.connections.transports.tls import TURN_RECORDS, TlsLayer
+from clusterd.http.connections.turns import Turns
 from clusterd.http.messages.allowance import BURST
 from clusterd.http.settings import Interface
+from tests.support.certificates import NAME, Certificate, make_certificate
 from tests.support.frames import CLOSE, CONTINUATION, PING, PONG, TEXT, Raw, frame
 from tests.support.serving import PATIENCE, Client, Serving, request, serving
 
@@ -60,7 +65,7 @@ def serve(request: pytest.FixtureRequest) -> Callable[[Application], Any]:
     return start
 
 
-def sent_at_once(server: Serving, *sent: tuple[Client, bytes]) -> None:
+def sent_at_once(server: Serving, *sent: tuple[Any, bytes]) -> None:
     """Have the loop find the bytes of all clients at the same time, those of the first client first."""
     gate = threading.Event()
     server.loop.call_soon_threadsafe(gate.wait, PATIENCE)
@@ -106,6 +111,113 @@ def test_small_frames_leave_others_their_turn(flood: bytes) -> None:
         while hostile.frame()[0] != CLOSE:
             pass
     assert application.order == ["/", "/normal", "end"]
+
+
+class Records:
+    """A TLS client that sends each byte in a record of its own."""
+
+    def __init__(self, client: Client, certificate: Certificate) -> None:
+        self._socket = client.socket
+        self._received, self._encrypted = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = certificate.client().wrap_bio(self._received, self._encrypted, server_hostname=NAME)
+        self._step(self._tls.do_handshake)
+
+    def _step(self, step: Callable[[], Any]) -> Any:
+        while True:
+            try:
+                return step()
+            except ssl.SSLWantReadError:
+                self._socket.sendall(self._encrypted.read())
+                self._received.write(self._socket.recv(65536))
+            finally:
+                self._socket.sendall(self._encrypted.read())
+
+    def send(self, data: bytes) -> None:
+        for at in range(len(data)):
+            self._tls.write(data[at : at + 1])
+        self._socket.sendall(self._encrypted.read())
+
+    def read_until(self, end: bytes) -> bytes:
+        got = b""
+        while not got.endswith(end):
+            got += self._step(lambda: self._tls.read(65536))
+        return got
+
+
+class Socket:
+    """Stands in for a transport of the loop, and for the connection above TLS."""
+
+    def __init__(self) -> None:
+        self.is_reading = True
+        self.received = b""
+        self.sent = b""
+
+    def set_protocol(self, protocol: object) -> None: ...
+
+    def pause_reading(self) -> None:
+        self.is_reading = False
+
+    def resume_reading(self) -> None:
+        self.is_reading = True
+
+    def write(self, data: bytes) -> None:
+        self.sent += data
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+
+
+def test_small_tls_records_are_decrypted_in_turns_and_nothing_is_read_meanwhile(tmp_path: Path) -> None:
+    certificate, below, above, rounds = make_certificate(tmp_path), Socket(), Socket(), list[Callable[[], object]]()
+    arriving, leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = certificate.client().wrap_bio(arriving, leaving, server_hostname=NAME)
+    layer = TlsLayer(below, certificate.server(), above, lambda: None, print, Turns(rounds.append))  # type: ignore[arg-type]
+    while not layer.is_open:
+        try:
+            client.do_handshake()
+        except ssl.SSLWantReadError:
+            pass
+        layer.data_received(leaving.read())
+        arriving.write(below.sent)
+        below.sent = b""
+    for _ in range(3 * TURN_RECORDS):
+        client.write(b"x")
+    layer.data_received(leaving.read())
+    assert (len(above.received), below.is_reading, layer.held > 0) == (TURN_RECORDS, False, True)
+    rounds.pop(0)()
+    assert (len(above.received), below.is_reading) == (2 * TURN_RECORDS, False)
+    layer.pause_reading()
+    rounds.pop(0)()
+    assert (len(above.received), rounds) == (2 * TURN_RECORDS, [])
+    layer.resume_reading()
+    rounds.pop(0)()
+    assert (len(above.received), below.is_reading, layer.held, rounds) == (3 * TURN_RECORDS, True, 0, [])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_small_tls_records_are_answered_beside_others(kind: str, tmp_path: Path) -> None:
+    application, certificate = Application(), make_certificate(tmp_path)
+    interface = Interface.ASGI if kind == "asgi" else Interface.WSGI
+    called = application.asgi if kind == "asgi" else application.wsgi
+    with (
+        serving(called, threads=KINDS[kind], interface=interface, tls=certificate.server()) as server,
+        server.client() as hostile,
+        server.client() as normal,
+    ):
+        records, other = Records(hostile, certificate), Records(normal, certificate)
+        for client in (other, records):
+            client.send(request())
+            client.read_until(b"0\r\n\r\n")
+        upload = request("/small", f"Content-Length: {MANY}", method="POST") + b"x" * MANY
+        sent_at_once(server, (records, upload), (other, request("/normal")))
+        assert b"200 OK" in other.read_until(b"\r\n\r\n")
+        assert records.read_until(b"x" * MANY).startswith(b"HTTP/1.1 200 OK\r\n")
+        records.send(request("/again"))
+        assert records.read_until(b"\r\n\r\n").startswith(b"HTTP/1.1 200 OK\r\n")
+    assert sorted(application.order) == ["/", "/", "/again", "/normal", "/small"]
 
 
 def test_who_sends_small_chunks_without_end_is_refused(serve: Callable[[Application], Any]) -> None:

@@ -191,6 +191,11 @@ class Link(Stream):
         self.close()
 
     @property
+    def unread(self) -> int:
+        """Bytes that the client has sent and that were not read from the kernel, or not decrypted; 0 when closed."""
+        return self._unread_in_kernel() + (0 if self._tls is None else self._tls.held)
+
+    @property
     def _is_secure(self) -> bool:
         return self._tls is not None and self._tls.is_open
 
@@ -201,7 +206,14 @@ class Link(Stream):
             if context is None:
                 raise RuntimeError("a connection for HTTPS, but no certificate")
             transport = cast(LoopTransport, self._transport)  # Never the inline transport, which is for plain HTTP.
-            self._tls = TlsLayer(transport, context, cast(Receiver, self), self._secured, self._handshake_failed)
+            self._tls = TlsLayer(
+                transport,
+                context,
+                cast(Receiver, self),
+                self._secured,
+                self._handshake_failed,
+                self._context.turns,
+            )
             self._transport = self._tls
         early, self._early = self._early, b""
         if early:

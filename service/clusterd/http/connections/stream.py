@@ -60,8 +60,7 @@ class Stream:
         """Drop the connection, also with a request in flight."""
         self._transport.abort()
 
-    @property
-    def unread(self) -> int:
+    def _unread_in_kernel(self) -> int:
         """Bytes that the client has sent and this process has not read (FIONREAD, tcp(7)); 0 for a closed socket."""
         try:
             count = ioctl(self.fileno(), FIONREAD, bytes(4))

@@ -12,9 +12,14 @@ from enum import Enum, auto
 from typing import Any
 
 from clusterd.http.connections.transports.transport import LoopTransport, Receiver
+from clusterd.http.connections.turns import Turns
 
 READ_BYTES = 64 * 1024
 """OpenSSL returns one record at a time, of at most 16 KiB."""
+
+TURN_RECORDS = 64
+"""Maximum records of one client that are decrypted in a row before other connections have their turn. One read from the
+socket may bring eleven thousand records of a byte each, which take longer than other clients should wait."""
 
 MOST_UNREAD = 64 * 1024
 """Maximum bytes of TLS's own responses that wait for a client. A client that keeps asking for new keys or a
@@ -49,17 +54,24 @@ class TlsLayer:
         above: Receiver,
         secured: Callable[[], object],
         failed: Callable[[str], object],
+        turns: Turns,
     ) -> None:
         self._transport = transport
         self._above = above
         self._secured = secured
         self._failed = failed
+        self._turns = turns
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._stage = _Stage.UNTOUCHED
         self._client_closed = False
         self._unread = 0
+        self._is_paused = False
+        """Whether the connection above has stopped reading."""
+        self._has_more = False
+        """Whether records wait for this connection's turn. Nothing is read from the socket meanwhile."""
+        self._awaits_turn = False
         self._is_plain = False
         """Whether the first byte of the client is a letter, as in HTTP and never in TLS."""
         self._transport.set_protocol(self)
@@ -74,6 +86,11 @@ class TlsLayer:
         """Whether the handshake is complete and our side has not ended TLS."""
         return self._stage is _Stage.OPEN
 
+    @property
+    def held(self) -> int:
+        """Bytes that were read from the socket and are not decrypted yet."""
+        return self._incoming.pending if self._has_more else 0
+
     # ---- from the socket
 
     def data_received(self, data: bytes) -> None:
@@ -86,11 +103,36 @@ class TlsLayer:
         try:
             if not self.is_open and not self._shake_hands():
                 return
+        except ssl.SSLError as error:
+            self._break(error)
+            return
+        self._receive()
+
+    def _receive(self) -> None:
+        try:
             pieces = self._decrypt()
         except ssl.SSLError as error:
             self._break(error)
             return
         self._deliver(pieces)
+
+    def _receive_in_turn(self) -> None:
+        self._awaits_turn = False
+        if self.is_open and not self._is_paused:
+            self._receive()
+
+    def _hold(self, has_more: bool) -> None:
+        """Read from the socket only while no record waits. With `has_more`, go on in the next turn."""
+        if has_more != self._has_more:
+            self._has_more = has_more
+            if not self._is_paused:
+                if has_more:
+                    self._transport.pause_reading()
+                else:
+                    self._transport.resume_reading()
+        if has_more and not self._awaits_turn:
+            self._awaits_turn = True
+            self._turns.add(self._receive_in_turn)
 
     def _deliver(self, pieces: list[bytes]) -> None:
         if pieces:
@@ -111,9 +153,13 @@ class TlsLayer:
         return self.is_open
 
     def _decrypt(self) -> list[bytes]:
-        pieces = []
+        pieces: list[bytes] = []
+        has_more = False
         # Check for pending bytes first, because an exception for each read would cost as much as the read.
         while self._incoming.pending or self._tls.pending():
+            if len(pieces) == TURN_RECORDS:
+                has_more = True
+                break
             try:
                 piece = self._tls.read(READ_BYTES)
             except ssl.SSLWantReadError:
@@ -122,6 +168,8 @@ class TlsLayer:
                 self._client_closed = True
                 break
             pieces.append(piece)
+        if has_more or self._has_more:
+            self._hold(has_more)
         if self._outgoing.pending:
             self._flush_answers()
         return pieces
@@ -133,7 +181,7 @@ class TlsLayer:
         if not self._transport.get_write_buffer_size():
             self._unread = 0
         elif self._unread > MOST_UNREAD:
-            self._transport.abort()
+            self.abort()
 
     def eof_received(self) -> bool | None:
         """The client has closed its sending side without a close_notify. A truncated request is detected by HTTP."""
@@ -207,15 +255,22 @@ class TlsLayer:
 
     def abort(self) -> None:
         """Drop the connection."""
+        self._stage = _Stage.ENDED
         self._transport.abort()
 
     def pause_reading(self) -> None:
         """Stop reading. The client's bytes wait in the kernel."""
-        self._transport.pause_reading()
+        self._is_paused = True
+        if not self._has_more:
+            self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Read again."""
-        self._transport.resume_reading()
+        self._is_paused = False
+        if not self._has_more:
+            self._transport.resume_reading()
+        elif self.is_open:
+            self._hold(True)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         """Set the buffer sizes at which the connection above is paused and resumed."""
