@@ -263,6 +263,7 @@ def test_a_fork_in_a_handler_of_exit_does_not_grow_the_cluster(make_hooked: Make
     assert service.wait_to_hear("exited", 2, second) == ["exited", 2, second, 2, True, 1, True]
     assert sorted(service.pids()) == [1]
     assert service.do("cluster.fork().id") == 2
+    wait_until(lambda: sorted(service.pids()) == [1, 2], "the new worker is ready")  # A stop kills one that is not.
     assert service.stop() == 0
     assert service.log().count("adds no worker") == 1
     assert "Traceback" not in service.log()
