@@ -407,7 +407,7 @@ def test_hooks_of_an_application_that_can_not_be_forked_are_good_or_bad_too(
 
 
 def test_an_import_that_does_not_end_is_a_failed_reload(make_hooked: MakeHooked) -> None:
-    service = make_hooked(rollout={"settle": "0ms", "boot_timeout": "4s"})
+    service = make_hooked(rollout={"settle": "0ms", "boot_timeout": "8s"})
     service.start()
     pid = service.hooks_pid()
     service.hook_bare("import time; time.sleep(1000)")
