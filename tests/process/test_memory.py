@@ -2,8 +2,9 @@
 
 import os
 import secrets
+import socket
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,59 @@ def little_memory() -> Iterator[Path]:
     # Its processes have been ended, and leave it a moment later.
     wait_until(lambda: not (group / "cgroup.procs").read_text(), "the group is empty")
     group.rmdir()
+
+
+RECEIVES = """
+async def app(scope, receive, send):
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+"""
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+FRAGMENT_BYTES = 64 << 10
+FRAGMENTS = (16 << 20) // FRAGMENT_BYTES
+UNFINISHED = 20
+KEPT = 8 << 20
+"""What a worker keeps of 320 MB: what the garbage collector has not looked at. Untrimmed it is 70 MB or more."""
+
+
+@contextmanager
+def unfinished_message(port: int) -> Iterator[None]:
+    """A WebSocket with 16 MB of a message that has no end."""
+    fragment = b"\xff" + FRAGMENT_BYTES.to_bytes(8, "big") + bytes(4 + FRAGMENT_BYTES)
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+        client.sendall(HANDSHAKE)
+        assert client.recv(4096).startswith(b"HTTP/1.1 101 ")
+        client.sendall(b"\x02" + fragment)
+        for _ in range(FRAGMENTS - 1):
+            client.sendall(b"\x00" + fragment)
+        yield
+
+
+def test_the_memory_of_unfinished_messages_goes_back(make_service: MakeService) -> None:
+    service = make_service(workers=1, limits={"body": "32M", "websocket_memory": "1G"})
+    service.deploy("1", RECEIVES)
+    service.start()
+
+    def memory() -> int:
+        found: int = service.workers()[0]["memory"]
+        return found
+
+    with unfinished_message(service.port):  # What every worker needs that has had a WebSocket is not counted.
+        pass
+    wait_until(lambda: service.workers()[0]["connections"] == 0, "the first has gone")
+    before = memory()
+    for _ in range(3):
+        with ExitStack() as stack:
+            for _ in range(UNFINISHED):
+                stack.enter_context(unfinished_message(service.port))
+            wait_until(lambda: memory() > before + UNFINISHED * (15 << 20), "they are in memory")
+        wait_until(lambda: memory() < before + KEPT, "their memory has gone back")
 
 
 def test_a_worker_that_the_kernel_kills_for_memory_is_called_so(little_memory: Path, make_service: MakeService) -> None:

@@ -14,6 +14,7 @@ from clusterd.http.asgi.inflow import Inflow
 from clusterd.http.asgi.lifespan import Lifespan
 from clusterd.http.asgi.scope import ScopeMaker
 from clusterd.http.asgi.websocket.handshake import handshake_of, wants_websocket
+from clusterd.http.asgi.websocket.trim import Trim
 from clusterd.http.connections.connection import Connection
 from clusterd.http.messages.head import Head
 from clusterd.http.messages.quota import Quota
@@ -55,6 +56,7 @@ class AsgiAdapter:
         self._scopes = ScopeMaker(settings.root_path, self._lifespan.state)
         self._limits = settings.limits
         self._quota = Quota(settings.limits.websocket_memory)
+        self._trim = Trim(self._quota)
         self._tasks: set[asyncio.Task[None]] = set()
         self._context = copy_context()
         self._lack_is_known = False
@@ -135,5 +137,6 @@ class AsgiAdapter:
         """End the application's lifespan."""
         await self._lifespan.shutdown()
 
-    def tick(self, now: float) -> None:
-        """Do nothing: this adapter has no queue."""
+    def tick(self, now: float) -> None:  # noqa: ARG002 - named as by `Adapter`
+        """Give the memory of dropped messages back. This adapter has no queue."""
+        self._trim.tick()

@@ -184,6 +184,8 @@ class Session:
             self._wire.forget()
         uses = self._wire.held + self._held
         more, self._charged = uses - self._charged, uses
+        if self._is_deaf and more < 0:
+            self._quota.dropped -= more
         return self._quota.take(more)
 
     def _decode(self) -> None:
