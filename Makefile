@@ -8,6 +8,8 @@ PIP    := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -
 
 BENCH_PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(VENV)-bench/bin/python -m pip install --quiet --require-hashes --no-build-isolation
 
+CONFORMANCE_PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(VENV)-conformance/bin/python -m pip install --quiet --require-hashes --no-build-isolation
+
 # systemd-python is a source package: it is compiled against libsystemd.
 PACKAGES_RUN     := gcc libc6-dev libsystemd-dev pkg-config python3-dev python3-venv
 PACKAGES_COMPILE := gcc libc6-dev python3-dev python3-venv
@@ -26,21 +28,25 @@ SOURCES  := setup.py setup.cfg pyproject.toml LICENSE packaging/build-wheel requ
 DEBS     := build/packages
 PACKAGED := $(shell git ls-files --cached --others --exclude-standard CHANGELOG.md README.md SECURITY.md debian docs etc examples packaging 2>/dev/null)
 
-# What the tests of `make operate` have counted.
-ROWS := build/reliability.jsonl
+# What the tests of `make operate` have counted, and what those of `make conformance` have seen.
+ROWS  := build/reliability.jsonl
+CELLS := build/compatibility.jsonl
 
 # For `make fuzz`.
 SECONDS := 60
 
 .DEFAULT_GOAL := help
 .PHONY: help run check test-quickly test test-interpreted test-compiled test-system test-debian12 test-debian13 \
-	packages wheel wheels fuzz operate lint format venv deb lint-deb docs bench lock clean
+	packages wheel wheels fuzz operate conformance lint format venv deb lint-deb docs bench lock clean
 
 # What runs in this machine; the system ring boots others.
 RINGS := tests/unit tests/engine tests/process tests/fuzz
 
 # Each file is run by one of two processes: most tests wait more than they compute.
 PYTEST := $(BIN)/python -m pytest --numprocesses=$(if $(ARGS),0,2) --dist=loadfile
+
+# All that is asked of one framework is asked by one of two processes.
+CONFORMING = --numprocesses=2 --dist=loadgroup $(ARGS)
 
 BESIDE_EACH_OTHER = $(MAKE) --no-print-directory --jobs=5 --output-sync=target
 
@@ -96,6 +102,14 @@ operate: $(VENV)/test ## what an operator does and what fails, in booted Debians
 	CI=true CLUSTERD_RELIABILITY=$(abspath $(ROWS)) $(MAKE) --no-print-directory test-system ONLY='-m operate'
 	$(BIN)/python -m tests.support.machines.reliability $(ROWS) docs/reliability.md
 
+# The services run under the frameworks' own interpreter, the clients under the one of the tests.
+conformance: $(VENV)/test $(VENV)-conformance/ready $(COMPILED)/ready ## frameworks and others' suites against the real server: docs/compatibility.md
+	rm -f $(CELLS) && mkdir -p $(dir $(CELLS))
+	CLUSTERD_CELLS=$(abspath $(CELLS)) $(BIN)/python -m pytest tests/conformance $(CONFORMING)
+	CLUSTERD_CELLS=$(abspath $(CELLS)) PYTHONPATH=$(abspath $(COMPILED)) CLUSTERD_ENGINE=compiled \
+		$(BIN)/python -m pytest -o pythonpath=$(COMPILED) tests/conformance $(CONFORMING)
+	$(if $(ARGS),,$(BIN)/python -m tests.conformance.cells $(CELLS) docs/compatibility.md)
+
 lint: $(VENV)/test ## ruff and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -138,7 +152,7 @@ lock: ## resolve requirements/*.in anew into hash-locked requirements/*.txt
 	packaging/lock-requirements
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) $(VENV)-bench build .mypy_cache .ruff_cache .pytest_cache .hypothesis service/clusterd.egg-info
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-conformance build .mypy_cache .ruff_cache .pytest_cache .hypothesis service/clusterd.egg-info
 
 $(VENV)/run: requirements/build.txt requirements/run.txt requirements/systemd.txt setup.cfg pyproject.toml
 	packaging/system-packages $(PACKAGES_RUN)
@@ -168,6 +182,13 @@ $(COMPILED)/ready: $(SOURCES) | $(VENV)/run
 	packaging/build-wheel build/wheel $(PYTHON)
 	rm -rf $(COMPILED)
 	$(PYTHON) -m zipfile -e build/wheel/clusterd-*.whl $(COMPILED)
+	@touch $@
+
+# What frameworks need may contradict what tests need, and is under nobody's feet here.
+$(VENV)-conformance/ready: requirements/build.txt requirements/conformance.txt
+	$(PYTHON) -m venv $(VENV)-conformance
+	$(CONFORMANCE_PIP) -r requirements/build.txt
+	$(CONFORMANCE_PIP) -r requirements/conformance.txt
 	@touch $@
 
 $(VENV)/test: $(VENV)/run requirements/test.txt

@@ -1,0 +1,1 @@
+"""Frameworks and the suites of others, under the real server: `make conformance`."""
