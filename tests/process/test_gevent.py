@@ -160,6 +160,24 @@ def answer(path):
     assert noted.ask() == "x"
 
 
+def test_requests_share_nothing_that_gevent_keeps_for_each(serve: Serve) -> None:
+    source = """
+import contextvars
+kept = contextvars.ContextVar("kept", default="nothing")
+local = threading.local()
+def answer(path):
+    known = gevent.getcurrent().spawn_tree_locals
+    found = kept.get(), getattr(local, "kept", "nothing"), known.get("kept", "nothing")
+    kept.set(path)
+    local.kept = known["kept"] = path
+    time.sleep(0.01)
+    return " ".join(found)
+"""
+    noted = serve(GEVENT + source + WSGI, greenlets=2)
+    with ThreadPoolExecutor(6) as clients:
+        assert set(clients.map(lambda _: noted.ask(), range(12))) == {"nothing nothing nothing"}
+
+
 def test_stacks_show_the_greenlets(serve: Serve) -> None:
     source = """
 def waiting():

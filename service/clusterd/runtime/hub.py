@@ -98,8 +98,9 @@ class Hub:
         self._hub.loop.run_callback_threadsafe(call)
 
     def spawn_here(self, call: Callable[..., object], *arguments: object) -> None:
-        """Have it called in a greenlet of its own. For the hub's thread only."""
-        self._gevent.spawn(call, *arguments)
+        """Have it called in a greenlet of its own, as if the program had just begun. For the hub's thread only."""
+        # Otherwise it would share them with the greenlet or the hub that spawns it, and so with other requests.
+        self._gevent.spawn(call, *arguments).spawn_tree_locals = {}
 
     def beside(self, call: Callable[[], _Result]) -> _Result:
         """Call it in a native thread, and turn the hub until it has returned. Raises what it raises."""
