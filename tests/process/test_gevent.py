@@ -178,6 +178,15 @@ def answer(path):
         assert set(clients.map(lambda _: noted.ask(), range(12))) == {"nothing nothing nothing"}
 
 
+def test_calls_are_said_to_run_beside_each_other(serve: Serve) -> None:
+    source = """
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [str(environ["wsgi.multithread"]).encode()]
+"""
+    assert serve(GEVENT + source, threads=1).ask() == "True"
+
+
 def test_stacks_show_the_greenlets(serve: Serve) -> None:
     source = """
 def waiting():

@@ -33,7 +33,7 @@ class WsgiAdapter:
         pool: JobRunners | None,
         on_overdue: Callable[[str], None],
     ) -> None:
-        environs = EnvironMaker(settings.root_path, settings.threads)
+        environs = EnvironMaker(settings.root_path, 0 if pool is None else pool.count)
         self._service = Service(application, environs, stamp, mailbox, log, on_overdue)
         self._pool = pool
         self._queue_timeout = settings.timeouts.queue

@@ -18,13 +18,14 @@ _DEFAULT_PORTS = {"http": "80", "https": "443"}
 class EnvironMaker:
     """Makes environs. The parts that all requests share are made once."""
 
-    def __init__(self, root_path: str, threads: int) -> None:
+    def __init__(self, root_path: str, at_once: int) -> None:
+        """`at_once` is how many calls one process makes at a time: threads or greenlets."""
         self._root_path = root_path
         self._origins: Memory[Origin, dict[str, Any]] = Memory(_REMEMBERED)
         self._common: dict[str, Any] = {
             "wsgi.version": (1, 0),
             "wsgi.errors": sys.stderr,
-            "wsgi.multithread": threads > 1,
+            "wsgi.multithread": at_once > 1,
             "wsgi.multiprocess": True,
             "wsgi.run_once": False,
             "wsgi.file_wrapper": FileWrapper,
