@@ -187,6 +187,20 @@ def app(environ, start_response):
     assert serve(GEVENT + source, threads=1).ask() == "True"
 
 
+def test_greenlets_find_no_event_loop_that_another_thread_runs(serve: Serve) -> None:
+    source = """
+import asyncio
+async def seven():
+    return "7"
+def answer(path):
+    try:
+        return str(asyncio.get_event_loop())
+    except RuntimeError:
+        return asyncio.run(seven())
+"""
+    assert serve(GEVENT + source + WSGI).ask() == "7"
+
+
 def test_stacks_show_the_greenlets(serve: Serve) -> None:
     source = """
 def waiting():

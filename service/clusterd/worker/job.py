@@ -9,13 +9,12 @@ from collections.abc import Callable
 from time import monotonic, monotonic_ns
 from time import time as wall_clock
 
-import uvloop
-
 from clusterd.app.application import LoadedJob
 from clusterd.app.errors import describe
 from clusterd.log import Logger
 from clusterd.log.output import mend_output
 from clusterd.process.ending import Ending
+from clusterd.runtime.event_loop import new_event_loop
 from clusterd.runtime.hub import Hub, beside, hub_in_use
 from clusterd.runtime.threads import begin
 from clusterd.wire.channel import Received
@@ -84,8 +83,7 @@ class JobProcess:
     """Owns the event loop and everything on it. The counterpart of `process.WorkerProcess` for a job."""
 
     def __init__(self, job: LoadedJob, boot: Boot, log: Logger) -> None:
-        self._loop = uvloop.new_event_loop()
-        asyncio.set_event_loop(self._loop)
+        self._loop = new_event_loop()
         self._job = job
         self._config = boot.context.config
         self._row = boot.context.scoreboard.row(boot.row)

@@ -1,13 +1,10 @@
 """The worker's event loop: it connects the engine, the acceptor, the channel and the drain."""
 
-import asyncio
 import socket
 
 # Imported by name, before the application: it may replace the functions in the module (a test may freeze the time).
 from time import monotonic, monotonic_ns
 from time import time as wall_clock
-
-import uvloop
 
 from clusterd.app.application import LoadedApplication
 from clusterd.config.model import Scheduling
@@ -19,6 +16,7 @@ from clusterd.log.output import mend_output
 from clusterd.metrics.counting import RequestCounter
 from clusterd.process.ending import Ending
 from clusterd.runtime import originals
+from clusterd.runtime.event_loop import new_event_loop
 from clusterd.wire.channel import Received
 from clusterd.wire.connection_state import CarriedState
 from clusterd.wire.messages import (
@@ -52,8 +50,7 @@ class WorkerProcess:
 
     def __init__(self, loaded: LoadedApplication, boot: Boot, log: Logger) -> None:
         context, row = boot.context, boot.row
-        self._loop = uvloop.new_event_loop()
-        asyncio.set_event_loop(self._loop)
+        self._loop = new_event_loop()
         self._config = config = context.config
         self._log = log
         scoreboard, wakeups = context.scoreboard, context.wakeups
