@@ -133,6 +133,41 @@ def test_the_health_check_is_a_real_request(make_service: MakeService) -> None:
     assert check(service).returncode == 0
 
 
+IN_CHUNKS = """
+def app(environ, start_response):
+    start_response("400 Bad Request", [("Content-Type", "text/html")])
+    yield b"\\n<h1>Bad "
+    yield b"Request (400)</h1>\\n"
+    yield b"x" * 100000
+"""
+
+
+def test_what_a_refused_health_check_shows_is_the_body_and_not_its_framing(make_service: MakeService) -> None:
+    service = make_service(rollout=UP)
+    service.deploy("1", IN_CHUNKS)
+    done = check(service)
+    assert done.stderr == (
+        "the worker failed: health check /up: answered 400, expected 2xx; <h1>Bad Request (400)</h1>\n"
+    )
+
+
+HINTS_FIRST = """
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        raise NotImplementedError
+    await send({"type": "http.response.early_hint", "links": [b"</" + b"a" * 5000 + b">; rel=preload"]})
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"up"})
+"""
+
+
+def test_early_hints_are_not_taken_for_the_answer_of_a_health_check(make_service: MakeService) -> None:
+    service = make_service(rollout=UP)
+    service.deploy("1", HINTS_FIRST)
+    done = check(service)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 DJANGO = """
 from django.conf import settings
 settings.configure(ROOT_URLCONF="urls", ALLOWED_HOSTS=["localhost"])

@@ -7,12 +7,13 @@ end. This needs no port, and no other worker can answer in its place.
 import asyncio
 import socket
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from clusterd.config.model import HealthCheck
 from clusterd.master.children.table import Child, Children
 from clusterd.wire import messages
 
-_LINE_BYTES = 4096
+_LINE_BYTES = 64 * 1024
 _SEEN_BYTES = 16 * 1024
 """How much of a response is read to say what is wrong."""
 _SHOWN_CHARACTERS = 200
@@ -43,7 +44,7 @@ async def _check(check: HealthCheck, connection: socket.socket) -> str | None:
             answer = await _ask(check, connection)
     except TimeoutError:
         return f"health check {check.path}: no answer within {check.timeout:g} s"
-    except (OSError, ValueError, asyncio.IncompleteReadError) as error:
+    except (OSError, ValueError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
         return f"health check {check.path}: {error}"
     if not check.accepts(answer.status):
         return f"health check {check.path}: answered {answer.status}, expected {check.expect}{answer.details}"
@@ -56,12 +57,19 @@ async def _ask(check: HealthCheck, connection: socket.socket) -> _Answer:
         fields = (f"Host: {check.host}", "User-Agent: clusterd-health", "Connection: close", *check.headers)
         writer.write("\r\n".join([f"GET {check.path} HTTP/1.1", *fields, "", ""]).encode())
         await writer.drain()
-        # RFC 9112 section 4: HTTP-version SP status-code SP [ reason-phrase ]
-        line = await reader.readuntil(b"\r\n")
-        status = int(line.split(b" ", 2)[1])
+        status = await _final_status(reader)
         return _Answer(status) if check.accepts(status) else await _described(status, reader)
     finally:
         writer.close()
+
+
+async def _final_status(reader: asyncio.StreamReader) -> int:
+    """Read the status line of the response, and whole responses that precede it, such as early hints (103)."""
+    # RFC 9112 section 4: HTTP-version SP status-code SP [ reason-phrase ]
+    while (status := int((await reader.readuntil(b"\r\n")).split(b" ", 2)[1])) < HTTPStatus.OK:
+        while await reader.readuntil(b"\r\n") != b"\r\n":
+            pass
+    return status
 
 
 async def _described(status: int, reader: asyncio.StreamReader) -> _Answer:
@@ -69,8 +77,23 @@ async def _described(status: int, reader: asyncio.StreamReader) -> _Answer:
     rest = b""
     while len(rest) < _SEEN_BYTES and (piece := await reader.read(_LINE_BYTES)):
         rest += piece
-    head, _, body = rest.decode(errors="replace").partition("\r\n\r\n")
-    locations = (line for line in head.split("\r\n") if line.lower().startswith("location:"))
-    lines = (line.strip() for line in body.splitlines())
+    head, _, body = rest.partition(b"\r\n\r\n")
+    fields = head.decode(errors="replace").split("\r\n")
+    if any(field.lower() == "transfer-encoding: chunked" for field in fields):
+        body = _unchunked(body)
+    locations = (field for field in fields if field.lower().startswith("location:"))
+    lines = (line.strip() for line in body.decode(errors="replace").splitlines())
     found = (next(locations, ""), next(filter(None, lines), ""))
     return _Answer(status, "".join(f"; {each[:_SHOWN_CHARACTERS]}" for each in found if each))
+
+
+def _unchunked(body: bytes) -> bytes:
+    """The data of a body that the worker has sent in chunks (RFC 9112 section 7.1), as far as it has been read."""
+    data = b""
+    while True:
+        line, _, body = body.partition(b"\r\n")
+        size = int(line or b"0", 16)
+        if not size:
+            return data
+        data += body[:size]
+        body = body[size + len(b"\r\n") :]
