@@ -104,6 +104,7 @@ operate: $(VENV)/test ## what an operator does and what fails, in booted Debians
 
 # The services run under the frameworks' own interpreter, the clients under the one of the tests.
 conformance: $(VENV)/test $(VENV)-conformance/ready $(COMPILED)/ready ## frameworks and others' suites against the real server: docs/compatibility.md
+	packaging/system-packages postgresql
 	rm -f $(CELLS) && mkdir -p $(dir $(CELLS))
 	CLUSTERD_CELLS=$(abspath $(CELLS)) $(BIN)/python -m pytest tests/conformance $(CONFORMING)
 	CLUSTERD_CELLS=$(abspath $(CELLS)) PYTHONPATH=$(abspath $(COMPILED)) CLUSTERD_ENGINE=compiled \

@@ -132,6 +132,15 @@ APPLICATIONS = (
         ),
     ),
     Application("Flask", "with_flask", "wsgi", ("flask",), lacks=_SYNCHRONOUS),
+    Application("Flask under gevent", "with_gevent", "wsgi", ("flask", "gevent"), "make_flask", lacks=_SYNCHRONOUS),
+    Application(
+        "Django under gevent",
+        "with_gevent",
+        "wsgi",
+        ("django", "gevent"),
+        "make_django",
+        lacks=(*_SYNCHRONOUS, Feature.BACKGROUND),
+    ),
     Application(
         "Django, WSGI",
         "with_django",
