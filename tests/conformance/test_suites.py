@@ -1,4 +1,6 @@
-"""Starlette's own tests, from its source package: their client asks an engine over a socket, and calls no application.
+"""Starlette's and Django's own tests, from their source packages, against an engine over sockets.
+
+Starlette's client asks an engine where it would call the application; Django's live server is one.
 
 Nothing of them is kept here. They are fetched by the hash in requirements/test.txt, for the version that is installed.
 """
@@ -67,6 +69,20 @@ FAIL: dict[str, tuple[str, ...]] = {
 }
 """Why a test fails, and which: each of them has to."""
 
+DJANGO_LABELS = ("servers", "staticfiles_tests.test_liveserver", "file_storage")
+"""What uses the live server."""
+DJANGO_FAIL: dict[str, tuple[str, ...]] = {
+    "Django's server closes after a response without a length, and keeps what the client has it close.": (
+        "servers.tests.LiveServerViews.test_closes_connection_without_content_length",
+        "servers.tests.LiveServerViews.test_keep_alive_connection_clears_previous_request_data",
+        "servers.tests.LiveServerViews.test_keep_alive_on_connection_with_content_length",
+    ),
+    "Tests the class that is replaced, or its choice of a port.": (
+        "servers.test_liveserverthread.LiveServerThreadTest.test_server_class",
+        "servers.tests.LiveServerPort.test_specified_port_bind",
+    ),
+}
+
 
 def fetched(name: str, directory: Path) -> Path:
     """The source package of what is installed."""
@@ -94,16 +110,28 @@ def test_starlette(tmp_path: Path) -> None:
     left_out = [f"--ignore=suite/{name}" for name in LEFT_OUT]
     options = ("-q", "-rf", "--tb=short", "--config-file=/dev/null", "--rootdir=.", "-W", "ignore", "-k", "not trio")
     command = (sys.executable, "-m", "pytest", "-p", "tests.conformance.starlette_client", *options, *left_out)
-    path = os.pathsep.join([*sys.path, str(tmp_path)])
-    done = subprocess.run(
-        [*command, "suite"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    print(done.stdout[-20_000:], done.stderr)
-    failed = set(re.findall(r"^FAILED suite/([\w/.]+::\w+)", done.stdout, re.MULTILINE))
+    said = ran(tmp_path, *command, "suite")
+    failed = set(re.findall(r"^FAILED suite/([\w/.]+::\w+)", said, re.MULTILINE))
     assert failed == {name for names in FAIL.values() for name in names}
-    assert int(re.findall(r"(\d+) passed", done.stdout)[-1]) > 500
+    assert int(re.findall(r"(\d+) passed", said)[-1]) > 500
+
+
+@pytest.mark.xdist_group("Django's tests")
+def test_django(tmp_path: Path) -> None:
+    tests = fetched("django", tmp_path) / "tests"
+    options = ("--settings=test_sqlite", "--parallel=1")
+    command = (sys.executable, "-m", "tests.conformance.django_server", str(tests / "runtests.py"), *options)
+    said = ran(tests, *command, *DJANGO_LABELS)
+    failed = set(re.findall(r"^(?:FAIL|ERROR): \w+ \(([\w.]+)\)", said, re.MULTILINE))
+    assert failed == {name for names in DJANGO_FAIL.values() for name in names}
+    assert int(re.findall(r"Ran (\d+) tests", said)[-1]) > 200
+
+
+def ran(directory: Path, *command: str) -> str:
+    """All that a run of tests says. It imports what this process would."""
+    path = os.pathsep.join([*sys.path, str(directory)])
+    environment = os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    said = done.stdout + done.stderr
+    print(said[-20_000:])
+    return said
