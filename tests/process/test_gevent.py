@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.clients import connect
-from tests.support.endings import ENDINGS, PRELOADS, WSGI, Ending, Noted, Serve
+from tests.support.endings import ENDINGS, PRELOADS, WSGI, Ending, Noted, Serve, reload
 from tests.support.following import Following
 from tests.support.neighbours import needs, neighbour
 from tests.support.ports import accepts, free_port
@@ -142,6 +142,65 @@ def answer(path):
     assert noted.service.stop() == 0
     assert noted.of_worker() == ["cut"]
     noted.service.wait_for_line(r"the greenlet .* was cut: it does not end.*app\.py:\d+ in stubborn")
+
+
+@ENDINGS
+@PRELOADS
+def test_an_end_waits_for_a_thread_that_a_request_has_begun(serve: Serve, end: Ending, preload: bool) -> None:
+    source = """
+def work():
+    worker.stop_event.wait()
+    time.sleep(0.3)
+    note("worked")
+def answer(path):
+    threading.Thread(target=work).start()
+    threading.Thread(target=time.sleep, args=[1000], daemon=True).start()
+    return "x"
+"""
+    noted = serve(GEVENT + source + WSGI, preload=preload)
+    noted.ask()
+    assert noted.after(end) == ["worked"]
+
+
+@PRELOADS
+def test_a_greenlet_of_worker_start_does_not_hold_up_the_end(serve: Serve, preload: bool) -> None:
+    source = """
+def background():
+    try:
+        while True:
+            time.sleep(0.01)
+    finally:
+        note("ended")
+def start():
+    gevent.spawn(background)
+def answer(path):
+    return "x"
+"""
+    noted = serve(GEVENT + source + WSGI, preload=preload, worker_start="app:start", timeouts={"drain": "1000s"})
+    noted.ask()
+    assert noted.after(reload) == ["ended"]
+    assert "was cut" not in noted.service.log()
+
+
+def test_a_thread_and_a_handler_that_do_not_end_are_cut_and_named(serve: Serve) -> None:
+    source = """
+def endless():
+    while True:
+        time.sleep(0.01)
+def bye():
+    time.sleep(1000)
+def start():
+    atexit.register(bye)
+def answer(path):
+    threading.Thread(target=endless).start()
+    return "x"
+"""
+    noted = serve(GEVENT + source + WSGI, worker_start="app:start", timeouts={"drain": "1s"})
+    noted.ask()
+    assert noted.service.stop() == 0
+    noted.service.wait_for_line(r"the thread .*endless.* was cut: it does not end.*app\.py:\d+ in endless")
+    noted.service.wait_for_line(r"the exit handler bye was cut.*app\.py:\d+ in bye")
+    assert "Traceback" not in noted.service.log()
 
 
 def test_a_greenlet_that_never_switches_is_a_hang_and_its_place_is_told(serve: Serve) -> None:

@@ -36,6 +36,8 @@ class Ending:
         self._until = max(until, monotonic() + LEAST_SECONDS)
         self._log = log
         self._hub = hub_in_use()
+        if self._hub is not None:
+            self._hub.pass_on(OutOfTime)
 
     def call(self, function: Callable[[], object], what: str) -> None:
         """Call a function of the application. Raises what it raises."""

@@ -10,10 +10,13 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from clusterd.log.tracebacks import is_ours, is_standard
+from clusterd.runtime.hub import greenlet_of
 
 
 def where_thread_is(thread: threading.Thread) -> str:
-    """The innermost line of the application's code that the thread runs."""
+    """The innermost line of the application's code that the thread, or the greenlet in its place, runs."""
+    if (greenlet := greenlet_of(thread)) is not None:
+        return where_greenlet_is(greenlet)
     frame = sys._current_frames().get(thread.ident or 0)
     return "unknown" if frame is None else _innermost(traceback.extract_stack(frame))
 
@@ -65,4 +68,5 @@ def _innermost(stack: traceback.StackSummary) -> str:
 
 
 def _is_anothers(path: str) -> bool:
-    return path.startswith("<") or is_ours(path) or is_standard(path) or "-packages/gevent/" in path
+    is_gevents = path.startswith("src/gevent/") or "-packages/gevent/" in path  # The first is what Cython has compiled.
+    return path.startswith("<") or is_gevents or is_ours(path) or is_standard(path)

@@ -21,8 +21,8 @@ _Result = TypeVar("_Result")
 _Item = TypeVar("_Item")
 
 
-_from_import: "weakref.WeakSet[Any]" = weakref.WeakSet()
-"""The greenlets that the application's import has spawned. They work for as long as the worker does."""
+_background: "weakref.WeakSet[Any]" = weakref.WeakSet()
+"""The greenlets that the import or `worker_start` has spawned. They work for as long as the worker does."""
 
 _calls: "weakref.WeakSet[Any]" = weakref.WeakSet()
 """The greenlets in which clusterd calls the application for something else than a request."""
@@ -48,13 +48,33 @@ def descriptors_of_hub() -> frozenset[int]:
     return frozenset() if hub is None else frozenset({hub.loop.fileno()})
 
 
-def remember_import() -> None:
-    """Note which greenlets there are. To be called after the application's import."""
-    _from_import.update(greenlets())
+def note_background() -> None:
+    """Note which greenlets there are. To be called after the application's import, and after `worker_start`."""
+    _background.update(greenlets())
+
+
+def wait_for_threads_of_greenlets() -> None:
+    """Have a thread that a greenlet begins be one that the process waits for, unless it is told to be a daemon.
+
+    New threads inherit that from the thread that makes them. A greenlet stands for one that Python has not made, and
+    these are daemons (`threading._DummyThread`): what a request began would be lost with the worker. So each is none
+    when it asks for itself, as `threading.Thread` does. To others it is a daemon, as there is nothing to wait for.
+    """
+    module: Any = threading
+    module._DummyThread = _greenlets_thread(module._DummyThread)  # noqa: SLF001 - the only place to tell it
+
+
+def _greenlets_thread(kind: Any) -> Any:
+    main = originals.get_ident()
+
+    def is_daemon(self: Any) -> bool:
+        return originals.get_ident() != main or threading.current_thread() is not self
+
+    return type(kind.__name__, (kind,), {"daemon": property(is_daemon)})
 
 
 def greenlets() -> list[Any]:
-    """The greenlets (gevent.Greenlet) that the application has spawned since its import and that are not over.
+    """The greenlets (gevent.Greenlet) that the application has spawned since it has started and that are not over.
 
     Those of `threading` are not among them: they are threads to the application.
     """
@@ -64,7 +84,15 @@ def greenlets() -> list[Any]:
     threads = {thread.ident for thread in threading.enumerate()}
     # By type(), because a proxy of the application may run code of it when it is asked for its class.
     found = [each for each in gc.get_objects() if issubclass(type(each), kind) and not each.dead]
-    return [each for each in found if id(each) not in threads and each not in _from_import and each not in _calls]
+    return [each for each in found if id(each) not in threads and each not in _background and each not in _calls]
+
+
+def greenlet_of(thread: threading.Thread) -> Any:
+    """Return the greenlet that stands for the thread; None if it is a real one, or is over."""
+    if not is_used():
+        return None
+    kind = sys.modules["greenlet"].greenlet
+    return next((each for each in gc.get_objects() if id(each) == thread.ident and issubclass(type(each), kind)), None)
 
 
 def hub_in_use() -> "Hub | None":
@@ -126,6 +154,14 @@ class Hub:
             raise raised[0]
         return outcome[0]
 
+    def pass_on(self, kind: type[BaseException]) -> None:
+        """Have such an exception raised in the main greenlet, whatever it is raised in, and do not print it.
+
+        The handler of a signal raises it in whatever runs by then: mostly the hub, which waits for all greenlets.
+        """
+        self._hub.NOT_ERROR = (*self._hub.NOT_ERROR, kind)
+        self._hub.SYSTEM_ERROR = (*self._hub.SYSTEM_ERROR, kind)
+
     def new_signal(self) -> "Signal":
         """Return a signal from another thread to a greenlet of this hub."""
         return Signal(self)
@@ -137,8 +173,8 @@ class Hub:
         return [each for each in waited if not each.dead]
 
     def kill(self, greenlets: list[Any], seconds: float) -> None:
-        """Raise GreenletExit in these and in those of the import, so that their `finally` runs, and wait for it."""
-        self._gevent.killall([*greenlets, *_from_import], timeout=seconds)
+        """Raise GreenletExit in these and in those of the background, so that their `finally` runs, and wait for it."""
+        self._gevent.killall([*greenlets, *_background], timeout=seconds)
 
 
 class Signal:

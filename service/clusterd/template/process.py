@@ -28,7 +28,7 @@ from clusterd.process.files import remember_files
 from clusterd.process.first_order import first_order
 from clusterd.process.fork_hygiene import flush_output, wait_for_child
 from clusterd.runtime import originals
-from clusterd.runtime.hub import remember_import
+from clusterd.runtime.hub import note_background
 from clusterd.template.findings import open_descriptors, unforkable_findings
 from clusterd.wire.messages import (
     Fork,
@@ -121,7 +121,7 @@ def _import(channel: socket.socket, order: Load, config: Config, log: Logger) ->
     exit_handlers.record()
     enter_directory(config.directory)
     loaded = load(config)
-    remember_import()
+    note_background()
     if unfit := unfit_for_greenlets(loaded):
         log.warning(unfit)
     # Loaded here too, so that a wrong name fails the load of this generation and not the boot of each worker.

@@ -21,7 +21,7 @@ from clusterd.metrics.scoreboard import LAYOUT
 from clusterd.process.ending import Ending
 from clusterd.process.exit_handlers import forget_what_runs_once
 from clusterd.process.fork_hygiene import flush_output, wait_for_adoption
-from clusterd.runtime.hub import begin_after_fork, remember_import
+from clusterd.runtime.hub import begin_after_fork, is_used, note_background, wait_for_threads_of_greenlets
 from clusterd.wire.messages import BootFailed, Hello, Welcome, decode, encode
 from clusterd.wire.packets import peer_pid, receive, send
 from clusterd.worker import api
@@ -76,6 +76,9 @@ def _live(boot: Boot, log: Logger) -> Ended:
         worker_stop = load_hook(config.worker_stop, "worker_stop")
         worker_start = load_hook(config.worker_start, "worker_start")
         _run_hook(worker_start, f"worker_start: {config.worker_start}")
+        if is_used():
+            note_background()
+            wait_for_threads_of_greenlets()
         worker = _make_process(loaded, boot, log)
     except LoadError as error:
         return _failed(boot, error)
@@ -131,7 +134,7 @@ def _seed_anew() -> None:
 def _load_here(config: Config, log: Logger) -> LoadedCode:
     enter_directory(config.directory)
     loaded = load(config)
-    remember_import()
+    note_background()
     if unfit := unfit_for_greenlets(loaded):
         log.warning(unfit)
     flush_output()
