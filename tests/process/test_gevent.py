@@ -260,6 +260,32 @@ def answer(path):
     assert serve(GEVENT + source + WSGI).ask() == "7"
 
 
+def test_a_child_of_a_request_is_not_ended_by_the_copies_of_other_requests(serve: Serve) -> None:
+    source = """
+go = gevent.event.Event()
+def answer(path):
+    if path == "/waits":
+        go.wait()
+        return "waited"
+    pid = os.fork()
+    if pid == 0:
+        go.set()
+        for _ in range(100):
+            time.sleep(0)
+        os._exit(7)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    go.set()
+    return str(status)
+"""
+    noted = serve(GEVENT + source + WSGI)
+    with ThreadPoolExecutor(1) as other:
+        waiting = other.submit(noted.ask, "/waits")
+        wait_until(lambda: noted.service.workers()[0]["in_flight"], "a request waits")
+        assert noted.ask("/fork") == "7"
+        assert waiting.result() == "waited"
+    assert "a process that the application has forked" not in noted.service.log()
+
+
 def test_stacks_show_the_greenlets(serve: Serve) -> None:
     source = """
 def waiting():

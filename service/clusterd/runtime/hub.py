@@ -13,7 +13,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from clusterd.runtime import originals
 
@@ -85,6 +85,18 @@ def greenlets() -> list[Any]:
     # By type(), because a proxy of the application may run code of it when it is asked for its class.
     found = [each for each in gc.get_objects() if issubclass(type(each), kind) and not each.dead]
     return [each for each in found if id(each) not in threads and each not in _background and each not in _calls]
+
+
+def this_greenlet() -> Any:
+    """Return the greenlet that runs; None where greenlets are not used."""
+    return sys.modules["greenlet"].getcurrent() if is_used() else None
+
+
+def rest() -> NoReturn:
+    """Switch to other greenlets, for ever."""
+    event: Any = sys.modules["gevent.event"]
+    while True:
+        event.Event().wait()
 
 
 def greenlet_of(thread: threading.Thread) -> Any:

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable
 from typing import Final
 
+from clusterd.http.forks import FORKS
 from clusterd.http.wsgi.runner import Job, JobRunners, Room, Runner, RunnerState
 from clusterd.runtime.hub import Hub
 
@@ -77,6 +78,7 @@ class Greenlets(JobRunners):
             self._hub.spawn_here(self._run, job)
 
     def _run(self, job: Job) -> None:
+        FORKS.end_if_fork()
         try:
             job.run(_Greenlet(self._hub))
         except BaseException:
