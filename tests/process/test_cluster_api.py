@@ -197,6 +197,13 @@ def test_a_reload_that_fails_says_why_and_the_old_code_serves(started: Program) 
     assert started.ask().generation == 1
 
 
+def test_commands_that_nobody_waits_for_are_bounded(started: Program) -> None:
+    started.deploy("2", "import threading; threading.Event().wait()")
+    with pytest.raises(Raised, match="QueueFull.*1000 commands"):
+        started.do("[cluster.reload() for _ in range(1200)]")
+    assert started.ask().generation == 1
+
+
 def test_the_scheduling_is_a_setting(tmp_path: Path) -> None:
     with program(tmp_path, settings={"scheduling": "round_robin"}) as started:
         assert started.do("cluster.scheduling") == "round_robin"

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 
 from clusterd.linux.masters_signals import EARLY, REQUESTS
 from clusterd.master.children.spawn import Role, spawn
+from clusterd.supervisor.events import StopAsked
 from tests.support.processes import descendants
 from tests.support.service import HELLO, Service, wait_until
 
@@ -239,3 +241,25 @@ def test_a_template_that_is_killed_early_is_not_taken_for_no_interpreter(make_se
     service.start(wait=False)
     service.wait_for_line("the template was killed before it could say anything: SIGKILL")
     assert service.wait() == 70
+
+
+FLOODED = """
+import asyncio, os, signal
+from clusterd.master.signals import handle_signals
+async def main():
+    loop, told = asyncio.get_running_loop(), asyncio.Queue()
+    handle_signals(loop, told.put_nowait, lambda: told.put_nowait("reap"), lambda: told.put_nowait("state"), print)
+    for number in (signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR1):
+        # As threads do that give the loop much to do at once.
+        for _ in range(2000):
+            loop.call_soon_threadsafe(int)
+        os.kill(os.getpid(), number)
+        print(await asyncio.wait_for(told.get(), 60), flush=True)
+asyncio.run(main())
+"""
+
+
+def test_a_signal_reaches_a_master_whose_threads_have_woken_it_often() -> None:
+    ran = subprocess.run([sys.executable, "-c", FLOODED], capture_output=True, text=True, timeout=300, check=False)
+    assert ran.stderr == ""
+    assert ran.stdout.splitlines() == [repr(StopAsked()), "reap", "state"]

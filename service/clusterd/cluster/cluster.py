@@ -149,7 +149,7 @@ class Cluster:
         """Reload the code and the settings. `await` the reply or call its `result()` for the new generation's number.
 
         Both raise `clusterd.worker.RequestFailed` with the reason if the reload fails and the old generation serves on.
-        `reload` raises RuntimeError if the cluster does not run.
+        `reload` raises RuntimeError if the cluster does not run, and QueueFull if 1,000 commands wait already.
         """
         return Reply(self._running().reload())
 

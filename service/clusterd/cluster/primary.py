@@ -15,7 +15,7 @@ from clusterd.hooks.roster import Roster
 from clusterd.master.context import MasterContext
 from clusterd.master.operations import Done, Operations
 from clusterd.supervisor import actions, events
-from clusterd.wire.conversation import Incoming
+from clusterd.wire.conversation import MOST_WAITING, Incoming, QueueFull
 from clusterd.wire.hooks import WorkerEvent
 
 _ENDED = "the cluster has stopped"
@@ -44,8 +44,8 @@ class Primary:
     def ask(self, command: Command) -> Done:
         """Carry out `command` on the loop. `command` receives the future that is returned, and must complete it.
 
-        Raises RuntimeError if the cluster does not run. If the cluster ends before the future is done, the future fails
-        with RuntimeError.
+        Raises RuntimeError if the cluster does not run, and QueueFull if MOST_WAITING commands are not done. If the
+        cluster ends before the future is done, the future fails with RuntimeError.
         """
         future: Done = Future()
         self.check_running()
@@ -53,6 +53,8 @@ class Primary:
         with self._lock:
             if self._has_ended:
                 raise RuntimeError(_ENDED)
+            if len(self._asked) >= MOST_WAITING:
+                raise QueueFull(f"{MOST_WAITING} commands to the cluster are not carried out yet")
             self._asked.add(future)
         future.add_done_callback(self._asked.discard)
         if threading.get_ident() == self._thread:

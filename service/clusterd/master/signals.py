@@ -26,13 +26,30 @@ def handle_signals(
     write_state: Callable[[], None],
     say: Callable[[str], None],
 ) -> None:
-    """Install every signal handler of the master on `loop`. `say` logs a line for the operator."""
+    """Install every signal handler of the master, for `loop` to run. `say` logs a line for the operator."""
     for number, event in EVENTS.items():
-        loop.add_signal_handler(number, post_event, event)
+        _handle(loop, number, post_event, event)
     # Reap one turn of the loop later. Of signals that arrive together, the kernel runs the handler of the last one
     # first. If a stop reaches the master and a worker together, the master must handle it before it reaps the worker:
     # a worker that ends because of a stop has not failed.
-    loop.add_signal_handler(signal.SIGCHLD, loop.call_soon, reap)
-    loop.add_signal_handler(signal.SIGUSR1, write_state)
+    _handle(loop, signal.SIGCHLD, loop.call_soon, reap)
+    _handle(loop, signal.SIGUSR1, write_state)
     if signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL:  # A program that uses `Cluster` may have its own handler.
-        loop.add_signal_handler(signal.SIGUSR2, say, "SIGUSR2 has no effect on clusterd; send SIGHUP to reload")
+        _handle(loop, signal.SIGUSR2, say, "SIGUSR2 has no effect on clusterd; send SIGHUP to reload")
+    signal.set_wakeup_fd(signal.set_wakeup_fd(-1), warn_on_full_buffer=False)
+
+
+def _handle(loop: asyncio.AbstractEventLoop, number: int, call: Callable[..., object], *arguments: object) -> None:
+    """Have the loop make this call soon after a signal.
+
+    asyncio passes the numbers of signals through the socket by which other threads wake the loop. If a few hundred
+    calls of threads wait, that socket is full, and the number is lost. So it only wakes the loop here, which a full
+    socket does too.
+    """
+    loop.add_signal_handler(number, _nothing)
+    signal.signal(number, lambda *_: loop.call_soon_threadsafe(call, *arguments))
+    signal.siginterrupt(number, False)
+
+
+def _nothing() -> None:
+    """The loop has been woken."""
