@@ -199,7 +199,7 @@ def test_a_reload_that_fails_says_why_and_the_old_code_serves(started: Program) 
 
 def test_commands_that_nobody_waits_for_are_bounded(started: Program) -> None:
     started.deploy("2", "import threading; threading.Event().wait()")
-    with pytest.raises(Raised, match="QueueFull.*1000 commands"):
+    with pytest.raises(Raised, match=r"QueueFull.*1000 commands"):
         started.do("[cluster.reload() for _ in range(1200)]")
     assert started.ask().generation == 1
 

@@ -286,6 +286,18 @@ def answer(path):
     assert "a process that the application has forked" not in noted.service.log()
 
 
+def test_the_place_of_an_overdue_request_is_told(serve: Serve) -> None:
+    source = """
+def stuck():
+    gevent.event.Event().wait()
+def answer(path):
+    return stuck()
+"""
+    noted = serve(GEVENT + source + WSGI, timeouts={"request": "500ms"})
+    assert noted.service.get().status_code == 504
+    noted.service.wait_for_line(r"was not answered within timeouts.request .*GET /.*app\.py:\d+ in stuck")
+
+
 def test_stacks_show_the_greenlets(serve: Serve) -> None:
     source = """
 def waiting():

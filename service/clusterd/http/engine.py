@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
-from typing import cast
+from typing import Any, cast
 
 from clusterd.http.asgi.adapter import AsgiAdapter
 from clusterd.http.asgi.application import AsgiApplication
@@ -63,8 +63,8 @@ class Callbacks:
     on_closed: Callable[[Connection], None] | None = None
     on_saturation: Callable[[], None] = lambda: None
     """Called when every thread is busy, and when one is free again."""
-    on_overdue: Callable[[str], None] = lambda _: None
-    """Called with a request that a thread has not answered within timeouts.request."""
+    on_overdue: Callable[[str, Any], None] = lambda _, __: None
+    """Called with a request that a thread or greenlet has not answered within timeouts.request, and the greenlet."""
 
 
 class Engine:

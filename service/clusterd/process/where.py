@@ -24,7 +24,7 @@ def where_thread_is(thread: threading.Thread) -> str:
 def where_greenlet_is(greenlet: Any) -> str:
     """The innermost line of the application's code that the greenlet is to go on with."""
     frame = greenlet.gr_frame
-    return "unknown" if frame is None else _innermost(traceback.extract_stack(frame))
+    return "running" if frame is None else _innermost(traceback.extract_stack(frame))
 
 
 def where_task_is(task: "asyncio.Task[Any]") -> str:

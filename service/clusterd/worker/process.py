@@ -5,6 +5,7 @@ import socket
 # Imported by name, before the application: it may replace the functions in the module (a test may freeze the time).
 from time import monotonic, monotonic_ns
 from time import time as wall_clock
+from typing import Any
 
 from clusterd.app.application import LoadedApplication
 from clusterd.config.model import Scheduling
@@ -15,6 +16,7 @@ from clusterd.log import Logger
 from clusterd.log.output import mend_output
 from clusterd.metrics.counting import RequestCounter
 from clusterd.process.ending import Ending
+from clusterd.process.where import where_greenlet_is
 from clusterd.runtime import originals
 from clusterd.runtime.event_loop import new_event_loop
 from clusterd.wire.channel import Received
@@ -151,8 +153,10 @@ class WorkerProcess:
         for listener in self._listeners:
             listener.close()
 
-    def _overdue(self, request: str) -> None:
-        self._log.error("a request was not answered within timeouts.request", request=request)
+    def _overdue(self, request: str, greenlet: Any) -> None:
+        # The master has the stacks of threads written. In these, a greenlet that waits is not to be seen.
+        where = {} if greenlet is None else {"where": where_greenlet_is(greenlet)}
+        self._log.error("a request was not answered within timeouts.request", request=request, **where)
         self._channel.send(Overdue(request[:OVERDUE_CHARACTERS]))
 
     # ---- accepting

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
+from typing import Any
 
 from clusterd.http.connections.connection import Connection
 from clusterd.http.messages.refusal import Refusal
@@ -31,7 +32,7 @@ class WsgiAdapter:
         stamp: Stamp,
         mailbox: Mailbox,
         pool: JobRunners | None,
-        on_overdue: Callable[[str], None],
+        on_overdue: Callable[[str, Any], None],
     ) -> None:
         environs = EnvironMaker(settings.root_path, 0 if pool is None else pool.count)
         self._service = Service(application, environs, stamp, mailbox, log, on_overdue)

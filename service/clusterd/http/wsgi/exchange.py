@@ -45,7 +45,7 @@ class Service:
         stamp: Stamp,
         mailbox: Mailbox,
         log: Log,
-        on_overdue: Callable[[str], None],
+        on_overdue: Callable[[str, Any], None],
     ) -> None:
         self.application = application
         self.environs = environs

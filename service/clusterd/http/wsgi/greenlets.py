@@ -11,7 +11,7 @@ from typing import Final
 
 from clusterd.http.forks import FORKS
 from clusterd.http.wsgi.runner import Job, JobRunners, Room, Runner, RunnerState
-from clusterd.runtime.hub import Hub
+from clusterd.runtime.hub import Hub, this_greenlet
 
 
 class Greenlets(JobRunners):
@@ -95,7 +95,7 @@ class _Greenlet(Runner):
     __slots__ = ("_hub",)
 
     def __init__(self, hub: Hub) -> None:
-        super().__init__()
+        super().__init__(this_greenlet())
         self.state = RunnerState.WORKING
         self._hub: Final = hub
 

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class RunnerState(Enum):
@@ -32,9 +32,11 @@ class Room(Protocol):
 class Runner:
     """A thread or a greenlet that runs one call at a time."""
 
-    __slots__ = ("state",)
+    __slots__ = ("greenlet", "state")
 
-    def __init__(self) -> None:
+    def __init__(self, greenlet: Any = None) -> None:
+        self.greenlet = greenlet
+        """None for a thread."""
         self.state = RunnerState.IDLE
 
     def note_progress(self) -> None:

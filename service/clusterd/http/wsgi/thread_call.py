@@ -171,7 +171,7 @@ class ThreadCall(Exchange):
     def cancel(self) -> None:
         """Report the request as overdue. A thread can only be ended with its process."""
         if self._runner is not None:
-            self._service.on_overdue(f"{self._request.method} {self._request.target}")
+            self._service.on_overdue(f"{self._request.method} {self._request.target}", self._runner.greenlet)
 
     def disconnected(self) -> None:
         """Mark the call as gone for its thread, and drop it if it still waits for a thread."""
