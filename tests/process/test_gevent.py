@@ -203,6 +203,19 @@ def answer(path):
     assert "Traceback" not in noted.service.log()
 
 
+def test_a_request_that_patches_does_not_have_the_main_thread_named_as_cut(serve: Serve) -> None:
+    source = """
+def answer(path):
+    from gevent import monkey
+    monkey.patch_all()
+    return "patched"
+"""
+    noted = serve(source + WSGI)
+    assert noted.ask() == "patched"
+    assert noted.service.stop() == 0
+    assert "was cut" not in noted.service.log()
+
+
 def test_a_greenlet_that_never_switches_is_a_hang_and_its_place_is_told(serve: Serve) -> None:
     source = """
 def answer(path):

@@ -100,7 +100,7 @@ class Ending:
         shut_down: Callable[[], None] = threading._shutdown  # type: ignore[attr-defined]
         interrupted(shut_down, self._until)
         for thread in threading.enumerate():
-            is_ours = isinstance(thread, CallingThread) or thread is threading.current_thread()
+            is_ours = isinstance(thread, CallingThread) or thread is threading.main_thread()
             if not thread.daemon and not is_ours:
                 self._log.warning(f"the thread {thread.name} was cut: it does not end", where=where_thread_is(thread))
 
