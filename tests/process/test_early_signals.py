@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import is_alive
 from tests.support.service import AS_BY_SYSTEMD, PATIENCE_SECONDS, Service, wait_until
 
 pytestmark = pytest.mark.engine_independent
@@ -71,11 +72,14 @@ def test_a_start_that_hangs_can_be_ended_by_quit(make_service: MakeService) -> N
     assert service.wait() == -signal.SIGQUIT
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_check_that_hangs_ends_when_asked(make_service: MakeService, number: signal.Signals) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_check_that_hangs_ends_when_asked_with_what_it_has_started(
+    make_service: MakeService, number: signal.Signals
+) -> None:
     service = make_service()
-    importing, go = service.directory / "importing", service.directory / "go"
-    service.deploy("1", hanging(importing, go))
+    importing, go, started = (service.directory / name for name in ("importing", "go", "started"))
+    child = f"import subprocess\nopen({str(started)!r}, 'w').write(str(subprocess.Popen(['sleep', '1000']).pid))\n"
+    service.deploy("1", child + hanging(importing, go))
     command = [
         *AS_BY_SYSTEMD,
         sys.executable,
@@ -85,11 +89,13 @@ def test_a_check_that_hangs_ends_when_asked(make_service: MakeService, number: s
         "--config",
         str(service.config),
     ]
-    with subprocess.Popen(command, cwd=service.directory, stderr=subprocess.DEVNULL) as check:
+    with subprocess.Popen(command, cwd=service.directory, stderr=subprocess.PIPE) as check:
         try:
             wait_until(importing.exists, "the application is imported")
             check.send_signal(number)
             assert check.wait(PATIENCE_SECONDS) == -number
+            assert not is_alive(int(started.read_text()))
+            assert check.stderr is not None and check.stderr.read() == b""
         finally:
             go.touch()
 

@@ -1,6 +1,7 @@
 """The command `clusterd`: serves an application, or checks a configuration."""
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from clusterd.config.reading.platform import notes, platform_defaults
 from clusterd.config.reading.problems import in_one_line
 from clusterd.linux.early_signals import let_signals_through
 from clusterd.log import Level, Logger, open_sink
-from clusterd.master.checking.check import CheckFailed, check_application
+from clusterd.master.checking.check import CheckFailed, CheckStopped, check_application
 from clusterd.master.master import Master
 from clusterd.master.sockets.binding import ListenError
 from clusterd.master.sockets.listeners import NAME_AN_ADDRESS, NOTHING_TO_LISTEN_ON, open_listeners
@@ -137,6 +138,9 @@ def _check(arguments: Arguments) -> int:
     except CheckFailed as failed:
         print(failed, file=sys.stderr)
         return ExitStatus.CONFIGURATION if failed.is_configuration else ExitStatus.FAILURE
+    except CheckStopped as stopped:
+        signal.signal(stopped.number, signal.SIG_DFL)
+        signal.raise_signal(stopped.number)
     for warning in report.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if config.run is None and not (config.listen or config.tls.listen):

@@ -5,6 +5,7 @@ The processes are those of a start (`processes.py`). None of them serves a clien
 
 import asyncio
 import os
+import signal
 from dataclasses import dataclass, replace
 
 from clusterd.config.model import Config, LogLevel, Preload
@@ -18,6 +19,18 @@ from clusterd.wire import messages
 
 END_SECONDS = 5.0
 """How long to wait for the end of a process that has failed. It runs the exit handlers of the application."""
+
+
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""The signals that end a check. Without a handler the application's processes would outlive it."""
+
+
+class CheckStopped(Exception):
+    """A signal has ended the check."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(number.name)
+        self.number = number
 
 
 class CheckFailed(Exception):
@@ -39,16 +52,33 @@ class Report:
 
 
 def check_application(config: Config) -> Report:
-    """Start a worker of the application and end it, and import the hooks. Raises CheckFailed.
+    """Start a worker of the application and end it, and import the hooks. Raises CheckFailed and CheckStopped.
 
     Ends what the application has started.
     """
     become_subreaper()
     raise_descriptor_limit()
     try:
-        return asyncio.run(_check(replace(config, log=replace(config.log, level=LogLevel.WARNING))))
+        return asyncio.run(_until_stopped(replace(config, log=replace(config.log, level=LogLevel.WARNING))))
     finally:
         end_orphans()
+
+
+async def _until_stopped(config: Config) -> Report:
+    loop, stopped = asyncio.get_running_loop(), list[signal.Signals]()
+    check = loop.create_task(_check(config))
+
+    def stop(number: signal.Signals) -> None:
+        stopped.append(number)
+        check.cancel()
+
+    for number in STOPS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # As nohup(1) has it.
+            loop.add_signal_handler(number, stop, number)
+    try:
+        return await check
+    except asyncio.CancelledError:
+        raise CheckStopped(stopped[0]) from None
 
 
 async def _check(config: Config) -> Report:
