@@ -86,6 +86,14 @@ def test_they_end_when_it_is_killed(serve: Serve, child: str) -> None:
     noted.service.wait_for_status(r"^Serving: ")
 
 
+@pytest.mark.parametrize("child", CHILDREN)
+def test_they_end_with_a_worker_whose_master_was_killed(serve: Serve, child: str) -> None:
+    noted = serve(CHILDREN[child] + WSGI)
+    pid = int(noted.ask())
+    noted.after(lambda service: service.signal(signal.SIGKILL))
+    wait_until(lambda: not is_alive(pid), "the child is gone")
+
+
 def test_what_has_left_its_worker_ends_with_the_service(serve: Serve) -> None:
     noted = serve(
         """

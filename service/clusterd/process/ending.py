@@ -71,8 +71,11 @@ class Ending:
         self.run(loop, loop.shutdown_asyncgens(), "an async generator")
         self.run(loop, loop.shutdown_default_executor(), "a job of run_in_executor")
 
-    def leave(self, status: int) -> NoReturn:
-        """End the threads, run the exit handlers, write what is buffered, and exit."""
+    def leave(self, status: int, at_last: Callable[[], object] | None = None) -> NoReturn:
+        """End the threads, run the exit handlers, write what is buffered, and exit.
+
+        `at_last` is called when nothing but the exit is left to do.
+        """
         if self._hub is None or self._hub.has_turned:
             self._join_threads()
         if self._hub is not None and self._hub.has_turned:
@@ -80,6 +83,8 @@ class Ending:
         self._run_exit_handlers()
         interrupted(flush_files, self._until)
         interrupted(flush_output, self._until)
+        if at_last is not None:
+            at_last()
         self._log.flush()
         os._exit(status)
 

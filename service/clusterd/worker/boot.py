@@ -18,6 +18,7 @@ from clusterd.linux.stacks import write_stacks_to
 from clusterd.linux.title import set_title
 from clusterd.log import Logger
 from clusterd.metrics.scoreboard import LAYOUT
+from clusterd.process.abandoned import end_own_processes
 from clusterd.process.ending import Ending
 from clusterd.process.exit_handlers import forget_what_runs_once
 from clusterd.process.fork_hygiene import flush_output, wait_for_adoption
@@ -36,13 +37,14 @@ BOOT_FAILED_STATUS = 3
 def boot_worker(boot: Boot) -> NoReturn:
     """Run the worker in this newly forked process, and exit."""
     log = boot.context.log.bind(slot=boot.slot, generation=boot.context.generation, pid=os.getpid())
+    master = peer_pid(boot.channel)
     try:
         ended = _live(boot, log)
     except BaseException:  # No exception may unwind into the template's code.
         log.error(f"worker failed\n{traceback.format_exc()}")
         ended = Ended(FAILED_STATUS)
     ending = ended.ending or Ending(monotonic(), log)
-    ending.leave(ended.status)
+    ending.leave(ended.status, lambda: end_own_processes(master, log))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,29 +6,14 @@ its worker and has cleaned its environment is not recognised; it ends with the s
 
 import os
 import signal
-from dataclasses import dataclass
-from pathlib import Path
 
-from clusterd.config import marks
 from clusterd.log import Logger
 from clusterd.master.children.orphans import own_children
 from clusterd.master.children.table import Children, Kind
+from clusterd.process.origin import Origin, command_of, origin_of
 
 LEAST_SECONDS = 2.0
 """The least time between SIGTERM and SIGKILL."""
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a process comes from. 0 is unknown.
-
-    A process that was only forked has the environment of its template in /proc, and no `worker`; it has the `group`.
-    """
-
-    group: int = 0
-    """Its process group. That of a worker has the worker's pid."""
-    worker: int = 0
-    generation: int = 0
 
 
 class Remains:
@@ -51,7 +36,7 @@ class Remains:
     def look(self, now: float) -> None:
         """Look once."""
         orphans = own_children() - self._children.pids
-        self._origins = {pid: self._origins.get(pid) or _origin(pid) for pid in orphans}
+        self._origins = {pid: self._origins.get(pid) or origin_of(pid, os.getpid()) for pid in orphans}
         self._ending = {pid: until for pid, until in self._ending.items() if pid in orphans}
         for pid, origin in self._origins.items():
             if pid in self._ending:
@@ -59,7 +44,7 @@ class Remains:
                     self._log.warning("killing a process of the application that ignores SIGTERM", pid=pid)
                     os.kill(pid, signal.SIGKILL)
             elif (of := self._owner_that_is_gone(origin)) is not None:
-                self._log.info(f"ending a process that {of} has left behind", pid=pid, command=_command(pid))
+                self._log.info(f"ending a process that {of} has left behind", pid=pid, command=command_of(pid))
                 os.kill(pid, signal.SIGTERM)
                 until = self._gone.get(origin.worker, self._gone.get(origin.group, 0.0))
                 self._ending[pid] = max(until, now + LEAST_SECONDS)
@@ -75,30 +60,6 @@ class Remains:
         if origin.generation and all(child.generation != origin.generation for child in alive):
             return f"generation {origin.generation}"
         return None
-
-
-def _origin(pid: int) -> Origin:
-    try:
-        group = os.getpgid(pid)
-        written = Path(f"/proc/{pid}/environ").read_bytes()
-    except OSError:
-        return Origin()  # It has ended, or it runs as another user.
-    variables = dict(each.split("=", 1) for each in written.decode(errors="replace").split("\0") if "=" in each)
-    if variables.get(marks.MASTER_PID) != str(os.getpid()):
-        return Origin(group)
-    return Origin(group, _number(variables, marks.WORKER_PID), _number(variables, marks.GENERATION))
-
-
-def _number(variables: dict[str, str], name: str) -> int:
-    value = variables.get(name, "")
-    return int(value) if value.isdecimal() else 0
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-    except OSError:
-        return ""
 
 
 def _group_exists(group: int) -> bool:
