@@ -181,6 +181,7 @@ def test_what_does_not_end_is_named_and_cut_and_the_rest_goes_on(serve: Serve, l
     assert "app.py" in next(each for each in noted.service.lines if line in each) or "worker_stop" in line
     assert ended == (["the handler after it"] if "handler after" in STUCK[line] else [])
     assert "SIGKILL" not in noted.service.log()
+    assert "Traceback" not in noted.service.log()
 
 
 def test_a_task_that_does_not_end_is_named_and_cut(serve: Serve) -> None:

@@ -7,9 +7,11 @@ would write to every page that the process shares with its template and with the
 import asyncio
 import atexit
 import os
+import re
 import sys
 import threading
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Iterator
+from contextlib import contextmanager
 from functools import partial
 from time import monotonic
 from typing import Any, NoReturn
@@ -103,7 +105,8 @@ class Ending:
         before would wait for ever.
         """
         shut_down: Callable[[], None] = threading._shutdown  # type: ignore[attr-defined]
-        interrupted(shut_down, self._until)
+        with _cuts_told_to(lambda _: None):  # From Python 3.13 on, each join that is cut would write a traceback.
+            interrupted(shut_down, self._until)
         for thread in threading.enumerate():
             is_ours = isinstance(thread, CallingThread) or thread is threading.main_thread()
             if not thread.daemon and not is_ours:
@@ -119,16 +122,37 @@ class Ending:
 
     def _run_exit_handlers(self) -> None:
         """Run the handlers in reverse order. An error of one does not keep the others from running."""
-        written = sys.unraisablehook
 
-        def note(unraisable: "sys.UnraisableHookArgs") -> None:
-            if isinstance(unraisable.exc_value, OutOfTime):
-                handler = getattr(unraisable.object, "__qualname__", unraisable.object)
-                where = where_traceback_ends(unraisable.exc_traceback)
-                self._log.warning(f"the exit handler {handler} was cut: it did not return in time", where=where)
-            else:
-                written(unraisable)
+        def tell(unraisable: "sys.UnraisableHookArgs") -> None:
+            handler, where = name_of_exit_handler(unraisable), where_traceback_ends(unraisable.exc_traceback)
+            self._log.warning(f"the exit handler {handler} was cut: it did not return in time", where=where)
 
-        sys.unraisablehook = note
-        interrupted(atexit._run_exitfuncs, self._until)
+        with _cuts_told_to(tell):
+            interrupted(atexit._run_exitfuncs, self._until)
+
+
+@contextmanager
+def _cuts_told_to(tell: Callable[["sys.UnraisableHookArgs"], object]) -> Iterator[None]:
+    """Have `tell` called, and no traceback written, where a call that is cut does not let OutOfTime through."""
+    written = sys.unraisablehook
+
+    def note(unraisable: "sys.UnraisableHookArgs") -> None:
+        if isinstance(unraisable.exc_value, OutOfTime):
+            tell(unraisable)
+        else:
+            written(unraisable)
+
+    sys.unraisablehook = note
+    try:
+        yield
+    finally:
         sys.unraisablehook = written
+
+
+def name_of_exit_handler(unraisable: "sys.UnraisableHookArgs") -> str:
+    """The name of the handler that has raised an error. From Python 3.13 on, only the message has it."""
+    if unraisable.object is not None:
+        return str(getattr(unraisable.object, "__qualname__", unraisable.object))
+    described = (unraisable.err_msg or "").removeprefix("Exception ignored in atexit callback ")
+    named = re.search(r"<(?:function|bound method|built-in method|built-in function) (\S+)", described)
+    return named[1] if named else described
