@@ -311,6 +311,18 @@ def answer(path):
     noted.service.wait_for_line(r"was not answered within timeouts.request .*GET /.*app\.py:\d+ in stuck")
 
 
+def test_a_greenlet_that_exits_ends_alone(serve: Serve) -> None:
+    source = """
+def answer(path):
+    if path == "/exit":
+        gevent.spawn(exit, 3).join()
+    return str(os.getpid())
+"""
+    noted = serve(GEVENT + "import os\n" + source + WSGI)
+    assert {noted.ask("/exit"), noted.ask("/exit"), noted.ask()} == {str(noted.pid)}
+    noted.service.wait_for_line("SystemExit: 3")
+
+
 def test_stacks_show_the_greenlets(serve: Serve) -> None:
     source = """
 def waiting():

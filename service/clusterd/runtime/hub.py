@@ -10,6 +10,7 @@ Nothing here imports gevent: it is the application's, and need not be installed.
 import gc
 import sys
 import threading
+import traceback
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -159,7 +160,8 @@ class Hub:
 
         originals.start_new_thread(make, ())
         try:
-            ended.wait()
+            while not ended.is_set():
+                _wait_on(ended)
         finally:
             watcher.close()
         if raised:
@@ -187,6 +189,16 @@ class Hub:
     def kill(self, greenlets: list[Any], seconds: float) -> None:
         """Raise GreenletExit in these and in those of the background, so that their `finally` runs, and wait for it."""
         self._gevent.killall([*greenlets, *_background], timeout=seconds)
+
+
+def _wait_on(event: Any) -> None:
+    """Wait, unless a greenlet exits. gevent raises that in the main greenlet, where it would end the process and every
+    request in it. In a thread it ends the thread only.
+    """
+    try:
+        event.wait()
+    except (SystemExit, KeyboardInterrupt):
+        traceback.print_exc()
 
 
 class Signal:
