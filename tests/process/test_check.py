@@ -151,6 +151,21 @@ def test_what_a_refused_health_check_shows_is_the_body_and_not_its_framing(make_
     )
 
 
+WHOLE_PAGE = """
+def app(environ, start_response):
+    start_response("500 Internal Server Error", [("Content-Type", "text/html")])
+    return [b"<!doctype html>\\n<html lang='en'>\\n<head>\\n  <title>Server Error (500)</title>\\n</head>\\n"]
+"""
+
+
+def test_a_refused_health_check_shows_the_line_of_a_page_that_says_something(make_service: MakeService) -> None:
+    service = make_service(rollout=UP)
+    service.deploy("1", WHOLE_PAGE)
+    assert check(service).stderr == (
+        "the worker failed: health check /up: answered 500, expected 2xx; <title>Server Error (500)</title>\n"
+    )
+
+
 HINTS_FIRST = """
 async def app(scope, receive, send):
     if scope["type"] != "http":

@@ -5,6 +5,7 @@ end. This needs no port, and no other worker can answer in its place.
 """
 
 import asyncio
+import re
 import socket
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -17,6 +18,7 @@ _LINE_BYTES = 64 * 1024
 _SEEN_BYTES = 16 * 1024
 """How much of a response is read to say what is wrong."""
 _SHOWN_CHARACTERS = 200
+_TAG = re.compile("<[^<>]*>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ async def _final_status(reader: asyncio.StreamReader) -> int:
 
 
 async def _described(status: int, reader: asyncio.StreamReader) -> _Answer:
-    """Read where a redirection leads to, and the first line of the body."""
+    """Read where a redirection leads to, and the first line of the body that says something."""
     rest = b""
     while len(rest) < _SEEN_BYTES and (piece := await reader.read(_LINE_BYTES)):
         rest += piece
@@ -83,8 +85,13 @@ async def _described(status: int, reader: asyncio.StreamReader) -> _Answer:
         body = _unchunked(body)
     locations = (field for field in fields if field.lower().startswith("location:"))
     lines = (line.strip() for line in body.decode(errors="replace").splitlines())
-    found = (next(locations, ""), next(filter(None, lines), ""))
+    found = (next(locations, ""), next(filter(_says_something, lines), ""))
     return _Answer(status, "".join(f"; {each[:_SHOWN_CHARACTERS]}" for each in found if each))
+
+
+def _says_something(line: str) -> bool:
+    """Whether there is text beside the tags, as there is not in the first lines of a page in HTML."""
+    return bool(_TAG.sub("", line).strip())
 
 
 def _unchunked(body: bytes) -> bytes:
