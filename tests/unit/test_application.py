@@ -66,6 +66,13 @@ def test_a_module_without_either_says_which_names_are_looked_for(package: Packag
     assert caught.value.permanent
 
 
+def test_the_nearest_name_in_the_module_is_told(package: Package) -> None:
+    name = package.module(WSGI.format("app", "here"))
+    with pytest.raises(LoadError, match="has no attribute 'aap'; did you mean app") as caught:
+        package.load(f"{name}:aap")
+    assert caught.value.permanent
+
+
 def test_a_module_may_have_a_hyphen(package: Package) -> None:
     name = package.module(WSGI.format("app", "here"), "my-shop-{}")
     assert package.load(f"{name}:app").application({}, None) == ["here"]

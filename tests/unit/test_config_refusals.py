@@ -72,6 +72,7 @@ pytestmark = pytest.mark.engine_independent
         ('listen: ["0.0.0.0:8001"]', "metrics: 127.0.0.1:8001 is one of listen too"),
         ('listen: ["http://a:80/"]', "(without the scheme: a:80)"),
         ("rollout: {health_check: /up}", "must be a section (keys and values) (such as {path: /up})"),
+        ("timeouts:\n  drain:30s", "(with a space after the colon: drain: 30s)"),
         ('tls: {listen: ["a:1"]}', "tls.certificate: tls.listen is given, and no certificate (name its file in tls"),
         ("tls: {key: credential:a}", "1:12: tls.certificate: tls.key is given, and no certificate"),
         (
@@ -135,7 +136,7 @@ def test_a_mistake_is_named_with_its_place_and_its_cure(tmp_path: Path, text: st
     ("app", "hint"),
     [
         ("shop.py:app", "(a module, not a file: write shop:app)"),
-        ("shop/wsgi.py", "(a module, not a file: write shop.wsgi:app)"),
+        ("shop/wsgi.py", "(a module, not a file: write shop.wsgi)"),
         ("shop:make(1)", "must be module:attribute, module:factory() or module"),
         ("__main__:app", "(workers import it: write the name of the file's module, as in myapp:app for myapp.py)"),
         ("5", "found 5, must be module:attribute, module:factory() or module"),

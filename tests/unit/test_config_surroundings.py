@@ -114,6 +114,19 @@ def test_a_mistaken_flag_is_answered_with_the_nearest(capsys: pytest.CaptureFixt
         ("--access-log", "use --log.access all instead"),
         ("--user=www", "use User= of the unit instead"),
         ("--daemon", "not needed here: systemd runs it in the background"),
+        ("--env=A=b", "use --environment NAME=VALUE instead"),
+        ("-e", "use --environment NAME=VALUE instead"),
+        ("-k=gthread", "use interface, which is found out by itself, and threads instead"),
+        ("--worker-tmp-dir=/dev/shm", "not needed here: a hang is found without a file"),
+        ("--no-access-log", "use --log.access off instead"),
+        ("--factory", "write the application as module:factory()"),
+        ("--app=myapp:app", "the application has no flag: clusterd myapp:app"),
+        ("--check-config", "use --check instead"),
+        ("--print-config", "use clusterctl config instead"),
+        (
+            "--preload",
+            "--preload has a value: true is what that of gunicorn does, and auto, the default, nearly always too",
+        ),
     ],
 )
 def test_a_flag_of_another_server_is_answered_with_what_it_is_here(

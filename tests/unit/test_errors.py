@@ -70,6 +70,12 @@ def test_the_module_of_the_application_is_looked_for_in_its_directory(directory:
     )
 
 
+def test_a_dot_in_place_of_the_colon_is_told_of_it(directory: Path) -> None:
+    said = describe(missing("stat.app"), "app: stat.app").reason
+    assert said.endswith("No module named 'stat.app'; for what is named app in it, write stat:app")
+    assert describe(missing("stat.app"), "app: stat.app:main").reason.endswith("No module named 'stat.app'")
+
+
 def test_a_name_that_begins_like_that_of_the_application_is_another(directory: Path) -> None:
     assert "does not have it" in describe(missing("flask"), "app: flask_shop:app").reason
 

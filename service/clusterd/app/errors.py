@@ -1,9 +1,11 @@
 """Explains why the application, or what belongs to it, could not be loaded or has failed."""
 
+import difflib
 import json
 import os
 import sys
 from dataclasses import dataclass
+from types import ModuleType
 
 from clusterd.log import tracebacks
 
@@ -37,6 +39,9 @@ def describe(error: BaseException, what: str) -> LoadError:
     reason = f"{what}: {tracebacks.in_one_line(error)}"
     if isinstance(error, ModuleNotFoundError) and error.name is not None:
         reason += _where_to_look(error.name, what)
+    elif isinstance(error, AttributeError) and isinstance(error.obj, ModuleType):
+        near = difflib.get_close_matches(error.name or "", vars(error.obj), n=1)
+        reason += f"; did you mean {near[0]}?" if near else ""
     return _load_error(reason, tracebacks.application_traceback(error), permanent=_is_permanent(error))
 
 
@@ -69,6 +74,9 @@ def _is_permanent(error: BaseException) -> bool:
 def _where_to_look(missing: str, what: str) -> str:
     """What helps to find the module `missing`. Empty for a part of a package that was found."""
     named = what.rpartition(" ")[2].partition(":")[0]
+    parent, _, last = missing.rpartition(".")
+    if parent in sys.modules and not hasattr(sys.modules[parent], "__path__"):
+        return f"; for what is named {last} in it, write {parent}:{last}" if what.endswith(missing) else ""
     if f"{named}.".startswith(f"{missing}."):
         return f" in {os.getcwd()} or on sys.path (directory: says where to look first)"
     if "." in missing:

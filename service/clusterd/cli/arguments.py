@@ -58,8 +58,9 @@ class _Parser(argparse.ArgumentParser):
         """Print the error and the nearest flag to an unknown one, and exit with status 2."""
         print(f"clusterd: {message}", file=sys.stderr)
         unknown = message.partition("unrecognized arguments: ")[2].split(" ")[0].partition("=")[0]
+        without_value = message.removesuffix(": expected one argument").removeprefix("argument ")
         flags = [flag for action in self._actions for flag in action.option_strings]
-        if instead := instead_of_flag(unknown):
+        if instead := instead_of_flag(unknown or without_value):
             print(f"clusterd: {instead}", file=sys.stderr)
         elif near := difflib.get_close_matches(unknown, flags, n=1):
             print(f"clusterd: did you mean {near[0]}?", file=sys.stderr)

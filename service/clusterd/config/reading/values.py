@@ -38,8 +38,13 @@ class Values:
                 self.places[key] = entry.place
                 self.take_section(entry.value, f"{key}.")
             elif not _is_null(entry.value):  # a section whose lines are all comments is empty, which is allowed
-                hint = f"such as {{{children(key)[0]}: {entry.value.text}}}" if isinstance(entry.value, Scalar) else ""
-                self.refuse(entry.value.place, key, str(entry.value), "a section (keys and values)", hint)
+                self.refuse(
+                    entry.value.place,
+                    key,
+                    str(entry.value),
+                    "a section (keys and values)",
+                    _as_section(key, entry.value),
+                )
 
     def take_flag(self, setting: Setting, texts: SequenceOf[str]) -> None:
         """Take the texts of a setting's flag. They override the file; for `environment`, each variable separately."""
@@ -156,3 +161,13 @@ class Values:
 
 def _is_null(value: Node) -> bool:
     return isinstance(value, Scalar) and value.core_type is CoreType.NULL
+
+
+def _as_section(key: str, value: Node) -> str:
+    """How to write what was given for a section, as a hint. YAML takes `drain:30s` for one text."""
+    if not isinstance(value, Scalar):
+        return ""
+    name, colon, rest = value.text.partition(":")
+    if colon and name in children(key):
+        return f"with a space after the colon: {name}: {rest}"
+    return f"such as {{{children(key)[0]}: {value.text}}}"

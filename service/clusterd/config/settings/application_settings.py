@@ -21,7 +21,7 @@ def _check_application(written: str) -> None:
         raise Refusal("workers import it: write the name of the file's module, as in myapp:app for myapp.py")
     if file := re.fullmatch(r"([\w./-]+)\.py(:.+)?", written):
         module = file[1].strip("./").replace("/", ".")
-        raise Refusal(f"a module, not a file: write {module}{file[2] or ':app'}")
+        raise Refusal(f"a module, not a file: write {module}{file[2] or ''}")
 
 
 def _check_module(written: str) -> None:

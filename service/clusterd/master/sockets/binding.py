@@ -159,7 +159,7 @@ def _remove_left_over(path: Path) -> None:
 def _advice(error: OSError, setting: str) -> str:
     match error.errno:
         case errno.EADDRINUSE:
-            return f"the address is in use by another process; give this one another with {setting}:"
+            return f"the address is in use by another process; give this one another with {setting}: or --{setting}"
         case errno.EEXIST:
             return "there is a file of that name, which is no socket"
         case errno.ENOENT:
