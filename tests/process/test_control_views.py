@@ -4,13 +4,14 @@ import json
 import os
 import re
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from clusterd.cli import services
-from clusterd.cli.clusterctl import command_line
+from clusterd.cli.clusterctl import command_line, main
 from tests.support.controlling import asking, done, pending_request, pids, refused
 from tests.support.service import Service, wait_until
 
@@ -240,6 +241,15 @@ def test_the_services_of_a_host_are_listed_with_their_states(make_service: MakeS
         ("jobs", False),
         ("shop", True),
     ]
+
+
+def test_a_host_without_services_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(services, "states", lambda: iter(()))
+    monkeypatch.setattr(sys, "argv", ["clusterctl", "list"])
+    assert main() == 0
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "no service of systemd" in told.err
 
 
 @pytest.mark.parametrize("flag", ["-i", "--instance"])

@@ -39,6 +39,8 @@ def test_requests_run_beside_each_other_in_one_worker(serve: Serve, preload: boo
     noted = serve(GEVENT + MEETING + WSGI, preload=preload, threads=1)
     with ThreadPoolExecutor(20) as clients:
         assert list(clients.map(lambda _: noted.ask(), range(20))) == ["met"] * 20
+    said = "the application uses gevent: each request runs in a greenlet, at most 1000 per worker"
+    assert noted.service.log().count(said) == 1
 
 
 def test_more_requests_than_greenlets_wait(serve: Serve) -> None:

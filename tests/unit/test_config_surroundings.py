@@ -116,7 +116,10 @@ def test_a_mistaken_flag_is_answered_with_the_nearest(capsys: pytest.CaptureFixt
         ("--daemon", "not needed here: systemd runs it in the background"),
         ("--env=A=b", "use --environment NAME=VALUE instead"),
         ("-e", "use --environment NAME=VALUE instead"),
-        ("-k=gthread", "use interface, which is found out by itself, and threads instead"),
+        (
+            "-k=gevent",
+            "not needed here: WSGI, ASGI, and gevent where the module calls monkey.patch_all(), are found out",
+        ),
         ("--worker-tmp-dir=/dev/shm", "not needed here: a hang is found without a file"),
         ("--no-access-log", "use --log.access off instead"),
         ("--factory", "write the application as module:factory()"),

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from clusterd.app.errors import LoadError, describe
 from clusterd.app.signatures import unfit_signature
 from clusterd.config.model import Config, Interface
+from clusterd.log import Logger
 from clusterd.runtime.hub import is_used
 
 Application = Callable[..., Any]
@@ -98,14 +99,17 @@ def _check_call(application: Application, reference: str, interface: Interface, 
         raise LoadError(f"app: {reference} takes {signature}, and not {wanted}{hint}", "")
 
 
-def unfit_for_greenlets(loaded: LoadedCode) -> str | None:
-    """A warning if greenlets have taken the place of the threads that an ASGI application may need."""
-    if is_used() and isinstance(loaded, LoadedApplication) and loaded.interface is Interface.ASGI:
-        return (
+def log_greenlets(loaded: LoadedCode, config: Config, log: Logger) -> None:
+    """Say that greenlets have taken the place of threads, which is told by the import and not by a setting."""
+    if not is_used() or not isinstance(loaded, LoadedApplication):
+        return
+    if loaded.interface is Interface.ASGI:
+        log.warning(
             "the application calls gevent.monkey.patch_all() and is ASGI: what it runs in threads, such as plain "
             "functions under Starlette and FastAPI, will never run; remove the call"
         )
-    return None
+    else:
+        log.info(f"the application uses gevent: each request runs in a greenlet, at most {config.greenlets} per worker")
 
 
 def load_hook(reference: str | None, setting: str) -> Callable[[], Any] | None:

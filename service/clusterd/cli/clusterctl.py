@@ -90,6 +90,8 @@ def _list(*, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"succeeded": True, "services": [asdict(each) for each in found]}))
         return 0
+    if not found:
+        print(f"clusterctl: {services.NONE}", file=sys.stderr)
     width = max((len(each.name) for each in found), default=0)
     for each in found:
         print(f"{escaped(each.name).ljust(width)}  {escaped(each.text)}")

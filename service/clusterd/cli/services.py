@@ -11,6 +11,8 @@ from clusterd.wire.control import Command, ControlError
 
 SECONDS = 2.0
 """The time limit for the answer of one service."""
+NONE = f"no service of systemd: {CONFIGURATIONS} has no configuration (clusterctl status finds what you have started)"
+"""What is said where there is no service, and may be a clusterd that somebody runs in a terminal."""
 
 
 @dataclass(frozen=True, slots=True)

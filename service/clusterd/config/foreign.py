@@ -47,7 +47,7 @@ FOREIGN = {
     "backlog": "Backlog= of the socket unit",
     "blocking_threads": "threads",
     "runtime_blocking_threads": "threads",
-    "worker_class": "interface, which is found out by itself, and threads",
+    "worker_class": "nothing: WSGI, ASGI, and gevent where the module calls monkey.patch_all(), are found out",
     "loop": "nothing: workers run uvloop",
     "http": "nothing: there is one implementation",
     "ws": "nothing: WebSockets need wsproto in the application's environment",

@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from typing import NoReturn
 
-from clusterd.app.application import LoadedCode, enter_directory, load, load_hook, unfit_for_greenlets
+from clusterd.app.application import LoadedCode, enter_directory, load, load_hook, log_greenlets
 from clusterd.app.errors import LoadError
 from clusterd.app.tls import CREDENTIAL, server_context
 from clusterd.config.model import Config, from_json
@@ -122,8 +122,7 @@ def _import(channel: socket.socket, order: Load, config: Config, log: Logger) ->
     enter_directory(config.directory)
     loaded = load(config)
     note_background()
-    if unfit := unfit_for_greenlets(loaded):
-        log.warning(unfit)
+    log_greenlets(loaded, config, log)
     # Loaded here too, so that a wrong name fails the load of this generation and not the boot of each worker.
     load_hook(config.worker_start, "worker_start")
     load_hook(config.worker_stop, "worker_stop")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import NoReturn
 
-from clusterd.app.application import LoadedCode, LoadedJob, enter_directory, load, load_hook, unfit_for_greenlets
+from clusterd.app.application import LoadedCode, LoadedJob, enter_directory, load, load_hook, log_greenlets
 from clusterd.app.errors import LoadError, describe, describe_text
 from clusterd.config import marks
 from clusterd.config.model import Config
@@ -137,8 +137,7 @@ def _load_here(config: Config, log: Logger) -> LoadedCode:
     enter_directory(config.directory)
     loaded = load(config)
     note_background()
-    if unfit := unfit_for_greenlets(loaded):
-        log.warning(unfit)
+    log_greenlets(loaded, config, log)
     flush_output()
     return loaded
 
