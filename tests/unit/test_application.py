@@ -86,6 +86,18 @@ def test_a_plain_function_with_the_arguments_of_asgi_is_told_of_interface(packag
     assert package.load(f"{name}:app", Interface.ASGI).interface is Interface.ASGI
 
 
+def test_an_application_of_wsgi_is_told_of_interface_asgi(package: Package) -> None:
+    name = package.module(WSGI.format("app", "here"))
+    with pytest.raises(LoadError, match="it has those of WSGI: leave out interface"):
+        package.load(name, Interface.ASGI)
+
+
+def test_a_factory_in_a_module_alone_is_named_with_it(package: Package) -> None:
+    name = package.module("def app(): ...\n")
+    with pytest.raises(LoadError, match=rf"if it makes the application, write {name}:app\(\)"):
+        package.load(name)
+
+
 def test_a_factory_without_its_parentheses_is_told_of_them(package: Package) -> None:
     name = package.module("def make(): ...\n")
     with pytest.raises(LoadError, match=r"if it makes the application, write .*:make\(\)"):

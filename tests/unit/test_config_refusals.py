@@ -72,6 +72,8 @@ pytestmark = pytest.mark.engine_independent
         ('listen: ["0.0.0.0:8001"]', "metrics: 127.0.0.1:8001 is one of listen too"),
         ('listen: ["http://a:80/"]', "(without the scheme: a:80)"),
         ("rollout: {health_check: /up}", "must be a section (keys and values) (such as {path: /up})"),
+        ("environment: [A=b]", "must be a section of names and values (write {A: b})"),
+        ("environment:\n  A=b", "must be a section of names and values (write {A: b})"),
         ("timeouts:\n  drain:30s", "(with a space after the colon: drain: 30s)"),
         ('tls: {listen: ["a:1"]}', "tls.certificate: tls.listen is given, and no certificate (name its file in tls"),
         ("tls: {key: credential:a}", "1:12: tls.certificate: tls.key is given, and no certificate"),

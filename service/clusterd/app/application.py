@@ -22,6 +22,7 @@ _NO_EVENTLET = (
     "and clusterd does not serve eventlet, which its authors advise against: use threads (remove the call), or "
     "gevent (from gevent import monkey; monkey.patch_all())"
 )
+_WSGI_ARGUMENTS: tuple[object, ...] = ({}, None)
 _ASGI_ARGUMENTS: tuple[object, ...] = ({}, None, None)
 
 
@@ -81,7 +82,7 @@ def _load_application(reference: str, wanted: Interface) -> LoadedApplication:
     if is_asgi or wanted is Interface.ASGI:
         _check_call(application, reference, Interface.ASGI, _ASGI_ARGUMENTS)
         return LoadedApplication(application, Interface.ASGI)
-    _check_call(application, reference, Interface.WSGI, ({}, None))
+    _check_call(application, reference, Interface.WSGI, _WSGI_ARGUMENTS)
     return LoadedApplication(application, Interface.WSGI)
 
 
@@ -94,8 +95,11 @@ def _check_call(application: Application, reference: str, interface: Interface, 
         wanted = f"the {len(arguments)} arguments of {interface.name}"
         if interface is Interface.WSGI and unfit_signature(application, _ASGI_ARGUMENTS) is None:
             hint = "; if it returns an awaitable, it is an ASGI application: write interface: asgi"
+        elif interface is Interface.ASGI and unfit_signature(application, _WSGI_ARGUMENTS) is None:
+            hint = "; it has those of WSGI: leave out interface"
         else:
-            hint = "" if reference.endswith("()") else f"; if it makes the application, write {reference}()"
+            named = reference if ":" in reference else f"{reference}:{_usual_name(sys.modules[reference], reference)}"
+            hint = "" if reference.endswith("()") else f"; if it makes the application, write {named}()"
         raise LoadError(f"app: {reference} takes {signature}, and not {wanted}{hint}", "")
 
 

@@ -98,7 +98,7 @@ class Values:
         self.values[setting.key] = named
         if not isinstance(value, Mapping):
             if not _is_null(value):
-                self.refuse(value.place, setting.key, str(value), "a section of names and values")
+                self.refuse(value.place, setting.key, str(value), "a section of names and values", _as_named(value))
             return
         for entry in value.entries:
             name = f"{setting.key}.{shown_key(entry.key)}"
@@ -171,3 +171,10 @@ def _as_section(key: str, value: Node) -> str:
     if colon and name in children(key):
         return f"with a space after the colon: {name}: {rest}"
     return f"such as {{{children(key)[0]}: {value.text}}}"
+
+
+def _as_named(value: Node) -> str:
+    """How to write what was given for names and values, as a hint. Docker Compose and shells write NAME=VALUE."""
+    first = value.items[0] if isinstance(value, Sequence) and value.items else value
+    name, equals, text = first.text.partition("=") if isinstance(first, Scalar) else ("", "", "")
+    return f"write {{{name}: {text}}}" if equals else ""

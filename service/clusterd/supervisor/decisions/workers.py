@@ -49,13 +49,23 @@ def _gone(cluster: ClusterState, worker: Worker, gone: events.WorkerGone) -> Non
             generation=worker.generation,
             pid=worker.pid,
             reason=reason,
-            how=f"{worker.detail} ({gone.how})" if worker.detail else gone.how,
+            how=_how(worker, reason, gone),
             retry_in=again_at - cluster.now if held_up else None,
             code=gone.code,
         )
     )
     if reason in FAILURES and worker.ready_at is not None:
         _suspect(cluster, gone.in_hand)
+
+
+def _how(worker: Worker, reason: EndReason, gone: events.WorkerGone) -> str:
+    """What is said of an end. A worker that cannot start then ends by itself or is killed, whichever comes first: that
+    is no news, and a SIGKILL would look like one of the kernel's. Another signal may be the cause of what was wrong.
+    """
+    if not worker.detail:
+        return gone.how
+    is_expected = reason is EndReason.BOOT_FAILED and (not gone.by_signal or gone.how == "SIGKILL")
+    return worker.detail if is_expected else f"{worker.detail} ({gone.how})"
 
 
 def _leaves_for_the_stop(cluster: ClusterState, worker: Worker, gone: events.WorkerGone) -> bool:
