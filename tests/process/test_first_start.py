@@ -104,7 +104,7 @@ def test_an_import_that_dies_is_repeated(make_service: MakeService) -> None:
         ("def broken(:\n", {}, "SyntaxError"),
         ("import a_module_that_is_not_there\n", {}, "ModuleNotFoundError"),
         ("application = print\n", {}, "has no attribute 'app'"),
-        ("app = 5\n", {}, "is a int, which cannot be called"),
+        ("app = 5\n", {}, "is of type int and cannot be called"),
         (HELLO + "def prepare():\n    import not_installed\n", {"worker_start": "app:prepare"}, "ModuleNotFoundError"),
         (HELLO, {"worker_start": "app:prepare"}, "has no attribute 'prepare'"),
     ],

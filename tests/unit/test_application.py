@@ -73,6 +73,17 @@ def test_the_nearest_name_in_the_module_is_told(package: Package) -> None:
     assert caught.value.permanent
 
 
+def test_so_is_the_usual_name_and_a_module_of_a_package(package: Package) -> None:
+    name = package.module(WSGI.format("application", "here"))
+    with pytest.raises(LoadError, match="has no attribute 'app'; did you mean application"):
+        package.load(f"{name}:app")
+    (package.directory / "shop_of_modules").mkdir()
+    for each in ("__init__", "wsgi"):
+        (package.directory / "shop_of_modules" / f"{each}.py").touch()
+    with pytest.raises(LoadError, match="wsgi is a module of that package: write shop_of_modules"):
+        package.load("shop_of_modules:wsgi")
+
+
 def test_a_module_may_have_a_hyphen(package: Package) -> None:
     name = package.module(WSGI.format("app", "here"), "my-shop-{}")
     assert package.load(f"{name}:app").application({}, None) == ["here"]

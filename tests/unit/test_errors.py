@@ -70,6 +70,14 @@ def test_the_module_of_the_application_is_looked_for_in_its_directory(directory:
     )
 
 
+def test_a_module_in_the_directory_above_is_told(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (directory / "shop").mkdir()
+    (directory / "shop" / "__init__.py").touch()
+    monkeypatch.chdir(directory / "shop")
+    said = describe(missing("shop"), "app: wsgi:app").reason
+    assert said.endswith(f"No module named 'shop'; it is in {directory}, and directory: says where to look first")
+
+
 def test_a_dot_in_place_of_the_colon_is_told_of_it(directory: Path) -> None:
     said = describe(missing("stat.app"), "app: stat.app").reason
     assert said.endswith("No module named 'stat.app'; for what is named app in it, write stat:app")

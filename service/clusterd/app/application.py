@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from clusterd.app.errors import LoadError, describe
+from clusterd.app.errors import USUAL_NAMES, LoadError, describe
 from clusterd.app.signatures import unfit_signature
 from clusterd.config.model import Config, Interface
 from clusterd.log import Logger
@@ -16,8 +16,6 @@ from clusterd.runtime.hub import is_used
 
 Application = Callable[..., Any]
 
-_USUAL_NAMES = ("application", "app")
-"""What Django and the tutorials of Flask and FastAPI call the application."""
 _NO_EVENTLET = (
     "and clusterd does not serve eventlet, which its authors advise against: use threads (remove the call), or "
     "gevent (from gevent import monkey; monkey.patch_all())"
@@ -143,16 +141,16 @@ def _load(reference: str, setting: str) -> Application:
     except BaseException as error:
         raise describe(error, what) from error
     if not callable(found):
-        raise LoadError(f"{setting}: {reference} is a {type(found).__name__}, which cannot be called", "")
+        raise LoadError(f"{setting}: {reference} is of type {type(found).__name__} and cannot be called", "")
     return found  # type: ignore[no-any-return]
 
 
 def _usual_name(module: Any, reference: str) -> str:
     """The name that the application has in a module that is named alone. Raises AttributeError."""
-    for name in _USUAL_NAMES:
+    for name in USUAL_NAMES:
         if hasattr(module, name):
             return name
-    usual = " or ".join(_USUAL_NAMES)
+    usual = " or ".join(USUAL_NAMES)
     raise AttributeError(f"the module has no {usual}: name what is the application, as in {reference}:name")
 
 

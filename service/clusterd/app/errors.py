@@ -12,6 +12,8 @@ from clusterd.log import tracebacks
 _TRACEBACK_BYTES = 40 * 1024
 _REASON_BYTES = 4 * 1024
 """Limits in bytes of JSON, where a character may take six. Together they fit one packet of the channel."""
+USUAL_NAMES = ("application", "app")
+"""What Django and the tutorials of Flask and FastAPI call the application."""
 _ENVIRONMENTS = (".venv", "venv")
 """The usual names of a virtual environment, in the directory of the application."""
 
@@ -39,9 +41,8 @@ def describe(error: BaseException, what: str) -> LoadError:
     reason = f"{what}: {tracebacks.in_one_line(error)}"
     if isinstance(error, ModuleNotFoundError) and error.name is not None:
         reason += _where_to_look(error.name, what)
-    elif isinstance(error, AttributeError) and isinstance(error.obj, ModuleType):
-        near = difflib.get_close_matches(error.name or "", vars(error.obj), n=1)
-        reason += f"; did you mean {near[0]}?" if near else ""
+    elif isinstance(error, AttributeError) and isinstance(error.obj, ModuleType) and error.name is not None:
+        reason += _what_was_meant(error.obj, error.name)
     return _load_error(reason, tracebacks.application_traceback(error), permanent=_is_permanent(error))
 
 
@@ -81,7 +82,28 @@ def _where_to_look(missing: str, what: str) -> str:
         return f" in {os.getcwd()} or on sys.path (directory: says where to look first)"
     if "." in missing:
         return ""
+    if _is_in(above := os.path.dirname(os.getcwd()), missing):
+        return f"; it is in {above}, and directory: says where to look first"
     return f"; {sys.executable} does not have it{_other_interpreter()}"
+
+
+def _what_was_meant(module: ModuleType, name: str) -> str:
+    """What is there in place of what `module` does not have: the nearest name, a module of the package, or the name
+    that applications usually have.
+    """
+    names = vars(module)
+    usual = USUAL_NAMES if name in USUAL_NAMES else ()
+    near = difflib.get_close_matches(name, names, n=1) or [each for each in usual if each in names]
+    if near:
+        return f"; did you mean {near[0]}?"
+    directories = getattr(module, "__path__", ())
+    if any(_is_in(directory, name) for directory in directories):
+        return f"; {name} is a module of that package: write {module.__name__}.{name}"
+    return ""
+
+
+def _is_in(directory: str, module: str) -> bool:
+    return any(os.path.exists(os.path.join(directory, each)) for each in (f"{module}.py", f"{module}/__init__.py"))
 
 
 def _other_interpreter() -> str:

@@ -65,6 +65,8 @@ FOREIGN = {
     "errorlog": "nothing: the log goes to stderr, and under systemd to the journal",
     "error_logfile": "nothing: the log goes to stderr, and under systemd to the journal",
     "log_file": "nothing: the log goes to stderr, and under systemd to the journal",
+    "log_config": "nothing: the application sets up its own log, and log: in the configuration that of clusterd",
+    "logconfig": "nothing: the application sets up its own log, and log: in the configuration that of clusterd",
     "capture_output": "nothing: what the application prints goes where the log goes",
     "loglevel": "log.level",
     "log_level": "log.level",
