@@ -111,8 +111,9 @@ def test_a_compiler_that_is_named_and_not_there_is_replaced_by_no_other(
     assert _asked("find_compiler") is None
 
 
-def test_these_tests_run_what_they_are_said_to(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "clusterd.cli.clusterd", "--version"]
+@pytest.mark.parametrize("module", ["clusterd", "clusterd.cli.clusterd"])
+def test_these_tests_run_what_they_are_said_to(tmp_path: Path, module: str) -> None:
+    command = [sys.executable, "-m", module, "--version"]
     said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
     assert compilation.describe() == _ENGINE
     assert bool(compilation.why_interpreted()) == (_ENGINE == "interpreted")

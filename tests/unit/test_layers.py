@@ -21,6 +21,7 @@ PACKAGE = Path(clusterd.__file__).parent
 TOP = ""
 """`clusterd` itself, where programs come in: what it imports for them, it imports when it is asked for."""
 LAYERS = {
+    "__main__": 7,
     TOP: 7,
     "cli": 6,
     "cluster": 6,
