@@ -94,6 +94,22 @@ def test_they_end_with_a_worker_whose_master_was_killed(serve: Serve, child: str
     wait_until(lambda: not is_alive(pid), "the child is gone")
 
 
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_a_master_that_is_lost_counts_as_dead_while_it_is_still_the_parent(is_lost: bool) -> None:
+    program = f"""
+import os, subprocess
+from clusterd.log import Level, Logger, open_sink
+from clusterd.process.abandoned import end_own_processes
+os.setpgid(0, 0)
+program = subprocess.Popen(["sleep", "1000"], stdout=subprocess.DEVNULL)
+end_own_processes(os.getppid(), {is_lost}, Logger(open_sink(os.environ), Level.ERROR))
+print(os.path.exists(f"/proc/{{program.pid}}"))
+program.kill()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout == f"{not is_lost}\n"
+
+
 def test_what_has_left_its_worker_ends_with_the_service(serve: Serve) -> None:
     noted = serve(
         """

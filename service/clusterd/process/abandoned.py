@@ -20,13 +20,13 @@ KILL_SECONDS = 1.0
 _LOOK_SECONDS = 0.05
 
 
-def end_own_processes(master: int, log: Logger) -> None:
+def end_own_processes(master: int, has_lost_master: bool, log: Logger) -> None:
     """End what this worker has started, unless its master is alive.
 
-    This blocks; it is the last thing that a worker does.
+    A master that was lost is its parent for a moment more. This blocks; it is the last thing that a worker does.
     """
     is_copy = os.getpgrp() != os.getpid()  # A fork of the worker, which has started nothing of this.
-    if os.getppid() == master or is_copy:
+    if is_copy or not (has_lost_master or os.getppid() != master):
         return
     asked: set[int] = set()
     kill_at = monotonic() + TERM_SECONDS

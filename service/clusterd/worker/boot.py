@@ -44,7 +44,7 @@ def boot_worker(boot: Boot) -> NoReturn:
         log.error(f"worker failed\n{traceback.format_exc()}")
         ended = Ended(FAILED_STATUS)
     ending = ended.ending or Ending(monotonic(), log)
-    ending.leave(ended.status, lambda: end_own_processes(master, log))
+    ending.leave(ended.status, lambda: end_own_processes(master, ended.has_lost_master, log))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,7 @@ class Ended:
 
     status: int
     ending: Ending | None = None
+    has_lost_master: bool = False
 
 
 def _live(boot: Boot, log: Logger) -> Ended:
@@ -99,7 +100,7 @@ def _live(boot: Boot, log: Logger) -> Ended:
             log.error(f"{failed.reason}\n{failed.traceback}")
             status = FAILED_STATUS
     worker.close(ending)
-    return Ended(status, ending)
+    return Ended(status, ending, worker.has_lost_master)
 
 
 def _failed(boot: Boot, error: LoadError) -> Ended:

@@ -44,6 +44,7 @@ class ControlChannel:
         self._on_order = on_order
         self._on_alone = on_alone
         self._requests = requests
+        self.has_lost_master = False
         self._debugger = Debugger(loop, self.send)
         self._channel = Channel(sock, loop, self._on_message, self._on_end)
         self._conversation = api.conversation()
@@ -104,6 +105,7 @@ class ControlChannel:
     def _on_end(self, reason: str) -> None:
         """The master is gone: answer what is in flight and exit."""
         self._log.warning("the master is gone, draining", reason=reason)
+        self.has_lost_master = True
         self._conversation.end()
         self._drain_alone()
 

@@ -109,6 +109,11 @@ class JobProcess:
             self._log.flush()
         return self._status
 
+    @property
+    def has_lost_master(self) -> bool:
+        """Whether the master is dead, or about to be: the kernel closes its end before others see that it is."""
+        return self._channel.has_lost_master
+
     def stop_application(self, ending: Ending) -> None:
         """End the handlers of messages."""
         self._channel.finish_handling(ending)

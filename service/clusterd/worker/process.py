@@ -98,6 +98,11 @@ class WorkerProcess:
             self._stop_accepting()
         return 0
 
+    @property
+    def has_lost_master(self) -> bool:
+        """Whether the master is dead, or about to be: the kernel closes its end before others see that it is."""
+        return self._channel.has_lost_master
+
     def stop_application(self, ending: Ending) -> None:
         """End the calls that the drain has cut and the handlers of messages, and run the application's shutdown."""
         ending.cancel(self._loop, self._engine.calls)
