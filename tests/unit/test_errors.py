@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,16 @@ def test_the_interpreter_in_use_is_not_recommended(directory: Path, monkeypatch:
     (directory / "link").symlink_to(".venv")
     monkeypatch.setattr(sys, "prefix", str(directory / "link"))
     assert describe(missing("flask"), "app: shop:app").reason == LACKS
+
+
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_an_environment_that_the_setting_names_has_no_hint_at_the_setting(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, is_installed: bool
+) -> None:
+    monkeypatch.setattr(sys, "prefix", str(directory))
+    monkeypatch.setattr(metadata, "distributions", lambda name: ["clusterd"] if is_installed else [])
+    reason = describe(missing("flask"), "app: shop:app").reason
+    assert ("python: names the interpreter" in reason) is is_installed
 
 
 @pytest.mark.parametrize("name", ["shop", "shop.wsgi"])

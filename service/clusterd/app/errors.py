@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from dataclasses import dataclass
+from importlib import metadata
 from types import ModuleType
 
 from clusterd.log import tracebacks
@@ -114,4 +115,6 @@ def _other_interpreter() -> str:
         if environment and os.access(python, os.X_OK):
             is_in_use = os.path.realpath(environment) == os.path.realpath(sys.prefix)
             return "" if is_in_use else f" (python: {python} would use the virtual environment there)"
+    if sys.prefix != sys.base_prefix and not any(metadata.distributions(name="clusterd")):
+        return ""  # The setting has been used: clusterd itself would run in an environment that it is installed in.
     return " (python: names the interpreter of the application, such as that of its virtual environment)"
