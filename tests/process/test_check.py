@@ -228,11 +228,11 @@ def test_a_worker_that_dies_is_a_failure(make_service: MakeService) -> None:
 
 
 def test_a_worker_that_does_not_become_ready_is_shown_where_it_waits(make_service: MakeService) -> None:
-    service = make_service(worker_start="app:begin", rollout={"boot_timeout": "2s"})
+    service = make_service(worker_start="app:begin", rollout={"boot_timeout": "8s"})
     service.deploy("1", FAILING.replace("BEGIN", "import time; time.sleep(1000)"))
     done = check(service)
     assert done.returncode == 1
-    assert done.stderr.startswith("the worker failed: not ready within rollout.boot_timeout (2 s)\n")
+    assert done.stderr.startswith("the worker failed: not ready within rollout.boot_timeout (8 s)\n")
     assert 'app.py", line 3 in begin' in done.stderr
 
 

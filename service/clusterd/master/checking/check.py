@@ -79,6 +79,10 @@ async def _until_stopped(config: Config) -> Report:
         return await check
     except asyncio.CancelledError:
         raise CheckStopped(stopped[0]) from None
+    finally:
+        # asyncio closes the socket that signals wake it by, and only then stops using it. The processes killed
+        # last may end in between, and Python would write of a signal that it could not pass on.
+        signal.set_wakeup_fd(-1)
 
 
 async def _check(config: Config) -> Report:
