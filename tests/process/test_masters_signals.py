@@ -263,3 +263,22 @@ def test_a_signal_reaches_a_master_whose_threads_have_woken_it_often() -> None:
     ran = subprocess.run([sys.executable, "-c", FLOODED], capture_output=True, text=True, timeout=300, check=False)
     assert ran.stderr == ""
     assert ran.stdout.splitlines() == [repr(StopAsked()), "reap", "state"]
+
+
+CLOSING = """
+import asyncio, os, signal
+from clusterd.master.signals import handle_signals
+loop = asyncio.new_event_loop()
+handle_signals(loop, print, print, print, print)
+taken_away = loop.remove_signal_handler
+def late(number):
+    os.kill(os.getpid(), signal.SIGCHLD)
+    return taken_away(number)
+loop.remove_signal_handler = late
+loop.close()
+"""
+
+
+def test_a_child_that_ends_while_the_loop_is_closed_is_no_error() -> None:
+    ran = subprocess.run([sys.executable, "-c", CLOSING], capture_output=True, text=True, timeout=300, check=False)
+    assert ran.returncode == 0, ran.stderr

@@ -46,8 +46,13 @@ def _handle(loop: asyncio.AbstractEventLoop, number: int, call: Callable[..., ob
     calls of threads wait, that socket is full, and the number is lost. So it only wakes the loop here, which a full
     socket does too.
     """
+
+    def pass_on(*_: object) -> None:
+        if not loop.is_closed():  # A child may end while asyncio closes the loop, before it takes the handlers away.
+            loop.call_soon_threadsafe(call, *arguments)
+
     loop.add_signal_handler(number, _nothing)
-    signal.signal(number, lambda *_: loop.call_soon_threadsafe(call, *arguments))
+    signal.signal(number, pass_on)
     signal.siginterrupt(number, False)
 
 
