@@ -12,7 +12,7 @@ from clusterd.app.errors import USUAL_NAMES, LoadError, describe
 from clusterd.app.signatures import unfit_signature
 from clusterd.config.model import Config, Interface
 from clusterd.log import Logger
-from clusterd.runtime.hub import is_used
+from clusterd.runtime.hub import is_used, note_background
 
 Application = Callable[..., Any]
 
@@ -60,6 +60,15 @@ def enter_directory(directory: str) -> None:
     sys.path.insert(0, resolved)
 
 
+def load_in_directory(config: Config, log: Logger) -> LoadedCode:
+    """Import the application where it lives, and note the greenlets that do its import's work. Raises LoadError."""
+    enter_directory(config.directory)
+    loaded = load(config)
+    note_background()
+    _log_greenlets(loaded, config, log)
+    return loaded
+
+
 def load(config: Config) -> LoadedCode:
     """Import what the setting `app` or `run` names. Raises LoadError."""
     if config.app is not None:
@@ -101,7 +110,7 @@ def _check_call(application: Application, reference: str, interface: Interface, 
         raise LoadError(f"app: {reference} takes {signature}, and not {wanted}{hint}", "")
 
 
-def log_greenlets(loaded: LoadedCode, config: Config, log: Logger) -> None:
+def _log_greenlets(loaded: LoadedCode, config: Config, log: Logger) -> None:
     """Say that greenlets have taken the place of threads, which is told by the import and not by a setting."""
     if not is_used() or not isinstance(loaded, LoadedApplication):
         return

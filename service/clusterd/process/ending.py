@@ -78,9 +78,10 @@ class Ending:
 
         `at_last` is called when nothing but the exit is left to do.
         """
-        if self._hub is None or self._hub.has_turned:
+        if self._hub is None:
             self._join_threads()
-        if self._hub is not None and self._hub.has_turned:
+        elif self._hub.has_turned:  # Not in a template: it would begin what the import has spawned for the workers.
+            self._join_threads()
             self._join_greenlets(self._hub)
         self._run_exit_handlers()
         interrupted(flush_files, self._until)

@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from typing import NoReturn
 
-from clusterd.app.application import LoadedCode, enter_directory, load, load_hook, log_greenlets
+from clusterd.app.application import LoadedCode, load_hook, load_in_directory
 from clusterd.app.errors import LoadError
 from clusterd.app.tls import CREDENTIAL, server_context
 from clusterd.config.model import Config, from_json
@@ -28,7 +28,6 @@ from clusterd.process.files import remember_files
 from clusterd.process.first_order import first_order
 from clusterd.process.fork_hygiene import flush_output, wait_for_child
 from clusterd.runtime import originals
-from clusterd.runtime.hub import note_background
 from clusterd.template.findings import open_descriptors, unforkable_findings
 from clusterd.wire.messages import (
     Fork,
@@ -119,10 +118,7 @@ def _tls_context(config: Config, order: Load, log: Logger) -> ssl.SSLContext | N
 def _import(channel: socket.socket, order: Load, config: Config, log: Logger) -> LoadedCode:
     before = open_descriptors()
     exit_handlers.record()
-    enter_directory(config.directory)
-    loaded = load(config)
-    note_background()
-    log_greenlets(loaded, config, log)
+    loaded = load_in_directory(config, log)
     # Loaded here too, so that a wrong name fails the load of this generation and not the boot of each worker.
     load_hook(config.worker_start, "worker_start")
     load_hook(config.worker_stop, "worker_stop")

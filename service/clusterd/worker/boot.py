@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import NoReturn
 
-from clusterd.app.application import LoadedCode, LoadedJob, enter_directory, load, load_hook, log_greenlets
+from clusterd.app.application import LoadedCode, LoadedJob, load_hook, load_in_directory
 from clusterd.app.errors import LoadError, describe, describe_text
 from clusterd.config import marks
 from clusterd.config.model import Config
@@ -135,10 +135,7 @@ def _seed_anew() -> None:
 
 
 def _load_here(config: Config, log: Logger) -> LoadedCode:
-    enter_directory(config.directory)
-    loaded = load(config)
-    note_background()
-    log_greenlets(loaded, config, log)
+    loaded = load_in_directory(config, log)
     flush_output()
     return loaded
 

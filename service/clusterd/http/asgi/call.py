@@ -170,9 +170,8 @@ class AsgiCall(Answer):
         finally:
             if not transfer.is_over and not self.gone:  # Cancelled, and the file is about to be closed.
                 self._break_off()
-        if self.gone:
-            return
-        self._end_file(transfer)
+        if not self.gone:
+            self._end_file(transfer)
 
     async def _readable(self) -> None:
         """Wait until the client has read what was sent, or the response is over."""
