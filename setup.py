@@ -24,7 +24,7 @@ from setuptools.command.build_py import build_py
 COMPILED = (
     "service/clusterd/http/**/*.py",
     "service/clusterd/config/limits.py",
-    "service/clusterd/metrics/counting.py",
+    "service/clusterd/metrics/shared/counting.py",
     "service/clusterd/wire/connection_state.py",
     "service/clusterd/worker/accepting/acceptor.py",
     "service/clusterd/worker/accepting/accept_policy.py",

@@ -1,6 +1,6 @@
 """`worker_start` of a server that counts no requests: what is left to measure is what counting them costs."""
 
-from clusterd.metrics.counting import RequestCounter
+from clusterd.metrics.shared.counting import RequestCounter
 
 
 def stop_counting() -> None:

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from clusterd.metrics.counting import RequestCounter
-from clusterd.metrics.scoreboard import Scoreboard
+from clusterd.metrics.shared.counting import RequestCounter
+from clusterd.metrics.shared.scoreboard import Scoreboard
 
 pytestmark = pytest.mark.engine_independent
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from clusterd.metrics.scoreboard import Peers
+from clusterd.metrics.shared.scoreboard import Peers
 from clusterd.worker.accepting.accept_policy import LOOP_AHEAD, Turn, decide
 
 

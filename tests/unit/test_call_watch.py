@@ -10,7 +10,7 @@ import pytest
 from clusterd.app.application import LoadedApplication
 from clusterd.http.settings import Interface
 from clusterd.http.wsgi.file_wrapper import FileWrapper
-from clusterd.metrics.scoreboard import Scoreboard
+from clusterd.metrics.shared.scoreboard import Scoreboard
 from clusterd.worker.call_watch import CallWatch
 
 ENVIRON = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": "/shop", "PATH_INFO": "/a b/\xc3\xa4%", "QUERY_STRING": "secret"}

@@ -8,12 +8,12 @@ from prometheus_client.core import Metric
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from clusterd.metrics.counting import RequestCounter
-from clusterd.metrics.exposition import render
-from clusterd.metrics.facts import ClusterFacts, HooksFacts, Phase, WorkerFacts
-from clusterd.metrics.ledger import Ledger
-from clusterd.metrics.procfs import ProcessUsage
-from clusterd.metrics.scoreboard import Scoreboard
+from clusterd.metrics.kernel.procfs import ProcessUsage
+from clusterd.metrics.page.exposition import render
+from clusterd.metrics.page.facts import ClusterFacts, HooksFacts, Phase, WorkerFacts
+from clusterd.metrics.page.ledger import Ledger
+from clusterd.metrics.shared.counting import RequestCounter
+from clusterd.metrics.shared.scoreboard import Scoreboard
 
 Labels = dict[str, str]
 

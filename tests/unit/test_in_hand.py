@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from clusterd.metrics.counting import RequestCounter
-from clusterd.metrics.in_hand import PLACES
-from clusterd.metrics.scoreboard import MAXIMUM_ROWS, Scoreboard
+from clusterd.metrics.shared.counting import RequestCounter
+from clusterd.metrics.shared.in_hand import PLACES
+from clusterd.metrics.shared.scoreboard import MAXIMUM_ROWS, Scoreboard
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from clusterd.metrics.counting import RequestCounter
-from clusterd.metrics.ledger import Ledger
-from clusterd.metrics.row import Row, Totals
-from clusterd.metrics.scoreboard import Scoreboard
+from clusterd.metrics.page.ledger import Ledger
+from clusterd.metrics.shared.counting import RequestCounter
+from clusterd.metrics.shared.row import Row, Totals
+from clusterd.metrics.shared.scoreboard import Scoreboard
 
 
 @pytest.fixture

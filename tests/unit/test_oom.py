@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from clusterd.metrics.oom import EXPLAINS_SECONDS, MemoryKills, counter_files, read_count
+from clusterd.metrics.kernel.oom import EXPLAINS_SECONDS, MemoryKills, counter_files, read_count
 
 V2 = "low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 0\n"
 V1 = "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n"

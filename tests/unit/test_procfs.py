@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from clusterd.metrics.procfs import ProcessUsage, private_memory_bytes, process_usage
+from clusterd.metrics.kernel.procfs import ProcessUsage, private_memory_bytes, process_usage
 
 # From proc(5): pid, comm, state, ppid ... utime, stime ... starttime, vsize, rss, ...
 STAT = "42 (a) (b) S 1 42 42 0 -1 4194560 100 0 0 0 {user} {system} 0 0 20 0 5 0 1000 99999 {pages} 18446"

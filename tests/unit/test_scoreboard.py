@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterd.metrics import scoreboard as module
-from clusterd.metrics.counting import RequestCounter
-from clusterd.metrics.row import BUCKETS, CODE_CLASSES, ROW_CELLS, Totals
-from clusterd.metrics.scoreboard import MAXIMUM_ROWS, Peers, Scoreboard, ScoreboardError
+from clusterd.metrics.shared import scoreboard as module
+from clusterd.metrics.shared.counting import RequestCounter
+from clusterd.metrics.shared.row import BUCKETS, CODE_CLASSES, ROW_CELLS, Totals
+from clusterd.metrics.shared.scoreboard import MAXIMUM_ROWS, Peers, Scoreboard, ScoreboardError
 
 
 @pytest.fixture

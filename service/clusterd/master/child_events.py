@@ -11,8 +11,8 @@ from clusterd.master.children.table import Child, Death, Kind, why_unheard
 from clusterd.master.context import MasterContext
 from clusterd.master.health.health_check import check_worker
 from clusterd.master.hooks.manager import Hooks
-from clusterd.metrics.ledger import Ledger
-from clusterd.metrics.oom import MemoryKills, own_counter
+from clusterd.metrics.kernel.oom import MemoryKills, own_counter
+from clusterd.metrics.page.ledger import Ledger
 from clusterd.supervisor import events
 from clusterd.supervisor.model.cluster import Phase
 from clusterd.supervisor.model.states import WorkerState

@@ -13,7 +13,7 @@ from clusterd.master.children.stacks import StackReader
 from clusterd.master.children.table import Children
 from clusterd.master.configurations import Configurations
 from clusterd.master.sockets.listeners import Listeners
-from clusterd.metrics.scoreboard import Scoreboard
+from clusterd.metrics.shared.scoreboard import Scoreboard
 from clusterd.supervisor import actions, events
 from clusterd.supervisor.model.cluster import ClusterState
 from clusterd.supervisor.supervisor import Supervisor

@@ -45,8 +45,8 @@ from clusterd.master.sockets.round_robin import RoundRobin
 from clusterd.master.sockets.socket_keeper import SocketKeeper
 from clusterd.master.watching.watcher import Watcher
 from clusterd.master.worker_events import WorkerEvents
-from clusterd.metrics.ledger import Ledger
-from clusterd.metrics.scoreboard import Scoreboard
+from clusterd.metrics.page.ledger import Ledger
+from clusterd.metrics.shared.scoreboard import Scoreboard
 from clusterd.supervisor import events
 from clusterd.supervisor.model.cluster import Phase
 from clusterd.supervisor.model.settings import settings_of

@@ -1,4 +1,4 @@
 """Counters, the shared memory that holds them, and their exposition to Prometheus.
 
-This module imports nothing: `metrics.scoreboard` runs in the application's interpreter, without prometheus_client.
+`shared/` runs in the application's interpreter, without prometheus_client.
 """

@@ -21,7 +21,7 @@ from clusterd.linux.title import set_title
 from clusterd.linux.wakeups import WAKEUPS, Wakeups
 from clusterd.log import Level, Logger, open_sink
 from clusterd.log.output import protect_output
-from clusterd.metrics.scoreboard import LAYOUT, Scoreboard
+from clusterd.metrics.shared.scoreboard import LAYOUT, Scoreboard
 from clusterd.process import exit_handlers
 from clusterd.process.ending import Ending
 from clusterd.process.files import remember_files

@@ -17,7 +17,7 @@ from clusterd.linux.prctl import die_with_parent, outlive_parent
 from clusterd.linux.stacks import write_stacks_to
 from clusterd.linux.title import set_title
 from clusterd.log import Logger
-from clusterd.metrics.scoreboard import LAYOUT
+from clusterd.metrics.shared.scoreboard import LAYOUT
 from clusterd.process.abandoned import end_own_processes
 from clusterd.process.ending import Ending
 from clusterd.process.exit_handlers import forget_what_runs_once

@@ -10,7 +10,7 @@ from clusterd.config.model import Config
 from clusterd.linux.listening_socket import ListeningSocket
 from clusterd.linux.wakeups import Wakeups
 from clusterd.log import Logger
-from clusterd.metrics.scoreboard import Scoreboard
+from clusterd.metrics.shared.scoreboard import Scoreboard
 
 
 @dataclass(frozen=True)

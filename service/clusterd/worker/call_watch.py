@@ -12,8 +12,8 @@ from clusterd.app.application import LoadedApplication
 from clusterd.http.engine import Engine
 from clusterd.http.settings import Interface
 from clusterd.http.wsgi.file_wrapper import FileWrapper
-from clusterd.metrics.in_hand import InHand
-from clusterd.metrics.scoreboard import Scoreboard
+from clusterd.metrics.shared.in_hand import InHand
+from clusterd.metrics.shared.scoreboard import Scoreboard
 
 _UNQUOTED = "/:@!$&'()*+,;=~"
 """Characters that a path may contain unquoted, beside letters, digits and `_.-` (RFC 3986 section 3.3)."""

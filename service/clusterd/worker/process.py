@@ -14,7 +14,7 @@ from clusterd.linux.address import Address
 from clusterd.linux.listening_socket import ListeningSocket
 from clusterd.log import Logger
 from clusterd.log.output import mend_output
-from clusterd.metrics.counting import RequestCounter
+from clusterd.metrics.shared.counting import RequestCounter
 from clusterd.process.ending import Ending
 from clusterd.process.where import where_greenlet_is
 from clusterd.runtime import originals

@@ -13,9 +13,9 @@ from clusterd.master.admin.endpoint import Pages
 from clusterd.master.children.table import Child
 from clusterd.master.context import MasterContext
 from clusterd.master.hooks.manager import Hooks
-from clusterd.metrics.facts import ClusterFacts, Phase, WorkerFacts
-from clusterd.metrics.ledger import Ledger
-from clusterd.metrics.procfs import process_usage
+from clusterd.metrics.kernel.procfs import process_usage
+from clusterd.metrics.page.facts import ClusterFacts, Phase, WorkerFacts
+from clusterd.metrics.page.ledger import Ledger
 from clusterd.service_name import INSTANCE
 from clusterd.supervisor.model import cluster as supervised
 from clusterd.supervisor.model.states import RESTARTS, WorkerState
@@ -150,7 +150,7 @@ class Views:
 
     def _metrics(self, accept: str) -> tuple[str, bytes]:
         # Imported at the first scrape, because the import would take a tenth of the master's start.
-        from clusterd.metrics.exposition import render
+        from clusterd.metrics.page.exposition import render
 
         return render(self._facts(), self._ledger, accept)
 

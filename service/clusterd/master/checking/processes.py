@@ -15,7 +15,7 @@ from clusterd.master.health.health_check import check_worker
 from clusterd.master.hooks.delivery import refuse
 from clusterd.master.sockets.listeners import Listeners
 from clusterd.master.sockets.round_robin import RoundRobin
-from clusterd.metrics.scoreboard import Scoreboard
+from clusterd.metrics.shared.scoreboard import Scoreboard
 from clusterd.supervisor import actions
 from clusterd.supervisor.decisions.deadlines import ENDING_SECONDS
 from clusterd.wire import messages

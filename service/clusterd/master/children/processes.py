@@ -13,7 +13,7 @@ from clusterd.master.children.table import Child, Children, Kind
 from clusterd.master.configurations import Configurations
 from clusterd.master.sockets.listeners import Listeners
 from clusterd.master.sockets.round_robin import RoundRobin
-from clusterd.metrics.scoreboard import Scoreboard
+from clusterd.metrics.shared.scoreboard import Scoreboard
 from clusterd.supervisor.actions import Fork, ForkSpare, Retire, StartTemplate
 from clusterd.systemd.environment import clean_environment, state_directory
 from clusterd.wire import messages

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from clusterd.config.model import Limits, Timeouts
 from clusterd.master.health.punctuality import Punctuality
 from clusterd.master.health.readiness import Seen
-from clusterd.metrics.procfs import private_memory_bytes
-from clusterd.metrics.scoreboard import Row
+from clusterd.metrics.kernel.procfs import private_memory_bytes
+from clusterd.metrics.shared.scoreboard import Row
 from clusterd.supervisor.events import Event, MemoryLimitReached, RequestLimitReached, WorkerStalled
 
 MEMORY_EVERY_SECONDS = 5.0

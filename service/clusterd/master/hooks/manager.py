@@ -20,7 +20,7 @@ from clusterd.master.hooks.decisions.processes import HooksSupervisor
 from clusterd.master.hooks.delivery import HooksQueue, refuse
 from clusterd.master.hooks.link import HooksLink
 from clusterd.master.operations import Operations
-from clusterd.metrics.facts import HooksFacts
+from clusterd.metrics.page.facts import HooksFacts
 from clusterd.supervisor import actions, events
 from clusterd.supervisor.model.cluster import Phase
 from clusterd.wire.conversation import Incoming

@@ -12,8 +12,8 @@ from enum import IntEnum
 from time import monotonic
 
 from clusterd.linux.address import Address
-from clusterd.metrics.row import Row
-from clusterd.metrics.scoreboard import SILENT_NANOSECONDS
+from clusterd.metrics.shared.row import Row
+from clusterd.metrics.shared.scoreboard import SILENT_NANOSECONDS
 from clusterd.wire.connection_state import CarriedState
 from clusterd.wire.offers import OfferSender
 from clusterd.wire.passing import Decline

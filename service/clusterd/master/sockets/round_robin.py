@@ -25,8 +25,8 @@ from clusterd.master.sockets.dispatch_channel import (
     next_in_turn,
 )
 from clusterd.master.sockets.listeners import Listeners
-from clusterd.metrics.row import Row
-from clusterd.metrics.scoreboard import Scoreboard
+from clusterd.metrics.shared.row import Row
+from clusterd.metrics.shared.scoreboard import Scoreboard
 from clusterd.wire.messages import Dispatch
 from clusterd.wire.packets import socketpair
 

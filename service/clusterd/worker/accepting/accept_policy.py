@@ -6,7 +6,7 @@ from time import monotonic_ns
 from clusterd.config.model import Scheduling
 from clusterd.http.engine import Engine
 from clusterd.linux.wakeups import Wakeups
-from clusterd.metrics.scoreboard import SILENT_NANOSECONDS, Peers, Scoreboard
+from clusterd.metrics.shared.scoreboard import SILENT_NANOSECONDS, Peers, Scoreboard
 
 SHARE_AHEAD = 8
 """A worker may have more connections than the least loaded one by an eighth of that one's number. With a stricter rule

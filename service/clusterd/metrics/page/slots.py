@@ -7,10 +7,10 @@ from itertools import accumulate
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.utils import floatToGoString
 
-from clusterd.metrics.facts import ClusterFacts, Phase, WorkerFacts
-from clusterd.metrics.ledger import Ledger
-from clusterd.metrics.procfs import ProcessUsage
-from clusterd.metrics.row import BUCKETS, CODE_CLASSES, Row, Totals
+from clusterd.metrics.kernel.procfs import ProcessUsage
+from clusterd.metrics.page.facts import ClusterFacts, Phase, WorkerFacts
+from clusterd.metrics.page.ledger import Ledger
+from clusterd.metrics.shared.row import BUCKETS, CODE_CLASSES, Row, Totals
 
 _BOUNDS = (*map(floatToGoString, BUCKETS), "+Inf")
 

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 
-from clusterd.metrics.row import BUCKETS, OFFSETS, SECONDS, Row
+from clusterd.metrics.shared.row import BUCKETS, OFFSETS, SECONDS, Row
 
 
 class RequestCounter:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from clusterd.metrics.row import Row
+from clusterd.metrics.shared.row import Row
 
 
 class Phase(StrEnum):

@@ -12,8 +12,8 @@ import os
 from dataclasses import dataclass
 from typing import Final, Self
 
-from clusterd.metrics.in_hand import InHand
-from clusterd.metrics.row import IN_HAND, IN_HAND_END, LAYOUT, ROW_CELLS, Row
+from clusterd.metrics.shared.in_hand import InHand
+from clusterd.metrics.shared.row import IN_HAND, IN_HAND_END, LAYOUT, ROW_CELLS, Row
 from clusterd.runtime import originals
 
 __all__ = ["LAYOUT", "MAXIMUM_ROWS", "SILENT_NANOSECONDS", "Peers", "Row", "Scoreboard", "ScoreboardError"]

@@ -13,10 +13,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoM
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from clusterd.metrics.facts import ClusterFacts, HooksFacts, Phase
-from clusterd.metrics.ledger import Ledger
-from clusterd.metrics.procfs import ProcessUsage, process_usage
-from clusterd.metrics.slots import SlotView, slot_families
+from clusterd.metrics.kernel.procfs import ProcessUsage, process_usage
+from clusterd.metrics.page.facts import ClusterFacts, HooksFacts, Phase
+from clusterd.metrics.page.ledger import Ledger
+from clusterd.metrics.page.slots import SlotView, slot_families
 
 Usage = Callable[[int], ProcessUsage | None]
 

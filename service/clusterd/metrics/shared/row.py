@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final, Self, overload
 from zlib import crc32
 
-from clusterd.metrics.in_hand import PLACE_CELLS, PLACES
+from clusterd.metrics.shared.in_hand import PLACE_CELLS, PLACES
 
 CODE_CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx", "other")
 

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 
-from clusterd.metrics.row import Row, Totals
+from clusterd.metrics.shared.row import Row, Totals
 
 
 class Ledger:

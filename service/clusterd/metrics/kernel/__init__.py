@@ -1,0 +1,1 @@
+"""What the kernel tells of the service and its processes: /proc and the control group."""
