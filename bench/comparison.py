@@ -110,6 +110,10 @@ def _hello(server: Server) -> str:
     return "hello:asgi" if server in _ASGI else "hello:wsgi"
 
 
+def _patched(_: Server) -> str:
+    return "patched:wsgi"
+
+
 _ASGI = (servers.CLUSTERD_ASGI, servers.GRANIAN_ASGI, servers.UVICORN, servers.HYPERCORN)
 _WSGI = (
     servers.CLUSTERD_LOOP,
@@ -129,6 +133,8 @@ _WSGI_PROMISES = (
 _ASGI_PROMISES = (Promise(servers.CLUSTERD_ASGI, (servers.UVICORN, servers.GRANIAN_ASGI), 1.15),)
 _SMALL_WSGI = (servers.CLUSTERD_LOOP, servers.CLUSTERD_THREADS, servers.GRANIAN_WSGI_4, servers.GUNICORN)
 _SMALL_ASGI = (servers.CLUSTERD_ASGI, servers.GRANIAN_ASGI, servers.UVICORN)
+_GEVENT = (servers.CLUSTERD_GREENLETS, servers.GUNICORN_GEVENT)
+_GEVENT_PROMISES = (Promise(servers.CLUSTERD_GREENLETS, (servers.GUNICORN_GEVENT,), 1.0),)
 _VARYING = str(servers.APPLICATIONS / "varying.lua")
 _POST = str(servers.APPLICATIONS / "post.lua")
 _TABLE = (servers.CLUSTERD_LOOP, servers.GRANIAN_WSGI_1, servers.NODE)
@@ -168,6 +174,8 @@ SCENARIOS: tuple[Scenario, ...] = (
     Scenario("1 MB file, ASGI", _SMALL_ASGI, _hello, wrk("/file", 16, "-t2")),
     Scenario("5 ms of sleep in the handler, WSGI, 4 threads", _SMALL_WSGI[1:], _hello, wrk("/sleep", 64)),
     Scenario("5 ms of sleep in the handler, ASGI", _SMALL_ASGI, _hello, wrk("/sleep", 64)),
+    Scenario("Hello, WSGI under gevent, 16 connections", _GEVENT, _patched, wrk(), _GEVENT_PROMISES),
+    Scenario("5 ms of sleep in the handler, WSGI under gevent", _GEVENT, _patched, wrk("/sleep", 64), _GEVENT_PROMISES),
     Scenario("Flask, JSON", _SMALL_WSGI, lambda _: "flask_json:app", wrk()),
     Scenario("FastAPI, JSON", _SMALL_ASGI, lambda _: "fastapi_json:app", wrk()),
     Scenario(

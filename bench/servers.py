@@ -114,6 +114,7 @@ _GRANIAN = (
 
 CLUSTERD_LOOP = Server("clusterd, on the loop", f"{_CLUSTERD} --threads 0", "clusterd")
 CLUSTERD_THREADS = Server("clusterd, 4 threads", f"{_CLUSTERD} --threads 4", "clusterd")
+CLUSTERD_GREENLETS = Server("clusterd, greenlets", _CLUSTERD, "clusterd")
 CLUSTERD_ASGI = Server("clusterd, ASGI", _CLUSTERD, "clusterd")
 _WITH_METRICS = _CLUSTERD.replace("--metrics off", "--metrics unix:{directory}/metrics.sock")
 _UNCOUNTED = f"{_CLUSTERD} --worker_start uncounted:stop_counting"
@@ -139,6 +140,9 @@ GUNICORN = Server(
     "gunicorn gthread, 4 threads",
     "{bin}/gunicorn -k gthread --threads 4 -w {workers} -b 127.0.0.1:{port} {application}",
     "gunicorn",
+)
+GUNICORN_GEVENT = Server(
+    "gunicorn gevent", "{bin}/gunicorn -k gevent -w {workers} -b 127.0.0.1:{port} {application}", "gunicorn"
 )
 WAITRESS = Server("waitress, one process", "{bin}/waitress-serve --listen=127.0.0.1:{port} {application}", "waitress")
 UWSGI = Server(
