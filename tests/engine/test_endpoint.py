@@ -14,6 +14,7 @@ from clusterd.master.admin import accepting
 from clusterd.master.admin import exchanges as module
 from clusterd.master.admin.endpoint import Endpoint, Pages
 from clusterd.master.admin.exchanges import MAXIMUM_CONNECTIONS
+from clusterd.metrics.page.negotiation import Form, Page, Wanted
 
 
 class Surroundings:
@@ -22,7 +23,7 @@ class Surroundings:
     def __init__(self) -> None:
         self.reason: str | None = None
         self.logged: list[str] = []
-        self.accepts: list[str] = []
+        self.wanted: list[Wanted] = []
         self.has_logged = asyncio.Event()
         self.log = Logger(Sink(lambda record: [line.encode() for line in record.lines()], self.take))
         self.pages = Pages(self.metrics, lambda: self.reason, lambda: "worker 1 <ready>")
@@ -32,9 +33,9 @@ class Surroundings:
         self.has_logged.set()
         return True
 
-    def metrics(self, accept: str) -> tuple[str, bytes]:
-        self.accepts.append(accept)
-        return "text/plain; version=0.0.4", b"metric 1\n" * 200_000
+    async def metrics(self, wanted: Wanted) -> Page:
+        self.wanted.append(wanted)
+        return Page("text/plain; version=0.0.4", "gzip" if wanted.compressed else None, b"metric 1\n" * 200_000)
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[tuple[str, int]]:
@@ -74,16 +75,18 @@ def surroundings() -> Surroundings:
     return Surroundings()
 
 
-def test_metrics_are_whole_and_the_accept_header_is_passed_on(surroundings: Surroundings) -> None:
+def test_metrics_are_whole_and_as_the_client_wants_them(surroundings: Surroundings) -> None:
     async def scenario(address: tuple[str, int]) -> None:
-        request = b"GET /metrics?name=x HTTP/1.1\r\nhost: x\r\nACCEPT: text/plain \r\nAccept:a/b\r\n\r\n"
-        status, headers, body = await exchange(address, request)
+        accepts = b"ACCEPT: text/plain;q=0.1 \r\nAccept:application/openmetrics-text\r\naccept-encoding: br, gzip\r\n"
+        status, headers, body = await exchange(address, b"GET /metrics?name=x HTTP/1.1\r\nhost: x\r\n%s\r\n" % accepts)
         assert status == b"HTTP/1.1 200 OK"
         assert body == b"metric 1\n" * 200_000
         assert headers[b"Content-Length"] == b"1800000"
         assert headers[b"Content-Type"] == b"text/plain; version=0.0.4"
+        assert headers[b"Content-Encoding"] == b"gzip"
         assert headers[b"Connection"] == b"close"
-        assert surroundings.accepts == ["text/plain, a/b"]
+        assert b"Content-Encoding" not in (await get(address, "/metrics"))[1]
+        assert surroundings.wanted == [Wanted(Form.OPENMETRICS, compressed=True), Wanted()]
 
     run(surroundings, scenario)
 
@@ -141,7 +144,7 @@ def test_other_requests_are_refused(surroundings: Surroundings, request_bytes: b
 
 
 def test_a_page_that_fails_is_a_500_with_its_traceback_in_the_log(surroundings: Surroundings) -> None:
-    def fail(accept: str) -> tuple[str, bytes]:
+    async def fail(wanted: Wanted) -> Page:
         raise RuntimeError("broken")
 
     surroundings.pages = Pages(fail, lambda: None, lambda: "")

@@ -14,9 +14,13 @@ from clusterd.instances.known import Places
 from clusterd.instances.relay import Relay
 from clusterd.log import Logger, Sink
 from clusterd.master.admin.endpoint import Endpoint, Pages
+from clusterd.metrics.page.negotiation import Form, Page, Wanted
 from tests.engine.test_endpoint import exchange
 
 Scenario = Callable[[tuple[str, int]], Awaitable[None]]
+
+
+OPENMETRICS = "application/openmetrics-text"
 
 
 class Host:
@@ -49,7 +53,11 @@ class Host:
 
     def runs(self, name: str, listener: socket.socket | None = None) -> None:
         """Let an instance answer with its name; call it in the scenario, where the loop runs."""
-        pages = Pages(lambda accept: (f"text/x; {accept}", name.encode() * 100_000), lambda: "not yet", lambda: "")
+
+        async def metrics(wanted: Wanted) -> Page:
+            return Page(wanted.form.value, "gzip" if wanted.compressed else None, name.encode() * 100_000)
+
+        pages = Pages(metrics, lambda: "not yet", lambda: "")
         self._endpoints.append(Endpoint(pages, [listener or self.listen(name)], self._log))
         self._endpoints[-1].start()
 
@@ -77,7 +85,9 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 
 async def get(address: tuple[str, int], path: str, method: str = "GET") -> tuple[int, dict[bytes, bytes], bytes]:
-    request = f"{method} {path} HTTP/1.1\r\nHost: app1.example:8002\r\nAccept: a/b\r\n\r\n"
+    request = (
+        f"{method} {path} HTTP/1.1\r\nHost: app1.example:8002\r\nAccept: {OPENMETRICS}\r\nAccept-Encoding: gzip\r\n\r\n"
+    )
     line, headers, body = await exchange(address, request.encode())
     return int(line.split()[1]), headers, body
 
@@ -88,7 +98,9 @@ def test_each_instance_answers_itself_at_its_path(host: Host) -> None:
             host.configure(name)
             host.runs(name)
             status, headers, body = await get(address, f"/instances/{name}/metrics?name=x")
-            assert (status, headers[b"Content-Type"], body) == (200, b"text/x; a/b", name.encode() * 100_000)
+            assert (status, body) == (200, name.encode() * 100_000)
+            assert headers[b"Content-Type"].decode() == Form.OPENMETRICS.value
+            assert headers[b"Content-Encoding"] == b"gzip"
         assert (await get(address, "/instances/shop/readyz"))[::2] == (503, b"not yet\n")
         assert (await get(address, "/instances/shop/healthz"))[::2] == (200, b"ok\n")
         status, headers, body = await get(address, "/instances/shop/metrics", "HEAD")

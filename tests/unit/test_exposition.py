@@ -1,6 +1,8 @@
 """The metrics page, read with Prometheus's own parsers."""
 
-from collections.abc import Iterator
+import asyncio
+import gzip
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -9,15 +11,18 @@ from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from clusterd.metrics.kernel.procfs import ProcessUsage
-from clusterd.metrics.page.exposition import render
+from clusterd.metrics.page import exposition, pace
+from clusterd.metrics.page.exposition import ClusterSource, Usage, render
 from clusterd.metrics.page.facts import ClusterFacts, HooksFacts, Phase, WorkerFacts
 from clusterd.metrics.page.ledger import Ledger
+from clusterd.metrics.page.negotiation import Form, Page, Wanted
 from clusterd.metrics.shared.counting import RequestCounter
 from clusterd.metrics.shared.scoreboard import Scoreboard
 
 Labels = dict[str, str]
 
 SECOND = 1_000_000_000
+PLAIN = Wanted()
 USAGES = {
     10: ProcessUsage(0.5, 20_000_000, 12),
     101: ProcessUsage(1.5, 50_000_000, 20),
@@ -71,9 +76,8 @@ def facts(scoreboard: Scoreboard) -> ClusterFacts:
     )
 
 
-def page(facts: ClusterFacts, ledger: Ledger, accept: str = "") -> tuple[str, str]:
-    content_type, body = render(facts, ledger, accept, lambda: 100 * SECOND, USAGES.get)
-    return content_type, body.decode()
+def page(facts: ClusterFacts, ledger: Ledger, wanted: Wanted = PLAIN, usage: Usage = USAGES.get) -> Page:
+    return asyncio.run(render([ClusterSource(lambda: facts, ledger, lambda: 100 * SECOND, usage)], wanted))
 
 
 def samples(facts: ClusterFacts, ledger: Ledger) -> dict[str, list[tuple[Labels, float]]]:
@@ -85,7 +89,7 @@ def samples(facts: ClusterFacts, ledger: Ledger) -> dict[str, list[tuple[Labels,
 
 
 def families(facts: ClusterFacts, ledger: Ledger) -> list[Metric]:
-    return list(text_string_to_metric_families(page(facts, ledger)[1]))
+    return list(text_string_to_metric_families(page(facts, ledger).body.decode()))
 
 
 def by_worker(found: list[tuple[Labels, float]]) -> dict[str, float]:
@@ -204,18 +208,77 @@ def test_hooks_are_shown_where_there_are_any(facts: ClusterFacts, ledger: Ledger
 
 
 def test_processes_that_vanish_while_they_are_read_are_left_out(facts: ClusterFacts, ledger: Ledger) -> None:
-    _, body = render(facts, ledger, usage=lambda pid: None)
+    body = page(facts, ledger, usage=lambda pid: None).body
     assert b"clusterd_master_open_fds" not in body
     assert b'clusterd_worker_open_fds{worker="1"} 0.0' in body
 
 
-def test_open_metrics_are_given_to_those_who_prefer_them(facts: ClusterFacts, ledger: Ledger) -> None:
-    content_type, text = page(facts, ledger, "application/openmetrics-text; version=1.0.0, text/plain;q=0.5")
-    assert content_type.startswith("application/openmetrics-text")
-    parsed = openmetrics.text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
-    names = {family.name for family in parsed}
-    assert {"clusterd_http_requests", "clusterd_http_request_duration_seconds", "clusterd_build"} <= names
-    assert page(facts, ledger)[0].startswith("text/plain")
+def of_all(families: Sequence[Metric]) -> set[tuple[str, tuple[tuple[str, str], ...], float]]:
+    return {
+        (sample.name, tuple(sample.labels.items()), sample.value) for family in families for sample in family.samples
+    }
+
+
+def test_both_formats_have_the_same_samples(facts: ClusterFacts, ledger: Ledger) -> None:
+    made = page(facts, ledger, Wanted(Form.OPENMETRICS))
+    assert made.content_type.startswith("application/openmetrics-text; version=1.0.0")
+    parsed = list(openmetrics.text_string_to_metric_families(made.body.decode()))  # type: ignore[no-untyped-call]
+    assert of_all(parsed) == of_all(families(facts, ledger))
+    types = {family.name: family.type for family in parsed}
+    assert types["clusterd_http_requests"] == "counter"
+    assert types["clusterd_http_request_duration_seconds"] == "histogram"
+    assert types["clusterd_build"] == "info"
+    assert page(facts, ledger).content_type.startswith("text/plain; version=0.0.4")
+
+
+def test_a_compressed_page_is_the_same(facts: ClusterFacts, ledger: Ledger) -> None:
+    plain, compressed = page(facts, ledger), page(facts, ledger, Wanted(compressed=True))
+    assert (plain.content_encoding, compressed.content_encoding) == (None, "gzip")
+    assert gzip.decompress(compressed.body) == plain.body
+
+
+@pytest.mark.parametrize("turn", range(60))
+def test_a_worker_that_dies_while_the_page_is_made_is_counted_once(
+    facts: ClusterFacts, ledger: Ledger, turn: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "SLICE_SECONDS", 0)
+    monkeypatch.setattr(exposition, "SLOTS_AT_ONCE", 1)
+    dying = facts.workers[2]
+    RequestCounter(dying.row).request_done(500, 0.1)
+    present = facts
+
+    async def scrape() -> Page:
+        nonlocal present
+        source = ClusterSource(lambda: present, ledger, lambda: 100 * SECOND, USAGES.get)
+        scraping = asyncio.create_task(render([source], PLAIN))
+        for _ in range(turn):
+            await asyncio.sleep(0)
+        # The worker of slot 2 dies, and its row is that of another worker at once.
+        ledger.fold(2, dying.row, 0.25)
+        RequestCounter(dying.row).request_done(500, 0.1)
+        present = replace(facts, workers=(*facts.workers[:2], replace(dying, slot=3, pid=104)))
+        return await scraping
+
+    body = asyncio.run(scrape()).body.decode()
+    assert 'clusterd_http_requests_total{code="5xx",worker="2"} 1.0' in body
+    assert 'clusterd_worker_cpu_seconds_total{worker="2"} 0.25' in body
+
+
+def test_the_loop_turns_while_a_page_is_made(
+    facts: ClusterFacts, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "SLICE_SECONDS", 0)
+    many = replace(facts, slots=tuple(range(1, 65)))
+
+    async def count_turns() -> int:
+        scraping = asyncio.create_task(render([ClusterSource(lambda: many, ledger, usage=USAGES.get)], PLAIN))
+        turns = 0
+        while not scraping.done():
+            await asyncio.sleep(0)
+            turns += 1
+        return turns
+
+    assert asyncio.run(count_turns()) > 64 // exposition.SLOTS_AT_ONCE
 
 
 def test_every_family_says_what_it_is(facts: ClusterFacts, ledger: Ledger) -> None:

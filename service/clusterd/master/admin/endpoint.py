@@ -7,16 +7,17 @@ connection, with short limits, so a client cannot keep the master from its work.
 import html
 import re
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
 
 from clusterd.log import Logger
 from clusterd.master.admin.exchanges import HEAD_BYTES, Exchanges, receive_head, send_and_end
+from clusterd.metrics.page.negotiation import Page, Wanted
 
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) (/[\x21-\x7e]*) HTTP/1\.[01]")
-_ACCEPT = re.compile(rb"^accept:[ \t]*(.*?)[ \t]*$", re.IGNORECASE | re.MULTILINE)
+_FIELD = re.compile(rb"^(accept|accept-encoding):[ \t]*(.*?)[ \t]*$", re.IGNORECASE | re.MULTILINE)
 _TEXT = "text/plain; charset=utf-8"
 
 
@@ -24,8 +25,8 @@ _TEXT = "text/plain; charset=utf-8"
 class Pages:
     """The pages of the endpoint. Each function is called on the loop, for each request."""
 
-    metrics: Callable[[str], tuple[str, bytes]]
-    """Returns the content type and the page for an Accept header."""
+    metrics: Callable[[Wanted], Awaitable[Page]]
+    """Returns the page in the format and compression that the request asks for."""
     not_ready: Callable[[], str | None]
     """Returns why the service cannot answer requests; None if it can."""
     overview: Callable[[], str]
@@ -37,6 +38,7 @@ class _Answer:
     status: HTTPStatus
     body: bytes
     content_type: str = _TEXT
+    content_encoding: str | None = None
 
 
 class Endpoint:
@@ -58,9 +60,9 @@ class Endpoint:
     async def _converse(self, connection: socket.socket) -> None:
         head = await receive_head(connection)
         if head is not None:
-            await send_and_end(connection, self._respond(head))
+            await send_and_end(connection, await self._respond(head))
 
-    def _respond(self, received: bytes) -> bytes:
+    async def _respond(self, received: bytes) -> bytes:
         head, end, _ = received.partition(b"\r\n\r\n")
         request = _REQUEST_LINE.match(head)
         allow = ""
@@ -72,29 +74,29 @@ class Endpoint:
             answer = _plain(HTTPStatus.METHOD_NOT_ALLOWED)
             allow = "Allow: GET, HEAD\r\n"
         else:
-            accept = ", ".join(value.decode("latin-1") for value in _ACCEPT.findall(head.replace(b"\r\n", b"\n")))
-            answer = self._answer(request[2].partition(b"?")[0].decode(), accept)
+            answer = await self._answer(request[2].partition(b"?")[0].decode(), _wanted(head))
+        encoding = f"Content-Encoding: {answer.content_encoding}\r\n" if answer.content_encoding else ""
         headers = (
             f"HTTP/1.1 {answer.status.value} {answer.status.phrase}\r\n"
             f"Date: {formatdate(usegmt=True)}\r\n"
             f"Content-Type: {answer.content_type}\r\n"
             f"Content-Length: {len(answer.body)}\r\n"
-            f"{allow}Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
+            f"{encoding}{allow}Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
         )
         return headers.encode("latin-1") + (b"" if request and request[1] == b"HEAD" else answer.body)
 
-    def _answer(self, path: str, accept: str) -> _Answer:
+    async def _answer(self, path: str, wanted: Wanted) -> _Answer:
         try:
-            return self._page(path, accept)
+            return await self._page(path, wanted)
         except Exception as error:  # An error in a page must not end the master.
             self._log.exception("metrics endpoint failed", error, path=path)
             return _plain(HTTPStatus.INTERNAL_SERVER_ERROR)
 
-    def _page(self, path: str, accept: str) -> _Answer:
+    async def _page(self, path: str, wanted: Wanted) -> _Answer:
         match path:
             case "/metrics":
-                content_type, body = self._pages.metrics(accept)
-                return _Answer(HTTPStatus.OK, body, content_type)
+                page = await self._pages.metrics(wanted)
+                return _Answer(HTTPStatus.OK, page.body, page.content_type, page.content_encoding)
             case "/healthz":
                 # Any answer shows that the master's event loop is alive.
                 return _Answer(HTTPStatus.OK, b"ok\n")
@@ -107,6 +109,14 @@ class Endpoint:
                 return _Answer(HTTPStatus.OK, _overview(self._pages.overview()), "text/html; charset=utf-8")
             case _:
                 return _plain(HTTPStatus.NOT_FOUND)
+
+
+def _wanted(head: bytes) -> Wanted:
+    fields = [(name.lower(), value.decode("latin-1")) for name, value in _FIELD.findall(head.replace(b"\r\n", b"\n"))]
+    accept, accept_encoding = (
+        ", ".join(value for name, value in fields if name == wanted) for wanted in (b"accept", b"accept-encoding")
+    )
+    return Wanted.by(accept, accept_encoding)
 
 
 def _plain(status: HTTPStatus) -> _Answer:

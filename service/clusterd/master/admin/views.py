@@ -14,8 +14,10 @@ from clusterd.master.children.table import Child
 from clusterd.master.context import MasterContext
 from clusterd.master.hooks.manager import Hooks
 from clusterd.metrics.kernel.procfs import process_usage
+from clusterd.metrics.page.exposition import ClusterSource, Source, render
 from clusterd.metrics.page.facts import ClusterFacts, Phase, WorkerFacts
 from clusterd.metrics.page.ledger import Ledger
+from clusterd.metrics.page.negotiation import Page, Wanted
 from clusterd.service_name import INSTANCE
 from clusterd.supervisor.model import cluster as supervised
 from clusterd.supervisor.model.states import RESTARTS, WorkerState
@@ -55,6 +57,7 @@ class Views:
         self._status = status
         self._why_unready = why_unready
         self._started_at = time.time()
+        self._sources: tuple[Source, ...] = (ClusterSource(self._facts, ledger),)
 
     def pages(self) -> Pages:
         """The pages of the metrics endpoint."""
@@ -148,11 +151,8 @@ class Views:
             "debugger": None if child.debugger is None else str(child.debugger),
         }
 
-    def _metrics(self, accept: str) -> tuple[str, bytes]:
-        # Imported at the first scrape, because the import would take a tenth of the master's start.
-        from clusterd.metrics.page.exposition import render
-
-        return render(self._facts(), self._ledger, accept)
+    async def _metrics(self, wanted: Wanted) -> Page:
+        return await render(self._sources, wanted)
 
     def _facts(self) -> ClusterFacts:
         cluster, counts = self._cluster, self._counts

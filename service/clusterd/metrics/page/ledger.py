@@ -15,11 +15,14 @@ class Ledger:
     def __init__(self) -> None:
         self._totals: defaultdict[int, Totals] = defaultdict(Totals)
         self._cpu_seconds: defaultdict[int, float] = defaultdict(float)
+        self.folds = 0
+        """How many workers' counts were added. Who has read rows reads them again when this has changed."""
 
     def fold(self, slot: int, row: Row, cpu_seconds: float) -> None:
         """Add the counts of a reaped worker. Call this once, before its row is released."""
         self._totals[slot] += row.totals()
         self._cpu_seconds[slot] += cpu_seconds
+        self.folds += 1
 
     def slots(self) -> frozenset[int]:
         """The slots of which a worker has died."""

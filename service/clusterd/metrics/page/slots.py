@@ -4,15 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.utils import floatToGoString
-
 from clusterd.metrics.kernel.procfs import ProcessUsage
 from clusterd.metrics.page.facts import ClusterFacts, Phase, WorkerFacts
+from clusterd.metrics.page.families import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from clusterd.metrics.page.ledger import Ledger
 from clusterd.metrics.shared.row import BUCKETS, CODE_CLASSES, Row, Totals
 
-_BOUNDS = (*map(floatToGoString, BUCKETS), "+Inf")
+_BOUNDS = (*map(str, BUCKETS), "+Inf")
 
 
 class SlotView:
