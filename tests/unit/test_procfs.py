@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from clusterd.metrics.kernel.procfs import ProcessUsage, private_memory_bytes, process_usage
+from clusterd.metrics.kernel.procfs import (
+    ProcessMemory,
+    ProcessUsage,
+    private_memory_bytes,
+    process_memory,
+    process_usage,
+)
 
 # From proc(5): pid, comm, state, ppid ... utime, stime ... starttime, vsize, rss, ...
 STAT = "42 (a) (b) S 1 42 42 0 -1 4194560 100 0 0 0 {user} {system} 0 0 20 0 5 0 1000 99999 {pages} 18446"
@@ -39,6 +45,7 @@ def test_a_process_is_read_whatever_it_calls_itself(proc: Path) -> None:
 
 def test_private_memory_is_clean_and_dirty(proc: Path) -> None:
     assert private_memory_bytes(42, proc) == 5400 * 1024
+    assert process_memory(42, proc) == ProcessMemory(20000 * 1024, 5400 * 1024)
 
 
 def test_a_process_that_is_gone_is_none(proc: Path) -> None:
@@ -48,6 +55,7 @@ def test_a_process_that_is_gone_is_none(proc: Path) -> None:
 
 def test_a_process_without_memory_any_more_is_none(proc: Path) -> None:
     (proc / "42" / "smaps_rollup").write_text("")
+    assert process_memory(42, proc) is None
     assert private_memory_bytes(42, proc) is None
 
 

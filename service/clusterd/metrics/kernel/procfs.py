@@ -46,16 +46,36 @@ def _open_fds(directory: Path) -> int:
     return directory.stat().st_size or len(os.listdir(directory))
 
 
-def private_memory_bytes(pid: int, proc: Path = PROC) -> int | None:
-    """Bytes of memory that become free if the process ends.
+@dataclass(frozen=True, slots=True)
+class ProcessMemory:
+    """The memory of a process without counting pages of the template in full in each worker."""
 
-    This is not the resident size, which counts every page of the template in each worker again. The kernel walks the
-    page tables for this value. That takes milliseconds for a large process, so do not call this at every tick.
+    pss_bytes: int
+    """Its private pages, and its share of the pages that it shares: half of a page that two processes share."""
+    private_bytes: int
+    """What becomes free if the process ends."""
+
+
+def process_memory(pid: int, proc: Path = PROC) -> ProcessMemory | None:
+    """Return the memory of a process, or None if it cannot be read.
+
+    The kernel walks the page tables for this. That takes 2 ms for each 100 MB, so do not call this at every tick.
     """
     try:
         lines = (proc / str(pid) / "smaps_rollup").read_bytes().splitlines()
     except OSError:
         return None
-    private = [line.split()[1] for line in lines if line.startswith((b"Private_Clean:", b"Private_Dirty:"))]
+    sizes = {name: int(rest.split()[0]) * 1024 for name, colon, rest in (line.partition(b":") for line in lines[1:])}
     # A process that has ended and is not reaped yet has no memory, and the file has no lines.
-    return sum(map(int, private)) * 1024 if private else None
+    if b"Pss" not in sizes:
+        return None
+    return ProcessMemory(sizes[b"Pss"], sizes[b"Private_Clean"] + sizes[b"Private_Dirty"])
+
+
+def private_memory_bytes(pid: int, proc: Path = PROC) -> int | None:
+    """Bytes of memory that become free if the process ends, or None if that cannot be read. See `process_memory`.
+
+    This is not the resident size, which counts every page of the template in each worker again.
+    """
+    memory = process_memory(pid, proc)
+    return None if memory is None else memory.private_bytes
