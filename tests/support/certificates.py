@@ -2,6 +2,7 @@
 
 import ssl
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import trustme
@@ -32,12 +33,12 @@ class Certificate:
         return context
 
 
-def make_certificate(directory: Path, name: str = NAME) -> Certificate:
-    """A certificate for `name` and for this machine."""
+def make_certificate(directory: Path, name: str = NAME, ends: datetime | None = None) -> Certificate:
+    """A certificate for `name` and for this machine. It `ends` in the distant future, unless told otherwise."""
     directory.mkdir(exist_ok=True)
     made = Certificate(*(directory / f"{name}.{kind}.pem" for kind in ("combined", "certificate", "key", "authority")))
     authority = trustme.CA(key_type=trustme.KeyType.ECDSA)
-    issued = authority.issue_cert(name, "127.0.0.1", key_type=trustme.KeyType.ECDSA)
+    issued = authority.issue_cert(name, "127.0.0.1", key_type=trustme.KeyType.ECDSA, not_after=ends)
     issued.private_key_and_cert_chain_pem.write_to_path(made.combined)
     issued.private_key_pem.write_to_path(made.key)
     for blob in issued.cert_chain_pems:

@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
+from clusterd.app.certificate import earliest_end
 from clusterd.app.errors import LoadError
 from clusterd.config.model import Tls, TlsVersion
 
@@ -44,6 +45,16 @@ def server_context(tls: Tls, environ: Mapping[str, str]) -> ssl.SSLContext:
     except OSError as error:  # The file was readable a moment ago: it is being replaced.
         raise LoadError(f"tls.certificate: {certificate} or {key} cannot be read: {error.strerror}", "") from error
     return context
+
+
+def certificate_end(tls: Tls, environ: Mapping[str, str]) -> float | None:
+    """When the certificate of a context ends, or the first of its chain, in seconds since 1970. None if unknown.
+
+    Raises LoadError as `server_context`.
+    """
+    if tls.certificate is None:
+        return None
+    return earliest_end(Path(_readable("tls.certificate", tls.certificate, environ)).read_text("latin-1"))
 
 
 def _readable(setting: str, written: str, environ: Mapping[str, str]) -> str:

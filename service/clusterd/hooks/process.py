@@ -61,7 +61,7 @@ def main(channel_descriptor: int) -> None:
     write_stacks_to(*descriptors)
     protect_output(os.environ)
     log = Logger(open_sink(os.environ), Level(order.log_level)).bind(generation=order.generation, pid=os.getpid())
-    send(channel, encode(Importing()))
+    send(channel, encode(Importing(0.0)))
     started = time.monotonic()
     api.prepare(nested(written(from_json(order.config))))
     try:

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from clusterd.app.application import LoadedCode, load_hook, load_in_directory
 from clusterd.app.errors import LoadError
-from clusterd.app.tls import CREDENTIAL, server_context
+from clusterd.app.tls import CREDENTIAL, certificate_end, server_context
 from clusterd.config.model import Config, from_json
 from clusterd.http.compilation import outcome, why_interpreted
 from clusterd.linux import masters_signals
@@ -91,7 +91,7 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...], log
     if config.run is None:
         why = why_interpreted()
         log.log(Level.NOTICE if why else Level.INFO, f"the engine runs {outcome(why)}")
-    send(channel, encode(Importing()))
+    send(channel, encode(Importing(certificate_end(config.tls, os.environ) or 0.0)))
     started = time.monotonic()
     if order.preload:
         fork_context = replace(fork_context, loaded=_import(channel, order, config, log))

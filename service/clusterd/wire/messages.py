@@ -91,6 +91,9 @@ class Attach(Message):
 class Importing(Message):
     """The interpreter works and begins to import the application. Later failures are the application's."""
 
+    certificate_ends_at: float
+    """When the certificate for HTTPS ends, in seconds since 1970; 0 if there is none."""
+
 
 @dataclass(frozen=True)
 class Loaded(Message):
