@@ -53,6 +53,7 @@ def test_a_full_pipe_never_blocks_and_losses_are_reported(pipe: tuple[int, int])
     tail = read_available(reader).decode()
     assert "log records lost count=" in tail
     assert tail.endswith("works again\n")
+    assert f"count={logger.lost}\n" in tail, "the counter goes on, after the loss was reported too"
     assert os.get_blocking(writer), "the flag belongs to everyone who has the pipe"
     destination.close()
 

@@ -51,6 +51,11 @@ class Logger:
         """Whether `debug` would write. Check it before an expensive computation."""
         return self._threshold.level >= Level.DEBUG
 
+    @property
+    def lost(self) -> int:
+        """How many records of this process were dropped, because their destination did not accept them."""
+        return self._sink.lost_in_all
+
     def flush(self) -> None:
         """Try again to write what the sink could not write. Call it from a timer and before exiting."""
         self._sink.flush()

@@ -36,6 +36,7 @@ class Sink:
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._lost = 0
+        self._lost_in_all = 0
 
     def _own(self) -> None:
         """Start empty after a fork: the waiting records are the parent's, and one of its threads may hold the lock."""
@@ -47,6 +48,11 @@ class Sink:
         """How many records were dropped and not yet reported."""
         return self._lost
 
+    @property
+    def lost_in_all(self) -> int:
+        """How many records this process has dropped since its start."""
+        return self._lost_in_all
+
     def write(self, record: Record) -> None:
         """Write a record now or later. If the buffer is full, the record is lost."""
         self._own()
@@ -56,6 +62,7 @@ class Sink:
             if self._lost or not self._keep(payloads):
                 # Lost even if it fits, because a record after lost ones would hide the gap.
                 self._lost += 1
+                self._lost_in_all += 1
             elif len(self._waiting) == len(payloads):
                 self._drain()
 
