@@ -1,6 +1,7 @@
 """A worker that the kernel kills for want of memory, in a control group of its own that has little."""
 
 import os
+import re
 import secrets
 import socket
 from collections.abc import Callable, Iterator
@@ -105,7 +106,10 @@ def test_a_worker_that_the_kernel_kills_for_memory_is_called_so(little_memory: P
             service.get("/eat")
         service.wait_for_line("worker failed: SIGKILL by the kernel, probably for want of memory .*reason=oom")
         service.wait_for_status("^Serving: 2 workers, generation 1$")
-        assert 'reason="oom",worker="' in service.metrics().text
+        page = service.metrics().text
+        assert 'reason="oom",worker="' in page
+        kills = re.findall(r'clusterd_worker_oom_kills_total{worker="\d"} (.+)', page)
+        assert sorted(kills) == ["0.0", "1.0"]
         os.kill(service.workers()[0]["pid"], 9)
         service.wait_for_line("worker failed: SIGKILL[^b]*reason=signal")
     finally:

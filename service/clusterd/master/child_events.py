@@ -11,6 +11,7 @@ from clusterd.master.children.table import Child, Death, Kind, why_unheard
 from clusterd.master.context import MasterContext
 from clusterd.master.health.health_check import check_worker
 from clusterd.master.hooks.manager import Hooks
+from clusterd.master.observing.observations import Observations
 from clusterd.metrics.kernel.oom import MemoryKills, own_counter
 from clusterd.metrics.page.ledger import Ledger
 from clusterd.supervisor import events
@@ -24,7 +25,14 @@ from clusterd.wire.packets import close_all
 class ChildEvents:
     """Translates messages and deaths. `Children` calls its methods."""
 
-    def __init__(self, context: MasterContext, ledger: Ledger, hooks: Hooks, remains: Remains) -> None:
+    def __init__(
+        self,
+        context: MasterContext,
+        ledger: Ledger,
+        hooks: Hooks,
+        remains: Remains,
+        observations: Observations,
+    ) -> None:
         self._context = context
         self._configurations = context.configurations
         self._scoreboard = context.scoreboard
@@ -33,6 +41,7 @@ class ChildEvents:
         self._ledger = ledger
         self._hooks = hooks
         self._remains = remains
+        self._observations = observations
         self._last_traceback: tuple[int, str] | None = None
         self._health_checks: set[asyncio.Task[None]] = set()
         self.memory_kills = MemoryKills(own_counter())
@@ -55,9 +64,10 @@ class ChildEvents:
             self._on_hooks_message(child, received.message)
             return
         match received.message:
-            case messages.Importing():
-                pass
+            case messages.Importing(certificate_ends_at):
+                self._observations.template_begun(child.generation, certificate_ends_at)
             case messages.Loaded(_, seconds):
+                self._observations.template_loaded(seconds)
                 self._log.info("template ready", seconds=seconds, **child.fields())
                 self._hooks.template_loaded(child)
             case messages.LoadFailed(reason, traceback, permanent):

@@ -35,6 +35,7 @@ from clusterd.master.executor import Executor
 from clusterd.master.health.oversight import Oversight
 from clusterd.master.health.punctuality import LOOK_EVERY_SECONDS
 from clusterd.master.hooks.manager import Hooks
+from clusterd.master.observing.observations import Observations
 from clusterd.master.operations import Operations
 from clusterd.master.service_manager import ServiceManager
 from clusterd.master.signals import handle_signals
@@ -46,6 +47,7 @@ from clusterd.master.sockets.socket_keeper import SocketKeeper
 from clusterd.master.watching.watcher import Watcher
 from clusterd.master.worker_events import WorkerEvents
 from clusterd.metrics.page.ledger import Ledger
+from clusterd.metrics.page.observed import ObservedSource
 from clusterd.metrics.shared.scoreboard import Scoreboard
 from clusterd.supervisor import events
 from clusterd.supervisor.model.cluster import Phase
@@ -97,13 +99,15 @@ class Master:
         self._event_log = EventLog()
         ledger, counts = Ledger(), Counts()
         self._remains = Remains(context.children, log)
-        self._child_events = ChildEvents(context, ledger, self._hooks, self._remains)
+        self._observations = Observations(context)
+        self._child_events = ChildEvents(context, ledger, self._hooks, self._remains, self._observations)
         self._oversight = Oversight(context, _clock_time, self._readiness_changed)
         self._rebalancer = Rebalancer(context)
         self._views = Views(context, ledger, counts, self._hooks, self.status, self._oversight.why_unready)
         self._commands = Commands(context, self._operations, self._views, self._event_log, self._hooks)
         self._control = ControlServer(listeners.control, self._commands.carry_out, log)
-        self._endpoint = Endpoint(self._views.pages(), listeners.metrics, log)
+        pages = self._views.pages([ObservedSource(self._observations.observed)])
+        self._endpoint = Endpoint(pages, listeners.metrics, log)
         self._service_manager = ServiceManager(
             Notifier(os.environ.get("NOTIFY_SOCKET")),
             self._loop,
@@ -207,9 +211,11 @@ class Master:
 
     def _decide(self, event: events.Event) -> None:
         self._observer.note_event(event)
+        self._observations.note_event(event)
         self._worker_events.note_event(event)
         for action in self._supervisor.step(event, time.monotonic()):
             self._executor.execute(action)
+            self._observations.note_action(action)
             self._worker_events.note_action(action)
             self._event_log.note_action(action)
             self._observer.note_action(action)
@@ -259,6 +265,7 @@ class Master:
         self._rebalancer.look(self._oversight.look())
         self._child_events.memory_kills.look(time.monotonic())
         self._remains.look(time.monotonic())
+        self._observations.look(time.monotonic())
         self._round_robin.look()
         self._hooks.look()
         self._log.flush()

@@ -3,8 +3,9 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from clusterd.log.record import escaped
@@ -17,7 +18,6 @@ from clusterd.metrics.kernel.procfs import process_usage
 from clusterd.metrics.page.exposition import ClusterSource, Source, render
 from clusterd.metrics.page.facts import ClusterFacts, Phase, WorkerFacts
 from clusterd.metrics.page.ledger import Ledger
-from clusterd.metrics.page.negotiation import Page, Wanted
 from clusterd.service_name import INSTANCE
 from clusterd.supervisor.model import cluster as supervised
 from clusterd.supervisor.model.states import RESTARTS, WorkerState
@@ -57,12 +57,11 @@ class Views:
         self._status = status
         self._why_unready = why_unready
         self._started_at = time.time()
-        self._sources: tuple[Source, ...] = (ClusterSource(self._facts, ledger),)
 
-    def pages(self) -> Pages:
-        """The pages of the metrics endpoint."""
+    def pages(self, sources: Sequence[Source]) -> Pages:
+        """The pages of the metrics endpoint. `sources` add to the metrics."""
         return Pages(
-            metrics=self._metrics,
+            metrics=partial(render, (ClusterSource(self._facts, self._ledger), *sources)),
             not_ready=self.not_ready,
             overview=lambda: "\n".join(map(escaped, self.state_lines())),
         )
@@ -150,9 +149,6 @@ class Views:
             "memory": None if usage is None else usage.resident_bytes,
             "debugger": None if child.debugger is None else str(child.debugger),
         }
-
-    async def _metrics(self, wanted: Wanted) -> Page:
-        return await render(self._sources, wanted)
 
     def _facts(self) -> ClusterFacts:
         cluster, counts = self._cluster, self._counts

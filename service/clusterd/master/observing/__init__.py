@@ -1,0 +1,1 @@
+"""What the master observes for the metrics beside the counts of the workers."""

@@ -1,0 +1,118 @@
+"""What the master has observed: kept between the events, sampled a few times a second, read at each scrape."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from clusterd.master.admin.counts import FAILED, SUCCEEDED
+from clusterd.master.context import MasterContext
+from clusterd.master.observing.certificates import CertificateWatch
+from clusterd.master.observing.memory import MemorySampler
+from clusterd.metrics.kernel.backlog import backlogs
+from clusterd.metrics.kernel.cgroup import Cgroup
+from clusterd.metrics.page.observed import Observed, SlotBackoff
+from clusterd.supervisor import actions, events
+from clusterd.supervisor.model.backoff import Backoff
+from clusterd.supervisor.status import waiting_slots
+from clusterd.systemd.sockets import address_text
+
+
+class Observations:
+    """Follows the events and actions of the supervisor. `clock` returns seconds since 1970."""
+
+    def __init__(self, context: MasterContext, clock: Callable[[], float] = time.time) -> None:
+        self._cluster = context.cluster
+        self._children = context.children
+        self._configurations = context.configurations
+        self._log = context.log
+        self._clock = clock
+        self._sockets = [(address_text(sock), sock) for sock in context.listeners.public]
+        self._cgroup = Cgroup.own()
+        self._memory = MemorySampler()
+        self._certificates = CertificateWatch()
+        self._certificate_ends: dict[int, float] = {}
+        """When the certificate of each generation ends, in seconds since 1970. Only those that have one."""
+        self._oom_kills: Counter[int] = Counter()
+        self._import_seconds: float | None = None
+        self._rollouts: dict[int, float] = {}
+        """When the rollouts under way began, by number."""
+        self._rollout_seconds: dict[str, float] = {}
+
+    # ---- what happens
+
+    def note_event(self, event: events.Event) -> None:
+        """Note an event, before the supervisor processes it."""
+        if isinstance(event, events.WorkerGone) and event.for_memory:
+            worker = self._cluster.table.workers.get(event.serial)
+            if worker is not None:
+                self._oom_kills[worker.slot] += 1
+
+    def note_action(self, action: actions.Action) -> None:
+        """Note an action of the supervisor."""
+        match action:
+            case actions.RolloutStarted(number):
+                self._rollouts[number] = time.monotonic()
+            case actions.RolloutEnded(number, _, failure) if number in self._rollouts:
+                result = SUCCEEDED if failure is None else FAILED
+                self._rollout_seconds[result] = time.monotonic() - self._rollouts.pop(number)
+
+    def template_begun(self, generation: int, certificate_ends_at: float) -> None:
+        """Note that a template has read its certificate. `certificate_ends_at` is 0 if there is none."""
+        ends = {**self._certificate_ends, generation: certificate_ends_at}
+        known = {*self._cluster.table.generations, generation}
+        self._certificate_ends = {each: at for each, at in ends.items() if at and each in known}
+
+    def template_loaded(self, seconds: float) -> None:
+        """Note how long a template took to import the application."""
+        self._import_seconds = seconds
+
+    def look(self, now: float) -> None:
+        """Look once, at `now` (time.monotonic()). Called a few times a second."""
+        self._memory.look(self._pids(), now)
+        for name, ends_at in self._served_certificates().items():
+            if (line := self._certificates.look(name, ends_at, self._clock())) is not None:
+                self._log.log(*line)
+
+    # ---- what is read
+
+    def observed(self) -> Observed:
+        """All of it, at this moment."""
+        now, cluster = time.monotonic(), self._cluster
+        slots = cluster.slots()
+        return Observed(
+            backlogs=backlogs(self._sockets),
+            memory=self._memory.by_slot(self._pids(), now),
+            oom_kills={slot: self._oom_kills[slot] for slot in {*slots, *self._oom_kills}},
+            backoffs=self._backoffs(now),
+            boot_seconds=self._boot_seconds(),
+            cgroup=self._cgroup.usage(),
+            rollout_seconds=self._rollout_seconds,
+            import_seconds=self._import_seconds,
+            certificates=self._served_certificates(),
+            log_records_dropped=self._log.lost,
+        )
+
+    def _pids(self) -> dict[int, int]:
+        """The slot of each living worker, by its pid."""
+        return {child.pid: child.slot for child in self._children.all() if child.slot and child.pid is not None}
+
+    def _backoffs(self, now: float) -> dict[int, SlotBackoff]:
+        backoffs, waits = self._cluster.table.backoffs, {each.slot: each for each in waiting_slots(self._cluster)}
+        return {
+            slot: SlotBackoff(
+                backoffs.get(slot, Backoff()).failures,
+                max(0.0, waits[slot].retry_at - now) if slot in waits else 0.0,
+            )
+            for slot in self._cluster.slots()
+        }
+
+    def _boot_seconds(self) -> dict[int, float]:
+        """Of the newest worker of each slot that has been ready."""
+        workers = sorted(self._cluster.table.workers.values(), key=lambda worker: worker.serial)
+        return {each.slot: each.ready_at - each.since for each in workers if each.ready_at is not None}
+
+    def _served_certificates(self) -> dict[str, float]:
+        serving = self._cluster.serving
+        if serving not in self._certificate_ends:
+            return {}
+        return {str(self._configurations.of(serving).tls.certificate): self._certificate_ends[serving]}
