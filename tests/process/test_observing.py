@@ -22,6 +22,12 @@ pytestmark = pytest.mark.engine_independent
 MakeService = Callable[..., Service]
 
 
+TALKATIVE = """
+def app(environ, start_response):
+    raise RuntimeError("x" * 100_000)
+"""
+
+
 @pytest.fixture
 def opened() -> Iterator[ExitStack]:
     with ExitStack() as stack:
@@ -149,6 +155,29 @@ def test_the_end_of_the_served_certificate_is_shown_and_warned_of(make_service: 
 
 def test_without_a_certificate_none_is_shown(make_service: MakeService) -> None:
     assert values(make_service().start(), "clusterd_tls_certificate_not_after_timestamp_seconds") == {}
+
+
+def test_log_records_that_nobody_takes_are_counted(
+    make_service: MakeService, opened: ExitStack, tmp_path: Path
+) -> None:
+    service, log = make_service(workers=1), tmp_path / "log"
+    service.deploy("1", TALKATIVE)
+    os.mkfifo(log)
+    reader = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
+    opened.callback(os.close, reader)
+    service.inside = ("sh", "-c", f'exec "$@" 2> {log}', "sh")
+    service.start()
+    assert values(service, "clusterd_log_records_dropped_total") == {"1": 0}
+    assert values(service, "clusterd_master_log_records_dropped_total") == {"": 0}
+
+    def dropped() -> float:
+        assert service.get().status_code == 500
+        return values(service, "clusterd_log_records_dropped_total")["1"]
+
+    lost = wait_until(dropped, "the buffer is full")
+    os.kill(service.workers()[0]["pid"], signal.SIGKILL)
+    service.wait_for_status("^Serving: 1 worker, generation 1$")
+    assert values(service, "clusterd_log_records_dropped_total")["1"] >= lost
 
 
 def end_of(certificate: Certificate) -> float:

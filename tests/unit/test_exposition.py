@@ -102,6 +102,7 @@ def test_a_slot_is_the_sum_of_its_living_and_dead_processes(
     dead = scoreboard.row(scoreboard.lease())
     RequestCounter(dead).request_done(200, 20.0)
     dead.connections = 50
+    dead.log_dropped = 3
     ledger.fold(1, dead, 10.0)
     found = samples(facts, ledger)
     requests = {(labels["worker"], labels["code"]): value for labels, value in found["clusterd_http_requests_total"]}
@@ -110,6 +111,7 @@ def test_a_slot_is_the_sum_of_its_living_and_dead_processes(
     assert requests["1", "5xx"] == requests["3", "2xx"] == 0
     assert by_worker(found["clusterd_http_connections"]) == {"1": 7, "2": 0, "3": 0}
     assert by_worker(found["clusterd_http_requests_in_flight"]) == {"1": 2, "2": 0, "3": 0}
+    assert by_worker(found["clusterd_log_records_dropped_total"]) == {"1": 3, "2": 0, "3": 0}
     assert by_worker(found["clusterd_worker_cpu_seconds_total"]) == {"1": 13.5, "2": 0.25, "3": 0}
     assert by_worker(found["clusterd_worker_resident_memory_bytes"])["1"] == 110_000_000
     assert by_worker(found["clusterd_worker_open_fds"])["1"] == 41

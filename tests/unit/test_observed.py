@@ -61,7 +61,7 @@ def test_everything_that_was_observed_is_on_the_page(form: Form) -> None:
         "clusterd_rollout_duration_seconds": {"succeeded": 9.5},
         "clusterd_template_import_seconds": {"": 1.25},
         "clusterd_tls_certificate_not_after_timestamp_seconds": {"/etc/shop.pem": 1_800_000_000},
-        "clusterd_log_records_dropped_total": {"": 11},
+        "clusterd_master_log_records_dropped_total": {"": 11},
     }
 
 
@@ -80,5 +80,5 @@ def test_what_is_not_known_has_no_family_at_all() -> None:
         "clusterd_worker_oom_kills_total",
         "clusterd_worker_backoff_failures",
         "clusterd_worker_backoff_seconds",
-        "clusterd_log_records_dropped_total",
+        "clusterd_master_log_records_dropped_total",
     }

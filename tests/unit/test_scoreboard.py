@@ -60,18 +60,19 @@ def test_a_released_row_is_empty_for_its_next_holder_and_its_neighbours_are_unto
 def test_all_numbers_of_a_row_are_apart_from_each_other(scoreboard: Scoreboard) -> None:
     row = scoreboard.row(3)
     names = ["heartbeat", "progress", "accepting", "connections", "threads_free", "threads_busy", "in_flight"]
-    names += ["queue_length", "accepted", "handed_over", "adopted", "timed_out"]
+    names += ["queue_length", "accepted", "handed_over", "adopted", "timed_out", "log_dropped"]
     for number, name in enumerate(names, start=1):
         setattr(row, name, number)
     row.started_at = 0.5
     RequestCounter(row).request_done(200, 3.0)
     RequestCounter(row).request_timed_out()
     RequestCounter(row).connections_changed(40)
-    expected = dict(zip(names, range(1, 13), strict=True)) | {"timed_out": 13, "connections": 40}
+    expected = dict(zip(names, range(1, 14), strict=True)) | {"timed_out": 13, "connections": 40}
     assert {name: getattr(row, name) for name in names} == expected
     assert row.started_at == 0.5
     totals = row.totals()
     assert (totals.accepted, totals.handed_over, totals.adopted, totals.timed_out) == (9, 10, 11, 13)
+    assert totals.log_dropped == 13
     assert totals.seconds == 3.0
 
 
@@ -115,8 +116,8 @@ def test_both_series_count_the_same_requests(requests: list[tuple[int, float]]) 
 
 
 def test_totals_add_up_field_by_field() -> None:
-    one = Totals((1, 2, 3, 4, 5, 6), tuple(range(14)), 1.5, 1, 2, 3, 4)
-    assert one + one == Totals((2, 4, 6, 8, 10, 12), tuple(range(0, 28, 2)), 3.0, 2, 4, 6, 8)
+    one = Totals((1, 2, 3, 4, 5, 6), tuple(range(14)), 1.5, 1, 2, 3, 4, 5)
+    assert one + one == Totals((2, 4, 6, 8, 10, 12), tuple(range(0, 28, 2)), 3.0, 2, 4, 6, 8, 10)
     assert Totals() + one == one
 
 

@@ -183,5 +183,6 @@ class JobProcess:
     def _tick(self) -> None:
         self._row.heartbeat = self._row.progress = monotonic_ns()
         self._log.flush()
+        self._row.log_dropped = self._log.lost
         mend_output()
         self._loop.call_later(TICK_SECONDS, self._tick)

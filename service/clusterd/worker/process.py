@@ -314,6 +314,7 @@ class WorkerProcess:
             # Another worker may have been woken for a connection that it cannot accept.
             self._acceptor.accept()
         self._log.flush()
+        self._row.log_dropped = self._log.lost
         mend_output()
         self._leave_if_drained()
         self._loop.call_later(TICK_SECONDS, self._tick)

@@ -84,7 +84,7 @@ def observed_families(observed: Observed) -> Iterator[Metric]:
         observed.certificates,
     )
     yield CounterMetricFamily(
-        "clusterd_log_records_dropped",
+        "clusterd_master_log_records_dropped",
         "Log records that the master dropped because their destination did not accept them.",
         observed.log_records_dropped,
     )

@@ -106,6 +106,11 @@ _COUNTERS = (
         "Connections taken over from another worker.",
         lambda view: view.totals.adopted,
     ),
+    _Series(
+        "clusterd_log_records_dropped",
+        "Log records that the workers dropped because their destination did not accept them.",
+        lambda view: view.totals.log_dropped,
+    ),
     _Series("clusterd_worker_cpu_seconds", "CPU time, user and system.", lambda view: view.cpu_seconds),
 )
 

@@ -23,7 +23,7 @@ _GAUGES: Final = (
     "threads_busy",
     "queue_length",
 )
-_COUNTERS: Final = ("accepted", "handed_over", "adopted", "timed_out")
+_COUNTERS: Final = ("accepted", "handed_over", "adopted", "timed_out", "log_dropped")
 _NAMES: Final = (*_GAUGES, *_COUNTERS)
 _STARTED_AT: Final = len(_NAMES)
 SECONDS: Final = _STARTED_AT + 1
@@ -74,6 +74,7 @@ class Totals:
     handed_over: int = 0
     adopted: int = 0
     timed_out: int = 0
+    log_dropped: int = 0
 
     def __add__(self, other: "Totals") -> "Totals":
         return Totals(
@@ -84,6 +85,7 @@ class Totals:
             self.handed_over + other.handed_over,
             self.adopted + other.adopted,
             self.timed_out + other.timed_out,
+            self.log_dropped + other.log_dropped,
         )
 
 
@@ -116,6 +118,8 @@ class Row:
     """Connections taken over from another worker."""
     timed_out = _Cell()
     """Requests and connections that one of the timeouts has ended."""
+    log_dropped = _Cell()
+    """Log records that the worker has dropped."""
 
     def __init__(self, integers: "memoryview[int]", floats: "memoryview[float]") -> None:
         self.integers = integers
