@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import comparison, crashes, hostile_clients, slow_clients
+from bench import comparison, crashes, hostile_clients, scrapes, slow_clients
 from bench import idle_memory as idle
 from bench import report as benchmarks_page
 from bench.crowd import crowd
@@ -167,6 +167,13 @@ def hostile(report: Report) -> None:
         report.say(f"{attack}: a normal client waits {ratio:.2f} times as long (at most {most:g})", holds=ratio <= most)
 
 
+def scraping(report: Report) -> None:
+    """A scrape a second."""
+    for workers in scrapes.WORKERS:
+        cost = scrapes.measure(workers)
+        report.say(str(cost), holds=cost.ratio >= scrapes.LEAST_RATIO)
+
+
 SCENARIOS: dict[str, Callable[[Report], None]] = {
     "rollouts": rollouts,
     "recovery": recovery,
@@ -175,6 +182,7 @@ SCENARIOS: dict[str, Callable[[Report], None]] = {
     "idle_memory": idle_memory,
     "slow_headers": slow_headers,
     "hostile": hostile,
+    "scrapes": scraping,
     "throughput": throughput,
 }
 

@@ -101,8 +101,9 @@ def escaped(value: str) -> str:
 
 def number(value: float) -> str:
     """A value as text, a whole number with a decimal point too, as prometheus_client writes it."""
-    if isinstance(value, int):
-        return f"{value:d}.0"
+    if type(value) is int:
+        return f"{value}.0"
+    value = float(value)
     if math.isfinite(value):
         return repr(value)
     return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
