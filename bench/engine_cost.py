@@ -1,8 +1,9 @@
 """What the engine costs outside of the kernel: `engine_cost.py [ROUNDS]`.
 
-The engine is given sockets and transports that do nothing, on a loop that only keeps a list, so that what is measured
-is our own code and the interpreter's. Microseconds a request, the least over the rounds: it is what the code costs
-when nothing else is in the way. For whoever changes the code, before and after; it says nothing of other servers.
+The engine is given sockets and transports that do nothing, on a loop that only keeps a list, and counts into a row of a
+scoreboard. What is measured is our own code and the interpreter's. Microseconds a request, the least over the rounds:
+it is what the code costs when nothing else is in the way. For whoever changes the code, before and after; it says
+nothing of other servers.
 """
 
 import asyncio
@@ -17,6 +18,8 @@ from clusterd.config.reading.loader import load_given
 from clusterd.http.connections.connection import Connection
 from clusterd.http.engine import Callbacks, Engine
 from clusterd.http.settings import Interface
+from clusterd.metrics.shared.counting import RequestCounter
+from clusterd.metrics.shared.scoreboard import Scoreboard
 from clusterd.wire.connection_state import CarriedState
 from clusterd.worker.engine_settings import engine_settings
 
@@ -54,14 +57,14 @@ class Loop:
 
 
 class Nothing:
-    """Counters, log, and a transport that takes everything."""
+    """A log, and a transport that takes everything."""
 
     is_debugging = False
 
     def nothing(self, *_: object, **__: object) -> None:
         """Whatever it is asked to do."""
 
-    request_done = request_timed_out = connections_changed = error = warning = info = debug = nothing
+    error = warning = info = debug = nothing
     set_write_buffer_limits = pause_reading = resume_reading = write = close = nothing
 
     def get_write_buffer_size(self) -> int:
@@ -102,7 +105,8 @@ def engine() -> tuple[Engine, Loop]:
     """One that calls the application on the loop."""
     loop, nothing = Loop(), Nothing()
     settings = engine_settings(load_given({"app": "hello:wsgi", "threads": 0}, "the benchmark"), Interface.WSGI)
-    return Engine(wsgi, settings, nothing, nothing, cast(asyncio.AbstractEventLoop, loop), Callbacks()), loop
+    counter = RequestCounter(Scoreboard.create().row(0))
+    return Engine(wsgi, settings, counter, nothing, cast(asyncio.AbstractEventLoop, loop), Callbacks()), loop
 
 
 def kept(requests: Callable[[int], bytes]) -> float:

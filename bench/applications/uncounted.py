@@ -8,5 +8,5 @@ def stop_counting() -> None:
     RequestCounter.request_done = _nothing  # type: ignore[method-assign, assignment]
 
 
-def _nothing(counter: RequestCounter, status: int, seconds: float) -> None:
+def _nothing(counter: RequestCounter, status: int, seconds: float, waited: float) -> None:
     """As `RequestCounter.request_done`."""

@@ -312,7 +312,7 @@ def test_slow_requests_time_out(sent: bytes, answered: bytes) -> None:
     timeouts = {"keepalive": 0.1, "header": 0.1, "body": 0.1}
     with serving(application, threads=1, timeouts=timeouts) as server, server.client() as client:
         assert exchange(client, sent)[9:12] == answered
-        assert server.ledger.timeouts == (1 if answered else 0)
+        assert server.ledger.timeouts.total() == (1 if answered else 0)
 
 
 @pytest.mark.parametrize("threads", [0, 2])
@@ -331,7 +331,7 @@ def test_a_reader_that_stalls_is_cut_off_and_the_application_closed(threads: int
         client.send(get("/"))
         assert closed.wait(10)
         wait_until(lambda: server.ledger.connections == 0)
-        assert server.ledger.timeouts == 1
+        assert server.ledger.timeouts.total() == 1
 
 
 def test_an_application_is_never_far_ahead_of_its_client() -> None:

@@ -218,7 +218,7 @@ def test_a_header_that_does_not_come_is_not_waited_for() -> None:
             with server.client() as client:
                 client.send(part)
                 assert closes_unanswered(client)
-        assert server.ledger.timeouts == 2
+        assert server.ledger.timeouts.total() == 2
         with server.client() as client:  # that it ends within its header is nobody's fault here
             client.send(LINE[:20])
             client.socket.shutdown(socket.SHUT_WR)

@@ -148,12 +148,12 @@ def test_a_reader_that_stalls_is_cut_off_and_one_that_reads_is_not(serve_disk: C
         stalled.send(request("/file"))
         slow.send(request("/file"))
         received = slow.answer_head().body
-        while not server.ledger.timeouts:
+        while not server.ledger.timeouts.total():
             received += slow.read(500_000)
             threading.Event().wait(0.02)
         received += slow.read(len(data) - len(received))
         assert received == data
-        assert server.ledger.timeouts == 1
+        assert server.ledger.timeouts.total() == 1
 
 
 def test_others_have_their_turn_beside_a_transfer(serve_disk: Callable[..., Any], disk: Disk) -> None:

@@ -231,7 +231,7 @@ def test_plain_http_is_told_so_in_plain_http(start: Start, method: str) -> None:
         answer = one.get(method=method)
         assert answer.status == 400
         assert b"https://" in answer.body
-        assert server.ledger.done == []
+        assert (server.ledger.done, server.ledger.refused) == ([], {"tls": 1})
 
 
 @pytest.mark.parametrize("garbage", [b"\0" * 100, b"\x16\x03\x01\xff\xff" + b"x" * 70_000, b"SSH-2.0-x\r\n" * 3])
@@ -266,7 +266,7 @@ def test_a_handshake_has_as_long_as_a_head(start: Start, sent: bytes) -> None:
     with start(timeouts={"header": 0.2}) as server, server.client() as one:
         one.send(sent)
         assert one.rest() == b""
-        assert server.ledger.timeouts == 1
+        assert server.ledger.timeouts.total() == 1
 
 
 def test_only_what_is_safe_is_spoken(certificate: Certificate) -> None:

@@ -660,7 +660,7 @@ def test_a_client_that_stops_reading_is_cut_off() -> None:
             await send({"type": "websocket.send", "bytes": bytes(100_000)})
 
     with serving(endless, interface=Interface.ASGI, timeouts={"write": 0.2}) as server, Raw(server, "/"):
-        wait_until(lambda: server.ledger.timeouts == 1)
+        wait_until(lambda: server.ledger.timeouts.total() == 1)
         wait_until(lambda: not server.engine.connections and not server.engine.adapter.running)
 
 

@@ -144,7 +144,7 @@ def test_a_head_that_trickles_ends_in_its_time(serve: Callable[..., Serving]) ->
         finally:
             gone.set()
             sender.join()
-    assert server.ledger.timeouts == 1
+    assert server.ledger.timeouts.total() == 1
 
 
 def test_a_body_that_stops_ends_in_its_time(serve: Callable[..., Serving]) -> None:
@@ -162,7 +162,7 @@ def test_an_idle_connection_ends_in_its_time_without_a_word(serve: Callable[...,
     with server.client() as new, server.client() as kept:
         assert kept.get().body == b"hello"
         assert (new.rest(), kept.rest()) == (b"", b"")
-    assert server.ledger.timeouts == 0
+    assert server.ledger.timeouts.total() == 0
 
 
 def test_a_reader_that_stalls_is_cut_off(serve: Callable[..., Serving]) -> None:
@@ -171,7 +171,7 @@ def test_a_reader_that_stalls_is_cut_off(serve: Callable[..., Serving]) -> None:
         client.send(request("/endless"))
         assert client.socket.recv(1)
         wait_until(lambda: not server.engine.connections)
-    assert server.ledger.timeouts == 1
+    assert server.ledger.timeouts.total() == 1
     wait_until(lambda: not server.engine.adapter.running)
     with server.client() as other:
         assert other.get().body == b"hello"
@@ -243,5 +243,5 @@ def test_a_reader_that_is_slow_and_moves_is_waited_for(secure: bool, tmp_path: P
             for _ in range(25):
                 received += len(client.read(50_000))
                 time.sleep(0.1)
-            assert server.ledger.timeouts == 0
+            assert server.ledger.timeouts.total() == 0
             assert received + len(client.read(len(huge) - received)) == len(huge)

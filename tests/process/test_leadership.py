@@ -18,6 +18,7 @@ from clusterd.http.wsgi.mailbox import Mailbox
 from clusterd.http.wsgi.pool.pool_thread import PoolThread
 from clusterd.http.wsgi.pool.thread_pool import ThreadPool
 from clusterd.http.wsgi.runner import Runner
+from tests.support.counting import CountsNothing
 from tests.support.service import Service
 from tests.support.serving import PATIENCE, Client, Serving, request, serving, wait_until
 
@@ -168,14 +169,14 @@ def test_it_ends_whoever_has_the_loop(application: Application) -> None:
 def test_what_is_raised_in_the_loop_is_raised_where_it_is_run() -> None:
     loop = uvloop.new_event_loop()
     mailbox = Mailbox(loop)
-    pool = ThreadPool(2, 1000, loop, mailbox, lambda: None)
+    pool = ThreadPool(2, 1000, loop, mailbox, lambda: None, CountsNothing())
 
     class Counted:
         """Comes again and again, until it was called by a thread that has the loop."""
 
         queued_at = 0.0
 
-        def run(self, _: Runner) -> None:
+        def run(self, _: Runner, __: float) -> None:
             mailbox.post(self.again, is_lent(pool))
 
         def again(self, lent: bool) -> None:
@@ -200,12 +201,12 @@ def test_what_is_raised_in_the_loop_is_raised_where_it_is_run() -> None:
 def test_whoever_is_woken_beside_the_one_that_is_to_have_the_loop_is_awake() -> None:
     """Found by a random load at a switch interval of 10 us: such a thread was neither parked nor woken, for good."""
     loop = uvloop.new_event_loop()
-    pool = ThreadPool(3, 1000, loop, Mailbox(loop), lambda: None)
+    pool = ThreadPool(3, 1000, loop, Mailbox(loop), lambda: None, CountsNothing())
 
     class Done:
         queued_at = 0.0
 
-        def run(self, _: Runner) -> None:
+        def run(self, _: Runner, __: float) -> None:
             loop.call_soon_threadsafe(pool.over)
 
     def begin() -> None:

@@ -18,7 +18,7 @@ def test_counts_of_a_killed_process_are_all_there() -> None:
         if child == 0:
             row = scoreboard.row(index)
             for _ in range(20_000):
-                RequestCounter(row).request_done(200, 0.002)
+                RequestCounter(row).request_done(200, 0.002, 0.0)
             os._exit(0)
         children.append(child)
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]

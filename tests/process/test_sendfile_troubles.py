@@ -90,7 +90,7 @@ def test_the_time_of_a_request_counts(serve_disk: Callable[..., Any], disk: Disk
     with serve_disk(timeouts={"request": 0.3}) as server, server.client() as client:
         client.send(request("/file"))
         head = client.answer_head()
-        wait_until(lambda: server.ledger.timeouts)
+        wait_until(server.ledger.timeouts.total)
         assert len(client.rest()) < int(head.fields["content-length"])
         wait_until(lambda: disk.closed == ["file"])
         with server.client() as another:

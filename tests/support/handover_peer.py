@@ -18,19 +18,14 @@ import uvloop
 
 from clusterd.http.engine import Callbacks, Connection, Engine
 from clusterd.wire.connection_state import CarriedState
+from tests.support.counting import CountsNothing
 from tests.support.settings import http_settings, timeouts
 
 
-class Quiet:
+class Quiet(CountsNothing):
     """Counts nothing; what is logged as an error goes to stderr, where the test finds it."""
 
     is_debugging = False
-
-    def request_done(self, status: int, seconds: float) -> None: ...
-
-    def request_timed_out(self) -> None: ...
-
-    def connections_changed(self, count: int) -> None: ...
 
     def warning(self, message: str, /, **fields: object) -> None: ...
 

@@ -6,6 +6,7 @@ import ssl
 import struct
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import IO, Any
 import uvloop
 
 from clusterd.http.engine import Callbacks, Connection, Engine
+from clusterd.http.ports import RefusedFor, TimedOut
 from clusterd.http.settings import HttpSettings
 from tests.support.settings import http_settings
 from tests.support.settings import limits as limits_of
@@ -28,22 +30,62 @@ class Ledger:
     def __init__(self) -> None:
         self.is_debugging = False
         self.done: list[int] = []
-        self.timeouts = 0
+        """The status of each response, refused requests included."""
+        self.waited: list[float] = []
+        """How long each request waited for the application, as far as it got there."""
+        self.refused: Counter[str] = Counter()
+        self.timeouts: Counter[str] = Counter()
+        self.aborts = 0
+        self.handshake_failures = 0
+        self.in_flight = 0
+        self.jobs = 0
         self.connections = 0
+        self.websockets = 0
         self.errors: list[str] = []
         self.warnings: list[tuple[str, dict[str, object]]] = []
         self.details: list[str] = []
         self.requests: list[dict[str, object]] = []
 
-    def request_done(self, status: int, seconds: float) -> None:
+    def request_begun(self) -> None:
+        self.in_flight += 1
+
+    def request_done(self, status: int, seconds: float, waited: float) -> None:
         assert 0 <= seconds < 60
+        assert waited == -1 or 0 <= waited <= seconds
+        self.done.append(status)
+        if waited >= 0:
+            self.waited.append(waited)
+        self.request_dropped()
+
+    def request_dropped(self) -> None:
+        self.in_flight -= 1
+        assert self.in_flight >= 0
+
+    def jobs_changed(self, count: int) -> None:
+        self.jobs = count
+
+    def request_refused(self, reason: RefusedFor, status: int) -> None:
+        self.refused[reason] += 1
+        if status:
+            self.refusal_sent(status)
+
+    def refusal_sent(self, status: int) -> None:
         self.done.append(status)
 
-    def request_timed_out(self) -> None:
-        self.timeouts += 1
+    def timed_out(self, kind: TimedOut) -> None:
+        self.timeouts[kind] += 1
+
+    def client_aborted(self) -> None:
+        self.aborts += 1
+
+    def handshake_failed(self) -> None:
+        self.handshake_failures += 1
 
     def connections_changed(self, count: int) -> None:
         self.connections = count
+
+    def websockets_changed(self, count: int) -> None:
+        self.websockets = count
 
     def error(self, message: str, /, **fields: object) -> None:
         self.errors.append(message)
@@ -145,7 +187,8 @@ class Serving:
         self.loop.close()
         assert not self.faults
         assert threads_ended
-        assert not self.ledger.connections
+        ledger = self.ledger
+        assert (ledger.connections, ledger.in_flight, ledger.jobs, ledger.websockets) == (0, 0, 0, 0)
 
 
 @contextmanager

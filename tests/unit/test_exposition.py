@@ -17,6 +17,7 @@ from clusterd.metrics.page.facts import ClusterFacts, HooksFacts, Phase, WorkerF
 from clusterd.metrics.page.ledger import Ledger
 from clusterd.metrics.page.negotiation import Form, Page, Wanted
 from clusterd.metrics.shared.counting import RequestCounter
+from clusterd.metrics.shared.row import REFUSALS, TIMEOUTS
 from clusterd.metrics.shared.scoreboard import Scoreboard
 
 Labels = dict[str, str]
@@ -49,10 +50,15 @@ def facts(scoreboard: Scoreboard) -> ClusterFacts:
     predecessor, successor, booting = (scoreboard.row(scoreboard.lease()) for _ in range(3))
     for row, connections in ((predecessor, 3), (successor, 4)):
         row.connections = connections
+        counter = RequestCounter(row)
+        counter.request_done(200, 0.002, 0.0003)
+        counter.request_done(404, 0.3, 0.25)
+        counter.publish()
         row.in_flight = 1
-        RequestCounter(row).request_done(200, 0.002)
-        RequestCounter(row).request_done(404, 0.3)
+        row.threads = 4
+        row.jobs = connections + 2
         row.heartbeat = (100 - connections) * SECOND
+        row.progress = (99 - connections) * SECOND
         row.started_at = 1000.0 + connections
     return ClusterFacts(
         version="1.2.3",
@@ -66,13 +72,14 @@ def facts(scoreboard: Scoreboard) -> ClusterFacts:
             WorkerFacts(2, 2, 103, Phase.BOOTING, booting),
         ),
         restarts={(1, "signal"): 2},
-        restart_reasons=("hang", "signal"),
+        restart_reasons={"hang": False, "rollout": True, "signal": False},
         rollouts={"succeeded": 1, "failed": 0},
         rollout_under_way=True,
         reload_successful=True,
         reloaded_at=950.0,
         orphans_reaped=5,
         messages_dropped=6,
+        refused_connections=7,
     )
 
 
@@ -100,7 +107,7 @@ def test_a_slot_is_the_sum_of_its_living_and_dead_processes(
     facts: ClusterFacts, ledger: Ledger, scoreboard: Scoreboard
 ) -> None:
     dead = scoreboard.row(scoreboard.lease())
-    RequestCounter(dead).request_done(200, 20.0)
+    RequestCounter(dead).request_done(200, 20.0, 0.0)
     dead.connections = 50
     dead.log_dropped = 3
     ledger.fold(1, dead, 10.0)
@@ -135,34 +142,83 @@ def test_a_serving_predecessor_describes_the_slot_until_its_successor_is_ready(
     assert by_worker(found["clusterd_worker_up"])["1"] == 1
 
 
-def test_durations_are_a_cumulative_histogram(facts: ClusterFacts, ledger: Ledger) -> None:
+def test_durations_are_a_cumulative_histogram_of_each_class_of_codes(facts: ClusterFacts, ledger: Ledger) -> None:
     found = samples(facts, ledger)
     name = "clusterd_http_request_duration_seconds"
-    buckets = [(labels["le"], value) for labels, value in found[f"{name}_bucket"] if labels["worker"] == "1"]
-    assert [le for le, _ in buckets][:3] == ["0.001", "0.0025", "0.005"]
-    assert dict(buckets)["0.001"] == 0
-    assert dict(buckets)["0.0025"] == dict(buckets)["0.25"] == 2
-    assert dict(buckets)["0.5"] == dict(buckets)["+Inf"] == 4
-    assert by_worker(found[f"{name}_count"])["1"] == 4
-    assert by_worker(found[f"{name}_sum"])["1"] == pytest.approx(0.604)
+    buckets = {
+        (labels["code"], labels["le"]): value for labels, value in found[f"{name}_bucket"] if labels["worker"] == "1"
+    }
+    assert [le for code, le in buckets if code == "2xx"][:5] == ["0.0001", "0.00025", "0.0005", "0.001", "0.0025"]
+    assert (buckets["2xx", "0.001"], buckets["2xx", "0.0025"], buckets["2xx", "+Inf"]) == (0, 2, 2)
+    assert (buckets["4xx", "0.25"], buckets["4xx", "0.5"], buckets["4xx", "+Inf"]) == (0, 2, 2)
+    counts = {labels["code"]: value for labels, value in found[f"{name}_count"] if labels["worker"] == "1"}
+    assert counts == {"2xx": 2, "3xx": 0, "4xx": 2, "5xx": 0}
+    sums = {labels["code"]: value for labels, value in found[f"{name}_sum"] if labels["worker"] == "1"}
+    assert [sums["2xx"], sums["4xx"]] == pytest.approx([0.004, 0.6])
+
+
+def test_a_class_that_is_rare_has_durations_once_it_has_any(
+    facts: ClusterFacts, ledger: Ledger, scoreboard: Scoreboard
+) -> None:
+    dead = scoreboard.row(scoreboard.lease())
+    RequestCounter(dead).request_done(101, 0.01, 0.0)
+    ledger.fold(1, dead, 0.0)
+    found = samples(facts, ledger)["clusterd_http_request_duration_seconds_count"]
+    assert ({"worker": "1", "code": "1xx"}, 1.0) in found
+    assert not any(labels["worker"] == "2" and labels["code"] == "1xx" for labels, _ in found)
+
+
+def test_the_time_before_the_application_ran_is_apart_from_its_own(facts: ClusterFacts, ledger: Ledger) -> None:
+    found = samples(facts, ledger)
+    assert by_worker(found["clusterd_http_queue_seconds_count"]) == {"1": 4, "2": 0, "3": 0}
+    assert by_worker(found["clusterd_http_queue_seconds_sum"])["1"] == pytest.approx(0.5006)
+
+
+def test_threads_are_busy_up_to_their_number_and_the_rest_waits(facts: ClusterFacts, ledger: Ledger) -> None:
+    found = samples(facts, ledger)
+    assert by_worker(found["clusterd_http_threads"])["1"] == 8
+    assert by_worker(found["clusterd_http_threads_busy"])["1"] == 8
+    assert by_worker(found["clusterd_http_queue_length"])["1"] == 3
+    assert by_worker(found["clusterd_worker_progress_age_seconds"]) == {"1": 5}
+
+
+def test_every_value_of_a_label_exists_from_the_start(facts: ClusterFacts, ledger: Ledger) -> None:
+    found = samples(facts, ledger)
+    refused = {(labels["worker"], labels["reason"]): value for labels, value in found["clusterd_http_refused_total"]}
+    assert {reason for worker, reason in refused if worker == "3"} == set(REFUSALS)
+    assert refused["", "no_worker"] == 7
+    timeouts = found["clusterd_http_timeouts_total"]
+    assert {labels["kind"] for labels, _ in timeouts if labels["worker"] == "3"} == set(TIMEOUTS)
+    collections = found["clusterd_worker_garbage_collections_total"]
+    assert {labels["generation"] for labels, _ in collections} == {"0", "1", "2"}
 
 
 def test_every_restart_series_exists_before_the_first_restart(facts: ClusterFacts, ledger: Ledger) -> None:
     restarts = samples(facts, ledger)["clusterd_worker_restarts_total"]
-    assert {(labels["worker"], labels["reason"]): value for labels, value in restarts} == {
-        (worker, reason): 2 if (worker, reason) == ("1", "signal") else 0
+    found = {(labels["worker"], labels["reason"], labels["asked"]): value for labels, value in restarts}
+    assert found == {
+        (worker, reason, asked): 2 if (worker, reason) == ("1", "signal") else 0
         for worker in ("1", "2", "3")
-        for reason in ("hang", "signal")
+        for reason, asked in (("hang", "no"), ("rollout", "yes"), ("signal", "no"))
     }
 
 
-def test_a_slot_scaled_away_keeps_its_counts(facts: ClusterFacts, ledger: Ledger, scoreboard: Scoreboard) -> None:
+def test_a_slot_scaled_away_keeps_its_counts_and_nothing_else(
+    facts: ClusterFacts, ledger: Ledger, scoreboard: Scoreboard
+) -> None:
     row = scoreboard.row(scoreboard.lease())
-    RequestCounter(row).request_done(200, 0.1)
+    RequestCounter(row).request_done(200, 0.1, 0.0)
     ledger.fold(9, row, 0.0)
+    gauges = {family.name for family in families(facts, ledger) if family.type == "gauge"}
     found = samples(facts, ledger)
     assert ({"worker": "9", "code": "2xx"}, 1.0) in found["clusterd_http_requests_total"]
-    assert by_worker(found["clusterd_worker_up"])["9"] == 0
+    assert not [name for name in gauges if any(labels.get("worker") == "9" for labels, _ in found[name])]
+
+
+def test_a_slot_scaled_away_that_drains_has_its_gauges_and_is_not_missed(facts: ClusterFacts, ledger: Ledger) -> None:
+    found = samples(replace(facts, slots=(2, 3)), ledger)
+    assert by_worker(found["clusterd_http_connections"])["1"] == 7
+    assert by_worker(found["clusterd_worker_up"]) == {"2": 0, "3": 0}
 
 
 def test_the_cluster_and_its_master(facts: ClusterFacts, ledger: Ledger) -> None:
@@ -246,7 +302,7 @@ def test_a_worker_that_dies_while_the_page_is_made_is_counted_once(
     monkeypatch.setattr(pace, "SLICE_SECONDS", 0)
     monkeypatch.setattr(exposition, "SLOTS_AT_ONCE", 1)
     dying = facts.workers[2]
-    RequestCounter(dying.row).request_done(500, 0.1)
+    RequestCounter(dying.row).request_done(500, 0.1, 0.0)
     present = facts
 
     async def scrape() -> Page:
@@ -257,7 +313,7 @@ def test_a_worker_that_dies_while_the_page_is_made_is_counted_once(
             await asyncio.sleep(0)
         # The worker of slot 2 dies, and its row is that of another worker at once.
         ledger.fold(2, dying.row, 0.25)
-        RequestCounter(dying.row).request_done(500, 0.1)
+        RequestCounter(dying.row).request_done(500, 0.1, 0.0)
         present = replace(facts, workers=(*facts.workers[:2], replace(dying, slot=3, pid=104)))
         return await scraping
 

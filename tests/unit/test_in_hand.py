@@ -48,7 +48,7 @@ def test_the_oldest_gives_its_place_up_and_its_end_is_not_the_others(scoreboard:
 
 def test_a_long_request_is_cut_and_nothing_else_is_touched(scoreboard: Scoreboard) -> None:
     for row in (0, 1):
-        RequestCounter(scoreboard.row(row)).request_done(599, 1000.0)
+        RequestCounter(scoreboard.row(row)).request_done(599, 1000.0, 0.0)
     before = [scoreboard.row(row).totals() for row in (0, 1)]
     in_hand = scoreboard.in_hand(0)
     for _ in range(PLACES):

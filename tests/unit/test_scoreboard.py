@@ -1,16 +1,22 @@
 """The scoreboard's rows, leases and totals."""
 
 import os
+from array import array
 from collections.abc import Iterator
+from dataclasses import fields
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clusterd.config.limits import Timeouts
+from clusterd.http.ports import RefusedFor, TimedOut
 from clusterd.metrics.shared import scoreboard as module
 from clusterd.metrics.shared.counting import RequestCounter
-from clusterd.metrics.shared.row import BUCKETS, CODE_CLASSES, ROW_CELLS, Totals
+from clusterd.metrics.shared.row import DURATIONS, IN_HAND, REFUSALS, ROW_CELLS, SERIES, TIMEOUTS, Row, Totals
 from clusterd.metrics.shared.scoreboard import MAXIMUM_ROWS, Peers, Scoreboard, ScoreboardError
+from clusterd.metrics.shared.series import Counter, Gauge, Internal, Responses
 
 
 @pytest.fixture
@@ -51,29 +57,54 @@ def test_a_released_row_is_empty_for_its_next_holder_and_its_neighbours_are_unto
     rows = [scoreboard.row(scoreboard.lease()) for _ in range(3)]
     for row in rows:
         row.started_at = 1.5
-        RequestCounter(row).request_done(599, 1000.0)
+        RequestCounter(row).request_done(599, 1000.0, 0.0)
     scoreboard.release(1)
     assert rows[1].integers.tolist() == [0] * ROW_CELLS
     assert [row.requests for row in rows] == [1, 0, 1]
 
 
+NUMBERS = {name: each for name, each in vars(Row).items() if isinstance(each, (Counter, Gauge, Internal))}
+
+
 def test_all_numbers_of_a_row_are_apart_from_each_other(scoreboard: Scoreboard) -> None:
     row = scoreboard.row(3)
-    names = ["heartbeat", "progress", "accepting", "connections", "threads_free", "threads_busy", "in_flight"]
-    names += ["queue_length", "accepted", "handed_over", "adopted", "timed_out", "log_dropped"]
-    for number, name in enumerate(names, start=1):
+    row.integers[:] = memoryview(bytes(ROW_CELLS * 8)).cast("q")
+    for number, name in enumerate(NUMBERS, start=1):
         setattr(row, name, number)
     row.started_at = 0.5
-    RequestCounter(row).request_done(200, 3.0)
-    RequestCounter(row).request_timed_out()
-    RequestCounter(row).connections_changed(40)
-    expected = dict(zip(names, range(1, 14), strict=True)) | {"timed_out": 13, "connections": 40}
-    assert {name: getattr(row, name) for name in names} == expected
+    Row.refused.add(row, "tls", 50)
+    Row.timeouts.add(row, "write", 60)
+    Row.collections.write(row, [70, 71, 72])
+    Row.loop_lag.observe(row, 100.0)
+    assert {name: getattr(row, name) for name in NUMBERS} == dict(zip(NUMBERS, range(1, 100), strict=False))
     assert row.started_at == 0.5
     totals = row.totals()
-    assert (totals.accepted, totals.handed_over, totals.adopted, totals.timed_out) == (9, 10, 11, 13)
-    assert totals.log_dropped == 13
-    assert totals.seconds == 3.0
+    assert {name: each.of(totals) for name, each in NUMBERS.items() if isinstance(each, Counter)} == {
+        name: getattr(row, name) for name, each in NUMBERS.items() if isinstance(each, Counter)
+    }
+    assert Row.refused.of(totals) == dict.fromkeys(REFUSALS, 0) | {"tls": 50}
+    assert Row.timeouts.of(totals)["write"] == 60
+    assert Row.collections.of(totals) == {"0": 70, "1": 71, "2": 72}
+    counts, seconds = Row.loop_lag.of(totals)
+    assert (counts[-1], sum(counts), seconds) == (1, 1, 100.0)
+
+
+def test_no_two_series_share_a_cell_and_the_texts_begin_behind_them() -> None:
+    cells = [cell for each in SERIES for cell in range(each.start, each.start + each.cells)]
+    sums = [cell for each in SERIES for cell in range(each.sum_start, each.sum_start + each.sums)]
+    assert sorted(cells + sums) == list(range(IN_HAND))
+    assert ROW_CELLS % 8 == 0
+
+
+def test_what_is_counted_is_what_the_engine_names() -> None:
+    assert set(get_args(RefusedFor)) == set(REFUSALS)
+    assert set(get_args(TimedOut)) == set(TIMEOUTS) - {"hang"}  # The master counts these: the worker cannot.
+    assert {*TIMEOUTS, "unready"} == {field.name for field in fields(Timeouts)}
+
+
+def test_a_label_has_no_other_values(scoreboard: Scoreboard) -> None:
+    with pytest.raises(ValueError, match="not in"):
+        Row.refused.add(scoreboard.row(0), "a whim")
 
 
 @pytest.mark.parametrize(
@@ -85,40 +116,83 @@ def test_all_numbers_of_a_row_are_apart_from_each_other(scoreboard: Scoreboard) 
 )
 def test_requests_are_counted_by_code_class(scoreboard: Scoreboard, status: int, code: str) -> None:
     row = scoreboard.row(0)
-    RequestCounter(row).request_done(status, 0.0)
-    assert dict(zip(CODE_CLASSES, row.totals().requests, strict=True)) == {
-        name: int(name == code) for name in CODE_CLASSES
-    }
+    RequestCounter(row).request_done(status, 0.0, 0.0)
+    assert Row.responses.by_class(row.totals()) == {name: int(name == code) for name in Responses.CLASSES}
 
 
 @pytest.mark.parametrize(
     ("seconds", "bucket"),
-    [(0.0, 0), (0.001, 0), (0.0011, 1), (0.0025, 1), (0.0026, 2), (10.0, 12), (10.1, 13), (1e6, 13)],
+    [
+        *[(0.0, 0), (0.0001, 0), (0.00011, 1), (0.00025, 1), (0.0003, 2), (0.0005, 2), (0.0006, 3), (0.001, 3)],
+        *[(0.0011, 4), (0.0025, 4), (0.0026, 5), (10.0, 15), (10.1, 16), (1e6, 16)],
+    ],
 )
 def test_a_bound_belongs_to_its_bucket(scoreboard: Scoreboard, seconds: float, bucket: int) -> None:
     row = scoreboard.row(0)
-    RequestCounter(row).request_done(200, seconds)
-    assert row.totals().buckets == tuple(int(number == bucket) for number in range(len(BUCKETS) + 1))
+    counter = RequestCounter(row)
+    counter.request_done(200, seconds, seconds)
+    counter.publish()
+    expected = tuple(int(number == bucket) for number in range(len(DURATIONS) + 1)), seconds
+    assert Row.responses.durations_by_class(row.totals())["2xx"] == expected
+    assert Row.queue.of(row.totals()) == expected
 
 
 @given(st.lists(st.tuples(st.integers(0, 999), st.floats(0, 100)), max_size=50))
 def test_both_series_count_the_same_requests(requests: list[tuple[int, float]]) -> None:
     scoreboard = Scoreboard.create()
     row = scoreboard.row(0)
+    counter = RequestCounter(row)
     for status, seconds in requests:
-        RequestCounter(row).request_done(status, seconds)
+        counter.request_done(status, seconds, -1.0)
+    counter.publish()
     totals = row.totals()
-    assert sum(totals.requests) == sum(totals.buckets) == row.requests == len(requests)
-    assert totals.seconds == pytest.approx(sum(seconds for _, seconds in requests))
-    for number, bound in enumerate(BUCKETS):
-        assert sum(totals.buckets[: number + 1]) == sum(seconds <= bound for _, seconds in requests)
+    durations = Row.responses.durations_by_class(totals)
+    assert {code: sum(counts) for code, (counts, _) in durations.items()} == Row.responses.by_class(totals)
+    assert row.requests == len(requests)
+    for place, code in enumerate(Responses.CLASSES):
+        found = [seconds for status, seconds in requests if Row.responses.class_of(status) == place]
+        counts, seconds = durations[code]
+        assert seconds == pytest.approx(sum(found))
+        for number, bound in enumerate(DURATIONS):
+            assert sum(counts[: number + 1]) == sum(each <= bound for each in found)
+    assert Row.queue.of(totals) == ((0,) * (len(DURATIONS) + 1), 0.0)
     scoreboard.close()
 
 
-def test_totals_add_up_field_by_field() -> None:
-    one = Totals((1, 2, 3, 4, 5, 6), tuple(range(14)), 1.5, 1, 2, 3, 4, 5)
-    assert one + one == Totals((2, 4, 6, 8, 10, 12), tuple(range(0, 28, 2)), 3.0, 2, 4, 6, 8, 10)
+def test_a_refused_request_is_counted_and_has_no_duration(scoreboard: Scoreboard) -> None:
+    row = scoreboard.row(0)
+    counter = RequestCounter(row)
+    counter.request_refused("queue_full", 503)
+    counter.request_refused("connections", 0)
+    counter.request_refused("connections", 0)
+    counter.refusal_sent(503)
+    totals = row.totals()
+    assert Row.responses.by_class(totals)["5xx"] == row.requests == 2
+    assert Row.responses.durations_by_class(totals)["5xx"] == ((0,) * (len(DURATIONS) + 1), 0.0)
+    assert Row.refused.of(totals) == dict.fromkeys(REFUSALS, 0) | {"queue_full": 1, "connections": 2}
+
+
+def test_what_is_in_flight_and_busy_is_known_before_anything_is_published(scoreboard: Scoreboard) -> None:
+    row = scoreboard.row(0)
+    row.threads = 2
+    counter = RequestCounter(row)
+    for jobs in (1, 2, 3):
+        counter.request_begun()
+        counter.jobs_changed(jobs)
+    assert (row.in_flight, row.threads_busy, row.queue_length) == (3, 2, 1)
+    counter.jobs_changed(2)
+    counter.request_done(200, 0.0, 0.0)
+    counter.request_dropped()
+    assert (row.in_flight, row.threads_busy, row.queue_length, row.requests) == (1, 2, 0, 1)
+
+
+def test_totals_add_up_number_by_number(scoreboard: Scoreboard) -> None:
+    row = scoreboard.row(0)
+    row.integers[:] = memoryview(array("q", range(ROW_CELLS)))
+    one = row.totals()
+    assert one + one == Totals(tuple(2 * count for count in one.counts), tuple(2 * seconds for seconds in one.sums))
     assert Totals() + one == one
+    assert len(set(one.counts)) == len(one.counts)
 
 
 def test_what_is_attached_is_the_same_memory(scoreboard: Scoreboard) -> None:

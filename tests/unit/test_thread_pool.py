@@ -10,6 +10,7 @@ import pytest
 from clusterd.http.wsgi.mailbox import Mailbox
 from clusterd.http.wsgi.pool.thread_pool import ThreadPool
 from clusterd.http.wsgi.runner import Runner
+from tests.support.counting import CountsNothing
 
 
 class Recorded:
@@ -20,7 +21,7 @@ class Recorded:
         self.running = threading.Event()
         self.end = threading.Event()
 
-    def run(self, thread: Runner) -> None:
+    def run(self, thread: Runner, _: float) -> None:
         self.running.set()
         assert self.end.wait(10)
 
@@ -43,7 +44,7 @@ def pool_of(
 ) -> ThreadPool:
     """A pool on a loop that nobody runs."""
     runs: Any = loop or Loop()
-    pool = ThreadPool(count, queue_limit, runs, Mailbox(runs), lambda: on_saturation(pool))
+    pool = ThreadPool(count, queue_limit, runs, Mailbox(runs), lambda: on_saturation(pool), CountsNothing())
     return pool
 
 
@@ -121,7 +122,7 @@ class Counted:
         self.queued_at = 0.0
         self._left, self._over = left, over
 
-    def run(self, thread: Runner) -> None:
+    def run(self, thread: Runner, _: float) -> None:
         self._left.pop()
         if not self._left:
             self._over.set()

@@ -107,9 +107,9 @@ class Engine:
         pool: JobRunners | None = None
         limit, on_saturation = settings.limits.queue, callbacks.on_saturation
         if (hub := hub_in_use()) is not None:
-            pool = Greenlets(settings.greenlets, limit, self._loop, hub, on_saturation)
+            pool = Greenlets(settings.greenlets, limit, self._loop, hub, on_saturation, self.counters)
         elif settings.threads:
-            pool = ThreadPool(settings.threads, limit, self._loop, mailbox, on_saturation)
+            pool = ThreadPool(settings.threads, limit, self._loop, mailbox, on_saturation, self.counters)
         self.runners = OnLoop(self._loop, hide) if pool is None else pool
         return WsgiAdapter(application, settings, self._log, self._stamp, mailbox, pool, callbacks.on_overdue)
 
@@ -242,4 +242,4 @@ class Engine:
         if late:
             return  # The loop was blocked. It must first read what clients have sent in the meantime.
         for connection in [each for each in self.connections if each.deadline.due <= now]:
-            expire(connection, self.counters, now)
+            expire(connection, now)

@@ -14,9 +14,10 @@ from clusterd.master.hooks.manager import Hooks
 from clusterd.master.observing.observations import Observations
 from clusterd.metrics.kernel.oom import MemoryKills, own_counter
 from clusterd.metrics.page.ledger import Ledger
+from clusterd.metrics.shared.row import Row
 from clusterd.supervisor import events
 from clusterd.supervisor.model.cluster import Phase
-from clusterd.supervisor.model.states import WorkerState
+from clusterd.supervisor.model.states import EndReason, WorkerState
 from clusterd.wire import messages
 from clusterd.wire.channel import Received
 from clusterd.wire.packets import close_all
@@ -158,6 +159,8 @@ class ChildEvents:
             worker = self._context.cluster.table.workers.get(child.serial)
             drains = worker is not None and worker.state is WorkerState.DRAINING
             self._remains.worker_gone(child.pid, worker.deadline if worker and drains else 0.0)
+            if child.row is not None and worker is not None and worker.end is EndReason.HANG:
+                Row.timeouts.add(self._scoreboard.row(child.row), "hang")
         in_hand: tuple[str, ...] = ()
         if child.row is not None:
             in_hand = self._scoreboard.in_hand(child.row).requests()

@@ -179,7 +179,7 @@ class Executor:
         return child.fields() if child is not None else {}
 
     def _worker_ended(self, action: actions.WorkerEnded) -> None:
-        self._counts.worker_ended(action.slot, action.reason)
+        self._counts.worker_ended(action.slot, action.reason, is_candidate=action.is_candidate)
         failed = action.reason in FAILURES
         retry = f"; trying again in {action.retry_in:.1f} s" if action.retry_in is not None else ""
         self._log.log(

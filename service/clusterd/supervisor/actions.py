@@ -114,6 +114,8 @@ class WorkerEnded(Action):
     """Seconds until its slot is forked again; None if nothing holds that up."""
     code: int | None = None
     """The exit status or the negative number of the signal, as in WorkerGone."""
+    is_candidate: bool = False
+    """It belonged to a generation that does not serve: that of a rollout that is under way or was withdrawn."""
 
 
 @dataclass(frozen=True, slots=True)

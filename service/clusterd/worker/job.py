@@ -23,6 +23,7 @@ from clusterd.wire.packets import close_all
 from clusterd.worker import api
 from clusterd.worker.boot_record import Boot
 from clusterd.worker.control_channel import TICK_SECONDS, ControlChannel
+from clusterd.worker.vitals import Vitals
 
 FAILED_STATUS = 1
 THREAD_NAME = "clusterd-run"
@@ -87,6 +88,7 @@ class JobProcess:
         self._job = job
         self._config = boot.context.config
         self._row = boot.context.scoreboard.row(boot.row)
+        self._vitals = Vitals(self._row)
         self._log = log
         self._hub = hub_in_use()
         self._channel = ControlChannel(boot.channel, self._loop, log, self._on_order, self._drain_alone, list)
@@ -181,8 +183,10 @@ class JobProcess:
     # ---- time
 
     def _tick(self) -> None:
+        self._vitals.tick(monotonic())
         self._row.heartbeat = self._row.progress = monotonic_ns()
         self._log.flush()
         self._row.log_dropped = self._log.lost
         mend_output()
         self._loop.call_later(TICK_SECONDS, self._tick)
+        self._vitals.next_tick(monotonic() + TICK_SECONDS)

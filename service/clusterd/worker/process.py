@@ -41,6 +41,7 @@ from clusterd.worker.draining.drain import Drain, DrainLimits
 from clusterd.worker.draining.handover import Receiver, Sender
 from clusterd.worker.draining.rebalancing import Sharing
 from clusterd.worker.engine_settings import engine_settings
+from clusterd.worker.vitals import Vitals
 
 THREADS_END_SECONDS = 0.5
 """How long to wait for the threads that call the application. One that is busy was cut with its request."""
@@ -57,10 +58,12 @@ class WorkerProcess:
         self._log = log
         scoreboard, wakeups = context.scoreboard, context.wakeups
         self._row = scoreboard.row(row)
+        self._counter = RequestCounter(self._row)
+        self._vitals = Vitals(self._row)
         self._engine = Engine(
             loaded.application,
             engine_settings(config, loaded.interface),
-            RequestCounter(self._row),
+            self._counter,
             log,
             self._loop,
             Callbacks(self._connection_at_rest, self._connection_closed, self._saturation_changed, self._overdue),
@@ -90,12 +93,15 @@ class WorkerProcess:
         """Report Ready and serve until a drain is over. Returns the exit status."""
         self._channel.obey_stops()
         self._row.started_at = wall_clock()
+        self._row.connections_limit = self._engine.settings.limits.connections
+        self._row.queue_limit = self._engine.settings.limits.queue if self._engine.runners.count else 0
         self._tick()
         self._channel.send(Ready())
         try:
             self._engine.run()
         finally:
             self._stop_accepting()
+            self._publish()
         return 0
 
     @property
@@ -113,6 +119,7 @@ class WorkerProcess:
     def close(self, ending: Ending) -> None:
         """End what is left on the event loop, and send the last messages."""
         ending.end_loop(self._loop)
+        self._publish()
         self._channel.close(ending)
 
     # ---- what the master says
@@ -302,14 +309,14 @@ class WorkerProcess:
 
     def _tick(self) -> None:
         now = monotonic()
+        self._vitals.tick(now)
         self._row.heartbeat = heartbeat = monotonic_ns()
         self._watch.tick(heartbeat)
         self._row.progress = int(self._engine.runners.progress(now) * 1e9)
-        self._row.threads_busy = self._engine.runners.busy
+        self._row.threads = self._engine.runners.usable
         self._row.threads_free = self._engine.runners.free
-        self._row.queue_length = self._engine.runners.waiting
-        self._row.in_flight = self._engine.in_flight
         self._engine.tick(now)
+        self._publish()
         if self._acceptor is not None:
             # Another worker may have been woken for a connection that it cannot accept.
             self._acceptor.accept()
@@ -318,3 +325,10 @@ class WorkerProcess:
         mend_output()
         self._leave_if_drained()
         self._loop.call_later(TICK_SECONDS, self._tick)
+        self._vitals.next_tick(monotonic() + TICK_SECONDS)
+
+    def _publish(self) -> None:
+        """Write the counts that are not written as they change, because that would cost each request too much."""
+        self._counter.publish()
+        self._row.received_bytes = self._engine.context.received
+        self._row.sent_bytes = self._engine.context.sent

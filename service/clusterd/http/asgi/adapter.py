@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from clusterd.http.asgi.application import AsgiApplication
 from clusterd.http.asgi.call import AsgiCall
@@ -30,6 +30,7 @@ REMEDY = "pip install wsproto (the extra clusterd[websockets])"
 
 # asyncio's class itself, because each request would pay for a function around it.
 _start: Callable[..., asyncio.Task[None]]
+_IS_EAGER: Final = sys.version_info >= (3, 12)
 if sys.version_info >= (3, 12):
     # Eager tasks begin at once. Most calls never wait, and are over before the loop would have started them.
     _start = partial(asyncio.Task, eager_start=True)
@@ -99,6 +100,8 @@ class AsgiAdapter:
             call = AsgiCall(connection, self._stamp, self._log)
             scope = self._scopes.http(common, head)
         connection.call = call
+        if _IS_EAGER:
+            request.waited = 0.0
         # The context of the worker, and not that of whoever calls this, which may be another request's task.
         task = _start(call.run(self._application, scope), loop=self._loop, context=self._context.copy())
         if not task.done():

@@ -43,6 +43,7 @@ class Answer:
     """The state of the response: what was sent, and what may come next. It never waits for the client."""
 
     __slots__ = (
+        "_asked",
         "_connection",
         "_encoder",
         "_ends_connection",
@@ -60,6 +61,7 @@ class Answer:
         request = connection.request
         assert request is not None
         self._connection = connection
+        self._asked = request
         self._request = request.head
         self._stamp = stamp
         self._log = log

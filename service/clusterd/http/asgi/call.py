@@ -70,6 +70,7 @@ class AsgiCall(Answer):
 
     async def run(self, application: AsgiApplication, scope: dict[str, Any]) -> None:
         """Call the application. An error of it becomes a 500, or an incomplete response if a part was sent."""
+        self._asked.begins()
         try:
             await application(scope, self.receive, self.send)
         except asyncio.CancelledError:

@@ -16,6 +16,7 @@ from clusterd.http.messages.head import Fields, Head
 from clusterd.http.messages.refusal import Refusal
 from clusterd.http.messages.response import Encoder, refusal_response
 from clusterd.http.origins.origin import Origin
+from clusterd.http.ports import RefusedFor, TimedOut
 from clusterd.wire.connection_state import CarriedState
 
 CLIENT_CLOSED_REQUEST = 499
@@ -65,8 +66,12 @@ class Connection(Intake):
     def connection_lost(self, error: Exception | None) -> None:
         """The client has gone, or `close` is complete."""
         self._log_debug("closed" if error is None else f"lost: {error}")
+        if self._is_in_flight and not self.is_dropped:
+            self._context.registry.counters.client_aborted()
         if self.stage is _ANSWERING:
             self._account(CLIENT_CLOSED_REQUEST)
+        if self.tunnel is not None:
+            self._context.registry.tunnels_changed(-1)
         if error is None and self.stage is not Stage.DETACHED:
             self.shut_down()
         self.stage = Stage.CLOSED
@@ -94,7 +99,7 @@ class Connection(Intake):
             if self.half_closed:
                 self._transport.close()
         elif self.stage is Stage.FLUSHING:
-            self._rest()
+            self._rest(monotonic())
             self._proceed()
         elif self._reception.is_receiving and self._reading:
             self.deadline.more_of_body()
@@ -137,6 +142,7 @@ class Connection(Intake):
     def send(self, data: bytes) -> None:
         """Send a part of the response."""
         if data and self.stage is _ANSWERING:
+            self._context.sent += len(data)
             self._transport.write(data)
 
     @property
@@ -156,7 +162,11 @@ class Connection(Intake):
         outflow = self._outflow
         if not outflow.has_file():
             return  # The file was dropped before its turn came.
+        transfer = outflow.transfer
+        before = 0 if transfer is None else transfer.sent
         went_out = outflow.send_on(self._socket)
+        if transfer is not None:
+            self._context.sent += transfer.sent - before
         if outflow.has_file():
             self.pause_writing()
             if went_out:
@@ -174,9 +184,10 @@ class Connection(Intake):
 
     def finish(self, status: int, *, persistent: bool) -> None:
         """The response to the current request has been sent completely."""
-        if self.stage is not _ANSWERING:
-            return
-        self._account(status)
+        if self.stage is _ANSWERING:
+            self._end_response(self._account(status), persistent=persistent)
+
+    def _end_response(self, now: float, *, persistent: bool) -> None:
         if not persistent or (self.half_closed and not self._reception.pending):
             self.deadline.answered()
             if self._is_client_through:
@@ -187,7 +198,7 @@ class Connection(Intake):
             self.deadline.answered()
             self._skip_body()
         else:
-            self._go_on()
+            self._go_on(now)
 
     @property
     def _is_client_through(self) -> bool:
@@ -208,10 +219,10 @@ class Connection(Intake):
         self.read_on()
         self.deadline.more_of_body()
 
-    def _go_on(self) -> None:
+    def _go_on(self, now: float) -> None:
         """Continue with the next request as soon as the client has read the response to this one."""
         if self._outflow.is_clear:
-            self._rest()
+            self._rest(now)
             if self._reception.pending and not self._proceeding:
                 self._proceed_later()
         else:
@@ -237,7 +248,11 @@ class Connection(Intake):
             head = Head(method, "/", 1, Fields({}, []))
         response, body = refusal_response(refusal)
         self.send(Encoder(head, persistent=False).whole(response, self._context.stamp, body))
-        self.finish(refusal.status.value, persistent=False)
+        if refusal.refused_for is None:
+            self.finish(refusal.status.value, persistent=False)
+        else:
+            self._account_refusal(refusal.status.value, refusal.refused_for)
+            self._end_response(monotonic(), persistent=False)
 
     def refuse_late(self, refusal: Refusal) -> None:
         """Refuse a request that is being answered. If the response has begun, only close the connection."""
@@ -248,11 +263,34 @@ class Connection(Intake):
         else:
             self.refuse(refusal)
 
-    def _account(self, status: int) -> None:
+    def note_timeout(self, kind: TimedOut) -> None:
+        """Count the current request as ended by a timeout."""
+        self._context.registry.counters.timed_out(kind)
+
+    def _account(self, status: int) -> float:
+        """Count a response, and log it if the access log wants it. Returns time.monotonic()."""
+        now = monotonic()
         request = self._reception.request
-        seconds = monotonic() - request.started if request else 0.0
-        if self._context.count(status, seconds):
+        seconds, waited = (0.0, -1.0) if request is None else (now - request.started, request.waited)
+        self._note_in_flight()  # A client that was too slow is answered before its request is in flight.
+        self._is_in_flight = False
+        if self._context.count(status, seconds, waited):
             self._log_answer(status, seconds)
+        return now
+
+    def _account_refusal(self, status: int, reason: RefusedFor) -> None:
+        """Count a refused request and its response, and log it if the access log wants it."""
+        self._note_dropped()
+        self._context.registry.counters.request_refused(reason, status)
+        if self._context.is_logged(status):
+            request = self._reception.request
+            self._log_answer(status, monotonic() - request.started if request else 0.0)
+
+    def _note_dropped(self) -> None:
+        """Count the request in flight, if there is one, as over without a response of the application."""
+        if self._is_in_flight:
+            self._is_in_flight = False
+            self._context.registry.counters.request_dropped()
 
     def _log_answer(self, status: int, seconds: float) -> None:
         head = self.request.head if self.request else None
@@ -266,14 +304,14 @@ class Connection(Intake):
             peer=peer[0] if peer else None,
         )
 
-    def _rest(self) -> None:
-        """Wait for the next request."""
+    def _rest(self, now: float) -> None:
+        """Wait for the next request. `now` is time.monotonic()."""
         request = self._reception.request
         if self.call is not None or (request is not None and request.body is not None):
             self._drop_call()
         self._reception.finish()
         self.stage = _IDLE
-        self.deadline.first_byte()
+        self.deadline.first_byte(now)
         if not self._reading and self._reception.pending <= PIPELINE_LIMIT:
             # Pipelined requests are answered first. Reading more with each request would buffer ever more.
             self.read_on()
@@ -294,6 +332,7 @@ class Connection(Intake):
             request.body = None
 
     def _end_request(self) -> None:
+        self._note_dropped()
         self._drop_call()
         self._reception.finish()
 
@@ -308,6 +347,7 @@ class Connection(Intake):
         self.deadline.answered()
         self.stage = _TUNNEL
         self.tunnel = tunnel
+        self._context.registry.tunnels_changed(1)
         early = self._reception.residual
         self._reception.drop()
         self.read_on()
@@ -319,6 +359,7 @@ class Connection(Intake):
     def write(self, data: bytes) -> None:
         """Send bytes of the other protocol."""
         if self.stage is _TUNNEL:
+            self._context.sent += len(data)
             self._transport.write(data)
 
     def in_next_turn(self, call: Callable[[], object]) -> None:

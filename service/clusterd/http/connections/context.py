@@ -49,6 +49,10 @@ class ConnectionContext:
         self.is_debugging = log.is_debugging
         """Whether to log the life of each connection. Updated from the log only at ticks."""
         self.turns = Turns(loop.call_soon)
+        self.received = 0
+        """Bytes of requests and other protocols that connections have received."""
+        self.sent = 0
+        """Bytes that connections have sent, or given to the kernel or a transport to be sent."""
         self._loop = loop
         self._logged_from = _LOGGED_FROM[settings.access_log]
 
@@ -56,7 +60,11 @@ class ConnectionContext:
         """Call `call` in the loop's next round, after the pending events of other connections."""
         self._loop.call_soon(call)
 
-    def count(self, status: int, seconds: float) -> bool:
-        """Count a request that is over. Returns whether it should be logged."""
-        self.registry.counters.request_done(status, seconds)
+    def count(self, status: int, seconds: float, waited: float) -> bool:
+        """Count a request in flight as answered. Returns whether it should be logged."""
+        self.registry.counters.request_done(status, seconds, waited)
+        return status >= self._logged_from
+
+    def is_logged(self, status: int) -> bool:
+        """Whether a request that has ended with this status should be logged."""
         return status >= self._logged_from

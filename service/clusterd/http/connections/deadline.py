@@ -21,10 +21,10 @@ class Deadline:
         self.due = inf
         """A time by time.monotonic(); infinite if the connection waits for nothing."""
 
-    def first_byte(self) -> None:
-        """Wait for the first byte of the next request: timeouts.keepalive."""
+    def first_byte(self, now: float) -> None:
+        """Wait for the first byte of the next request: timeouts.keepalive. `now` is time.monotonic()."""
         self._answer_by = inf
-        self.due = monotonic() + self._timeouts.keepalive
+        self.due = now + self._timeouts.keepalive
 
     def rest_of_head(self) -> None:
         """Wait for the end of the head, a PROXY header or a TLS handshake, from its beginning: timeouts.header."""

@@ -5,37 +5,40 @@ from http import HTTPStatus
 from clusterd.http.connections.connection import Connection
 from clusterd.http.connections.stage import Stage
 from clusterd.http.messages.refusal import Refusal
-from clusterd.http.ports import Counters
 
 _AWAITING = (Stage.IDLE, Stage.PREFACE, Stage.HEAD, Stage.BODY)
 """Stages in which the connection waits only for bytes of the client."""
 
 
-def expire(connection: Connection, counters: Counters, now: float) -> None:
+def expire(connection: Connection, now: float) -> None:
     """Close the connection or refuse its request, depending on its stage. `now` is time.monotonic()."""
     if connection.stage in _AWAITING and connection.unread:
         return  # This process was late. The awaited bytes may be here and are read in the loop's next round.
     match connection.stage:
         case Stage.IDLE:
+            connection.note_timeout("keepalive")
             connection.close_politely()
         case Stage.PREFACE:
-            counters.request_timed_out()
+            connection.note_timeout("header")
             connection.close()
-        case Stage.HEAD | Stage.BODY:
-            counters.request_timed_out()
+        case Stage.HEAD:
+            connection.note_timeout("header")
+            connection.refuse(_too_slow())
+        case Stage.BODY:
+            connection.note_timeout("request" if connection.deadline.answer_over(now) else "body")
             connection.refuse(_too_slow())
         case Stage.TUNNEL if connection.writable and connection.tunnel is not None:
             connection.tunnel.expire()
         case Stage.ANSWERING if connection.deadline.answer_over(now):
-            counters.request_timed_out()
+            connection.note_timeout("request")
             _answer_late(connection)
         case Stage.LINGERING if connection.writable:
             connection.abort()
         case Stage.ANSWERING | Stage.SKIPPING if connection.writable:
-            counters.request_timed_out()
+            connection.note_timeout("body")
             connection.refuse_late(_too_slow())
         case Stage.ANSWERING | Stage.SKIPPING | Stage.FLUSHING | Stage.TUNNEL | Stage.LINGERING:
-            _judge_reader(connection, counters)
+            _judge_reader(connection)
 
 
 def _too_slow() -> Refusal:
@@ -50,10 +53,10 @@ def _answer_late(connection: Connection) -> None:
         call.cancel()
 
 
-def _judge_reader(connection: Connection, counters: Counters) -> None:
+def _judge_reader(connection: Connection) -> None:
     """Drop a client that has not read a byte for timeouts.write."""
     if connection.has_reader_moved():
         connection.deadline.await_client_read()
     else:
-        counters.request_timed_out()
+        connection.note_timeout("write")
         connection.abort()

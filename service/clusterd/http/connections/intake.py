@@ -2,6 +2,7 @@
 
 import socket
 from http import HTTPStatus
+from time import monotonic
 
 from clusterd.http.connections.context import ConnectionContext
 from clusterd.http.connections.link import Link
@@ -22,6 +23,8 @@ MOST_DROPPED = 1 << 30
 DROPPED_STEP = 1 << 16
 """The client has timeouts.body for so many of them, so that one that sends a byte now and then is not waited for."""
 
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
 # On Python 3.11 access to an enum's attribute costs four times as much as to a name of the module.
 _IDLE, _TUNNEL, _REQUEST = Stage.IDLE, Stage.TUNNEL, Received.REQUEST
 
@@ -29,7 +32,7 @@ _IDLE, _TUNNEL, _REQUEST = Stage.IDLE, Stage.TUNNEL, Received.REQUEST
 class Intake(Link):
     """Reads requests. The subclass answers them."""
 
-    __slots__ = ("_awaits_turn", "_dropped", "_proceeding", "_reception")
+    __slots__ = ("_awaits_turn", "_dropped", "_is_in_flight", "_proceeding", "_reception")
 
     def __init__(self, context: ConnectionContext, sock: socket.socket, carried: CarriedState) -> None:
         super().__init__(context, sock, carried)
@@ -39,6 +42,8 @@ class Intake(Link):
         """Whether the decoding of a body goes on in the loop's next round."""
         self._dropped = 0
         """Bytes that came after the last response."""
+        self._is_in_flight = False
+        """Whether the current request is counted as in flight."""
 
     # ---- answers, implemented by the subclass
 
@@ -54,11 +59,11 @@ class Intake(Link):
         """Refuse a request that is being answered. If the response has begun, only close the connection."""
         raise NotImplementedError
 
-    def _rest(self) -> None:
-        """Wait for the next request."""
+    def _rest(self, now: float) -> None:
+        """Wait for the next request. `now` is time.monotonic()."""
         raise NotImplementedError
 
-    def _go_on(self) -> None:
+    def _go_on(self, now: float) -> None:
         """Continue with the next request as soon as the client has read the response to this one."""
         raise NotImplementedError
 
@@ -76,7 +81,7 @@ class Intake(Link):
     def _go_on_with(self, early: bytes) -> None:
         if early:
             self._reception.take(early)
-        self._rest()
+        self._rest(monotonic())
         if self._reception.pending:
             self._proceed()
 
@@ -86,6 +91,7 @@ class Intake(Link):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of the current request or of those after it."""
+        self._context.received += len(data)
         stage = self.stage
         if stage in RECEIVING:
             self._reception.take(data)
@@ -180,6 +186,7 @@ class Intake(Link):
             self.deadline.rest_of_head()
         elif received is Received.BODY and self.stage is not Stage.BODY:
             self.stage = Stage.BODY
+            self._note_in_flight()
             assert self.request is not None
             self.deadline.request(self.request.started)
             self.deadline.more_of_body()
@@ -189,7 +196,8 @@ class Intake(Link):
         """Send `100 Continue` if the client waits for it (RFC 9110 section 10.1.1)."""
         if self._reception.is_awaited:
             self._reception.is_awaited = False
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._context.sent += len(_CONTINUE)
+            self._transport.write(_CONTINUE)
 
     def _begin_answer(self) -> None:
         """Set the deadline, which depends on how much of the body has arrived, and answer the request."""
@@ -205,7 +213,14 @@ class Intake(Link):
             self.deadline.whole_request(request.started)
         self.stage = Stage.ANSWERING
         self.requests += 1
+        self._note_in_flight()
         self._answer()
+
+    def _note_in_flight(self) -> None:
+        """Count the request as in flight, before the application is called: it may block the loop."""
+        if not self._is_in_flight:
+            self._is_in_flight = True
+            self._context.registry.counters.request_begun()
 
     def _receive_more(self) -> None:
         """Receive more of a body whose request is being answered or was answered."""
@@ -219,7 +234,7 @@ class Intake(Link):
                 self.deadline.more_of_body()
             self._receive_on()
         elif self.stage is Stage.SKIPPING:
-            self._go_on()
+            self._go_on(monotonic())
         elif self.writable:
             self.deadline.answer()
 

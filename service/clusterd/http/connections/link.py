@@ -12,6 +12,7 @@ from clusterd.http.connections.stream import Stream
 from clusterd.http.connections.transports.tls import TlsLayer
 from clusterd.http.connections.transports.transport import LoopTransport, Receiver, Transport, shut_down
 from clusterd.http.origins.proxy_protocol import MalformedProxyHeader, parse_proxy_header
+from clusterd.http.ports import RefusedFor
 from clusterd.wire.connection_state import RESIDUAL_LIMIT, CarriedState
 
 _GONE = ("", 0)
@@ -72,8 +73,8 @@ class Link(Stream):
         """Drop the current request and the bytes after it."""
         raise NotImplementedError
 
-    def _account(self, status: int) -> None:
-        """Count a response, and log it if the access log wants it."""
+    def _account_refusal(self, status: int, reason: RefusedFor) -> None:
+        """Count a refused request and its response, and log it if the access log wants it."""
         raise NotImplementedError
 
     @property
@@ -187,7 +188,7 @@ class Link(Stream):
         """Close without a response, but count one with `status`, so that the metrics show the refusal."""
         if self.peer != _GONE:
             self._context.origins.turned_away(self.peer, reason)
-            self._account(status.value)
+            self._account_refusal(status.value, "bad_request")
         self.close()
 
     @property
@@ -226,6 +227,11 @@ class Link(Stream):
 
     def _handshake_failed(self, reason: str) -> None:
         self._context.log.debug("a TLS handshake failed", reason=reason, peer=self.peer[0] if self.peer else None)
+        counters = self._context.registry.counters
+        if self._tls is not None and self._tls.is_plain:
+            counters.request_refused("tls", 0)  # No request was read.
+        else:
+            counters.handshake_failed()
         self.close_politely()
 
     # ---- the end
@@ -262,12 +268,14 @@ class Link(Stream):
         self._log_debug("dropped")
         super().abort()
 
-    def close_if_idle(self, since: float) -> None:
+    def close_if_idle(self, since: float) -> bool:
         """Close the connection if it has waited for a request since `since`, and no unread bytes are in the kernel:
-        this process may not have had the time to read a request that has arrived.
+        this process may not have had the time to read a request that has arrived. Returns whether it is closed.
         """
-        if self._begun and self.stage in AT_REST and self._waits_since() <= since and not self.unread:
+        is_idle = self._begun and self.stage in AT_REST and self._waits_since() <= since and not self.unread
+        if is_idle:
             self.close_politely()
+        return is_idle
 
     def _waits_since(self) -> float:
         """When the wait for a request began, by time.monotonic(). Infinite if a part of a head, PROXY header or TLS

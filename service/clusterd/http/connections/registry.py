@@ -24,6 +24,7 @@ class Registry:
         self.arriving: set[Stream] = set()
         """Connections that are being set up. The engine cannot read more from them yet."""
         self.retirement = Retirement(self.open, on_movable)
+        self._tunnels = 0
         self._on_closed = on_closed
 
     @property
@@ -36,6 +37,11 @@ class Registry:
         self.arriving.discard(connection)
         self.open.add(connection)
         self.counters.connections_changed(len(self.open))
+
+    def tunnels_changed(self, change: int) -> None:
+        """Count connections that carry another protocol, which is that of WebSockets."""
+        self._tunnels += change
+        self.counters.websockets_changed(self._tunnels)
 
     def closed(self, connection: Stream) -> None:
         """Remove a closed connection."""

@@ -33,7 +33,7 @@ class _Leaver(Protocol):
 
     def depart(self) -> None: ...
 
-    def close_if_idle(self, since: float) -> None: ...
+    def close_if_idle(self, since: float) -> bool: ...
 
 
 class Retirement:
@@ -67,15 +67,17 @@ class Retirement:
         """Close every connection after its next response."""
         self._enter(Mode.CLOSING)
 
-    def close_idle(self, since: float = inf) -> None:
-        """Close the connections that have waited for a request since `since` (time.monotonic()).
+    def close_idle(self, since: float = inf) -> int:
+        """Close the connections that have waited for a request since `since` (time.monotonic()). Returns their number.
 
         During a handover close only those that cannot move. Without `since` close all that have no request in flight,
         also those that have sent a part of a head.
         """
+        closed = 0
         for connection in tuple(self._connections):
-            if connection.is_bound or not self.is_handing_over:
-                connection.close_if_idle(since)
+            if (connection.is_bound or not self.is_handing_over) and connection.close_if_idle(since):
+                closed += 1
+        return closed
 
     def give(self, count: int) -> None:
         """Offer `count` connections to `on_movable` when they come to rest, and keep the others. 0 ends this."""

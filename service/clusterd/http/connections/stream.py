@@ -12,7 +12,7 @@ from clusterd.http.connections.transports.transport import Transport
 class Stream:
     """The part of a connection that is independent of its protocol."""
 
-    __slots__ = ("_outflow", "_reading", "_transport", "half_closed")
+    __slots__ = ("_outflow", "_reading", "_transport", "half_closed", "is_dropped")
 
     def __init__(self) -> None:
         self._transport: Transport
@@ -20,6 +20,8 @@ class Stream:
         self._reading = True
         self.half_closed = False
         """Whether the client has closed its sending side."""
+        self.is_dropped = False
+        """Whether `abort` was called: the client has not left by itself."""
 
     def _attach(self, transport: Transport) -> None:
         self._transport = transport
@@ -58,6 +60,7 @@ class Stream:
 
     def abort(self) -> None:
         """Drop the connection, also with a request in flight."""
+        self.is_dropped = True
         self._transport.abort()
 
     def _unread_in_kernel(self) -> int:

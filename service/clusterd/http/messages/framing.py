@@ -8,7 +8,7 @@ from http import HTTPStatus
 from clusterd.http.messages.allowance import SMALL_BYTES, Allowance
 from clusterd.http.messages.grammar import FIELD_LINES, TOKEN
 from clusterd.http.messages.head import Framing, Head
-from clusterd.http.messages.refusal import Refusal, bad_request
+from clusterd.http.messages.refusal import Refusal, above_limit, bad_request
 from clusterd.http.settings import Limits
 
 CHUNKED = -1
@@ -84,7 +84,7 @@ def body_length(head: Head, limits: Limits) -> int:
 
 def too_large(limits: Limits) -> Refusal:
     """Return the refusal (413) for a body above the limit."""
-    return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"body above {limits.body} bytes")
+    return above_limit(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"body above {limits.body} bytes")
 
 
 def expects_continue(head: Head) -> bool:
@@ -94,7 +94,7 @@ def expects_continue(head: Head) -> bool:
         return False
     members = {member.strip(" \t") for member in expectation.lower().split(",")} - {""}
     if members - {"100-continue"}:
-        raise Refusal(HTTPStatus.EXPECTATION_FAILED, "only 100-continue can be expected")
+        raise bad_request("only 100-continue can be expected", HTTPStatus.EXPECTATION_FAILED)
     return bool(members)
 
 
@@ -206,12 +206,12 @@ class ChunkDecoder:
         start = 0 if data.startswith(b"\r\n", position) else data.find(b"\r\n\r\n", position) + 2 - position
         if start == 1 - position:
             if len(data) - position > self._limits.headers:
-                raise Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "trailers too long")
+                raise above_limit(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "trailers too long")
             self._held = data[position:]
             return None
         end = position + start
         if end + 2 - position > self._limits.headers:
-            raise Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "trailers too long")
+            raise above_limit(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "trailers too long")
         lines = data[position:end]
         if _match_trailers(lines) is None:
             raise bad_request("malformed trailer")

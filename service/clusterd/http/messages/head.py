@@ -13,7 +13,7 @@ from typing import NamedTuple
 from clusterd.http.messages.forwarded_fields import ForwardedFields
 from clusterd.http.messages.grammar import FIELD_VALUE, TOKEN
 from clusterd.http.messages.memory import Memory
-from clusterd.http.messages.refusal import Refusal, bad_request
+from clusterd.http.messages.refusal import above_limit, bad_request
 from clusterd.http.settings import Limits, Underscores
 
 _match_request_line = re.compile(rf"({TOKEN}) ([!-~]++) HTTP/([0-9])\.([0-9])\r\n").match
@@ -150,7 +150,7 @@ def find_end(received: bytes | bytearray, limits: Limits) -> int:
     line_end = received.find(b"\n", 0, limits.request_line + 2) + 1
     if line_end == 0:
         if len(received) >= limits.request_line + 2:
-            raise Refusal(HTTPStatus.REQUEST_URI_TOO_LONG, f"request line above {limits.request_line} bytes")
+            raise above_limit(HTTPStatus.REQUEST_URI_TOO_LONG, f"request line above {limits.request_line} bytes")
         return 0
     if end == 3:
         end = 0
@@ -162,7 +162,7 @@ def find_end(received: bytes | bytearray, limits: Limits) -> int:
         if _find_bare_line_feed(received, line_end, line_end + limits.headers):
             raise bad_request("malformed header field")
     if is_too_long:
-        raise Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"header fields above {limits.headers} bytes")
+        raise above_limit(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"header fields above {limits.headers} bytes")
     return end
 
 
@@ -198,7 +198,7 @@ class HeadParser:
         if method == "CONNECT":
             # For any target: after a 2xx to CONNECT, proxies on the way no longer treat the bytes as HTTP (RFC 9110,
             # section 9.3.6).
-            raise Refusal(HTTPStatus.NOT_IMPLEMENTED, "CONNECT is not supported")
+            raise bad_request("CONNECT is not supported", HTTPStatus.NOT_IMPLEMENTED)
         if target[0] == "/":
             head = Head(method, target, minor, fields)
         else:
@@ -217,7 +217,7 @@ class HeadParser:
         lines = [known(text) or self._parse_line(text) for text in block[:-4].split(b"\r\n")] if len(block) > 2 else []
         if len(lines) > self._limits.header_count:
             reason = f"more than {self._limits.header_count} header fields"
-            raise Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
+            raise above_limit(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
         values = {line.name: line.value for line in lines}
         if len(values) != len(lines):
             values = _joined(lines)
@@ -246,7 +246,7 @@ def _parse_request_line(text: str) -> tuple[str, str, int]:
         raise bad_request("malformed request line")
     method, target, major, minor = match.groups()
     if major != "1":
-        raise Refusal(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "this server speaks HTTP/1.1 and HTTP/1.0")
+        raise bad_request("this server speaks HTTP/1.1 and HTTP/1.0", HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
     if "#" in target:
         raise bad_request("fragment in the request target")
     return method, target, min(int(minor), 1)  # A later version is processed as 1.1 (RFC 9110 section 2.5).

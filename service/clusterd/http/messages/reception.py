@@ -13,7 +13,7 @@ from clusterd.http.settings import Limits
 class Request:
     """A request. It exists once its head has arrived, and is complete once its body has."""
 
-    __slots__ = ("body", "head", "is_complete", "started")
+    __slots__ = ("body", "head", "is_complete", "started", "waited")
 
     def __init__(self, head: Head) -> None:
         self.head = head
@@ -22,6 +22,13 @@ class Request:
         self.is_complete = False
         self.started = monotonic()
         """When the head was complete, by time.monotonic()."""
+        self.waited = -1.0
+        """Seconds from when the application could have been called until it was; -1 before. Set where it is called."""
+
+    def begins(self) -> None:
+        """Note that the application is called, for one that receives the body itself."""
+        if self.waited < 0.0:
+            self.waited = monotonic() - self.started
 
 
 class Received(Enum):

@@ -8,7 +8,7 @@ from typing import Any
 from clusterd.http.connections.connection import Connection
 from clusterd.http.messages.refusal import Refusal
 from clusterd.http.messages.response import Stamp
-from clusterd.http.ports import Log
+from clusterd.http.ports import Log, RefusedFor
 from clusterd.http.settings import HttpSettings
 from clusterd.http.wsgi.body import Body
 from clusterd.http.wsgi.environ import EnvironMaker
@@ -58,7 +58,7 @@ class WsgiAdapter:
         call = ThreadCall(self._service, connection, self._pool)
         connection.call = call
         if not self._pool.submit(call):
-            connection.refuse(_busy("too many requests wait"))
+            connection.refuse(_busy("too many requests wait", "queue_full"))
 
     @property
     def running(self) -> int:
@@ -85,8 +85,8 @@ class WsgiAdapter:
         if self._pool is not None:
             for call in self._pool.withdraw_older(now - self._queue_timeout):
                 if isinstance(call, ThreadCall):
-                    call.refuse(_busy("no thread was free in time"))
+                    call.refuse(_busy("no thread was free in time", "queue_timeout"))
 
 
-def _busy(reason: str) -> Refusal:
-    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, reason)
+def _busy(reason: str, refused_for: RefusedFor) -> Refusal:
+    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, reason, refused_for=refused_for)

@@ -67,6 +67,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_asked",
         "_body",
         "_connection",
         "_encoder",
@@ -83,6 +84,7 @@ class Exchange:
         request = connection.request
         assert request is not None
         self._service = service
+        self._asked = request
         self._request = request.head
         self._connection = connection
         self._body = cast("Body | None", request.body)

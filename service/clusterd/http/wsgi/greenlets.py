@@ -7,9 +7,11 @@ their responses back through the mailbox, both with one wake-up for many.
 import asyncio
 import traceback
 from collections.abc import Callable
+from time import monotonic
 from typing import Final
 
 from clusterd.http.forks import FORKS
+from clusterd.http.ports import Counters
 from clusterd.http.wsgi.runner import Job, JobRunners, Room, Runner, RunnerState
 from clusterd.runtime.hub import Hub, this_greenlet
 
@@ -24,8 +26,9 @@ class Greenlets(JobRunners):
         loop: asyncio.AbstractEventLoop,
         hub: Hub,
         on_saturation: Callable[[], None],
+        counters: Counters,
     ) -> None:
-        super().__init__(count, queue_limit, on_saturation)
+        super().__init__(count, queue_limit, on_saturation, counters)
         self._loop = loop
         self._hub = hub
         self._running = 0
@@ -80,7 +83,7 @@ class Greenlets(JobRunners):
     def _run(self, job: Job) -> None:
         FORKS.end_if_fork()
         try:
-            job.run(_Greenlet(self._hub))
+            job.run(_Greenlet(self._hub), monotonic())
         except BaseException:
             # Jobs handle their own errors, so this is an error of clusterd.
             traceback.print_exc()

@@ -24,6 +24,7 @@ class LoopCall(Exchange):
 
     def run(self) -> None:
         """Call the application, and send what is available at once."""
+        self._asked.waited = 0.0
         output = self.begin()
         if isinstance(output, bytes):
             self._connection.send(output)

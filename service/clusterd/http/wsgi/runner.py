@@ -6,6 +6,8 @@ from enum import Enum, auto
 from time import monotonic
 from typing import Any, Protocol
 
+from clusterd.http.ports import Counters
+
 
 class RunnerState(Enum):
     """The state of what runs a call."""
@@ -58,15 +60,20 @@ class Job(Protocol):
     queued_at: float
     """When the job was submitted, by time.monotonic()."""
 
-    def run(self, runner: Runner) -> None:
-        """Run the job. Called once, in `runner`."""
+    def run(self, runner: Runner, now: float) -> None:
+        """Run the job. Called once, in `runner`. `now` is time.monotonic(), a few short jobs ago at most."""
 
 
 class Runners:
     """The runners of a worker. Methods are called on the loop's thread."""
 
     count = 0
-    """How many there can be; 0 where the loop's thread calls the application."""
+    """How many there should be; 0 where the loop's thread calls the application."""
+
+    @property
+    def usable(self) -> int:
+        """Number of runners that there are or can be; 0 where the loop's thread calls the application."""
+        return 0
 
     @property
     def busy(self) -> int:
@@ -106,8 +113,9 @@ class JobRunners(Runners):
     `on_saturation` is called when the last free runner gets a job, and when one is free again.
     """
 
-    def __init__(self, count: int, queue_limit: int, on_saturation: Callable[[], None]) -> None:
+    def __init__(self, count: int, queue_limit: int, on_saturation: Callable[[], None], counters: Counters) -> None:
         self.count = count
+        self._counters = counters
         self._queue_limit = queue_limit
         self._on_saturation = on_saturation
         self._jobs = 0
@@ -117,20 +125,21 @@ class JobRunners(Runners):
     @property
     def busy(self) -> int:
         """Number of runners with a job."""
-        return min(self._jobs, self._usable)
+        return min(self._jobs, self.usable)
 
     @property
     def free(self) -> int:
         """Number of runners without a job, including those not started yet."""
-        return max(0, self._usable - self._jobs)
+        return max(0, self.usable - self._jobs)
 
     @property
     def waiting(self) -> int:
         """Number of jobs that no runner can take at once."""
-        return max(0, self._jobs - self._usable)
+        return max(0, self._jobs - self.usable)
 
     @property
-    def _usable(self) -> int:
+    def usable(self) -> int:
+        """Number of runners that there are or can be. Less than `count` if the system refuses more."""
         return self.count
 
     def submit(self, job: Job) -> bool:
@@ -138,7 +147,7 @@ class JobRunners(Runners):
 
         The job must have `over` called when it is done.
         """
-        if self._jobs - self._usable >= self._queue_limit or not self._is_able():
+        if self._jobs - self.usable >= self._queue_limit or not self._is_able():
             return False
         job.queued_at = monotonic()
         self._jobs_waiting.append(job)
@@ -154,6 +163,7 @@ class JobRunners(Runners):
 
     def _added(self) -> None:
         self._jobs += 1
+        self._counters.jobs_changed(self._jobs)
         if self._jobs == self.count:
             self._on_saturation()
         self._announce()
@@ -169,6 +179,7 @@ class JobRunners(Runners):
     def over(self) -> None:
         """A job has run, and its result is processed."""
         self._jobs -= 1
+        self._counters.jobs_changed(self._jobs)
         if self._jobs == self.count - 1:
             self._on_saturation()
 

@@ -40,9 +40,10 @@ class ThreadCall(Exchange):
 
     # ---- on the thread
 
-    def run(self, runner: Runner) -> None:
+    def run(self, runner: Runner, now: float) -> None:
         """Run the application. Called by the pool."""
         self._runner = runner
+        self._asked.waited = max(0.0, now - self.queued_at)
         last: bytes | _Sending = b""
         try:
             last = self._run()
@@ -164,8 +165,9 @@ class ThreadCall(Exchange):
             self._room.set()
 
     def refuse(self, refusal: Refusal) -> None:
-        """Refuse the request. The call has never run."""
+        """Refuse the request, which has waited longer than timeouts.queue. The call has never run."""
         if not self._gone:
+            self._connection.note_timeout("queue")
             self._connection.refuse(refusal)
 
     def cancel(self) -> None:
@@ -193,6 +195,6 @@ class _Sending:
         self.transfer = transfer
         self.queued_at = inf
 
-    def run(self, _: Runner) -> None:
+    def run(self, _: Runner, __: float) -> None:
         """Run the application's close(). Called by the pool."""
         self._call.close_file(self._output)

@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from clusterd.supervisor.model.states import RESTARTS, EndReason
+from clusterd.supervisor.model.states import COUNTED, RESTARTS, EndReason
 
 SUCCEEDED = "succeeded"
 FAILED = "failed"
@@ -16,19 +16,19 @@ class Counts:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self.restarts: Counter[tuple[int, str]] = Counter()
-        """The number of restarts, by slot and reason."""
+        """How many workers have ended, by slot and reason (COUNTED)."""
         self.rollouts: Counter[str] = Counter({SUCCEEDED: 0, FAILED: 0})
         self.last_reload_succeeded = True
         self.last_success_at = clock()
         """Initially the time of the start, which loads the code and the configuration from disk like a reload."""
 
     def restarts_of(self, slot: int) -> int:
-        """The number of restarts of a slot, for whatever reason."""
-        return sum(count for (each, _), count in self.restarts.items() if each == slot)
+        """How often a worker of a slot was replaced by one of its generation, for whatever reason."""
+        return sum(self.restarts[slot, reason.value] for reason in RESTARTS)
 
-    def worker_ended(self, slot: int, reason: EndReason) -> None:
-        """Count the end of a worker whose slot is filled again."""
-        if reason in RESTARTS:
+    def worker_ended(self, slot: int, reason: EndReason, *, is_candidate: bool) -> None:
+        """Count the end of a worker. The candidates of a rollout have replaced nothing: `rollouts` tells of them."""
+        if reason in COUNTED and not is_candidate:
             self.restarts[slot, reason.value] += 1
 
     def rollout_ended(self, *, succeeded: bool) -> None:

@@ -20,7 +20,7 @@ from clusterd.metrics.page.facts import ClusterFacts, Phase, WorkerFacts
 from clusterd.metrics.page.ledger import Ledger
 from clusterd.service_name import INSTANCE
 from clusterd.supervisor.model import cluster as supervised
-from clusterd.supervisor.model.states import RESTARTS, WorkerState
+from clusterd.supervisor.model.states import ASKED_FOR, COUNTED, WorkerState
 from clusterd.supervisor.model.table import Worker
 from clusterd.supervisor.status import WaitingSlot, waiting_slots
 from clusterd.version import __version__
@@ -50,6 +50,7 @@ class Views:
     ) -> None:
         self._cluster = context.cluster
         self._children = context.children
+        self._processes = context.processes
         self._scoreboard = context.scoreboard
         self._ledger = ledger
         self._counts = counts
@@ -170,12 +171,13 @@ class Views:
                 if child.pid is not None and child.row is not None and worker.state in _PHASES
             ),
             restarts=counts.restarts,
-            restart_reasons=tuple(sorted(reason.value for reason in RESTARTS)),
+            restart_reasons={reason.value: reason in ASKED_FOR for reason in COUNTED},
             rollouts=counts.rollouts,
             rollout_under_way=cluster.rollout is not None,
             reload_successful=counts.last_reload_succeeded,
             reloaded_at=counts.last_success_at,
             orphans_reaped=self._children.orphans_reaped,
             messages_dropped=self._children.messages_dropped,
+            refused_connections=self._processes.refused_connections,
             hooks=self._hooks.facts(),
         )

@@ -49,6 +49,11 @@ class Processes:
         self.environments: dict[int, dict[str, str]] = {}
         """Additional environment variables of the workers of a slot, by slot (`Cluster.fork`)."""
 
+    @property
+    def refused_connections(self) -> int:
+        """Connections that the master has accepted and closed unanswered (`scheduling: round_robin`)."""
+        return self._round_robin.refused
+
     def start_template(self, action: StartTemplate) -> None:
         """Exec a template and send it what to import. Raises OSError, ProtocolError."""
         config = self._configurations.of(action.generation)

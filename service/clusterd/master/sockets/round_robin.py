@@ -84,6 +84,8 @@ class RoundRobin:
         self._is_stopping = False
         self._rest: asyncio.TimerHandle | None = None
         self._complained_at: float | None = None
+        self.refused = 0
+        """Connections that were closed unanswered."""
 
     # ---- the workers
 
@@ -237,6 +239,7 @@ class RoundRobin:
     def _give_up(self) -> None:
         """Close the waiting connections, because no worker is left to serve them."""
         self._log.warning("connections are closed unanswered: no worker is left", connections=len(self._waiting))
+        self.refused += len(self._waiting)
         while self._waiting:
             self._waiting.popleft().sock.close()
 

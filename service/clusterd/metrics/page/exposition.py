@@ -92,7 +92,7 @@ class ClusterSource:
                 facts, folds = self._facts(), self._ledger.folds
             now, some = self._now(), slots[start : start + SLOTS_AT_ONCE]
             views = [SlotView(slot, facts, self._ledger, self._usage, now) for slot in some]
-            for family in slot_families(views):
+            for family in slot_families(views, None if start else facts.refused_connections):
                 families.setdefault(family.name, []).append(family)
             await pace.rest_if_due()
         return families.values()

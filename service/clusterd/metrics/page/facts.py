@@ -71,8 +71,8 @@ class ClusterFacts:
     workers: tuple[WorkerFacts, ...]
     restarts: Mapping[tuple[int, str], int]
     """How often the worker of a slot was replaced, by slot and reason."""
-    restart_reasons: tuple[str, ...]
-    """All possible reasons, so that every series exists before its first restart."""
+    restart_reasons: Mapping[str, bool]
+    """All possible reasons, so that every series exists before its first restart, and whether each was asked for."""
     rollouts: Mapping[str, int]
     """How many rollouts ended, by result; 0 for a result that has not occurred."""
     rollout_under_way: bool
@@ -84,5 +84,7 @@ class ClusterFacts:
     """Orphans of the application that the master has reaped."""
     messages_dropped: int
     """Messages dropped because their sender was not the owner of the channel."""
+    refused_connections: int
+    """Connections that the master has closed unanswered, because no worker was left to serve them."""
     hooks: HooksFacts | None = None
     """None if no hooks are configured."""

@@ -8,9 +8,10 @@ from clusterd.metrics.kernel.procfs import ProcessUsage
 from clusterd.metrics.page.facts import ClusterFacts, Phase, WorkerFacts
 from clusterd.metrics.page.families import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from clusterd.metrics.page.ledger import Ledger
-from clusterd.metrics.shared.row import BUCKETS, CODE_CLASSES, Row, Totals
+from clusterd.metrics.shared.row import SERIES, Row, Totals
+from clusterd.metrics.shared.series import Counter, Gauge, Histogram, LabelledCounter, Responses, Series
 
-_BOUNDS = (*map(str, BUCKETS), "+Inf")
+_ALWAYS_SHOWN = ("2xx", "3xx", "4xx", "5xx")
 
 
 class SlotView:
@@ -34,11 +35,15 @@ class SlotView:
             key=lambda worker: (worker.phase is Phase.READY, worker.generation, worker.pid),
             default=None,
         )
+        self.is_wanted = slot in facts.slots
+        """Whether the slot should have a worker. A slot that was scaled away keeps its counts and nothing else."""
         self.up = self.current is not None and self.current.phase is Phase.READY
         self.cpu_seconds = ledger.cpu_seconds(slot) + sum(found.cpu_seconds for found in usages)
         self.resident_bytes = sum(found.resident_bytes for found in usages)
         self.open_fds = sum(found.open_fds for found in usages)
-        self.restarts = {reason: facts.restarts.get((slot, reason), 0) for reason in facts.restart_reasons}
+        self.restarts = {
+            (reason, asked): facts.restarts.get((slot, reason), 0) for reason, asked in facts.restart_reasons.items()
+        }
         self.now = now
 
     def heartbeat_age(self) -> float | None:
@@ -46,121 +51,174 @@ class SlotView:
         beat = self.current.row.heartbeat if self.current else 0
         return max(0, self.now - beat) / 1e9 if beat else None
 
+    def progress_age(self) -> float | None:
+        """Seconds since the serving worker last made progress, or was idle; None before its first turn."""
+        progress = self.current.row.progress if self.current else 0
+        return max(0, self.now - progress) / 1e9 if progress else None
+
     def start_time(self) -> float | None:
         """When the serving worker started, in seconds since 1970; None until it has written this."""
         return self.current.row.started_at or None if self.current else None
 
 
 @dataclass(frozen=True, slots=True)
-class _Series:
-    """A series for each slot. A slot without a value is left out."""
+class _Shown:
+    """A family with a series for each slot. A slot without a value is left out."""
 
     name: str
     documentation: str
     value: Callable[[SlotView], float | None]
 
 
-def _sum(read: Callable[[Row], int]) -> Callable[[SlotView], float]:
-    return lambda view: sum(map(read, view.rows))
+def _sum(read: Callable[[Row], int]) -> Callable[[SlotView], float | None]:
+    """Return the sum over the living workers. None for a slot that was scaled away, once its workers have ended."""
+    return lambda view: sum(map(read, view.rows)) if view.rows or view.is_wanted else None
+
+
+def _if_living(read: Callable[[SlotView], float]) -> Callable[[SlotView], float | None]:
+    return lambda view: read(view) if view.rows or view.is_wanted else None
 
 
 _GAUGES = (
-    _Series("clusterd_http_requests_in_flight", "Requests not answered yet.", _sum(lambda row: row.in_flight)),
-    _Series("clusterd_http_connections", "Open connections.", _sum(lambda row: row.connections)),
-    _Series("clusterd_http_threads_busy", "Threads that run a request.", _sum(lambda row: row.threads_busy)),
-    _Series("clusterd_http_queue_length", "Requests that wait for a thread.", _sum(lambda row: row.queue_length)),
-    _Series("clusterd_worker_up", "Whether the slot has a worker that serves.", lambda view: view.up),
-    _Series(
+    _Shown("clusterd_http_threads_busy", "Threads that run a request.", _sum(lambda row: row.threads_busy)),
+    _Shown("clusterd_http_queue_length", "Requests that wait for a thread.", _sum(lambda row: row.queue_length)),
+    _Shown(
+        "clusterd_worker_up",
+        "Whether the slot has a worker that serves.",
+        lambda view: view.up if view.is_wanted else None,
+    ),
+    _Shown(
         "clusterd_worker_generation",
         "Generation of the application in the slot.",
         lambda view: view.current.generation if view.current else None,
     ),
-    _Series(
+    _Shown(
         "clusterd_worker_start_time_seconds",
         "When the slot's worker started.",
         lambda view: view.start_time(),
     ),
-    _Series(
+    _Shown(
         "clusterd_worker_heartbeat_age_seconds",
         "Time since the event loop of the slot's worker turned.",
         lambda view: view.heartbeat_age(),
     ),
-    _Series(
+    _Shown(
+        "clusterd_worker_progress_age_seconds",
+        "Time since a thread or the loop of the slot's worker made progress with a request, or had none.",
+        lambda view: view.progress_age(),
+    ),
+    _Shown(
         "clusterd_worker_resident_memory_bytes",
         "Resident memory, pages shared with the template included.",
-        lambda view: view.resident_bytes,
+        _if_living(lambda view: view.resident_bytes),
     ),
-    _Series("clusterd_worker_open_fds", "Open file descriptors.", lambda view: view.open_fds),
+    _Shown("clusterd_worker_open_fds", "Open file descriptors.", _if_living(lambda view: view.open_fds)),
 )
 
-_COUNTERS = (
-    _Series("clusterd_http_timeouts", "Requests ended by a timeout.", lambda view: view.totals.timed_out),
-    _Series("clusterd_http_connections_accepted", "Connections accepted.", lambda view: view.totals.accepted),
-    _Series(
-        "clusterd_http_connections_handed_over",
-        "Connections handed over to another worker.",
-        lambda view: view.totals.handed_over,
-    ),
-    _Series(
-        "clusterd_http_connections_adopted",
-        "Connections taken over from another worker.",
-        lambda view: view.totals.adopted,
-    ),
-    _Series(
-        "clusterd_log_records_dropped",
-        "Log records that the workers dropped because their destination did not accept them.",
-        lambda view: view.totals.log_dropped,
-    ),
-    _Series("clusterd_worker_cpu_seconds", "CPU time, user and system.", lambda view: view.cpu_seconds),
-)
+_COUNTERS = (_Shown("clusterd_worker_cpu_seconds", "CPU time, user and system.", lambda view: view.cpu_seconds),)
 
 
-def slot_families(views: Sequence[SlotView]) -> Iterator[Metric]:
-    """Yield all metric families that have a series for each slot."""
-    yield _requests(views)
-    yield _durations(views)
-    for series in _GAUGES:
-        yield _filled(GaugeMetricFamily(series.name, series.documentation, labels=["worker"]), series, views)
-    for series in _COUNTERS:
-        yield _filled(CounterMetricFamily(series.name, series.documentation, labels=["worker"]), series, views)
+def slot_families(views: Sequence[SlotView], refused_by_master: int | None) -> Iterator[Metric]:
+    """Yield all metric families that have a series for each slot: those of `Row`, and what the master knows beside.
+
+    `refused_by_master` belongs to no slot. It is None in all parts of the page but one.
+    """
+    for series in SERIES:
+        yield from _families_of(series, views, refused_by_master)
+    for shown in _GAUGES:
+        yield _filled(GaugeMetricFamily(shown.name, shown.documentation, labels=["worker"]), shown, views)
+    for shown in _COUNTERS:
+        yield _filled(CounterMetricFamily(shown.name, shown.documentation, labels=["worker"]), shown, views)
     yield _restarts(views)
 
 
-def _filled(family: GaugeMetricFamily | CounterMetricFamily, series: _Series, views: Sequence[SlotView]) -> Metric:
+def _filled(family: GaugeMetricFamily | CounterMetricFamily, shown: _Shown, views: Sequence[SlotView]) -> Metric:
     for view in views:
-        value = series.value(view)
+        value = shown.value(view)
         if value is not None:
             family.add_metric(view.label, value)
     return family
 
 
-def _requests(views: Sequence[SlotView]) -> Metric:
-    family = CounterMetricFamily(
-        "clusterd_http_requests", "Requests answered, by class of status code.", labels=["worker", "code"]
-    )
+def _families_of(series: Series, views: Sequence[SlotView], refused_by_master: int | None) -> Iterator[Metric]:
+    """Yield the families of one declaration of `Row`; none for a number that the page does not show."""
+    match series:
+        case Gauge():
+            yield _gauge(series, views)
+        case Counter():
+            yield _counter(series, views)
+        case LabelledCounter():
+            family = _labelled_counter(series, views)
+            if series is Row.refused and refused_by_master is not None:
+                # Of no slot: the master has no worker to which it could give these connections.
+                family.add_metric(["", "no_worker"], refused_by_master)
+            yield family
+        case Histogram():
+            yield _histogram(series, views)
+        case Responses():
+            yield _requests(series, views)
+            yield _durations(series, views)
+
+
+def _gauge(series: Gauge, views: Sequence[SlotView]) -> Metric:
+    shown = _Shown(series.family, series.documentation, _sum(lambda row: row.integers[series.start]))
+    return _filled(GaugeMetricFamily(series.family, series.documentation, labels=["worker"]), shown, views)
+
+
+def _counter(series: Counter, views: Sequence[SlotView]) -> Metric:
+    family = CounterMetricFamily(series.family, series.documentation, labels=["worker"])
     for view in views:
-        for code, count in zip(CODE_CLASSES, view.totals.requests, strict=True):
+        family.add_metric(view.label, series.of(view.totals))
+    return family
+
+
+def _labelled_counter(series: LabelledCounter, views: Sequence[SlotView]) -> CounterMetricFamily:
+    family = CounterMetricFamily(series.family, series.documentation, labels=["worker", series.label])
+    for view in views:
+        for value, count in series.of(view.totals).items():
+            family.add_metric([*view.label, value], count)
+    return family
+
+
+def _histogram(series: Histogram, views: Sequence[SlotView]) -> Metric:
+    family = HistogramMetricFamily(series.family, series.documentation, labels=["worker"])
+    bounds = _bounds(series.bounds)
+    for view in views:
+        counts, seconds = series.of(view.totals)
+        family.add_metric(view.label, list(zip(bounds, accumulate(counts), strict=True)), seconds)
+    return family
+
+
+def _requests(series: Responses, views: Sequence[SlotView]) -> Metric:
+    family = CounterMetricFamily(series.family, series.documentation, labels=["worker", "code"])
+    for view in views:
+        for code, count in series.by_class(view.totals).items():
             family.add_metric([*view.label, code], count)
     return family
 
 
-def _durations(views: Sequence[SlotView]) -> Metric:
-    family = HistogramMetricFamily(
-        "clusterd_http_request_duration_seconds",
-        "Time from the end of a request's head to the end of its response.",
-        labels=["worker"],
-    )
+def _durations(series: Responses, views: Sequence[SlotView]) -> Metric:
+    """The histogram of each class. Those of 1xx and of unknown codes are long lists of zeros until there is one."""
+    family = HistogramMetricFamily(series.durations, series.explanation, labels=["worker", "code"])
+    bounds = _bounds(series.bounds)
     for view in views:
-        cumulative = accumulate(view.totals.buckets)
-        family.add_metric(view.label, list(zip(_BOUNDS, cumulative, strict=True)), view.totals.seconds)
+        for code, (counts, seconds) in series.durations_by_class(view.totals).items():
+            if code in _ALWAYS_SHOWN or any(counts):
+                family.add_metric([*view.label, code], list(zip(bounds, accumulate(counts), strict=True)), seconds)
     return family
+
+
+def _bounds(seconds: Sequence[float]) -> list[str]:
+    return [*map(str, seconds), "+Inf"]
 
 
 def _restarts(views: Sequence[SlotView]) -> Metric:
     family = CounterMetricFamily(
-        "clusterd_worker_restarts", "Workers that clusterd replaced on its own, by reason.", labels=["worker", "reason"]
+        "clusterd_worker_restarts",
+        "Workers that were replaced or removed, by reason, and whether that was asked for.",
+        labels=["worker", "reason", "asked"],
     )
     for view in views:
-        for reason, count in sorted(view.restarts.items()):
-            family.add_metric([*view.label, reason], count)
+        for (reason, asked), count in sorted(view.restarts.items()):
+            family.add_metric([*view.label, reason, "yes" if asked else "no"], count)
     return family

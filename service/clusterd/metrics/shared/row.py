@@ -1,157 +1,210 @@
-"""The row of one worker in the scoreboard, and the totals that are read from it."""
+"""The row of one worker in the scoreboard: every series that a worker counts or shows, and the totals of the counts."""
 
-from dataclasses import dataclass
-from typing import Final, Self, overload
+from dataclasses import dataclass, fields
+from typing import Final
 from zlib import crc32
 
+from clusterd.config.limits import Timeouts
 from clusterd.metrics.shared.in_hand import PLACE_CELLS, PLACES
-
-CODE_CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx", "other")
-
-BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Upper bounds of the request durations in seconds: Prometheus's defaults, and two smaller ones for fast responses."""
-
-ROW_CELLS: Final = 256
-
-_GAUGES: Final = (
-    "heartbeat",
-    "progress",
-    "accepting",
-    "connections",
-    "threads_free",
-    "in_flight",
-    "threads_busy",
-    "queue_length",
+from clusterd.metrics.shared.series import (
+    Counter,
+    Gauge,
+    Histogram,
+    Internal,
+    LabelledCounter,
+    Moment,
+    Responses,
+    Series,
 )
-_COUNTERS: Final = ("accepted", "handed_over", "adopted", "timed_out", "log_dropped")
-_NAMES: Final = (*_GAUGES, *_COUNTERS)
-_STARTED_AT: Final = len(_NAMES)
-SECONDS: Final = _STARTED_AT + 1
-# Requests are counted in one table of code class by duration. It yields both series with one write for each request,
-# and the two always agree.
-_REQUESTS: Final = SECONDS + 1
-_WIDTH: Final = len(BUCKETS) + 1
-OFFSETS: Final = tuple(
-    _REQUESTS + _WIDTH * ((status // 100 if 100 <= status < 600 else len(CODE_CLASSES)) - 1) for status in range(1000)
+
+DURATIONS: Final = (
+    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025),
+    *(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
-IN_HAND: Final = 128
-"""Where the texts of `InHand` begin. These cells are not numbers."""
-IN_HAND_END: Final = IN_HAND + PLACES * PLACE_CELLS
-assert _REQUESTS + _WIDTH * len(CODE_CLASSES) <= IN_HAND
-assert IN_HAND_END <= ROW_CELLS
-LAYOUT: Final = crc32(repr((_NAMES, CODE_CLASSES, BUCKETS, IN_HAND, PLACES, PLACE_CELLS)).encode())
-"""Differs when the meaning of a cell does. Processes with different layouts must not share a scoreboard."""
+"""Upper bounds in seconds: Prometheus's defaults, and smaller ones for fast responses and short waits."""
 
+LAGS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper bounds in seconds. A timer of the event loop may fire up to 1 ms late without any fault."""
 
-class _Cell:
-    """Descriptor for an attribute of a row that is stored as a number in shared memory."""
+TIMEOUTS: Final = tuple(field.name for field in fields(Timeouts) if field.name != "unready")
+"""The settings of `timeouts:` that end something. `unready` ends nothing: `/readyz` tells of it."""
 
-    def __set_name__(self, owner: type["Row"], name: str) -> None:
-        self.index = _NAMES.index(name)
-
-    @overload
-    def __get__(self, row: None, owner: type["Row"]) -> Self: ...
-    @overload
-    def __get__(self, row: "Row", owner: type["Row"]) -> int: ...
-    def __get__(self, row: "Row | None", owner: type["Row"]) -> "Self | int":
-        return self if row is None else row.integers[self.index]
-
-    def __set__(self, row: "Row", value: int) -> None:
-        row.integers[self.index] = value
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """Counts that only grow. The totals of a slot are the sum over all workers it has had."""
-
-    requests: tuple[int, ...] = (0,) * len(CODE_CLASSES)
-    """By code class, in the order of CODE_CLASSES."""
-    buckets: tuple[int, ...] = (0,) * _WIDTH
-    """By duration, not cumulative: one count for each of BUCKETS and one for longer durations."""
-    seconds: float = 0.0
-    """Duration of all requests together, in seconds."""
-    accepted: int = 0
-    handed_over: int = 0
-    adopted: int = 0
-    timed_out: int = 0
-    log_dropped: int = 0
-
-    def __add__(self, other: "Totals") -> "Totals":
-        return Totals(
-            tuple(map(sum, zip(self.requests, other.requests, strict=True))),
-            tuple(map(sum, zip(self.buckets, other.buckets, strict=True))),
-            self.seconds + other.seconds,
-            self.accepted + other.accepted,
-            self.handed_over + other.handed_over,
-            self.adopted + other.adopted,
-            self.timed_out + other.timed_out,
-            self.log_dropped + other.log_dropped,
-        )
+REFUSALS: Final = ("queue_full", "queue_timeout", "connections", "bad_request", "limits", "tls")
 
 
 class Row:
-    """The numbers of one worker. Only its event loop's thread writes them; any process may read them."""
+    """The numbers of one worker. Only its event loop's thread writes them, and the master once the worker is dead.
+
+    Any process may read them. The order of the declarations is that of the cells: first the numbers that go up and
+    down, then those that only grow.
+    """
 
     __slots__ = ("floats", "integers")
 
-    heartbeat = _Cell()
+    heartbeat = Internal()
     """When the event loop last turned, in monotonic nanoseconds."""
-    progress = _Cell()
+    progress = Internal()
     """When the loop or a thread last made progress with a request, or had none; in monotonic nanoseconds."""
-    accepting = _Cell()
+    accepting = Internal()
     """1 while the worker takes new connections, else 0. Also 0 while it accepts for itself and is at its limit."""
-    connections = _Cell()
-    """Open connections."""
-    threads_free = _Cell()
+    threads_free = Internal()
     """Threads that wait for a request; at least 1 if the application runs on the loop."""
-    in_flight = _Cell()
-    """Requests whose response is not complete."""
-    threads_busy = _Cell()
-    """Threads that run a request."""
-    queue_length = _Cell()
-    """Requests that wait for a thread."""
-    accepted = _Cell()
-    """Connections accepted from a listener."""
-    handed_over = _Cell()
-    """Connections handed over to another worker."""
-    adopted = _Cell()
-    """Connections taken over from another worker."""
-    timed_out = _Cell()
-    """Requests and connections that one of the timeouts has ended."""
-    log_dropped = _Cell()
-    """Log records that the worker has dropped."""
+    jobs = Internal()
+    """Calls of the application that a thread or greenlet runs, or that wait for one."""
+    started_at = Moment()
+    """When the worker started to run; 0 until it has written this."""
+
+    connections = Gauge("clusterd_http_connections", "Open connections.")
+    connections_limit = Gauge(
+        "clusterd_http_connections_limit",
+        "Connections that may be open: limits.connections, or as many as LimitNOFILE= allows.",
+    )
+    in_flight = Gauge(
+        "clusterd_http_requests_in_flight", "Requests whose head has arrived and whose response is not complete."
+    )
+    threads = Gauge(
+        "clusterd_http_threads",
+        "Threads, or greenlets, that call the application; 0 if it runs on the event loop.",
+    )
+    queue_limit = Gauge(
+        "clusterd_http_queue_limit", "Requests that may wait for a thread: limits.queue; 0 if none can."
+    )
+    websockets = Gauge("clusterd_websockets", "Open WebSockets.")
+    max_fds = Gauge("clusterd_worker_max_fds", "File descriptors that may be open (LimitNOFILE=).")
+
+    responses = Responses(
+        "clusterd_http_requests",
+        "Requests answered, refused ones included, by class of status code.",
+        "clusterd_http_request_duration_seconds",
+        "Time from the end of a request's head to the end of its response, without refused requests.",
+        DURATIONS,
+    )
+    refused = LabelledCounter(
+        "clusterd_http_refused",
+        "Requests and connections that clusterd refused on its own, by reason.",
+        "reason",
+        REFUSALS,
+    )
+    queue = Histogram(
+        "clusterd_http_queue_seconds",
+        "Time from when the application could be called for a request until it was called.",
+        DURATIONS,
+    )
+    timeouts = LabelledCounter(
+        "clusterd_http_timeouts",
+        "Requests and connections ended by a timeout, by its setting (timeouts:).",
+        "kind",
+        TIMEOUTS,
+    )
+    client_aborts = Counter(
+        "clusterd_http_client_aborts", "Requests whose client left before the response was complete."
+    )
+    received_bytes = Counter("clusterd_http_received_bytes", "Bytes received from clients, after TLS was decrypted.")
+    sent_bytes = Counter("clusterd_http_sent_bytes", "Bytes sent to clients, before they were encrypted by TLS.")
+    accepted = Counter("clusterd_http_connections_accepted", "Connections accepted.")
+    handed_over = Counter("clusterd_http_connections_handed_over", "Connections handed over to another worker.")
+    adopted = Counter("clusterd_http_connections_adopted", "Connections taken over from another worker.")
+    log_dropped = Counter(
+        "clusterd_log_records_dropped",
+        "Log records that the workers dropped because their destination did not accept them.",
+    )
+    handshake_failures = Counter("clusterd_tls_handshake_failures", "TLS handshakes that failed.")
+    loop_lag = Histogram(
+        "clusterd_event_loop_lag_seconds",
+        "How late the event loop called a timer that is due four times a second.",
+        LAGS,
+    )
+    collections = LabelledCounter(
+        "clusterd_worker_garbage_collections",
+        "Runs of Python's garbage collector, by generation.",
+        "generation",
+        ("0", "1", "2"),
+    )
 
     def __init__(self, integers: "memoryview[int]", floats: "memoryview[float]") -> None:
         self.integers = integers
         self.floats = floats
 
     @property
-    def started_at(self) -> float:
-        """When the worker started to run, in seconds since 1970; 0 until it has written this."""
-        return self.floats[_STARTED_AT]
+    def threads_busy(self) -> int:
+        """Threads that run a request."""
+        return min(self.jobs, self.threads)
 
-    @started_at.setter
-    def started_at(self, value: float) -> None:
-        self.floats[_STARTED_AT] = value
+    @property
+    def queue_length(self) -> int:
+        """Requests that wait for a thread."""
+        return max(0, self.jobs - self.threads)
 
     @property
     def requests(self) -> int:
-        """Number of requests that were answered."""
-        return sum(self.integers[_REQUESTS : _REQUESTS + _WIDTH * len(CODE_CLASSES)])
+        """Number of requests that were answered, refusals included."""
+        responses = Row.responses
+        return sum(self.integers[responses.start : responses.start + responses.cells])
 
-    def totals(self) -> Totals:
+    def totals(self) -> "Totals":
         """Return the counts so far."""
-        cells = self.integers.tolist()
-        starts = range(_REQUESTS, _REQUESTS + _WIDTH * len(CODE_CLASSES), _WIDTH)
-        table = [cells[start : start + _WIDTH] for start in starts]
         return Totals(
-            tuple(map(sum, table)),
-            tuple(map(sum, zip(*table, strict=True))),
-            self.floats[SECONDS],
-            *cells[len(_GAUGES) : len(_NAMES)],
+            tuple(self.integers[_COUNTS : _COUNTS + len(_NO_COUNTS)].tolist()),
+            tuple(self.floats[_SUMS : _SUMS + len(_NO_SUMS)].tolist()),
         )
 
     @staticmethod
     def placement_cells() -> tuple[int, int, int, int]:
         """The cells of `accepting`, `connections`, `threads_free` and `heartbeat` in a row."""
-        return Row.accepting.index, Row.connections.index, Row.threads_free.index, Row.heartbeat.index
+        return Row.accepting.start, Row.connections.start, Row.threads_free.start, Row.heartbeat.start
+
+
+SERIES: Final = tuple(each for each in vars(Row).values() if isinstance(each, Series))
+"""Every declaration of `Row`, in order."""
+
+
+def _lay_out() -> tuple[int, int, int]:
+    """Give each series its cells. Returns the first cell of the counts, that of the sums, and the end of both."""
+    cell = 0
+    for series in SERIES:
+        series.start = cell
+        cell += series.cells
+    counts = min(series.start for series in SERIES if not isinstance(series, (Gauge, Internal, Moment)))
+    sums = cell
+    for series in SERIES:
+        series.sum_start = cell
+        cell += series.sums
+    return counts, sums, cell
+
+
+_COUNTS, _SUMS, _END = _lay_out()
+_NO_COUNTS: Final = (0,) * (_SUMS - _COUNTS)
+_NO_SUMS: Final = (0.0,) * (_END - _SUMS)
+
+IN_HAND: Final = _END
+"""Where the texts of `InHand` begin. These cells are not numbers."""
+IN_HAND_END: Final = IN_HAND + PLACES * PLACE_CELLS
+ROW_CELLS: Final = -(-IN_HAND_END // 8) * 8
+"""A whole number of cache lines, so that two workers never write to the same one."""
+LAYOUT: Final = crc32(repr(([series.described() for series in SERIES], IN_HAND, PLACES, PLACE_CELLS)).encode())
+"""Differs when the meaning of a cell does. Processes with different layouts must not share a scoreboard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Counts that only grow. The totals of a slot are the sum over all workers it has had.
+
+    A series of `Row` reads its own: `Row.accepted.of(totals)`.
+    """
+
+    counts: tuple[int, ...] = _NO_COUNTS
+    sums: tuple[float, ...] = _NO_SUMS
+
+    def __add__(self, other: "Totals") -> "Totals":
+        return Totals(
+            tuple(map(sum, zip(self.counts, other.counts, strict=True))),
+            tuple(map(sum, zip(self.sums, other.sums, strict=True))),
+        )
+
+    def cells(self, series: Series) -> tuple[int, ...]:
+        """Return the integers of a series."""
+        return self.counts[series.start - _COUNTS : series.start - _COUNTS + series.cells]
+
+    def sums_of(self, series: Series) -> tuple[float, ...]:
+        """Return the floating-point numbers of a series."""
+        return self.sums[series.sum_start - _SUMS : series.sum_start - _SUMS + series.sums]

@@ -52,6 +52,7 @@ def _gone(cluster: ClusterState, worker: Worker, gone: events.WorkerGone) -> Non
             how=_how(worker, reason, gone),
             retry_in=again_at - cluster.now if held_up else None,
             code=gone.code,
+            is_candidate=worker.generation > cluster.serving,
         )
     )
     if reason in FAILURES and worker.ready_at is not None:

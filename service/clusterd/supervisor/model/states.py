@@ -134,4 +134,21 @@ RESTARTS = FAILURES | {
     EndReason.RESTART,
     EndReason.KILLED,
 }
-"""The ends after which a worker of the same generation is forked: `clusterd_worker_restarts_total` counts them."""
+"""The ends after which a worker of the same generation is forked."""
+
+ASKED_FOR = frozenset(
+    {
+        EndReason.ROLLOUT,
+        EndReason.SCALE,
+        EndReason.MAX_REQUESTS,
+        EndReason.MAX_MEMORY,
+        EndReason.RESTART,
+        EndReason.KILLED,
+        EndReason.DRAIN_TIMEOUT,
+        EndReason.MAX_DRAINING,
+    }
+)
+"""The ends of workers that were to leave, by an operator's order or by a limit of the configuration."""
+
+COUNTED = RESTARTS | ASKED_FOR
+"""The ends that `clusterd_worker_restarts_total` counts. Of a stop and of a withdrawn generation it counts none."""

@@ -76,14 +76,18 @@ class Drain:
         idle_since = now - self._limits.idle_seconds
         if self._sender is None:
             if self._last_busy <= idle_since:
-                self._engine.retirement.close_idle(now)  # Not those whose client has begun to send a request.
+                self._close_idle(now)  # Not those whose client has begun to send a request.
         elif self._began <= idle_since:
             # A connection that cannot move ends with its next response. The drain no longer waits for that response.
-            self._engine.retirement.close_idle(idle_since)
+            self._close_idle(idle_since)
         if not self.is_over(now) or (now < self.ends[1] and self._something_may_move()):
             return False
         self._cut()
         return True
+
+    def _close_idle(self, since: float) -> None:
+        for _ in range(self._engine.retirement.close_idle(since)):
+            self._engine.counters.timed_out("drain_idle")
 
     def _something_may_move(self) -> bool:
         engine = self._engine
@@ -104,6 +108,7 @@ class Drain:
         self._log.debug("a drain is over", connections=self._engine.load)
         unacknowledged = set(self.end())
         for request in self._engine.requests_in_flight():
+            self._engine.counters.timed_out("drain")
             self._log.warning(
                 "request cut at the end of the drain",
                 method=request.method,
@@ -121,6 +126,7 @@ class Drain:
         self._engine.abort_soon()
 
     def _log_cut(self, connection: Connection, why: str) -> None:
+        self._engine.counters.timed_out("drain")
         self._log.warning(
             f"connection cut at the end of the drain: {why}", peer=_written(connection.peer), reason="drain_timeout"
         )

@@ -56,6 +56,7 @@ class WebSocketCall:
         request = connection.request
         assert request is not None
         self._connection = connection
+        self._asked = request
         self._request = request.head
         self._handshake = handshake
         self._message_limit = message_limit
@@ -76,6 +77,7 @@ class WebSocketCall:
 
     async def run(self, application: AsgiApplication, scope: dict[str, Any]) -> None:
         """Call the application. Close the WebSocket if the application leaves it open."""
+        self._asked.begins()
         try:
             await application(scope, self.receive, self.send)
         except asyncio.CancelledError:

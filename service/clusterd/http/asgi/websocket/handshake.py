@@ -61,7 +61,7 @@ def handshake_of(head: Head, limits: Limits) -> Handshake:
     if fields.get("sec-websocket-version") != VERSION:
         status = HTTPStatus.UPGRADE_REQUIRED if "sec-websocket-version" in fields else HTTPStatus.BAD_REQUEST
         offer = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", VERSION))
-        raise Refusal(status, "this server speaks WebSocket version 13", offer)
+        raise Refusal(status, "this server speaks WebSocket version 13", offer, "bad_request")
     key = fields.get("sec-websocket-key", "")
     if _match_key(key) is None:
         raise bad_request("missing or malformed Sec-WebSocket-Key")

@@ -81,6 +81,7 @@ class Shedder:
     def shed(self, sock: socket.socket, scheme: str) -> None:
         """Reject the connection, and close it."""
         self._report.note()
+        self._counters.request_refused("connections", 0)
         if scheme == "https" or len(self._clients) >= MOST_SURPLUS:
             sock.close()
             return
@@ -129,7 +130,7 @@ class RejectedConnection:
             self._answered = True
             self._transport.write(RESPONSE % self._stamp.fields)
             self._transport.write_eof()
-            self._counters.request_done(HTTPStatus.SERVICE_UNAVAILABLE.value, 0.0)
+            self._counters.refusal_sent(HTTPStatus.SERVICE_UNAVAILABLE.value)
 
     def eof_received(self) -> None:
         """Do nothing: the transport sends what was written, and closes."""

@@ -72,7 +72,7 @@ class TlsLayer:
         self._has_more = False
         """Whether records wait for this connection's turn. Nothing is read from the socket meanwhile."""
         self._awaits_turn = False
-        self._is_plain = False
+        self.is_plain = False
         """Whether the first byte of the client is a letter, as in HTTP and never in TLS."""
         self._transport.set_protocol(self)
 
@@ -98,7 +98,7 @@ class TlsLayer:
         if self._stage is _Stage.ENDED or self._client_closed:
             return
         if self._stage is _Stage.UNTOUCHED:
-            self._is_plain = data[:1].isalpha()  # A handshake begins with 22 (RFC 8446 section 5.1).
+            self.is_plain = data[:1].isalpha()  # A handshake begins with 22 (RFC 8446 section 5.1).
         self._incoming.write(data)
         try:
             if not self.is_open and not self._shake_hands():
@@ -211,7 +211,7 @@ class TlsLayer:
         if was_open:
             self._transport.abort()  # The bytes were modified or forged on the way.
             return
-        if self._is_plain:
+        if self.is_plain:
             self._outgoing.read()
             self._transport.write(_PLAIN_HTTP)
         self._flush()

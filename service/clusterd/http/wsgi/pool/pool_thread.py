@@ -91,11 +91,11 @@ class PoolThread(Runner):
                 return
 
     def do(self, job: Job, now: float) -> None:
-        """Run one job."""
+        """Run one job. `now` is time.monotonic(), read for it or for those that were run just before it."""
         self.progress = now
         self.state = _WORKING
         try:
-            job.run(self)
+            job.run(self, now)
         except BaseException:
             # Jobs handle their own errors, so this is an error of clusterd. The thread must go on: it is not replaced.
             traceback.print_exc()

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic
 
+from clusterd.http.ports import Counters
 from clusterd.http.wsgi.mailbox import Mailbox
 from clusterd.http.wsgi.pool.leadership import Leadership
 from clusterd.http.wsgi.pool.pool_thread import PoolThread
@@ -33,8 +34,9 @@ class ThreadPool(JobRunners):
         loop: asyncio.AbstractEventLoop,
         mailbox: Mailbox,
         on_saturation: Callable[[], None],
+        counters: Counters,
     ) -> None:
-        super().__init__(count, queue_limit, on_saturation)
+        super().__init__(count, queue_limit, on_saturation, counters)
         self._loop = loop
         self._mailbox = mailbox
         self._leadership = Leadership(loop, mailbox, self._jobs_waiting)
@@ -62,7 +64,8 @@ class ThreadPool(JobRunners):
         return self._leadership.leader
 
     @property
-    def _usable(self) -> int:
+    def usable(self) -> int:
+        """Number of threads that there are or can be."""
         return len(self._threads) if self._refused else self.count
 
     def _is_able(self) -> bool:
