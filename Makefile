@@ -18,11 +18,11 @@ PACKAGES_DEB     := build-essential debhelper dh-python fakeroot python3-dev pyt
 PACKAGES_LINT    := lintian
 PACKAGES_SYSTEM  := debootstrap systemd-container util-linux iproute2 $(PACKAGES_LINT)
 # What stands beside clusterd in the examples and in the tests.
-PACKAGES_EXAMPLES := haproxy nginx-light prometheus redis-server
+PACKAGES_EXAMPLES := chromium-headless-shell haproxy nginx-light prometheus redis-server
 
 # The engine as it is installed: compiled for $(PYTHON), from these.
 COMPILED := build/compiled
-SOURCES  := setup.py setup.cfg pyproject.toml LICENSE packaging/build-wheel requirements/compile.txt $(shell find service -name '*.py')
+SOURCES  := setup.py setup.cfg pyproject.toml LICENSE packaging/build-wheel requirements/compile.txt $(shell find service -name '*.py' -o -name '*.css' -o -name '*.js')
 
 # The Debian packages of the system ring, made of all that git would add.
 DEBS     := build/packages

@@ -1,6 +1,7 @@
 """The master's endpoint over real sockets."""
 
 import asyncio
+import dataclasses
 import os
 import resource
 import socket
@@ -14,6 +15,7 @@ from clusterd.master.admin import accepting
 from clusterd.master.admin import exchanges as module
 from clusterd.master.admin.endpoint import Endpoint, Pages
 from clusterd.master.admin.exchanges import MAXIMUM_CONNECTIONS
+from clusterd.master.health.readiness import Check
 from clusterd.metrics.page.negotiation import Form, Page, Wanted
 
 
@@ -26,7 +28,9 @@ class Surroundings:
         self.wanted: list[Wanted] = []
         self.has_logged = asyncio.Event()
         self.log = Logger(Sink(lambda record: [line.encode() for line in record.lines()], self.take))
-        self.pages = Pages(self.metrics, lambda: self.reason, lambda: "worker 1 <ready>")
+        self.checks = [Check("workers", passed=True, found="1 of 2 are ready")]
+        overview = b"<!doctype html>", "default-src 'none'"
+        self.pages = Pages(self.metrics, lambda: self.reason, lambda: self.checks, lambda: overview)
 
     def take(self, line: bytes) -> bool:
         self.logged.append(line.decode())
@@ -103,11 +107,26 @@ def test_probes(surroundings: Surroundings) -> None:
     run(surroundings, scenario)
 
 
-def test_the_overview_is_escaped(surroundings: Surroundings) -> None:
+def test_readyz_lists_every_check_when_asked_to(surroundings: Surroundings) -> None:
+    async def scenario(address: tuple[str, int]) -> None:
+        status, _, body = await get(address, "/readyz?verbose")
+        assert (status, body) == (b"HTTP/1.1 200 OK", b"[+]workers: 1 of 2 are ready\nready\n")
+        surroundings.reason = "no worker is ready"
+        surroundings.checks = [Check("service", True, "running"), Check("workers", False, "no worker is ready")]
+        status, _, body = await get(address, "/readyz?verbose=1")
+        assert status == b"HTTP/1.1 503 Service Unavailable"
+        assert body == b"[+]service: running\n[-]workers: no worker is ready\nno worker is ready\n"
+        assert (await get(address, "/readyz?other"))[2] == b"no worker is ready\n"
+
+    run(surroundings, scenario)
+
+
+def test_the_page_for_browsers_has_its_policy(surroundings: Surroundings) -> None:
     async def scenario(address: tuple[str, int]) -> None:
         _, headers, body = await get(address, "/")
         assert headers[b"Content-Type"] == b"text/html; charset=utf-8"
-        assert b"worker 1 &lt;ready&gt;" in body
+        assert headers[b"Content-Security-Policy"] == b"default-src 'none'"
+        assert body == b"<!doctype html>"
 
     run(surroundings, scenario)
 
@@ -147,7 +166,7 @@ def test_a_page_that_fails_is_a_500_with_its_traceback_in_the_log(surroundings: 
     async def fail(wanted: Wanted) -> Page:
         raise RuntimeError("broken")
 
-    surroundings.pages = Pages(fail, lambda: None, lambda: "")
+    surroundings.pages = dataclasses.replace(surroundings.pages, metrics=fail)
 
     async def scenario(address: tuple[str, int]) -> None:
         assert (await get(address, "/metrics"))[0] == b"HTTP/1.1 500 Internal Server Error"

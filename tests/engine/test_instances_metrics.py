@@ -14,6 +14,7 @@ from clusterd.instances.known import Places
 from clusterd.instances.relay import Relay
 from clusterd.log import Logger, Sink
 from clusterd.master.admin.endpoint import Endpoint, Pages
+from clusterd.master.health.readiness import Check
 from clusterd.metrics.page.negotiation import Form, Page, Wanted
 from tests.engine.test_endpoint import exchange
 
@@ -57,7 +58,12 @@ class Host:
         async def metrics(wanted: Wanted) -> Page:
             return Page(wanted.form.value, "gzip" if wanted.compressed else None, name.encode() * 100_000)
 
-        pages = Pages(metrics, lambda: "not yet", lambda: "")
+        pages = Pages(
+            metrics=metrics,
+            not_ready=lambda: "not yet",
+            checks=lambda: [Check("workers", False, "none")],
+            overview=lambda: (f"<title>{name}</title>".encode(), "default-src 'none'"),
+        )
         self._endpoints.append(Endpoint(pages, [listener or self.listen(name)], self._log))
         self._endpoints[-1].start()
 
@@ -102,6 +108,8 @@ def test_each_instance_answers_itself_at_its_path(host: Host) -> None:
             assert headers[b"Content-Type"].decode() == Form.OPENMETRICS.value
             assert headers[b"Content-Encoding"] == b"gzip"
         assert (await get(address, "/instances/shop/readyz"))[::2] == (503, b"not yet\n")
+        assert (await get(address, "/instances/shop/readyz?verbose"))[2] == b"[-]workers: none\nnot yet\n"
+        assert (await get(address, "/instances/shop/"))[2] == b"<title>shop</title>"
         assert (await get(address, "/instances/shop/healthz"))[::2] == (200, b"ok\n")
         status, headers, body = await get(address, "/instances/shop/metrics", "HEAD")
         assert (status, headers[b"Content-Length"], body) == (200, b"400000", b"")
@@ -176,7 +184,7 @@ def test_one_that_hangs_delays_no_other(host: Host, monkeypatch: pytest.MonkeyPa
     [
         ("/instances/nothing/metrics", 404),
         ("/instances/clusterd/metrics", 404),
-        ("/instances/shop/", 404),
+        ("/instances/shop", 404),
         ("/instances/shop/metrics/x", 404),
         ("/instances/..%2Fetc%2Fshop/metrics", 404),
         ("/instances/%2E%2E/metrics", 404),

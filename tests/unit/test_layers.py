@@ -31,6 +31,7 @@ LAYERS = {
     "hooks": 5,
     "worker": 4,
     "app": 3,
+    "observing": 3,
     "process": 2,
     "supervisor": 2,
     "http": 2,
@@ -60,7 +61,14 @@ HTTP_LAYERS = {
 }
 """Within http/: its packages, and the modules that are in none."""
 IMPURE = {"os", "signal", "socket", "time", "asyncio", "logging", "threading", "subprocess", "select", "random"}
-PURE = ("clusterd.supervisor", "clusterd.master.hooks.decisions", "clusterd.master.watching.file_changes")
+PURE = (
+    "clusterd.supervisor",
+    "clusterd.observing.history",
+    "clusterd.observing.dashboard",
+    "clusterd.observing.words",
+    "clusterd.master.hooks.decisions",
+    "clusterd.master.watching.file_changes",
+)
 MOST_ARGUMENTS = 7
 CIRCLES: set[frozenset[str]] = {frozenset({"clusterd.http.call", "clusterd.http.connections.connection"})}
 """By name, and for types only: a connection and the adapter that answers its requests know each other."""

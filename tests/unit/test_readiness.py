@@ -106,6 +106,31 @@ def test_something_is_answered_however_long_that_lasts(workers: Sequence[Behavio
     assert looked_at(workers, 10 * UNREADY) is None
 
 
+def checked(workers: Sequence[Behaviour]) -> list[tuple[str, bool, str]]:
+    readiness = Readiness()
+    looked_at(workers, UNREADY, readiness)
+    return [dataclasses.astuple(check) for check in readiness.checks()]
+
+
+def test_each_check_says_what_it_has_found() -> None:
+    fine = [
+        ("event loops", True, "all turn"),
+        ("threads", True, "all make progress, or nothing waits"),
+        ("queues", True, "all have room"),
+    ]
+    assert checked([well, well]) == fine
+    assert checked([well, silent, full]) == [
+        ("event loops", True, "the event loop of worker 2 does not turn; other workers answer"),
+        fine[1],
+        ("queues", True, "the queue of worker 3 is full; other workers answer"),
+    ]
+    assert checked([silent, full]) == [
+        ("event loops", False, "the event loop of worker 1 does not turn"),
+        fine[1],
+        ("queues", False, "the queue of worker 2 is full"),
+    ]
+
+
 def test_slow_queries_count_from_when_somebody_waits_for_them() -> None:
     def waited_for_later(now: float) -> Seen:
         return stuck(now) if now >= START + 30 else slow(now)

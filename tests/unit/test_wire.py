@@ -173,7 +173,7 @@ def test_control_requests_come_back_as_they_were_meant() -> None:
         (b"x", "JSON"),
         (b"[]", "not a JSON object"),
         (b'{"version": 9}', "version 9"),
-        (b'{"version": 1, "command": "up"}', "unknown command 'up'; known are: status, reload"),
+        (b'{"version": 1, "command": "up"}', "unknown command 'up'; known are: status, top, reload"),
         (b'{"version": 1, "command": "status", "slot": 1}', "unknown argument 'slot'; it takes nothing"),
         (b'{"version": 1, "command": "restart"}', "slot is missing"),
         (b'{"version": 1, "command": "restart", "slot": 0}', "slot: 0 is not the number of a slot"),

@@ -1,7 +1,8 @@
 """Relay metrics and probes: a request goes to the metrics endpoint of the instance that its path names.
 
     GET /instances                    the targets for Prometheus (http_sd_configs)
-    GET /instances/NAME/metrics       the instance's own page; also /healthz and /readyz
+    GET /instances/NAME/              the instance's page for browsers
+    GET /instances/NAME/metrics       its metrics; also /healthz and /readyz
 
 The master of each instance answers. The relay stores nothing, and an instance that hangs does not delay the others.
 """
@@ -30,7 +31,7 @@ ANSWER_BYTES = 64 << 20
 _TEXT = "text/plain; charset=utf-8"
 _REQUEST = re.compile(rb"(GET|HEAD) (/[\x21-\x7e]*) HTTP/1\.[01](?=\r\n)")
 _HOST = re.compile(rb"^host:[ \t]*([A-Za-z0-9.\-:\[\]]+)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
-_RELAYED = re.compile(r"/instances/([^/]+)(/metrics|/healthz|/readyz)")
+_RELAYED = re.compile(r"/instances/([^/]+)(/|/metrics|/healthz|/readyz)")
 
 
 class Relay:
@@ -68,7 +69,7 @@ class Relay:
         request = _REQUEST.match(head)
         if request is None:
             return _response(HTTPStatus.BAD_REQUEST, "only GET and HEAD requests for a path are answered\n")
-        path = request[2].partition(b"?")[0].decode()
+        path, question, query = request[2].decode().partition("?")
         if path in ("/", "/instances"):
             listed = self._targets(_asked_at(connection, head))
             return _response(HTTPStatus.OK, listed, "application/json")
@@ -77,7 +78,8 @@ class Relay:
         address = metrics_address(self._places, name) if relayed else None
         if relayed is None or address is None:
             return _response(HTTPStatus.NOT_FOUND, "the instances with metrics are listed at /instances\n")
-        forwarded = b"%s %s%s" % (request[1], relayed[2].encode(), head[request.end(2) :])
+        target = f"{relayed[2]}{question}{query}".encode()
+        forwarded = b"%s %s%s" % (request[1], target, head[request.end(2) :])
         return await self._answer_of(name, address, forwarded)
 
     def _targets(self, asked_at: str) -> str:

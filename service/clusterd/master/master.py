@@ -17,6 +17,7 @@ from clusterd.log.output import mend_output, protect_output
 from clusterd.master.admin.commands import Commands
 from clusterd.master.admin.control import ControlServer
 from clusterd.master.admin.counts import Counts
+from clusterd.master.admin.dashboards import Dashboards
 from clusterd.master.admin.endpoint import Endpoint
 from clusterd.master.admin.event_log import EventLog
 from clusterd.master.admin.views import Views
@@ -103,10 +104,13 @@ class Master:
         self._child_events = ChildEvents(context, ledger, self._hooks, self._remains, self._observations)
         self._oversight = Oversight(context, _clock_time, self._readiness_changed)
         self._rebalancer = Rebalancer(context)
-        self._views = Views(context, ledger, counts, self._hooks, self.status, self._oversight.why_unready)
-        self._commands = Commands(context, self._operations, self._views, self._event_log, self._hooks)
+        self._views = Views(context, ledger, counts, self._hooks, self.status, self._oversight)
+        self._dashboards = Dashboards(context, ledger, counts, self._event_log, self._views)
+        self._commands = Commands(
+            context, self._operations, self._views, self._dashboards, self._event_log, self._hooks
+        )
         self._control = ControlServer(listeners.control, self._commands.carry_out, log)
-        pages = self._views.pages([ObservedSource(self._observations.observed)])
+        pages = self._views.pages([ObservedSource(self._observations.observed)], self._dashboards.page)
         self._endpoint = Endpoint(pages, listeners.metrics, log)
         self._service_manager = ServiceManager(
             Notifier(os.environ.get("NOTIFY_SOCKET")),
@@ -268,6 +272,7 @@ class Master:
         self._observations.look(time.monotonic())
         self._round_robin.look()
         self._hooks.look()
+        self._dashboards.look(time.monotonic())
         self._log.flush()
         mend_output()  # The next templates inherit the output.
         self._loop.call_later(LOOK_EVERY_SECONDS, self._look)

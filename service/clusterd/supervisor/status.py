@@ -7,7 +7,7 @@ from clusterd.supervisor.decisions.slots import retry_at
 from clusterd.supervisor.model.backoff import Backoff
 from clusterd.supervisor.model.cluster import ClusterState, Phase
 from clusterd.supervisor.model.states import COMING, WorkerState
-from clusterd.supervisor.model.table import RolloutPhase
+from clusterd.supervisor.model.table import Rollout, RolloutPhase
 
 REASON_CHARACTERS = 300
 
@@ -62,13 +62,18 @@ def progress_line(cluster: ClusterState, clock_time: Callable[[float], str]) -> 
     line, rollout = status_line(cluster, clock_time), cluster.rollout
     if rollout is None or rollout.phase is not RolloutPhase.REPLACING:
         return line
+    slots = ", ".join(f"{slot} {state}" for slot, state in replaced_slots(cluster, rollout))
+    return f"{line} ({slots})"
+
+
+def replaced_slots(cluster: ClusterState, rollout: Rollout) -> list[tuple[int, str]]:
+    """The slots after a rollout that replaces workers: each with the state of its new worker, or `waits`."""
     states = {
         worker.slot: worker.state.value
         for worker in cluster.table.workers.values()
         if worker.generation == rollout.generation
     }
-    slots = ", ".join(f"{slot} {states.get(slot, 'waits')}" for slot in range(1, rollout.workers + 1))
-    return f"{line} ({slots})"
+    return [(slot, states.get(slot, "waits")) for slot in range(1, rollout.workers + 1)]
 
 
 def ready_workers(cluster: ClusterState) -> int:

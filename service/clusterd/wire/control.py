@@ -30,6 +30,7 @@ class Command(StrEnum):
     """The commands."""
 
     STATUS = "status"
+    TOP = "top"
     RELOAD = "reload"
     RESTART = "restart"
     SCALE = "scale"
@@ -71,6 +72,7 @@ class Request:
 
 _ARGUMENTS: dict[Command, frozenset[str]] = {
     Command.STATUS: frozenset(),
+    Command.TOP: frozenset(),
     Command.RELOAD: frozenset({"wait"}),
     Command.RESTART: frozenset({"slot"}),
     Command.SCALE: frozenset({"workers"}),

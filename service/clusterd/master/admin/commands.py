@@ -11,6 +11,7 @@ from clusterd.config.written import nested, shown
 from clusterd.linux.masters_signals import STOPS
 from clusterd.log import Level
 from clusterd.master.admin.control import Peer
+from clusterd.master.admin.dashboards import Dashboards
 from clusterd.master.admin.event_log import EventLog
 from clusterd.master.admin.views import Views
 from clusterd.master.children.debuggers import NoDebugger, how_to_attach, warnings_of
@@ -30,7 +31,7 @@ from clusterd.wire.conversation import Disconnected, QueueFull
 MOST_FOLLOWERS = 32
 """The most clients that follow the events: each event is written to each of them."""
 
-_LOOKS_ONLY = frozenset({Command.STATUS, Command.EVENTS, Command.CONFIG})
+_LOOKS_ONLY = frozenset({Command.STATUS, Command.TOP, Command.EVENTS, Command.CONFIG})
 """Commands that change nothing. They are not logged."""
 
 
@@ -38,11 +39,18 @@ class Commands:
     """Carries out requests. Owns the peers that wait for an answer."""
 
     def __init__(
-        self, context: MasterContext, operations: Operations, views: Views, event_log: EventLog, hooks: Hooks
+        self,
+        context: MasterContext,
+        operations: Operations,
+        views: Views,
+        dashboards: Dashboards,
+        event_log: EventLog,
+        hooks: Hooks,
     ) -> None:
         self._context = context
         self._operations = operations
         self._views = views
+        self._dashboards = dashboards
         self._event_log = event_log
         self._hooks = hooks
         self._log = context.log
@@ -64,6 +72,9 @@ class Commands:
             case Command.STATUS:
                 description = self._views.describe()
                 peer.succeed(description["status"], description)
+            case Command.TOP:
+                document = self._dashboards.document()
+                peer.succeed(document["about"]["status"], document)
             case Command.RELOAD:
                 self._reload(peer, wait=request.wait)
             case Command.RESTART:

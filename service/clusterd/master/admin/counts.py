@@ -26,6 +26,10 @@ class Counts:
         """How often a worker of a slot was replaced by one of its generation, for whatever reason."""
         return sum(self.restarts[slot, reason.value] for reason in RESTARTS)
 
+    def all_restarts(self) -> int:
+        """How often a worker of any slot was replaced by one of its generation."""
+        return sum(count for (_, reason), count in self.restarts.items() if reason in RESTARTS)
+
     def worker_ended(self, slot: int, reason: EndReason, *, is_candidate: bool) -> None:
         """Count the end of a worker. The candidates of a rollout have replaced nothing: `rollouts` tells of them."""
         if reason in COUNTED and not is_candidate:

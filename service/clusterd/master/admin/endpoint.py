@@ -4,16 +4,17 @@ The workers' engine is not used, so that the master does not import it. The serv
 connection, with short limits, so a client cannot keep the master from its work.
 """
 
-import html
 import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
+from urllib.parse import parse_qs
 
 from clusterd.log import Logger
 from clusterd.master.admin.exchanges import HEAD_BYTES, Exchanges, receive_head, send_and_end
+from clusterd.master.health.readiness import Check
 from clusterd.metrics.page.negotiation import Page, Wanted
 
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) (/[\x21-\x7e]*) HTTP/1\.[01]")
@@ -29,8 +30,10 @@ class Pages:
     """Returns the page in the format and compression that the request asks for."""
     not_ready: Callable[[], str | None]
     """Returns why the service cannot answer requests; None if it can."""
-    overview: Callable[[], str]
-    """Returns the state of the cluster as plain text."""
+    checks: Callable[[], Sequence[Check]]
+    """Returns the conditions for that, and what was found."""
+    overview: Callable[[], tuple[bytes, str]]
+    """Returns the page for browsers, as HTML, and its Content-Security-Policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,8 @@ class _Answer:
     status: HTTPStatus
     body: bytes
     content_type: str = _TEXT
-    content_encoding: str | None = None
+    headers: str = ""
+    """Further header fields, each with its CRLF."""
 
 
 class Endpoint:
@@ -65,48 +69,49 @@ class Endpoint:
     async def _respond(self, received: bytes) -> bytes:
         head, end, _ = received.partition(b"\r\n\r\n")
         request = _REQUEST_LINE.match(head)
-        allow = ""
         if not end or len(head) > HEAD_BYTES:
             answer = _plain(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
         elif not request or head[request.end() : request.end() + 2] not in (b"", b"\r\n"):
             answer = _plain(HTTPStatus.BAD_REQUEST)
         elif request[1] not in (b"GET", b"HEAD"):
-            answer = _plain(HTTPStatus.METHOD_NOT_ALLOWED)
-            allow = "Allow: GET, HEAD\r\n"
+            answer = _plain(HTTPStatus.METHOD_NOT_ALLOWED, "Allow: GET, HEAD\r\n")
         else:
-            answer = await self._answer(request[2].partition(b"?")[0].decode(), _wanted(head))
-        encoding = f"Content-Encoding: {answer.content_encoding}\r\n" if answer.content_encoding else ""
+            path, _, query = request[2].decode().partition("?")
+            answer = await self._answer(path, query, _wanted(head))
         headers = (
             f"HTTP/1.1 {answer.status.value} {answer.status.phrase}\r\n"
             f"Date: {formatdate(usegmt=True)}\r\n"
             f"Content-Type: {answer.content_type}\r\n"
             f"Content-Length: {len(answer.body)}\r\n"
-            f"{encoding}{allow}Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
+            f"{answer.headers}Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
         )
         return headers.encode("latin-1") + (b"" if request and request[1] == b"HEAD" else answer.body)
 
-    async def _answer(self, path: str, wanted: Wanted) -> _Answer:
+    async def _answer(self, path: str, query: str, wanted: Wanted) -> _Answer:
         try:
-            return await self._page(path, wanted)
+            return await self._page(path, query, wanted)
         except Exception as error:  # An error in a page must not end the master.
             self._log.exception("metrics endpoint failed", error, path=path)
             return _plain(HTTPStatus.INTERNAL_SERVER_ERROR)
 
-    async def _page(self, path: str, wanted: Wanted) -> _Answer:
+    async def _page(self, path: str, query: str, wanted: Wanted) -> _Answer:
         match path:
             case "/metrics":
                 page = await self._pages.metrics(wanted)
-                return _Answer(HTTPStatus.OK, page.body, page.content_type, page.content_encoding)
+                encoding = f"Content-Encoding: {page.content_encoding}\r\n" if page.content_encoding else ""
+                return _Answer(HTTPStatus.OK, page.body, page.content_type, encoding)
             case "/healthz":
                 # Any answer shows that the master's event loop is alive.
                 return _Answer(HTTPStatus.OK, b"ok\n")
             case "/readyz":
                 reason = self._pages.not_ready()
-                if reason is None:
-                    return _Answer(HTTPStatus.OK, b"ready\n")
-                return _Answer(HTTPStatus.SERVICE_UNAVAILABLE, f"{reason}\n".encode())
+                status = HTTPStatus.OK if reason is None else HTTPStatus.SERVICE_UNAVAILABLE
+                checks = self._pages.checks() if "verbose" in parse_qs(query, keep_blank_values=True) else ()
+                return _Answer(status, _probe(reason or "ready", checks))
             case "/":
-                return _Answer(HTTPStatus.OK, _overview(self._pages.overview()), "text/html; charset=utf-8")
+                document, policy = self._pages.overview()
+                headers = f"Content-Security-Policy: {policy}\r\nReferrer-Policy: no-referrer\r\n"
+                return _Answer(HTTPStatus.OK, document, "text/html; charset=utf-8", headers)
             case _:
                 return _plain(HTTPStatus.NOT_FOUND)
 
@@ -119,13 +124,11 @@ def _wanted(head: bytes) -> Wanted:
     return Wanted.by(accept, accept_encoding)
 
 
-def _plain(status: HTTPStatus) -> _Answer:
-    return _Answer(status, f"{status.value} {status.phrase}\n".encode())
+def _probe(result: str, checks: Sequence[Check]) -> bytes:
+    """Return a line for each check, as Kubernetes writes them, and the result as the last line."""
+    marks = (f"[{'+' if check.passed else '-'}]{check.name}: {check.found}" for check in checks)
+    return "".join(f"{line}\n" for line in (*marks, result)).encode()
 
 
-def _overview(text: str) -> bytes:
-    links = " ".join(f'<a href="{path}">{path}</a>' for path in ("/metrics", "/healthz", "/readyz"))
-    return (
-        '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>clusterd</title>\n'
-        f"<h1>clusterd</h1>\n<pre>{html.escape(text)}</pre>\n<p>{links}</p></html>\n"
-    ).encode()
+def _plain(status: HTTPStatus, headers: str = "") -> _Answer:
+    return _Answer(status, f"{status.value} {status.phrase}\n".encode(), headers=headers)

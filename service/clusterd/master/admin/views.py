@@ -8,11 +8,12 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from clusterd.log.record import escaped
 from clusterd.master.admin.counts import Counts
 from clusterd.master.admin.endpoint import Pages
 from clusterd.master.children.table import Child
 from clusterd.master.context import MasterContext
+from clusterd.master.health.oversight import Oversight
+from clusterd.master.health.readiness import Check
 from clusterd.master.hooks.manager import Hooks
 from clusterd.metrics.kernel.procfs import process_usage
 from clusterd.metrics.page.exposition import ClusterSource, Source, render
@@ -46,7 +47,7 @@ class Views:
         counts: Counts,
         hooks: Hooks,
         status: Callable[[], str],
-        why_unready: Callable[[], str],
+        oversight: Oversight,
     ) -> None:
         self._cluster = context.cluster
         self._children = context.children
@@ -56,29 +57,49 @@ class Views:
         self._counts = counts
         self._hooks = hooks
         self._status = status
-        self._why_unready = why_unready
+        self._oversight = oversight
         self._started_at = time.time()
 
-    def pages(self, sources: Sequence[Source]) -> Pages:
+    def pages(self, sources: Sequence[Source], overview: Callable[[], tuple[bytes, str]]) -> Pages:
         """The pages of the metrics endpoint. `sources` add to the metrics."""
         return Pages(
             metrics=partial(render, (ClusterSource(self._facts, self._ledger), *sources)),
             not_ready=self.not_ready,
-            overview=lambda: "\n".join(map(escaped, self.state_lines())),
+            checks=self.checks,
+            overview=overview,
         )
+
+    def status(self) -> str:
+        """The state of the service in one line."""
+        return self._status()
+
+    def hooks(self) -> dict[str, Any] | None:
+        """The state of the hooks. None if none are configured."""
+        facts = self._hooks.facts()
+        return None if facts is None else asdict(facts)
 
     def not_ready(self) -> str | None:
         """Why requests are not answered, or soon will not be. None if the service is ready."""
+        why = self._oversight.why_unready()
+        failed = next((check for check in self._own_checks() if not check.passed), None)
+        return (failed.found if failed is not None else why) or None
+
+    def checks(self) -> tuple[Check, ...]:
+        """Every condition for being ready, and what was found just now."""
+        self._oversight.why_unready()
+        return (*self._own_checks(), *self._oversight.checks())
+
+    def _own_checks(self) -> tuple[Check, ...]:
         cluster = self._cluster
-        if cluster.phase in (supervised.Phase.STOPPING, supervised.Phase.FINISHED):
-            return "stopping"
-        if not cluster.table.in_state(WorkerState.READY):
-            return "no worker is ready"
-        return self._why_unready() or None
+        stops = cluster.stop_is_announced or cluster.phase in (supervised.Phase.STOPPING, supervised.Phase.FINISHED)
+        ready, wanted = len(cluster.table.in_state(WorkerState.READY)), cluster.wanted
+        return (
+            Check("service", not stops, "stopping" if stops else cluster.phase.value),
+            Check("workers", ready > 0, f"{ready} of {wanted} are ready" if ready else "no worker is ready"),
+        )
 
     def describe(self) -> dict[str, Any]:
         """The state for programs, as `clusterctl status --json` prints it. Memory is in bytes, ages are in seconds."""
-        hooks = self._hooks.facts()
         return {
             "instance": INSTANCE,
             "status": self._status(),
@@ -87,7 +108,7 @@ class Views:
             "python": sys.version.split()[0],
             "generation": self._cluster.serving,
             "workers": self._workers(),
-            "hooks": None if hooks is None else asdict(hooks),
+            "hooks": self.hooks(),
         }
 
     def state_lines(self) -> Iterator[str]:

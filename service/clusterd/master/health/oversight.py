@@ -6,7 +6,7 @@ from collections.abc import Callable
 from clusterd.log import Level
 from clusterd.master.context import MasterContext
 from clusterd.master.health.monitor import Monitor, Watched
-from clusterd.master.health.readiness import Readiness
+from clusterd.master.health.readiness import Check, Readiness
 from clusterd.supervisor.events import WorkerTurned
 from clusterd.supervisor.model.states import WorkerState
 
@@ -39,6 +39,10 @@ class Oversight:
         """Check readiness now, and return `unready`."""
         self._look_at_readiness(self._watched())
         return self.unready
+
+    def checks(self) -> tuple[Check, ...]:
+        """What the last check of readiness has found, in its parts."""
+        return self._readiness.checks()
 
     def see_who_turns(self) -> None:
         """Report each draining worker whose event loop has turned since the end of its drain: it knows of the end."""

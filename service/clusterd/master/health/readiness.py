@@ -36,13 +36,29 @@ class Seen:
 class _Trouble(Enum):
     """Why a worker does not answer: in words for all workers, and for some of them."""
 
-    SILENT = "no worker's event loop turns", "the event loop of {} does not turn"
-    STUCK = "every thread of every worker is stuck while requests wait", "every thread of {} is stuck"
-    FULL = "the queue of every worker is full", "the queue of {} is full"
+    SILENT = "no worker's event loop turns", "the event loop of {} does not turn", "event loops", "all turn"
+    STUCK = (
+        "every thread of every worker is stuck while requests wait",
+        "every thread of {} is stuck",
+        "threads",
+        "all make progress, or nothing waits",
+    )
+    FULL = "the queue of every worker is full", "the queue of {} is full", "queues", "all have room"
 
-    def __init__(self, of_all: str, of_some: str) -> None:
+    def __init__(self, of_all: str, of_some: str, checked: str, absent: str) -> None:
         self.of_all = of_all
         self.of_some = of_some
+        self.checked = checked
+        self.absent = absent
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One of the conditions for being ready, and what was found."""
+
+    name: str
+    passed: bool
+    found: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +77,20 @@ class Readiness:
         self._waiting_since: float | None = None
         self._full_since: dict[int, float] = {}
         self._not_ready: NotReady | None = None
+        self._troubles: list[tuple[Seen, _Trouble]] = []
+
+    def checks(self) -> tuple[Check, ...]:
+        """What the last look has found. A check fails only if no worker answers: one that answers is enough."""
+        return tuple(self._check(trouble) for trouble in _Trouble)
+
+    def _check(self, trouble: _Trouble) -> Check:
+        slots = [worker.slot for worker, its in self._troubles if its is trouble]
+        if not slots:
+            return Check(trouble.checked, True, trouble.absent)
+        found = trouble.of_some.format(_workers(slots))
+        if self._not_ready is None:
+            return Check(trouble.checked, True, f"{found}; other workers answer")
+        return Check(trouble.checked, False, found)
 
     def look(self, workers: Iterable[Seen], now: float) -> NotReady | None:
         """Check the ready workers at `now`. Returns None if one of them makes progress, or if there are none."""
@@ -75,11 +105,12 @@ class Readiness:
         }
         found = [(worker, self._trouble(worker, excused, now)) for worker in workers]
         troubles = [(worker, *trouble) for worker, trouble in found if trouble is not None]
+        self._troubles = [(worker, trouble) for worker, trouble, _ in troubles]
         if not workers or len(troubles) < len(workers):
             self._not_ready = None
         else:
             began = max(since for _, _, since in troubles) if self._not_ready is None else self._not_ready.since
-            self._not_ready = NotReady(_in_words([(worker, trouble) for worker, trouble, _ in troubles]), began)
+            self._not_ready = NotReady(_in_words(self._troubles), began)
         return self._not_ready
 
     def _trouble(self, worker: Seen, excused: float, now: float) -> tuple[_Trouble, float] | None:

@@ -28,18 +28,23 @@ class ProcessUsage:
 
 def process_usage(pid: int, proc: Path = PROC) -> ProcessUsage | None:
     """Return the current usage of a process, or None if it cannot be read."""
-    directory = f"{proc}/{pid}"  # Not joined by pathlib, which would take as long as all the rest.
     try:
-        with open(f"{directory}/stat", "rb", buffering=0) as file:
-            fields = file.read().rpartition(b")")[2].split()
-        open_fds = _open_fds(f"{directory}/fd")
+        open_fds = _open_fds(f"{proc}/{pid}/fd")
     except OSError:
         return None
-    return ProcessUsage(
-        (int(fields[_USER_TICKS]) + int(fields[_SYSTEM_TICKS])) / _TICKS_PER_SECOND,
-        int(fields[_RESIDENT_PAGES]) * _PAGE_BYTES,
-        open_fds,
-    )
+    found = cpu_and_memory(pid, proc)
+    return None if found is None else ProcessUsage(*found, open_fds)
+
+
+def cpu_and_memory(pid: int, proc: Path = PROC) -> tuple[float, int] | None:
+    """Return the CPU seconds and the resident bytes of a process, or None if they cannot be read. One file is read."""
+    try:
+        with open(f"{proc}/{pid}/stat", "rb", buffering=0) as file:  # Not joined by pathlib, which takes as long again.
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    cpu_seconds = (int(fields[_USER_TICKS]) + int(fields[_SYSTEM_TICKS])) / _TICKS_PER_SECOND
+    return cpu_seconds, int(fields[_RESIDENT_PAGES]) * _PAGE_BYTES
 
 
 def _open_fds(directory: str) -> int:

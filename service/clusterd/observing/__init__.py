@@ -1,0 +1,1 @@
+"""What the page for browsers and `clusterctl top` show: the numbers, and their words. Without side effects."""
