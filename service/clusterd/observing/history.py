@@ -7,7 +7,7 @@ difference of two histograms is the histogram of the time between them.
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, islice, pairwise
+from itertools import accumulate
 
 SAMPLE_SECONDS = 5.0
 """The time between two readings that are kept."""
@@ -15,6 +15,8 @@ SAMPLES = 180
 """15 minutes."""
 MINUTE_SAMPLES = 12
 """The readings that are kept whole: those of the last minute."""
+SLOT_SAMPLES = 4
+"""The rates of a slot are over this many readings, 20 seconds, so that many slots cost little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ class History:
         self._bounds = bounds
         self._readings: deque[Reading] = deque(maxlen=MINUTE_SAMPLES + 1)
         self._points: deque[Point] = deque(maxlen=SAMPLES)
+        self._added = 0
         self._rates: dict[int, deque[float]] = {}
 
     @property
@@ -114,9 +117,9 @@ class History:
         """The last points, the oldest first."""
         return tuple(self._points)
 
-    def rates(self, slot: int, count: int) -> tuple[float, ...]:
-        """Return the requests a second of a slot over the last 15 minutes, as `count` means if it is that old."""
-        return means(self._rates.get(slot, ()), SAMPLES // count)
+    def rates(self, slot: int) -> tuple[float, ...]:
+        """Return the requests a second of a slot over the last 15 minutes, one for each SLOT_SAMPLES readings."""
+        return tuple(self._rates.get(slot, ()))
 
     def add(self, reading: Reading, slots: Sequence[int]) -> None:
         """Keep `reading`, and a point for the time since the last one. `slots` are those whose rates are kept."""
@@ -136,10 +139,17 @@ class History:
                     reading.memory,
                 )
             )
-            self._rates = {slot: self._rates.get(slot) or deque(maxlen=SAMPLES) for slot in slots}
-            for slot, rates in self._rates.items():
-                rates.append(round(counted.get(slot, Counters()).requests / seconds, 2))
+            if self._added % SLOT_SAMPLES == 0:
+                self._add_rates(reading, self._readings[-SLOT_SAMPLES], slots)
         self._readings.append(reading)
+        self._added += 1
+
+    def _add_rates(self, reading: Reading, earlier: Reading, slots: Sequence[int]) -> None:
+        seconds = max(0.001, reading.at - earlier.at)
+        counted = reading.since(earlier)
+        self._rates = {slot: self._rates.get(slot) or deque(maxlen=SAMPLES // SLOT_SAMPLES) for slot in slots}
+        for slot, rates in self._rates.items():
+            rates.append(round(counted.get(slot, Counters()).requests / seconds, 2))
 
     def activity(self, now: Reading) -> tuple[dict[int, Activity], Activity]:
         """Return what each slot does, and all together. `now` is not kept."""
@@ -186,11 +196,3 @@ def quantile(buckets: Sequence[int], bounds: Sequence[float], share: float) -> f
                 break
             return edges[number] + (edges[number + 1] - edges[number]) * (1 - (reached - rank) / count)
     return bounds[-1]
-
-
-def means(values: Sequence[float], width: int) -> tuple[float, ...]:
-    """Return the means of each `width` neighbours. The first ones may be fewer."""
-    first = len(values) % width
-    edges = [0, *range(first, len(values) + 1, width)] if first else range(0, len(values) + 1, width)
-    parts = [list(islice(values, *edge)) for edge in pairwise(edges)]
-    return tuple(round(sum(part) / len(part), 2) for part in parts)

@@ -18,6 +18,7 @@ PACKAGES = (
     "nginx-light",
     "python3",
     "python3-prometheus-client",
+    "python3-rich",
     "python3-systemd",
     "python3-uvloop",
     "python3-yaml",

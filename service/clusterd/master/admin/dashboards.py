@@ -5,7 +5,6 @@ import socket
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 from clusterd.master.admin.counts import Counts
@@ -27,6 +26,7 @@ from clusterd.observing.dashboard import (
     Step,
     Totals,
     Waiting,
+    plain,
 )
 from clusterd.observing.history import SAMPLE_SECONDS, Activity, History
 from clusterd.service_name import INSTANCE
@@ -36,8 +36,6 @@ from clusterd.supervisor.status import WaitingSlot, replaced_slots, waiting_slot
 from clusterd.version import __version__
 
 EVENTS = 20
-RATES = 60
-"""The most values of a slot's rates: each is a mean over at least 15 seconds."""
 PAGE_SECONDS = 1.0
 """A page is rendered at most this often, however many browsers show it."""
 
@@ -78,7 +76,8 @@ class Dashboards:
 
     def document(self) -> dict[str, Any]:
         """Return the dashboard as JSON."""
-        return asdict(self.make())
+        document: dict[str, Any] = plain(self.make())
+        return document
 
     def make(self) -> Dashboard:
         """Read everything now."""
@@ -164,7 +163,7 @@ class Dashboards:
             queue=sum(each.row.queue_length for each in living if each.row is not None),
             restarts=self._counts.restarts_of(number),
             activity=activity,
-            rates=self._history.rates(number, RATES),
+            rates=self._history.rates(number),
             worker=None if first is None else _process(first, now),
             others=tuple(_process(each, now) for each in ranked),
             waiting=None

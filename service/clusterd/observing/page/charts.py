@@ -1,11 +1,10 @@
 """Charts as SVG. A strict Content-Security-Policy allows no `style` attributes, so they use SVG's own and classes."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 
-WIDTH = 180
-"""Of a sparkline, in its own units: one for each value of 15 minutes."""
-HEIGHT = 40
+HEIGHT = 100
+"""Of a sparkline, in its own units, in which every number is whole. A value is one unit wide."""
 
 Values = Sequence[float | None]
 
@@ -19,44 +18,31 @@ def sparkline(label: str, lines: Sequence[tuple[str, Values]], slots: int, highe
     highest = highest or max((value for _, values in lines for value in values if value is not None), default=0) or 1
     drawn = []
     for number, (kind, values) in enumerate(lines):
-        runs = list(_runs(values, slots, highest))
-        if number == 0:
-            drawn += [f'<path class="area {kind}" d="{_area(run)}"/>' for run in runs if len(run) > 1]
-        drawn += [f'<path class="line {kind}" d="{_line(run)}"/>' for run in runs]
+        for first, points in _runs(values, slots, highest):
+            if number == 0 and len(points) > 1:
+                last = first + len(points) - 1
+                drawn.append(f'<path class="area {kind}" d="M{first},{HEIGHT}L{"L".join(points)}L{last},{HEIGHT}Z"/>')
+            # A line of one point would be invisible.
+            line = "L".join(points) if len(points) > 1 else f"{points[0]}h.5"
+            drawn.append(f'<path class="line {kind}" d="M{line}"/>')
     return (
-        f'<svg class="spark" viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" '
+        f'<svg class="spark" viewBox="0 0 {slots - 1} {HEIGHT}" preserveAspectRatio="none" role="img" '
         f'aria-label="{escape(label)}"><title>{escape(label)}</title>{"".join(drawn)}</svg>'
     )
 
 
-def _runs(values: Values, slots: int, highest: float) -> Iterator[list[tuple[float, float]]]:
-    """Yield the points between two gaps."""
-    step = WIDTH / max(1, slots - 1)
-    first = WIDTH - step * (len(values) - 1)
-    run: list[tuple[float, float]] = []
-    for number, value in enumerate(values):
+def _runs(values: Values, slots: int, highest: float) -> Iterator[tuple[int, list[str]]]:
+    """Yield where a line begins, and its points up to the next gap."""
+    first, scale = slots - len(values), (HEIGHT - 4) / highest
+    run: list[str] = []
+    for number, value in enumerate(values, start=first):
         if value is not None:
-            run.append((first + step * number, HEIGHT - 1 - (HEIGHT - 3) * value / highest))
+            run.append(f"{number},{HEIGHT - 2 - int(scale * value)}")
         elif run:
-            yield run
+            yield number - len(run), run
             run = []
     if run:
-        yield run
-
-
-def _line(run: Sequence[tuple[float, float]]) -> str:
-    if len(run) == 1:  # A path of one point is invisible.
-        (x, y) = run[0]
-        run = [(x - 0.5, y), (x + 0.5, y)]
-    return "M" + "L".join(_points(run))
-
-
-def _area(run: Sequence[tuple[float, float]]) -> str:
-    return f"M{run[0][0]:.4g},{HEIGHT}L{'L'.join(_points(run))}L{run[-1][0]:.4g},{HEIGHT}Z"
-
-
-def _points(run: Iterable[tuple[float, float]]) -> Iterator[str]:
-    return (f"{x:.4g},{y:.3g}" for x, y in run)
+        yield slots - len(run), run
 
 
 def bar(label: str, share: float) -> str:

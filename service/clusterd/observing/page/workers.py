@@ -4,6 +4,7 @@ from html import escape
 
 from clusterd.observing import words
 from clusterd.observing.dashboard import Process, Slot
+from clusterd.observing.history import SAMPLES, SLOT_SAMPLES
 from clusterd.observing.page import charts
 
 _COLUMNS = (
@@ -23,6 +24,7 @@ _COLUMNS = (
     "memory",
     "restarts",
 )
+_RATES = SAMPLES // SLOT_SAMPLES
 
 
 def workers(slots: tuple[Slot, ...]) -> str:
@@ -45,7 +47,7 @@ def _rows(slot: Slot, highest: float) -> str:
         _text(None if worker is None else worker.pid),
         words.duration(None if worker is None else worker.age),
         words.rate(now.rate),
-        charts.sparkline(f"requests a second of slot {slot.number}", [("rate", slot.rates)], 60, highest),
+        charts.sparkline(f"requests a second of slot {slot.number}", [("rate", slot.rates)], _RATES, highest),
         words.NOTHING if worker is None else words.count(worker.in_flight),
         words.count(slot.queue),
         words.latency(now.p50),
