@@ -1,6 +1,7 @@
 """`clusterctl top` on a terminal: one that the test plays."""
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from clusterd.observing.dashboard import Dashboard, parse
 from tests.support.service import PATIENCE_SECONDS, Service, wait_until
 
 pytestmark = pytest.mark.engine_independent
@@ -71,7 +73,7 @@ def test_it_shows_the_workers_sorts_and_quits(make_service: MakeService) -> None
     with top(service) as screen:
         for worker in service.workers():
             screen.wait_for(str(worker["pid"]))
-        screen.wait_for("SLOT +pid")
+        screen.wait_for("SLOT.*state")
         screen.type("m")
         screen.wait_for("MEMORY")
         screen.resize(8, 40)
@@ -79,6 +81,16 @@ def test_it_shows_the_workers_sorts_and_quits(make_service: MakeService) -> None
         screen.resize(1, 1)
         screen.type("q")
         assert screen.process.wait(PATIENCE_SECONDS) == 0
+
+
+def test_its_numbers_are_there_for_programs_too(make_service: MakeService) -> None:
+    service = make_service(workers=1).start()
+    shown = service.clusterctl("top")
+    assert (shown.returncode, shown.stdout) == (2, "")
+    assert shown.stderr == "clusterctl: top needs a terminal; clusterctl top --json prints its numbers once\n"
+    document = json.loads(service.clusterctl("top", "--json").stdout)
+    assert document["succeeded"] and document["about"]["status"] == "Serving: 1 worker, generation 1"
+    assert parse({key: document[key] for key in Dashboard.__annotations__}).totals.ready == 1
 
 
 def test_it_outlives_the_service(make_service: MakeService) -> None:
@@ -91,7 +103,7 @@ def test_it_outlives_the_service(make_service: MakeService) -> None:
         assert screen.process.wait(PATIENCE_SECONDS) == 0
 
 
-@pytest.mark.parametrize("term", ["dumb", "nonsense"])
+@pytest.mark.parametrize("term", ["dumb", "unknown"])
 def test_a_terminal_that_can_not_show_it_is_named(make_service: MakeService, term: str) -> None:
     service = make_service(workers=1).start()
     with top(service, term=term) as screen:

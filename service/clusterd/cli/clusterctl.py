@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -10,10 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from clusterd.cli import services, tables
+from clusterd.cli import services, tables, terminal
 from clusterd.cli.asking import Unreachable, ask, result_of, socket_path
 from clusterd.log import Level
 from clusterd.log.record import escaped
+from clusterd.observing import words
 from clusterd.version import __version__
 from clusterd.wire.control import Command, ControlError, parse_signal, parse_workers
 
@@ -36,7 +38,7 @@ _EXIT_STATUS = (
 def main() -> int:
     """Run the command and return the exit status."""
     options = command_line().parse_args()
-    spinner = tables.Spinner()
+    spinner = terminal.Spinner(sys.stderr)
     try:
         return _run(options, spinner)
     except (Unreachable, ControlError) as error:
@@ -53,21 +55,12 @@ def main() -> int:
         return 0
 
 
-def _run(options: argparse.Namespace, spinner: tables.Spinner) -> int:
+def _run(options: argparse.Namespace, spinner: terminal.Spinner) -> int:
     if options.command == "list":
         return _list(as_json=options.json)
     path = socket_path(options.socket, options.config)
-    if options.command == "top":
-        if options.json:
-            print("clusterctl: top has no JSON output; use clusterctl status --json", file=sys.stderr)
-            return EX_USAGE
-        from clusterd.cli.top import NoTerminal, show  # imported here: curses may be missing, and is slow to import
-
-        try:
-            return show(lambda: result_of(path, Command.STATUS, TOP_SECONDS)["data"])
-        except NoTerminal as error:
-            print(f"clusterctl: {error}; clusterctl status shows the same once", file=sys.stderr)
-            return EX_USAGE
+    if options.command == "top" and not options.json:
+        return _top(path)
     if options.command == Command.STACKS and options.slot_or_hooks == ALL:
         return _stacks_of_all(path, as_json=options.json)
     command = Command("status" if options.command == "workers" else options.command)
@@ -84,6 +77,20 @@ def _run(options: argparse.Namespace, spinner: tables.Spinner) -> int:
     return _print_result(options, result)
 
 
+def _top(path: Path) -> int:
+    """Show the service on the whole terminal until the user quits."""
+    if not (sys.stdin.isatty() and terminal.is_terminal(sys.stdout)):
+        why = f"top cannot use this terminal (TERM={os.environ.get('TERM', '')})" if sys.stdout.isatty() else ""
+        print(
+            f"clusterctl: {why or 'top needs a terminal'}; clusterctl top --json prints its numbers once",
+            file=sys.stderr,
+        )
+        return EX_USAGE
+    from clusterd.cli.top.loop import show  # imported here, because only this command needs it
+
+    return show(lambda: result_of(path, Command.TOP, TOP_SECONDS))
+
+
 def _list(*, as_json: bool) -> int:
     """Print the services of this host and their states."""
     found = list(services.states())
@@ -92,7 +99,7 @@ def _list(*, as_json: bool) -> int:
         return 0
     if not found:
         print(f"clusterctl: {services.NONE}", file=sys.stderr)
-    width = max((len(each.name) for each in found), default=0)
+    width = max((len(escaped(each.name)) for each in found), default=0)
     for each in found:
         print(f"{escaped(each.name).ljust(width)}  {escaped(each.text)}")
     return 0
@@ -137,7 +144,7 @@ def _print_result(options: argparse.Namespace, result: dict[str, Any]) -> int:
     elif not succeeded:
         print(escaped_lines(result["text"]), file=sys.stderr)
     elif options.command in _SHOWN:
-        print(_SHOWN[options.command](result))
+        _SHOWN[options.command](data, result["text"])
     elif result["text"]:
         print(escaped_lines(result["text"]))
     if not options.json:
@@ -151,24 +158,33 @@ def escaped_lines(text: str) -> str:
     return "\n".join(map(escaped, text.split("\n")))
 
 
-def _workers(result: dict[str, Any]) -> str:
-    return tables.workers_table(result["data"]["workers"], colour=tables.wants_colour(sys.stdout))
+def _print_workers(data: dict[str, Any], _: str) -> None:
+    if terminal.is_terminal(sys.stdout):
+        terminal.print_workers(data["workers"], sys.stdout)
+    else:
+        print(tables.workers_text(data["workers"]))
 
 
-def _status(result: dict[str, Any]) -> str:
-    data = result["data"]
-    hooks = f"\n\n{tables.hooks_line(data['hooks'])}" if data.get("hooks") else ""
-    return f"{tables.status_line(data)}\n\n{_workers(result)}{hooks}"
+def _print_status(data: dict[str, Any], text: str) -> None:
+    print(f"{tables.status_line(data)}\n")
+    _print_workers(data, text)
+    if data.get("hooks"):
+        print(f"\n{words.hooks(data['hooks'])}")
 
 
-def _config(result: dict[str, Any]) -> str:
-    changes = result["data"].get("changes")
+def _print_config(data: dict[str, Any], text: str) -> None:
+    changes = data.get("changes")
     if changes is None:
-        return "\n".join(tables.settings_lines(result["data"]))
-    return tables.changes_table(changes) or str(result["text"])
+        print("\n".join(tables.settings_lines(data)))
+    else:
+        print(tables.changes_text(changes) or text)
 
 
-_SHOWN: dict[str, Callable[[dict[str, Any]], str]] = {"status": _status, "workers": _workers, "config": _config}
+_SHOWN: dict[str, Callable[[dict[str, Any], str], None]] = {
+    "status": _print_status,
+    "workers": _print_workers,
+    "config": _print_config,
+}
 
 
 # ---- the command line
@@ -192,7 +208,7 @@ def command_line() -> argparse.ArgumentParser:
     command("list", "show the services of this host: clusterd and its instances")
     command("status", "show the service and its workers")
     command("workers", "show the workers")
-    command("top", "watch the workers: q quits, s r c p m a sort")
+    command("top", "watch the service on the whole terminal: q quits, s r l e c p m a sort")
     reload = command("reload", "roll out the configuration and code on disk; fails with the reason if withdrawn")
     reload.add_argument(
         "--no-wait", dest="wait", action="store_false", default=None, help="request the reload and do not wait"

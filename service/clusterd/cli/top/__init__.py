@@ -1,0 +1,1 @@
+"""`clusterctl top`: the service on the whole terminal, once a second."""
