@@ -2,8 +2,10 @@
 
 import base64
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,7 +92,10 @@ def browser(program: str, directory: Path) -> Iterator[Browser]:
     # Nothing but the page: no look for updates, for instance.
     quiet = ("--disable-background-networking", "--disable-component-update", "--no-first-run")
     command = [program, *options, *quiet, f"--user-data-dir={directory}", "about:blank"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    # Debian's command is a script that starts the browser, so a session of their own is what can be ended as a whole.
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     assert process.stderr is not None
     try:
         address = next(filter(None, (re.search(r"ws://(\S+)/devtools/browser/", line) for line in process.stderr)))[1]
@@ -98,6 +103,6 @@ def browser(program: str, directory: Path) -> Iterator[Browser]:
         with connect(tabs[0]["webSocketDebuggerUrl"], max_size=None) as connection:
             yield Browser(connection)
     finally:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait(PATIENCE_SECONDS)
         process.stderr.close()
