@@ -33,6 +33,7 @@ trusted_proxies: [10.0.0.0/8, "::1", unix]
 proxy_protocol: on
 server_header: off
 underscores: refuse
+request_ids: return
 metrics: off
 control: run/control.sock
 workers: 3
@@ -59,7 +60,7 @@ limits:
   websocket_memory: 4G
   max_requests: 1000
   max_memory: 512M
-log: {level: debug, access: all}
+log: {level: debug, format: json, repeats: 5, access: slow, access_format: combined, slow: 250ms}
 debug: {port: 5678, host: "::1"}
 """
 

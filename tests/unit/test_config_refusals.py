@@ -28,7 +28,16 @@ pytestmark = pytest.mark.engine_independent
             "timeouts.drain: 4s",
             "1:1: timeouts.drain: unknown setting (in a file, write timeouts: and below it, indented, drain:)",
         ),
-        ("log: {zzz: 1}", "1:7: log.zzz: unknown setting (known here are level, access)"),
+        (
+            "log: {zzz: 1}",
+            "1:7: log.zzz: unknown setting (known here are level, format, repeats, access, access_format, slow)",
+        ),
+        (
+            'log: {access_format: "{methd}"}',
+            "1:22: log.access_format: found '{methd}', must be one of fields, common, ",
+        ),
+        ('log: {access_format: "{method"}', "a brace that is text is written twice: {{ or }}"),
+        ("log: {access_format: apache}", "apache is no name of a format, and has no field like {method}"),
         ('"a\\nb": 1', "1:1: 'a\\nb': unknown setting (known here are app, run, interface, "),
         ("<<: {threads: 4}", "1:1: <<: unknown setting (known here are app, run, interface, "),
         ("threads: 2\nthreads: 3", "2:1: threads: given twice (it is already in line 1: keep one of them)"),
@@ -47,7 +56,7 @@ pytestmark = pytest.mark.engine_independent
         ("scheduling: random", "found 'random', must be least_connections, round_robin or shared"),
         ("preload: True", "1:10: preload: found True, must be auto, true or false (write true)"),
         ("preload: yes", "1:10: preload: found 'yes', must be auto, true or false"),
-        ("log: {access: false}", "1:15: log.access: found false, must be off, errors or all"),
+        ("log: {access: false}", "1:15: log.access: found false, must be off, errors, slow or all"),
         (
             "metrics: false",
             "1:10: metrics: found false, must be an address: host:port, [v6]:port or unix:/path, or off",

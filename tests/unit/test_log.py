@@ -1,5 +1,6 @@
 """Records, levels, the text they become, and the buffer that never blocks."""
 
+import json
 import os
 import struct
 import subprocess
@@ -9,6 +10,7 @@ from enum import StrEnum
 import pytest
 
 from clusterd.log import Level, Logger, Record, Sink, journal
+from clusterd.log.json_lines import LONGEST_LINE, JsonEncoder
 from clusterd.log.record import value_text
 from clusterd.log.stderr import ATOMIC_BYTES, LineEncoder
 
@@ -226,10 +228,69 @@ def test_an_instance_is_named_in_the_journal() -> None:
     }
 
 
-def test_every_line_of_a_traceback_is_an_entry_of_the_same_priority() -> None:
-    entries = [parse_entry(payload) for payload in journal.encode(Record(Level.ERROR, "a\nb\nc", {"slot": 2}))]
-    assert [entry["MESSAGE"] for entry in entries] == ["a slot=2", "b", "c"]
-    assert {(entry["PRIORITY"], entry["CLUSTERD_SLOT"]) for entry in entries} == {("3", "2")}
+def test_a_traceback_is_one_entry() -> None:
+    [entry] = [parse_entry(payload) for payload in journal.encode(Record(Level.ERROR, "a\nb\x1b\nc\n", {"slot": 2}))]
+    assert entry["MESSAGE"] == "a slot=2\nb\\x1b\nc"
+    assert (entry["PRIORITY"], entry["CLUSTERD_SLOT"]) == ("3", "2")
+
+
+def encode_as_json(record: Record) -> dict[str, object]:
+    [line] = JsonEncoder(clock=lambda: 1_700_000_000.25, process=lambda: 42)(record)
+    assert line.endswith(b"\n") and line.count(b"\n") == 1 and len(line) <= LONGEST_LINE
+    document: dict[str, object] = json.loads(line)
+    return document
+
+
+def test_json_has_one_object_a_line_with_values_of_their_own_types() -> None:
+    fields = {"slot": 1, "seconds": 0.1234567, "reason": Reason.CRASHED, "none": None, "is_new": True, "time": "noon"}
+    assert encode_as_json(Record(Level.NOTICE, "ready", fields)) == {
+        "time": "2023-11-14T22:13:20.250Z",
+        "level": "notice",
+        "service": "clusterd",
+        "process": 42,
+        "message": "ready",
+        "slot": 1,
+        "seconds": 0.123457,
+        "reason": "crashed",
+        "is_new": True,
+        "time_": "noon",
+    }
+
+
+def test_json_has_a_traceback_as_one_text() -> None:
+    fields = {"bad": "\udcff\n", "inf": float("inf")}
+    document = encode_as_json(Record(Level.ERROR, "failed\nTraceback\n  File\n", fields))
+    assert (document["message"], document["traceback"]) == ("failed", "Traceback\n  File")
+    assert (document["bad"], document["inf"]) == ("\udcff\n", "inf")
+
+
+@pytest.mark.parametrize("character", ["x", "\u00e4", "\U0001f600"])
+def test_a_traceback_that_is_too_long_for_a_line_keeps_its_ends(character: str) -> None:
+    document = encode_as_json(Record(Level.ERROR, f"failed\nfirst {character * 100_000} KeyError: 1", {}))
+    traceback = document["traceback"]
+    assert isinstance(traceback, str)
+    assert traceback.startswith("first ") and traceback.endswith(" KeyError: 1") and "are left out]" in traceback
+
+
+def test_the_format_changes_where_the_destination_knows_no_fields() -> None:
+    taken: list[bytes] = []
+
+    def send(payload: bytes) -> bool:
+        taken.append(payload)
+        return True
+
+    sink = Sink(encode_lines, send, encode_json=lambda _: [b"{}"])
+    for wanted in (False, True, False):
+        sink.use_json(wanted)
+        sink.write(Record(Level.INFO, "text", {}))
+    assert taken == [b"text", b"{}", b"text"]
+
+
+def test_a_bare_record_is_written_as_it_is() -> None:
+    record = Record(Level.INFO, 'GET / "x"', {"slot": 1}, is_bare=True)
+    assert list(LineEncoder()(record)) == [b'GET / "x"\n']
+    [payload] = journal.encode(record)
+    assert parse_entry(payload)["MESSAGE"] == 'GET / "x"'
 
 
 def test_a_value_can_not_forge_a_journal_field() -> None:

@@ -24,6 +24,7 @@ from clusterd.master.master import Master
 from clusterd.master.sockets.binding import ListenError
 from clusterd.master.sockets.listeners import NAME_AN_ADDRESS, NOTHING_TO_LISTEN_ON, open_listeners
 from clusterd.master.watching.watcher import Watcher, WatchError
+from clusterd.process.own_log import configure_log, level_of
 from clusterd.supervisor.decisions.first_start import pause_after
 from clusterd.supervisor.decisions.stopping import ExitStatus
 from clusterd.supervisor.model.table import FirstStart
@@ -50,7 +51,8 @@ def run() -> int:
         config = _read(arguments)
     except ConfigError as error:
         return attempt.refuse([str(problem) for problem in error.problems], ExitStatus.CONFIGURATION)
-    log.set_level(Level[config.log.level.name])
+    log.set_level(level_of(config.log))
+    configure_log(log, config.log)
     for note in notes(platform_defaults(os.environ), config.environment_file):
         log.info(note)
     return _serve(config, arguments, attempt, log)

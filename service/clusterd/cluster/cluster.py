@@ -16,7 +16,8 @@ from clusterd.config.written import nested, written
 from clusterd.hooks.handle import Worker, broadcast, leaving_worker
 from clusterd.hooks.handlers import CLUSTER_EVENTS, NOT_YET, Handlers, Registry
 from clusterd.linux.early_signals import hold_signals
-from clusterd.log import Level, Logger, open_sink
+from clusterd.log import Logger, open_sink
+from clusterd.process.own_log import configure_log, level_of
 from clusterd.wire.conversation import Reply
 from clusterd.wire.values import encoded
 
@@ -201,7 +202,8 @@ class Cluster:
 
         config = self._checked_config()
         log = Logger(open_sink(os.environ))
-        log.set_level(Level[config.log.level.name])
+        log.set_level(level_of(config.log))
+        configure_log(log, config.log)
 
         def observe(context: "MasterContext", operations: "Operations") -> Primary:
             self._primary = Primary(self._handlers, context, operations)

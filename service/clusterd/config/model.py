@@ -24,8 +24,10 @@ __all__ = [
     "Interface",
     "Limits",
     "Log",
+    "LogFormat",
     "LogLevel",
     "Preload",
+    "RequestIds",
     "Restarts",
     "Rollout",
     "Scheduling",
@@ -96,8 +98,27 @@ class AccessLog(StrEnum):
 
     OFF = "off"
     ERRORS = "errors"
-    """Responses with a status of 500 or above. An error of the client (4xx) is not an error of this service."""
+    """Responses with a status of 500 or above, and requests that clusterd has refused. A 4xx of the application is not
+    an error of this service."""
+    SLOW = "slow"
+    """Those, and requests that took `Log.slow` or longer."""
     ALL = "all"
+
+
+class LogFormat(StrEnum):
+    """The format of the log on stderr. The journal has fields of its own."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class RequestIds(StrEnum):
+    """Whether requests have identifiers."""
+
+    OFF = "off"
+    ON = "on"
+    RETURN = "return"
+    """The response has it too, as X-Request-Id."""
 
 
 class LogLevel(StrEnum):
@@ -147,10 +168,18 @@ class Restarts:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """What is logged."""
+    """What is logged, and how.
+
+    `repeats` is the most equal records of a second, or 0. `slow` is in seconds, or None. `access_format` is a name or a
+    format string (config/settings/access_format.py).
+    """
 
     level: LogLevel
+    format: LogFormat
+    repeats: int
     access: AccessLog
+    access_format: str
+    slow: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +240,7 @@ class Config:
     proxy_protocol: Switch
     server_header: Switch
     underscores: Underscores
+    request_ids: RequestIds
     metrics: Address | None
     control: str | None
     workers: int | None
@@ -260,10 +290,20 @@ def from_json(document: Mapping[str, Any], environment: Mapping[str, str] = _NOT
         "restarts": Restarts(**document["restarts"]),
         "timeouts": Timeouts(**document["timeouts"]),
         "limits": Limits(**document["limits"]),
-        "log": Log(LogLevel(document["log"]["level"]), AccessLog(document["log"]["access"])),
+        "request_ids": RequestIds(document["request_ids"]),
+        "log": _log(document["log"]),
         "debug": Debug(**document["debug"]),
     }
     return Config(**{**document, **converted})
+
+
+def _log(document: Mapping[str, Any]) -> Log:
+    named = {
+        "level": LogLevel(document["level"]),
+        "format": LogFormat(document["format"]),
+        "access": AccessLog(document["access"]),
+    }
+    return Log(**{**document, **named})
 
 
 def _health_check(document: Mapping[str, Any]) -> HealthCheck:

@@ -30,6 +30,7 @@ from clusterd.log.output import mend_output, protect_output
 from clusterd.process.ending import Ending
 from clusterd.process.first_order import first_order
 from clusterd.process.fork_hygiene import flush_output
+from clusterd.process.own_log import configure_log
 from clusterd.wire import hooks as wire
 from clusterd.wire.channel import Channel, Received
 from clusterd.wire.conversation import Incoming
@@ -61,9 +62,11 @@ def main(channel_descriptor: int) -> None:
     write_stacks_to(*descriptors)
     protect_output(os.environ)
     log = Logger(open_sink(os.environ), Level(order.log_level)).bind(generation=order.generation, pid=os.getpid())
+    config = from_json(order.config)
+    configure_log(log, config.log)
     send(channel, encode(Importing(0.0)))
     started = time.monotonic()
-    api.prepare(nested(written(from_json(order.config))))
+    api.prepare(nested(written(config)))
     try:
         _import(order.config)
     except LoadError as error:

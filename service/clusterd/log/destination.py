@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 
 from clusterd.log import journal
+from clusterd.log.json_lines import JsonEncoder
 from clusterd.log.sink import Sink
 from clusterd.log.stderr import DescriptorWriter, LineEncoder
 
@@ -18,7 +19,7 @@ def open_sink(environ: Mapping[str, str], descriptor: int = STDERR) -> Sink:
     """
     if is_journal_stream(environ.get("JOURNAL_STREAM", ""), descriptor):
         return Sink(journal.encode, journal.JournalWriter().send)
-    return Sink(LineEncoder(), DescriptorWriter(descriptor).send)
+    return Sink(LineEncoder(), DescriptorWriter(descriptor).send, encode_json=JsonEncoder())
 
 
 def is_journal_stream(value: str, descriptor: int) -> bool:

@@ -24,11 +24,10 @@ _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_
 
 
 def encode(record: Record) -> Iterator[bytes]:
-    """Yield one datagram for each line of the message, so that every line has the priority and the fields."""
+    """Yield the datagram of a record. Several lines are one message, so that a traceback is one entry."""
     header = b"PRIORITY=%d\n" % record.level + _SOURCE
     fields = b"".join(_field(_field_name(name), value) for name, value in record.pairs())
-    for line in record.lines():
-        yield _field(b"MESSAGE", line) + header + fields
+    yield _field(b"MESSAGE", "\n".join(record.lines())) + header + fields
 
 
 @functools.lru_cache(maxsize=256)

@@ -56,6 +56,16 @@ class Logger:
         """How many records of this process were dropped, because their destination did not accept them."""
         return self._sink.lost_in_all
 
+    @property
+    def left_out(self) -> int:
+        """How many records of this process were left out, because there were too many equal ones."""
+        return self._sink.left_out
+
+    def shape(self, *, as_json: bool, repeats: int) -> None:
+        """Set the format of the process's log, and how many equal records it writes in a second (0: all)."""
+        self._sink.use_json(as_json)
+        self._sink.limit_repeats(repeats)
+
     def flush(self) -> None:
         """Try again to write what the sink could not write. Call it from a timer and before exiting."""
         self._sink.flush()
@@ -64,6 +74,14 @@ class Logger:
         """Write one record."""
         if level <= self._threshold.level:
             self._sink.write(Record(level, message, {**self._fields, **fields}))
+
+    def request(self, level: Level, message: str, alike: str, fields: Mapping[str, object] | None = None) -> None:
+        """Write a record of the access log. `alike` is as in `Record`. Without `fields` the message is a whole line."""
+        if level <= self._threshold.level:
+            if fields is None:
+                self._sink.write(Record(level, message, self._fields, alike, is_bare=True))
+            else:
+                self._sink.write(Record(level, message, {**self._fields, **fields}, alike))
 
     def debug(self, message: str, /, **fields: object) -> None:
         """Log what only a developer of clusterd needs."""
@@ -86,5 +104,5 @@ class Logger:
         self.log(Level.ERROR, message, **fields)
 
     def exception(self, message: str, error: BaseException, /, **fields: object) -> None:
-        """Log an error with its traceback. The traceback has one record a line."""
+        """Log an error with its traceback, in one record."""
         self.log(Level.ERROR, f"{message}\n{''.join(traceback.format_exception(error))}", **fields)

@@ -20,13 +20,31 @@ class Level(IntEnum):
     DEBUG = 7
 
 
+UNLIMITED = ""
+"""The `alike` of a record that is always written."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One event. `message` may have several lines. A field that is None is omitted."""
+    """One event. `message` may have several lines. A field that is None is omitted.
+
+    `alike` says which records are equal (log/repeats.py): by default those with the same message. The message of a
+    record that `is_bare` is a line of its own format, without control characters, and text adds nothing to it.
+    """
 
     level: Level
     message: str
     fields: Mapping[str, object]
+    alike: str | None = None
+    is_bare: bool = False
+
+    @property
+    def kind(self) -> str:
+        """What equal records share. Tracebacks are equal if their frames and the exception's class are."""
+        if self.alike is not None:
+            return self.alike
+        frames, _, last = self.message.rstrip().rpartition("\n")
+        return f"{frames}\n{last.partition(':')[0]}" if frames else self.message
 
     def pairs(self) -> list[tuple[str, str]]:
         """Return the fields that are set, as text."""
@@ -37,6 +55,8 @@ class Record:
 
         Control characters are escaped: a request path in the log must not control the operator's terminal.
         """
+        if self.is_bare:
+            return [self.message]
         first, *others = _LINE_END.split(self.message.rstrip("\r\n"))
         pairs = [f"{name}={quoted(value)}" for name, value in self.pairs()]
         return [escaped(line) for line in (" ".join([first, *pairs]), *others)]

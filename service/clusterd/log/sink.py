@@ -1,10 +1,12 @@
-"""A bounded buffer in front of a destination that may be slow or gone."""
+"""A bounded buffer in front of a destination that may be slow or gone, and the limit of equal records."""
 
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from clusterd.log.record import Level, Record
+from clusterd.log.record import UNLIMITED, Level, Record
+from clusterd.log.repeats import Repeats
 from clusterd.runtime import originals
 
 BUFFER_BYTES = 256 * 1024
@@ -20,13 +22,26 @@ class Sink:
     """Where records are written. Writing never waits.
 
     What the destination does not accept is kept, up to `capacity` bytes, and written later. Records that do not fit are
-    dropped, and their number is logged once writing works again.
+    dropped, and their number is logged once writing works again. Of equal records only some are written in a second
+    (log/repeats.py), once `limit_repeats` was called.
+
+    `encode_json` is used in place of `encode` after `use_json`. None: the destination has fields of its own.
     """
 
-    def __init__(self, encode: Encode, send: Send, capacity: int = BUFFER_BYTES) -> None:
-        self._encode = encode
+    def __init__(
+        self,
+        encode: Encode,
+        send: Send,
+        capacity: int = BUFFER_BYTES,
+        encode_json: Encode | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._encode = self._encode_text = encode
+        self._encode_json = encode_json
         self._send = send
         self._capacity = capacity
+        self._clock = clock
+        self._repeats_allowed = 0
         self._start_empty()
 
     def _start_empty(self) -> None:
@@ -37,6 +52,7 @@ class Sink:
         self._waiting_bytes = 0
         self._lost = 0
         self._lost_in_all = 0
+        self._repeats = Repeats(self._repeats_allowed)
 
     def _own(self) -> None:
         """Start empty after a fork: the waiting records are the parent's, and one of its threads may hold the lock."""
@@ -50,26 +66,52 @@ class Sink:
 
     @property
     def lost_in_all(self) -> int:
-        """How many records this process has dropped since its start."""
+        """How many records this process has dropped since its start, because the destination did not accept them."""
         return self._lost_in_all
+
+    @property
+    def left_out(self) -> int:
+        """How many equal records this process has left out since its start."""
+        return self._repeats.left_out
+
+    def limit_repeats(self, limit: int) -> None:
+        """Write at most `limit` equal records a second from now on. 0: as many as come."""
+        if limit != self._repeats_allowed:
+            before, self._repeats_allowed = self._repeats, limit
+            self._repeats = Repeats(limit)
+            self._repeats.left_out = before.left_out
+
+    def use_json(self, wanted: bool) -> None:
+        """Write one JSON object a record from now on, or text; unless the destination has fields of its own."""
+        self._encode = self._encode_json if wanted and self._encode_json is not None else self._encode_text
 
     def write(self, record: Record) -> None:
         """Write a record now or later. If the buffer is full, the record is lost."""
         self._own()
         with self._lock:
             self.flush()
-            payloads = list(self._encode(record))
-            if self._lost or not self._keep(payloads):
-                # Lost even if it fits, because a record after lost ones would hide the gap.
-                self._lost += 1
-                self._lost_in_all += 1
-            elif len(self._waiting) == len(payloads):
-                self._drain()
+            if record.alike == UNLIMITED or self._admits(record):
+                self._put(record)
+
+    def _admits(self, record: Record) -> bool:
+        return self._repeats.admits(record.level, record.kind, record.message.partition("\n")[0], self._clock())
+
+    def _put(self, record: Record) -> None:
+        payloads = list(self._encode(record))
+        if self._lost or not self._keep(payloads):
+            # Lost even if it fits, because a record after lost ones would hide the gap.
+            self._lost += 1
+            self._lost_in_all += 1
+        elif len(self._waiting) == len(payloads):
+            self._drain()
 
     def flush(self) -> None:
-        """Write as much as the destination accepts now, and report how many records were lost."""
+        """Write as much as the destination accepts now, and report how many records were lost or left out."""
         self._own()
         with self._lock:
+            for left_out in self._repeats.reports(self._clock()):
+                fields = {"count": left_out.count, "like": left_out.what}
+                self._put(Record(left_out.level, "equal log records left out", fields))
             self._drain()
             if self._lost and not self._waiting:
                 lost, self._lost = self._lost, 0

@@ -5,6 +5,8 @@ import os
 import select
 import socket
 import stat
+import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -17,12 +19,18 @@ from clusterd.service_name import SERVICE
 ATOMIC_BYTES = select.PIPE_BUF
 
 
+def time_text(seconds: float) -> str:
+    """Return a time in UTC as `2026-11-23T09:00:00.123Z`."""
+    return f"{datetime.fromtimestamp(seconds, UTC).isoformat(timespec='milliseconds')[:-6]}Z"
+
+
 class LineEncoder:
     """Formats each line of a record as `2026-11-23T09:00:00.123Z clusterd[42] error: message key=value`.
 
     In an instance it is `clusterd@NAME[42]`.
 
-    Every line names its process, so that mixed lines of several processes can be told apart.
+    Every line names its process, so that mixed lines of several processes can be told apart. A bare record is a line as
+    it is.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time, process: Callable[[], int] = os.getpid) -> None:
@@ -31,8 +39,11 @@ class LineEncoder:
 
     def __call__(self, record: Record) -> Iterator[bytes]:
         """Yield the lines of the record in payloads. Each payload has as many lines as can be written atomically."""
-        stamp = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")[:-6]
-        prefix = f"{stamp}Z {SERVICE}[{self._process()}] {Level(record.level).name.lower()}: ".encode()
+        if record.is_bare:
+            yield record.message.encode("utf-8", "backslashreplace") + b"\n"
+            return
+        level = Level(record.level).name.lower()
+        prefix = f"{time_text(self._clock())} {SERVICE}[{self._process()}] {level}: ".encode()
         payload = b""
         for line in record.lines():
             for piece in _pieces(line.encode("utf-8", "backslashreplace"), ATOMIC_BYTES - len(prefix) - 1):
@@ -68,12 +79,15 @@ class DescriptorWriter:
         self._socket: socket.socket | None = None
         self._begun: bytes | None = None
         self._written = 0
+        self._pipe_size = 0
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISSOCK(mode):
             self._socket = originals.socket(fileno=fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3))
             self._own = self._socket.fileno()
         elif stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
             self._own = self._open_again(descriptor)
+            if stat.S_ISFIFO(mode):
+                self._pipe_size = fcntl.fcntl(self._own, fcntl.F_GETPIPE_SZ)
         else:
             # Not opened again: a file opened without O_APPEND has an offset that print() must share.
             self._own = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
@@ -95,11 +109,21 @@ class DescriptorWriter:
             self._begun, self._written = payload, 0
         if self._poll and not any(events & select.POLLOUT for _, events in self._poll.poll(0)):
             return False
+        if len(payload) > ATOMIC_BYTES and self._pipe_size and not self._written and not self._fits_pipe(len(payload)):
+            return False
         try:
             self._written += self._write(payload[self._written :])
         except OSError:
             return False
         return self._written == len(payload)
+
+    def _fits_pipe(self, size: int) -> bool:
+        """Whether a pipe has room for more than what is always written in one piece, so that nothing comes in between.
+
+        A pipe consists of pages, and lines may leave as much as half of each of them empty.
+        """
+        count = fcntl.ioctl(self._own, termios.FIONREAD, bytes(4))
+        return 2 * int.from_bytes(count, sys.byteorder) + size <= max(self._pipe_size, size)
 
     def _write(self, data: bytes) -> int:
         if self._socket:

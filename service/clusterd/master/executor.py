@@ -9,6 +9,7 @@ from clusterd.master.configurations import Refused, worker_count
 from clusterd.master.context import MasterContext
 from clusterd.master.operations import Operations, ReloadResult
 from clusterd.master.service_manager import ServiceManager
+from clusterd.process.own_log import configure_log, level_of
 from clusterd.supervisor import actions
 from clusterd.supervisor.events import (
     ConfigurationRead,
@@ -145,7 +146,7 @@ class Executor:
                 if what is actions.Announcement.STOPPING:
                     self._processes.close_listeners()
                 else:
-                    self._adopt_log_level(generation)
+                    self._adopt_log(generation)
             case actions.RolloutStarted(number):
                 self._log.info(f"rollout {number} begins")
             case actions.RolloutEnded():
@@ -191,17 +192,18 @@ class Executor:
             reason=action.reason,
         )
 
-    def _adopt_log_level(self, generation: int) -> None:
-        """Set the log level of `generation`. Called once it serves: a rollout that is withdrawn changes nothing."""
-        level = self._configurations.of(generation).log.level
-        set_log_level(Level[level.name], self._log, self._children)
+    def _adopt_log(self, generation: int) -> None:
+        """Log as `generation` says. Called once it serves: a rollout that is withdrawn changes nothing."""
+        settings = self._configurations.of(generation).log
+        configure_log(self._log, settings)
+        set_log_level(level_of(settings), self._log, self._children)
 
     def _rollout_ended(self, action: actions.RolloutEnded) -> None:
         result = ReloadResult(action.number, action.generation, action.failure, self._configurations.notes)
         self._counts.rollout_ended(succeeded=action.failure is None)
         if action.failure is None:
             self._log.info(result.text, rollout=result.number)
-            self._adopt_log_level(action.generation)
+            self._adopt_log(action.generation)
         else:
             self._log.error(result.text, rollout=result.number)
         self._operations.reload_ended(result)

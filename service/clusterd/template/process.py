@@ -27,6 +27,7 @@ from clusterd.process.ending import Ending
 from clusterd.process.files import remember_files
 from clusterd.process.first_order import first_order
 from clusterd.process.fork_hygiene import flush_output, wait_for_child
+from clusterd.process.own_log import configure_log
 from clusterd.runtime import originals
 from clusterd.template.findings import open_descriptors, unforkable_findings
 from clusterd.wire.messages import (
@@ -78,6 +79,7 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...], log
     write_stacks_to(stacks)
     protect_output(os.environ)
     config = from_json(order.config)
+    configure_log(log, config.log)
     fork_context = ForkContext(
         generation=order.generation,
         config=config,

@@ -2,7 +2,7 @@
 
 from http import HTTPStatus
 
-from clusterd.config.model import Scheduling, Switch, TlsVersion, Underscores
+from clusterd.config.model import RequestIds, Scheduling, Switch, TlsVersion, Underscores
 from clusterd.config.settings.kinds import CoreType, Refusal, choice, duration, either, file_mode, text, whole_number
 from clusterd.config.settings.places import listen_address, peer_network, secret_path, socket_path
 from clusterd.config.settings.setting import Applies, Setting, Shape
@@ -69,6 +69,15 @@ PROCESS_SETTINGS = (
         "that sets X-User. drop leaves them out, for WSGI and ASGI. refuse answers 400. pass hands them on: use it "
         "only if no header decides whom the application trusts, or if the proxy drops those of its clients, as nginx "
         "and HAProxy can. If names differ only in - and _, only the one without underscores is handed on.",
+    ),
+    Setting(
+        "request_ids",
+        choice(RequestIds),
+        "off",
+        _NEXT,
+        "Whether every request has an identifier, for the application and the log: docs/logging.md. It is the "
+        "X-Request-Id of a trusted proxy, else the trace of its traceparent, else clusterd makes one. return also "
+        "sends it with the response, as X-Request-Id.",
     ),
     Setting(
         "metrics",

@@ -2,7 +2,8 @@
 
 import ipaddress
 
-from clusterd.config.model import AccessLog, LogLevel
+from clusterd.config.model import AccessLog, LogFormat, LogLevel
+from clusterd.config.settings.access_format import FIELDS, FORMATS, MalformedFormat, parse_format
 from clusterd.config.settings.kinds import Refusal, choice, duration, either, size, text, whole_number
 from clusterd.config.settings.setting import Applies, Setting
 
@@ -16,6 +17,13 @@ def _check_host(written: str) -> None:
         ipaddress.ip_address(written)
     except ValueError:
         raise Refusal("names are not looked up: write the address") from None
+
+
+def _check_format(written: str) -> None:
+    try:
+        parse_format(written)
+    except MalformedFormat as error:
+        raise Refusal(str(error)) from None
 
 
 SERVING_SETTINGS = (
@@ -160,12 +168,45 @@ SERVING_SETTINGS = (
         "everywhere else when it has succeeded.",
     ),
     Setting(
+        "log.format",
+        choice(LogFormat),
+        "text",
+        _NEXT,
+        "The format of the log on stderr: text, or json with one object a line (docs/logging.md). In the journal every "
+        "record has fields, whatever this says.",
+    ),
+    Setting(
+        "log.repeats",
+        whole_number(0, 1_000_000),
+        "20",
+        _NEXT,
+        "How many equal records a process writes in a second. The others are left out, and their number is logged. "
+        "Records are equal if their message and level are. 0 means no limit. It does not apply to log.access: all.",
+    ),
+    Setting(
         "log.access",
         choice(AccessLog),
         "errors",
         _NEXT,
-        "Which requests are logged: off, errors (status 500 and above) or all. They are logged as info, so log.level "
-        "must be info or debug.",
+        "Which requests are logged: off, errors (status 500 and above, and requests that clusterd refuses), slow "
+        "(those, and requests that take log.slow or longer) or all. A status of 500 or above is logged as error, "
+        "everything else as info. clusterctl log access changes it in the running workers.",
+    ),
+    Setting(
+        "log.access_format",
+        text(f"one of {', '.join(FORMATS)}, or a text with fields like {{method}}", r"[ -~]{1,1000}", _check_format),
+        "fields",
+        _NEXT,
+        "How a request is logged: fields (a record like all others), common or combined (as by Apache and nginx), json "
+        f"(one object a line), or a text with these fields in braces: {', '.join(FIELDS)}.",
+        metavar="FORMAT",
+    ),
+    Setting(
+        "log.slow",
+        either(duration("1ms", "1h"), "off"),
+        "1s",
+        _NEXT,
+        "How long a request takes at least that log.access: slow logs.",
     ),
     Setting(
         "debug.port",

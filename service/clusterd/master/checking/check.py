@@ -15,6 +15,7 @@ from clusterd.log import Level, Logger, open_sink
 from clusterd.master.checking.processes import Checked, CheckedProcesses
 from clusterd.master.children.orphans import end_orphans
 from clusterd.master.children.table import Death, why_unheard
+from clusterd.process.own_log import configure_log
 from clusterd.wire import messages
 
 END_SECONDS = 5.0
@@ -86,7 +87,9 @@ async def _until_stopped(config: Config) -> Report:
 
 
 async def _check(config: Config) -> Report:
-    processes = CheckedProcesses(config, Logger(open_sink(os.environ), Level.WARNING))
+    log = Logger(open_sink(os.environ), Level.WARNING)
+    configure_log(log, config.log)
+    processes = CheckedProcesses(config, log)
     check = _Check(config, processes)
     try:
         await (check.application() if config.run is None else check.job(config.run))

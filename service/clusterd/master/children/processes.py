@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from clusterd.config import marks
 from clusterd.config.model import Config, to_json
 from clusterd.linux.wakeups import Wakeups
-from clusterd.log import Level
 from clusterd.master.children.spawn import Role, spawn
 from clusterd.master.children.table import Child, Children, Kind
 from clusterd.master.configurations import Configurations
 from clusterd.master.sockets.listeners import Listeners
 from clusterd.master.sockets.round_robin import RoundRobin
 from clusterd.metrics.shared.scoreboard import Scoreboard
+from clusterd.process.own_log import level_of
 from clusterd.supervisor.actions import Fork, ForkSpare, Retire, StartTemplate
 from clusterd.systemd.environment import clean_environment, state_directory
 from clusterd.wire import messages
@@ -67,7 +67,7 @@ class Processes:
             preload=action.preload,
             refuse_unforkable=action.refuse_unforkable,
             listeners=[listener.scheme for listener in listeners],
-            log_level=int(Level[config.log.level.name]),
+            log_level=int(level_of(config.log)),
         )
         shared = (*self._wakeups.descriptors, *(listener.fileno() for listener in listeners))
         descriptors = [self._scoreboard.descriptor, child.stacks, *shared]
@@ -77,7 +77,7 @@ class Processes:
         """Exec a hooks process and send it what to import. Raises OSError, ProtocolError."""
         child = Child(serial, Kind.HOOKS, generation)
         if self._exec(child, Role.HOOKS, config):
-            order = messages.Attach(generation, to_json(config), int(Level[config.log.level.name]))
+            order = messages.Attach(generation, to_json(config), int(level_of(config.log)))
             self._children.send(child, order, child.stacks)
         return child
 
