@@ -64,7 +64,7 @@ class Nothing:
     def nothing(self, *_: object, **__: object) -> None:
         """Whatever it is asked to do."""
 
-    error = warning = info = debug = nothing
+    error = warning = request = debug = nothing
     set_write_buffer_limits = pause_reading = resume_reading = write = close = nothing
 
     def get_write_buffer_size(self) -> int:

@@ -222,10 +222,8 @@ def test_an_error_of_the_application_beside_a_clients_leaving_is_logged() -> Non
                 assert client.answer_head().status == 200
                 client.reset()
             wait_until(lambda: not server.engine.adapter.running)
-    assert [error.partition("raised")[0] for error in server.ledger.errors] == [
-        "the application, for GET /3, ",
-        "the application, for GET /4, ",
-    ]
+    assert [error.partition("\n")[0] for error in server.ledger.errors] == ["the application raised"] * 2
+    assert [fields["target"] for fields in server.ledger.error_fields] == ["/3", "/4"]
 
 
 def caused(error: BaseException, cause: BaseException) -> BaseException:

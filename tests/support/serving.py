@@ -7,7 +7,7 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +17,7 @@ import uvloop
 from clusterd.http.engine import Callbacks, Connection, Engine
 from clusterd.http.ports import RefusedFor, TimedOut
 from clusterd.http.settings import HttpSettings
+from clusterd.log import Level
 from tests.support.settings import http_settings
 from tests.support.settings import limits as limits_of
 from tests.support.settings import timeouts as timeouts_of
@@ -42,6 +43,7 @@ class Ledger:
         self.connections = 0
         self.websockets = 0
         self.errors: list[str] = []
+        self.error_fields: list[dict[str, object]] = []
         self.warnings: list[tuple[str, dict[str, object]]] = []
         self.details: list[str] = []
         self.requests: list[dict[str, object]] = []
@@ -89,12 +91,13 @@ class Ledger:
 
     def error(self, message: str, /, **fields: object) -> None:
         self.errors.append(message)
+        self.error_fields.append(fields)
 
     def warning(self, message: str, /, **fields: object) -> None:
         self.warnings.append((message, fields))
 
-    def info(self, message: str, /, **fields: object) -> None:
-        self.requests.append(fields)
+    def request(self, level: Level, message: str, alike: str, fields: Mapping[str, object] | None = None) -> None:
+        self.requests.append({"level": level, "message": message, "alike": alike, **(fields or {})})
 
     def debug(self, message: str, /, **fields: object) -> None:
         self.details.append(message)

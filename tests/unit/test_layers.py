@@ -46,10 +46,11 @@ LAYERS = {
     "service_name": -1,
 }
 HTTP_LAYERS = {
-    "engine": 5,
-    "asgi": 4,
-    "wsgi": 4,
-    "connections": 3,
+    "engine": 6,
+    "asgi": 5,
+    "wsgi": 5,
+    "connections": 4,
+    "access": 3,
     "origins": 2,
     "call": 2,
     "messages": 1,

@@ -26,7 +26,7 @@ from clusterd.http.forks import FORKS
 from clusterd.http.hidden_loop import hide
 from clusterd.http.messages.response import Stamp
 from clusterd.http.ports import Counters, Log
-from clusterd.http.settings import HttpSettings, Interface
+from clusterd.http.settings import AccessLog, HttpSettings, Interface
 from clusterd.http.wsgi.adapter import WsgiAdapter, WsgiApplication
 from clusterd.http.wsgi.greenlets import Greenlets
 from clusterd.http.wsgi.mailbox import Mailbox
@@ -202,6 +202,10 @@ class Engine:
         self._loop.call_soon(self.abort)
 
     # ---- requests
+
+    def change_access_log(self, mode: AccessLog) -> None:
+        """Log other requests from now on."""
+        self.context.access.change(mode)
 
     def requests_in_flight(self) -> list[InFlight]:
         """Return the requests that are not answered yet, the oldest first."""

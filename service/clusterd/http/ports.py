@@ -1,6 +1,9 @@
 """The interfaces that the engine's owner implements: counters and a log."""
 
+from collections.abc import Mapping
 from typing import Literal, Protocol
+
+from clusterd.log.record import Level
 
 RefusedFor = Literal["queue_full", "queue_timeout", "connections", "bad_request", "limits", "tls"]
 """Why the application never sees a request or connection.
@@ -62,8 +65,11 @@ class Log(Protocol):
     def warning(self, message: str, /, **fields: object) -> None:
         """Log a condition that the server handles, and what the operator can do about it."""
 
-    def info(self, message: str, /, **fields: object) -> None:
-        """Log a request (the access log)."""
+    def request(self, level: Level, message: str, alike: str, fields: Mapping[str, object] | None = None) -> None:
+        """Log a request (the access log). Without `fields` the message is a whole line of another format.
+
+        Of records with equal `alike` only some are written in a second, unless it is empty.
+        """
 
     def debug(self, message: str, /, **fields: object) -> None:
         """Log a detail that helps to diagnose a fault."""

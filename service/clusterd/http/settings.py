@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from clusterd.config.limits import Limits, Timeouts
-from clusterd.config.model import AccessLog, Interface, Underscores
+from clusterd.config.model import AccessLog, Interface, RequestIds, Underscores
 
-__all__ = ["AccessLog", "HttpSettings", "Interface", "Limits", "Timeouts", "Underscores"]
+__all__ = ["AccessLog", "HttpSettings", "Interface", "Limits", "RequestIds", "Timeouts", "Underscores"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,9 @@ class HttpSettings:
     `greenlets` take the place of threads if the application uses gevent.
     `root_path` is where the application is mounted: "" or "/prefix". `trusted_proxies` lists addresses, networks, and
     "unix" for peers without an address. With `proxy_protocol` every connection must come from one of them and begin
-    with a PROXY protocol header. `limits.connections` is what the process has descriptors for.
+    with a PROXY protocol header. `limits.connections` is what the process has descriptors for. `access_format` is a
+    name or a format string (config/settings/access_format.py). `slow` is in seconds. `worker` is the name of this
+    process in the access log.
     """
 
     interface: Interface
@@ -27,6 +29,10 @@ class HttpSettings:
     proxy_protocol: bool
     server_header: bool
     underscores: Underscores
+    request_ids: RequestIds
     access_log: AccessLog
+    access_format: str
+    slow: float | None
+    worker: str
     timeouts: Timeouts
     limits: Limits

@@ -7,7 +7,7 @@ from threading import Event as _Event
 from typing import TYPE_CHECKING
 
 from clusterd.worker import api as _api
-from clusterd.worker.api import Disconnected, NotInWorker, QueueFull, RequestFailed, on, request, send
+from clusterd.worker.api import Disconnected, NotInWorker, QueueFull, RequestFailed, on, request, request_id, send
 
 __all__ = [
     "Disconnected",
@@ -20,6 +20,7 @@ __all__ = [
     "on",
     "pid",
     "request",
+    "request_id",
     "send",
     "should_stop",
     "stop_event",

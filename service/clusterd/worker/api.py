@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from clusterd.app.signatures import check_handler
+from clusterd.log.current_request import REQUEST_ID
 from clusterd.wire.conversation import REQUEST_SECONDS, Conversation, Disconnected, QueueFull, Reply, RequestFailed
 
-__all__ = ["Disconnected", "NotInWorker", "QueueFull", "RequestFailed", "on", "request", "send"]
+__all__ = ["Disconnected", "NotInWorker", "QueueFull", "RequestFailed", "on", "request", "request_id", "send"]
 
 MESSAGE = "message"
 
@@ -86,6 +87,15 @@ def request(value: Any, *, timeout: float | None = REQUEST_SECONDS) -> Reply:
     Both raise RequestFailed if the other side could not answer, and TimeoutError after `timeout` seconds.
     """
     return conversation().request(value, timeout)
+
+
+def request_id() -> str | None:
+    """Return the identifier of the request that the calling code works on.
+
+    It is known in the thread, task or greenlet that was called for the request, in tasks that it has created, and in
+    threads that `asyncio.to_thread` runs for it. None elsewhere, and if the setting `request_ids` is off.
+    """
+    return REQUEST_ID.get()
 
 
 # ---- for the worker itself

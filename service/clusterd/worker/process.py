@@ -62,7 +62,7 @@ class WorkerProcess:
         self._vitals = Vitals(self._row)
         self._engine = Engine(
             loaded.application,
-            engine_settings(config, loaded.interface),
+            engine_settings(config, loaded.interface, str(boot.slot)),
             self._counter,
             log,
             self._loop,

@@ -22,6 +22,7 @@ from clusterd.http.messages.refusal import Refusal
 from clusterd.http.messages.response import Stamp
 from clusterd.http.ports import Log
 from clusterd.http.settings import HttpSettings
+from clusterd.log.current_request import REQUEST_ID
 
 if TYPE_CHECKING:
     from clusterd.http.asgi.websocket.call import WebSocketCall
@@ -103,7 +104,11 @@ class AsgiAdapter:
         if _IS_EAGER:
             request.waited = 0.0
         # The context of the worker, and not that of whoever calls this, which may be another request's task.
-        task = _start(call.run(self._application, scope), loop=self._loop, context=self._context.copy())
+        context = self._context.copy()
+        if request.id:
+            scope["state"]["request_id"] = request.id
+            context.run(REQUEST_ID.set, request.id)
+        task = _start(call.run(self._application, scope), loop=self._loop, context=context)
         if not task.done():
             call.task = task
             self._tasks.add(task)

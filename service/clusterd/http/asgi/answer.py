@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from enum import Enum
 from http import HTTPStatus
 
+from clusterd.http.access.request_ids import mark
 from clusterd.http.asgi.application import Message
 from clusterd.http.connections.connection import Connection
 from clusterd.http.connections.transports.transfer import FileTransfer
@@ -101,6 +102,8 @@ class Answer:
         elif kind == "http.response.start" and expected is _START:
             status = number(message.get("status"), "http.response.start: 'status'")
             self._head = ResponseHead(status, message.get("headers", ()), BYTE_FIELDS, "http.response.start: 'headers'")
+            if self._asked.returned_id:
+                mark(self._head, self._asked.returned_id)
             self._has_trailers = bool(message.get("trailers", False))
             self._expected = _BODY
         elif kind == "http.response.trailers" and expected is _TRAILERS:
@@ -219,8 +222,10 @@ class Answer:
             self._break_off()
             return
         self._head, body = refusal_response(application_failed())
+        mark(self._head, self._asked.returned_id)
         self._has_trailers = False
         self._take_body(body, more=False)
 
     def _report(self, what: str) -> None:
-        self._log.error(f"the application, for {self._request.method} {self._request.target}, {what}")
+        head, request_id = self._request, self._asked.id or None
+        self._log.error(f"the application {what}", method=head.method, target=head.target, request_id=request_id)

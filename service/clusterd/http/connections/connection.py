@@ -6,6 +6,8 @@ from http import HTTPStatus
 from time import monotonic
 from typing import Any
 
+from clusterd.http.access.request_ids import mark
+from clusterd.http.access.sending import Sending
 from clusterd.http.call import Call
 from clusterd.http.connections.context import ConnectionContext
 from clusterd.http.connections.intake import PIPELINE_LIMIT, Intake
@@ -29,7 +31,7 @@ _IDLE, _ANSWERING, _TUNNEL = Stage.IDLE, Stage.ANSWERING, Stage.TUNNEL
 class Connection(Intake):
     """A connection, from its socket to the calls of the adapter. Created by `Engine.adopt`."""
 
-    __slots__ = ("call", "kept", "tunnel")
+    __slots__ = ("_sending", "call", "kept", "tunnel")
 
     def __init__(self, context: ConnectionContext, sock: socket.socket, carried: CarriedState) -> None:
         super().__init__(context, sock, carried)
@@ -37,6 +39,7 @@ class Connection(Intake):
         self.call: Call | None = None
         self.kept: dict[str, Any] | None = None
         """The adapter's data about the connection, kept for the next request."""
+        self._sending = Sending()
 
     # From the link.
 
@@ -69,6 +72,7 @@ class Connection(Intake):
         if self._is_in_flight and not self.is_dropped:
             self._context.registry.counters.client_aborted()
         if self.stage is _ANSWERING:
+            self._sending.note_cut(error)
             self._account(CLIENT_CLOSED_REQUEST)
         if self.tunnel is not None:
             self._context.registry.tunnels_changed(-1)
@@ -143,6 +147,8 @@ class Connection(Intake):
         """Send a part of the response."""
         if data and self.stage is _ANSWERING:
             self._context.sent += len(data)
+            if self._context.access.is_on:
+                self._sending.add(data)
             self._transport.write(data)
 
     @property
@@ -167,6 +173,7 @@ class Connection(Intake):
         went_out = outflow.send_on(self._socket)
         if transfer is not None:
             self._context.sent += transfer.sent - before
+            self._sending.sent += transfer.sent - before
         if outflow.has_file():
             self.pause_writing()
             if went_out:
@@ -233,6 +240,7 @@ class Connection(Intake):
     def break_off(self, status: int) -> None:
         """Close, because the response cannot be completed: only a close can tell the client so."""
         if self.stage is _ANSWERING:
+            self._sending.reason = self._sending.reason or "the response is incomplete"
             self._account(status)
             self.close_politely()
 
@@ -247,6 +255,10 @@ class Connection(Intake):
             method = "HEAD" if self._reception.begins_head_request else "GET"
             head = Head(method, "/", 1, Fields({}, []))
         response, body = refusal_response(refusal)
+        self._sending.reason = refusal.reason
+        if self.request and self._context.ids is not None:
+            self._context.ids.name(self.request, self.behind_proxy)
+            mark(response, self.request.returned_id)
         self.send(Encoder(head, persistent=False).whole(response, self._context.stamp, body))
         if refusal.refused_for is None:
             self.finish(refusal.status.value, persistent=False)
@@ -259,6 +271,7 @@ class Connection(Intake):
         if self.stage is not _ANSWERING:
             self.close_politely()
         elif self.call is not None and self.call.started:
+            self._sending.reason = refusal.reason
             self.break_off(refusal.status.value)
         else:
             self.refuse(refusal)
@@ -274,17 +287,16 @@ class Connection(Intake):
         seconds, waited = (0.0, -1.0) if request is None else (now - request.started, request.waited)
         self._note_in_flight()  # A client that was too slow is answered before its request is in flight.
         self._is_in_flight = False
-        if self._context.count(status, seconds, waited):
-            self._log_answer(status, seconds)
+        self._log_answer(status, seconds, is_wanted=self._context.count(status, seconds, waited))
         return now
 
     def _account_refusal(self, status: int, reason: RefusedFor) -> None:
         """Count a refused request and its response, and log it if the access log wants it."""
         self._note_dropped()
         self._context.registry.counters.request_refused(reason, status)
-        if self._context.is_logged(status):
-            request = self._reception.request
-            self._log_answer(status, monotonic() - request.started if request else 0.0)
+        request = self._reception.request
+        seconds = monotonic() - request.started if request else 0.0
+        self._log_answer(status, seconds, is_wanted=self._context.is_logged(status, seconds))
 
     def _note_dropped(self) -> None:
         """Count the request in flight, if there is one, as over without a response of the application."""
@@ -292,17 +304,18 @@ class Connection(Intake):
             self._is_in_flight = False
             self._context.registry.counters.request_dropped()
 
-    def _log_answer(self, status: int, seconds: float) -> None:
-        head = self.request.head if self.request else None
-        peer = self.origin.peer
-        self._context.log.info(
-            "request",
-            method=head.method if head else None,
-            target=head.target if head else None,
-            status=status,
-            seconds=seconds,
-            peer=peer[0] if peer else None,
-        )
+    def _log_answer(self, status: int, seconds: float, *, is_wanted: bool) -> None:
+        if self._context.access.is_on:
+            request, sending = self._reception.request, self._sending
+            if is_wanted or sending.reason:
+                received = b"" if request else self._reception.residual
+                self._context.access.write(sending.answered(request, received, self.origin.peer, status, seconds))
+            sending.reset()
+
+    def give_up(self, reason: str) -> None:
+        """Drop the connection and say why in the log: the client gets only a part of the response."""
+        self._sending.reason = reason
+        self.abort()
 
     def _rest(self, now: float) -> None:
         """Wait for the next request. `now` is time.monotonic()."""

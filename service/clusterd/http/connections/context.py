@@ -5,6 +5,8 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from clusterd.http.access.access_log import AccessLog
+from clusterd.http.access.request_ids import RequestIds
 from clusterd.http.connections.registry import Registry
 from clusterd.http.connections.turns import Turns
 from clusterd.http.messages.head import HeadParser
@@ -12,10 +14,8 @@ from clusterd.http.messages.response import Stamp
 from clusterd.http.messages.sink import Bodies
 from clusterd.http.origins.origin import Origins
 from clusterd.http.ports import Log
-from clusterd.http.settings import AccessLog, HttpSettings
-
-_LOGGED_FROM = {AccessLog.ALL: 0, AccessLog.ERRORS: 500, AccessLog.OFF: 1000}
-"""The lowest status that is logged."""
+from clusterd.http.settings import HttpSettings
+from clusterd.http.settings import RequestIds as WithIds
 
 
 class _Answers(Bodies, Protocol):
@@ -54,7 +54,9 @@ class ConnectionContext:
         self.sent = 0
         """Bytes that connections have sent, or given to the kernel or a transport to be sent."""
         self._loop = loop
-        self._logged_from = _LOGGED_FROM[settings.access_log]
+        self.access = AccessLog(settings, log)
+        wanted = settings.request_ids
+        self.ids = None if wanted is WithIds.OFF else RequestIds(returns=wanted is WithIds.RETURN)
 
     def call_soon(self, call: Callable[[], object]) -> None:
         """Call `call` in the loop's next round, after the pending events of other connections."""
@@ -63,8 +65,8 @@ class ConnectionContext:
     def count(self, status: int, seconds: float, waited: float) -> bool:
         """Count a request in flight as answered. Returns whether it should be logged."""
         self.registry.counters.request_done(status, seconds, waited)
-        return status >= self._logged_from
+        return self.is_logged(status, seconds)
 
-    def is_logged(self, status: int) -> bool:
-        """Whether a request that has ended with this status should be logged."""
-        return status >= self._logged_from
+    def is_logged(self, status: int, seconds: float) -> bool:
+        """Whether a request that has ended with this status, after this time, should be logged."""
+        return status >= self.access.status or seconds >= self.access.seconds

@@ -59,4 +59,4 @@ def _judge_reader(connection: Connection) -> None:
         connection.deadline.await_client_read()
     else:
         connection.note_timeout("write")
-        connection.abort()
+        connection.give_up("the client has read nothing for timeouts.write")

@@ -213,6 +213,9 @@ class Intake(Link):
             self.deadline.whole_request(request.started)
         self.stage = Stage.ANSWERING
         self.requests += 1
+        ids = self._context.ids
+        if ids is not None:
+            ids.name(request, self.behind_proxy)
         self._note_in_flight()
         self._answer()
 

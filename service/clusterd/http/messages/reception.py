@@ -13,7 +13,7 @@ from clusterd.http.settings import Limits
 class Request:
     """A request. It exists once its head has arrived, and is complete once its body has."""
 
-    __slots__ = ("body", "head", "is_complete", "started", "waited")
+    __slots__ = ("body", "head", "id", "is_complete", "returned_id", "started", "waited")
 
     def __init__(self, head: Head) -> None:
         self.head = head
@@ -24,6 +24,10 @@ class Request:
         """When the head was complete, by time.monotonic()."""
         self.waited = -1.0
         """Seconds from when the application could have been called until it was; -1 before. Set where it is called."""
+        self.id = ""
+        """Its identifier. Empty without `request_ids`."""
+        self.returned_id = ""
+        """The identifier, if the response is to have it."""
 
     def begins(self) -> None:
         """Note that the application is called, for one that receives the body itself."""

@@ -58,7 +58,7 @@ class WsgiAdapter:
         call = ThreadCall(self._service, connection, self._pool)
         connection.call = call
         if not self._pool.submit(call):
-            connection.refuse(_busy("too many requests wait", "queue_full"))
+            connection.refuse(_busy("too many requests wait: limits.queue", "queue_full"))
 
     @property
     def running(self) -> int:
@@ -85,7 +85,7 @@ class WsgiAdapter:
         if self._pool is not None:
             for call in self._pool.withdraw_older(now - self._queue_timeout):
                 if isinstance(call, ThreadCall):
-                    call.refuse(_busy("no thread was free in time", "queue_timeout"))
+                    call.refuse(_busy(f"no {self._pool.what} was free within timeouts.queue", "queue_timeout"))
 
 
 def _busy(reason: str, refused_for: RefusedFor) -> Refusal:

@@ -2,14 +2,17 @@
 
 import os
 from collections.abc import Callable, Generator, Iterable
+from functools import partial
 from http import HTTPStatus
 from io import BytesIO
 from typing import Any, cast
 
+from clusterd.http.access.request_ids import mark
 from clusterd.http.connections.connection import Connection
 from clusterd.http.connections.transports.transfer import SMALL_BYTES, FileTransfer
 from clusterd.http.forks import FORKS
 from clusterd.http.messages.given import text, unfit
+from clusterd.http.messages.reception import Request
 from clusterd.http.messages.refusal import application_failed
 from clusterd.http.messages.response import TEXT_FIELDS, Encoder, ResponseHead, Stamp, plain_response, refusal_response
 from clusterd.http.ports import Log
@@ -23,6 +26,7 @@ from clusterd.runtime import originals
 WsgiApplication = Callable[..., Iterable[object]]
 Output = Generator[bytes | FileTransfer, None, None]
 """The pieces of a response. After a FileTransfer, ask for the next piece only when the transfer is complete."""
+REQUEST_ID_KEY = "clusterd.request_id"
 _HEADERS = "start_response: the headers"
 
 _NOTHING = BodyReader(BytesIO(), lambda: None)
@@ -54,9 +58,11 @@ class Service:
         self.on_overdue = on_overdue
         self._log = log
 
-    def report(self, message: str) -> None:
-        """Log an error. May be called from any thread."""
-        self.mailbox.post(self._log.error, message)
+    def report(self, message: str, request: Request) -> None:
+        """Log an error in the application's call for `request`. May be called from any thread."""
+        head = request.head
+        named = partial(self._log.error, method=head.method, target=head.target, request_id=request.id or None)
+        self.mailbox.post(named, message)
 
 
 class Exchange:
@@ -108,7 +114,10 @@ class Exchange:
                 common = environs.of_connection(connection.peer, connection.local, connection.scheme)
                 connection.kept = common
         reader = _NOTHING if body is None else BodyReader(body.file, self.note_progress)
-        return environs.make(common, self._request, body, reader)
+        environ = environs.make(common, self._request, body, reader)
+        if self._asked.id:
+            environ[REQUEST_ID_KEY] = self._asked.id
+        return environ
 
     # ---- for the subclass
 
@@ -168,7 +177,7 @@ class Exchange:
             output.close()
         except BaseException as error:
             found = application_traceback(error, or_ours=True)
-            self._service.report(f"{self._describe()} raised when it was closed\n{found}")
+            self._report(f"raised when it was closed\n{found}")
 
     def _pieces(self, result: Iterable[object]) -> Output:
         try:
@@ -269,6 +278,8 @@ class Exchange:
         finally:
             exc_info = None  # PEP 3333: avoid a circular reference through the traceback.
         self._head = ResponseHead(text(status, "start_response: the status"), headers, TEXT_FIELDS, _HEADERS)
+        if self._asked.returned_id:
+            mark(self._head, self._asked.returned_id)
         return self._write_now
 
     def _write_now(self, data: object) -> None:
@@ -288,22 +299,23 @@ class Exchange:
         if isinstance(error, ClientGone):
             self.failed = True
             return b""
-        self._service.report(f"{self._describe()} raised\n{application_traceback(error, or_ours=True)}")
+        self._report(f"raised\n{application_traceback(error, or_ours=True)}")
         if self.started:
             self.failed = True
             return b""
         self._head, body = refusal_response(application_failed())
+        mark(self._head, self._asked.returned_id)
         return self._whole(self._head, body)
 
     def _check_length(self, encoder: Encoder) -> None:
         if encoder.missing:
             self.failed = True
-            self._service.report(f"{self._describe()} sent {encoder.missing} bytes less than its Content-Length")
+            self._report(f"sent {encoder.missing} bytes less than its Content-Length")
         elif encoder.excess:
-            self._service.report(f"{self._describe()} sent {encoder.excess} bytes more than its Content-Length")
+            self._report(f"sent {encoder.excess} bytes more than its Content-Length")
 
-    def _describe(self) -> str:
-        return f"the application, for {self._request.method} {self._request.target},"
+    def _report(self, what: str) -> None:
+        self._service.report(f"the application {what}", self._asked)
 
 
 def _checked(data: object) -> bytes:

@@ -19,6 +19,8 @@ from clusterd.runtime.hub import Hub, this_greenlet
 class Greenlets(JobRunners):
     """Up to `count` greenlets at a time, and the queue of jobs."""
 
+    what = "greenlet"
+
     def __init__(
         self,
         count: int,

@@ -3,6 +3,7 @@
 from clusterd.http.call import CallPhase
 from clusterd.http.connections.connection import Connection
 from clusterd.http.wsgi.exchange import ClientGone, Exchange, Output, Service
+from clusterd.log.current_request import REQUEST_ID
 
 TURN_PIECES = 16
 """Maximum pieces of a response that are taken in a row before other connections have their turn."""
@@ -25,6 +26,8 @@ class LoopCall(Exchange):
     def run(self) -> None:
         """Call the application, and send what is available at once."""
         self._asked.waited = 0.0
+        if self._asked.id:
+            REQUEST_ID.set(self._asked.id)
         output = self.begin()
         if isinstance(output, bytes):
             self._connection.send(output)
@@ -39,6 +42,8 @@ class LoopCall(Exchange):
         for _ in range(TURN_PIECES):
             if self._over or self._output is None or not connection.writable:
                 return
+            if self._asked.id:
+                REQUEST_ID.set(self._asked.id)
             data = next(self._output, None)
             if data is None:
                 self._end()

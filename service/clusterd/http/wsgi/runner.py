@@ -113,6 +113,9 @@ class JobRunners(Runners):
     `on_saturation` is called when the last free runner gets a job, and when one is free again.
     """
 
+    what = "thread"
+    """What runs a job, as the log calls it."""
+
     def __init__(self, count: int, queue_limit: int, on_saturation: Callable[[], None], counters: Counters) -> None:
         self.count = count
         self._counters = counters

@@ -8,6 +8,7 @@ from clusterd.http.connections.transports.transfer import FileTransfer
 from clusterd.http.messages.refusal import Refusal
 from clusterd.http.wsgi.exchange import ClientGone, Exchange, Output, Service
 from clusterd.http.wsgi.runner import JobRunners, Room, Runner, RunnerState
+from clusterd.log.current_request import REQUEST_ID
 from clusterd.log.tracebacks import application_traceback
 
 AHEAD_BYTES = 64 * 1024
@@ -43,13 +44,18 @@ class ThreadCall(Exchange):
     def run(self, runner: Runner, now: float) -> None:
         """Run the application. Called by the pool."""
         self._runner = runner
-        self._asked.waited = max(0.0, now - self.queued_at)
+        asked = self._asked
+        asked.waited = max(0.0, now - self.queued_at)
+        if asked.id:
+            REQUEST_ID.set(asked.id)
         last: bytes | _Sending = b""
         try:
             last = self._run()
         except BaseException as error:  # SystemExit and the like end a request, never a thread of the pool.
-            self._service.report(f"a request ended with\n{application_traceback(error, or_ours=True)}")
+            self._report(f"ended with\n{application_traceback(error, or_ours=True)}")
             self.failed = True
+        if asked.id:
+            REQUEST_ID.set(None)
         if isinstance(last, bytes):
             self._service.mailbox.post(self._ended, last)
         else:

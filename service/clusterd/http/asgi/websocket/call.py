@@ -200,6 +200,8 @@ class WebSocketCall:
         subprotocol = message.get("subprotocol")
         if subprotocol is not None:
             subprotocol = text(subprotocol, "websocket.accept: 'subprotocol'")
+        if self._asked.returned_id:
+            headers.append((b"X-Request-Id", self._asked.returned_id.encode("latin-1")))
         response = acceptance(self._handshake, subprotocol, accepted, headers, self._stamp)
         self._state = _State.OPEN
         self._session = Session(self._connection, Wire(self._message_limit, compression), self._quota, self._wake)
@@ -228,7 +230,8 @@ class WebSocketCall:
             self._denial.fail(how)
             return
         if how:
-            self._log.error(f"the application, for the WebSocket {self._request.target}, {how}")
+            request_id = self._asked.id or None
+            self._log.error(f"the application {how}", websocket=self._request.target, request_id=request_id)
         if self._session is not None:
             self._session.close(Close(1011, "the application failed"))
         elif self._gone is None and self._state is _State.CONNECTING:

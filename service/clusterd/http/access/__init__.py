@@ -1,0 +1,1 @@
+"""What the log says of each request, and the identifiers of requests."""
