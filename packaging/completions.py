@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from clusterd.cli.clusterctl import command_line
+from clusterd.config.model import AccessLog
 
 DIRECTORY = Path(__file__).with_name("completion")
 
@@ -60,6 +61,8 @@ WORDS = {
     "slot_or_all": f"all {SLOTS}",
     "slot_or_hooks": f"hooks all {SLOTS}",
     "level": "error warning notice info debug",
+    "log_setting": "access",
+    "mode": " ".join(AccessLog),
 }
 SIGNALS = "TERM QUIT KILL USR1 USR2 HUP STOP CONT"
 

@@ -6,7 +6,7 @@ _clusterctl() {
         --signal) COMPREPLY=($(compgen -W "TERM QUIT KILL USR1 USR2 HUP STOP CONT" -- "$word")) && return ;;
     esac
     for each in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
-        case " list status workers top reload restart scale stop kill events stacks debug config send log-level " in
+        case " list status workers top reload restart scale stop kill events stacks debug config send log-level log " in
             *" $each "*) command=$each ;;
         esac
     done
@@ -26,7 +26,8 @@ _clusterctl() {
         config) known="--help --socket --config --instance --json --diff" ;;
         send) known="--help --socket --config --instance --json all $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
         log-level) known="--help --socket --config --instance --json error warning notice info debug" ;;
-        *) known="--help --version --socket --config --instance --json list status workers top reload restart scale stop kill events stacks debug config send log-level" ;;
+        log) known="--help --socket --config --instance --json access off errors slow all" ;;
+        *) known="--help --version --socket --config --instance --json list status workers top reload restart scale stop kill events stacks debug config send log-level log" ;;
     esac
     COMPREPLY=($(compgen -W "$known" -- "$word"))
 }

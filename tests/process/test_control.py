@@ -154,3 +154,33 @@ def test_the_log_level_reaches_workers_and_those_forked_later(make_service: Make
     assert "/unlogged" not in service.log()
     assert done(service, "config")["log"]["level"] == "info"
     assert service.clusterctl("log-level", "loud").returncode == 2
+
+
+@pytest.mark.parametrize("preload", [True, False])
+def test_the_access_log_changes_in_workers_and_those_forked_later(make_service: MakeService, preload: bool) -> None:
+    service = make_service(workers=1, preload=preload, log={"access": "off"}).start()
+    service.get("/unlogged")
+    assert done(service, "log", "access", "all")["text"] == "log.access is all, until the next reload or restart"
+    service.get("/logged")
+    service.wait_for_line("target=/logged")
+    done(service, "restart", "1")
+    service.get("/also")
+    service.wait_for_line("target=/also")
+    service.configure()
+    assert service.reload().returncode == 0
+    service.get("/again")
+    done(service, "log", "access", "errors")
+    service.get("/no/more")
+    assert service.stop() == 0
+    assert not re.search("target=/(unlogged|again|no)", service.log())
+    assert service.clusterctl("log", "access", "some").returncode == 2
+
+
+def test_the_access_log_of_a_job_has_no_requests(make_service: MakeService) -> None:
+    job = "import clusterd.worker\ndef main():\n    clusterd.worker.stop_event.wait()\n"
+    service = make_service(app=None, run="app:main", listen=None, workers=1)
+    service.deploy("1", job)
+    service.start()
+    done(service, "log", "access", "all")
+    assert service.stop() == 0
+    assert "unexpected message" not in service.log()

@@ -13,6 +13,7 @@ from typing import Any
 
 from clusterd.cli import services, tables, terminal
 from clusterd.cli.asking import Unreachable, ask, result_of, socket_path
+from clusterd.config.model import AccessLog
 from clusterd.log import Level
 from clusterd.log.record import escaped
 from clusterd.observing import words
@@ -25,6 +26,8 @@ EX_UNAVAILABLE = 69
 EX_INTERRUPTED = 130
 
 ALL = "all"
+_COMMANDS = {"workers": "status", "log": "log-access"}
+"""Commands that have another name in the protocol."""
 
 TOP_SECONDS = 2.0
 """The time limit for an answer in `top`, which reads keys only between two answers."""
@@ -63,7 +66,7 @@ def _run(options: argparse.Namespace, spinner: terminal.Spinner) -> int:
         return _top(path)
     if options.command == Command.STACKS and options.slot_or_hooks == ALL:
         return _stacks_of_all(path, as_json=options.json)
-    command = Command("status" if options.command == "workers" else options.command)
+    command = Command(_COMMANDS.get(options.command, options.command))
     result: dict[str, Any] = {}
     for document in ask(path, command, _arguments(options)):
         match document["type"]:
@@ -121,7 +124,7 @@ def _stacks_of_all(path: Path, *, as_json: bool) -> int:
 
 
 def _arguments(options: argparse.Namespace) -> dict[str, object]:
-    names = ("slot", "workers", "signal", "level", "follow", "diff", "wait", "now")
+    names = ("slot", "workers", "signal", "level", "mode", "follow", "diff", "wait", "now")
     given = {name: getattr(options, name) for name in names if getattr(options, name, None) is not None}
     for name in ("slot_or_all", "slot_or_hooks"):
         if hasattr(options, name):
@@ -233,6 +236,9 @@ def command_line() -> argparse.ArgumentParser:
     level = command("log-level", "change the log level until the next reload")
     levels = [level.name.lower() for level in Level]
     level.add_argument("level", metavar="LEVEL", choices=levels, help=", ".join(levels))
+    log = command("log", "change which requests are logged, until the next reload")
+    log.add_argument("log_setting", metavar="access", choices=["access"], help="the setting log.access")
+    log.add_argument("mode", metavar="MODE", choices=list(AccessLog), help=", ".join(AccessLog))
     return parser
 
 

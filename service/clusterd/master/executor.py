@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from clusterd.log import Level
 from clusterd.master.admin.counts import Counts
-from clusterd.master.children.log_level import set_log_level
+from clusterd.master.children.logging import set_access_log, set_log_level
 from clusterd.master.configurations import Refused, worker_count
 from clusterd.master.context import MasterContext
 from clusterd.master.operations import Operations, ReloadResult
@@ -197,6 +197,7 @@ class Executor:
         settings = self._configurations.of(generation).log
         configure_log(self._log, settings)
         set_log_level(level_of(settings), self._log, self._children)
+        set_access_log(settings.access, self._children)
 
     def _rollout_ended(self, action: actions.RolloutEnded) -> None:
         result = ReloadResult(action.number, action.generation, action.failure, self._configurations.notes)

@@ -11,7 +11,7 @@ from typing import NoReturn
 from clusterd.app.application import LoadedCode, load_hook, load_in_directory
 from clusterd.app.errors import LoadError
 from clusterd.app.tls import CREDENTIAL, certificate_end, server_context
-from clusterd.config.model import Config, from_json
+from clusterd.config.model import AccessLog, Config, from_json
 from clusterd.http.compilation import outcome, why_interpreted
 from clusterd.linux import masters_signals
 from clusterd.linux.listening_socket import ListeningSocket
@@ -41,6 +41,7 @@ from clusterd.wire.messages import (
     LoadFailed,
     Message,
     ProtocolError,
+    SetAccessLog,
     SetLogLevel,
     Unforkable,
     decode,
@@ -162,9 +163,17 @@ def _fork_on_request(channel: socket.socket, fork_context: ForkContext) -> None:
                 continue
         elif isinstance(order, SetLogLevel):
             fork_context.log.set_level(Level(order.level))
+        elif isinstance(order, SetAccessLog):
+            fork_context = _with_access_log(fork_context, AccessLog(order.mode))
         else:
             raise ProtocolError(f"unexpected message {order}")
         close_all(packet.descriptors)
+
+
+def _with_access_log(fork_context: ForkContext, mode: AccessLog) -> ForkContext:
+    """Return what future workers start with."""
+    config = fork_context.config
+    return replace(fork_context, config=replace(config, log=replace(config.log, access=mode)))
 
 
 def _leave(status: int, log: Logger) -> NoReturn:

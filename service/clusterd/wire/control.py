@@ -40,6 +40,7 @@ class Command(StrEnum):
     EVENTS = "events"
     CONFIG = "config"
     LOG_LEVEL = "log-level"
+    LOG_ACCESS = "log-access"
     SEND = "send"
     DEBUG = "debug"
 
@@ -60,6 +61,8 @@ class Request:
     relative: bool = False
     signal: Signals = SIGTERM
     level: str = ""
+    mode: str = ""
+    """Which requests are logged."""
     follow: bool = False
     diff: bool = False
     wait: bool = True
@@ -82,6 +85,7 @@ _ARGUMENTS: dict[Command, frozenset[str]] = {
     Command.EVENTS: frozenset({"follow"}),
     Command.CONFIG: frozenset({"diff"}),
     Command.LOG_LEVEL: frozenset({"level"}),
+    Command.LOG_ACCESS: frozenset({"mode"}),
     Command.SEND: frozenset({"slot", "message"}),
     Command.DEBUG: frozenset({"slot"}),
 }
@@ -91,7 +95,7 @@ _NAMED: dict[Command, dict[str, int]] = {
     Command.KILL: {"hooks": HOOKS},
 }
 """The words that a command accepts instead of the number of a slot."""
-_NEEDED = frozenset({"slot", "workers", "level", "message"})
+_NEEDED = frozenset({"slot", "workers", "level", "mode", "message"})
 
 
 def request_line(command: Command, **arguments: object) -> bytes:
@@ -164,8 +168,8 @@ def _argument(key: str, value: object, named: dict[str, int]) -> list[tuple[str,
             return [("workers", workers), ("relative", relative)]
         case "signal":
             return [("signal", parse_signal(value))]
-        case "level":
-            return [("level", str(value))]
+        case "level" | "mode":
+            return [(key, str(value))]
         case "message":
             return [("message", value)]
     if type(value) is not bool:

@@ -245,6 +245,13 @@ class SetLogLevel(Message):
 
 
 @dataclass(frozen=True)
+class SetAccessLog(Message):
+    """Log the requests that the mode says (`log.access`). A template passes the mode on to its workers."""
+
+    mode: str
+
+
+@dataclass(frozen=True)
 class TellStacks(Message):
     """Answer with a StacksTold of the same number: what every thread and task is doing."""
 

@@ -18,7 +18,7 @@ from clusterd.runtime.event_loop import new_event_loop
 from clusterd.runtime.hub import Hub, beside, hub_in_use
 from clusterd.runtime.threads import begin
 from clusterd.wire.channel import Received
-from clusterd.wire.messages import Adopt, Dispatch, HealthConnection, Ready, Retire, Serve, Share
+from clusterd.wire.messages import Adopt, Dispatch, HealthConnection, Ready, Retire, Serve, SetAccessLog, Share
 from clusterd.wire.packets import close_all
 from clusterd.worker import api
 from clusterd.worker.boot_record import Boot
@@ -147,7 +147,7 @@ class JobProcess:
             case Retire(deadline, _, linger):
                 if not linger:
                     self._drain(deadline)
-            case Serve() | Adopt() | Share() | Dispatch() | HealthConnection():
+            case Serve() | Adopt() | Share() | Dispatch() | HealthConnection() | SetAccessLog():
                 pass  # A job accepts nothing and has no connections.
             case _:
                 return False

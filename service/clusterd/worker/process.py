@@ -8,7 +8,7 @@ from time import time as wall_clock
 from typing import Any
 
 from clusterd.app.application import LoadedApplication
-from clusterd.config.model import Scheduling
+from clusterd.config.model import AccessLog, Scheduling
 from clusterd.http.engine import Callbacks, Connection, Engine
 from clusterd.linux.address import Address
 from clusterd.linux.listening_socket import ListeningSocket
@@ -29,6 +29,7 @@ from clusterd.wire.messages import (
     Ready,
     Retire,
     Serve,
+    SetAccessLog,
     Share,
     SuccessorLost,
 )
@@ -145,6 +146,8 @@ class WorkerProcess:
                     )
             case Share(connections, seconds):
                 self._share(connections, seconds, self._sockets_of(received))
+            case SetAccessLog(mode):
+                self._engine.change_access_log(AccessLog(mode))
             case HealthConnection():
                 for sock in self._sockets_of(received):
                     self._engine.adopt(sock, CarriedState.direct())

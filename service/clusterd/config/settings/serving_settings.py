@@ -187,7 +187,7 @@ SERVING_SETTINGS = (
         "log.access",
         choice(AccessLog),
         "errors",
-        _NEXT,
+        _LIVE,
         "Which requests are logged: off, errors (status 500 and above, and requests that clusterd refuses), slow "
         "(those, and requests that take log.slow or longer) or all. A status of 500 or above is logged as error, "
         "everything else as info. clusterctl log access changes it in the running workers.",

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import assert_never
 
-from clusterd.config.model import JSON, TcpAddress
+from clusterd.config.model import JSON, AccessLog, TcpAddress
 from clusterd.config.written import nested, shown
 from clusterd.linux.masters_signals import STOPS
 from clusterd.log import Level
@@ -16,7 +16,7 @@ from clusterd.master.admin.event_log import EventLog
 from clusterd.master.admin.views import Views
 from clusterd.master.children.debuggers import NoDebugger, how_to_attach, warnings_of
 from clusterd.master.children.killing import send_signal
-from clusterd.master.children.log_level import set_log_level
+from clusterd.master.children.logging import set_access_log, set_log_level
 from clusterd.master.children.table import Child
 from clusterd.master.configurations import Refused
 from clusterd.master.context import MasterContext
@@ -90,6 +90,8 @@ class Commands:
                 self._config(peer, diff=request.diff)
             case Command.LOG_LEVEL:
                 self._set_log_level(request.level, peer)
+            case Command.LOG_ACCESS:
+                self._set_access_log(request.mode, peer)
             case Command.SEND:
                 self._send(request, peer)
             case Command.KILL | Command.STACKS | Command.DEBUG:
@@ -194,6 +196,15 @@ class Commands:
         set_log_level(level, self._log, self._context.children)
         peer.succeed(f"the log level is {level.name.lower()}, until the next reload or restart")
 
+    def _set_access_log(self, name: str, peer: Peer) -> None:
+        try:
+            mode = AccessLog(name)
+        except ValueError:
+            peer.fail(f"mode: {name!r} is none of {', '.join(AccessLog)}")
+            return
+        set_access_log(mode, self._context.children)
+        peer.succeed(f"log.access is {mode.value}, until the next reload or restart")
+
     def _send(self, request: Request, peer: Peer) -> None:
         slots = list(self._cluster.slots()) if request.slot == ALL_SLOTS else [request.slot]
         reached, failures = 0, []
@@ -278,6 +289,8 @@ def _logged(request: Request) -> dict[str, object]:
             return {"slot": slot, "signal": request.signal.name}
         case Command.LOG_LEVEL:
             return {"level": request.level}
+        case Command.LOG_ACCESS:
+            return {"mode": request.mode}
         case Command.RESTART | Command.STACKS | Command.DEBUG:
             return {"slot": slot}
     return {}

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from clusterd.config.model import TcpAddress
+from clusterd.config.model import AccessLog, TcpAddress
 from clusterd.linux.stacks import new_stacks_file
 from clusterd.log import Level
 from clusterd.wire.channel import Channel, Received
@@ -52,6 +52,8 @@ class Child:
     stacks_read: int = 0
     log_level: Level | None = None
     """The level that the master last sent to it; None if it has sent none."""
+    access_log: AccessLog | None = None
+    """The mode of the access log that the master last sent to it; None if it has sent none."""
     stacks_asked_for: bool = False
     """It was asked for its stacks over the channel and has not answered yet."""
     is_heard: bool = False
