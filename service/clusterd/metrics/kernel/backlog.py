@@ -11,6 +11,8 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from clusterd.runtime import originals
+
 _TCP_LISTEN = 10
 """The state of a listening socket, also of a Unix socket (include/net/tcp_states.h)."""
 _TCP_INFO_COUNTS = struct.Struct("=24xII")
@@ -74,7 +76,7 @@ def _unix_backlog(sock: socket.socket) -> Backlog | None:
     wanted = (socket.AF_UNIX, 0, 0, 1 << _TCP_LISTEN, inode, _UDIAG_SHOW_RQLEN, _NO_COOKIE, _NO_COOKIE)
     size = _HEADER.size + _UNIX_REQUEST.size
     request = _HEADER.pack(size, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 0, 0) + _UNIX_REQUEST.pack(*wanted)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, _NETLINK_SOCK_DIAG) as netlink:
+    with originals.socket(socket.AF_NETLINK, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, _NETLINK_SOCK_DIAG) as netlink:
         netlink.send(request)
         # The kernel has answered when send(2) returns.
         return unix_answer(netlink.recv(4096))
