@@ -28,7 +28,7 @@ for example for an answer, the loop turns anyway.
 """
 
 SLOTS_AT_ONCE = 4
-"""Their counts, /proc and lines take half a millisecond."""
+"""Their counts, /proc and lines take a millisecond at most."""
 
 _GZIP = 16 + zlib.MAX_WBITS
 _COMPRESSION = 1
