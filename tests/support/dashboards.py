@@ -50,7 +50,7 @@ DASHBOARD = Dashboard(
         hooks=None,
     ),
     totals=Totals(1, 2, 7, 5, 3, 8, 43 << 20, Activity(1234.5, 0.42, 70_000, 7, 0.00077, 0.24)),
-    bars=(Bar("threads", 4, 4), Bar("queue", 3, 100)),
+    bars=(Bar("threads", 4, 4), Bar("queue", 3, 100), Bar("memory of worker 1", 480 << 20, 512 << 20, "bytes")),
     rollout=RolloutProgress(2, "replacing workers", (Step(1, "ready"), Step(2, "waits"))),
     slots=(READY, BACKOFF),
     events=(

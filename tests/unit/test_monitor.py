@@ -55,3 +55,14 @@ def test_limits_are_reported_with_jitter_and_at_intervals() -> None:
     ticks = [100.0 + LOOK_EVERY_SECONDS * number for number in range(21)]
     assert looked_at(FakeRow(at(105), at(105)), ticks, memory=2000) == [MemoryLimitReached(1, 2000, 1000)]
     assert looked_at(FakeRow(at(105), at(105)), ticks, memory=None) == []
+
+
+def test_the_memory_of_a_worker_is_remembered_between_looks_and_forgotten_with_it() -> None:
+    monitor = Monitor(lambda event: None, memory=lambda pid: 500)
+    row = FakeRow(at(100), at(100))
+    watched = Watched(7, 1, 42, row, is_debugged=False, timeouts=TIMEOUTS, limits=LIMITS)  # type: ignore[arg-type]
+    for now, known in ((100.0, {}), (105.0, {7: 500}), (105.25, {7: 500})):
+        monitor.look([watched], now)
+        assert monitor.private_memory == known
+    monitor.look([], 105.5)
+    assert not monitor.private_memory

@@ -70,7 +70,7 @@ def test_everything_is_there_in_words_for_people() -> None:
         "In flight 5 3 wait for a thread",
         "Memory 43M",
         "7 restarts since the start",
-        "threads 4 of 4 queue 3 of 100",
+        "threads 4 of 4 queue 3 of 100 memory of worker 1 480M of 512M",
         "1 ready 2 102 59.9s 1,234",
         "42% 22M 1",
         "draining 1 101 1h2m 1 21M",

@@ -35,7 +35,7 @@ def test_a_usual_terminal_shows_everything() -> None:
         "requests/s         1,234",
         "p99               240 ms  p50 0.77 ms",
         "peak 0.5/s",
-        "limits: threads 4 of 4, queue 3 of 100",
+        "limits: threads 4 of 4, queue 3 of 100, memory of worker 1 480M of 512M",
         "slot 2: next try in 7.5s, failed 5 times: RuntimeError: no database",
         "q quits",
     ):

@@ -57,6 +57,13 @@ def memory(number: int | None) -> str:
     return f"{value:.1f}{_UNITS[-1]}"
 
 
+def used(number: int, limit: int, unit: str) -> str:
+    """Write how much of a limit is used: 4 of 16, 120M of 512M."""
+    if unit == "bytes":
+        return f"{memory(number)} of {memory(limit)}"
+    return f"{count(number)} of {count(limit)}"
+
+
 def percent(part: float | None) -> str:
     """Write a part of 1 in percent: 0%, under 0.1%, 0.3%, 42%."""
     if part is None:

@@ -84,7 +84,7 @@ def numbers(dashboard: Dashboard, width: int, *, plain: bool) -> Block:
         both.add_column(ratio=1)
         both.add_row(table, _limits(dashboard.bars, width // 3 - 30))
         return Block(both, table.row_count)
-    limits = [f"{bar.name} {words.count(bar.used)} of {words.count(bar.limit)}" for bar in dashboard.bars]
+    limits = [f"{bar.name} {words.used(bar.used, bar.limit, bar.unit)}" for bar in dashboard.bars]
     return Block(Group(table, line(f"limits: {', '.join(limits)}", "dim")), table.row_count + 1)
 
 
@@ -137,7 +137,7 @@ def _limits(bars: Sequence[Bar], width: int) -> Table:
     for bar in bars:
         style = "red" if bar.share >= 0.9 else "yellow" if bar.share >= 0.7 else "green"
         drawn = ProgressBar(1.0, bar.share, width=max(4, width), complete_style=style, finished_style=style)
-        table.add_row(bar.name, drawn, f"{words.count(bar.used)} of {words.count(bar.limit)}")
+        table.add_row(bar.name, drawn, words.used(bar.used, bar.limit, bar.unit))
     return table
 
 

@@ -129,7 +129,22 @@ class Dashboards:
             Bar("queue", sum(row.queue_length for row in rows), sum(row.queue_limit for row in rows)),
             Bar("connections", sum(row.connections for row in rows), sum(row.connections_limit for row in rows)),
         )
-        return tuple(bar for bar in bars if bar.limit)
+        return tuple(bar for bar in (*bars, *self._memory_bar(looked)) if bar.limit)
+
+    def _memory_bar(self, looked: Look) -> tuple[Bar, ...]:
+        """The worker that is nearest to limits.max_memory, which is one for each worker."""
+        known = self._views.private_memory()
+        bars = [
+            Bar(
+                f"memory of worker {each.worker.slot}",
+                known[each.worker.serial],
+                self._context.configurations.of(each.worker.generation).limits.max_memory,
+                "bytes",
+            )
+            for each in looked.living
+            if each.worker.serial in known
+        ]
+        return (max(bars, key=lambda bar: bar.share),) if bars else ()
 
     def _rollout(self) -> RolloutProgress | None:
         cluster, rollout = self._context.cluster, self._context.cluster.rollout

@@ -51,11 +51,14 @@ class Monitor:
         self._memory = memory
         self._punctuality = Punctuality()
         self._memory_looks: dict[int, float] = {}
+        self.private_memory: dict[int, int] = {}
+        """The private bytes of each worker that has a limit of them, by serial, as they were seen last."""
 
     def look(self, workers: Iterable[Watched], now: float) -> None:
         """Check every worker once. `now` is time.monotonic()."""
         excused_until = self._punctuality.look(now)
         looks, self._memory_looks = self._memory_looks, {}
+        seen, self.private_memory = self.private_memory, {}
         for worker in workers:
             self._look_at_progress(worker, now, excused_until)
             limits = worker.limits
@@ -65,9 +68,13 @@ class Monitor:
             if limits.max_memory and now - last >= MEMORY_EVERY_SECONDS:
                 last = now
                 memory = self._memory(worker.pid)
-                if memory is not None and memory > limits.max_memory:
-                    self._post_event(MemoryLimitReached(worker.serial, memory, limits.max_memory))
+                if memory is not None:
+                    seen[worker.serial] = memory
+                    if memory > limits.max_memory:
+                        self._post_event(MemoryLimitReached(worker.serial, memory, limits.max_memory))
             self._memory_looks[worker.serial] = last
+            if worker.serial in seen:
+                self.private_memory[worker.serial] = seen[worker.serial]
 
     def _look_at_progress(self, worker: Watched, now: float, excused_until: float) -> None:
         for moment, what in (

@@ -40,6 +40,11 @@ class Oversight:
         self._look_at_readiness(self._watched())
         return self.unready
 
+    @property
+    def private_memory(self) -> dict[int, int]:
+        """The private bytes of each worker that has a limit of them, by serial."""
+        return self._monitor.private_memory
+
     def checks(self) -> tuple[Check, ...]:
         """What the last check of readiness has found, in its parts."""
         return self._readiness.checks()

@@ -141,8 +141,7 @@ def _bars(bars: tuple[Bar, ...]) -> str:
 
 
 def _bar(bar: Bar) -> str:
-    say = words.memory if bar.unit == "bytes" else words.count
-    text = f"{say(bar.used)} of {say(bar.limit)}"
+    text = words.used(bar.used, bar.limit, bar.unit)
     return f"<div><span>{bar.name}</span>{charts.bar(f'{bar.name}: {text}', bar.share)}<span>{text}</span></div>"
 
 
