@@ -46,10 +46,15 @@ def test_a_usual_terminal_shows_everything() -> None:
     assert "\033" not in text and "None" not in text
 
 
+def test_a_wide_terminal_has_the_limits_beside_the_numbers() -> None:
+    assert any(line.rstrip().endswith("480M of 512M") for line in screen(width=130, height=30))
+    assert any(line.startswith("limits: ") for line in screen(width=129, height=30))
+
+
 def test_it_fits_whatever_screen_there_is_and_fills_it() -> None:
     many = replace(DASHBOARD, slots=DASHBOARD.slots * 50, events=DASHBOARD.events * 10)
     for dashboard in (DASHBOARD, many):
-        for width in (20, 40, 80, 109, 110, 200):
+        for width in (20, 40, 80, 129, 130, 200):
             for height in (8, 13, 14, 24, 60):
                 lines = screen(dashboard, width, height)
                 assert len(lines) == height or height < 24, (width, height)

@@ -15,7 +15,7 @@ from clusterd.observing import words
 from clusterd.observing.dashboard import About, Bar, Dashboard, EventLine, RolloutProgress, Totals
 from clusterd.observing.history import SAMPLES, Point
 
-WIDE = 110
+WIDE = 130
 """From this width on, the limits stand beside the numbers."""
 
 _LEVELS = "▁▂▃▄▅▆▇█"
@@ -82,7 +82,7 @@ def numbers(dashboard: Dashboard, width: int, *, plain: bool) -> Block:
         both = Table.grid(expand=True)
         both.add_column(ratio=2)
         both.add_column(ratio=1)
-        both.add_row(table, _limits(dashboard.bars, width // 3 - 30))
+        both.add_row(table, _limits(dashboard.bars, width // 3))
         return Block(both, table.row_count)
     limits = [f"{bar.name} {words.used(bar.used, bar.limit, bar.unit)}" for bar in dashboard.bars]
     return Block(Group(table, line(f"limits: {', '.join(limits)}", "dim")), table.row_count + 1)
@@ -134,10 +134,12 @@ def _memory(number: float) -> str:
 
 def _limits(bars: Sequence[Bar], width: int) -> Table:
     table = _grid("left", "left", "left")
-    for bar in bars:
+    texts = [words.used(bar.used, bar.limit, bar.unit) for bar in bars]
+    room = width - max((len(bar.name) + len(text) + 6 for bar, text in zip(bars, texts, strict=True)), default=0)
+    for bar, text in zip(bars, texts, strict=True):
         style = "red" if bar.share >= 0.9 else "yellow" if bar.share >= 0.7 else "green"
-        drawn = ProgressBar(1.0, bar.share, width=max(4, width), complete_style=style, finished_style=style)
-        table.add_row(bar.name, drawn, words.used(bar.used, bar.limit, bar.unit))
+        drawn = ProgressBar(1.0, bar.share, width=max(1, room), complete_style=style, finished_style=style)
+        table.add_row(bar.name, drawn, text)
     return table
 
 
