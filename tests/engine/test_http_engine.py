@@ -304,15 +304,20 @@ def test_a_full_queue_is_answered_503_and_a_client_gone_from_it_is_not_served() 
 
 
 @pytest.mark.parametrize(
-    ("sent", "answered"),
-    [(b"", b""), (b"GET / HT", b"408"), (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf", b"408")],
+    ("sent", "answered", "kind"),
+    [
+        (b"", b"", "keepalive"),
+        (b"GET / HT", b"408", "header"),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf", b"408", "body"),
+    ],
     ids=["nothing", "head", "body"],
 )
-def test_slow_requests_time_out(sent: bytes, answered: bytes) -> None:
+def test_slow_requests_time_out(sent: bytes, answered: bytes, kind: str) -> None:
     timeouts = {"keepalive": 0.1, "header": 0.1, "body": 0.1}
     with serving(application, threads=1, timeouts=timeouts) as server, server.client() as client:
         assert exchange(client, sent)[9:12] == answered
-        assert server.ledger.timeouts.total() == (1 if answered else 0)
+        assert server.ledger.timeouts == {kind: 1}
+        assert not server.ledger.refused
 
 
 @pytest.mark.parametrize("threads", [0, 2])
@@ -331,7 +336,8 @@ def test_a_reader_that_stalls_is_cut_off_and_the_application_closed(threads: int
         client.send(get("/"))
         assert closed.wait(10)
         wait_until(lambda: server.ledger.connections == 0)
-        assert server.ledger.timeouts.total() == 1
+        assert server.ledger.timeouts == {"write": 1}
+        assert server.ledger.aborts == 0
 
 
 def test_an_application_is_never_far_ahead_of_its_client() -> None:
