@@ -10,7 +10,7 @@ import pytest
 from clusterd.http.settings import Interface
 from tests.support.serving import PATIENCE, Client, Serving, request, serving, wait_until
 
-Asked = Callable[[str], None]
+Asked = Callable[[str], object]
 
 
 class Application:
