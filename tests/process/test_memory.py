@@ -104,7 +104,7 @@ def test_a_worker_that_the_kernel_kills_for_memory_is_called_so(little_memory: P
     try:
         with pytest.raises(requests.ConnectionError):
             service.get("/eat")
-        service.wait_for_line("worker failed: SIGKILL by the kernel, probably for want of memory .*reason=oom")
+        service.wait_for_line("worker failed: SIGKILL by the kernel, for want of memory .*reason=oom")
         service.wait_for_status("^Serving: 2 workers, generation 1$")
         page = service.metrics().text
         assert 'reason="oom",worker="' in page

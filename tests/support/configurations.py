@@ -48,8 +48,8 @@ rollout:
   health_check: {path: "/health?deep=1", host: "shop.example:8080", expect: 204, timeout: 250ms,
                  headers: ["X-Forwarded-Proto: https"]}
 restarts: {burst: 5, per: 1m}
-timeouts: {drain: 1m, drain_idle: 0s, hang: 1h, unready: 6s, request: 10s, queue: 1s, keepalive: 2s, header: 3s,
-           body: 4s, write: 5s}
+timeouts: {drain: 1m, drain_idle: 0s, hang: 1h, unready: 6s, stall: off, request: 10s, queue: 1s, keepalive: 2s,
+           header: 3s, body: 4s, write: 5s}
 limits:
   connections: 50
   queue: 0
@@ -60,7 +60,8 @@ limits:
   websocket_memory: 4G
   max_requests: 1000
   max_memory: 512M
-log: {level: debug, format: json, repeats: 5, access: slow, access_format: combined, slow: 250ms}
+log:
+  {level: debug, format: json, repeats: 5, access: slow, access_format: combined, slow: 250ms, targets: full}
 debug: {port: 5678, host: "::1"}
 """
 

@@ -10,6 +10,7 @@ from clusterd.config.model import (
     Log,
     LogFormat,
     LogLevel,
+    LogTargets,
     Preload,
     RequestIds,
     Scheduling,
@@ -43,7 +44,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert (limits.connections, limits.queue, limits.header_count) == (10000, 100, 100)
     assert (limits.request_line, limits.headers, limits.body) == (8 << 10, 32 << 10, 16 << 20)
     assert (limits.max_requests, limits.max_memory) == (0, 0)
-    assert config.log == Log(LogLevel.INFO, LogFormat.TEXT, 20, AccessLog.ERRORS, "fields", 1.0)
+    assert config.log == Log(LogLevel.INFO, LogFormat.TEXT, 20, AccessLog.ERRORS, "fields", None, LogTargets.PATH)
     assert config.request_ids is RequestIds.OFF
 
 
@@ -73,7 +74,7 @@ def test_everything(tmp_path: Path) -> None:
     assert (config.timeouts.hang, config.timeouts.request) == (3600.0, 10.0)
     assert (config.limits.headers, config.limits.body, config.limits.max_memory) == (65536, 2 << 30, 512 << 20)
     assert config.request_ids is RequestIds.RETURN
-    assert config.log == Log(LogLevel.DEBUG, LogFormat.JSON, 5, AccessLog.SLOW, "combined", 0.25)
+    assert config.log == Log(LogLevel.DEBUG, LogFormat.JSON, 5, AccessLog.SLOW, "combined", 0.25, LogTargets.FULL)
 
 
 def test_a_symbolic_link_stays_unresolved(tmp_path: Path) -> None:

@@ -73,6 +73,8 @@ def facts(scoreboard: Scoreboard) -> ClusterFacts:
         ),
         restarts={(1, "signal"): 2},
         restart_reasons={"hang": False, "rollout": True, "signal": False},
+        lost={(1, "hang"): 3},
+        loss_reasons=("hang", "memory"),
         rollouts={"succeeded": 1, "failed": 0},
         rollout_under_way=True,
         reload_successful=True,

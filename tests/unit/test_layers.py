@@ -58,6 +58,7 @@ HTTP_LAYERS = {
     "forks": 0,
     "hidden_loop": 0,
     "settings": 0,
+    "in_hand": 0,
     "ports": 0,
 }
 """Within http/: its packages, and the modules that are in none."""

@@ -1,8 +1,10 @@
 """Which requests are suspected of killing workers."""
 
+import signal
 from collections.abc import Sequence
 
 from clusterd.supervisor import actions, events
+from clusterd.supervisor.model.held import Held, HeldRequest
 from clusterd.supervisor.model.suspects import DEATHS, REMEMBERED_DEATHS, WINDOW_SECONDS, Suspects
 from tests.unit.test_restarts import Drill
 
@@ -49,14 +51,25 @@ def test_not_more_deaths_are_remembered_than_there_is_room_for() -> None:
     assert len(suspects.deaths) == REMEMBERED_DEATHS
 
 
-def test_every_death_of_a_worker_that_had_served_has_requests_watched_and_no_other() -> None:
-    drill = Drill()
-    died = events.WorkerGone(drill.slots[1], "SIGSEGV", True, -11, in_hand=(KILLER,))
-    decided = drill.supervisor.step(died, drill.now)
-    assert actions.WatchRequests(WINDOW_SECONDS) in decided
-    never_ready = drill.supervisor.cluster.last_serial
-    decided = drill.supervisor.step(events.WorkerGone(never_ready, "SIGSEGV", True, -11, in_hand=(KILLER,)), drill.now)
-    assert not any(isinstance(action, actions.WatchRequests) for action in decided)
+def holding(*requests: HeldRequest) -> Held:
+    return Held(requests or (HeldRequest("GET", "/kill?secret=1", 1.0, "unix"),))
+
+
+def died(serial: int, held: Held) -> events.WorkerGone:
+    return events.WorkerGone(serial, "SIGSEGV", True, -signal.SIGSEGV, held=held)
+
+
+def suspects_of(drill: Drill, held: Held) -> list[actions.Action]:
+    told: list[actions.Action] = []
+    for _ in range(DEATHS):
+        told += drill.tell(died(drill.slots[1], held))
+    return [action for action in told if isinstance(action, actions.Suspect)]
+
+
+def test_a_websocket_is_no_suspect_and_a_query_makes_no_other_request() -> None:
+    websocket = HeldRequest("GET", "/ws", 9.0, "unix", is_websocket=True)
+    assert suspects_of(Drill(), holding(websocket)) == []
+    assert suspects_of(Drill(), holding()) == [actions.Suspect(KILLER, DEATHS, WINDOW_SECONDS)]
 
 
 def test_the_supervisor_tells_of_a_suspect_and_not_for_what_somebody_kills() -> None:
@@ -65,7 +78,7 @@ def test_the_supervisor_tells_of_a_suspect_and_not_for_what_somebody_kills() -> 
         serial = drill.slots[1]
         if number == 0:
             drill.tell(events.WorkerKilled(serial))
-        told += drill.tell(events.WorkerGone(serial, "SIGSEGV", True, -11, in_hand=(KILLER,)))
+        told += drill.tell(died(serial, holding()))
     assert [action for action in told if isinstance(action, actions.Suspect)] == [
         actions.Suspect(KILLER, DEATHS, WINDOW_SECONDS)
     ]

@@ -12,13 +12,15 @@ class Timeouts:
 
     `keepalive` runs until the first byte of a request, also on a new connection. `header` runs from there to the end of
     the head. `body` and `write` run while no byte moves, `queue` while a request waits for a thread. `request` runs
-    from the end of the head to the end of the response; None is no limit.
+    from the end of the head to the end of the response; None is no limit. `stall` is for a turn of the event loop; None
+    has none logged.
     """
 
     drain: float
     drain_idle: float
     hang: float
     unready: float
+    stall: float | None
     request: float | None
     queue: float
     keepalive: float

@@ -26,6 +26,7 @@ __all__ = [
     "Log",
     "LogFormat",
     "LogLevel",
+    "LogTargets",
     "Preload",
     "RequestIds",
     "Restarts",
@@ -121,6 +122,14 @@ class RequestIds(StrEnum):
     """The response has it too, as X-Request-Id."""
 
 
+class LogTargets(StrEnum):
+    """How much of a request's target is recorded and logged while the request is in hand."""
+
+    PATH = "path"
+    """Without the query, which may hold what is secret."""
+    FULL = "full"
+
+
 class LogLevel(StrEnum):
     """The least severe level that is logged."""
 
@@ -180,6 +189,7 @@ class Log:
     access: AccessLog
     access_format: str
     slow: float | None
+    targets: LogTargets
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +312,7 @@ def _log(document: Mapping[str, Any]) -> Log:
         "level": LogLevel(document["level"]),
         "format": LogFormat(document["format"]),
         "access": AccessLog(document["access"]),
+        "targets": LogTargets(document["targets"]),
     }
     return Log(**{**document, **named})
 

@@ -66,6 +66,21 @@ class Worker(Source):
         """Whether the worker ended because it was asked to; None while it runs."""
         return self.state.left_when_asked
 
+    @property
+    def cause(self) -> str | None:
+        """What the worker died of (docs/hooks.md); None while it runs, and if it left with nothing in hand."""
+        return self.state.cause
+
+    @property
+    def lost(self) -> int:
+        """How many requests died with the worker."""
+        return self.state.lost
+
+    @property
+    def requests(self) -> tuple[dict[str, Any], ...]:
+        """The requests that the worker had in hand when it died, the oldest first: at most 20."""
+        return self.state.requests
+
     def is_connected(self) -> bool:
         """Whether the worker exists and was not told to drain."""
         return self.state.is_connected

@@ -1,9 +1,8 @@
 """The interfaces between a connection and the adapter that answers its requests."""
 
 import asyncio
-from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from clusterd.http.messages.sink import Bodies
 
@@ -31,9 +30,6 @@ class Adapter(Bodies, Protocol):
 
     def answer(self, connection: "Connection") -> None:
         """Have the application answer the request of `connection`. Raises Refusal if it cannot be called for it."""
-
-    def use(self, application: Callable[..., Any], /) -> None:
-        """Call this from now on: the application or a wrapper around it."""
 
     def tick(self, now: float) -> None:
         """Enforce the adapter's timeouts. `now` is time.monotonic()."""
@@ -63,6 +59,14 @@ class Call(Protocol):
     @property
     def phase(self) -> CallPhase:
         """The phase of the request."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the application's call goes on, also after the connection has given the request up."""
+
+    @property
+    def runs_in(self) -> object:
+        """What runs it: the identifier of a thread, a greenlet or a task. None if nothing does, or the event loop."""
 
     @property
     def started(self) -> bool:

@@ -7,7 +7,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, cast
 
@@ -24,6 +24,7 @@ from clusterd.http.connections.transports.loop_entry import LoopEntry
 from clusterd.http.connections.transports.rejected_connection import Shedder
 from clusterd.http.forks import FORKS
 from clusterd.http.hidden_loop import hide
+from clusterd.http.in_hand import InHand, method_and_target
 from clusterd.http.messages.response import Stamp
 from clusterd.http.ports import Counters, Log
 from clusterd.http.settings import AccessLog, HttpSettings, Interface
@@ -52,11 +53,15 @@ class InFlight:
     age: float
     phase: str
     peer: Address | None
+    place: int
+    """Its place among those in hand."""
+    runs_in: object
+    """What runs it: the identifier of a thread, a greenlet or a task. None if nothing does, or the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Callbacks:
-    """The callbacks of an engine. It calls them on the loop's thread."""
+    """What an engine tells its owner, on the loop's thread."""
 
     on_movable: Callable[[Connection], None] | None = None
     """Called with a connection that should move to another process."""
@@ -65,6 +70,8 @@ class Callbacks:
     """Called when every thread is busy, and when one is free again."""
     on_overdue: Callable[[str, Any], None] = lambda _, __: None
     """Called with a request that a thread or greenlet has not answered within timeouts.request, and the greenlet."""
+    in_hand: InHand = field(default_factory=InHand)
+    """Where the engine records the requests that the application is handling."""
 
 
 class Engine:
@@ -95,7 +102,8 @@ class Engine:
             self.adapter: Adapter = AsgiAdapter(cast(AsgiApplication, application), settings, log, stamp, loop)
         else:
             self.adapter = self._wsgi_adapter(cast(WsgiApplication, application), callbacks)
-        self._registry = registry = Registry(counters, callbacks.on_movable, callbacks.on_closed)
+        self.in_hand = callbacks.in_hand
+        self._registry = registry = Registry(counters, self.in_hand, callbacks.on_movable, callbacks.on_closed)
         self.retirement = registry.retirement
         self.context = ConnectionContext(settings, self.adapter, stamp, registry, log, loop, tls)
         self._entry = LoopEntry(loop)
@@ -218,12 +226,25 @@ class Engine:
                     now - each.request.started,
                     (each.call.phase if each.call else CallPhase.RECEIVING).value,
                     each.peer,
+                    each.place.index,
+                    each.call.runs_in if each.call else None,
                 )
                 for each in self.connections
                 if each.request is not None
             ),
             key=lambda request: -request.age,
         )
+
+    def requests_in_hand(self) -> list[InFlight]:
+        """Return the requests in flight, and those that the application goes on with although their clients have gone
+        or were answered.
+        """
+        now = monotonic()
+        left = (
+            InFlight(*method_and_target(line), now - begun, "left", None, place, call.runs_in)
+            for place, line, begun, call in self.in_hand.left_requests()
+        )
+        return [*self.requests_in_flight(), *left]
 
     @property
     def in_flight(self) -> int:
@@ -241,6 +262,7 @@ class Engine:
         self._ticked_at = now
         self.context.is_debugging = self._log.is_debugging
         self._stamp.refresh()
+        self.in_hand.tick()
         self.adapter.tick(now)
         self._shedder.tick(now)
         if late:

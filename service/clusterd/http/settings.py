@@ -17,8 +17,8 @@ class HttpSettings:
     `root_path` is where the application is mounted: "" or "/prefix". `trusted_proxies` lists addresses, networks, and
     "unix" for peers without an address. With `proxy_protocol` every connection must come from one of them and begin
     with a PROXY protocol header. `limits.connections` is what the process has descriptors for. `access_format` is a
-    name or a format string (config/settings/access_format.py). `slow` is in seconds. `worker` is the name of this
-    process in the access log.
+    name or a format string (config/settings/access_format.py). Requests that take `slow` seconds are logged, with their
+    queries if `whole_targets`. `worker` is the name of this process in the access log.
     """
 
     interface: Interface
@@ -33,6 +33,7 @@ class HttpSettings:
     access_log: AccessLog
     access_format: str
     slow: float | None
+    whole_targets: bool
     worker: str
     timeouts: Timeouts
     limits: Limits

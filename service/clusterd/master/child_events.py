@@ -6,17 +6,19 @@ from dataclasses import replace
 from time import monotonic
 
 from clusterd.config.model import HealthCheck
+from clusterd.master.children.in_hand import held_of
 from clusterd.master.children.remains import Remains
 from clusterd.master.children.table import Child, Death, Kind, why_unheard
 from clusterd.master.context import MasterContext
 from clusterd.master.health.health_check import check_worker
 from clusterd.master.hooks.manager import Hooks
 from clusterd.master.observing.observations import Observations
-from clusterd.metrics.kernel.oom import MemoryKills, own_counter
+from clusterd.metrics.kernel.oom import ForMemory, MemoryKills, own_counter
 from clusterd.metrics.page.ledger import Ledger
 from clusterd.metrics.shared.row import Row
 from clusterd.supervisor import events
 from clusterd.supervisor.model.cluster import Phase
+from clusterd.supervisor.model.held import NOTHING_HELD
 from clusterd.supervisor.model.states import EndReason, WorkerState
 from clusterd.wire import messages
 from clusterd.wire.channel import Received
@@ -141,8 +143,10 @@ class ChildEvents:
     def death(self, death: Death) -> None:
         """Handle the end of a child that was reaped, or whose process was never created."""
         child = death.child
-        if for_memory := self._is_for_memory(death):
-            death = replace(death, how=f"{death.how} by the kernel, probably for want of memory")
+        for_memory = self._is_for_memory(death)
+        if for_memory is not ForMemory.NO:
+            sure = "" if for_memory is ForMemory.SURELY else "probably "
+            death = replace(death, how=f"{death.how} by the kernel, {sure}for want of memory")
         self._context.stacks.report_crash(child)
         if child.kind is Kind.HOOKS:
             is_explained = child.is_heard or child.doomed
@@ -161,22 +165,20 @@ class ChildEvents:
             self._remains.worker_gone(child.pid, worker.deadline if worker and drains else 0.0)
             if child.row is not None and worker is not None and worker.end is EndReason.HANG:
                 Row.timeouts.add(self._scoreboard.row(child.row), "hang")
-        in_hand: tuple[str, ...] = ()
+        held = NOTHING_HELD
         if child.row is not None:
-            in_hand = self._scoreboard.in_hand(child.row).requests()
+            held = held_of(self._context.processes.in_hand(child), monotonic())
             self._ledger.fold(child.slot, self._scoreboard.row(child.row), death.cpu_seconds)
             self._scoreboard.release(child.row)
-        gone = events.WorkerGone(child.serial, death.how, death.by_signal, death.code, for_memory, in_hand)
-        self._post_event(gone)
+        is_for_memory = for_memory is not ForMemory.NO
+        self._post_event(events.WorkerGone(child.serial, death.how, death.by_signal, death.code, is_for_memory, held))
 
-    def _is_for_memory(self, death: Death) -> bool:
-        """Whether the kernel probably killed the child because memory ran out.
-
-        That is the case if clusterd knows of no other sender of the SIGKILL.
-        """
-        if death.code != -signal.SIGKILL or death.child.doomed or death.child.signal_asked_for:
-            return False
-        return self.memory_kills.explains(monotonic())
+    def _is_for_memory(self, death: Death) -> ForMemory:
+        """Whether the kernel killed the child because memory ran out, if clusterd knows of no other sender."""
+        child = death.child
+        if death.code != -signal.SIGKILL or child.doomed or child.signal_asked_for or child.pid is None:
+            return ForMemory.NO
+        return self.memory_kills.judge(child.pid, monotonic())
 
     def _why_unheard(self, death: Death) -> str:
         return why_unheard(death, self._configurations.of(death.child.generation).python)

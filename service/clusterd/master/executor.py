@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from clusterd.log import Level
 from clusterd.master.admin.counts import Counts
+from clusterd.master.children.in_hand import report_held
 from clusterd.master.children.logging import set_access_log, set_log_level
 from clusterd.master.configurations import Refused, worker_count
 from clusterd.master.context import MasterContext
@@ -136,8 +137,6 @@ class Executor:
             case actions.WorkerEnded(serial):
                 self._processes.ended(serial)
                 self._worker_ended(action)
-            case actions.WatchRequests(seconds):
-                self._processes.watch_requests(seconds)
             case actions.Suspect(request, deaths, seconds):
                 held = f"{deaths} workers that died within {seconds:g} s had {request} in hand"
                 self._log.warning(f"{held}: it may be what kills them", request=request)
@@ -191,6 +190,9 @@ class Executor:
             pid=action.pid,
             reason=action.reason,
         )
+        if action.cause is not None:
+            self._counts.requests_lost(action.slot, action.cause, action.held.lost)
+            report_held(action, self._log)
 
     def _adopt_log(self, generation: int) -> None:
         """Log as `generation` says. Called once it serves: a rollout that is withdrawn changes nothing."""

@@ -138,6 +138,7 @@ class Master:
         configurations = Configurations(config, read, listeners.passed, log)
         children = Children(loop, self._child_message, self._child_hello, self._child_death)
         self._round_robin = RoundRobin(loop, listeners, children, scoreboard, configurations, log)
+        processes = Processes(children, scoreboard, listeners, configurations, self._round_robin)
         return MasterContext(
             loop=loop,
             log=log,
@@ -148,9 +149,9 @@ class Master:
             listeners=listeners,
             children=children,
             conversations=Conversations(loop, self._message_received),
-            stacks=StackReader(children, loop, log),
+            stacks=StackReader(children, loop, log, processes.in_hand),
             debuggers=Debuggers(children, configurations, loop, log, self.post_event),
-            processes=Processes(children, scoreboard, listeners, configurations, self._round_robin),
+            processes=processes,
         )
 
     def run(self) -> int:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from signal import Signals
 from typing import Any
 
+from clusterd.master.children.in_hand import told
 from clusterd.master.children.table import Children
 from clusterd.supervisor import actions, events
 from clusterd.supervisor.model.states import FAILURES
@@ -61,7 +62,16 @@ class WorkerEvents:
     def _ended(self, ended: actions.WorkerEnded) -> None:
         left = ended.reason not in FAILURES
         self._last[ended.serial] = replace(self._last[ended.serial], reason=ended.reason.value, how=ended.how)
-        self._change(ended.serial, EXIT, _code_and_signal(ended.code), is_dead=True, left_when_asked=left)
+        self._change(
+            ended.serial,
+            EXIT,
+            _code_and_signal(ended.code),
+            is_dead=True,
+            left_when_asked=left,
+            cause=None if ended.cause is None else ended.cause.value,
+            lost=0 if ended.cause is None else ended.held.lost,
+            requests=tuple(told(ended.held)),
+        )
         del self._last[ended.serial]
 
     def _change(self, serial: int, name: str, arguments: tuple[Any, ...] = (), **changes: Any) -> None:

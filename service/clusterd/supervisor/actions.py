@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
+from clusterd.supervisor.model.held import NOTHING_HELD, Cause, Held
 from clusterd.supervisor.model.states import EndReason
 
 
@@ -114,15 +115,12 @@ class WorkerEnded(Action):
     """Seconds until its slot is forked again; None if nothing holds that up."""
     code: int | None = None
     """The exit status or the negative number of the signal, as in WorkerGone."""
+    held: Held = NOTHING_HELD
+    """The requests that it had in hand."""
+    cause: Cause | None = None
+    """What it died of; None if it never had a process, or has left as it was asked to with nothing in hand."""
     is_candidate: bool = False
     """It belonged to a generation that does not serve: that of a rollout that is under way or was withdrawn."""
-
-
-@dataclass(frozen=True, slots=True)
-class WatchRequests(Action):
-    """Have every worker record its in-flight requests for `seconds`."""
-
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

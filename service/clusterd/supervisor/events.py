@@ -6,6 +6,7 @@ A `serial` identifies one process and is never used again: every fork and every 
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from clusterd.supervisor.model.held import NOTHING_HELD, Held
 from clusterd.supervisor.model.settings import Settings
 from clusterd.supervisor.model.table import NOT_TRIED, FirstStart
 
@@ -184,9 +185,9 @@ class WorkerGone(Event):
     code: int | None = None
     """The exit status, or the negative number of the signal, as in `subprocess`. None if there never was a process."""
     for_memory: bool = False
-    """The kernel probably sent the signal because memory ran out."""
-    in_hand: tuple[str, ...] = ()
-    """The requests in-flight in the application, each a method and a path, as far as they are known."""
+    """The kernel sent the signal, or probably did, because memory ran out."""
+    held: Held = NOTHING_HELD
+    """The requests that the application was handling."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,12 @@ class State:
     is_dead: bool = False
     left_when_asked: bool | None = None
     """Whether it left because it was asked to. None as long as it is running."""
+    cause: str | None = None
+    """What it died of. None as long as it is running, and if it left with nothing in hand."""
+    lost: int = 0
+    """How many requests died with it."""
+    requests: tuple[dict[str, Any], ...] = ()
+    """The oldest requests that it had in hand when it died: `method`, `target`, `age`, `peer` and `state`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +102,9 @@ def write_worker_event(worker_event: WorkerEvent) -> dict[str, Any]:
 
 def read_worker_event(document: dict[str, Any]) -> WorkerEvent:
     """Parse what `write_worker_event` wrote in another process of the same version of clusterd."""
-    state, arguments = State(**document["state"]), tuple(document["arguments"])
-    return WorkerEvent(**{**document, "state": state, "arguments": arguments})
+    of_state = document["state"]
+    state = State(**{**of_state, "requests": tuple(of_state["requests"])})
+    return WorkerEvent(**{**document, "state": state, "arguments": tuple(document["arguments"])})
 
 
 def write_request(request: OperationRequest) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from clusterd.config.descriptors import usable_connections
-from clusterd.config.model import Config, LogFormat, Switch
+from clusterd.config.model import Config, LogFormat, LogTargets, Switch
 from clusterd.config.settings.access_format import AS_FIELDS, AS_JSON
 from clusterd.http.settings import HttpSettings, Interface
 
@@ -25,6 +25,7 @@ def engine_settings(config: Config, interface: Interface, worker: str = "") -> H
         # With JSON objects for records, the record of a request has its fields in one.
         access_format=AS_FIELDS if is_json and config.log.access_format == AS_JSON else config.log.access_format,
         slow=config.log.slow,
+        whole_targets=config.log.targets is LogTargets.FULL,
         worker=worker,
         timeouts=config.timeouts,
         limits=replace(config.limits, connections=usable_connections(config)),

@@ -10,6 +10,7 @@ from typing import Any
 from clusterd.app.application import LoadedApplication
 from clusterd.config.model import AccessLog, Scheduling
 from clusterd.http.engine import Callbacks, Connection, Engine
+from clusterd.http.in_hand import InHand
 from clusterd.linux.address import Address
 from clusterd.linux.listening_socket import ListeningSocket
 from clusterd.log import Logger
@@ -36,12 +37,12 @@ from clusterd.wire.messages import (
 from clusterd.worker.accepting.accept_policy import AcceptPolicy
 from clusterd.worker.accepting.acceptor import Acceptor
 from clusterd.worker.boot_record import Boot
-from clusterd.worker.call_watch import CallWatch
 from clusterd.worker.control_channel import TICK_SECONDS, ControlChannel
 from clusterd.worker.draining.drain import Drain, DrainLimits
 from clusterd.worker.draining.handover import Receiver, Sender
 from clusterd.worker.draining.rebalancing import Sharing
 from clusterd.worker.engine_settings import engine_settings
+from clusterd.worker.slow_requests import SlowRequests
 from clusterd.worker.vitals import Vitals
 
 THREADS_END_SECONDS = 0.5
@@ -61,16 +62,22 @@ class WorkerProcess:
         self._row = scoreboard.row(row)
         self._counter = RequestCounter(self._row)
         self._vitals = Vitals(self._row)
+        self._in_hand = InHand(scoreboard.table(row))
         self._engine = Engine(
             loaded.application,
             engine_settings(config, loaded.interface, str(boot.slot)),
             self._counter,
             log,
             self._loop,
-            Callbacks(self._connection_at_rest, self._connection_closed, self._saturation_changed, self._overdue),
+            Callbacks(
+                self._connection_at_rest,
+                self._connection_closed,
+                self._saturation_changed,
+                self._overdue,
+                self._in_hand,
+            ),
             context.tls,
         )
-        self._watch = CallWatch(loaded, self._engine, scoreboard, row)
         self._policy = AcceptPolicy(config.scheduling, scoreboard, wakeups, row, self._engine)
         self._wakeup = wakeups.of(row)
         self._listeners = context.listeners
@@ -83,7 +90,8 @@ class WorkerProcess:
         self.leave_by = 0.0
         """The end of the drain, by time.monotonic()."""
         self._sharing = Sharing(self._engine, self._loop, self._moved)
-        requests = self._engine.requests_in_flight
+        self._slow = SlowRequests(self._engine, log)
+        requests = self._engine.requests_in_hand
         self._channel = ControlChannel(boot.channel, self._loop, log, self._on_order, self._drain_alone, requests)
 
     def start_application(self) -> None:
@@ -313,13 +321,14 @@ class WorkerProcess:
     def _tick(self) -> None:
         now = monotonic()
         self._vitals.tick(now)
-        self._row.heartbeat = heartbeat = monotonic_ns()
-        self._watch.tick(heartbeat)
+        self._row.heartbeat = monotonic_ns()
+        self._in_hand.runs_loop(originals.get_ident())
         self._row.progress = int(self._engine.runners.progress(now) * 1e9)
         self._row.threads = self._engine.runners.usable
         self._row.threads_free = self._engine.runners.free
         self._engine.tick(now)
         self._publish()
+        self._slow.tick(now)
         if self._acceptor is not None:
             # Another worker may have been woken for a connection that it cannot accept.
             self._acceptor.accept()

@@ -2,7 +2,7 @@
 
 import ipaddress
 
-from clusterd.config.model import AccessLog, LogFormat, LogLevel
+from clusterd.config.model import AccessLog, LogFormat, LogLevel, LogTargets
 from clusterd.config.settings.access_format import FIELDS, FORMATS, MalformedFormat, parse_format
 from clusterd.config.settings.kinds import Refusal, choice, duration, either, size, text, whole_number
 from clusterd.config.settings.setting import Applies, Setting
@@ -58,6 +58,14 @@ SERVING_SETTINGS = (
         "/readyz answers 503, so that a proxy uses another host, when for this long every thread of every worker has "
         "been stuck while requests wait, or the queue of every worker has been full (limits.queue). It also answers "
         "503 when no worker's event loop has turned for two seconds.",
+    ),
+    Setting(
+        "timeouts.stall",
+        either(duration("100ms", "1h"), "off"),
+        "1s",
+        _NEXT,
+        "A worker whose event loop does not turn for this long is named in the log, once, with the stack of the loop's "
+        "thread and the requests that the worker handles. Nothing else is done before timeouts.hang.",
     ),
     Setting(
         "timeouts.queue",
@@ -203,10 +211,21 @@ SERVING_SETTINGS = (
     ),
     Setting(
         "log.slow",
-        either(duration("1ms", "1h"), "off"),
-        "1s",
+        either(duration("100ms", "24h"), "off"),
+        "off",
         _NEXT,
-        "How long a request takes at least that log.access: slow logs.",
+        "A request that takes this long is logged while it runs, with the stack of its thread, greenlet or task, and "
+        "again at its end with the time that it has waited for a thread, for the application and for its client. A "
+        "response that is sent bit by bit for ever, such as server-sent events, is slow as well. log.access: slow "
+        "needs it.",
+    ),
+    Setting(
+        "log.targets",
+        choice(LogTargets),
+        "path",
+        _NEXT,
+        "What is recorded of the targets of the requests that a worker handles, which are logged when it dies or is "
+        "stuck: path (without the query, which may contain secrets) or full.",
     ),
     Setting(
         "debug.port",

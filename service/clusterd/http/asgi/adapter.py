@@ -133,10 +133,6 @@ class AsgiAdapter:
         call = WebSocketCall(connection, handshake, self._limits.body, self._quota, self._stamp, self._log)
         return call, self._scopes.websocket(of_connection, head, handshake.subprotocols)
 
-    def use(self, application: AsgiApplication, /) -> None:
-        """Call `application` from now on. Does not affect the lifespan."""
-        self._application = application
-
     async def startup(self) -> None:
         """Begin the application's lifespan. Raises StartupFailed."""
         await self._lifespan.startup()

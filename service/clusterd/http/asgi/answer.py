@@ -52,6 +52,7 @@ class Answer:
         "_has_trailers",
         "_head",
         "_log",
+        "_received",
         "_request",
         "_stamp",
         "gone",
@@ -64,6 +65,7 @@ class Answer:
         self._connection = connection
         self._asked = request
         self._request = request.head
+        self._received = request
         self._stamp = stamp
         self._log = log
         self._expected = _START

@@ -99,7 +99,10 @@ class AsgiCall(Answer):
                 return {"type": "http.request", "body": b"", "more_body": False}
             if not self.started:  # After the response has begun, an interim response would be read as a part of it.
                 self._connection.invite_body()
+            began = 0.0 if body.held else monotonic()
             data = await body.take()
+            if began:
+                self._received.on_client += monotonic() - began
             if not body.is_closed:  # The rest of a closed body was dropped, so its end is unknown.
                 self._end = body.is_complete
                 return {"type": "http.request", "body": data, "more_body": not self._end}
@@ -177,9 +180,21 @@ class AsgiCall(Answer):
     async def _readable(self) -> None:
         """Wait until the client has read what was sent, or the response is over."""
         while not self.is_over and not self._connection.writable:
+            began = monotonic()
             await self._wait()
+            self._received.on_client += monotonic() - began
 
     # ---- what the connection calls
+
+    @property
+    def runs_in(self) -> object:
+        """The task."""
+        return self.task
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the application's call goes on."""
+        return self.task is not None and not self.task.done()
 
     @property
     def phase(self) -> CallPhase:

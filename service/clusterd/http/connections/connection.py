@@ -14,7 +14,9 @@ from clusterd.http.connections.intake import PIPELINE_LIMIT, Intake
 from clusterd.http.connections.stage import AT_REST, Stage
 from clusterd.http.connections.transports.transfer import FileTransfer
 from clusterd.http.connections.tunnel import Tunnel
+from clusterd.http.in_hand import InHand
 from clusterd.http.messages.head import Fields, Head
+from clusterd.http.messages.reception import Request
 from clusterd.http.messages.refusal import Refusal
 from clusterd.http.messages.response import Encoder, refusal_response
 from clusterd.http.origins.origin import Origin
@@ -40,6 +42,11 @@ class Connection(Intake):
         self.kept: dict[str, Any] | None = None
         """The adapter's data about the connection, kept for the next request."""
         self._sending = Sending()
+
+    @property
+    def in_hand(self) -> InHand:
+        """The table that has the place of the current request."""
+        return self._context.in_hand
 
     # From the link.
 
@@ -81,6 +88,8 @@ class Connection(Intake):
         self.stage = Stage.CLOSED
         self.deadline.never()
         self._end_request()
+        self._context.in_hand.closed(self.place, self)
+        self.place = self._context.in_hand.nowhere
         self._context.registry.closed(self)
 
     def pause_writing(self) -> None:
@@ -195,6 +204,7 @@ class Connection(Intake):
             self._end_response(self._account(status), persistent=persistent)
 
     def _end_response(self, now: float, *, persistent: bool) -> None:
+        self.place = self._context.in_hand.end(self.place, self)
         if not persistent or (self.half_closed and not self._reception.pending):
             self.deadline.answered()
             if self._is_client_through:
@@ -241,6 +251,7 @@ class Connection(Intake):
         """Close, because the response cannot be completed: only a close can tell the client so."""
         if self.stage is _ANSWERING:
             self._sending.reason = self._sending.reason or "the response is incomplete"
+            self.place = self._context.in_hand.end(self.place, self)
             self._account(status)
             self.close_politely()
 
@@ -288,6 +299,8 @@ class Connection(Intake):
         self._note_in_flight()  # A client that was too slow is answered before its request is in flight.
         self._is_in_flight = False
         self._log_answer(status, seconds, is_wanted=self._context.count(status, seconds, waited))
+        if seconds >= self._context.slow and request is not None:
+            self._log_slow(request, status, seconds)
         return now
 
     def _account_refusal(self, status: int, reason: RefusedFor) -> None:
@@ -317,6 +330,21 @@ class Connection(Intake):
         self._sending.reason = reason
         self.abort()
 
+    def _log_slow(self, request: Request, status: int, seconds: float) -> None:
+        head, peer = request.head, self.origin.peer
+        waited = max(0.0, request.waited) + request.on_client
+        self._context.log.warning(
+            "a slow request is answered",
+            method=head.method,
+            target=head.target if self._context.settings.whole_targets else head.target.partition("?")[0],
+            status=status,
+            seconds=round(seconds, 3),
+            queue=round(max(0.0, request.waited), 3),
+            application=round(max(0.0, seconds - waited), 3),
+            client=round(request.on_client, 3),
+            peer=peer[0] if peer else None,
+        )
+
     def _rest(self, now: float) -> None:
         """Wait for the next request. `now` is time.monotonic()."""
         request = self._reception.request
@@ -339,6 +367,7 @@ class Connection(Intake):
             self._outflow.drop_file()  # Before the call closes the file.
         if call is not None:
             call.disconnected()  # A thread may be reading the body. The last reader closes it.
+            self.place = self._context.in_hand.left(self.place, self, call)
         elif request is not None and request.body is not None:
             request.body.close()
         if request is not None:
@@ -357,6 +386,7 @@ class Connection(Intake):
         The request is counted now, so that its duration is that of the response and not of a tunnel that lasts days.
         """
         self._account(HTTPStatus.SWITCHING_PROTOCOLS.value)
+        self.place = self._context.in_hand.is_websocket(self.place, self)
         self.deadline.answered()
         self.stage = _TUNNEL
         self.tunnel = tunnel

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import Callable
+from math import inf
 from typing import Any, Protocol
 
 from clusterd.http.access.access_log import AccessLog
@@ -42,6 +43,7 @@ class ConnectionContext:
         self.stamp = stamp
         self.registry = registry
         self.retirement = registry.retirement
+        self.in_hand = registry.in_hand
         self.heads = HeadParser(settings.limits, settings.underscores)
         self.origins = Origins(settings, log)
         self.log = log
@@ -57,6 +59,8 @@ class ConnectionContext:
         self.access = AccessLog(settings, log)
         wanted = settings.request_ids
         self.ids = None if wanted is WithIds.OFF else RequestIds(returns=wanted is WithIds.RETURN)
+        self.slow = inf if settings.slow is None else settings.slow
+        """A request that takes so many seconds is logged."""
 
     def call_soon(self, call: Callable[[], object]) -> None:
         """Call `call` in the loop's next round, after the pending events of other connections."""

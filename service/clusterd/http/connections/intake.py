@@ -32,7 +32,7 @@ _IDLE, _TUNNEL, _REQUEST = Stage.IDLE, Stage.TUNNEL, Received.REQUEST
 class Intake(Link):
     """Reads requests. The subclass answers them."""
 
-    __slots__ = ("_awaits_turn", "_dropped", "_is_in_flight", "_proceeding", "_reception")
+    __slots__ = ("_awaits_turn", "_dropped", "_is_in_flight", "_proceeding", "_reception", "place")
 
     def __init__(self, context: ConnectionContext, sock: socket.socket, carried: CarriedState) -> None:
         super().__init__(context, sock, carried)
@@ -44,6 +44,8 @@ class Intake(Link):
         """Bytes that came after the last response."""
         self._is_in_flight = False
         """Whether the current request is counted as in flight."""
+        self.place = context.in_hand.nowhere
+        """The place of its requests among those in hand (in_hand.py)."""
 
     # ---- answers, implemented by the subclass
 
@@ -208,6 +210,7 @@ class Intake(Link):
             self.deadline.more_of_body()
             self._receive_on()
         elif self.stage is Stage.BODY:
+            request.on_client = monotonic() - request.started
             self.deadline.answer()
         else:
             self.deadline.whole_request(request.started)
@@ -217,6 +220,7 @@ class Intake(Link):
         if ids is not None:
             ids.name(request, self.behind_proxy)
         self._note_in_flight()
+        self.place = self._context.in_hand.begin(self.place, self, request.head.line, self.peer, request.started)
         self._answer()
 
     def _note_in_flight(self) -> None:

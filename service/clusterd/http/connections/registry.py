@@ -5,6 +5,7 @@ from typing import Any
 
 from clusterd.http.connections.retirement import Retirement
 from clusterd.http.connections.stream import Stream
+from clusterd.http.in_hand import InHand
 from clusterd.http.ports import Counters
 
 
@@ -16,10 +17,12 @@ class Registry:
     def __init__(
         self,
         counters: Counters,
+        in_hand: InHand,
         on_movable: Callable[[Any], None] | None,
         on_closed: Callable[[Any], None] | None,
     ) -> None:
         self.counters = counters
+        self.in_hand = in_hand
         self.open: set[Stream] = set()
         self.arriving: set[Stream] = set()
         """Connections that are being set up. The engine cannot read more from them yet."""

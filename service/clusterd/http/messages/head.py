@@ -114,12 +114,14 @@ class Head:
     All requests with exactly the same bytes share this object, so it must not be changed. `framing` is computed once.
     """
 
-    __slots__ = ("fields", "framing", "method", "minor", "path", "query", "target", "upgrades")
+    __slots__ = ("fields", "framing", "line", "method", "minor", "path", "query", "target", "upgrades")
 
-    def __init__(self, method: str, target: str, minor: int, fields: Fields) -> None:
+    def __init__(self, method: str, target: str, minor: int, fields: Fields, line: bytes = b"") -> None:
         self.method = method
         self.target = target
         """The target as it was sent."""
+        self.line = line
+        """The request line as it was sent."""
         self.minor = minor
         """The minor version: 0 or 1."""
         self.fields = fields
@@ -189,7 +191,8 @@ class HeadParser:
 
     def _parse(self, received: bytes) -> Head:
         line_end = received.index(b"\n") + 1
-        method, target, minor = _parse_request_line(received[:line_end].decode("latin-1"))
+        line = received[:line_end]
+        method, target, minor = _parse_request_line(line.decode("latin-1"))
         block = received[line_end:]
         known = self._blocks.get(block)
         fields = known or self._parse_fields(block)
@@ -200,9 +203,10 @@ class HeadParser:
             # section 9.3.6).
             raise bad_request("CONNECT is not supported", HTTPStatus.NOT_IMPLEMENTED)
         if target[0] == "/":
-            head = Head(method, target, minor, fields)
+            head = Head(method, target, minor, fields, line)
         else:
             head = _parse_other_target(method, target, minor, fields)
+            head.line = line
         if len(received) <= LONGEST_REMEMBERED:
             if known is None:
                 self._blocks.remember(block, fields)

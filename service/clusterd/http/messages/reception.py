@@ -13,7 +13,7 @@ from clusterd.http.settings import Limits
 class Request:
     """A request. It exists once its head has arrived, and is complete once its body has."""
 
-    __slots__ = ("body", "head", "id", "is_complete", "returned_id", "started", "waited")
+    __slots__ = ("body", "head", "id", "is_complete", "on_client", "returned_id", "started", "waited")
 
     def __init__(self, head: Head) -> None:
         self.head = head
@@ -28,6 +28,8 @@ class Request:
         """Its identifier. Empty without `request_ids`."""
         self.returned_id = ""
         """The identifier, if the response is to have it."""
+        self.on_client = 0.0
+        """How long it has waited for its client to send the body, and to read the response, in seconds."""
 
     def begins(self) -> None:
         """Note that the application is called, for one that receives the body itself."""

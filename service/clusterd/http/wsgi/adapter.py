@@ -58,7 +58,7 @@ class WsgiAdapter:
         call = ThreadCall(self._service, connection, self._pool)
         connection.call = call
         if not self._pool.submit(call):
-            connection.refuse(_busy("too many requests wait: limits.queue", "queue_full"))
+            call.refuse(_busy("too many requests wait: limits.queue", "queue_full"))
 
     @property
     def running(self) -> int:
@@ -69,10 +69,6 @@ class WsgiAdapter:
     def tasks(self) -> list[asyncio.Task[None]]:
         """None: no call is a task."""
         return []
-
-    def use(self, application: WsgiApplication, /) -> None:
-        """Call `application` from now on."""
-        self._service.application = application
 
     async def startup(self) -> None:
         """Do nothing: WSGI has no startup."""
@@ -85,7 +81,7 @@ class WsgiAdapter:
         if self._pool is not None:
             for call in self._pool.withdraw_older(now - self._queue_timeout):
                 if isinstance(call, ThreadCall):
-                    call.refuse(_busy(f"no {self._pool.what} was free within timeouts.queue", "queue_timeout"))
+                    call.wait_in_vain(_busy(f"no {self._pool.what} was free within timeouts.queue", "queue_timeout"))
 
 
 def _busy(reason: str, refused_for: RefusedFor) -> Refusal:

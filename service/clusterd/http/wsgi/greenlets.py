@@ -101,6 +101,7 @@ class _Greenlet(Runner):
 
     def __init__(self, hub: Hub) -> None:
         super().__init__(this_greenlet())
+        self.began = monotonic()
         self.state = RunnerState.WORKING
         self._hub: Final = hub
 

@@ -1,5 +1,7 @@
 """A call of the application on the event loop (`threads: 0`), which it does not see (hidden_loop.py)."""
 
+from time import monotonic
+
 from clusterd.http.call import CallPhase
 from clusterd.http.connections.connection import Connection
 from clusterd.http.wsgi.exchange import ClientGone, Exchange, Output, Service
@@ -15,13 +17,15 @@ MOST_UNSENT = 64 << 20
 class LoopCall(Exchange):
     """Takes pieces from the application whenever the client can take more."""
 
-    __slots__ = ("_output", "_over", "phase")
+    __slots__ = ("_output", "_over", "_waits_since", "phase")
 
     def __init__(self, service: Service, connection: Connection) -> None:
         super().__init__(service, connection)
         self._over = False
         self._output: Output | None = None
         self.phase = CallPhase.RUNNING
+        self._waits_since = 0.0
+        """Since when the client has to read before more is sent; 0 if it does not."""
 
     def run(self) -> None:
         """Call the application, and send what is available at once."""
@@ -40,8 +44,14 @@ class LoopCall(Exchange):
         """Continue to send while the client reads."""
         connection = self._connection
         for _ in range(TURN_PIECES):
-            if self._over or self._output is None or not connection.writable:
+            if self._over or self._output is None:
                 return
+            if not connection.writable:
+                self._waits_since = self._waits_since or monotonic()
+                return
+            if self._waits_since:
+                self._asked.on_client += monotonic() - self._waits_since
+                self._waits_since = 0.0
             if self._asked.id:
                 REQUEST_ID.set(self._asked.id)
             data = next(self._output, None)
@@ -54,6 +64,16 @@ class LoopCall(Exchange):
             else:
                 connection.send_file(data)
         connection.yield_turn()
+
+    @property
+    def runs_in(self) -> object:
+        """None: the event loop."""
+        return None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the application's call goes on."""
+        return not self._over
 
     def _end(self) -> None:
         if not self._over:

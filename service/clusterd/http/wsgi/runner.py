@@ -34,11 +34,15 @@ class Room(Protocol):
 class Runner:
     """A thread or a greenlet that runs one call at a time."""
 
-    __slots__ = ("greenlet", "state")
+    __slots__ = ("began", "greenlet", "state", "thread")
 
     def __init__(self, greenlet: Any = None) -> None:
         self.greenlet = greenlet
         """None for a thread."""
+        self.began = 0.0
+        """When its call began, by time.monotonic()."""
+        self.thread = 0
+        """The identifier of the thread; 0 for a greenlet."""
         self.state = RunnerState.IDLE
 
     def note_progress(self) -> None:

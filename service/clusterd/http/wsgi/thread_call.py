@@ -1,6 +1,7 @@
 """A call of the application beside the loop: in a thread of the pool, or in a greenlet."""
 
 from math import inf
+from time import monotonic
 
 from clusterd.http.call import CallPhase
 from clusterd.http.connections.connection import Connection
@@ -22,7 +23,19 @@ class ThreadCall(Exchange):
     close(), which may take long; the client does not wait for it.
     """
 
-    __slots__ = ("_given", "_gone", "_pool", "_room", "_runner", "_sending", "_taken", "_written", "queued_at")
+    __slots__ = (
+        "_given",
+        "_gone",
+        "_place",
+        "_pool",
+        "_room",
+        "_runner",
+        "_sending",
+        "_taken",
+        "_written",
+        "is_running",
+        "queued_at",
+    )
 
     def __init__(self, service: Service, connection: Connection, pool: JobRunners) -> None:
         self._pool = pool
@@ -37,6 +50,8 @@ class ThreadCall(Exchange):
         self._sending: _Sending | None = None
         """The file that is being sent."""
         self.queued_at = 0.0
+        self.is_running = True
+        self._place = connection.place
         super().__init__(service, connection)
 
     # ---- on the thread
@@ -48,6 +63,7 @@ class ThreadCall(Exchange):
         asked.waited = max(0.0, now - self.queued_at)
         if asked.id:
             REQUEST_ID.set(asked.id)
+        self._connection.in_hand.runs(self._place, runner.thread)
         last: bytes | _Sending = b""
         try:
             last = self._run()
@@ -95,7 +111,9 @@ class ThreadCall(Exchange):
             if self._room is None:
                 self._room = runner.new_room()
                 continue  # The loop may have made room before the event existed.
+            began = monotonic()
             runner.wait_for_client(self._room)
+            self._asked.on_client += monotonic() - began
             self._room.clear()
         runner.state = RunnerState.WORKING
         runner.note_progress()
@@ -106,6 +124,14 @@ class ThreadCall(Exchange):
         self._service.mailbox.post(self._file_closed)
 
     # ---- on the loop
+
+    @property
+    def runs_in(self) -> object:
+        """The thread's identifier, or the greenlet."""
+        runner = self._runner
+        if runner is None:
+            return None
+        return runner.thread if runner.greenlet is None else runner.greenlet
 
     @property
     def phase(self) -> CallPhase:
@@ -123,6 +149,7 @@ class ThreadCall(Exchange):
             self.resume()
 
     def _ended(self, last: bytes) -> None:
+        self.is_running = False
         self._pool.over()
         if self._gone:
             self.release()
@@ -155,6 +182,7 @@ class ThreadCall(Exchange):
             self._pool.submit_rest(sending)
 
     def _file_closed(self) -> None:
+        self.is_running = False
         self._pool.over()
         self.release()
 
@@ -171,10 +199,16 @@ class ThreadCall(Exchange):
             self._room.set()
 
     def refuse(self, refusal: Refusal) -> None:
+        """Refuse the request. The call has never run."""
+        self.is_running = False
+        if not self._gone:
+            self._connection.refuse(refusal)
+
+    def wait_in_vain(self, refusal: Refusal) -> None:
         """Refuse the request, which has waited longer than timeouts.queue. The call has never run."""
         if not self._gone:
             self._connection.note_timeout("queue")
-            self._connection.refuse(refusal)
+        self.refuse(refusal)
 
     def cancel(self) -> None:
         """Report the request as overdue. A thread can only be ended with its process."""
@@ -185,6 +219,7 @@ class ThreadCall(Exchange):
         """Mark the call as gone for its thread, and drop it if it still waits for a thread."""
         self._gone = True
         if self._runner is None and self._pool.withdraw(self):
+            self.is_running = False
             self.release()
         self._let_go_of_file()
         self._wake()

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+from clusterd.supervisor.model.held import Cause
 from clusterd.supervisor.model.states import COUNTED, RESTARTS, EndReason
 
 SUCCEEDED = "succeeded"
@@ -17,6 +18,8 @@ class Counts:
         self._clock = clock
         self.restarts: Counter[tuple[int, str]] = Counter()
         """How many workers have ended, by slot and reason (COUNTED)."""
+        self.lost: Counter[tuple[int, str]] = Counter()
+        """The number of requests that have died with their worker, by slot and cause."""
         self.rollouts: Counter[str] = Counter({SUCCEEDED: 0, FAILED: 0})
         self.last_reload_succeeded = True
         self.last_success_at = clock()
@@ -34,6 +37,10 @@ class Counts:
         """Count the end of a worker. The candidates of a rollout have replaced nothing: `rollouts` tells of them."""
         if reason in COUNTED and not is_candidate:
             self.restarts[slot, reason.value] += 1
+
+    def requests_lost(self, slot: int, cause: Cause, count: int) -> None:
+        """Count the requests that a worker had in hand when it died."""
+        self.lost[slot, cause.value] += count
 
     def rollout_ended(self, *, succeeded: bool) -> None:
         """Count a rollout, and note its outcome."""

@@ -72,7 +72,8 @@ class EventLog:
         if worker_event.name == EXIT:
             code, by = worker_event.arguments
             how = {"reason": worker_event.reason, "how": worker_event.how, "code": code, "signal": by}
-            self.note(EXIT, **who, **how)
+            state = worker_event.state
+            self.note(EXIT, **who, **how, cause=state.cause, lost=state.lost, requests=list(state.requests))
         else:
             self.note(worker_event.name, **who)
 

@@ -21,6 +21,7 @@ from clusterd.metrics.page.facts import ClusterFacts, Phase, WorkerFacts
 from clusterd.metrics.page.ledger import Ledger
 from clusterd.service_name import INSTANCE
 from clusterd.supervisor.model import cluster as supervised
+from clusterd.supervisor.model.held import Cause
 from clusterd.supervisor.model.states import ASKED_FOR, COUNTED, WorkerState
 from clusterd.supervisor.model.table import Worker
 from clusterd.supervisor.status import WaitingSlot, waiting_slots
@@ -197,6 +198,8 @@ class Views:
             ),
             restarts=counts.restarts,
             restart_reasons={reason.value: reason in ASKED_FOR for reason in COUNTED},
+            lost=counts.lost,
+            loss_reasons=tuple(sorted(cause.value for cause in Cause)),
             rollouts=counts.rollouts,
             rollout_under_way=cluster.rollout is not None,
             reload_successful=counts.last_reload_succeeded,

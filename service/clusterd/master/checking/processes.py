@@ -50,7 +50,7 @@ class CheckedProcesses:
         round_robin = RoundRobin(loop, _NO_LISTENERS, self._children, scoreboard, configurations, log)
         self._processes = Processes(self._children, scoreboard, _NO_LISTENERS, configurations, round_robin)
         self._conversations = Conversations(loop, lambda _, incoming: refuse(incoming, NO_ANSWERS))
-        self._stacks = StackReader(self._children, loop, log)
+        self._stacks = StackReader(self._children, loop, log, self._processes.in_hand)
         loop.add_signal_handler(signal.SIGCHLD, self._children.reap)
 
     def start_template(self, *, preload: bool, refuse_unforkable: bool) -> Checked:

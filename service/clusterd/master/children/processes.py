@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 
 from clusterd.config import marks
-from clusterd.config.model import Config, to_json
+from clusterd.config.model import Config, LogTargets, to_json
 from clusterd.linux.wakeups import Wakeups
 from clusterd.master.children.spawn import Role, spawn
 from clusterd.master.children.table import Child, Children, Kind
@@ -17,6 +17,7 @@ from clusterd.process.own_log import level_of
 from clusterd.supervisor.actions import Fork, ForkSpare, Retire, StartTemplate
 from clusterd.systemd.environment import clean_environment, state_directory
 from clusterd.wire import messages
+from clusterd.wire.in_hand import EMPTY, Table
 from clusterd.wire.packets import socketpair
 
 SHARE_SECONDS = 0.5
@@ -136,10 +137,6 @@ class Processes:
         self._children.send(child, messages.Serve())
         self._round_robin.serves(child)
 
-    def watch_requests(self, seconds: float) -> None:
-        """Have every worker record its in-flight requests for `seconds`."""
-        self._scoreboard.watched_until = time.monotonic_ns() + int(seconds * 1e9)
-
     def burden(self, serial: int) -> dict[str, object]:
         """The connections and requests that would be lost if the worker is killed, by its scoreboard row."""
         child = self._children.get(serial)
@@ -147,6 +144,13 @@ class Processes:
             return {}
         row = self._scoreboard.row(child.row)
         return {"connections": row.connections, "in_flight": row.in_flight}
+
+    def in_hand(self, child: Child) -> Table:
+        """The requests that a worker has in hand, or had when it died."""
+        if child.row is None:
+            return EMPTY
+        whole = self._configurations.of(child.generation).log.targets is LogTargets.FULL
+        return self._scoreboard.in_hand(child.row, whole=whole)
 
     def ended(self, serial: int) -> None:
         """Tell the round-robin that a worker has ended."""

@@ -5,7 +5,9 @@ from collections.abc import Callable
 
 from clusterd.linux.stacks import STACKS_SIGNAL, read_stacks
 from clusterd.log import Logger
+from clusterd.master.children.in_hand import with_requests
 from clusterd.master.children.table import Child, Children, Kind
+from clusterd.wire.in_hand import Table
 from clusterd.wire.messages import TellStacks
 
 LOOK_EVERY_SECONDS = 0.1
@@ -17,7 +19,14 @@ ANSWER_SECONDS = 0.5
 class StackReader:
     """Asks processes for their stacks, and logs the stacks that a crash has written."""
 
-    def __init__(self, children: Children, loop: asyncio.AbstractEventLoop, log: Logger) -> None:
+    def __init__(
+        self,
+        children: Children,
+        loop: asyncio.AbstractEventLoop,
+        log: Logger,
+        in_hand: Callable[[Child], Table],
+    ) -> None:
+        self._in_hand = in_hand
         self._children = children
         self._loop = loop
         self._log = log
@@ -81,7 +90,7 @@ class StackReader:
         written = read_stacks(child.stacks, child.stacks_read)
         if (written and written == seen) or not looks:
             child.stacks_read += len(written.encode())
-            tell(written)
+            tell(with_requests(written, self._in_hand(child)))
         else:
             self._loop.call_later(LOOK_EVERY_SECONDS, self._look, child, tell, written, looks - 1)
 

@@ -4,9 +4,12 @@ import time
 from collections.abc import Callable
 
 from clusterd.log import Level
+from clusterd.master.children.in_hand import listed, of_loop
+from clusterd.master.children.table import Child
 from clusterd.master.context import MasterContext
 from clusterd.master.health.monitor import Monitor, Watched
 from clusterd.master.health.readiness import Check, Readiness
+from clusterd.master.health.stalls import Stalls
 from clusterd.supervisor.events import WorkerTurned
 from clusterd.supervisor.model.states import WorkerState
 
@@ -20,10 +23,13 @@ class Oversight:
         self._scoreboard = context.scoreboard
         self._configurations = context.configurations
         self._log = context.log
+        self._stacks = context.stacks
+        self._processes = context.processes
         self._post_event = context.post_event
         self._clock_time = clock_time
         self._changed = changed
         self._monitor = Monitor(context.post_event)
+        self._stalls = Stalls()
         self._readiness = Readiness()
         self.unready = ""
         """Why no worker answers requests, in words. Empty while one does."""
@@ -31,9 +37,25 @@ class Oversight:
     def look(self) -> list[Watched]:
         """Check every worker that serves, and return them."""
         watched = self._watched()
-        self._monitor.look(watched, time.monotonic())
+        now = time.monotonic()
+        self._monitor.look(watched, now)
+        for worker, seconds in self._stalls.look(watched, now):
+            if child := self._children.get(worker.serial):
+                self._report_stall(child, seconds)
         self._look_at_readiness(watched)
         return watched
+
+    def _report_stall(self, child: Child, seconds: float) -> None:
+        """Log what the event loop's thread does, and the requests: of this moment, because it may soon turn again."""
+        table, now = self._processes.in_hand(child), time.monotonic()
+        requests = f"Requests in hand:\n{listed(table, now)}" if table.requests else "No request is in hand."
+
+        def tell(stacks: str) -> None:
+            stack = of_loop(stacks) or "Its stack could not be read."
+            what = f"an event loop has not turned for {seconds:.1f} s"
+            self._log.warning(f"{what}\n{stack}\n{requests}", **child.fields())
+
+        self._stacks.threads(child, tell)
 
     def why_unready(self) -> str:
         """Check readiness now, and return `unready`."""

@@ -1,17 +1,44 @@
-"""How often the kernel's OOM killer has killed a process of this service.
+"""Whether the kernel's OOM killer has killed a process of this service.
 
-The kernel does not say which process it killed. It only increments a counter, and the master sees a process that died
-of a SIGKILL which clusterd did not send.
+The kernel increments a counter, and the master sees a process that died of a SIGKILL which clusterd did not send. The
+counter of the service's control group is enough to know. That of the machine is not: there the kernel's log says which
+process it was, where this process may read it.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from io import RawIOBase
 from pathlib import Path
 
 EXPLAINS_SECONDS = 10.0
 """How long after the counter has risen a death may still be due to it: a large process takes a while to die."""
 
 _GROUPS = Path("/sys/fs/cgroup")
+_MACHINE = Path("/proc/vmstat")
+_KERNEL_LOG = "/dev/kmsg"
+_RECORD_BYTES = 8192
+_MOST_RECORDS = 100_000
+_match_killed = re.compile(rb"[0-9]+,[0-9]+,([0-9]+),[^;]*;.*Killed process ([0-9]+) ").match
+
+
+class ForMemory(Enum):
+    """Whether a process was killed because memory ran out."""
+
+    NO = "no"
+    PROBABLY = "probably"
+    SURELY = "surely"
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """A count of the processes that the kernel has killed for want of memory. `read` returns None if there is none."""
+
+    read: Callable[[], int | None]
+    is_own: bool
+    """Whether it counts only the processes of this service."""
 
 
 def counter_files(own_groups: Iterable[str], mounted: Path = _GROUPS) -> Iterator[Path]:
@@ -26,7 +53,7 @@ def counter_files(own_groups: Iterable[str], mounted: Path = _GROUPS) -> Iterato
             yield mounted / path.lstrip("/") / "memory.events"
         elif "memory" in controllers.split(","):
             yield mounted / "memory" / path.lstrip("/") / "memory.oom_control"
-    yield Path("/proc/vmstat")
+    yield _MACHINE
 
 
 def read_count(text: str) -> int | None:
@@ -34,15 +61,44 @@ def read_count(text: str) -> int | None:
     return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("oom_kill ")), None)
 
 
-def own_counter() -> Callable[[], int | None]:
-    """Return a function that reads the counter of this process's group. It returns None if there is no counter."""
+def own_counter() -> Counter:
+    """Return the counter of this process's group, or else that of the machine."""
     try:
         with open("/proc/self/cgroup") as file:
             files = list(counter_files(file))
     except OSError:
         files = []
     chosen = next((file for file in files if _read(file) is not None), None)
-    return lambda: None if chosen is None else _read(chosen)
+    return Counter(lambda: None if chosen is None else _read(chosen), chosen not in (None, _MACHINE))
+
+
+def killed_in_log(since: float, path: str = _KERNEL_LOG) -> frozenset[int]:
+    """The pids that the kernel's log says were killed for want of memory after `since` (time.monotonic()).
+
+    Empty if this process may not read the log, and where the kernel knows its processes by other pids (a container).
+    """
+    try:
+        with open(path, "rb", buffering=0, opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as log:
+            return killed(_records(log), since)
+    except OSError:
+        return frozenset()
+
+
+def killed(records: Iterable[bytes], since: float) -> frozenset[int]:
+    """The same of records of the kernel's log (Documentation/ABI/testing/dev-kmsg)."""
+    found = filter(None, map(_match_killed, records))
+    return frozenset(int(match[2]) for match in found if int(match[1]) / 1e6 >= since)
+
+
+def _records(log: RawIOBase) -> Iterator[bytes]:
+    for _ in range(_MOST_RECORDS):
+        try:
+            record = log.read(_RECORD_BYTES)
+        except BrokenPipeError:  # Records were overwritten before they were read.
+            continue
+        if not record:  # None: nothing more has been logged.
+            return
+        yield record
 
 
 def _read(file: Path) -> int | None:
@@ -53,25 +109,31 @@ def _read(file: Path) -> int | None:
 
 
 class MemoryKills:
-    """Kills that the kernel has counted and that do not explain a death yet."""
+    """Kills that the kernel has counted and that do not explain a death yet.
 
-    def __init__(self, count: Callable[[], int | None]) -> None:
-        self._count = count
-        self._seen = count() or 0
+    `named` returns the pids that the kernel's log names, as `killed_in_log` does.
+    """
+
+    def __init__(self, counter: Counter, named: Callable[[float], frozenset[int]] = killed_in_log) -> None:
+        self._counter = counter
+        self._named = named
+        self._seen = counter.read() or 0
         self._unexplained: list[float] = []
         """When clusterd saw each kill, by time.monotonic()."""
 
     def look(self, now: float) -> None:
         """Read the counter, at `now` (time.monotonic())."""
-        count = self._count() or 0
+        count = self._counter.read() or 0
         self._unexplained = [at for at in self._unexplained if now - at < EXPLAINS_SECONDS]
         self._unexplained += [now] * (count - self._seen)
         self._seen = count
 
-    def explains(self, now: float) -> bool:
-        """Whether a SIGKILL that clusterd did not send is probably the kernel's. Each kill explains one death."""
+    def judge(self, pid: int, now: float) -> ForMemory:
+        """Whether a SIGKILL of `pid` that clusterd did not send was for memory. Each kill explains one death."""
         self.look(now)
         if not self._unexplained:
-            return False
+            return ForMemory.NO
         self._unexplained.pop(0)
-        return True
+        if self._counter.is_own or pid in self._named(now - EXPLAINS_SECONDS):
+            return ForMemory.SURELY
+        return ForMemory.PROBABLY

@@ -14,6 +14,7 @@ from clusterd.metrics.kernel.procfs import ProcessUsage, process_usage
 from clusterd.metrics.page.facts import ClusterFacts, HooksFacts, Phase
 from clusterd.metrics.page.families import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from clusterd.metrics.page.ledger import Ledger
+from clusterd.metrics.page.lost import lost_family
 from clusterd.metrics.page.negotiation import Form, Page, Wanted
 from clusterd.metrics.page.pace import Pace
 from clusterd.metrics.page.slots import SlotView, slot_families
@@ -92,7 +93,8 @@ class ClusterSource:
                 facts, folds = self._facts(), self._ledger.folds
             now, some = self._now(), slots[start : start + SLOTS_AT_ONCE]
             views = [SlotView(slot, facts, self._ledger, self._usage, now) for slot in some]
-            for family in slot_families(views, None if start else facts.refused_connections):
+            refused = None if start else facts.refused_connections
+            for family in (lost_family(facts, some), *slot_families(views, refused)):
                 families.setdefault(family.name, []).append(family)
             await pace.rest_if_due()
         return families.values()

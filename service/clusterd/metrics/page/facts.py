@@ -73,6 +73,10 @@ class ClusterFacts:
     """How often the worker of a slot was replaced, by slot and reason."""
     restart_reasons: Mapping[str, bool]
     """All possible reasons, so that every series exists before its first restart, and whether each was asked for."""
+    lost: Mapping[tuple[int, str], int]
+    """How many requests have died with a worker of a slot, by slot and reason."""
+    loss_reasons: tuple[str, ...]
+    """All possible reasons."""
     rollouts: Mapping[str, int]
     """How many rollouts ended, by result; 0 for a result that has not occurred."""
     rollout_under_way: bool

@@ -5,7 +5,6 @@ from typing import Final
 from zlib import crc32
 
 from clusterd.config.limits import Timeouts
-from clusterd.metrics.shared.in_hand import PLACE_CELLS, PLACES
 from clusterd.metrics.shared.series import (
     Counter,
     Gauge,
@@ -176,12 +175,9 @@ _COUNTS, _SUMS, _END = _lay_out()
 _NO_COUNTS: Final = (0,) * (_SUMS - _COUNTS)
 _NO_SUMS: Final = (0.0,) * (_END - _SUMS)
 
-IN_HAND: Final = _END
-"""Where the texts of `InHand` begin. These cells are not numbers."""
-IN_HAND_END: Final = IN_HAND + PLACES * PLACE_CELLS
-ROW_CELLS: Final = -(-IN_HAND_END // 8) * 8
+ROW_CELLS: Final = -(-_END // 8) * 8
 """A whole number of cache lines, so that two workers never write to the same one."""
-LAYOUT: Final = crc32(repr(([series.described() for series in SERIES], IN_HAND, PLACES, PLACE_CELLS)).encode())
+LAYOUT: Final = crc32(repr([series.described() for series in SERIES]).encode())
 """Differs when the meaning of a cell does. Processes with different layouts must not share a scoreboard."""
 
 

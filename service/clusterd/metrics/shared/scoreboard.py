@@ -1,9 +1,13 @@
-"""The memory that master and workers share: one row of numbers for each living worker.
+"""The memory that master and workers share: one row of numbers for each living worker, and then a table of the requests
+that each has in hand.
 
 The master reads it for metrics and hang detection, and can therefore answer in full while every worker hangs. A row is
 leased to one process and has one writer, the event loop's thread of that process. A predecessor and a successor of a
 slot have separate rows, because two writers in one row would lose counts. Every cell is eight aligned bytes, which the
 processor reads and writes atomically, so there are no locks. Standard library only.
+
+The tables have a part of their own behind the rows, of which a process maps only the table that it needs: a worker its
+own, the master that of a worker that is stuck or dead. What comes later gets such a part too.
 """
 
 import fcntl
@@ -12,9 +16,9 @@ import os
 from dataclasses import dataclass
 from typing import Final, Self
 
-from clusterd.metrics.shared.in_hand import InHand
-from clusterd.metrics.shared.row import IN_HAND, IN_HAND_END, LAYOUT, ROW_CELLS, Row
+from clusterd.metrics.shared.row import LAYOUT, ROW_CELLS, Row
 from clusterd.runtime import originals
+from clusterd.wire import in_hand
 
 __all__ = ["LAYOUT", "MAXIMUM_ROWS", "SILENT_NANOSECONDS", "Peers", "Row", "Scoreboard", "ScoreboardError"]
 
@@ -27,11 +31,13 @@ SILENT_NANOSECONDS: Final = 600_000_000
 _MAGIC: Final = 0x636C7573746572  # "cluster"
 _CELL: Final = 8
 _HEADER_BYTES: Final = mmap.PAGESIZE
-HEADER: Final = (_MAGIC, LAYOUT, ROW_CELLS, MAXIMUM_ROWS)
+HEADER: Final = (_MAGIC, LAYOUT, ROW_CELLS, MAXIMUM_ROWS, in_hand.LAYOUT)
 _ROWS_IN_USE: Final = len(HEADER)
-_WATCHED_UNTIL: Final = _ROWS_IN_USE + 1
 _FIRST: Final = _HEADER_BYTES // _CELL
-_SIZE: Final = _HEADER_BYTES + MAXIMUM_ROWS * ROW_CELLS * _CELL
+_ROWS_END: Final = _HEADER_BYTES + MAXIMUM_ROWS * ROW_CELLS * _CELL
+_TABLES: Final = -(-_ROWS_END // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
+_TABLE_BYTES: Final = -(-in_hand.TABLE_BYTES // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
+_SIZE: Final = _TABLES + MAXIMUM_ROWS * _TABLE_BYTES
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
@@ -60,7 +66,7 @@ class Scoreboard:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        memory = mmap.mmap(descriptor, _SIZE)
+        memory = mmap.mmap(descriptor, _ROWS_END)
         self._integers = memoryview(memory).cast("q")
         self._floats = memoryview(memory).cast("d")
         self._leased: set[int] = set()
@@ -111,6 +117,8 @@ class Scoreboard:
         self._leased.remove(index)
         start = _FIRST + index * ROW_CELLS
         self._integers[start : start + ROW_CELLS] = memoryview(bytes(ROW_CELLS * _CELL)).cast("q")
+        with self._map_table(index) as table:
+            table.madvise(mmap.MADV_REMOVE)  # It costs no memory any more, and reads as zeros.
         self._publish_rows_in_use()
 
     def _publish_rows_in_use(self) -> None:
@@ -123,21 +131,21 @@ class Scoreboard:
         start = _FIRST + index * ROW_CELLS
         return Row(self._integers[start : start + ROW_CELLS], self._floats[start : start + ROW_CELLS])
 
-    def in_hand(self, index: int) -> InHand:
-        """Return the requests that the row's holder is handling. Raises IndexError."""
+    def table(self, index: int) -> memoryview:
+        """Map the table of a row, for its holder to write. It is unmapped when it is no longer referenced."""
+        return memoryview(self._map_table(index))
+
+    def in_hand(self, index: int, *, whole: bool = False) -> in_hand.Table:
+        """Return the requests that the row's holder has in hand, or had when it died. Raises IndexError.
+
+        Their targets have no queries unless `whole`.
+        """
+        return in_hand.read_table(self.table(index), whole=whole)
+
+    def _map_table(self, index: int) -> mmap.mmap:
         if not 0 <= index < MAXIMUM_ROWS:
             raise IndexError(index)
-        start = _FIRST + index * ROW_CELLS
-        return InHand(self._integers[start + IN_HAND : start + IN_HAND_END])
-
-    @property
-    def watched_until(self) -> int:
-        """Until when workers record the requests that they are handling, in monotonic nanoseconds."""
-        return self._integers[_WATCHED_UNTIL]
-
-    @watched_until.setter
-    def watched_until(self, value: int) -> None:
-        self._integers[_WATCHED_UNTIL] = value
+        return mmap.mmap(self.descriptor, _TABLE_BYTES, offset=_TABLES + index * _TABLE_BYTES)
 
     def peers(self, own: int, alive_since: int) -> Peers | None:
         """Return the best of the other accepting workers, for a worker to decide whether to give way. None: no other.

@@ -1,11 +1,12 @@
 """What each event does to a worker in each state: `WORKER_REACTIONS`."""
 
 from clusterd.supervisor import events
-from clusterd.supervisor.actions import Severity, Suspect, WatchRequests, WorkerEnded
+from clusterd.supervisor.actions import Severity, Suspect, WorkerEnded
 from clusterd.supervisor.decisions.failures import fail, record_failure
 from clusterd.supervisor.decisions.reactions import Reaction, ignored, reactions
 from clusterd.supervisor.decisions.slots import retry_at
 from clusterd.supervisor.model.cluster import ClusterState, Phase
+from clusterd.supervisor.model.held import Cause, Held
 from clusterd.supervisor.model.states import COMING, FAILURES, EndReason, WorkerState
 from clusterd.supervisor.model.suspects import WINDOW_SECONDS
 from clusterd.supervisor.model.table import Worker
@@ -39,6 +40,7 @@ def _gone(cluster: ClusterState, worker: Worker, gone: events.WorkerGone) -> Non
         reason = EndReason.STOP if _leaves_for_the_stop(cluster, worker, gone) else _unordered(worker, gone)
         if reason in FAILURES:
             record_failure(cluster, worker, gone.how)
+    cause = _cause(worker, reason, gone)
     worker.move(WorkerState.GONE)
     again_at = retry_at(cluster, worker.slot)
     held_up = reason in FAILURES and again_at > cluster.now and cluster.phase is not Phase.STOPPING
@@ -53,10 +55,12 @@ def _gone(cluster: ClusterState, worker: Worker, gone: events.WorkerGone) -> Non
             retry_in=again_at - cluster.now if held_up else None,
             code=gone.code,
             is_candidate=worker.generation > cluster.serving,
+            held=gone.held,
+            cause=cause,
         )
     )
     if reason in FAILURES and worker.ready_at is not None:
-        _suspect(cluster, gone.in_hand)
+        _suspect(cluster, gone.held)
 
 
 def _how(worker: Worker, reason: EndReason, gone: events.WorkerGone) -> str:
@@ -84,10 +88,32 @@ def _unordered(worker: Worker, gone: events.WorkerGone) -> EndReason:
     return EndReason.SIGNAL if gone.by_signal else EndReason.EXIT
 
 
-def _suspect(cluster: ClusterState, in_hand: tuple[str, ...]) -> None:
-    """Note the death of a worker with the requests `in_hand`, and report the suspects."""
-    cluster.suspects, suspicions = cluster.suspects.after_death(cluster.now, in_hand)
-    cluster.actions.append(WatchRequests(WINDOW_SECONDS))
+_CAUSES = {
+    EndReason.HANG: Cause.HANG,
+    EndReason.DRAIN_TIMEOUT: Cause.DRAIN,
+    EndReason.MAX_DRAINING: Cause.DRAIN,
+}
+"""The causes of the ends that the supervisor has enforced. All others are Cause.STOP."""
+
+
+def _cause(worker: Worker, reason: EndReason, gone: events.WorkerGone) -> Cause | None:
+    """What ended the process, which need not be what the worker was to end for: it may crash while it drains."""
+    if gone.code is None:
+        return None
+    if worker.state is WorkerState.ENDING:
+        return _CAUSES.get(reason, Cause.STOP)
+    if gone.code == 0 and reason is not EndReason.EXIT:
+        return Cause.DRAIN if gone.held.lost else None
+    if worker.is_killed:
+        return Cause.KILLED
+    if gone.for_memory:
+        return Cause.MEMORY
+    return Cause.SIGNAL if gone.by_signal else Cause.EXIT
+
+
+def _suspect(cluster: ClusterState, held: Held) -> None:
+    """Note the death of a worker that had the requests `held`, and report the suspects."""
+    cluster.suspects, suspicions = cluster.suspects.after_death(cluster.now, held.names)
     cluster.actions += [Suspect(each.request, each.deaths, WINDOW_SECONDS) for each in suspicions]
 
 

@@ -11,6 +11,9 @@ ANSWERS_SECONDS = 0.2
 """The time after the end of a drain for connections that are on their way to another worker or may still move. Their
 clients may have sent a request already, and it is not lost if the other worker answers it."""
 
+MOST_NAMED = 20
+"""The most requests that are cut and named in the log: the oldest."""
+
 
 @dataclass(frozen=True, slots=True)
 class DrainLimits:
@@ -107,8 +110,12 @@ class Drain:
     def _cut(self) -> None:
         self._log.debug("a drain is over", connections=self._engine.load)
         unacknowledged = set(self.end())
-        for request in self._engine.requests_in_flight():
+        requests = self._engine.requests_in_flight()
+        # The master takes what is in hand from here on for lost.
+        self._engine.in_hand.freeze()
+        for _ in requests:
             self._engine.counters.timed_out("drain")
+        for request in requests[:MOST_NAMED]:
             self._log.warning(
                 "request cut at the end of the drain",
                 method=request.method,
@@ -117,6 +124,9 @@ class Drain:
                 peer=_written(request.peer),
                 reason="drain_timeout",
             )
+        if len(requests) > MOST_NAMED:
+            more = f"{len(requests) - MOST_NAMED} more requests cut at the end of the drain"
+            self._log.warning(more, reason="drain_timeout")
         for connection in (*self._engine.connections, *self._engine.arriving):
             if connection in unacknowledged or (self._hands_over and connection.may_still_move):
                 self._log_cut(connection, "no worker has taken it over in time")

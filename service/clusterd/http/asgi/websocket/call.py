@@ -153,6 +153,16 @@ class WebSocketCall:
     # ---- what the connection calls
 
     @property
+    def runs_in(self) -> object:
+        """The task."""
+        return self.task
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the application's call goes on."""
+        return self.task is not None and not self.task.done()
+
+    @property
     def phase(self) -> CallPhase:
         """The phase of the request."""
         return CallPhase.RUNNING if self._session is None else CallPhase.WEBSOCKET

@@ -79,6 +79,7 @@ class PoolThread(Runner):
         self._baton.release()
 
     def _run(self) -> None:
+        self.thread = originals.get_ident()
         pool = self._pool
         while True:
             self._baton.acquire()
@@ -92,7 +93,7 @@ class PoolThread(Runner):
 
     def do(self, job: Job, now: float) -> None:
         """Run one job. `now` is time.monotonic(), read for it or for those that were run just before it."""
-        self.progress = now
+        self.progress = self.began = now
         self.state = _WORKING
         try:
             job.run(self, now)

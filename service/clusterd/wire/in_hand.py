@@ -1,0 +1,113 @@
+"""The requests that a worker's application is handling, as they are in shared memory: the layout, and how it is read.
+
+The engine of the worker writes them (http/in_hand.py). The master reads them: while the worker hangs, and after it has
+died, whatever has killed it. The memory is one table of columns, so that its reader need not touch the texts of free
+places, and its writer uses the same few pages for all requests.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+from zlib import crc32
+
+PLACES: Final = 256
+"""The most requests that are recorded at a time. While all places are taken, later requests are only counted."""
+
+PEER_BYTES: Final = 56
+LINE_BYTES: Final = 184
+_CELL: Final = 8
+_PAGE: Final = 4096
+
+# The header, in cells.
+UNNAMED: Final = 0
+"""The number of requests that the application handles and that have no place."""
+LOOP_THREAD: Final = 1
+"""The identifier of the thread that runs the event loop (threading.get_ident())."""
+
+BEGUN: Final = _PAGE
+"""The first column: when the head of the request was complete, by time.monotonic(), as a float; 0 if the place is free.
+"""
+THREADS: Final = BEGUN + PLACES * _CELL
+"""The second column: the identifier of the thread that runs the request; 0 if none does, or the event loop's."""
+TEXTS: Final = THREADS + PLACES * _CELL
+"""The texts of each place: a byte with the kind, the peer, which a zero ends, and the start of the request line."""
+TEXT_BYTES: Final = PEER_BYTES + LINE_BYTES
+TABLE_BYTES: Final = -(-(TEXTS + PLACES * TEXT_BYTES) // _PAGE) * _PAGE
+LAYOUT: Final = crc32(repr((PLACES, PEER_BYTES, LINE_BYTES, BEGUN, THREADS, TEXTS)).encode())
+"""Differs when the meaning of a byte does."""
+
+_CUT: Final = "..."
+UNIX_PEER: Final = "unix"
+"""The peer of a connection to a Unix socket."""
+
+
+class Kind(Enum):
+    """What a place holds. The values are the bytes in the memory."""
+
+    REQUEST = 0x72
+    WEBSOCKET = 0x77
+    """A WebSocket that is open: its request is answered, and its call goes on."""
+    LEFT = 0x6C
+    """A request whose client has gone or got its answer from the server, while the application still handles it."""
+
+
+_KINDS: Final = {kind.value: kind for kind in Kind}
+
+
+@dataclass(frozen=True, slots=True)
+class RequestInHand:
+    """One request. A long target is cut."""
+
+    method: str
+    target: str
+    begun: float
+    """When its head was complete, by time.monotonic()."""
+    peer: str
+    thread: int
+    """The identifier of the thread that runs it; 0 if none does, or the event loop's."""
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The requests of one worker at one moment, the oldest first."""
+
+    requests: tuple[RequestInHand, ...] = ()
+    unnamed: int = 0
+    """How many more there are, which have no place."""
+    loop_thread: int = 0
+    """The identifier of the thread that runs the event loop; 0 if it is not known yet."""
+
+
+EMPTY: Final = Table()
+
+
+def read_table(memory: memoryview, *, whole: bool = False) -> Table:
+    """Return what a table holds, the targets without their queries unless `whole`.
+
+    Its writer may be any process, also one that is at work or has written nonsense.
+    """
+    begun, threads = memory[BEGUN:THREADS].cast("d"), memory[THREADS:TEXTS].cast("q")
+    found = []
+    for place, since in enumerate(begun.tolist()):
+        if not since > 0.0:
+            continue
+        start = TEXTS + place * TEXT_BYTES
+        text, thread = bytes(memory[start : start + TEXT_BYTES]), threads[place]
+        if begun[place] == since:  # Otherwise the request was over meanwhile, and the text may be another's.
+            found.append(_request(text, since, thread, whole))
+    header = memory[: 2 * _CELL].cast("q")
+    found.sort(key=lambda each: each.begun)
+    return Table(tuple(found), max(0, header[UNNAMED]), header[LOOP_THREAD])
+
+
+def _request(text: bytes, begun: float, thread: int, whole: bool) -> RequestInHand:
+    peer = text[1:PEER_BYTES].partition(b"\0")[0].decode("ascii", "replace")
+    line = text[PEER_BYTES:].decode("ascii", "replace")
+    method, _, rest = line.partition(" ")
+    target, is_complete, _ = rest.partition(" ")
+    if not is_complete:
+        target = f"{target[: -len(_CUT)]}{_CUT}"
+    if not whole:
+        target = target.partition("?")[0]
+    return RequestInHand(method, target, begun, peer, thread, _KINDS.get(text[0], Kind.REQUEST))
