@@ -133,7 +133,10 @@ def test_settings_are_known_and_setup_changes_them_for_the_next_reload(talking: 
     assert talking.get().text == "none"
     talking.do("cluster.setup(environment={'COLOUR': 'red'}, workers=1, timeouts={'drain': '5s'})")
     assert talking.wait_to_hear("setup", 1)
-    assert talking.do("[cluster.settings['timeouts']['drain'], cluster.settings['metrics']]") == ["5s", "off"]
+    assert talking.do("[cluster.settings['timeouts']['drain'], cluster.settings['metrics']['address']]") == [
+        "5s",
+        "off",
+    ]
     assert talking.do("cluster.reload().result()") == 2
     for slot in (1, 2):  # the second has no successor, and is shed when the rollout is over
         talking.wait_to_hear("exit", slot)

@@ -34,7 +34,7 @@ proxy_protocol: on
 server_header: off
 underscores: refuse
 request_ids: return
-metrics: off
+metrics: {address: off, application: off, series: 500}
 control: run/control.sock
 workers: 3
 threads: 0

@@ -9,7 +9,7 @@ import pytest
 from clusterd.config.model import Preload, Scheduling, Switch
 from clusterd.config.reading.loader import ConfigError, load_given
 
-METRICS = {"metrics": "off"}
+METRICS = {"metrics.address": "off"}
 
 
 def refusals(**settings: Any) -> list[str]:
@@ -46,7 +46,7 @@ def test_values_of_python_are_those_of_a_file(tmp_path: Path) -> None:
     assert dict(config.environment) == {"A": "NO", "B": "1"}
     assert config.timeouts.drain == 90.0
     assert config.rollout.health_check is not None
-    assert (config.metrics, config.worker_start, config.unix_sockets.mode) == (None, None, 0o600)
+    assert (config.metrics.address, config.worker_start, config.unix_sockets.mode) == (None, None, 0o600)
     assert config.server_header is Switch.OFF
 
 

@@ -11,9 +11,11 @@ from clusterd.config.model import (
     LogFormat,
     LogLevel,
     LogTargets,
+    Metrics,
     Preload,
     RequestIds,
     Scheduling,
+    Switch,
     TcpAddress,
     UnixAddress,
 )
@@ -31,7 +33,7 @@ def test_defaults(tmp_path: Path) -> None:
     assert dict(config.environment) == {}
     assert (config.root_path, config.worker_start, config.worker_stop) == ("", None, None)
     assert config.listen == (TcpAddress("127.0.0.1", 8000),)
-    assert config.metrics == TcpAddress("127.0.0.1", 8001)
+    assert config.metrics.address == TcpAddress("127.0.0.1", 8001)
     assert (config.control, config.workers, config.threads) == (None, None, 4)
     assert config.scheduling is Scheduling.LEAST_CONNECTIONS
     rollout, timeouts, limits = config.rollout, config.timeouts, config.limits
@@ -63,7 +65,7 @@ def test_everything(tmp_path: Path) -> None:
     assert config.environment_file == f"{tmp_path}/variables.env"
     assert config.preload is Preload.NEVER
     assert config.listen == (TcpAddress("::1", 8080), UnixAddress(f"{tmp_path}/run/http.sock"))
-    assert config.metrics is None
+    assert config.metrics.address is None
     assert config.control == f"{tmp_path}/run/control.sock"
     assert (config.workers, config.threads, config.scheduling) == (3, 0, Scheduling.SHARED)
     assert config.rollout.boot_timeout == 90.0
@@ -107,11 +109,11 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
         "environment": ("B=flag=1", "C="),
         "rollout.health_check.path": ("/up",),
         "workers": ("auto",),
-        "metrics": ("off",),
+        "metrics.address": ("off",),
         "worker_start": ("null",),
     }
     config = load(write(tmp_path, text), overrides)
-    assert (config.app, config.threads, config.workers, config.metrics) == ("c:d", 5, None, None)
+    assert (config.app, config.threads, config.workers, config.metrics.address) == ("c:d", 5, None, None)
     assert config.listen == (TcpAddress("127.0.0.1", 1), TcpAddress("::1", 2))
     assert dict(config.environment) == {"A": "file", "B": "flag=1", "C": ""}
     assert config.rollout.health_check == HealthCheck("/up", "localhost", "2xx", 5.0)
@@ -141,3 +143,24 @@ def test_a_problem_of_a_flag_names_the_flag(tmp_path: Path) -> None:
     assert complaint(tmp_path, text, environment="A").startswith("--environment: found 'A', must be NAME=VALUE")
     with pytest.raises(ConfigError, match=r"^clusterd: app is missing"):
         load(None, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "application", "series"),
+    [
+        ("", TcpAddress("127.0.0.1", 8001), Switch.ON, 10_000),
+        ("metrics:", TcpAddress("127.0.0.1", 8001), Switch.ON, 10_000),
+        ("metrics: off", None, Switch.ON, 10_000),
+        ("metrics: 127.0.0.1:9", TcpAddress("127.0.0.1", 9), Switch.ON, 10_000),
+        ("metrics: {address: off, series: 7}", None, Switch.ON, 7),
+        ("metrics: {application: off}", TcpAddress("127.0.0.1", 8001), Switch.OFF, 10_000),
+    ],
+)
+def test_metrics_are_a_section_or_an_address(
+    tmp_path: Path, text: str, address: TcpAddress | None, application: Switch, series: int
+) -> None:
+    path = tmp_path / "clusterd.yaml"
+    path.write_text(f"app: a:b\n{text}\n")
+    assert load(path).metrics == Metrics(address, application, series)
+    overridden = load(path, {"metrics.address": ["127.0.0.1:10"], "metrics.series": ["5"]}).metrics
+    assert overridden == Metrics(TcpAddress("127.0.0.1", 10), application, 5)

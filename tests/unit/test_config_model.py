@@ -52,7 +52,8 @@ def test_a_configuration_survives_the_channel(config: Config) -> None:
 
 def test_absent_parts_survive_the_channel(config: Config) -> None:
     rollout = dataclasses.replace(config.rollout, health_check=None)
-    bare = dataclasses.replace(config, metrics=None, rollout=rollout, environment={}, workers=3)
+    metrics = dataclasses.replace(config.metrics, address=None)
+    bare = dataclasses.replace(config, metrics=metrics, rollout=rollout, environment={}, workers=3)
     assert from_json(json.loads(json.dumps(to_json(bare)))) == bare
 
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.engine_independent
 def test_run_needs_no_app_and_listens_on_nothing(tmp_path: Path) -> None:
     config = load(write(tmp_path, "run: shop.jobs:main\n"))
     assert (config.app, config.run, config.listen) == (None, "shop.jobs:main", ())
-    assert config.metrics is not None
+    assert config.metrics.address is not None
     assert from_json(json.loads(json.dumps(to_json(config)))) == config
 
 

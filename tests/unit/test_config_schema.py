@@ -160,7 +160,7 @@ def test_only_what_is_bound_at_the_start_needs_a_restart() -> None:
     assert restart == {
         "listen",
         "tls.listen",
-        "metrics",
+        "metrics.address",
         "control",
         "unix_sockets.mode",
         "unix_sockets.owner",

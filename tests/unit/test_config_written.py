@@ -33,7 +33,7 @@ def test_it_is_the_words_of_a_file(config: Config) -> None:
     assert found["rollout.settle"] == "0s"
     assert found["limits.body"] == "2G"
     assert found["limits.queue"] == 0
-    assert found["metrics"] == "off"
+    assert found["metrics.address"] == "off"
     assert found["worker_stop"] is None
     assert found["trusted_proxies"] == ["10.0.0.0/8", "::1", "unix"]
 

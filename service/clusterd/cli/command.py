@@ -124,7 +124,7 @@ def _read(arguments: Arguments) -> Config:
     defaults = platform_defaults(os.environ)
     if service_name.INSTANCE and (directory := os.environ.get("RUNTIME_DIRECTORY")):
         # An instance must not use the default ports, which clusterd.service uses. It also has its own socket unit.
-        defaults["metrics"] = f"unix:{directory}/metrics.sock"
+        defaults["metrics.address"] = f"unix:{directory}/metrics.sock"
         defaults["listen"] = ""
     return load(arguments.config_path, arguments.overrides, defaults)
 

@@ -256,7 +256,7 @@ def _load(given: Mapping[str, Any]) -> Config:
     from clusterd.config.reading.loader import load_given
 
     # The metrics endpoint is off by default, because several programs on one host would use the same address.
-    return load_given(given, "Cluster", {"metrics": "off"})
+    return load_given(given, "Cluster", {"metrics.address": "off"})
 
 
 def _listeners(config: Config) -> "Listeners":

@@ -27,6 +27,7 @@ __all__ = [
     "LogFormat",
     "LogLevel",
     "LogTargets",
+    "Metrics",
     "Preload",
     "RequestIds",
     "Restarts",
@@ -201,6 +202,15 @@ class Debug:
 
 
 @dataclass(frozen=True, slots=True)
+class Metrics:
+    """Where metrics are served, and which of the application's own: at most `series` of each worker."""
+
+    address: Address | None
+    application: Switch
+    series: int
+
+
+@dataclass(frozen=True, slots=True)
 class Tls:
     """HTTPS. Certificate and key are paths or `credential:NAME`. `key` is None if one file contains both."""
 
@@ -225,7 +235,7 @@ class Config:
 
     Paths are absolute, with their symbolic links unresolved: each generation resolves `directory` when it starts.
     Either `app` (`module:attribute` or `module:factory()`) or `run` (`module:function`) is None.
-    `metrics` is None if there is no endpoint. `control` is None for the default path, which `config.paths` computes.
+    `metrics.address` is None if there is no endpoint. `control` is None for the default path (`config.paths`).
     `workers` is None for the number that `config.cpus` counts.
     `environment` contains the variables of `environment_file` too.
     `trusted_proxies` contains addresses, networks and `unix`, as texts.
@@ -251,7 +261,7 @@ class Config:
     server_header: Switch
     underscores: Underscores
     request_ids: RequestIds
-    metrics: Address | None
+    metrics: Metrics
     control: str | None
     workers: int | None
     threads: int
@@ -281,7 +291,7 @@ def from_json(document: Mapping[str, Any], environment: Mapping[str, str] = _NOT
     Raises TypeError, KeyError or ValueError for any other document. That is a defect of clusterd, not an error of the
     operator.
     """
-    rollout, check, metrics = document["rollout"], document["rollout"]["health_check"], document["metrics"]
+    rollout, check = document["rollout"], document["rollout"]["health_check"]
     tls = document["tls"]
     converted = {
         "interface": Interface(document["interface"]),
@@ -294,7 +304,7 @@ def from_json(document: Mapping[str, Any], environment: Mapping[str, str] = _NOT
         "proxy_protocol": Switch(document["proxy_protocol"]),
         "server_header": Switch(document["server_header"]),
         "underscores": Underscores(document["underscores"]),
-        "metrics": None if metrics is None else Address.parse(metrics),
+        "metrics": _metrics(document["metrics"]),
         "scheduling": Scheduling(document["scheduling"]),
         "rollout": Rollout(**{**rollout, "health_check": None if check is None else _health_check(check)}),
         "restarts": Restarts(**document["restarts"]),
@@ -315,6 +325,13 @@ def _log(document: Mapping[str, Any]) -> Log:
         "targets": LogTargets(document["targets"]),
     }
     return Log(**{**document, **named})
+
+
+def _metrics(document: Mapping[str, Any]) -> Metrics:
+    address = document["address"]
+    return Metrics(
+        None if address is None else Address.parse(address), Switch(document["application"]), document["series"]
+    )
 
 
 def _health_check(document: Mapping[str, Any]) -> HealthCheck:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from clusterd.config.model import JSON
 from clusterd.config.settings.application_settings import ENVIRONMENT_NAME
-from clusterd.config.settings.schema import BY_KEY, SECTIONS, SETTINGS, children
+from clusterd.config.settings.schema import BY_KEY, SECTIONS, SETTINGS, SHORTHANDS, children
 from clusterd.config.settings.setting import Setting, Shape
 
 SCHEMA = "etc/clusterd/clusterd.schema.json"
@@ -88,11 +88,18 @@ def _section_schema(section: str) -> dict[str, JSON]:
         if key in BY_KEY:
             properties[name] = _setting_schema(BY_KEY[key])
         else:
-            properties[name] = {"description": SECTIONS[key], **_section_schema(key)}
+            properties[name] = {"description": SECTIONS[key], **_section_or_value(key)}
     required: list[JSON] = [name for name in properties if prefix and _is_required(f"{prefix}{name}")]
     schema: dict[str, JSON] = {"type": ["object", "null"], "properties": properties, "additionalProperties": False}
     # `app` is not required at the top level, because it may come from the command line.
     return {**schema, "required": required} if required else schema
+
+
+def _section_or_value(section: str) -> dict[str, JSON]:
+    schema = _section_schema(section)
+    if section not in SHORTHANDS:
+        return schema
+    return {"anyOf": [dict(BY_KEY[SHORTHANDS[section]].kind.json_schema), schema]}
 
 
 def _is_required(key: str) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from time import monotonic
 
 from clusterd.config.model import HealthCheck
+from clusterd.master.admin.application_metrics import ApplicationMetrics
 from clusterd.master.children.in_hand import held_of
 from clusterd.master.children.remains import Remains
 from clusterd.master.children.table import Child, Death, Kind, why_unheard
@@ -32,6 +33,7 @@ class ChildEvents:
         self,
         context: MasterContext,
         ledger: Ledger,
+        application_metrics: ApplicationMetrics,
         hooks: Hooks,
         remains: Remains,
         observations: Observations,
@@ -42,6 +44,7 @@ class ChildEvents:
         self._log = context.log
         self._post_event = context.post_event
         self._ledger = ledger
+        self._application_metrics = application_metrics
         self._hooks = hooks
         self._remains = remains
         self._observations = observations
@@ -61,8 +64,13 @@ class ChildEvents:
             self._context.conversations.began(child)
 
     def message(self, child: Child, received: Received) -> None:
-        """Handle a message of a child. Descriptors that came with it are closed: no child has to send any."""
-        close_all(received.descriptors)
+        """Handle a message of a child. Descriptors that came with it are closed after they were read."""
+        try:
+            self._handle(child, received)
+        finally:
+            close_all(received.descriptors)
+
+    def _handle(self, child: Child, received: Received) -> None:
         if child.kind is Kind.HOOKS:
             self._on_hooks_message(child, received.message)
             return
@@ -70,6 +78,7 @@ class ChildEvents:
             case messages.Importing(certificate_ends_at):
                 self._observations.template_begun(child.generation, certificate_ends_at)
             case messages.Loaded(_, seconds):
+                self._application_metrics.template_loaded(child, received.descriptors)
                 self._observations.template_loaded(seconds)
                 self._log.info("template ready", seconds=seconds, **child.fields())
                 self._hooks.template_loaded(child)
@@ -92,6 +101,8 @@ class ChildEvents:
                 self._post_event(events.RequestOverdue(child.serial, request))
             case messages.StacksTold(number, text):
                 self._context.stacks.told(child, number, text)
+            case messages.MetricsTold(number):
+                self._application_metrics.told(child, number, received.descriptors)
             case messages.DebuggerTold(failure):
                 self._context.debuggers.told(child, failure)
             case messages.AppMessage() | messages.Ack() as said if child.kind is Kind.WORKER:
@@ -169,6 +180,7 @@ class ChildEvents:
         if child.row is not None:
             held = held_of(self._context.processes.in_hand(child), monotonic())
             self._ledger.fold(child.slot, self._scoreboard.row(child.row), death.cpu_seconds)
+            self._application_metrics.ended(child)
             self._scoreboard.release(child.row)
         is_for_memory = for_memory is not ForMemory.NO
         self._post_event(events.WorkerGone(child.serial, death.how, death.by_signal, death.code, is_for_memory, held))

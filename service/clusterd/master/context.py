@@ -13,6 +13,7 @@ from clusterd.master.children.stacks import StackReader
 from clusterd.master.children.table import Children
 from clusterd.master.configurations import Configurations
 from clusterd.master.sockets.listeners import Listeners
+from clusterd.metrics.regions.arena import Arena
 from clusterd.metrics.shared.scoreboard import Scoreboard
 from clusterd.supervisor import actions, events
 from clusterd.supervisor.model.cluster import ClusterState
@@ -32,6 +33,7 @@ class MasterContext:
     """Passes an event to the supervisor."""
     configurations: Configurations
     scoreboard: Scoreboard
+    arena: Arena
     listeners: Listeners
     children: Children
     conversations: Conversations

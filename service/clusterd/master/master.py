@@ -14,6 +14,7 @@ from clusterd.linux.prctl import become_subreaper
 from clusterd.linux.title import set_title
 from clusterd.log import Logger
 from clusterd.log.output import mend_output, protect_output
+from clusterd.master.admin.application_metrics import ApplicationMetrics
 from clusterd.master.admin.commands import Commands
 from clusterd.master.admin.control import ControlServer
 from clusterd.master.admin.counts import Counts
@@ -49,6 +50,7 @@ from clusterd.master.watching.watcher import Watcher
 from clusterd.master.worker_events import WorkerEvents
 from clusterd.metrics.page.ledger import Ledger
 from clusterd.metrics.page.observed import ObservedSource
+from clusterd.metrics.regions.arena import Arena
 from clusterd.metrics.shared.scoreboard import Scoreboard
 from clusterd.supervisor import events
 from clusterd.supervisor.model.cluster import Phase
@@ -100,8 +102,11 @@ class Master:
         self._event_log = EventLog()
         ledger, counts = Ledger(), Counts()
         self._remains = Remains(context.children, log)
+        application_metrics = ApplicationMetrics(context)
         self._observations = Observations(context)
-        self._child_events = ChildEvents(context, ledger, self._hooks, self._remains, self._observations)
+        self._child_events = ChildEvents(
+            context, ledger, application_metrics, self._hooks, self._remains, self._observations
+        )
         self._oversight = Oversight(context, _clock_time, self._readiness_changed)
         self._rebalancer = Rebalancer(context)
         self._views = Views(context, ledger, counts, self._hooks, self.status, self._oversight)
@@ -110,7 +115,8 @@ class Master:
             context, self._operations, self._views, self._dashboards, self._event_log, self._hooks
         )
         self._control = ControlServer(listeners.control, self._commands.carry_out, log)
-        pages = self._views.pages([ObservedSource(self._observations.observed)], self._dashboards.page)
+        sources = (ObservedSource(self._observations.observed), application_metrics)
+        pages = self._views.pages(sources, self._dashboards.page)
         self._endpoint = Endpoint(pages, listeners.metrics, log)
         self._service_manager = ServiceManager(
             Notifier(os.environ.get("NOTIFY_SOCKET")),
@@ -134,11 +140,11 @@ class Master:
 
     def _make_context(self, config: Config, read: Callable[[], Config], listeners: Listeners) -> MasterContext:
         loop, log = asyncio.new_event_loop(), self._log
-        scoreboard = Scoreboard.create()
+        scoreboard, arena = Scoreboard.create(), Arena.create()
         configurations = Configurations(config, read, listeners.passed, log)
         children = Children(loop, self._child_message, self._child_hello, self._child_death)
         self._round_robin = RoundRobin(loop, listeners, children, scoreboard, configurations, log)
-        processes = Processes(children, scoreboard, listeners, configurations, self._round_robin)
+        processes = Processes(children, scoreboard, arena, listeners, configurations, self._round_robin)
         return MasterContext(
             loop=loop,
             log=log,
@@ -146,6 +152,7 @@ class Master:
             post_event=self.post_event,
             configurations=configurations,
             scoreboard=scoreboard,
+            arena=arena,
             listeners=listeners,
             children=children,
             conversations=Conversations(loop, self._message_received),

@@ -11,7 +11,7 @@ from typing import NoReturn
 from clusterd.app.application import LoadedCode, load_hook, load_in_directory
 from clusterd.app.errors import LoadError
 from clusterd.app.tls import CREDENTIAL, certificate_end, server_context
-from clusterd.config.model import AccessLog, Config, from_json
+from clusterd.config.model import AccessLog, Config, Switch, from_json
 from clusterd.http.compilation import outcome, why_interpreted
 from clusterd.linux import masters_signals
 from clusterd.linux.listening_socket import ListeningSocket
@@ -21,6 +21,8 @@ from clusterd.linux.title import set_title
 from clusterd.linux.wakeups import WAKEUPS, Wakeups
 from clusterd.log import Level, Logger, open_sink
 from clusterd.log.output import protect_output
+from clusterd.metrics.application.instrumentation import Instrumentation
+from clusterd.metrics.regions.arena import Arena
 from clusterd.metrics.shared.scoreboard import LAYOUT, Scoreboard
 from clusterd.process import exit_handlers
 from clusterd.process.ending import Ending
@@ -74,7 +76,7 @@ def main(channel_descriptor: int) -> None:
 
 def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...], log: Logger) -> ForkContext:
     """Prepare to fork. Raises LoadError. Exits if the import cannot be forked and the order says to refuse that."""
-    scoreboard, stacks, *shared = descriptors
+    scoreboard, arena, stacks, *shared = descriptors
     wakeups, listeners = shared[:WAKEUPS], shared[WAKEUPS:]
     set_title(f"template gen {order.generation}", f"clusterd-t{order.generation}")
     write_stacks_to(stacks)
@@ -89,6 +91,7 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...], log
         listeners=tuple(map(ListeningSocket, listeners, order.listeners)),
         tls=_tls_context(config, order, log),
         wakeups=Wakeups(wakeups),
+        instrumentation=_instrumentation(config, Arena.attach(arena), log),
         log=log,
     )
     if config.run is None:
@@ -102,8 +105,15 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...], log
     gc.collect()
     remember_files()
     gc.freeze()
-    send(channel, encode(Loaded(order.generation, time.monotonic() - started)))
+    values = None if fork_context.instrumentation is None else fork_context.instrumentation.template_values
+    loaded = encode(Loaded(order.generation, time.monotonic() - started))
+    send(channel, loaded, () if values is None else (values,))
     return fork_context
+
+
+def _instrumentation(config: Config, arena: Arena, log: Logger) -> Instrumentation | None:
+    metrics = config.metrics
+    return Instrumentation(arena, metrics.series, log) if metrics.application is Switch.ON else None
 
 
 def _tls_context(config: Config, order: Load, log: Logger) -> ssl.SSLContext | None:

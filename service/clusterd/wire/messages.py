@@ -39,8 +39,8 @@ class Message:
 class Load(Message):
     """Import the application, or prepare to fork without importing it if `preload` is false.
 
-    Descriptors: the scoreboard, the memfd for the template's stacks, the wakeups, and one listening socket for each of
-    `listeners`, which names the socket's protocol: `http` or `https`.
+    Descriptors: the scoreboard, the arena, the memfd for the template's stacks, the wakeups, and one listening socket
+    for each of `listeners`, which names the socket's protocol: `http` or `https`.
     """
 
     generation: int
@@ -97,7 +97,10 @@ class Importing(Message):
 
 @dataclass(frozen=True)
 class Loaded(Message):
-    """The template can fork workers now, or the hooks process can receive events."""
+    """The template can fork workers now, or the hooks process can receive events.
+
+    Descriptor: the memory with what the application's import has counted, if it has metrics.
+    """
 
     generation: int
     seconds: float
@@ -174,6 +177,13 @@ class StacksTold(Message):
 
     number: int
     text: str
+
+
+@dataclass(frozen=True)
+class MetricsTold(Message):
+    """The answer to TellMetrics. Descriptor: a memfd with the metrics (`metrics/application/answer.py`), if any."""
+
+    number: int
 
 
 @dataclass(frozen=True)
@@ -254,6 +264,13 @@ class SetAccessLog(Message):
 @dataclass(frozen=True)
 class TellStacks(Message):
     """Answer with a StacksTold of the same number: what every thread and task is doing."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class TellMetrics(Message):
+    """Answer with a MetricsTold of the same number: the application's metrics that only the process itself can tell."""
 
     number: int
 

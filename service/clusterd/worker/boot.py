@@ -58,6 +58,8 @@ class Ended:
 
 def _live(boot: Boot, log: Logger) -> Ended:
     context, config = boot.context, boot.context.config
+    if context.instrumentation is not None:
+        context.instrumentation.enter(boot.row)
     set_title(f"worker {boot.slot} gen {context.generation}", f"clusterd-w{boot.slot}")
     begin_after_fork()
     forget_what_runs_once()

@@ -10,6 +10,7 @@ from clusterd.config.model import Config
 from clusterd.linux.listening_socket import ListeningSocket
 from clusterd.linux.wakeups import Wakeups
 from clusterd.log import Logger
+from clusterd.metrics.application.instrumentation import Instrumentation
 from clusterd.metrics.shared.scoreboard import Scoreboard
 
 
@@ -25,6 +26,8 @@ class ForkContext:
     listeners: tuple[ListeningSocket, ...]
     tls: ssl.SSLContext | None
     wakeups: Wakeups
+    instrumentation: Instrumentation | None
+    """Of the application's metrics; None if they are off."""
     log: Logger
 
 

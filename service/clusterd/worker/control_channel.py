@@ -9,14 +9,26 @@ from collections.abc import Callable
 from clusterd.http.engine import InFlight
 from clusterd.linux import masters_signals
 from clusterd.log import Level, Logger
+from clusterd.metrics.application.instrumentation import Instrumentation
 from clusterd.process.ending import Ending
 from clusterd.wire.channel import Channel, Received
-from clusterd.wire.messages import Ack, AppMessage, Message, Retire, SetLogLevel, StacksTold, StartDebugger, TellStacks
+from clusterd.wire.messages import (
+    Ack,
+    AppMessage,
+    Message,
+    Retire,
+    SetLogLevel,
+    StacksTold,
+    StartDebugger,
+    TellMetrics,
+    TellStacks,
+)
 from clusterd.wire.packets import close_all
 from clusterd.worker import api
-from clusterd.worker.debugger import Debugger
+from clusterd.worker.diagnosis.debugger import Debugger
+from clusterd.worker.diagnosis.stacks import describe
 from clusterd.worker.handling import Handling
-from clusterd.worker.stacks import describe
+from clusterd.worker.metrics_teller import MetricsTeller
 
 TICK_SECONDS = 0.25
 """Interval of the heartbeat by which a worker's event loop shows the master that it turns."""
@@ -38,6 +50,7 @@ class ControlChannel:
         on_order: Callable[[Received], bool],
         on_alone: Callable[[], None],
         requests: Callable[[], list[InFlight]],
+        instrumentation: Instrumentation | None,
     ) -> None:
         self._loop = loop
         self._log = log
@@ -46,14 +59,15 @@ class ControlChannel:
         self._requests = requests
         self.has_lost_master = False
         self._debugger = Debugger(loop, self.send)
+        self._metrics = MetricsTeller(instrumentation, loop, self.send, log)
         self._channel = Channel(sock, loop, self._on_message, self._on_end)
         self._conversation = api.conversation()
         self._handling = Handling(api.handlers, loop, log)
         self._conversation.attach(self._channel, loop, self._handling.deliver)
 
-    def send(self, message: Message) -> None:
-        """Send a message to the master."""
-        self._channel.send(message)
+    def send(self, message: Message, descriptors: tuple[int, ...] = ()) -> None:
+        """Send a message to the master. The descriptors still belong to the caller."""
+        self._channel.send(message, descriptors)
 
     def obey_stops(self) -> None:
         """Install the handlers that drain this worker at a SIGTERM or SIGINT (`systemctl kill -s INT`).
@@ -92,6 +106,8 @@ class ControlChannel:
                 self._log.set_level(Level(level))
             case StartDebugger(host, port):
                 self._debugger.start(host, port)
+            case TellMetrics(number):
+                self._metrics.asked(number)
             case TellStacks(number):
                 self.send(StacksTold(number, describe(self._requests(), self._loop)))
             case order:

@@ -23,7 +23,7 @@ from clusterd.wire.packets import close_all
 from clusterd.worker import api
 from clusterd.worker.boot_record import Boot
 from clusterd.worker.control_channel import TICK_SECONDS, ControlChannel
-from clusterd.worker.vitals import Vitals
+from clusterd.worker.diagnosis.vitals import Vitals
 
 FAILED_STATUS = 1
 THREAD_NAME = "clusterd-run"
@@ -91,7 +91,9 @@ class JobProcess:
         self._vitals = Vitals(self._row)
         self._log = log
         self._hub = hub_in_use()
-        self._channel = ControlChannel(boot.channel, self._loop, log, self._on_order, self._drain_alone, list)
+        self._channel = ControlChannel(
+            boot.channel, self._loop, log, self._on_order, self._drain_alone, list, boot.context.instrumentation
+        )
         self._call = JobCall(job, self._loop, self._hub, self._called, self._ended)
         self.leave_by = 0.0
         """The end of the drain, by time.monotonic()."""

@@ -38,12 +38,12 @@ from clusterd.worker.accepting.accept_policy import AcceptPolicy
 from clusterd.worker.accepting.acceptor import Acceptor
 from clusterd.worker.boot_record import Boot
 from clusterd.worker.control_channel import TICK_SECONDS, ControlChannel
+from clusterd.worker.diagnosis.slow_requests import SlowRequests
+from clusterd.worker.diagnosis.vitals import Vitals
 from clusterd.worker.draining.drain import Drain, DrainLimits
 from clusterd.worker.draining.handover import Receiver, Sender
 from clusterd.worker.draining.rebalancing import Sharing
 from clusterd.worker.engine_settings import engine_settings
-from clusterd.worker.slow_requests import SlowRequests
-from clusterd.worker.vitals import Vitals
 
 THREADS_END_SECONDS = 0.5
 """How long to wait for the threads that call the application. One that is busy was cut with its request."""
@@ -92,7 +92,9 @@ class WorkerProcess:
         self._sharing = Sharing(self._engine, self._loop, self._moved)
         self._slow = SlowRequests(self._engine, log)
         requests = self._engine.requests_in_hand
-        self._channel = ControlChannel(boot.channel, self._loop, log, self._on_order, self._drain_alone, requests)
+        self._channel = ControlChannel(
+            boot.channel, self._loop, log, self._on_order, self._drain_alone, requests, context.instrumentation
+        )
 
     def start_application(self) -> None:
         """Run the application's startup, if it has one (ASGI lifespan). Raises StartupFailed."""

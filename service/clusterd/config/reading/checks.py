@@ -76,10 +76,10 @@ def _check_addresses(given: Values, source: Place) -> None:
             elif clash is not None and clash != key:
                 given.refuse(place, key, f"{address} is one of {clash} too", hint="HTTP and HTTPS need one each")
             listen.append((key, address))
-    metrics, control = given.values["metrics"], given.values["control"]
+    metrics, control = given.values["metrics.address"], given.values["control"]
     clash = next((own for own, other in listen if _overlap(metrics, other)), None)
     if clash is not None:
-        place = given.places.get("metrics", given.places.get(clash, source))
+        place = given.places.get("metrics.address", given.places.get(clash, source))
         given.refuse(place, "metrics", f"{metrics} is one of {clash} too", hint="give it an address of its own, or off")
     taken = {each.path for each in (*(address for _, address in listen), metrics) if isinstance(each, UnixAddress)}
     if control is not None and control in taken:

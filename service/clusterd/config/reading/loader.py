@@ -8,7 +8,19 @@ from types import MappingProxyType
 from typing import Any, Never
 
 from clusterd.config.address import Address
-from clusterd.config.model import Config, Debug, HealthCheck, Limits, Log, Restarts, Rollout, Timeouts, Tls, UnixSockets
+from clusterd.config.model import (
+    Config,
+    Debug,
+    HealthCheck,
+    Limits,
+    Log,
+    Metrics,
+    Restarts,
+    Rollout,
+    Timeouts,
+    Tls,
+    UnixSockets,
+)
 from clusterd.config.reading.checks import check_combinations, check_names, check_paths
 from clusterd.config.reading.document import parse_document
 from clusterd.config.reading.environment_file import read_environment_file
@@ -96,12 +108,12 @@ def written_control(path: Path) -> str | None:
 
 
 def written_metrics(path: Path, default: Address) -> Address | None:
-    """Return the setting `metrics` of the file at `path`, even if other settings are wrong.
+    """Return the setting `metrics.address` of the file at `path`, even if other settings are wrong.
 
     The result is None for `off` and `default` if the file does not set it. Raises ConfigError as `written_control`
     does.
     """
-    metrics: Address | None = _written(path).get("metrics", default)
+    metrics: Address | None = _written(path).get("metrics.address", default)
     return metrics
 
 
@@ -166,6 +178,7 @@ def _built(values: Mapping[str, Any]) -> Config:
     return Config(
         **top | {"python": top["python"] or sys.executable, "environment": MappingProxyType(top["environment"])},
         tls=Tls(**_section(values, "tls")),
+        metrics=Metrics(**_section(values, "metrics")),
         unix_sockets=UnixSockets(**_section(values, "unix_sockets")),
         rollout=Rollout(**rollout, health_check=HealthCheck(**check) if check else None),
         restarts=Restarts(**_section(values, "restarts")),

@@ -12,7 +12,7 @@ from clusterd.config.reading.problems import Place, Problem, quoted, shown_key
 from clusterd.config.reading.working_directory import working_directory
 from clusterd.config.settings.application_settings import ENVIRONMENT_NAME, RESERVED_ENVIRONMENT
 from clusterd.config.settings.kinds import CoreType, Refusal
-from clusterd.config.settings.schema import BY_KEY, SECTIONS, children
+from clusterd.config.settings.schema import BY_KEY, SECTIONS, SHORTHANDS, children
 from clusterd.config.settings.setting import Setting, Shape
 
 
@@ -34,6 +34,8 @@ class Values:
             elif key in BY_KEY:
                 self.places[key] = entry.value.place
                 self._take(BY_KEY[key], entry.value)
+            elif key in SHORTHANDS and not isinstance(entry.value, Mapping) and not _is_null(entry.value):
+                self._take_shorthand(BY_KEY[SHORTHANDS[key]], key, entry)
             elif isinstance(entry.value, Mapping):
                 self.places[key] = entry.place
                 self.take_section(entry.value, f"{key}.")
@@ -73,6 +75,11 @@ class Values:
     def are_good(self, *keys: str) -> bool:
         """Return whether none of these settings has a problem."""
         return not any(re.match(rf"{re.escape(key)}(\W|$)", problem.key) for problem in self.problems for key in keys)
+
+    def _take_shorthand(self, setting: Setting, key: str, entry: Entry) -> None:
+        """Take a value in place of a section. Messages name it as it is written."""
+        self.places[key] = self.places[setting.key] = entry.value.place
+        self.values[setting.key] = self._read(setting, key, entry.value)
 
     def _take(self, setting: Setting, value: Node) -> None:
         match setting.shape:

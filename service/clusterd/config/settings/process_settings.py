@@ -80,16 +80,6 @@ PROCESS_SETTINGS = (
         "sends it with the response, as X-Request-Id.",
     ),
     Setting(
-        "metrics",
-        either(listen_address(), "off"),
-        "127.0.0.1:8001",
-        _RESTART,
-        "The address of /metrics, /healthz and /readyz. A socket named metrics that systemd passes replaces it. Keep "
-        "it private. In an instance (clusterd@NAME.service) the default is unix:/run/clusterd-NAME/metrics.sock, "
-        "which clusterd-instances.socket relays for Prometheus: docs/metrics.md.",
-        metavar="ADDRESS",
-    ),
-    Setting(
         "control",
         either(socket_path(), "null"),
         "null",
@@ -130,6 +120,35 @@ PROCESS_SETTINGS = (
         "Which worker takes a new connection. least_connections: the worker with the fewest connections. round_robin: "
         "each worker in turn; the master accepts the connections and passes them on. shared: the worker that the "
         "kernel wakes.",
+    ),
+    Setting(
+        "metrics.address",
+        either(listen_address(), "off"),
+        "127.0.0.1:8001",
+        _RESTART,
+        "The address of /metrics, /healthz and /readyz. A socket named metrics that systemd passes replaces it. Keep "
+        "it private. In an instance (clusterd@NAME.service) the default is unix:/run/clusterd-NAME/metrics.sock, "
+        "which clusterd-instances.socket relays for Prometheus: docs/metrics.md. metrics: ADDRESS is short for it.",
+        metavar="ADDRESS",
+        alias="--metrics",
+    ),
+    Setting(
+        "metrics.application",
+        choice(Switch),
+        "on",
+        _NEXT,
+        "Whether the application's own metrics are on /metrics, if it uses prometheus_client: with the label worker, "
+        "and with counters that survive their workers. The application's own page of metrics then shows those of all "
+        "workers. With off, prometheus_client is left alone. See docs/metrics.md.",
+    ),
+    Setting(
+        "metrics.series",
+        whole_number(1, 100_000),
+        "10000",
+        _NEXT,
+        "The most series of the application that one worker has: one for each combination of the labels of a metric, "
+        "and for each bucket of a histogram. Further ones are dropped, logged once, and counted "
+        "(clusterd_application_series_dropped_total).",
     ),
     Setting(
         "tls.listen",

@@ -12,6 +12,7 @@ SETTINGS: tuple[Setting, ...] = (*APPLICATION_SETTINGS, *PROCESS_SETTINGS, *SERV
 BY_KEY = {setting.key: setting for setting in SETTINGS}
 
 SECTIONS = {
+    "metrics": "Metrics, probes and an overview, which the master serves itself.",
     "tls": "HTTPS without a proxy in front. clusterd terminates TLS itself. A reload reads certificate and key again.",
     "unix_sockets": "The permissions of the Unix sockets of listen, tls.listen and metrics that clusterd binds itself. "
     "For the sockets of a socket unit, use SocketMode=, SocketUser= and SocketGroup=.",
@@ -29,6 +30,10 @@ SECTIONS = {
     "the worker can.",
 }
 """The descriptions of the sections, which are the settings with a common prefix."""
+
+
+SHORTHANDS = {"metrics": "metrics.address"}
+"""The sections that may be one value in their place, which is that of this setting."""
 
 
 def children(section: str) -> tuple[str, ...]:

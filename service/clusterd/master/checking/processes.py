@@ -15,6 +15,7 @@ from clusterd.master.health.health_check import check_worker
 from clusterd.master.hooks.delivery import refuse
 from clusterd.master.sockets.listeners import Listeners
 from clusterd.master.sockets.round_robin import RoundRobin
+from clusterd.metrics.regions.arena import Arena
 from clusterd.metrics.shared.scoreboard import Scoreboard
 from clusterd.supervisor import actions
 from clusterd.supervisor.decisions.deadlines import ENDING_SECONDS
@@ -48,7 +49,9 @@ class CheckedProcesses:
         configurations = Configurations(config, lambda: config, frozenset(), log)
         self._children = Children(loop, self._received, self._greeted, self._died)
         round_robin = RoundRobin(loop, _NO_LISTENERS, self._children, scoreboard, configurations, log)
-        self._processes = Processes(self._children, scoreboard, _NO_LISTENERS, configurations, round_robin)
+        self._processes = Processes(
+            self._children, scoreboard, Arena.create(), _NO_LISTENERS, configurations, round_robin
+        )
         self._conversations = Conversations(loop, lambda _, incoming: refuse(incoming, NO_ANSWERS))
         self._stacks = StackReader(self._children, loop, log, self._processes.in_hand)
         loop.add_signal_handler(signal.SIGCHLD, self._children.reap)

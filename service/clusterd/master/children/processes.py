@@ -12,6 +12,7 @@ from clusterd.master.children.table import Child, Children, Kind
 from clusterd.master.configurations import Configurations
 from clusterd.master.sockets.listeners import Listeners
 from clusterd.master.sockets.round_robin import RoundRobin
+from clusterd.metrics.regions.arena import Arena
 from clusterd.metrics.shared.scoreboard import Scoreboard
 from clusterd.process.own_log import level_of
 from clusterd.supervisor.actions import Fork, ForkSpare, Retire, StartTemplate
@@ -37,12 +38,14 @@ class Processes:
         self,
         children: Children,
         scoreboard: Scoreboard,
+        arena: Arena,
         listeners: Listeners,
         configurations: Configurations,
         round_robin: RoundRobin,
     ) -> None:
         self._children = children
         self._scoreboard = scoreboard
+        self._arena = arena
         self._listeners = listeners
         self._configurations = configurations
         self._round_robin = round_robin
@@ -71,7 +74,7 @@ class Processes:
             log_level=int(level_of(config.log)),
         )
         shared = (*self._wakeups.descriptors, *(listener.fileno() for listener in listeners))
-        descriptors = [self._scoreboard.descriptor, child.stacks, *shared]
+        descriptors = [self._scoreboard.descriptor, self._arena.descriptor, child.stacks, *shared]
         self._children.send(child, order, *descriptors)
 
     def start_hooks(self, serial: int, generation: int, config: Config) -> Child:
@@ -108,6 +111,7 @@ class Processes:
         except OSError:
             self._scoreboard.release(row)
             raise
+        self._arena.lease(row, action.slot, action.generation)
         with theirs:
             environment = self.environments.get(action.slot, {})
             order = messages.Fork(action.serial, action.slot, action.generation, row, environment)

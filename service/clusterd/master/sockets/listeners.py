@@ -21,7 +21,7 @@ from clusterd.wire.messages import MOST_LISTENERS
 NOTHING_TO_LISTEN_ON = "listen: there is nothing to listen on"
 NAME_AN_ADDRESS = "name an address in listen: or in tls.listen:"
 
-_SETTINGS = {Role.HTTP: "listen", Role.HTTPS: "tls.listen", Role.METRICS: "metrics", Role.CONTROL: "control"}
+_SETTINGS = {Role.HTTP: "listen", Role.HTTPS: "tls.listen", Role.METRICS: "metrics.address", Role.CONTROL: "control"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Listeners:
 
     def by_setting(self) -> dict[str, tuple[socket.socket, ...]]:
         """The sockets by the setting that names their addresses."""
-        return {"listen": self.http, "tls.listen": self.https, "metrics": self.metrics, "control": self.control}
+        return {"listen": self.http, "tls.listen": self.https, "metrics.address": self.metrics, "control": self.control}
 
     @property
     def public(self) -> tuple[ListeningSocket, ...]:
@@ -101,7 +101,9 @@ def open_listeners(
             own = [] if given else [binder.bind("listen", address) for address in config.listen]
         http = [*given, *own]
         https = by_role[Role.HTTPS] or [binder.bind("tls.listen", address) for address in config.tls.listen]
-        metrics = by_role[Role.METRICS] or ([binder.bind("metrics", config.metrics)] if config.metrics else [])
+        metrics = by_role[Role.METRICS] or (
+            [binder.bind("metrics.address", config.metrics.address)] if config.metrics.address else []
+        )
         control = by_role[Role.CONTROL] or [binder.bind_control(control_path)]
         _check(http, https, config, expected)
     except ListenError:
@@ -146,7 +148,7 @@ def _check_passed(
         for sock in by_role[Role.HTTP]:
             sock.close()
         by_role[Role.HTTP] = []
-    wanted = {Role.HTTP: config.listen, Role.HTTPS: config.tls.listen, Role.METRICS: config.metrics}
+    wanted = {Role.HTTP: config.listen, Role.HTTPS: config.tls.listen, Role.METRICS: config.metrics.address}
     for role, unit in expected.units.items():
         if wanted.get(role) and not by_role[role] and not (role is Role.HTTP and expected.is_instance):
             raise ListenError(_nothing_passed(role, unit))
@@ -181,7 +183,11 @@ def _check(http: Sequence[socket.socket], https: Sequence[socket.socket], config
 
 def tell_addresses(listeners: Listeners, config: Config, log: Logger) -> None:
     """Log the addresses that clusterd listens on, and the settings that a socket unit overrides."""
-    configured = {"listen": config.listen, "tls.listen": config.tls.listen, "metrics": (config.metrics,)}
+    configured = {
+        "listen": config.listen,
+        "tls.listen": config.tls.listen,
+        "metrics.address": (config.metrics.address,),
+    }
     for setting, sockets in listeners.by_setting().items():
         addresses = [address_text(sock) for sock in sockets]
         passed = setting in listeners.passed

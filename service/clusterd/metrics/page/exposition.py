@@ -43,7 +43,7 @@ async def render(sources: Sequence[Source], wanted: Wanted) -> Page:
     body = []
     for source in sources:
         async for lines in source(wanted.form, pace):
-            data = lines.encode()
+            data = lines.encode("utf-8", "replace")
             body.append(data if compressor is None else compressor.compress(data))
             await pace.rest_if_due()
     end = wanted.form.end.encode()

@@ -2,7 +2,7 @@
 
 from clusterd.http.engine import Engine
 from clusterd.log import Logger
-from clusterd.worker.stacks import stack_of
+from clusterd.worker.diagnosis.stacks import stack_of
 
 
 class SlowRequests:

@@ -1,0 +1,81 @@
+"""The lines of the application's metrics, in Prometheus's text format and in OpenMetrics.
+
+They differ from those that prometheus_client would make in the label `worker`, and in being made quickly: what a line
+begins with is made once.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+from clusterd.metrics.regions.series import WORKER, with_worker
+
+_WRONG_IN_NAME: Final = re.compile(r"[^a-zA-Z0-9_:]")
+_WRONG_IN_LABEL: Final = re.compile(r"[^a-zA-Z0-9_]")
+_SUFFIXES: Final = {
+    "counter": ("_total", "_created"),
+    "summary": ("", "_sum", "_count", "_created"),
+    "histogram": ("_bucket", "_sum", "_count", "_created"),
+    "gaugehistogram": ("_bucket", "_gsum", "_gcount"),
+    "info": ("_info",),
+}
+"""What the names of a kind's samples end with, in OpenMetrics. Those of other kinds are the metric's."""
+_TEXT_KINDS: Final = {"info": "gauge", "stateset": "gauge", "gaugehistogram": "histogram", "unknown": "untyped"}
+
+
+def metric_name(name: str) -> str:
+    """Return the name with nothing in it that all versions of Prometheus do not know, as prometheus_client has it."""
+    name = _WRONG_IN_NAME.sub("_", name)
+    return f"_{name}" if name[:1].isdigit() or not name else name
+
+
+def _label_name(name: str) -> str:
+    name = _WRONG_IN_LABEL.sub("_", name)
+    return f"_{name}" if name[:1].isdigit() or not name else name
+
+
+def _label_value(value: str) -> str:
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+def line_head(name: str, labels: Iterable[tuple[str, str]]) -> str:
+    """Return what a line begins with: all but the number of the worker, which is the last label."""
+    named = with_worker(tuple(labels), "")
+    del named[WORKER]
+    pairs = "".join(f'{_label_name(label)}="{_label_value(value)}",' for label, value in named.items())
+    return f'{metric_name(name)}{{{pairs}{WORKER}="'
+
+
+def line_tail(worker: str) -> str:
+    """Return what follows it."""
+    return f'{worker}"}} '
+
+
+def number(value: float) -> str:
+    """Return a number as Prometheus writes it."""
+    if value - value == 0.0:
+        return repr(value)
+    if value != value:
+        return "NaN"
+    return "+Inf" if value > 0 else "-Inf"
+
+
+def timestamp(seconds: float, *, is_open: bool) -> str:
+    """Return the time of a sample."""
+    return repr(seconds) if is_open else str(int(seconds * 1000))
+
+
+def sample_names(name: str, kind: str) -> frozenset[str]:
+    """The names that the samples of a metric may have. No other metric may use them, or that of the metric."""
+    return frozenset(f"{name}{suffix}" for suffix in _SUFFIXES.get(kind, ("",)))
+
+
+def header(name: str, kind: str, text: str, *, is_open: bool) -> str:
+    """Return the lines before those of a metric."""
+    text = text.replace("\\", r"\\").replace("\n", r"\n")
+    if is_open:
+        text = text.replace('"', r"\"")
+    else:
+        name += {"counter": "_total", "info": "_info"}.get(kind, "")
+        kind = _TEXT_KINDS.get(kind, kind)
+    return f"# HELP {name} {text}\n# TYPE {name} {kind}\n"

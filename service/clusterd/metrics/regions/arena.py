@@ -1,0 +1,149 @@
+"""The arena: shared memory with a region for the application's values of each living worker, and of the dead.
+
+As the scoreboard, the master makes it, a template opens it, and workers inherit it by fork. The region of a worker has
+the number of its row in the scoreboard, and is leased and released with it: it has one writer, and a predecessor and a
+successor of a slot never share one. The regions behind them are written by the master only, and hold what the dead
+of each slot have left. The file is sparse: what was never written takes no memory.
+
+Every process may compute what all of them have counted. It reads the regions with pread(2), and again if the master has
+changed something meanwhile (`sequence`), because a count would be missing or counted twice otherwise.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, Self
+
+from clusterd.linux.memory import Mapping, punch_hole
+from clusterd.metrics.regions.region import REGION_BYTES, REGION_LAYOUT
+from clusterd.metrics.shared.scoreboard import MAXIMUM_ROWS
+from clusterd.runtime import originals
+
+MAXIMUM_SLOTS: Final = 1025
+"""Slot 0 is that of the templates."""
+TEMPLATE_SLOT: Final = 0
+
+_MAGIC: Final = 0x636C7573746572_41  # "clusterA"
+_HEAD_BYTES: Final = 1 << 20
+_SEQUENCE: Final = 2
+_ROWS_IN_USE: Final = 3
+_SLOTS_IN_USE: Final = 4
+_TABLE: Final = 8
+_COLUMNS: Final = 3
+_SIZE: Final = _HEAD_BYTES + (MAXIMUM_ROWS + MAXIMUM_SLOTS) * REGION_BYTES
+_SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+assert (_TABLE + MAXIMUM_ROWS * _COLUMNS) * 8 <= _HEAD_BYTES
+
+
+class ArenaError(Exception):
+    """The memory is not an arena of this layout."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The lease of a region. The number of a later lease is greater."""
+
+    row: int
+    slot: int
+    generation: int
+    number: int
+
+
+class Arena:
+    """Only the master calls `lease`, `release`, `keep` and `changing`. `descriptor` is the memfd that others attach."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self._mapping = Mapping(descriptor, 0, _HEAD_BYTES)
+        self._cells = self._mapping.view.cast("Q")
+        self._last_lease = 0
+        self._leased: set[int] = set()
+
+    @classmethod
+    def create(cls) -> Self:
+        """Create an arena. Raises OSError."""
+        descriptor = os.memfd_create("clusterd-arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(descriptor, _SIZE)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+        arena = cls(descriptor)
+        arena._cells[0], arena._cells[1] = _MAGIC, REGION_LAYOUT
+        return arena
+
+    @classmethod
+    def attach(cls, descriptor: int) -> Self:
+        """Open the arena behind an inherited descriptor, and take over the descriptor. Raises ArenaError."""
+        size = os.fstat(descriptor).st_size
+        if size != _SIZE:
+            raise ArenaError(f"an arena of {_SIZE} bytes was expected, found {size}")
+        arena = cls(descriptor)
+        found = tuple(arena._cells[:2].tolist())
+        if found != (_MAGIC, REGION_LAYOUT):
+            raise ArenaError(f"an arena with the header {(_MAGIC, REGION_LAYOUT)} was expected, found {found}")
+        return arena
+
+    @property
+    def sequence(self) -> int:
+        """Odd while the master changes something. A reader that sees another number afterwards reads again."""
+        return self._cells[_SEQUENCE]
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Have readers read again that read meanwhile. Not reentrant."""
+        self._cells[_SEQUENCE] += 1
+        try:
+            yield
+        finally:
+            self._cells[_SEQUENCE] += 1
+
+    def lease(self, row: int, slot: int, generation: int) -> None:
+        """Lease the region of a row to a process that is about to be forked for `slot`."""
+        self._last_lease += 1
+        start = _TABLE + row * _COLUMNS
+        with self.changing():
+            self._cells[start], self._cells[start + 1], self._cells[start + 2] = slot, generation, self._last_lease
+            self._leased.add(row)
+            self._cells[_ROWS_IN_USE] = max(self._leased) + 1
+
+    def release(self, row: int) -> None:
+        """End a lease and clear the region. Call it within `changing`, after what the process has left was folded."""
+        self._leased.discard(row)
+        self._cells[_TABLE + row * _COLUMNS + 2] = 0
+        self._cells[_ROWS_IN_USE] = max(self._leased, default=-1) + 1
+        punch_hole(self.descriptor, self.offset_of_row(row), REGION_BYTES)
+
+    def leases(self) -> list[Lease]:
+        """The leases, oldest first."""
+        rows = min(self._cells[_ROWS_IN_USE], MAXIMUM_ROWS)
+        table = self._cells[_TABLE : _TABLE + rows * _COLUMNS].tolist()
+        found = (Lease(row, *table[row * _COLUMNS : (row + 1) * _COLUMNS]) for row in range(rows))
+        return sorted((lease for lease in found if lease.number), key=lambda lease: lease.number)
+
+    def lease_of(self, row: int) -> Lease:
+        """The lease of a row that is leased."""
+        start = _TABLE + row * _COLUMNS
+        return Lease(row, *self._cells[start : start + _COLUMNS].tolist())
+
+    def keep(self, slot: int) -> None:
+        """Note that there is something of the dead of a slot."""
+        self._cells[_SLOTS_IN_USE] = max(self._cells[_SLOTS_IN_USE], slot + 1)
+
+    @property
+    def slots(self) -> range:
+        """The slots that may have had processes, that of the templates included."""
+        return range(min(self._cells[_SLOTS_IN_USE], MAXIMUM_SLOTS))
+
+    @staticmethod
+    def offset_of_row(row: int) -> int:
+        """Where the region of a row begins."""
+        return _HEAD_BYTES + row * REGION_BYTES
+
+    @staticmethod
+    def offset_of_slot(slot: int) -> int:
+        """Where the region of a slot's dead begins."""
+        return _HEAD_BYTES + (MAXIMUM_ROWS + slot) * REGION_BYTES
+
+    def close(self) -> None:
+        """Close the descriptor. What is mapped stays mapped."""
+        originals.close(self.descriptor)

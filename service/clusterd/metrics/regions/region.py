@@ -1,0 +1,158 @@
+"""The layout of a region, and the reading of it.
+
+A region has a header, a table of numbers, and records that say whose they are. The n-th record of a series belongs to
+the n-th pair of numbers, the value and its timestamp. Records are only added: a reader parses each once. The header
+says how many bytes of records there are, and is written after them, so a reader never sees half a record.
+
+A reader trusts nothing: whatever code runs in a worker, it may have written anything into its region.
+"""
+
+import os
+import struct
+from array import array
+from typing import Final
+from zlib import crc32
+
+from clusterd.metrics.regions.series import Catalog, Damaged, Series, Shape, decode
+
+MOST_SERIES: Final = 100_000
+"""What there is room for. The setting `metrics.series` is less."""
+
+HEADER_BYTES: Final = 4096
+CELLS_AT: Final = HEADER_BYTES
+PAIR_BYTES: Final = 16
+KEYS_AT: Final = CELLS_AT + -(-MOST_SERIES * PAIR_BYTES // 4096) * 4096
+REGION_BYTES: Final = 32 << 20
+MOST_KEY_BYTES: Final = REGION_BYTES - KEYS_AT
+MOST_RECORD_BYTES: Final = 32 << 10
+"""A series with longer labels is dropped."""
+LEARNT_AT_ONCE: Final = 64 << 10
+"""Bytes of keys that are parsed at once, which takes about a millisecond."""
+
+MAGIC: Final = 0x636C7573746572_52  # "clusterR"
+MAGIC_CELL: Final = 0
+LAYOUT_CELL: Final = 1
+KEY_BYTES_CELL: Final = 2
+DROPPED_CELL: Final = 3
+_HEADER: Final = struct.Struct("4Q")
+LENGTH: Final = struct.Struct("I")
+
+REGION_LAYOUT: Final = crc32(repr((1, MOST_SERIES, KEYS_AT, REGION_BYTES)).encode())
+
+UNSET: Final = 0.0
+"""The timestamp of a gauge that was made and never set. It is shown as 0 unless another process has set it."""
+SET: Final = 1.0
+"""The timestamp of a gauge that was set, where it does not matter when."""
+HIDDEN: Final = -1.0
+"""The timestamp of a gauge that is not to be shown: its labels were removed, or a function has its value."""
+
+
+class Keys:
+    """The series of a region, in the order of their numbers, as far as they were read."""
+
+    __slots__ = ("length", "raw", "series", "shapes")
+
+    def __init__(self, raw: bytes = b"", series: list[Series] | None = None, shapes: list[Shape] | None = None) -> None:
+        self.raw = raw
+        self.series = series or []
+        self.shapes = shapes or []
+
+    def copy(self) -> "Keys":
+        """Return the same keys, to be continued by another region."""
+        return Keys(self.raw, self.series.copy(), self.shapes.copy())
+
+    def read(self, more: bytes, catalog: Catalog) -> None:
+        """Add the whole records that `more` begins with. What comes before a damaged one counts. Raises Damaged."""
+        start = 0
+        try:
+            while start + LENGTH.size <= len(more):
+                length = LENGTH.unpack_from(more, start)[0]
+                if length > MOST_RECORD_BYTES:
+                    raise Damaged(f"a key of {length} bytes")
+                end = start + LENGTH.size + length
+                if end > len(more):
+                    break
+                found = decode(more[start + LENGTH.size : end], self.shapes, catalog)
+                if found is not None:
+                    self.series.append(found)
+                start = end
+        finally:
+            self.raw += more[:start]
+
+
+class Contents:
+    """What a region holds at one moment."""
+
+    __slots__ = ("cells", "dropped", "raw_keys", "series", "shapes")
+
+    def __init__(self, keys: Keys, cells: "array[float]", dropped: int) -> None:
+        # The lists grow when the region does; `cells` says how many there were.
+        self.raw_keys = keys.raw
+        self.series = keys.series
+        self.shapes = keys.shapes
+        self.cells = cells
+        """Value and timestamp of each of `series`."""
+        self.dropped = dropped
+        """How many series had no room."""
+
+
+class RegionReader:
+    """Reads one region again and again. `keys` are those it is known to begin with, perhaps."""
+
+    def __init__(self, descriptor: int, offset: int, catalog: Catalog, keys: Keys | None = None) -> None:
+        self._descriptor = descriptor
+        self._offset = offset
+        self._catalog = catalog
+        self._expected = keys
+        self.keys = Keys()
+        self.damage = ""
+        """What was found, if the region is damaged. What comes behind the damage is not read."""
+
+    def read(self) -> Contents | None:
+        """Return what the region holds. None if it is not in use yet, or holds nothing that can be read."""
+        magic, layout, key_bytes, dropped = self._header()
+        if not magic:
+            return None
+        if magic != MAGIC or layout != REGION_LAYOUT or key_bytes > MOST_KEY_BYTES or key_bytes < len(self.keys.raw):
+            self.damage = self.damage or "its header is damaged"
+            return None
+        while key_bytes > len(self.keys.raw) and not self.damage:
+            self._learn_some(key_bytes)
+        count = len(self.keys.series)
+        if count > MOST_SERIES:
+            self.damage = self.damage or "it has too many series"
+            return None
+        cells: array[float] = array("d")
+        cells.frombytes(os.pread(self._descriptor, count * PAIR_BYTES, self._offset + CELLS_AT))
+        return Contents(self.keys, cells, dropped)
+
+    def learn(self) -> bool:
+        """Parse some of the keys that are new. Returns whether there are more: `read` would parse all of them."""
+        magic, layout, key_bytes, _ = self._header()
+        if magic != MAGIC or layout != REGION_LAYOUT or key_bytes > MOST_KEY_BYTES or self.damage:
+            return False
+        if key_bytes > len(self.keys.raw):
+            self._learn_some(key_bytes)
+        return key_bytes > len(self.keys.raw) and not self.damage
+
+    def _header(self) -> tuple[int, int, int, int]:
+        magic, layout, key_bytes, dropped = _HEADER.unpack(os.pread(self._descriptor, _HEADER.size, self._offset))
+        return magic, layout, key_bytes, dropped
+
+    def _learn_some(self, key_bytes: int) -> None:
+        known = len(self.keys.raw)
+        expected, self._expected = self._expected, None
+        if not known and expected is not None and 0 < len(expected.raw) <= key_bytes:
+            length = len(expected.raw)
+            if self._read_keys(0, length) == expected.raw:
+                self.keys = expected.copy()
+                return
+        try:
+            self.keys.read(self._read_keys(known, min(key_bytes - known, LEARNT_AT_ONCE)), self._catalog)
+        except Damaged as error:
+            self.damage = str(error)
+        if len(self.keys.raw) == known:
+            self.damage = self.damage or "a key is cut"
+
+    def _read_keys(self, start: int, length: int) -> bytes:
+        return os.pread(self._descriptor, length, self._offset + KEYS_AT + start)
