@@ -44,9 +44,19 @@ def begin_after_fork() -> None:
 
 def descriptors_of_hub() -> frozenset[int]:
     """The descriptors that a hub replaces after a fork. To be called in the main thread."""
-    local: Any = sys.modules.get("gevent._hub_local")
-    hub = None if local is None else local.get_hub_if_exists()
+    hub = _existing_hub()
     return frozenset() if hub is None else frozenset({hub.loop.fileno()})
+
+
+def pool_threads_of_hub() -> int:
+    """The number of native threads that a hub has for look-ups of names and the like, and begins anew after a fork."""
+    pool = getattr(_existing_hub(), "_threadpool", None)
+    return 0 if pool is None else pool.size
+
+
+def _existing_hub() -> Any:
+    local: Any = sys.modules.get("gevent._hub_local")
+    return None if local is None else local.get_hub_if_exists()
 
 
 def note_background() -> None:

@@ -31,7 +31,8 @@ from clusterd.process.first_order import first_order
 from clusterd.process.fork_hygiene import flush_output, wait_for_child
 from clusterd.process.own_log import configure_log
 from clusterd.runtime import originals
-from clusterd.template.findings import open_descriptors, unforkable_findings
+from clusterd.template.findings import open_descriptors, try_fork
+from clusterd.template.forking import ForkRefused, fork_copy, fork_detached
 from clusterd.wire.messages import (
     Fork,
     ForkFailed,
@@ -65,17 +66,21 @@ def main(channel_descriptor: int) -> None:
     channel, order, descriptors = first_order(channel_descriptor, Load)
     log = Logger(open_sink(os.environ), Level(order.log_level)).bind(generation=order.generation)
     try:
-        fork_context = _load(channel, order, descriptors, log)
+        fork_context, may_stand_aside = _load(channel, order, descriptors, log)
     except LoadError as error:
         _say(channel, LoadFailed(error.reason, error.traceback, error.permanent))
         _leave(1, log)
     except BrokenPipeError:  # The master has given up this generation.
         _leave(0, log)
-    _fork_on_request(channel, fork_context)
+    is_copy = may_stand_aside and _stand_aside(channel, order.generation, log)
+    _fork_on_request(channel, fork_context, is_copy=is_copy)
 
 
-def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...], log: Logger) -> ForkContext:
-    """Prepare to fork. Raises LoadError. Exits if the import cannot be forked and the order says to refuse that."""
+def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...], log: Logger) -> tuple[ForkContext, bool]:
+    """Prepare to fork. Returns also whether a copy without threads may do that. Raises LoadError.
+
+    Exits if the import cannot be forked and the order says to refuse that.
+    """
     scoreboard, arena, stacks, *shared = descriptors
     wakeups, listeners = shared[:WAKEUPS], shared[WAKEUPS:]
     set_title(f"template gen {order.generation}", f"clusterd-t{order.generation}")
@@ -99,8 +104,16 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...], log
         log.log(Level.NOTICE if why else Level.INFO, f"the engine runs {outcome(why)}")
     send(channel, encode(Importing(certificate_end(config.tls, os.environ) or 0.0)))
     started = time.monotonic()
+    before = open_descriptors()
     if order.preload:
-        fork_context = replace(fork_context, loaded=_import(channel, order, config, log))
+        fork_context = replace(fork_context, loaded=_import(config, log))
+    findings = try_fork(before)
+    if findings.broken and order.refuse_unforkable:
+        send(channel, encode(Unforkable(findings.broken)))
+        _leave(0, log)
+    cause = "preload is true" if order.preload else "the interpreter has started it (sitecustomize, PYTHONPATH)"
+    for finding in findings.broken:
+        log.warning(f"{cause}, but this will not survive the fork: {finding}")
     # Objects alive now stay alive. The collector must not touch them again, so that their pages stay shared.
     gc.collect()
     remember_files()
@@ -108,7 +121,25 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...], log
     values = None if fork_context.instrumentation is None else fork_context.instrumentation.template_values
     loaded = encode(Loaded(order.generation, time.monotonic() - started))
     send(channel, loaded, () if values is None else (values,))
-    return fork_context
+    return fork_context, findings.may_stand_aside
+
+
+def _stand_aside(channel: socket.socket, generation: int, log: Logger) -> bool:
+    """Have a copy of this process without its threads fork the workers. True in the copy.
+
+    This process keeps the threads until the copy has ended, and then ends as the one that has imported the application.
+    """
+    try:
+        copy = fork_copy()
+    except ForkRefused as refused:
+        log.warning(f"workers are forked from a process with threads: {refused}")
+        return False
+    if copy == 0:
+        masters_signals.ignore()
+        return True
+    set_title(f"import gen {generation}", f"clusterd-i{generation}")
+    channel.close()
+    return _leave(1 if wait_for_child(copy) else 0, log)
 
 
 def _instrumentation(config: Config, arena: Arena, log: Logger) -> Instrumentation | None:
@@ -128,28 +159,27 @@ def _tls_context(config: Config, order: Load, log: Logger) -> ssl.SSLContext | N
     return context
 
 
-def _import(channel: socket.socket, order: Load, config: Config, log: Logger) -> LoadedCode:
-    before = open_descriptors()
+def _import(config: Config, log: Logger) -> LoadedCode:
     exit_handlers.record()
     loaded = load_in_directory(config, log)
     # Loaded here too, so that a wrong name fails the load of this generation and not the boot of each worker.
     load_hook(config.worker_start, "worker_start")
     load_hook(config.worker_stop, "worker_stop")
     flush_output()
-    findings = unforkable_findings(before)
-    if findings and order.refuse_unforkable:
-        send(channel, encode(Unforkable(findings)))
-        _leave(0, log)
-    for finding in findings:
-        log.warning("preload is true, but this will not survive the fork: " + finding)
     return loaded
 
 
-def _fork_on_request(channel: socket.socket, fork_context: ForkContext) -> None:
-    """Read orders from the channel and carry them out. A forked spare continues this loop with its own channel."""
+def _fork_on_request(channel: socket.socket, fork_context: ForkContext, *, is_copy: bool) -> None:
+    """Read orders from the channel and carry them out. A forked spare continues this loop with its own channel.
+
+    The exit handlers of the import are for this process to run, unless it is the copy of one that will.
+    """
     generation = fork_context.generation
     while True:
         packet = receive(channel)
+        if packet is None and is_copy:
+            fork_context.log.flush()
+            os._exit(0)
         if packet is None:
             _leave(0, fork_context.log)
         order = decode(packet.data)
@@ -158,15 +188,15 @@ def _fork_on_request(channel: socket.socket, fork_context: ForkContext) -> None:
             set_title(f"template gen {generation}", f"clusterd-t{generation}")
         if isinstance(order, Fork):
             child_channel, stacks = packet.descriptors
-            if _fork_detached(channel, order.serial):
+            if _fork_detached(channel, order.serial, with_threads=True):
                 channel.close()
                 child = _patient(child_channel)
                 boot_worker(Boot(fork_context, order.serial, order.slot, order.row, order.environment, child, stacks))
         elif isinstance(order, ForkSpare):
             (child_channel,) = packet.descriptors
-            if _fork_detached(channel, order.serial):
+            if _fork_detached(channel, order.serial, with_threads=False):
                 channel.close()
-                channel = _patient(child_channel)
+                channel, is_copy = _patient(child_channel), False
                 masters_signals.ignore()
                 set_title(f"spare gen {generation}", f"clusterd-s{generation}")
                 send(channel, encode(Hello(order.serial, LAYOUT)))
@@ -191,27 +221,13 @@ def _leave(status: int, log: Logger) -> NoReturn:
     Ending(time.monotonic() + LEAVE_SECONDS, log).leave(status)
 
 
-def _fork_detached(channel: socket.socket, serial: int) -> bool:
-    """Fork a process whose parent is the master, the subreaper, and not this process. True in the new process.
-
-    Forks twice, because a subreaper adopts only orphans (prctl(2)): the intermediate process exits at once.
-    """
-    flush_output()
+def _fork_detached(channel: socket.socket, serial: int, *, with_threads: bool) -> bool:
+    """Fork a child of the master. True in the child. A fork that is refused is told to the master."""
     try:
-        between = originals.fork()
-    except OSError as error:
-        _say(channel, ForkFailed(serial, str(error)))
+        return fork_detached(with_threads=with_threads)
+    except ForkRefused as refused:
+        _say(channel, ForkFailed(serial, str(refused)))
         return False
-    if between == 0:
-        try:
-            if originals.fork() == 0:
-                return True
-        except OSError:
-            os._exit(1)
-        os._exit(0)
-    if wait_for_child(between):
-        _say(channel, ForkFailed(serial, "fork was refused: too many processes or not enough memory"))
-    return False
 
 
 def _patient(descriptor: int) -> socket.socket:

@@ -129,8 +129,8 @@ APPLICATION_SETTINGS = (
         _NEXT,
         "Whether the application is imported once and then forked. That shares memory, and a crashed worker is "
         "replaced within milliseconds. auto preloads unless the import leaves threads, sockets or other things that "
-        "do not survive a fork. true preloads in any case and only warns of them. false imports the application in "
-        "each worker.",
+        "do not survive a fork; a thread that a library's own fork handlers begin anew does. true preloads in any case "
+        "and only warns of them. false imports the application in each worker.",
     ),
     Setting(
         "worker_start",
