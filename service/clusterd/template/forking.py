@@ -16,7 +16,8 @@ from clusterd.process.fork_hygiene import flush_output, wait_for_child
 from clusterd.runtime import originals
 from clusterd.runtime.hub import is_used
 
-_JOBS: object = concurrent.futures.thread._worker  # noqa: SLF001 - what its threads run
+_JOBS: object = getattr(concurrent.futures.thread, "_worker", object())
+"""What the threads of a ThreadPoolExecutor run."""
 
 
 class ForkRefused(Exception):
