@@ -47,6 +47,14 @@ def test_a_service_whose_workers_are_all_stopped_is_not_ready(make_service: Make
         with stopped(pids[1:]):
             said = wait_until(lambda: not_ready(service), "it is not ready")
             assert said.startswith("not ready since ") and said.endswith(": no worker's event loop turns\n")
+            assert service.metrics("/readyz?verbose").text.splitlines() == [
+                "[+]service: running",
+                "[+]workers: 2 of 2 are ready",
+                "[-]event loops: the event loop of workers 1, 2 does not turn",
+                "[+]threads: all make progress, or nothing waits",
+                "[+]queues: all have room",
+                said.rstrip("\n"),
+            ]
             assert service.wait_for_status("not ready since").endswith(said.rstrip("\n"))
         wait_until(lambda: not_ready(service) is None, "one of them is enough")
     service.wait_for_line("warning: not ready since .*: no worker's event loop turns")

@@ -123,6 +123,7 @@ def test_who_waits_for_busy_workers_is_answered_and_later_ones_are_refused_meanw
     service.signal(15)
     service.wait_for_line("new clients are refused")
     assert place.refuses()
+    assert service.metrics("/readyz").text == "stopping\n", "a proxy must use another host from now on"
     (service.directory / "go").touch()
     for client in crowd:
         answer(client)
