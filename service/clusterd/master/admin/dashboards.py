@@ -60,9 +60,12 @@ class Dashboards:
 
     def look(self, now: float) -> None:
         """Add to the history what has happened since the last time, if enough of it is over."""
-        if now >= self._next_sample:
-            self._next_sample = max(self._next_sample + SAMPLE_SECONDS, now)
-            self._history.add(look(self._context, self._ledger).reading, self._context.cluster.slots())
+        if now < self._next_sample:
+            return
+        # The interval does not drift, and begins anew after a time in which the master did not run.
+        is_on_time = now < self._next_sample + SAMPLE_SECONDS
+        self._next_sample = SAMPLE_SECONDS + (self._next_sample if is_on_time else now)
+        self._history.add(look(self._context, self._ledger).reading, self._context.cluster.slots())
 
     def page(self) -> tuple[bytes, str]:
         """Return the page for browsers and its Content-Security-Policy."""
@@ -89,7 +92,7 @@ class Dashboards:
             bars=self._bars(looked),
             rollout=self._rollout(),
             slots=self._slots(looked, of_slots),
-            events=tuple(map(_event_line, reversed(self._event_log.events[-EVENTS:]))),
+            events=tuple(map(event_line, reversed(self._event_log.events[-EVENTS:]))),
             points=self._history.points,
         )
 
@@ -205,6 +208,8 @@ def _process(living: Living, now: float) -> Process:
     )
 
 
-def _event_line(event: Event) -> EventLine:
+def event_line(event: Event) -> EventLine:
+    """Return an event in words. The data of messages is left out: only the control socket is private enough for it."""
     failed = event.get("reason") in FAILURES or event.get("failure") is not None or event["event"] == "suspect"
-    return EventLine(event["time"], event["event"], words.event(event), failed)
+    shown = {key: value for key, value in event.items() if key != "data"}
+    return EventLine(event["time"], event["event"], words.event(shown), failed)
