@@ -5,6 +5,8 @@ from html import escape
 
 HEIGHT = 100
 """Of a sparkline, in its own units, in which every number is whole. A value is one unit wide."""
+_FEW = 16
+"""More squares than this are smaller."""
 
 Values = Sequence[float | None]
 
@@ -57,4 +59,5 @@ def bar(label: str, share: float) -> str:
 def squares(states: Sequence[tuple[str, str]], kind: str) -> str:
     """Return a square for each pair of a class and a text that is shown while the pointer is over it."""
     drawn = [f'<li class="{escape(state)}" title="{escape(text)}"></li>' for state, text in states]
-    return f'<ul class="{kind}">{"".join(drawn)}</ul>'
+    many = " many" if len(states) > _FEW else ""
+    return f'<ul class="{kind}{many}">{"".join(drawn)}</ul>'

@@ -47,7 +47,7 @@ def _head(about: About, totals: Totals) -> str:
     why = about.not_ready if about.not_ready and about.not_ready not in about.status else None
     return (
         f'<header><h1>{escape(title(about))} <strong class="pill {state}">{word}</strong></h1><dl>{shown}</dl></header>'
-        f'<p class="status {state}">{escape(about.status)}</p>'
+        f'<p class="status {"" if why else state}">{escape(about.status)}</p>'
         + (f'<p class="status bad">{escape(why)}</p>' if why else "")
         + (f'<p class="status">{escape(about.hooks)}</p>' if about.hooks else "")
     )
