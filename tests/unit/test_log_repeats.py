@@ -122,6 +122,26 @@ def test_the_log_says_how_many_it_has_left_out() -> None:
     assert (logger.left_out, logger.lost) == (3, 0)
 
 
+def test_what_was_left_out_is_told_at_the_end_of_the_process() -> None:
+    taken: list[str] = []
+    logger = logging_to(taken, Clock(), 1)
+    for number in range(3):
+        logger.error(traceback_of(f"KeyError: {number}"))
+    logger.finish()
+    assert taken[-1] == 'equal log records left out count=2 like="the application raised: KeyError: 0"'
+
+
+def test_requests_are_told_by_their_status_and_reason() -> None:
+    taken: list[str] = []
+    clock = Clock()
+    logger = logging_to(taken, clock, 1)
+    for _ in range(3):
+        logger.request(ERROR, "request", "503 full", {"target": "/"})
+    clock.now = 1.0
+    logger.flush()
+    assert taken == ["request target=/", 'equal log records left out count=2 like="request 503 full"']
+
+
 def test_the_access_log_may_have_all_its_lines() -> None:
     taken: list[str] = []
     logger = logging_to(taken, Clock(), 2)

@@ -67,8 +67,12 @@ class Logger:
         self._sink.limit_repeats(repeats)
 
     def flush(self) -> None:
-        """Try again to write what the sink could not write. Call it from a timer and before exiting."""
+        """Try again to write what the sink could not write. Call it from a timer."""
         self._sink.flush()
+
+    def finish(self) -> None:
+        """Write what is left to be written. To be called before the process ends."""
+        self._sink.finish()
 
     def log(self, level: Level, message: str, /, **fields: object) -> None:
         """Write one record."""

@@ -46,6 +46,14 @@ class Record:
         frames, _, last = self.message.rstrip().rpartition("\n")
         return f"{frames}\n{last.partition(':')[0]}" if frames else self.message
 
+    @property
+    def gist(self) -> str:
+        """The record in a few words, for the report that equal ones were left out."""
+        if self.alike and not self.is_bare:
+            return f"{self.message} {self.alike}"
+        first, _, rest = self.message.rstrip().partition("\n")
+        return f"{first}: {rest.rpartition(chr(10))[2]}" if rest else first
+
     def pairs(self) -> list[tuple[str, str]]:
         """Return the fields that are set, as text."""
         return [(name, value_text(value)) for name, value in self.fields.items() if value is not None]

@@ -1,5 +1,6 @@
 """A bounded buffer in front of a destination that may be slow or gone, and the limit of equal records."""
 
+import math
 import os
 import time
 from collections import deque
@@ -94,7 +95,7 @@ class Sink:
                 self._put(record)
 
     def _admits(self, record: Record) -> bool:
-        return self._repeats.admits(record.level, record.kind, record.message.partition("\n")[0], self._clock())
+        return self._repeats.admits(record.level, record.kind, record.gist, self._clock())
 
     def _put(self, record: Record) -> None:
         payloads = list(self._encode(record))
@@ -105,11 +106,18 @@ class Sink:
         elif len(self._waiting) == len(payloads):
             self._drain()
 
+    def finish(self) -> None:
+        """Flush, and report what was left out until now. To be called before the process ends."""
+        self._flush(math.inf)
+
     def flush(self) -> None:
         """Write as much as the destination accepts now, and report how many records were lost or left out."""
+        self._flush(self._clock())
+
+    def _flush(self, now: float) -> None:
         self._own()
         with self._lock:
-            for left_out in self._repeats.reports(self._clock()):
+            for left_out in self._repeats.reports(now):
                 fields = {"count": left_out.count, "like": left_out.what}
                 self._put(Record(left_out.level, "equal log records left out", fields))
             self._drain()

@@ -188,7 +188,7 @@ class Master:
         self._loop.close()
         if orphans := end_orphans():
             self._log.warning("ended processes that the application had left behind", count=orphans)
-            self._log.flush()
+        self._log.finish()
         return self._exit_status
 
     # ---- callbacks of the process table, which is created before ChildEvents

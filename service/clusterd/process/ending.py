@@ -88,7 +88,7 @@ class Ending:
         interrupted(flush_output, self._until)
         if at_last is not None:
             at_last()
-        self._log.flush()
+        self._log.finish()
         os._exit(status)
 
     def _turn(self, loop: asyncio.AbstractEventLoop, tasks: Collection[asyncio.Task[Any]]) -> None:
