@@ -155,5 +155,5 @@ def receiver(python: Path) -> Iterator[Received]:
 
 def printed_orders(log: str) -> list[tuple[int, int, str]]:
     """Order, pid and instance of each span that the console exporter has printed."""
-    span = r'"order": (\d+),\s+"pid": (\d+)\s.*?"service.instance.id": "([^"]+)"'
+    span = r'"order": (\d+),\s+"pid": (\d+)\b.*?"service.instance.id": "([^"]+)"'
     return [(int(order), int(pid), instance) for order, pid, instance in re.findall(span, log, re.DOTALL)]
