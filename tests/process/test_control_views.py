@@ -164,12 +164,15 @@ def stacks_of(service: Service, application: str, seen: str) -> str:
 def test_stacks_show_requests_and_threads(make_service: MakeService) -> None:
     text = stacks_of(make_service(workers=1, threads=2), SLEEPS, "wait_for_the_end")
     assert "Request GET /slow (running, for " in text
-    assert "Thread clusterd-1 (most recent call last):" in text
+    assert "Thread clusterd-1, which runs GET /slow (most recent call last):" in text
 
 
 def test_stacks_of_a_worker_whose_loop_does_not_turn_come_by_a_signal(make_service: MakeService) -> None:
     text = stacks_of(make_service(workers=1, threads=0), SLEEPS, "wait_for_the_end")
-    assert text.startswith("worker 1 did not answer within 0.5 s: by signal, threads only\n")
+    assert text.startswith(
+        "worker 1 did not answer within 0.5 s: by signal, threads only\nRequests in hand:\n  GET /slow for "
+    )
+    assert ", which runs the event loop (most recent call first):" in text
 
 
 def test_a_worker_that_stands_still_survives_every_question(service: Service) -> None:
@@ -199,6 +202,7 @@ async def wait_for_the_end():
 def test_stacks_show_what_a_task_waits_for(make_service: MakeService) -> None:
     text = stacks_of(make_service(workers=1), ASYNC_SLEEPS, "/slow")
     assert "await asyncio.sleep(60)" in text
+    assert ", which runs GET /slow (most recent call last):" in text
 
 
 def test_a_slot_whose_worker_keeps_failing_stays_in_sight(make_service: MakeService) -> None:

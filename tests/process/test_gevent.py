@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.support.clients import connect
 from tests.support.endings import ENDINGS, PRELOADS, WSGI, Ending, Noted, Serve, reload
@@ -512,3 +513,35 @@ def test_libraries_wait_for_each_other_in_one_thread(make_service: MakeService) 
         assert service.get("/requests").text == "inner"
         assert service.get("/subprocess").text == "child"
         assert service.get("/executor").text == "0123"
+
+
+def test_requests_in_greenlets_are_named(serve: Serve) -> None:
+    source = """
+import os
+def answer(path):
+    if path == "/die":
+        os._exit(3)
+    if path == "/slow":
+        take_time()
+    if path == "/go":
+        go.set()
+    return "x"
+go = gevent.event.Event()
+def take_time():
+    go.wait()
+"""
+    noted = serve(GEVENT + source + WSGI, log={"slow": "300ms"})
+    with ThreadPoolExecutor(1) as client:
+        slow = client.submit(noted.ask, "/slow")
+        wait_until(
+            lambda: ", which runs GET /slow (most recent" in noted.service.clusterctl("stacks", "1").stdout,
+            "it is tied",
+        )
+        noted.service.wait_for_line("a request is slow, most recent call last")
+        noted.ask("/go")
+        assert slow.result() == "x"
+    noted.service.wait_for_line("in take_time")
+    noted.service.wait_for_line("a slow request is answered .*target=/slow")
+    with pytest.raises(requests.RequestException):
+        noted.ask("/die")
+    noted.service.wait_for_line("request lost with its worker .*target=/die .*reason=exit")

@@ -97,10 +97,12 @@ def test_the_loops_stack_is_found_also_where_its_thread_runs_a_request() -> None
 
 
 def test_the_oldest_requests_are_listed() -> None:
+    assert listed(Table(), 12.5) == "No request is in hand."
     assert listed(TABLE, 12.5).splitlines() == [
+        "Requests in hand:",
         "  GET /hang for 2.500 s from 127.0.0.1:4711 (request)",
         "  GET /waits for 1.500 s from unix (left)",
     ]
     many = Table(TABLE.requests[:1] * (MOST_NAMED + 3), unnamed=4)
-    assert len(listed(many, 12.0).splitlines()) == MOST_NAMED + 1
+    assert len(listed(many, 12.0).splitlines()) == MOST_NAMED + 2
     assert listed(many, 12.0).endswith("\n  and 7 more")

@@ -107,6 +107,17 @@ def test_durations_have_two_units(seconds: float, text: str) -> None:
     assert words.duration(seconds) == text
 
 
+def test_an_end_names_the_requests_that_it_has_cost() -> None:
+    event = {"number": 1, "time": 0.0, "event": "exit", "slot": 1, "cause": "hang", "lost": 2}
+    requests = [
+        {"method": "GET", "target": f"/{age}", "age": age, "peer": "unix", "state": "lost"} for age in (75, 1.2)
+    ]
+    assert tables.event_line({**event, "requests": requests}, "12:00:00") == (
+        '12:00:00 exit slot=1 cause=hang lost=2 requests="GET /75 (1m15s), GET /1.2 (1.2s)"'
+    )
+    assert tables.event_line({**event, "cause": None, "lost": 0, "requests": []}, "12:00:00") == "12:00:00 exit slot=1"
+
+
 def test_what_an_application_wrote_commands_no_terminal() -> None:
     event = {"number": 1, "time": 0.0, "event": "exit", "how": "\033[2J"}
     assert "\033" not in tables.event_line(event, "12:00:00")

@@ -1,7 +1,8 @@
 """Records the requests that the application is handling in shared memory, for the master (wire/in_hand.py).
 
 It is done for every request, so it does as little as it can. A connection keeps its place from one request to the next,
-in which its peer, and mostly the same request line, still stand. Then a request costs two writes of a number.
+in which its peer, and mostly the same request line, still stand. Then a request costs two writes of a number, and one
+more where a thread runs it.
 """
 
 from typing import Any, Final, Protocol
@@ -50,7 +51,7 @@ def method_and_target(line: bytes) -> tuple[str, str]:
 class Place:
     """A place of the table, with copies of what stands there: to compare with them costs less than to write."""
 
-    __slots__ = ("index", "is_taken", "line", "owner", "thread")
+    __slots__ = ("begun", "index", "is_taken", "is_websocket", "line", "owner", "thread")
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -58,6 +59,8 @@ class Place:
         """The connection that has it. Another takes it over if none is left and no request is in it."""
         self.is_taken = False
         """Whether a request is in it."""
+        self.is_websocket = False
+        self.begun = 0.0
         self.line = b""
         self.thread = 0
 
@@ -114,11 +117,9 @@ class InHand:
                 return place
         if place.line is not line:
             self._write_line(place, line)
-        if place.thread:
-            place.thread = 0
-            self._threads[place.index] = 0
         place.is_taken = True
-        self._begun[place.index] = started  # Last: from now on the texts are read.
+        place.begun = started
+        self._begun[place.index] = -started  # Last: from now on the texts are read.
         return place
 
     def end(self, place: Place, owner: object) -> Place:
@@ -131,9 +132,12 @@ class InHand:
 
     def runs(self, place: Place, thread: int) -> None:
         """A thread begins to run the request. Called in that thread."""
-        if place.thread != thread and place.index != PLACES:
+        if place.index == PLACES:
+            return
+        if place.thread != thread:
             place.thread = thread
             self._threads[place.index] = thread
+        self._begun[place.index] = place.begun
 
     def _take(self, owner: object, peer: Address | None) -> Place:
         place = self._free.pop() if self._free else self._take_over()
@@ -157,7 +161,7 @@ class InHand:
 
     def _write_peer(self, place: Place, peer: Address | None) -> None:
         text = f"r{UNIX_PEER}\0" if peer is None else f"r{peer[0]}:{peer[1]}\0"
-        data = text.encode("ascii", "replace")
+        data = text.encode()
         if len(data) > PEER_BYTES:
             data = data[:PEER_BYTES]
         start = place.index * TEXT_BYTES
@@ -188,10 +192,12 @@ class InHand:
             self._not_counted(place)
 
     def _release(self, place: Place) -> None:
-        if self._texts[place.index * TEXT_BYTES] == Kind.WEBSOCKET.value:
+        if place.is_websocket:
+            place.is_websocket = False
             self._websockets -= 1
         self._begun[place.index] = _FREE
-        place.is_taken, place.owner = False, None
+        place.is_taken = False
+        place.owner = None
         self._free.append(place)
 
     def is_websocket(self, place: Place, owner: object) -> Place:
@@ -202,6 +208,7 @@ class InHand:
             self._release(place)
             return self.nowhere
         self._websockets += 1
+        place.is_websocket = True
         self._mark(place, Kind.WEBSOCKET)
         return place
 
@@ -217,7 +224,8 @@ class InHand:
         if not call.is_running:
             self._release(place)
             return self.nowhere
-        if self._texts[place.index * TEXT_BYTES] == Kind.WEBSOCKET.value:
+        if place.is_websocket:
+            place.is_websocket = False
             self._websockets -= 1
         self._mark(place, Kind.LEFT)
         place.owner = call
@@ -239,11 +247,11 @@ class InHand:
 
     def left_requests(self) -> list[tuple[int, bytes, float, Call]]:
         """Return the place, the request line, the begin and the call of each request that its connection has left."""
-        return [(place.index, place.line, self._begun[place.index], call) for place, call in self._left]
+        return [(place.index, place.line, place.begun, call) for place, call in self._left]
 
     def begun_before(self, moment: float) -> set[tuple[int, float]]:
         """Return the places of the requests that had begun at `moment`, by time.monotonic(), and when each had."""
-        return {(place, begun) for place, begun in enumerate(self._begun.tolist()) if 0.0 < begun <= moment}
+        return {(each.index, each.begun) for each in self._places if each.is_taken and each.begun <= moment}
 
     def runs_loop(self, thread: int) -> None:
         """Record which thread runs the event loop."""

@@ -98,14 +98,21 @@ def waiting(slot: int, retry_in: float, failures: int, reason: str) -> str:
 
 def event(document: dict[str, Any]) -> str:
     """Write the fields of an event, without its number, time and name."""
-    known = ("number", "time", "event")
+    known: tuple[str, ...] = ("number", "time", "event")
+    if not document.get("requests"):
+        known += ("lost", "requests")  # Those of an end that has cost nothing are no news.
     shown = ((key, value) for key, value in document.items() if key not in known and value is not None)
     return escaped(" ".join(f"{key}={_field(value)}" for key, value in shown))
 
 
 def _field(value: Any) -> str:
-    """Write the value of a field, quoted if it contains spaces."""
-    return quoted(value) if isinstance(value, str) else json.dumps(value)
+    """Write the value of a field, quoted if it contains spaces. Requests are named with their ages."""
+    match value:
+        case str():
+            return quoted(value)
+        case [{"method": _, "target": _}, *_]:
+            return quoted(", ".join(f"{each['method']} {each['target']} ({duration(each['age'])})" for each in value))
+    return json.dumps(value)
 
 
 def hooks(document: dict[str, Any]) -> str:

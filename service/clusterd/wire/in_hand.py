@@ -25,10 +25,11 @@ LOOP_THREAD: Final = 1
 """The identifier of the thread that runs the event loop (threading.get_ident())."""
 
 BEGUN: Final = _PAGE
-"""The first column: when the head of the request was complete, by time.monotonic(), as a float; 0 if the place is free.
+"""The first column: when the head of the request was complete, by time.monotonic(), as a float. It is negative while no
+thread runs the request, and 0 if the place is free.
 """
 THREADS: Final = BEGUN + PLACES * _CELL
-"""The second column: the identifier of the thread that runs the request; 0 if none does, or the event loop's."""
+"""The second column: the identifier of the thread that runs the request, or that has run another one there."""
 TEXTS: Final = THREADS + PLACES * _CELL
 """The texts of each place: a byte with the kind, the peer, which a zero ends, and the start of the request line."""
 TEXT_BYTES: Final = PEER_BYTES + LINE_BYTES
@@ -90,12 +91,12 @@ def read_table(memory: memoryview, *, whole: bool = False) -> Table:
     begun, threads = memory[BEGUN:THREADS].cast("d"), memory[THREADS:TEXTS].cast("q")
     found = []
     for place, since in enumerate(begun.tolist()):
-        if not since > 0.0:
+        if not abs(since) > 0.0:
             continue
         start = TEXTS + place * TEXT_BYTES
         text, thread = bytes(memory[start : start + TEXT_BYTES]), threads[place]
         if begun[place] == since:  # Otherwise the request was over meanwhile, and the text may be another's.
-            found.append(_request(text, since, thread, whole))
+            found.append(_request(text, abs(since), thread if since > 0 else 0, whole))
     header = memory[: 2 * _CELL].cast("q")
     found.sort(key=lambda each: each.begun)
     return Table(tuple(found), max(0, header[UNNAMED]), header[LOOP_THREAD])

@@ -48,9 +48,14 @@ def of_loop(stacks: str) -> str:
 
 def listed(table: Table, now: float) -> str:
     """Return the oldest requests, a line for each. `now` is time.monotonic()."""
+    if not table.requests:
+        return "No request is in hand."
     lines = [
-        f"  {each.method} {each.target} for {now - each.begun:.3f} s from {each.peer} ({each.kind.name.lower()})"
-        for each in table.requests[:MOST_NAMED]
+        "Requests in hand:",
+        *(
+            f"  {each.method} {each.target} for {now - each.begun:.3f} s from {each.peer} ({each.kind.name.lower()})"
+            for each in table.requests[:MOST_NAMED]
+        ),
     ]
     if more := len(table.requests[MOST_NAMED:]) + table.unnamed:
         lines.append(f"  and {more} more")

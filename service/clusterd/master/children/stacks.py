@@ -1,11 +1,12 @@
 """Read the stacks of a child process. Log them as one record, or return them to the caller."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from clusterd.linux.stacks import STACKS_SIGNAL, read_stacks
 from clusterd.log import Logger
-from clusterd.master.children.in_hand import with_requests
+from clusterd.master.children.in_hand import listed, with_requests
 from clusterd.master.children.table import Child, Children, Kind
 from clusterd.wire.in_hand import Table
 from clusterd.wire.messages import TellStacks
@@ -56,7 +57,8 @@ class StackReader:
         tell = self._asked.pop(number, None)
         if tell is not None:
             how = f"worker {worker.slot} did not answer within {ANSWER_SECONDS:g} s: by signal, threads only"
-            self._ask_by_signal(worker, lambda text: tell(f"{how}\n{text}" if text else ""))
+            requests = listed(self._in_hand(worker), time.monotonic())
+            self._ask_by_signal(worker, lambda text: tell(f"{how}\n{requests}\n{text}" if text else ""))
 
     def ask(self, child: Child, why: str) -> None:
         """Have `child` write its stacks, and log them when they are complete."""

@@ -47,8 +47,7 @@ class Oversight:
 
     def _report_stall(self, child: Child, seconds: float) -> None:
         """Log what the event loop's thread does, and the requests: of this moment, because it may soon turn again."""
-        table, now = self._processes.in_hand(child), time.monotonic()
-        requests = f"Requests in hand:\n{listed(table, now)}" if table.requests else "No request is in hand."
+        requests = listed(self._processes.in_hand(child), time.monotonic())
 
         def tell(stacks: str) -> None:
             stack = of_loop(stacks) or "Its stack could not be read."
