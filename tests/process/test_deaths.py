@@ -310,12 +310,12 @@ def test_a_slow_request_is_logged_while_it_runs_and_at_its_end(
     assert service.get("/slow?secret=1").text == "fine"
     service.wait_for_line(r"a request is slow, most recent call last")
     service.wait_for_line(r"in take_time")
-    line = service.wait_for_line(r"a slow request is answered .*target=/slow")
+    line = service.wait_for_line(r"a slow request has ended .*target=/slow")
     spent = {name: float(value) for name, value in re.findall(r"(seconds|queue|application|client)=([\d.]+)", line)}
     assert spent["application"] >= 1.1
     assert spent["seconds"] == pytest.approx(sum(value for name, value in spent.items() if name != "seconds"), abs=0.01)
     assert service.log().count("a request is slow") == 1
-    assert service.log().count("a slow request is answered") == 1
+    assert service.log().count("a slow request has ended") == 1
     assert "secret" not in service.log()
 
 
@@ -325,6 +325,6 @@ def test_a_request_that_waits_for_a_thread_says_so(make_service: MakeService) ->
     service.start()
     with ThreadPoolExecutor(2) as pool:
         assert {each.text for each in pool.map(lambda _: service.get("/slow"), range(2))} == {"fine"}
-    wait_until(lambda: service.log().count("a slow request is answered") == 2, "both are logged")
-    queues = [float(value) for value in re.findall(r"slow request is answered .*queue=([\d.]+)", service.log())]
+    wait_until(lambda: service.log().count("a slow request has ended") == 2, "both are logged")
+    queues = [float(value) for value in re.findall(r"slow request has ended .*queue=([\d.]+)", service.log())]
     assert min(queues) < 0.5 <= max(queues)

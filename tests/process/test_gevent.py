@@ -541,7 +541,7 @@ def take_time():
         noted.ask("/go")
         assert slow.result() == "x"
     noted.service.wait_for_line("in take_time")
-    noted.service.wait_for_line("a slow request is answered .*target=/slow")
+    noted.service.wait_for_line("a slow request has ended .*target=/slow")
     with pytest.raises(requests.RequestException):
         noted.ask("/die")
     noted.service.wait_for_line("request lost with its worker .*target=/die .*reason=exit")

@@ -334,7 +334,7 @@ class Connection(Intake):
         head, peer = request.head, self.origin.peer
         waited = max(0.0, request.waited) + request.on_client
         self._context.log.warning(
-            "a slow request is answered",
+            "a slow request has ended",
             method=head.method,
             target=head.target if self._context.settings.whole_targets else head.target.partition("?")[0],
             status=status,
