@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from clusterd.observing.dashboard import parse
+from clusterd.dashboard.model import parse
 from tests.support.browser import Browser, browser, find
 from tests.support.neighbours import needs
 from tests.support.service import HELLO, Service, wait_until

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from clusterd.observing.dashboard import Dashboard, parse
+from clusterd.dashboard.model import Dashboard, parse
 from tests.support.service import PATIENCE_SECONDS, Service, wait_until
 
 pytestmark = pytest.mark.engine_independent

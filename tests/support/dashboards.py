@@ -1,6 +1,7 @@
 """A dashboard with everything on it: a rollout, a slot in backoff, errors, and what an application has written."""
 
-from clusterd.observing.dashboard import (
+from clusterd.dashboard.history import Activity, Point
+from clusterd.dashboard.model import (
     About,
     Bar,
     Dashboard,
@@ -12,7 +13,6 @@ from clusterd.observing.dashboard import (
     Totals,
     Waiting,
 )
-from clusterd.observing.history import Activity, Point
 
 HOSTILE = "<script>alert('\033[2J')</script>"
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from clusterd.dashboard.model import EventLine
 from clusterd.master.admin.dashboards import event_line
-from clusterd.observing.dashboard import EventLine
 from clusterd.supervisor.model.states import EndReason
 
 pytestmark = pytest.mark.engine_independent

@@ -2,7 +2,7 @@
 
 import pytest
 
-from clusterd.observing.history import (
+from clusterd.dashboard.history import (
     SAMPLE_SECONDS,
     SAMPLES,
     SLOT_SAMPLES,

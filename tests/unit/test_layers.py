@@ -31,7 +31,7 @@ LAYERS = {
     "hooks": 5,
     "worker": 4,
     "app": 3,
-    "observing": 3,
+    "dashboard": 3,
     "process": 2,
     "supervisor": 2,
     "http": 2,
@@ -65,9 +65,9 @@ HTTP_LAYERS = {
 IMPURE = {"os", "signal", "socket", "time", "asyncio", "logging", "threading", "subprocess", "select", "random"}
 PURE = (
     "clusterd.supervisor",
-    "clusterd.observing.history",
-    "clusterd.observing.dashboard",
-    "clusterd.observing.words",
+    "clusterd.dashboard.history",
+    "clusterd.dashboard.model",
+    "clusterd.dashboard.words",
     "clusterd.master.hooks.decisions",
     "clusterd.master.watching.file_changes",
 )

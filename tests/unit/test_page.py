@@ -9,11 +9,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from clusterd.observing import words
-from clusterd.observing.dashboard import Dashboard, parse, plain
-from clusterd.observing.history import Activity
-from clusterd.observing.page import charts
-from clusterd.observing.page.document import POLICY, render
+from clusterd.dashboard import words
+from clusterd.dashboard.history import Activity
+from clusterd.dashboard.model import Dashboard, parse, plain
+from clusterd.dashboard.page import charts
+from clusterd.dashboard.page.document import POLICY, render
 from tests.support.dashboards import BACKOFF, DASHBOARD, READY
 
 pytestmark = pytest.mark.engine_independent

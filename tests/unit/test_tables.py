@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from clusterd.cli import tables, terminal
-from clusterd.observing import words
+from clusterd.dashboard import words
 
 WORKERS: list[dict[str, Any]] = [
     {

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from clusterd.cli.top.blocks import sparkline
 from clusterd.cli.top.screen import KEYS, draw
-from clusterd.observing.dashboard import Dashboard
+from clusterd.dashboard.model import Dashboard
 from tests.support.dashboards import DASHBOARD, READY
 
 pytestmark = pytest.mark.engine_independent

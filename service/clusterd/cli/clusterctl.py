@@ -14,9 +14,9 @@ from typing import Any
 from clusterd.cli import services, tables, terminal
 from clusterd.cli.asking import Unreachable, ask, result_of, socket_path
 from clusterd.config.model import AccessLog
+from clusterd.dashboard import words
 from clusterd.log import Level
 from clusterd.log.record import escaped
-from clusterd.observing import words
 from clusterd.version import __version__
 from clusterd.wire.control import Command, ControlError, parse_signal, parse_workers
 

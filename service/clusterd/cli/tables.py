@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from clusterd.dashboard import words
 from clusterd.log.record import escaped
-from clusterd.observing import words
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from clusterd.cli import terminal
+from clusterd.dashboard import words
+from clusterd.dashboard.history import SAMPLES, Point
+from clusterd.dashboard.model import About, Bar, Dashboard, EventLine, RolloutProgress, Totals
 from clusterd.log.record import escaped
-from clusterd.observing import words
-from clusterd.observing.dashboard import About, Bar, Dashboard, EventLine, RolloutProgress, Totals
-from clusterd.observing.history import SAMPLES, Point
 
 WIDE = 130
 """From this width on, the limits stand beside the numbers."""

@@ -15,7 +15,7 @@ from rich.live import Live
 from clusterd.cli import terminal
 from clusterd.cli.asking import Unreachable
 from clusterd.cli.top.screen import KEYS, draw
-from clusterd.observing.dashboard import Dashboard, parse
+from clusterd.dashboard.model import Dashboard, parse
 from clusterd.wire.control import ControlError
 
 EVERY_SECONDS = 1.0

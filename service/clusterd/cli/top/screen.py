@@ -9,9 +9,9 @@ from clusterd.cli import terminal
 from clusterd.cli.tables import Column
 from clusterd.cli.top import blocks
 from clusterd.cli.top.blocks import Block
-from clusterd.observing import words
-from clusterd.observing.dashboard import Dashboard, Process, Slot
-from clusterd.observing.history import SAMPLES, SLOT_SAMPLES
+from clusterd.dashboard import words
+from clusterd.dashboard.history import SAMPLES, SLOT_SAMPLES
+from clusterd.dashboard.model import Dashboard, Process, Slot
 
 COLUMNS = (
     Column("slot", "slot"),

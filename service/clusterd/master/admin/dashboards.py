@@ -7,15 +7,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from clusterd.master.admin.counts import Counts
-from clusterd.master.admin.event_log import Event, EventLog
-from clusterd.master.admin.readings import Living, Look, look
-from clusterd.master.admin.views import Views
-from clusterd.master.context import MasterContext
-from clusterd.metrics.page.ledger import Ledger
-from clusterd.metrics.shared.row import DURATIONS
-from clusterd.observing import words
-from clusterd.observing.dashboard import (
+from clusterd.dashboard import words
+from clusterd.dashboard.history import SAMPLE_SECONDS, Activity, History
+from clusterd.dashboard.model import (
     About,
     Bar,
     Dashboard,
@@ -28,7 +22,13 @@ from clusterd.observing.dashboard import (
     Waiting,
     plain,
 )
-from clusterd.observing.history import SAMPLE_SECONDS, Activity, History
+from clusterd.master.admin.counts import Counts
+from clusterd.master.admin.event_log import Event, EventLog
+from clusterd.master.admin.readings import Living, Look, look
+from clusterd.master.admin.views import Views
+from clusterd.master.context import MasterContext
+from clusterd.metrics.page.ledger import Ledger
+from clusterd.metrics.shared.row import DURATIONS
 from clusterd.service_name import INSTANCE
 from clusterd.supervisor.model.states import FAILURES, WorkerState
 from clusterd.supervisor.model.table import RolloutPhase
@@ -70,7 +70,7 @@ class Dashboards:
     def page(self) -> tuple[bytes, str]:
         """Return the page for browsers and its Content-Security-Policy."""
         # Imported at the first request, because most services are not looked at in a browser.
-        from clusterd.observing.page.document import POLICY, render
+        from clusterd.dashboard.page.document import POLICY, render
 
         now = time.monotonic()
         if now >= self._page_until:

@@ -3,11 +3,11 @@
 import time
 from html import escape
 
-from clusterd.observing import words
-from clusterd.observing.dashboard import About, Bar, Dashboard, EventLine, RolloutProgress, Totals
-from clusterd.observing.history import SAMPLES
-from clusterd.observing.page import charts
-from clusterd.observing.page.workers import workers
+from clusterd.dashboard import words
+from clusterd.dashboard.history import SAMPLES
+from clusterd.dashboard.model import About, Bar, Dashboard, EventLine, RolloutProgress, Totals
+from clusterd.dashboard.page import charts
+from clusterd.dashboard.page.workers import workers
 
 
 def title(about: About) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from clusterd.observing.history import Activity, Point
+from clusterd.dashboard.history import Activity, Point
 
 _Part = TypeVar("_Part")
 

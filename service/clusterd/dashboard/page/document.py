@@ -6,8 +6,8 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from clusterd.observing.dashboard import Dashboard
-from clusterd.observing.page import sections
+from clusterd.dashboard.model import Dashboard
+from clusterd.dashboard.page import sections
 
 REFRESH_SECONDS = 5
 """How often a browser without JavaScript loads the page again. With JavaScript, page.js replaces <main> more often."""

@@ -2,10 +2,10 @@
 
 from html import escape
 
-from clusterd.observing import words
-from clusterd.observing.dashboard import Process, Slot
-from clusterd.observing.history import SAMPLES, SLOT_SAMPLES
-from clusterd.observing.page import charts
+from clusterd.dashboard import words
+from clusterd.dashboard.history import SAMPLES, SLOT_SAMPLES
+from clusterd.dashboard.model import Process, Slot
+from clusterd.dashboard.page import charts
 
 _COLUMNS = (
     "slot",
