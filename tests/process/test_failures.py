@@ -30,7 +30,7 @@ def test_a_killed_worker_is_replaced_from_the_template_even_with_broken_code_on_
     assert (replacement["slot"], replacement["generation"]) == (victim["slot"], 1)
     assert replacement["pid"] != victim["pid"]
     assert service.ask().version == "1"
-    restarts = 'clusterd_worker_restarts_total{reason="signal",worker="1"} 1.0'
+    restarts = 'clusterd_worker_restarts_total{asked="no",reason="signal",worker="1"} 1.0'
     assert restarts in service.metrics().text
 
 
