@@ -161,7 +161,7 @@ def test_a_request_that_takes_too_long_is_a_timeout_and_no_refusal(way: str) -> 
             await receive()
             await receive()
 
-    application, own = Application(lambda _: go_on.wait(PATIENCE) and None).settings(way)
+    application, own = Application(lambda _: go_on.wait(PATIENCE)).settings(way)
     called = late if way == "asgi" else application
     with serving(called, timeouts={"request": 0.1}, **own) as server, server.client() as client:
         assert client.get().status == 504

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from clusterd.http.connections.transports.tls import TURN_RECORDS, TlsLayer
-from clusterd.http.connections.turns import Turns
+from clusterd.http.connections.transports.turns import Turns
 from clusterd.http.messages.allowance import BURST
 from clusterd.http.settings import Interface
 from tests.support.certificates import NAME, Certificate, make_certificate

@@ -7,20 +7,17 @@ from time import monotonic
 from typing import Any
 
 from clusterd.http.access.request_ids import mark
-from clusterd.http.access.sending import Sending
 from clusterd.http.call import Call
+from clusterd.http.connections.accounting import Accounted
 from clusterd.http.connections.context import ConnectionContext
-from clusterd.http.connections.intake import PIPELINE_LIMIT, Intake
+from clusterd.http.connections.intake import PIPELINE_LIMIT
 from clusterd.http.connections.stage import AT_REST, Stage
 from clusterd.http.connections.transports.transfer import FileTransfer
 from clusterd.http.connections.tunnel import Tunnel
 from clusterd.http.in_hand import InHand
 from clusterd.http.messages.head import Fields, Head
-from clusterd.http.messages.reception import Request
 from clusterd.http.messages.refusal import Refusal
 from clusterd.http.messages.response import Encoder, refusal_response
-from clusterd.http.origins.origin import Origin
-from clusterd.http.ports import RefusedFor, TimedOut
 from clusterd.wire.connection_state import CarriedState
 
 CLIENT_CLOSED_REQUEST = 499
@@ -30,10 +27,10 @@ CLIENT_CLOSED_REQUEST = 499
 _IDLE, _ANSWERING, _TUNNEL = Stage.IDLE, Stage.ANSWERING, Stage.TUNNEL
 
 
-class Connection(Intake):
+class Connection(Accounted):
     """A connection, from its socket to the calls of the adapter. Created by `Engine.adopt`."""
 
-    __slots__ = ("_sending", "call", "kept", "tunnel")
+    __slots__ = ("call", "kept", "tunnel")
 
     def __init__(self, context: ConnectionContext, sock: socket.socket, carried: CarriedState) -> None:
         super().__init__(context, sock, carried)
@@ -41,7 +38,6 @@ class Connection(Intake):
         self.call: Call | None = None
         self.kept: dict[str, Any] | None = None
         """The adapter's data about the connection, kept for the next request."""
-        self._sending = Sending()
 
     @property
     def in_hand(self) -> InHand:
@@ -127,14 +123,6 @@ class Connection(Intake):
     def _pass_on(self, data: bytes) -> None:
         if self.tunnel is not None:
             self.tunnel.receive(data)
-
-    @property
-    def origin(self) -> Origin:
-        """The origin of the current request."""
-        request = self._reception.request
-        if request is None or not self.behind_proxy:
-            return Origin(self.peer, self.local, self.scheme, tells_scheme=False)
-        return self._context.origins.of(request.head.fields, self.peer, self.local, self.scheme)
 
     @property
     def persistent(self) -> bool:
@@ -287,63 +275,10 @@ class Connection(Intake):
         else:
             self.refuse(refusal)
 
-    def note_timeout(self, kind: TimedOut) -> None:
-        """Count the current request as ended by a timeout."""
-        self._context.registry.counters.timed_out(kind)
-
-    def _account(self, status: int) -> float:
-        """Count a response, and log it if the access log wants it. Returns time.monotonic()."""
-        now = monotonic()
-        request = self._reception.request
-        seconds, waited = (0.0, -1.0) if request is None else (now - request.started, request.waited)
-        self._note_in_flight()  # A client that was too slow is answered before its request is in flight.
-        self._is_in_flight = False
-        self._log_answer(status, seconds, is_wanted=self._context.count(status, seconds, waited))
-        if seconds >= self._context.slow and request is not None:
-            self._log_slow(request, status, seconds)
-        return now
-
-    def _account_refusal(self, status: int, reason: RefusedFor) -> None:
-        """Count a refused request and its response, and log it if the access log wants it."""
-        self._note_dropped()
-        self._context.registry.counters.request_refused(reason, status)
-        request = self._reception.request
-        seconds = monotonic() - request.started if request else 0.0
-        self._log_answer(status, seconds, is_wanted=self._context.is_logged(status, seconds))
-
-    def _note_dropped(self) -> None:
-        """Count the request in flight, if there is one, as over without a response of the application."""
-        if self._is_in_flight:
-            self._is_in_flight = False
-            self._context.registry.counters.request_dropped()
-
-    def _log_answer(self, status: int, seconds: float, *, is_wanted: bool) -> None:
-        if self._context.access.is_on:
-            request, sending = self._reception.request, self._sending
-            if is_wanted or sending.reason:
-                received = b"" if request else self._reception.residual
-                self._context.access.write(sending.answered(request, received, self.origin.peer, status, seconds))
-            sending.reset()
-
     def give_up(self, reason: str) -> None:
         """Drop the connection and say why in the log: the client gets only a part of the response."""
         self._sending.reason = reason
         self.abort()
-
-    def _log_slow(self, request: Request, status: int, seconds: float) -> None:
-        head, peer = request.head, self.origin.peer
-        waited = max(0.0, request.waited) + request.on_client
-        self._context.log.warning(
-            "a slow request has ended",
-            method=head.method,
-            target=head.target if self._context.settings.whole_targets else head.target.partition("?")[0],
-            status=status,
-            seconds=round(seconds, 3),
-            queue=round(max(0.0, request.waited), 3),
-            application=round(max(0.0, seconds - waited), 3),
-            client=round(request.on_client, 3),
-            peer=peer[0] if peer else None,
-        )
 
     def _rest(self, now: float) -> None:
         """Wait for the next request. `now` is time.monotonic()."""

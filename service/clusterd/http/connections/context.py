@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from clusterd.http.access.access_log import AccessLog
 from clusterd.http.access.request_ids import RequestIds
 from clusterd.http.connections.registry import Registry
-from clusterd.http.connections.turns import Turns
+from clusterd.http.connections.transports.turns import Turns
 from clusterd.http.messages.head import HeadParser
 from clusterd.http.messages.response import Stamp
 from clusterd.http.messages.sink import Bodies

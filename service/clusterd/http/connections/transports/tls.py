@@ -12,7 +12,7 @@ from enum import Enum, auto
 from typing import Any
 
 from clusterd.http.connections.transports.transport import LoopTransport, Receiver
-from clusterd.http.connections.turns import Turns
+from clusterd.http.connections.transports.turns import Turns
 
 READ_BYTES = 64 * 1024
 """OpenSSL returns one record at a time, of at most 16 KiB."""
