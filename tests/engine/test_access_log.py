@@ -107,6 +107,11 @@ def test_slow_requests_are_logged() -> None:
         assert logged(server)[0]["target"] == "/slow"
 
 
+def test_a_second_is_slow_if_nothing_else_is() -> None:
+    with serving(wsgi, access_log=AccessLog.SLOW, slow=None) as server:
+        assert server.engine.context.access.seconds == 1.0
+
+
 def test_a_format_makes_the_line() -> None:
     written = "{peer} {method} {target} {status} {bytes} {worker}"
     with serve(Interface.WSGI, access_log=AccessLog.ALL, access_format=written, worker="3") as server:

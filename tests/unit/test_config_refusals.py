@@ -32,7 +32,6 @@ pytestmark = pytest.mark.engine_independent
             "log: {zzz: 1}",
             "1:7: log.zzz: unknown setting (known here are level, format, repeats, access, access_format, slow, ",
         ),
-        ("log: {access: slow}", "1:15: log.access: slow, and log.slow is off, so no request is slow"),
         (
             'log: {access_format: "{methd}"}',
             "1:22: log.access_format: found '{methd}', must be one of fields, common, ",

@@ -42,7 +42,7 @@ class Repeats:
         self._kinds: dict[tuple[Level, str], _Second] = {}
         self._over: list[LeftOut] = []
         """What was left out in seconds that are over, and was not reported yet."""
-        self._due = float("inf")
+        self.due = float("inf")
         """When the first report is due."""
         self.left_out = 0
         """How many records were not admitted, in all."""
@@ -64,7 +64,7 @@ class Repeats:
         if kind.count <= self._limit:
             return True
         self.left_out += 1
-        self._due = min(self._due, kind.began + SECONDS)
+        self.due = min(self.due, kind.began + SECONDS)
         return False
 
     def _forget(self, now: float) -> None:
@@ -72,7 +72,7 @@ class Repeats:
         for key, kind in list(self._kinds.items()):
             if now - kind.began >= SECONDS:
                 self._close(key[0], kind)
-                del self._kinds[key]
+                self._kinds.pop(key, None)  # A signal handler that logs may have been here before.
 
     def _close(self, level: Level, kind: _Second) -> None:
         if kind.count > self._limit:
@@ -80,10 +80,10 @@ class Repeats:
 
     def reports(self, now: float) -> list[LeftOut]:
         """Return what was left out in the seconds that are over, once."""
-        if now < self._due:
+        if now < self.due:
             return []
         self._forget(now)
         over, self._over = self._over, []
         full = [kind.began + SECONDS for kind in self._kinds.values() if kind.count > self._limit]
-        self._due = min(full, default=float("inf"))
+        self.due = min(full, default=float("inf"))
         return over

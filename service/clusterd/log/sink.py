@@ -90,12 +90,10 @@ class Sink:
         """Write a record now or later. If the buffer is full, the record is lost."""
         self._own()
         with self._lock:
-            self.flush()
-            if record.alike == UNLIMITED or self._admits(record):
+            now = self._clock()
+            self._catch_up(now)
+            if record.alike == UNLIMITED or self._repeats.admits(record.level, record.kind, record.gist, now):
                 self._put(record)
-
-    def _admits(self, record: Record) -> bool:
-        return self._repeats.admits(record.level, record.kind, record.gist, self._clock())
 
     def _put(self, record: Record) -> None:
         payloads = list(self._encode(record))
@@ -106,25 +104,29 @@ class Sink:
         elif len(self._waiting) == len(payloads):
             self._drain()
 
-    def finish(self) -> None:
-        """Flush, and report what was left out until now. To be called before the process ends."""
-        self._flush(math.inf)
-
     def flush(self) -> None:
         """Write as much as the destination accepts now, and report how many records were lost or left out."""
-        self._flush(self._clock())
-
-    def _flush(self, now: float) -> None:
         self._own()
         with self._lock:
+            self._catch_up(self._clock())
+
+    def finish(self) -> None:
+        """Flush, and report what was left out until now. To be called before the process ends."""
+        self._own()
+        with self._lock:
+            self._catch_up(math.inf)
+
+    def _catch_up(self, now: float) -> None:
+        if now >= self._repeats.due:
             for left_out in self._repeats.reports(now):
                 fields = {"count": left_out.count, "like": left_out.what}
                 self._put(Record(left_out.level, "equal log records left out", fields))
+        if self._waiting:
             self._drain()
-            if self._lost and not self._waiting:
-                lost, self._lost = self._lost, 0
-                self._keep(list(self._encode(Record(Level.WARNING, "log records lost", {"count": lost}))))
-                self._drain()
+        if self._lost and not self._waiting:
+            lost, self._lost = self._lost, 0
+            self._keep(list(self._encode(Record(Level.WARNING, "log records lost", {"count": lost}))))
+            self._drain()
 
     def _keep(self, payloads: list[bytes]) -> bool:
         size = sum(map(len, payloads))

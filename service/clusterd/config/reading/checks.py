@@ -3,7 +3,7 @@
 import os
 import stat
 
-from clusterd.config.model import AccessLog, Address, Switch, TcpAddress, UnixAddress
+from clusterd.config.model import Address, Switch, TcpAddress, UnixAddress
 from clusterd.config.reading.accounts import ID_OF, UnknownAccount
 from clusterd.config.reading.problems import Place
 from clusterd.config.reading.values import Values
@@ -29,19 +29,10 @@ def check_combinations(given: Values, source: Place) -> None:
             if given.values[key]:
                 place, found = given.places[key], f"{key} is given, and no certificate"
                 given.refuse(place, "tls.certificate", found, hint="name its file in tls.certificate")
-    if given.are_good("log.access", "log.slow"):
-        _check_slow(given, source)
     trusted = given.are_good("proxy_protocol", "trusted_proxies") and given.values["trusted_proxies"]
     if given.values.get("proxy_protocol") is Switch.ON and trusted == ():
         place, found = given.places["proxy_protocol"], "on, but trusted_proxies is empty, so no client could connect"
         given.refuse(place, "proxy_protocol", found, hint="name the proxies in trusted_proxies")
-
-
-def _check_slow(given: Values, source: Place) -> None:
-    """Check that slow requests can be logged where they are to be."""
-    if given.values["log.access"] is AccessLog.SLOW and given.values["log.slow"] is None:
-        place, found = given.places.get("log.access", source), "slow, and log.slow is off, so no request is slow"
-        given.refuse(place, "log.access", found, hint="say in log.slow how long a slow request takes, such as 1s")
 
 
 def _check_what_runs(given: Values) -> None:

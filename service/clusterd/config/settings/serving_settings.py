@@ -197,8 +197,8 @@ SERVING_SETTINGS = (
         "errors",
         _LIVE,
         "Which requests are logged: off, errors (status 500 and above, and requests that clusterd refuses), slow "
-        "(those, and requests that take log.slow or longer) or all. A status of 500 or above is logged as error, "
-        "everything else as info. clusterctl log access changes it in the running workers.",
+        "(those, and requests that take log.slow or longer, by default a second) or all. A status of 500 or above is "
+        "logged as error, everything else as info. clusterctl log access changes it in the running workers.",
     ),
     Setting(
         "log.access_format",
@@ -216,8 +216,8 @@ SERVING_SETTINGS = (
         _NEXT,
         "A request that takes this long is logged while it runs, with the stack of its thread, greenlet or task, and "
         "again at its end with the time that it has waited for a thread, for the application and for its client. A "
-        "response that is sent bit by bit for ever, such as server-sent events, is slow as well. log.access: slow "
-        "needs it.",
+        "response that is sent bit by bit for ever, such as server-sent events, is slow as well. If it is off, "
+        "log.access: slow takes a second for slow.",
     ),
     Setting(
         "log.targets",

@@ -16,13 +16,16 @@ _LOGGED_FROM: Final = {Mode.ALL: 0, Mode.SLOW: 500, Mode.ERRORS: 500, Mode.OFF: 
 _ERRORS_FROM: Final = 500
 _MESSAGE: Final = "request"
 
+SLOW_SECONDS: Final = 1.0
+"""What is slow for the mode `slow` if `log.slow` is off."""
+
 
 class AccessLog:
     """The access log of one engine. Its mode may change at any time."""
 
     def __init__(self, settings: HttpSettings, log: Log) -> None:
         self._log = log
-        self._slow = inf if settings.slow is None else settings.slow
+        self._slow = SLOW_SECONDS if settings.slow is None else settings.slow
         written = settings.access_format
         self._line: Line | None = None if written == AS_FIELDS else compile_lines(written, settings.worker)
         self.is_on = False
