@@ -2,61 +2,21 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import requests
 
-from tests.support.neighbours import needs, neighbour
-from tests.support.ports import free_port
-from tests.support.service import PATIENCE_SECONDS, Service, wait_until
+from tests.support.prometheus import prometheus
+from tests.support.service import Service, wait_until
 
 pytestmark = pytest.mark.engine_independent
 
 MakeService = Callable[..., Service]
 
-CONFIGURATION = """
-global: {{scrape_interval: 100ms, scrape_timeout: 100ms}}
-scrape_configs: [{{job_name: clusterd, static_configs: [{{targets: ["127.0.0.1:{port}"]}}]}}]
-"""
 WORKERS = 9
 """More than fit into one slice of the page."""
 KILLS = 20
-
-
-class Prometheus:
-    """A Prometheus, by its HTTP API."""
-
-    def __init__(self, port: int) -> None:
-        self._address = f"http://127.0.0.1:{port}"
-
-    def get(self, path: str, **parameters: str) -> Any:
-        with requests.Session() as session:
-            session.trust_env = False
-            try:
-                answer = session.get(f"{self._address}{path}", params=parameters, timeout=PATIENCE_SECONDS)
-            except requests.ConnectionError:
-                return None
-        return answer.json()["data"] if answer.ok else None
-
-    def value(self, query: str) -> float | None:
-        """The value of a query with one result; None if it has none."""
-        answer = self.get("/api/v1/query", query=query)
-        return float(answer["result"][0]["value"][1]) if answer and answer["result"] else None
-
-
-@contextmanager
-def prometheus(directory: Path, scraped: int) -> Iterator[Prometheus]:
-    needs("prometheus", "prometheus")
-    configuration, port = directory / "prometheus.yml", free_port()
-    configuration.write_text(CONFIGURATION.format(port=scraped))
-    command = ["prometheus", f"--config.file={configuration}", f"--storage.tsdb.path={directory / 'data'}"]
-    found = Prometheus(port)
-    with neighbour([*command, f"--web.listen-address=127.0.0.1:{port}"], lambda: found.value("up") == 1):
-        yield found
 
 
 def test_no_counter_goes_back_while_workers_die_and_are_replaced(make_service: MakeService, tmp_path: Path) -> None:

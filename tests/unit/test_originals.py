@@ -26,7 +26,7 @@ REPLACED = {
 ALLOWED = {
     # Called in a thread of the pool or in one for debugpy: there is neither where threads are replaced.
     "http/wsgi/pool/pool_thread.py": {"threading.Event"},
-    "worker/debugger.py": {"threading.Event", "threading.Thread"},
+    "worker/diagnosis/debugger.py": {"threading.Event", "threading.Thread"},
 }
 
 

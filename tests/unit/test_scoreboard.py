@@ -14,7 +14,7 @@ from clusterd.config.limits import Timeouts
 from clusterd.http.ports import RefusedFor, TimedOut
 from clusterd.metrics.shared import scoreboard as module
 from clusterd.metrics.shared.counting import RequestCounter
-from clusterd.metrics.shared.row import DURATIONS, REFUSALS, ROW_CELLS, SERIES, TIMEOUTS, Row, Totals
+from clusterd.metrics.shared.row import DURATIONS, ENDS_NOTHING, REFUSALS, ROW_CELLS, SERIES, TIMEOUTS, Row, Totals
 from clusterd.metrics.shared.scoreboard import MAXIMUM_ROWS, Peers, Scoreboard, ScoreboardError
 from clusterd.metrics.shared.series import Counter, Gauge, Internal, Responses
 
@@ -100,7 +100,7 @@ def test_no_two_series_share_a_cell() -> None:
 def test_what_is_counted_is_what_the_engine_names() -> None:
     assert set(get_args(RefusedFor)) == set(REFUSALS)
     assert set(get_args(TimedOut)) == set(TIMEOUTS) - {"hang"}  # The master counts these: the worker cannot.
-    assert {*TIMEOUTS, "unready"} == {field.name for field in fields(Timeouts)}
+    assert {*TIMEOUTS, *ENDS_NOTHING} == {field.name for field in fields(Timeouts)}
 
 
 def test_a_label_has_no_other_values(scoreboard: Scoreboard) -> None:

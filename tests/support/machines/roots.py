@@ -17,7 +17,6 @@ PACKAGES = (
     "iproute2",
     "nginx-light",
     "python3",
-    "python3-prometheus-client",
     "python3-rich",
     "python3-systemd",
     "python3-uvloop",
