@@ -140,9 +140,10 @@ lint-deb: ## lintian on the package in build/, which fails for errors and warnin
 	packaging/system-packages $(PACKAGES_LINT)
 	lintian --no-cfg --allow-root --fail-on=error,warning build/clusterd_*.deb
 
-docs: venv ## write the generated files anew: JSON Schema, docs/settings.md, clusterd.yaml(5)
+docs: venv ## write the generated files anew: JSON Schema, docs/settings.md, docs/metrics-reference.md, clusterd.yaml(5)
 	$(BIN)/python -m clusterd.config.reference
 	$(BIN)/python packaging/settings_manual.py
+	$(BIN)/python packaging/metrics_manual.py
 	$(BIN)/python packaging/completions.py
 
 bench: $(VENV)-bench/clusterd ## measure, beside other servers: see bench/README.md

@@ -78,6 +78,15 @@ def test_every_alert_has_its_section_in_the_runbook() -> None:
         assert (page, anchor in anchors) == ("docs/runbook.md", True), each["alert"]
 
 
+def test_the_reference_has_every_metric_of_a_page(make_service: MakeService) -> None:
+    service = make_service().start()
+    service.get()
+    documented = set(re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/metrics-reference.md").read_text(), re.MULTILINE))
+    found = set(re.findall(r"^# TYPE (\w+) ", service.metrics().text, re.MULTILINE))
+    assert found <= documented
+    assert {name for name in documented - found if not name.startswith((*CONDITIONAL, "clusterd_hooks_"))} == set()
+
+
 def queries() -> Iterator[str]:
     """Those of the dashboard, for all services, and of a window in which a test has scraped often enough."""
     for panel in json.loads(DASHBOARD.read_text())["panels"]:

@@ -23,6 +23,11 @@ def test_the_manual_page_of_the_settings_is_current() -> None:
     assert module["MANUAL"].read_text(encoding="utf-8") == module["manual"](), "run `make docs`"
 
 
+def test_the_reference_of_the_metrics_is_current() -> None:
+    module = runpy.run_path(str(_REPOSITORY / "packaging/metrics_manual.py"))
+    assert module["MANUAL"].read_text(encoding="utf-8") == module["manual"](), "run `make docs`"
+
+
 def test_the_completions_are_those_of_the_command_line() -> None:
     module = runpy.run_path(str(_REPOSITORY / "packaging/completions.py"))
     for path, text in module["files"]().items():

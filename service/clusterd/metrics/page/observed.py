@@ -99,7 +99,7 @@ def _sockets(backlogs: Mapping[str, Backlog]) -> Iterator[Metric]:
     )
     yield _gauges(
         "clusterd_listen_backlog_limit",
-        "Length of that queue beyond which the kernel drops or refuses connections.",
+        "Length of the queue of the listening socket beyond which the kernel drops or refuses connections.",
         "socket",
         {address: each.limit for address, each in backlogs.items()},
     )
@@ -121,7 +121,7 @@ def _slots(observed: Observed) -> Iterator[Metric]:
     )
     yield _gauges(
         "clusterd_worker_memory_age_seconds",
-        "Time since these two were measured.",
+        "Time since the shares and the private memory of the slot were measured.",
         "worker",
         {slot: each.age_seconds for slot, each in memory.items()},
     )
