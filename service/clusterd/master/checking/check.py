@@ -8,7 +8,7 @@ import os
 import signal
 from dataclasses import dataclass, replace
 
-from clusterd.config.model import Config, LogLevel, Preload
+from clusterd.config.model import AccessLog, Config, LogLevel, Preload
 from clusterd.linux.descriptors import raise_descriptor_limit
 from clusterd.linux.prctl import become_subreaper
 from clusterd.log import Level, Logger, open_sink
@@ -60,7 +60,9 @@ def check_application(config: Config) -> Report:
     become_subreaper()
     raise_descriptor_limit()
     try:
-        return asyncio.run(_until_stopped(replace(config, log=replace(config.log, level=LogLevel.WARNING))))
+        # Without the access log: the only request is the health check, whose failure is reported.
+        log = replace(config.log, level=LogLevel.WARNING, access=AccessLog.OFF)
+        return asyncio.run(_until_stopped(replace(config, log=log)))
     finally:
         end_orphans()
 
