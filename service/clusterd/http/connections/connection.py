@@ -239,9 +239,9 @@ class Connection(Accounted):
         """Close, because the response cannot be completed: only a close can tell the client so."""
         if self.stage is _ANSWERING:
             self._sending.reason = self._sending.reason or "the response is incomplete"
-            self.place = self._context.in_hand.end(self.place, self)
             self._account(status)
-            self.close_politely()
+            self.close_politely()  # The request stays in hand if its call goes on.
+            self.place = self._context.in_hand.end(self.place, self)
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer without the application, and close: the bytes that follow cannot be interpreted."""
