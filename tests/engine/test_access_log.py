@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -241,6 +242,81 @@ def test_a_file_is_counted(tmp_path: Any) -> None:
     with serving(sends, threads=1, access_log=AccessLog.ALL) as server:
         ask(server, "/file")
         assert logged(server)[0]["bytes"] == 300_000
+
+
+def test_what_was_sent_while_nothing_was_logged_is_not_counted(tmp_path: Any) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(bytes(300_000))
+
+    def sends(environ: Environ, start_response: StartResponse) -> Any:
+        start_response("200 OK", [])
+        return environ["wsgi.file_wrapper"](file.open("rb")) if environ["PATH_INFO"] == "/file" else [b"1234"]
+
+    with serving(sends, threads=1, access_log=AccessLog.OFF) as server, server.client() as client:
+        client.get("/file")
+        server.wait_for_rest()
+        server.on_loop(lambda: server.engine.change_access_log(AccessLog.ALL))
+        client.get("/")
+        assert logged(server)[0]["bytes"] == 4
+
+
+def test_what_is_logged_again_begins_with_the_next_response() -> None:
+    here, go_on = threading.Event(), threading.Event()
+
+    def application(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
+        start_response("200 OK", [("Content-Length", "10")])
+        yield b"12345"
+        if environ["PATH_INFO"] == "/first":
+            here.set()
+            go_on.wait(20)
+        yield b"67890"
+
+    with serving(application, threads=1, access_log=AccessLog.ALL) as server, server.client() as client:
+        client.send(request("/first"))
+        assert here.wait(20)
+        server.on_loop(lambda: server.engine.change_access_log(AccessLog.OFF))
+        go_on.set()
+        assert client.answer().body == b"1234567890"
+        server.wait_for_rest()
+        server.on_loop(lambda: server.engine.change_access_log(AccessLog.ALL))
+        client.get("/second")
+        assert [(each["target"], each["bytes"]) for each in logged(server)] == [("/second", 10)]
+
+
+@RUNNERS
+def test_a_client_is_not_said_to_have_left_when_the_server_has_cut_it(threads: int) -> None:
+    with serving(big, threads=threads, access_log=AccessLog.ERRORS) as server, server.client() as client:
+        client.send(request("/big"))
+        client.answer_head()
+        server.on_loop(server.engine.abort)
+        [found] = logged(server)
+    reason = f"the worker has dropped the connection after {found['bytes']} of 67108864 bytes"
+    assert (found["status"], found["reason"]) == (499, reason)
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "reason"),
+    [
+        ("GET", [], None),
+        ("GET", [(b"content-length", b"10")], "the client has closed the connection after 5 of 10 bytes"),
+        ("HEAD", [(b"content-length", b"10")], None),
+    ],
+)
+def test_a_client_that_leaves_when_it_has_read_enough_is_no_error(method: str, fields: Any, reason: str | None) -> None:
+    async def begins(_: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": fields})
+        await send({"type": "http.response.body", "body": b"12345", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    with serving(begins, interface=Interface.ASGI, access_log=AccessLog.ERRORS) as server:
+        with server.client() as client:
+            client.send(request("/", method=method))
+            client.answer_head()
+            client.socket.shutdown(socket.SHUT_WR)
+            client.rest()
+        wait_until(lambda: server.ledger.done)
+        assert [each["reason"] for each in server.ledger.requests] == ([] if reason is None else [reason])
 
 
 def test_early_hints_are_not_taken_for_the_response() -> None:

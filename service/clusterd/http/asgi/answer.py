@@ -203,9 +203,9 @@ class Answer:
         self._let_go()
         self._connection.finish(self._status, persistent=persistent)
 
-    def _break_off(self) -> None:
+    def _break_off(self, *, is_client_gone: bool = False) -> None:
         self._let_go()
-        self._connection.break_off(self._status)
+        self._connection.break_off(self._status, is_client_gone=is_client_gone)
 
     def _let_go(self) -> None:
         """Detach from the connection: nothing more can be sent."""
@@ -214,14 +214,14 @@ class Answer:
 
     def fail(self, how: str) -> None:
         """The application has ended without completing the response, or has failed after it. Log `how` unless it is
-        empty.
+        empty, because the client has left.
         """
         if how:
             self._report(how)
         if self.is_over:
             return
         if self.started:
-            self._break_off()
+            self._break_off(is_client_gone=not how)
             return
         self._head, body = refusal_response(application_failed())
         mark(self._head, self._asked.returned_id)

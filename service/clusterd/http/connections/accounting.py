@@ -59,6 +59,12 @@ class Accounted(Intake):
             self._is_in_flight = False
             self._context.registry.counters.request_dropped()
 
+    def _note_cut(self, how: str) -> None:
+        """Note for the log that the response ends here. `how` the client has ended the connection, if it has."""
+        request = self._reception.request
+        if request is not None and request.head.method != "HEAD":  # A response to HEAD is complete with its head.
+            self._sending.note_cut("the worker has dropped" if self.is_dropped else f"the client has {how}")
+
     def _log_answer(self, status: int, seconds: float, *, is_wanted: bool) -> None:
         if self._context.access.is_on:
             request, sending = self._reception.request, self._sending
@@ -66,6 +72,8 @@ class Accounted(Intake):
                 received = b"" if request else self._reception.residual
                 self._context.access.write(sending.answered(request, received, self.origin.peer, status, seconds))
             sending.reset()
+        elif self._sending.sent:
+            self._sending.reset()  # It was on when the response began.
 
     def _log_slow(self, request: Request, status: int, seconds: float) -> None:
         head, peer = request.head, self.origin.peer

@@ -75,7 +75,7 @@ class Connection(Accounted):
         if self._is_in_flight and not self.is_dropped:
             self._context.registry.counters.client_aborted()
         if self.stage is _ANSWERING:
-            self._sending.note_cut(error)
+            self._note_cut("reset" if error is not None else "closed")
             self._account(CLIENT_CLOSED_REQUEST)
         if self.tunnel is not None:
             self._context.registry.tunnels_changed(-1)
@@ -170,7 +170,8 @@ class Connection(Accounted):
         went_out = outflow.send_on(self._socket)
         if transfer is not None:
             self._context.sent += transfer.sent - before
-            self._sending.sent += transfer.sent - before
+            if self._context.access.is_on:
+                self._sending.sent += transfer.sent - before
         if outflow.has_file():
             self.pause_writing()
             if went_out:
@@ -235,10 +236,16 @@ class Connection(Accounted):
             self.deadline.await_client_read()
             self.stage = Stage.FLUSHING
 
-    def break_off(self, status: int) -> None:
-        """Close, because the response cannot be completed: only a close can tell the client so."""
+    def break_off(self, status: int, *, is_client_gone: bool = False) -> None:
+        """Close, because the response cannot be completed: only a close can tell the client so.
+
+        `is_client_gone`: the application has ended the response because the client has left.
+        """
         if self.stage is _ANSWERING:
-            self._sending.reason = self._sending.reason or "the response is incomplete"
+            if is_client_gone:
+                self._note_cut("closed")
+            else:
+                self._sending.reason = self._sending.reason or "the response is incomplete"
             self._account(status)
             self.close_politely()  # The request stays in hand if its call goes on.
             self.place = self._context.in_hand.end(self.place, self)
