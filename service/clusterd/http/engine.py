@@ -57,6 +57,8 @@ class InFlight:
     """Its place among those in hand."""
     runs_in: object
     """What runs it: the identifier of a thread, a greenlet or a task. None if nothing does, or the event loop."""
+    request_id: str = ""
+    """Empty without `request_ids`, and for a request that its connection has left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +230,7 @@ class Engine:
                     each.peer,
                     each.place.index,
                     each.call.runs_in if each.call else None,
+                    each.request.id,
                 )
                 for each in self.connections
                 if each.request is not None

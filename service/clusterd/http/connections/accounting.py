@@ -88,4 +88,5 @@ class Accounted(Intake):
             application=round(max(0.0, seconds - waited), 3),
             client=round(request.on_client, 3),
             peer=peer[0] if peer else None,
+            request_id=request.id or None,
         )

@@ -173,6 +173,7 @@ class ThreadCall(Exchange):
     def _file_sent(self, sending: "_Sending") -> None:
         self._gone = True
         self._connection.call = None
+        self._asked.on_client += monotonic() - sending.began
         self.conclude_file(sending.transfer)
         self._let_go_of_file()  # Only now, because it marks the rest of the response as failed.
 
@@ -228,12 +229,13 @@ class ThreadCall(Exchange):
 class _Sending:
     """A file that is being sent, and the job that runs afterwards in a thread."""
 
-    __slots__ = ("_call", "_output", "queued_at", "transfer")
+    __slots__ = ("_call", "_output", "began", "queued_at", "transfer")
 
     def __init__(self, call: ThreadCall, transfer: FileTransfer, output: Output) -> None:
         self._call = call
         self._output = output
         self.transfer = transfer
+        self.began = monotonic()
         self.queued_at = inf
 
     def run(self, _: Runner, __: float) -> None:

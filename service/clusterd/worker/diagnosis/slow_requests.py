@@ -38,4 +38,5 @@ class SlowRequests:
                 age=round(request.age, 3),
                 phase=request.phase,
                 peer="unix" if request.peer is None else f"{request.peer[0]}:{request.peer[1]}",
+                request_id=request.request_id or None,
             )
