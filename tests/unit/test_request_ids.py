@@ -65,3 +65,6 @@ def test_a_response_has_one_identifier() -> None:
     own = ResponseHead("200 OK", [("x-request-ID", "own")], TEXT_FIELDS, "")
     mark(own, "abc")
     assert own.fields == b"x-request-ID: own\r\n"
+    others = ResponseHead("200 OK", [("Upstream-X-Request-Id", "b"), ("A", "x-request-id: b")], TEXT_FIELDS, "")
+    mark(others, "abc")
+    assert others.fields.endswith(b"\r\nX-Request-Id: abc\r\n")

@@ -60,5 +60,5 @@ def _given(fields: Fields) -> str:
 
 def mark(head: ResponseHead, returned: str) -> None:
     """Add the identifier to a response that does not have one. Empty: add nothing."""
-    if returned and b"x-request-id:" not in head.fields.lower():
+    if returned and b"\nx-request-id:" not in b"\n" + head.fields.lower():
         head.fields += b"X-Request-Id: %b\r\n" % returned.encode("latin-1")
