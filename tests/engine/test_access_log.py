@@ -406,3 +406,47 @@ def test_code_of_an_asgi_request_knows_it_anywhere() -> None:
     with serving(application, interface=Interface.ASGI, request_ids=RequestIds.ON) as server, server.client() as client:
         assert client.get("/").body == b"True"
         assert server.on_loop(REQUEST_ID.get) is None
+
+
+@RUNNERS
+@pytest.mark.parametrize("target", ["/file", "/pieces"])
+@pytest.mark.parametrize("timeouts", [{}, {"request": 0.2}])
+def test_what_closes_a_response_knows_it_too(
+    threads: int, target: str, timeouts: dict[str, float], tmp_path: Any
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(bytes(32 << 20))
+    seen: list[str | None] = []
+
+    class OwnFile:
+        def __init__(self) -> None:
+            self._file = file.open("rb")
+            self.read = self._file.read
+
+        def close(self) -> None:
+            seen.append(REQUEST_ID.get())
+            self._file.close()
+
+    class Pieces:
+        def __iter__(self) -> Iterator[bytes]:
+            while True:
+                yield bytes(1 << 20)
+
+        def close(self) -> None:
+            seen.append(REQUEST_ID.get())
+
+    def application(environ: Environ, start_response: StartResponse) -> Any:
+        start_response("200 OK", [("X-Own", environ["clusterd.request_id"])])
+        return environ["wsgi.file_wrapper"](OwnFile()) if target == "/file" else Pieces()
+
+    with (
+        serving(application, threads=threads, timeouts=timeouts, request_ids=RequestIds.ON) as server,
+        server.client() as client,
+    ):
+        client.send(request(target))
+        own = client.answer_head().fields["x-own"]
+        if not timeouts:
+            server.on_loop(server.engine.abort)
+        wait_until(lambda: seen)
+        assert seen[0] == own
+        assert server.on_loop(REQUEST_ID.get) is None

@@ -99,5 +99,7 @@ class LoopCall(Exchange):
         if not self._over:
             self._over = True
             if self._output is not None:
+                token = REQUEST_ID.set(self._asked.id or None)
                 self.abandon(self._output)
+                REQUEST_ID.reset(token)
             self.release()

@@ -120,7 +120,9 @@ class ThreadCall(Exchange):
 
     def close_file(self, output: Output) -> None:
         """Run the application's close() after a transfer."""
+        token = REQUEST_ID.set(self._asked.id or None)
         self.abandon(output)
+        REQUEST_ID.reset(token)
         self._service.mailbox.post(self._file_closed)
 
     # ---- on the loop
