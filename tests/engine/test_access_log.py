@@ -450,3 +450,19 @@ def test_what_closes_a_response_knows_it_too(
         wait_until(lambda: seen)
         assert seen[0] == own
         assert server.on_loop(REQUEST_ID.get) is None
+
+
+@pytest.mark.parametrize(("own", "found"), [([], [b"mine"]), ([(b"X-Request-ID", b"own")], [b"own"])])
+def test_an_accepted_websocket_has_one_identifier(own: list[tuple[bytes, bytes]], found: list[bytes]) -> None:
+    async def accepts(_: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept", "headers": own})
+        await receive()
+
+    settings: dict[str, Any] = {"request_ids": RequestIds.RETURN, "trusted_proxies": ("127.0.0.1",)}
+    with serving(accepts, interface=Interface.ASGI, **settings) as server, server.client() as client:
+        key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+        upgrade = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", key)
+        client.send(request("/", *upgrade, "X-Request-Id: mine"))
+        lines = client.lines_until_empty()
+        assert [line.partition(b": ")[2] for line in lines if line.lower().startswith(b"x-request-id:")] == found

@@ -210,8 +210,9 @@ class WebSocketCall:
         subprotocol = message.get("subprotocol")
         if subprotocol is not None:
             subprotocol = text(subprotocol, "websocket.accept: 'subprotocol'")
-        if self._asked.returned_id:
-            headers.append((b"X-Request-Id", self._asked.returned_id.encode("latin-1")))
+        returned = self._asked.returned_id
+        if returned and not any(name.lower() == b"x-request-id" for name, _ in headers):
+            headers.append((b"X-Request-Id", returned.encode("latin-1")))
         response = acceptance(self._handshake, subprotocol, accepted, headers, self._stamp)
         self._state = _State.OPEN
         self._session = Session(self._connection, Wire(self._message_limit, compression), self._quota, self._wake)
