@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from clusterd.http.settings import RequestIds
+from clusterd.wire.in_hand import PLACES
 from tests.support.serving import PATIENCE, request, serving, wait_until
 
 StartResponse = Callable[..., Any]
@@ -61,3 +62,26 @@ def test_what_is_said_of_a_slow_request_has_its_identifier() -> None:
         ids.append(str(server.ledger.warnings[0][1]["request_id"]))
         assert len(ids) == 3
         assert len(set(ids)) == 1
+
+
+def test_a_place_that_another_connection_has_taken_is_not_said_to_be_a_requests() -> None:
+    def application(_: dict[str, Any], start_response: StartResponse) -> list[bytes]:
+        start_response("200 OK", [])
+        return [b""]
+
+    with serving(application, threads=1) as server, server.client() as client:
+        client.get("/")
+        server.wait_for_rest()
+        in_hand = server.engine.in_hand
+
+        def taken() -> set[int]:
+            line = b"GET / HTTP/1.1\r\n"
+            return {in_hand.begin(in_hand.nowhere, object(), line, None, 1.0).index for _ in range(PLACES)}
+
+        places = server.on_loop(taken)
+        assert len(places) == PLACES
+        client.send(b"POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\n")
+        wait_until(lambda: server.on_loop(server.engine.requests_in_flight))
+        [found] = server.on_loop(server.engine.requests_in_flight)
+        assert (found.target, found.phase) == ("/upload", "receiving")
+        assert found.place not in places

@@ -54,7 +54,7 @@ class InFlight:
     phase: str
     peer: Address | None
     place: int
-    """Its place among those in hand."""
+    """Its place among those in hand; that of none if it has no place."""
     runs_in: object
     """What runs it: the identifier of a thread, a greenlet or a task. None if nothing does, or the event loop."""
     request_id: str = ""
@@ -219,7 +219,7 @@ class Engine:
 
     def requests_in_flight(self) -> list[InFlight]:
         """Return the requests that are not answered yet, the oldest first."""
-        now = monotonic()
+        now, nowhere = monotonic(), self.in_hand.nowhere  # Another connection may have taken the place over.
         return sorted(
             (
                 InFlight(
@@ -228,7 +228,7 @@ class Engine:
                     now - each.request.started,
                     (each.call.phase if each.call else CallPhase.RECEIVING).value,
                     each.peer,
-                    each.place.index,
+                    (each.place if each.place.owner is each else nowhere).index,
                     each.call.runs_in if each.call else None,
                     each.request.id,
                 )
