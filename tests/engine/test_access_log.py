@@ -208,6 +208,8 @@ def test_a_response_that_a_reset_cuts_says_what_was_sent(threads: int) -> None:
     )
     assert match is not None
     assert int(match[2]) == found["bytes"]
+    alike = f"499 the client has {match[1]} the connection"
+    assert found["alike"] == alike, "however much was sent, so that the log leaves out those that are too many"
 
 
 def test_leaving_a_stream_is_no_error() -> None:

@@ -6,6 +6,7 @@ from typing import Final
 from clusterd.config.settings.access_format import AS_FIELDS
 from clusterd.http.access.answered import Answered
 from clusterd.http.access.lines import Line, compile_lines
+from clusterd.http.access.sending import CUT_AFTER
 from clusterd.http.ports import Log
 from clusterd.http.settings import AccessLog as Mode
 from clusterd.http.settings import HttpSettings
@@ -47,7 +48,7 @@ class AccessLog:
     def write(self, answered: Answered) -> None:
         """Write the record of a request. It is not limited as equal ones are if all requests are to be logged."""
         level = Level.ERROR if answered.status >= _ERRORS_FROM else Level.INFO
-        alike = UNLIMITED if self._is_complete else f"{answered.status} {answered.reason}"
+        alike = UNLIMITED if self._is_complete else f"{answered.status} {answered.reason.partition(CUT_AFTER)[0]}"
         if self._line is not None:
             self._log.request(level, self._line(answered), alike)
         else:

@@ -11,6 +11,9 @@ _find_length: Final = re.compile(rb"\r\n[Cc]ontent-[Ll]ength: ([0-9]+)\r\n").sea
 _HEAD_END: Final = b"\r\n\r\n"
 _INTERIM: Final = b"HTTP/1.1 103 "
 
+CUT_AFTER: Final = " after "
+"""What comes before the numbers in the reason of a response that was cut."""
+
 
 class Sending:
     """One for each connection, for its current response."""
@@ -47,7 +50,7 @@ class Sending:
             return
         match = _find_length(first, 0, first.find(_HEAD_END) + 2)
         if match is not None and self._body < int(match[1]):
-            self.reason = f"{who} the connection after {self._body} of {int(match[1])} bytes"
+            self.reason = f"{who} the connection{CUT_AFTER}{self._body} of {int(match[1])} bytes"
 
     @property
     def _body(self) -> int:
