@@ -52,7 +52,6 @@ class Answer:
         "_has_trailers",
         "_head",
         "_log",
-        "_received",
         "_request",
         "_stamp",
         "gone",
@@ -65,7 +64,6 @@ class Answer:
         self._connection = connection
         self._asked = request
         self._request = request.head
-        self._received = request
         self._stamp = stamp
         self._log = log
         self._expected = _START

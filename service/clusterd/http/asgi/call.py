@@ -102,7 +102,7 @@ class AsgiCall(Answer):
             began = 0.0 if body.held else monotonic()
             data = await body.take()
             if began:
-                self._received.on_client += monotonic() - began
+                self._asked.on_client += monotonic() - began
             if not body.is_closed:  # The rest of a closed body was dropped, so its end is unknown.
                 self._end = body.is_complete
                 return {"type": "http.request", "body": data, "more_body": not self._end}
@@ -182,7 +182,7 @@ class AsgiCall(Answer):
         while not self.is_over and not self._connection.writable:
             began = monotonic()
             await self._wait()
-            self._received.on_client += monotonic() - began
+            self._asked.on_client += monotonic() - began
 
     # ---- what the connection calls
 
