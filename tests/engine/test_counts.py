@@ -1,5 +1,6 @@
 """What the engine counts of its requests and connections, whatever calls the application."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -193,6 +194,22 @@ def test_a_client_that_leaves_before_its_answer_has_aborted_and_one_that_is_drop
             wait_until(lambda: not server.ledger.connections)
             go_on.set()
         assert (server.ledger.aborts, server.ledger.done) == (0, [499])
+
+
+def test_a_client_that_leaves_a_stream_has_aborted_although_the_application_ends_it() -> None:
+    async def application(_: dict[str, Any], receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"first", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    with serving(application, interface=Interface.ASGI) as server, server.client() as client:
+        client.send(request())
+        client.answer_head()
+        client.socket.shutdown(socket.SHUT_WR)
+        client.rest()
+        wait_until(lambda: server.ledger.done)
+        assert (server.ledger.aborts, server.ledger.done) == (1, [499])
 
 
 @WAYS

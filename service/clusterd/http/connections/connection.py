@@ -244,6 +244,8 @@ class Connection(Accounted):
         if self.stage is _ANSWERING:
             if is_client_gone:
                 self._note_cut("closed")
+                self._context.registry.counters.client_aborted()
+                status = CLIENT_CLOSED_REQUEST
             else:
                 self._sending.reason = self._sending.reason or "the response is incomplete"
             self._account(status)
