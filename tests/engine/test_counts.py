@@ -196,16 +196,19 @@ def test_a_client_that_leaves_before_its_answer_has_aborted_and_one_that_is_drop
         assert (server.ledger.aborts, server.ledger.done) == (0, [499])
 
 
-def test_a_client_that_leaves_a_stream_has_aborted_although_the_application_ends_it() -> None:
+@pytest.mark.parametrize("begins", [True, False])
+def test_a_client_that_leaves_has_aborted_although_the_application_ends_its_call(begins: bool) -> None:
     async def application(_: dict[str, Any], receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200})
-        await send({"type": "http.response.body", "body": b"first", "more_body": True})
+        if begins:
+            await send({"type": "http.response.start", "status": 200})
+            await send({"type": "http.response.body", "body": b"first", "more_body": True})
         while (await receive())["type"] != "http.disconnect":
             pass
 
     with serving(application, interface=Interface.ASGI) as server, server.client() as client:
         client.send(request())
-        client.answer_head()
+        if begins:
+            client.answer_head()
         client.socket.shutdown(socket.SHUT_WR)
         client.rest()
         wait_until(lambda: server.ledger.done)

@@ -218,7 +218,7 @@ class Answer:
             self._report(how)
         if self.is_over:
             return
-        if self.started:
+        if self.started or not how:
             self._break_off(is_client_gone=not how)
             return
         self._head, body = refusal_response(application_failed())
