@@ -40,8 +40,9 @@ class Sending:
         """Begin with the next response."""
         self._first, self.sent, self.reason = None, 0, ""
 
-    def note_cut(self, who: str) -> None:
-        """The connection has ended, because of `who`. Note how much of a response with a length the client did not get.
+    def note_cut(self, how: str) -> None:
+        """The client has gone: it has "closed" or "reset" the connection. Note how much of a response with a length it
+        got.
 
         How much of another one is missing cannot be known, and clients leave streams at any time.
         """
@@ -50,7 +51,7 @@ class Sending:
             return
         match = _find_length(first, 0, first.find(_HEAD_END) + 2)
         if match is not None and self._body < int(match[1]):
-            self.reason = f"{who} the connection{CUT_AFTER}{self._body} of {int(match[1])} bytes"
+            self.reason = f"the client has {how} the connection{CUT_AFTER}{self._body} of {int(match[1])} bytes"
 
     @property
     def _body(self) -> int:

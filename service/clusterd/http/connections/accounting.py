@@ -60,10 +60,14 @@ class Accounted(Intake):
             self._context.registry.counters.request_dropped()
 
     def _note_cut(self, how: str) -> None:
-        """Note for the log that the response ends here. `how` the client has ended the connection, if it has."""
+        """Note for the log that the response ends here, as the client has closed or reset the connection.
+
+        What this worker drops is logged where it decides to.
+        """
         request = self._reception.request
-        if request is not None and request.head.method != "HEAD":  # A response to HEAD is complete with its head.
-            self._sending.note_cut("the worker has dropped" if self.is_dropped else f"the client has {how}")
+        # A response to HEAD is complete with its head.
+        if request is not None and request.head.method != "HEAD" and not self.is_dropped:
+            self._sending.note_cut(how)
 
     def _log_answer(self, status: int, seconds: float, *, is_wanted: bool) -> None:
         if self._context.access.is_on:
