@@ -9,6 +9,8 @@ import faulthandler
 import os
 import signal
 
+from clusterd.linux.memory import punch_hole
+
 STACKS_SIGNAL = signal.SIGRTMIN + 8
 """A real-time signal that Python, uvloop and glibc do not use."""
 
@@ -29,3 +31,8 @@ def write_stacks_to(descriptor: int) -> None:
 def read_stacks(descriptor: int, offset: int) -> str:
     """Return what was written after `offset` (bytes). pread is used, because both processes share the file offset."""
     return os.pread(descriptor, 1 << 20, offset).decode(errors="replace")
+
+
+def forget_stacks(descriptor: int, offset: int) -> None:
+    """Free the memory of what was written before `offset`. Later stacks are written behind it. Raises OSError."""
+    punch_hole(descriptor, 0, offset)

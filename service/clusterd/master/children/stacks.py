@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from clusterd.linux.stacks import STACKS_SIGNAL, read_stacks
+from clusterd.linux.stacks import STACKS_SIGNAL, forget_stacks, read_stacks
 from clusterd.log import Logger
 from clusterd.master.children.in_hand import listed, with_requests
 from clusterd.master.children.table import Child, Children, Kind
@@ -92,6 +92,8 @@ class StackReader:
         written = read_stacks(child.stacks, child.stacks_read)
         if (written and written == seen) or not looks:
             child.stacks_read += len(written.encode())
+            if written:  # A process whose event loop stalls again and again is asked as often.
+                forget_stacks(child.stacks, child.stacks_read)
             tell(with_requests(written, self._in_hand(child)))
         else:
             self._loop.call_later(LOOK_EVERY_SECONDS, self._look, child, tell, written, looks - 1)
