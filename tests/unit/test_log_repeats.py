@@ -1,6 +1,8 @@
 """How many equal records are written in a second, and how those left out are counted."""
 
+import itertools
 import os
+import tracemalloc
 
 import pytest
 
@@ -175,4 +177,36 @@ def test_a_changed_limit_holds_at_once_and_the_count_goes_on() -> None:
     logger.error("full")
     logger.shape(as_json=False, repeats=0)
     logger.error("full")
-    assert (len(taken), logger.left_out) == (2, 1)
+    assert taken == ["full", "equal log records left out count=1 like=full", "full"]
+    assert logger.left_out == 1
+
+
+def test_long_messages_of_many_kinds_take_little_memory() -> None:
+    """A statement of SQL in a traceback, for example, has any length, and is another one each time."""
+    repeats = Repeats(3)
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for number in range(MOST_KINDS):
+        text = f"{number}: {'x' * 100_000}"
+        repeats.admits(ERROR, text, text, 0.0)
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 1_000_000
+
+
+def test_long_messages_that_differ_anywhere_are_told_apart() -> None:
+    repeats = Repeats(1)
+    assert admitted(repeats, 2, 0.0, "x" * 5000 + "a") == admitted(repeats, 2, 0.0, "x" * 5000 + "b") == 1
+
+
+def test_a_signal_handler_may_log_while_the_reports_are_made() -> None:
+    class Interrupted(float):
+        def __add__(self, other: float) -> float:
+            repeats.admits(ERROR, f"kind {next(numbers)} of the handler", "what", 11.5)
+            return float(self) + other
+
+    numbers = itertools.count()
+    repeats = Repeats(2)
+    admitted(repeats, 5, 10.0)
+    admitted(repeats, 5, Interrupted(11.0), "later")
+    assert [each.what for each in repeats.reports(11.2)] == ["what full"]

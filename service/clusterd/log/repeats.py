@@ -9,6 +9,8 @@ SECONDS = 1.0
 MOST_KINDS = 512
 """How many different records are told apart at a time. Beyond that, those of one level count as equal."""
 OTHERS = "records of many kinds"
+MOST_CHARACTERS = 500
+"""What is kept of the text of a kind: the text may be long, and another one each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class _Second:
 
     def __init__(self, began: float, what: str) -> None:
         self.began = began
-        self.what = what
+        self.what = what[:MOST_CHARACTERS]
         self.count = 0
 
 
@@ -51,6 +53,8 @@ class Repeats:
         """Whether to write a record. `what` shows it in a report."""
         if not self._limit:
             return True
+        if len(alike) > MOST_CHARACTERS:
+            alike = f"{alike[:MOST_CHARACTERS]} {hash(alike)}"
         if (level, alike) not in self._kinds and len(self._kinds) >= MOST_KINDS:
             self._forget(now)
             if len(self._kinds) >= MOST_KINDS:
@@ -84,6 +88,6 @@ class Repeats:
             return []
         self._forget(now)
         over, self._over = self._over, []
-        full = [kind.began + SECONDS for kind in self._kinds.values() if kind.count > self._limit]
+        full = [kind.began + SECONDS for kind in list(self._kinds.values()) if kind.count > self._limit]
         self.due = min(full, default=float("inf"))
         return over

@@ -78,6 +78,7 @@ class Sink:
     def limit_repeats(self, limit: int) -> None:
         """Write at most `limit` equal records a second from now on. 0: as many as come."""
         if limit != self._repeats_allowed:
+            self.finish()  # Otherwise what was left out until now would be told nowhere.
             before, self._repeats_allowed = self._repeats, limit
             self._repeats = Repeats(limit)
             self._repeats.left_out = before.left_out
