@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import re
+import resource
 import signal
 import socket
 from dataclasses import fields
@@ -126,6 +127,26 @@ def test_a_packet_carries_descriptors_and_the_senders_pid() -> None:
             os.close(descriptor)
         theirs.close()
         assert receive(ours) is None
+
+
+def test_the_sender_of_a_packet_is_known_also_if_its_descriptors_may_not_be_opened() -> None:
+    """The master took the answer of a worker for that of a stranger, and waited for it for ever."""
+    ours, theirs = socketpair()
+    with ours, theirs:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        send(theirs, messages.encode(messages.MetricsTold(3)), [ours.fileno(), theirs.fileno()])
+        received: list[Received] = []
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        loop = asyncio.new_event_loop()
+        channel = Channel(ours, loop, received.append, lambda _: None)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+        try:
+            channel.read_pending(1)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        channel.close()
+        loop.close()
+    assert received == [Received(messages.MetricsTold(3), (), os.getpid(), lacks_descriptors=True)]
 
 
 def test_the_last_words_of_a_peer_that_left_packets_unread_arrive() -> None:

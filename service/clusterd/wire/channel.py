@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from clusterd.wire.endpoint import SeqpacketEndpoint
 from clusterd.wire.messages import Message, ProtocolError, decode, encode
-from clusterd.wire.packets import DescriptorsMissing, Packet, close_all
+from clusterd.wire.packets import DescriptorsMissing, close_all
 
 QUEUE_PACKETS = 1000
 PACKETS_PER_TURN = 100
@@ -86,7 +86,7 @@ class Channel:
             except BlockingIOError:
                 return
             except DescriptorsMissing as cut:
-                packet, lacks_descriptors = Packet(cut.data, (), None), True
+                packet, lacks_descriptors = cut.packet, True
             except (OSError, ProtocolError) as error:
                 self._end(str(error))
                 return

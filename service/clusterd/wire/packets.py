@@ -20,11 +20,11 @@ _ANCILLARY_BYTES = socket.CMSG_SPACE(PACKET_DESCRIPTORS * _DESCRIPTOR_BYTES) + s
 
 
 class DescriptorsMissing(ProtocolError):
-    """A packet came without its descriptors, because this process may not open so many. `data` is the packet."""
+    """A packet came without its descriptors, because this process may not open so many. `packet` is the rest of it."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, packet: "Packet") -> None:
         super().__init__("a packet was cut: it came with more descriptors than this process may open")
-        self.data = data
+        self.packet = packet
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def receive(sock: socket.socket) -> Packet | None:
         close_all(descriptors)
         if flags & socket.MSG_TRUNC:
             raise ProtocolError("a packet was cut: it was too long")
-        raise DescriptorsMissing(data)
+        raise DescriptorsMissing(Packet(data, (), pid))
     if not data:
         return None
     return Packet(data, tuple(descriptors), pid)

@@ -117,7 +117,7 @@ class Receiver:
                 except BlockingIOError:
                     return
                 except DescriptorsMissing as cut:
-                    self._decline(Offer.decode(cut.data), Decline.NO_DESCRIPTOR)
+                    self._decline(Offer.decode(cut.packet.data), Decline.NO_DESCRIPTOR)
                     continue
                 except (OSError, ProtocolError):
                     self._held = None
