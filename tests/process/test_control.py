@@ -166,6 +166,7 @@ def test_the_access_log_changes_in_workers_and_those_forked_later(make_service: 
     done(service, "restart", "1")
     service.get("/also")
     service.wait_for_line("target=/also")
+    assert done(service, "config")["log"]["access"] == "all"
     service.configure()
     assert service.reload().returncode == 0
     service.get("/again")

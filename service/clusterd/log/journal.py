@@ -9,7 +9,7 @@ import functools
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from clusterd.log.record import Record
 from clusterd.runtime import originals
@@ -28,6 +28,12 @@ def encode(record: Record) -> Iterator[bytes]:
     header = b"PRIORITY=%d\n" % record.level + _SOURCE
     fields = b"".join(_field(_field_name(name), value) for name, value in record.pairs())
     yield _field(b"MESSAGE", "\n".join(record.lines())) + header + fields
+
+
+def entry(message: str, priority: int, fields: Mapping[str, object]) -> bytes:
+    """Return the datagram of a message with fields of any name. Those that are None are left out."""
+    given = b"".join(_field(name.encode(), str(value)) for name, value in fields.items() if value is not None)
+    return _field(b"MESSAGE", message) + b"PRIORITY=%d\n" % priority + _SOURCE + given
 
 
 @functools.lru_cache(maxsize=256)

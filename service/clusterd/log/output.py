@@ -21,7 +21,9 @@ from contextlib import suppress
 from threading import get_ident
 from typing import Any
 
+from clusterd.log.application_records import send_records
 from clusterd.log.destination import is_journal_stream
+from clusterd.log.journal import JournalWriter
 from clusterd.log.record import Level
 from clusterd.runtime import originals
 from clusterd.service_name import SERVICE
@@ -186,6 +188,11 @@ class OutputBuffer(io.BufferedWriter):
                 return True
         return False
 
+    @property
+    def is_journal(self) -> bool:
+        """Whether this is still the journal. The program may have connected the descriptor with something else."""
+        return self._journal is not None and self.fileno() in self._journal.descriptors()
+
     def _is_ready(self) -> bool:
         """Return whether the destination accepts output. It is waited for once."""
         poll = originals.poll()
@@ -248,6 +255,8 @@ def protect_output(environ: MutableMapping[str, str], *, whole_lines: bool = Tru
     stream = JournalStream(environ, JOURNAL_STREAM_SOCKET)
     is_journal = stream.descriptors()
     _journal = stream if is_journal else None
+    if is_journal:
+        send_records(JournalWriter(), _is_journal)
     for name, descriptor in _STANDARD.items():
         old = getattr(sys, name)
         if not _is_standard(old, descriptor):
@@ -266,6 +275,10 @@ def protect_output(environ: MutableMapping[str, str], *, whole_lines: bool = Tru
         fresh.mode = "w"  # type: ignore[misc] # Python sets it too
         setattr(sys, name, fresh)
         setattr(sys, f"__{name}__", fresh)
+
+
+def _is_journal(stream: object) -> bool:
+    return isinstance(stream, LineStream) and isinstance(stream.buffer, OutputBuffer) and stream.buffer.is_journal
 
 
 def _is_standard(stream: object, descriptor: int) -> bool:

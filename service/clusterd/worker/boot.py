@@ -17,6 +17,7 @@ from clusterd.linux.prctl import die_with_parent, outlive_parent
 from clusterd.linux.stacks import write_stacks_to
 from clusterd.linux.title import set_title
 from clusterd.log import Logger
+from clusterd.log.application_records import describe_process
 from clusterd.metrics.shared.scoreboard import LAYOUT
 from clusterd.process.abandoned import end_own_processes
 from clusterd.process.ending import Ending
@@ -69,6 +70,7 @@ def _live(boot: Boot, log: Logger) -> Ended:
     os.environ[marks.WORKER_PID] = str(os.getpid())
     os.setpgid(0, 0)  # By this group the master finds what the worker leaves behind.
     api.begin(boot.slot, context.generation)
+    describe_process(slot=boot.slot, generation=context.generation)
     if not _greet(boot):
         return Ended(0)
     # The boot may take minutes, and systemd starts the next master only after the last process of this one is gone.

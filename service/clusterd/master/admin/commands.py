@@ -178,6 +178,8 @@ class Commands:
     def _config(self, peer: Peer, *, diff: bool) -> None:
         if not diff:
             live: dict[str, JSON] = {"log.level": self._log.level.name.lower()}
+            if (mode := self._context.children.access_log) is not None:
+                live["log.access"] = mode.value
             peer.succeed("what runs", nested(shown(self._context.configurations.running(self._cluster.serving) | live)))
             return
         found = self._context.configurations.compare(self._cluster.serving)

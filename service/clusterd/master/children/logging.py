@@ -20,6 +20,7 @@ def set_log_level(level: Level, log: Logger, children: Children) -> None:
 
 def set_access_log(mode: AccessLog, children: Children) -> None:
     """Set which requests are logged, likewise in every worker and template."""
+    children.access_log = mode
     for child in children.all():
         if child.kind is not Kind.HOOKS and child.access_log is not mode:
             child.access_log = mode

@@ -108,6 +108,8 @@ class Children:
         self._by_pid: dict[int, Child] = {}
         self.orphans_reaped = 0
         """The number of orphans that were reaped: the master is a subreaper and inherits them."""
+        self.access_log: AccessLog | None = None
+        """Which requests they log, once that was set."""
         self.messages_dropped = 0
         """The number of messages that were dropped because their sender was not the expected process."""
 
