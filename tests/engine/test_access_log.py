@@ -212,6 +212,15 @@ def test_a_response_that_a_reset_cuts_says_what_was_sent(threads: int) -> None:
     assert found["alike"] == alike, "however much was sent, so that the log leaves out those that are too many"
 
 
+def test_what_this_process_cuts_is_no_cut_of_the_client() -> None:
+    with serving(big, threads=1, access_log=AccessLog.ERRORS) as server, server.client() as client:
+        client.send(request("/big"))
+        client.answer_head()
+        server.on_loop(server.engine.abort)
+        wait_until(lambda: server.ledger.done == [499])
+        assert server.ledger.requests == []
+
+
 def test_leaving_a_stream_is_no_error() -> None:
     with serving(endless, threads=1, access_log=AccessLog.ERRORS) as server:
         with server.client() as client:

@@ -1,6 +1,7 @@
 """Applications that use gevent: what they do in threads, locks and sockets is done by greenlets of one hub."""
 
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable
@@ -99,6 +100,20 @@ def app(environ, start_response):
         while data := slow.recv(1 << 20):
             received += len(data)
         assert received > 400 * 65536
+
+
+def test_a_request_that_is_cut_is_logged_once(serve: Serve) -> None:
+    source = """
+def answer(path):
+    gevent.sleep(1000)
+"""
+    noted = serve(GEVENT + source + WSGI, timeouts={"drain": "500ms"})
+    with connect(noted.service) as client:
+        client.sendall(b"GET /stuck HTTP/1.1\r\nHost: x\r\n\r\n")
+        wait_until(lambda: noted.service.workers()[0]["in_flight"], "a request waits")
+        assert noted.service.stop() == 0
+    [line] = [each for each in noted.service.lines if " cut" in each or "/stuck" in each]
+    assert re.search("request cut at the end of the drain .*target=/stuck", line)
 
 
 @ENDINGS

@@ -202,9 +202,9 @@ class Engine:
         return self.load < self.settings.limits.connections
 
     def abort(self) -> None:
-        """Drop every connection at once."""
+        """Drop every connection at once. The caller logs their requests."""
         for connection in tuple(self.connections):
-            connection.abort()
+            connection.cut()
         self._shedder.abort()
 
     def abort_soon(self) -> None:

@@ -21,7 +21,7 @@ from clusterd.process.files import flush_files
 from clusterd.process.fork_hygiene import flush_output
 from clusterd.process.time_limit import MOMENT_SECONDS, OutOfTime, interrupted
 from clusterd.process.where import where_greenlet_is, where_task_is, where_thread_is, where_traceback_ends
-from clusterd.runtime.hub import Hub, beside, hub_in_use
+from clusterd.runtime.hub import Hub, beside, hub_in_use, is_of_request
 from clusterd.runtime.threads import CallingThread
 
 LEAST_SECONDS = 1.0
@@ -117,8 +117,9 @@ class Ending:
         """Wait for the greenlets, and end what does not end."""
         left = hub.join(max(MOMENT_SECONDS, self._until - monotonic()))
         for greenlet in left:
-            where = where_greenlet_is(greenlet)
-            self._log.warning(f"the greenlet {greenlet.name} was cut: it does not end", where=where)
+            if not is_of_request(greenlet):  # The drain has logged the requests that it has cut.
+                where = where_greenlet_is(greenlet)
+                self._log.warning(f"the greenlet {greenlet.name} was cut: it does not end", where=where)
         hub.kill(left, MOMENT_SECONDS)
 
     def _run_exit_handlers(self) -> None:

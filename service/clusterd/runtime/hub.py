@@ -98,6 +98,11 @@ def greenlets() -> list[Any]:
     return [each for each in found if id(each) not in threads and each not in _background and each not in _calls]
 
 
+def is_of_request(greenlet: Any) -> bool:
+    """Whether clusterd has spawned the greenlet for a request."""
+    return hasattr(greenlet, "is_of_request")
+
+
 def this_greenlet() -> Any:
     """Return the greenlet that runs; None where greenlets are not used."""
     return sys.modules["greenlet"].getcurrent() if is_used() else None
@@ -149,9 +154,13 @@ class Hub:
         self._hub.loop.run_callback_threadsafe(call)
 
     def spawn_here(self, call: Callable[..., object], *arguments: object) -> None:
-        """Have it called in a greenlet of its own, as if the program had just begun. For the hub's thread only."""
+        """Have a request's call made in a greenlet of its own, as if the program had just begun. For the hub's thread
+        only.
+        """
         # Otherwise it would share them with the greenlet or the hub that spawns it, and so with other requests.
-        self._gevent.spawn(call, *arguments).spawn_tree_locals = {}
+        spawned = self._gevent.spawn(call, *arguments)
+        spawned.spawn_tree_locals = {}
+        spawned.is_of_request = True
 
     def beside(self, call: Callable[[], _Result]) -> _Result:
         """Call it in a native thread, and turn the hub until it has returned. Raises what it raises."""

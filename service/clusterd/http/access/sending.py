@@ -18,7 +18,7 @@ CUT_AFTER: Final = " after "
 class Sending:
     """One for each connection, for its current response."""
 
-    __slots__ = ("_first", "reason", "sent")
+    __slots__ = ("_first", "is_cut_here", "reason", "sent")
 
     def __init__(self) -> None:
         self._first: bytes | None = None
@@ -27,6 +27,8 @@ class Sending:
         """How many bytes were sent."""
         self.reason = ""
         """Why the response is a refusal, or is incomplete."""
+        self.is_cut_here = False
+        """Whether this process cuts the connection, and has said so."""
 
     def add(self, data: bytes) -> None:
         """Note what is sent."""
@@ -47,7 +49,7 @@ class Sending:
         How much of another one is missing cannot be known, and clients leave streams at any time.
         """
         first = self._first
-        if first is None or self.reason:
+        if first is None or self.reason or self.is_cut_here:
             return
         match = _find_length(first, 0, first.find(_HEAD_END) + 2)
         if match is not None and self._body < int(match[1]):

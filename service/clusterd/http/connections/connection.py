@@ -284,6 +284,11 @@ class Connection(Accounted):
         else:
             self.refuse(refusal)
 
+    def cut(self) -> None:
+        """Drop the connection, whose request was logged."""
+        self._sending.is_cut_here = True
+        self.abort()
+
     def give_up(self, reason: str) -> None:
         """Drop the connection and say why in the log: the client gets only a part of the response."""
         self._sending.reason = reason
