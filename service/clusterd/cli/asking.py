@@ -10,8 +10,8 @@ from typing import Any
 from clusterd.config.paths import control_path, service_path
 from clusterd.wire.control import Command, parse, request_line
 
-ANSWER_BYTES = 1 << 20
-"""The longest line of an answer, which is a status with thousands of workers."""
+ANSWER_BYTES = 4 << 20
+"""The longest line of an answer, which is that of `top` with a thousand slots and their predecessors."""
 
 
 class Unreachable(Exception):

@@ -156,8 +156,7 @@ class Commands:
         if follow and len(self._following) >= MOST_FOLLOWERS:
             peer.fail(f"{MOST_FOLLOWERS} clients follow the events already")
             return
-        for event in self._event_log.events:
-            peer.event(event_line(event))
+        peer.recall([event_line(event) for event in self._event_log.events])
         if not follow:
             peer.succeed("")
             return

@@ -15,7 +15,7 @@ from clusterd.wire.control import LINE_BYTES, ControlError, Request, parse_reque
 MOST_SILENT = 32
 REQUEST_SECONDS = 5.0
 MOST_UNREAD_BYTES = 256 * 1024
-"""A peer that does not read is disconnected once more bytes than this wait for it. No single answer is as large."""
+"""A peer that does not read is disconnected once more bytes than this wait for it, beside the events of `recall`."""
 
 _PEER_CREDENTIALS = struct.Struct("3i")
 
@@ -34,6 +34,7 @@ class Peer:
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
+        self._recalled_bytes = 0
         self.credentials = _credentials(writer)
 
     @property
@@ -58,6 +59,11 @@ class Peer:
         """Send an event. The line is encoded once for all peers."""
         self._say(line)
 
+    def recall(self, lines: Sequence[bytes]) -> None:
+        """Send the events that are remembered. Those of many deaths, with the requests that they cost, take 2 MiB."""
+        self._recalled_bytes = sum(map(len, lines))
+        self._say(b"".join(lines))
+
     def succeed(self, text: str, data: dict[str, Any] | None = None) -> None:
         """Send the success of the request and close the connection."""
         self._end(result(succeeded=True, text=text, data=data))
@@ -71,7 +77,7 @@ class Peer:
         self._writer.close()
 
     def _say(self, line: bytes) -> None:
-        if self._writer.transport.get_write_buffer_size() > MOST_UNREAD_BYTES:
+        if self._writer.transport.get_write_buffer_size() > MOST_UNREAD_BYTES + self._recalled_bytes:
             self._writer.transport.abort()
         elif not self.is_gone:
             self._writer.write(line)
