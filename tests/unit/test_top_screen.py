@@ -5,8 +5,9 @@ import re
 from dataclasses import replace
 
 import pytest
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
 
+from clusterd.cli import terminal
 from clusterd.cli.top.blocks import sparkline
 from clusterd.cli.top.screen import KEYS, draw
 from clusterd.dashboard.model import Dashboard
@@ -44,6 +45,16 @@ def test_a_usual_terminal_shows_everything() -> None:
     assert re.search(r"^ +draining +101 +1h2m ", text, re.MULTILINE)
     assert re.search(r"^\d\d:\d\d:\d\d  exit  slot=2 how=", text, re.MULTILINE)
     assert "\033" not in text and "None" not in text
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_without_unicode_shows_what_it_can(encoding: str) -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
+    console = terminal.console(out)
+    console.size = ConsoleDimensions(60, 24)
+    console.print(draw(console, DASHBOARD))
+    out.seek(0)
+    assert "clusterd@shop" in out.read()
 
 
 def test_a_wide_terminal_has_the_limits_beside_the_numbers() -> None:

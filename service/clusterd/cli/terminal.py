@@ -5,6 +5,7 @@ rich is imported where it is needed: `systemctl reload` calls clusterctl without
 
 import os
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any, TextIO
 
 from clusterd.cli import tables
@@ -36,9 +37,14 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def console(stream: TextIO) -> "Console":
-    """Return the terminal. It has no colours if NO_COLOR is set (https://no-color.org)."""
+    """Return the terminal. It has no colours if NO_COLOR is set (https://no-color.org).
+
+    A character that its encoding does not have becomes a question mark.
+    """
     from rich.console import Console
 
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(errors="replace")
     no_colour = bool(os.environ.get("NO_COLOR"))
     return Console(file=stream, force_terminal=True, no_color=no_colour, highlight=False, markup=False, emoji=False)
 
