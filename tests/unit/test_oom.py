@@ -55,6 +55,14 @@ def test_each_kill_explains_one_death_for_a_while() -> None:
     assert kills.judge(1, 200.0) is ForMemory.SURELY
 
 
+def test_a_counter_that_cannot_be_read_for_a_while_counts_no_kill_twice() -> None:
+    counts: list[int | None] = [7, None, 7, 8]
+    kills = kills_of(lambda: counts.pop(0))
+    kills.look(100.0)
+    assert kills.judge(1, 101.0) is ForMemory.NO
+    assert kills.judge(1, 102.0) is ForMemory.SURELY
+
+
 def test_where_nothing_counts_nothing_is_explained() -> None:
     assert kills_of(lambda: None).judge(1, 100.0) is ForMemory.NO
 

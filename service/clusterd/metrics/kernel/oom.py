@@ -123,7 +123,9 @@ class MemoryKills:
 
     def look(self, now: float) -> None:
         """Read the counter, at `now` (time.monotonic())."""
-        count = self._counter.read() or 0
+        count = self._counter.read()
+        if count is None:  # There is no counter, or this process may open no more files now.
+            count = self._seen
         self._unexplained = [at for at in self._unexplained if now - at < EXPLAINS_SECONDS]
         self._unexplained += [now] * (count - self._seen)
         self._seen = count
