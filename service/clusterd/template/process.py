@@ -5,6 +5,7 @@ import os
 import socket
 import ssl
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import NoReturn
 
@@ -46,6 +47,7 @@ from clusterd.wire.messages import (
     ProtocolError,
     SetAccessLog,
     SetLogLevel,
+    StandsAside,
     Unforkable,
     decode,
     encode,
@@ -138,6 +140,8 @@ def _stand_aside(channel: socket.socket, generation: int, log: Logger) -> bool:
         masters_signals.ignore()
         return True
     set_title(f"import gen {generation}", f"clusterd-i{generation}")
+    with suppress(BrokenPipeError):  # The master has given up this generation, as the copy sees too.
+        _say(channel, StandsAside(copy))
     channel.close()
     return _leave(1 if wait_for_child(copy) else 0, log)
 

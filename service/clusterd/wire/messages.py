@@ -124,6 +124,13 @@ class Unforkable(Message):
 
 
 @dataclass(frozen=True)
+class StandsAside(Message):
+    """The process with this pid, a copy of the template, speaks for it from now on."""
+
+    copy: int
+
+
+@dataclass(frozen=True)
 class ForkFailed(Message):
     """The kernel refused a fork. The worker or spare `serial` does not exist."""
 

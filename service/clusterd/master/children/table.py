@@ -17,7 +17,7 @@ from clusterd.config.model import AccessLog, TcpAddress
 from clusterd.linux.stacks import new_stacks_file
 from clusterd.log import Level
 from clusterd.wire.channel import Channel, Received
-from clusterd.wire.messages import Hello, Message
+from clusterd.wire.messages import Hello, Message, StandsAside
 from clusterd.wire.packets import close_all, socketpair
 
 _OF_THIS_THREAD = 0x20000000
@@ -48,6 +48,8 @@ class Child:
     row: int | None = None
     """The scoreboard row that the worker uses."""
     pid: int | None = None
+    copy: int | None = None
+    """The pid of the process that speaks for a template that stands aside (template/process.py)."""
     stacks: int = -1
     stacks_read: int = 0
     log_level: Level | None = None
@@ -221,7 +223,9 @@ class Children:
     def _received(self, child: Child, received: Received) -> None:
         if isinstance(received.message, Hello):
             self._greeted(child, received)
-        elif received.pid == child.pid:
+        elif received.pid == child.pid and isinstance(received.message, StandsAside):
+            child.copy = received.message.copy
+        elif received.pid == child.pid or (child.copy is not None and received.pid == child.copy):
             child.is_heard = True
             self._on_message(child, received)
         else:
