@@ -1,7 +1,13 @@
 """What of an import is said to be broken by a fork, by what there is before it and after it."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
+from clusterd.template import findings
 from clusterd.template.findings import Descriptor, Inventory, Thread, broken
 
 pytestmark = pytest.mark.engine_independent
@@ -40,3 +46,40 @@ def test_a_library_that_begins_its_thread_when_it_has_something_to_do_is_known()
 def test_a_library_that_does_not_survive_is_named_whatever_is_begun_anew() -> None:
     core = Thread("grpc_global_tim", "grpc_global_tim")
     assert broken(Inventory((core,)), Inventory((core,))) == ["thread 'grpc_global_tim' is running (gRPC)"]
+
+
+MANY = """
+import os, resource, socket
+from clusterd.process.fork_hygiene import wait_for_adoption
+from clusterd.template.findings import open_descriptors, try_fork
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+before = open_descriptors()
+pairs = [socket.socketpair() for _ in range(800)]
+"""
+FINDS = """
+findings = try_fork(before)
+print(len(findings.broken), findings.broken[-1].partition(" is ")[2], findings.may_stand_aside)
+"""
+IS_ADOPTED = """
+reader, writer = os.pipe()
+os.close(writer)
+os.pidfd_open = lambda _: reader  # of a process that has ended
+wait_for_adoption(0)
+print("adopted")
+"""
+
+
+def said_with_many_connections(script: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(Path(findings.__file__).parents[2])}
+    command = [sys.executable, "-c", MANY + script]
+    ran = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=60)
+    return ran.stdout or ran.stderr
+
+
+def test_as_many_connections_as_an_import_may_open_are_findings() -> None:
+    assert said_with_many_connections(FINDS) == "100 a socket connected to another of this process False\n"
+
+
+def test_a_worker_with_as_many_waits_for_its_adoption() -> None:
+    assert said_with_many_connections(IS_ADOPTED) == "adopted\n"

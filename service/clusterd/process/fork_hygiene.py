@@ -1,6 +1,7 @@
 """What a process does around a fork: it waits for the other process, and writes what is buffered."""
 
 import os
+import select
 import sys
 
 from clusterd.runtime import originals
@@ -27,7 +28,9 @@ def wait_for_adoption(subreaper: int) -> None:
     except ProcessLookupError:
         return  # The parent has exited in the meantime.
     # The kernel reparents the children of a process before it reports its exit.
-    originals.select([descriptor], [], [])
+    poll = originals.poll()  # Not select(2), which takes no descriptor above 1023.
+    poll.register(descriptor, select.POLLIN)
+    poll.poll()
     originals.close(descriptor)
 
 

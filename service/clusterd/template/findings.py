@@ -7,6 +7,7 @@ their threads anew in the child, and close what both processes would use. What t
 import json
 import os
 import re
+import select
 import signal
 import socket
 import stat
@@ -33,6 +34,7 @@ _LOOK_AGAIN_SECONDS = 0.01
 _TRIAL_SECONDS = 5.0
 """A fork handler that takes longer hangs."""
 _HANGS = "a forked process does not get through the fork handlers of the import"
+_MOST_FINDINGS = 100
 _MOST_BYTES = 64 * 1024
 """What fits a pipe that is read when its writer has ended."""
 
@@ -145,7 +147,9 @@ def _after_forks(here: Inventory, before: frozenset[int], fork_between: Callable
 def _has_ended(child: int) -> bool:
     """Wait for the end of a child of this process. It is killed if it takes too long."""
     ended = os.pidfd_open(child)
-    in_time = bool(originals.select([ended], [], [], _TRIAL_SECONDS)[0])
+    poll = originals.poll()  # Not select(2), which takes no descriptor above 1023.
+    poll.register(ended, select.POLLIN)
+    in_time = bool(poll.poll(1000 * _TRIAL_SECONDS))
     originals.close(ended)
     if not in_time:
         os.kill(child, signal.SIGKILL)
@@ -159,7 +163,7 @@ def _report(here: Inventory, before: frozenset[int], writer: int) -> NoReturn:
     try:
         while (found := broken(here, _inventory(before))) and monotonic() < until:
             originals.select([], [], [], _LOOK_AGAIN_SECONDS)
-        os.write(writer, json.dumps(found).encode())
+        os.write(writer, json.dumps(found[:_MOST_FINDINGS]).encode())
     finally:
         os._exit(0)
 
