@@ -79,6 +79,11 @@ class Logger:
         if level <= self._threshold.level:
             self._sink.write(Record(level, message, {**self._fields, **fields}))
 
+    def of(self, what: object, level: Level, message: str, /, **fields: object) -> None:
+        """Write one record of `what`, a worker for example. Only records of the same one are equal (log/repeats.py)."""
+        if level <= self._threshold.level:
+            self._sink.write(Record(level, message, {**self._fields, **fields}, f"{message} ({what})"))
+
     def request(self, level: Level, message: str, alike: str, fields: Mapping[str, object] | None = None) -> None:
         """Write a record of the access log. `alike` is as in `Record`. Without `fields` the message is a whole line."""
         if level <= self._threshold.level:

@@ -117,10 +117,10 @@ class Executor:
                 # A worker that died after the supervisor's decision has left the table. Its death is in the queue.
                 if child := self._children.get(serial):
                     self._processes.serve(child)
-                    self._log.info("worker ready", **child.fields())
+                    self._log.of(serial, Level.INFO, "worker ready", **child.fields())
             case actions.Retire():
                 self._processes.retire(action)
-                self._log.info("worker draining", **self._fields(action.serial))
+                self._log.of(action.serial, Level.INFO, "worker draining", **self._fields(action.serial))
             case actions.Kill(serial, reason, detail):
                 fields = {**self._fields(serial), **self._processes.burden(serial)}
                 self._log.info(f"killing worker: {detail or reason}", **fields, reason=reason)
@@ -182,7 +182,8 @@ class Executor:
         self._counts.worker_ended(action.slot, action.reason, is_candidate=action.is_candidate)
         failed = action.reason in FAILURES
         retry = f"; trying again in {action.retry_in:.1f} s" if action.retry_in is not None else ""
-        self._log.log(
+        self._log.of(
+            action.serial,
             Level.ERROR if failed else Level.INFO,
             f"worker {'failed' if failed else 'ended'}: {action.how}{retry}",
             slot=action.slot,

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from clusterd.log import Logger
+from clusterd.log import Level, Logger
 from clusterd.supervisor.actions import WorkerEnded
 from clusterd.supervisor.model.held import Cause, Held, HeldRequest
 from clusterd.wire.in_hand import Kind, Table
@@ -74,9 +74,9 @@ def report_held(ended: WorkerEnded, log: Logger) -> None:
         return
     who = {"slot": ended.slot, "generation": ended.generation, "pid": ended.pid, "reason": ended.cause}
     for each in held.requests[:MOST_NAMED]:
-        log.warning(f"{_WHAT[_state(each)]} with its worker", **_fields(each), **who)
+        log.of(ended.pid, Level.WARNING, f"{_WHAT[_state(each)]} with its worker", **_fields(each), **who)
     if more := held.unnamed + len(held.requests[MOST_NAMED:]):
-        log.warning(f"{more} more requests lost with their worker", **who)
+        log.of(ended.pid, Level.WARNING, f"{more} more requests lost with their worker", **who)
 
 
 _WHAT = {"lost": "request lost", "websocket": "WebSocket lost", "left": "request without a client ended"}
