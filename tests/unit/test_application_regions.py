@@ -1,5 +1,6 @@
 """The memory of the application's metrics: its layout, and what its readers make of any bytes in it."""
 
+import gc
 import os
 import struct
 import threading
@@ -73,6 +74,20 @@ def test_the_dead_are_folded_and_their_region_is_empty_for_the_next(arena: Arena
         assert ledger.fold(0).damage == ""
         assert values(reader) == values(ArenaReader(arena)) == {"orders_total": 2 * number}
     assert os.pread(arena.descriptor, 64, arena.offset_of_row(0)) == bytes(64)
+
+
+def test_a_master_that_nobody_asks_for_metrics_remembers_no_reader_of_a_dead_worker(arena: Arena) -> None:
+    ledger = ApplicationLedger(arena, ArenaReader(arena))
+    before = readers()
+    for _ in range(5):
+        count(writer(arena, 0))
+        ledger.fold(0)
+    assert readers() == before
+
+
+def readers() -> int:
+    gc.collect()
+    return sum(isinstance(each, RegionReader) for each in gc.get_objects())
 
 
 def test_an_import_that_is_repeated_counts_once(arena: Arena) -> None:

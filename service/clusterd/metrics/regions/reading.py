@@ -87,10 +87,12 @@ class ArenaReader:
                 yield
 
     def read_lease(self, row: int) -> tuple[Lease, Contents | None, str]:
-        """Return the lease of a row, what is in its region, and what is damaged there."""
+        """Return the lease of a row, what is in its region, and what is damaged there, to end the lease with it."""
         lease = self._arena.lease_of(row)
         reader = self._reader_of(lease)
-        return lease, reader.read(), reader.damage
+        contents = reader.read()
+        del self._living[lease.number]  # There may be no other reading for as long as the master lives.
+        return lease, contents, reader.damage
 
     def damages(self) -> dict[Lease, str]:
         """What was found in the regions that are damaged."""
