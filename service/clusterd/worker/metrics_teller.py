@@ -17,7 +17,8 @@ THREAD_NAME = "clusterd-metrics"
 class MetricsTeller:
     """Calls the application's collectors in a thread of their own, or in a greenlet, as they may take any time.
 
-    `tell` sends an answer with its descriptors, on the loop. The master asks again when it has the last answer.
+    `tell` sends an answer with its descriptors, on the loop. The master asks again when it has the last answer, so each
+    question gets one, also if there are no threads or descriptors left to answer it with.
     """
 
     def __init__(
@@ -38,24 +39,38 @@ class MetricsTeller:
         instrumentation = self._instrumentation
         if instrumentation is None or instrumentation.template_values is None:
             self._tell(MetricsTold(number), ())
-        else:
+            return
+        try:
             begin(lambda: self._answer(instrumentation, number), THREAD_NAME, self._hub)
+        except RuntimeError as error:  # There can be no more threads.
+            self._cannot_tell(error)
+            self._tell(MetricsTold(number), ())
 
     def _answer(self, instrumentation: Instrumentation, number: int) -> None:
         answer = None
         try:
             answer = instrumentation.answer()
         except BaseException as error:  # Also SystemExit, of a collector of the application.
-            self._log.warning(f"the application's metrics cannot be told: {error!r}")
+            self._cannot_tell(error)
         try:
             self._loop.call_soon_threadsafe(self._send, number, answer)
         except RuntimeError:
             return  # The loop is closed: the process ends.
 
+    def _cannot_tell(self, error: BaseException) -> None:
+        self._log.warning(f"the application's metrics cannot be told: {error!r}")
+
     def _send(self, number: int, answer: bytes | None) -> None:
-        if answer is None:
-            self._tell(MetricsTold(number), ())
-            return
+        if answer is not None:
+            try:
+                self._send_file(number, answer)
+            except OSError as error:
+                self._cannot_tell(error)
+            else:
+                return
+        self._tell(MetricsTold(number), ())
+
+    def _send_file(self, number: int, answer: bytes) -> None:
         descriptor = os.memfd_create("clusterd-metrics", os.MFD_CLOEXEC)
         try:
             os.write(descriptor, answer)
