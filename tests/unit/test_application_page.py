@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from math import inf
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -21,7 +22,7 @@ from prometheus_client.core import (
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from clusterd.metrics.application.answer import decode, encode
+from clusterd.metrics.application.answer import MOST_BYTES, decode, encode
 from clusterd.metrics.application.memory import Memory
 from clusterd.metrics.application.values import Value, value_class
 from clusterd.metrics.page.application_page import Answer, ApplicationPage
@@ -193,8 +194,28 @@ def test_more_samples_than_allowed_are_not_told() -> None:
 def test_a_metric_that_no_page_could_show_is_not_told() -> None:
     wrong = Metric("wrong", "", "gauge")
     wrong.add_sample("wrong", {}, None)  # type: ignore[arg-type]
-    answer, _ = encode([wrong, GaugeMetricFamily("right", "", 1)], 9)
+    untyped = GaugeMetricFamily("untyped", "", 1)
+    untyped.type = "untyped"
+    without_help = SimpleNamespace(name="helpless", type="gauge", samples=untyped.samples)
+    answer, _ = encode([wrong, untyped, without_help, GaugeMetricFamily("right", "", 1)], 9)
     assert [metric.name for metric in decode(answer)] == ["right"]
+
+
+def test_a_metric_that_no_answer_has_room_for_is_dropped_and_the_others_are_told() -> None:
+    large = GaugeMetricFamily("large", "", labels=["a"])
+    for number in range(1000):
+        large.add_metric([f"{number} {'x' * 10_000}"], 1)
+    answer, dropped = encode([GaugeMetricFamily("before", "", 1), large, GaugeMetricFamily("after", "", 1)], 10_000)
+    assert len(answer) <= MOST_BYTES
+    assert [metric.name for metric in decode(answer)] == ["before", "after"]
+    assert dropped == 1000
+
+
+def test_a_time_that_no_page_could_show_is_not_told() -> None:
+    late = Metric("late", "", "gauge")
+    late.add_sample("late", {}, 1, 1e306)
+    answer, _ = encode([late], 9)
+    assert [sample.timestamp for metric in decode(answer) for sample in metric.samples] == [None]
 
 
 @pytest.mark.parametrize(
@@ -209,6 +230,9 @@ def test_a_metric_that_no_page_could_show_is_not_told() -> None:
         b'[["a", "gauge", "", [["a", {"b": 1}, 1, null]]]]',
         b'[["a", "gauge", "", [["a", [], 1, null]]]]',
         b'[["a", "gauge", "", [["a", {}, "x", null]]]]',
+        b'[["a", "gauge", "", [["a", {}, 1%s, null]]]]' % (b"0" * 400),
+        b'[["a", "gauge", "", [["a", {}, 1, NaN]]]]',
+        b'[["a", "gauge", "", [["a", {}, 1, 1e306]]]]',
         b"[" * 100_000,
     ],
 )

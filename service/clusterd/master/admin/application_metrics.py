@@ -126,7 +126,8 @@ class ApplicationMetrics:
             asked.metrics = tuple(_read(descriptors[0])) if descriptors else ()
             asked.told_at = time.monotonic() if descriptors else None
         except (OSError, ValueError) as error:
-            self._log_once(f"a worker has told what are no metrics: {error}", child.serial, **child.fields())
+            what = "a worker has told what are no metrics"
+            self._log_once(what, child.serial, reason=str(error), **child.fields())
         asked.is_late = False
         asked.answered.set_result(None)
 
