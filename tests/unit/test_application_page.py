@@ -142,6 +142,12 @@ def test_what_collides_is_left_out_with_a_reason(world: World) -> None:
     assert set(world.page.left_out) == {"clusterd_generation", "a_total", "x_y"}
 
 
+def test_a_kind_that_prometheus_does_not_know_is_shown_as_unknown(world: World) -> None:
+    world.worker(1)("counter\n# EOF", "orders", "orders", (), (), "").inc(1)
+    assert world.samples() == {key("orders", worker="1"): 1}
+    assert "# TYPE orders unknown\n" in world.text(is_open=True)
+
+
 def test_what_workers_tell_is_shown_with_its_age(world: World) -> None:
     for slot in (1, 2):
         world.worker(slot)("gauge", "mixed", "mixed", ("by",), ("value",), "", multiprocess_mode="max").set(1)

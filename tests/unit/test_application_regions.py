@@ -178,6 +178,17 @@ def test_a_reader_reads_again_if_the_master_changes_something(arena: Arena, monk
     assert values(reader) == {"orders_total": 5}
 
 
+@pytest.mark.parametrize("size", [0, 8, CELLS_AT, CELLS_AT + 8])
+def test_a_file_that_is_shorter_than_a_region_counts_nothing(arena: Arena, size: int) -> None:
+    template = Memory.of_its_own(1000)
+    count(value_class(template))
+    os.ftruncate(template.descriptor, size)
+    ledger = ApplicationLedger(arena, ArenaReader(arena))
+    ledger.fold_template(template.descriptor)
+    assert values(ArenaReader(arena), 0) == {}
+    os.close(template.descriptor)
+
+
 # ---- merging
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Final
 
+from clusterd.metrics.regions.series import KINDS
+
 MOST_BYTES: Final = 4 << 20
 """The longest answer."""
-KINDS: Final = frozenset(("counter", "gauge", "summary", "histogram", "gaugehistogram", "unknown", "info", "stateset"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,7 +136,8 @@ class RegionReader:
         return key_bytes > len(self.keys.raw) and not self.damage
 
     def _header(self) -> tuple[int, int, int, int]:
-        magic, layout, key_bytes, dropped = _HEADER.unpack(os.pread(self._descriptor, _HEADER.size, self._offset))
+        found = os.pread(self._descriptor, _HEADER.size, self._offset)
+        magic, layout, key_bytes, dropped = _HEADER.unpack(found.ljust(_HEADER.size, b"\0"))
         return magic, layout, key_bytes, dropped
 
     def _learn_some(self, key_bytes: int) -> None:

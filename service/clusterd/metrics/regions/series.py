@@ -14,6 +14,9 @@ GAUGE: Final = "gauge"
 HISTOGRAM: Final = "histogram"
 SUMMARY: Final = "summary"
 COUNTER: Final = "counter"
+UNKNOWN: Final = "unknown"
+KINDS: Final = frozenset((COUNTER, GAUGE, SUMMARY, HISTOGRAM, UNKNOWN, "gaugehistogram", "info", "stateset"))
+"""All that Prometheus's formats know."""
 BOUND: Final = "le"
 """The label that has the upper bound of a bucket."""
 
@@ -149,5 +152,6 @@ def decode(record: bytes, shapes: list[Shape], catalog: Catalog) -> Series | Non
 def _shape(kind: str, fields: list[object]) -> Shape:
     match fields:
         case [str(family), str(sample), [*names], str(text), str(mode)] if all(isinstance(name, str) for name in names):
-            return Shape(kind, family, sample, tuple(map(str, names)), text, mode)
+            known = kind if kind in KINDS else UNKNOWN
+            return Shape(known, family, sample, tuple(map(str, names)), text, mode)
     raise Damaged("not a shape")
