@@ -19,20 +19,22 @@ class Here:
         self._most_series = most_series
         self._row: int | None = None
         """The row of this worker. None in a template."""
+        self._is_workers_child = False
+        """Whether the application has forked this process from a worker, whose region is not for it to write."""
         self._memory: Memory | None = None
         self._reader: ArenaReader | None = None
         self._reading = originals.Lock()
+        os.register_at_fork(after_in_child=self._forked)
 
     @property
     def memory(self) -> Memory:
         """The memory for values. It is made when the application imports prometheus_client. Raises OSError."""
         if self._memory is None:
-            if self._row is None:
+            if self._row is None or self._is_workers_child:
                 self._memory = Memory.of_its_own(self._most_series)
             else:
                 offset = self._arena.offset_of_row(self._row)
                 self._memory = Memory(self._arena.descriptor, offset, self._most_series)
-            os.register_at_fork(after_in_child=self._forked)
         return self._memory
 
     @property
@@ -50,8 +52,10 @@ class Here:
         # Another thread may have held it, and may have read half of what is new.
         self._reading, self._reader = originals.Lock(), None
         # A template forks workers and copies of itself, which still have no code of the application to run.
-        if self._row is not None and self._memory is not None:
-            self._memory.leave()
+        if self._row is not None:
+            self._is_workers_child = True
+            if self._memory is not None:
+                self._memory.leave()
 
     def read(self) -> Snapshot:
         """Return what all processes have counted."""

@@ -60,6 +60,8 @@ class Memory:
         self._places: dict[tuple[int, tuple[str, ...]], Place] = {}
         self._gauges: list[int] = []
         """The indexes of the gauges."""
+        self._whole = 0, 0, 0
+        """How many bytes of keys, shapes and places belong together. A fork may find more of one than of the others."""
         self._lock = originals.Lock()
         self._begin()
 
@@ -102,6 +104,7 @@ class Memory:
         Gauges keep the values that the import has given them. All else begins at 0: what the import has counted is
         the template's.
         """
+        self._forget_half()
         cells = bytearray(len(self._places) * PAIR_BYTES)
         for index in self._gauges:
             _PAIR.pack_into(cells, index * 8, self._cells[index], self._cells[index + 1])
@@ -109,7 +112,16 @@ class Memory:
 
     def leave(self) -> None:
         """Write into memory of this process alone from now on. To be called in a new process as well."""
+        self._forget_half()
         self._move(bytes(self._view[CELLS_AT : CELLS_AT + len(self._places) * PAIR_BYTES]), self._mapping.make_private)
+
+    def _forget_half(self) -> None:
+        """Forget what another thread had not completed when the process was forked."""
+        self._key_bytes, shapes, places = self._whole
+        while len(self._shapes) > shapes:
+            self._shapes.popitem()
+        while len(self._places) > places:
+            self._places.popitem()
 
     def _move(self, cells: bytes, change: Callable[[], None]) -> None:
         keys = bytes(self._keys[: self._key_bytes])
@@ -133,6 +145,7 @@ class Memory:
         if not self._append(encode_shape(shape)):
             return None
         number = self._shapes[shape] = len(self._shapes)
+        self._complete()
         return number
 
     def _add_series(self, shape_number: int, label_values: tuple[str, ...]) -> Place | None:
@@ -140,15 +153,19 @@ class Memory:
         if count >= self._most_series or not self._append(encode_series(shape_number, label_values)):
             return None
         place = self._places[shape_number, label_values] = Place(self._cells, count * 2)
+        self._complete()
         return place
 
     def _append(self, record: bytes) -> bool:
-        """Add a record. Returns False if there is no room for it."""
+        """Write a record behind the others. Returns False if there is no room for it."""
         start = self._key_bytes
         end = start + LENGTH.size + len(record)
         if end > MOST_KEY_BYTES or len(record) > MOST_RECORD_BYTES:
             return False
         self._keys[start:end] = LENGTH.pack(len(record)) + record
         self._key_bytes = end
-        self._header[KEY_BYTES_CELL] = end  # Only now, so that a reader finds whole records.
         return True
+
+    def _complete(self) -> None:
+        self._whole = self._key_bytes, len(self._shapes), len(self._places)
+        self._header[KEY_BYTES_CELL] = self._key_bytes  # Only now, so that a reader finds whole records.

@@ -2,6 +2,7 @@
 
 # ruff: noqa: SLF001 - as in metric_objects.py
 
+import os
 from collections.abc import Iterator
 from typing import Any
 from weakref import WeakSet
@@ -17,6 +18,8 @@ class Registries:
     def __init__(self) -> None:
         self._all: WeakSet[Any] = WeakSet()
         self._lock = originals.Lock()
+        # Another thread may have held it.
+        os.register_at_fork(after_in_child=self._lock._at_fork_reinit)  # type: ignore[attr-defined]
         self.kinds: tuple[type, ...] = ()
         """The classes of metrics whose values are in shared memory."""
         self.collector_of_all: type | None = None
