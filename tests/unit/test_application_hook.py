@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import inspect
+import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,3 +62,22 @@ def test_what_is_not_there_is_not_there(package: str) -> None:
     assert importlib.util.find_spec(f"{package}.three") is None
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module(f"{package}.three")
+
+
+@pytest.mark.parametrize("is_imported", [False, True])
+def test_a_module_that_is_imported_again_is_changed_again(package: str, *, is_imported: bool) -> None:
+    if is_imported:
+        importlib.import_module(f"{package}.one")
+    after_import({f"{package}.one": double})
+    one = importlib.import_module(f"{package}.one")
+    assert importlib.reload(one).VALUE == 2
+    assert inspect.getsource(one) == "VALUE = 1\n"
+
+
+def test_a_module_that_is_only_looked_for_can_be_read(package: str) -> None:
+    after_import({f"{package}.one": double})
+    spec = importlib.util.find_spec(f"{package}.one")
+    assert spec is not None
+    assert spec.loader is not None
+    assert spec.loader.get_source(f"{package}.one") == "VALUE = 1\n"  # type: ignore[attr-defined]
+    assert runpy.run_module(f"{package}.one")["VALUE"] == 1

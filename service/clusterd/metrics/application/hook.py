@@ -17,6 +17,10 @@ class _Loader(Loader):
         self._loader = loader
         self._then = then
 
+    def __getattr__(self, name: str) -> Any:
+        """Return what else the module's own loader can do, for those who look for a module and do not import it."""
+        return getattr(self._loader, name)
+
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """Return what the module's own loader makes for it."""
         made: ModuleType | None = self._loader.create_module(spec)
@@ -53,8 +57,8 @@ class Finder(MetaPathFinder):
 
 
 def after_import(then: Mapping[str, AfterImport]) -> None:
-    """Call each function with the module of this name once it is imported; at once if it is."""
+    """Call each function with the module of this name whenever it is imported; at once if it is already."""
     for name, call in then.items():
         if (module := sys.modules.get(name)) is not None:
             call(module)
-    sys.meta_path.insert(0, Finder({name: call for name, call in then.items() if name not in sys.modules}))
+    sys.meta_path.insert(0, Finder(then))
