@@ -90,6 +90,15 @@ def readers() -> int:
     return sum(isinstance(each, RegionReader) for each in gc.get_objects())
 
 
+def test_a_gauge_that_was_never_set_is_shown_after_a_death_as_before(arena: Arena) -> None:
+    reader = ArenaReader(arena)
+    ledger = ApplicationLedger(arena, reader)
+    writer(arena, 0)("gauge", "price", "price", (), (), "", multiprocess_mode="all")
+    assert values(reader) == {"price": 0}
+    ledger.fold(0)
+    assert values(reader) == {"price": 0}
+
+
 def test_an_import_that_is_repeated_counts_once(arena: Arena) -> None:
     reader = ArenaReader(arena)
     ledger = ApplicationLedger(arena, reader)

@@ -90,7 +90,7 @@ def folded(series: Series, kept: Pair | None, dead: Pair, lease: int) -> Pair:
         return (before + value if isfinite(value) else before), 0.0
     if series.rule is Rule.NEWEST:
         # A predecessor that drains may die after its successor.
-        if kept is not None and (stamp == UNSET or kept[1] > lease):
+        if kept is not None and kept[1] != HIDDEN and (stamp == UNSET or kept[1] > lease):
             return kept
         return value, stamp if stamp in (UNSET, HIDDEN) else float(lease)
     if kept is None or kept[1] == HIDDEN:
