@@ -3,14 +3,11 @@
 import os
 import signal
 import threading
-from array import array
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from clusterd.metrics.application import memory
 from clusterd.metrics.application.here import Here
-from clusterd.metrics.application.memory import Place
 from clusterd.metrics.application.registries import Registries
 from clusterd.metrics.application.values import Value, value_class
 from clusterd.metrics.regions.arena import Arena
@@ -74,14 +71,20 @@ def test_a_fork_while_another_thread_makes_a_series_leaves_no_half_of_it(
 
     statuses: list[int] = []
     calls = [work]
+    keys: memoryview = vars(here.memory)["_keys"]
 
-    def place_midway(cells: "array[float]", index: int) -> Place:
-        # The thread holds the lock, and has written the record of what it makes.
-        if calls:
-            statuses.append(in_child(calls.pop()))
-        return Place(cells, index)
+    class ForkingKeys:
+        """The keys, where a fork comes before the next is written: the thread holds the lock, and has reserved it."""
 
-    monkeypatch.setattr(memory, "Place", place_midway)
+        def __getitem__(self, where: slice) -> memoryview:
+            return keys[where]
+
+        def __setitem__(self, where: slice, record: bytes) -> None:
+            if calls:
+                statuses.append(in_child(calls.pop()))
+            keys[where] = record
+
+    monkeypatch.setattr(here.memory, "_keys", ForkingKeys())
     thread = threading.Thread(target=count, args=(make,), kwargs={"kind": "half"})
     thread.start()
     thread.join()

@@ -1,5 +1,6 @@
 """The memory of the application's metrics: its layout, and what its readers make of any bytes in it."""
 
+import faulthandler
 import gc
 import os
 import struct
@@ -111,6 +112,35 @@ def test_an_import_that_is_repeated_counts_once(arena: Arena) -> None:
         ledger.fold_template(template.descriptor)
         os.close(template.descriptor)
     assert values(reader, 0) == {"orders_total": 5}
+
+
+class Garbage:
+    """Is counted when the collector finds it, by its number."""
+
+    def __init__(self, make: Make, number: int) -> None:
+        self._itself = self
+        self._make, self._number = make, number
+
+    def __del__(self) -> None:
+        count(self._make, f"found{self._number}", number=str(self._number))
+
+
+def test_a_finalizer_may_count_while_another_series_is_made(arena: Arena) -> None:
+    make = writer(arena, 0)
+    before = gc.get_threshold()
+    gc.set_threshold(7)
+    faulthandler.dump_traceback_later(30, exit=True)
+    try:
+        for number in range(300):
+            Garbage(make, number)
+            count(make, f"made{number}", amount=number, number=str(number))
+        gc.collect()
+    finally:
+        gc.set_threshold(*before)
+        faulthandler.cancel_dump_traceback_later()
+    found = values(ArenaReader(arena))
+    expected = {f"made{number}_total{{'number': '{number}'}}": float(number) for number in range(300)}
+    assert found == expected | {f"found{number}_total{{'number': '{number}'}}": 1 for number in range(300)}
 
 
 def test_what_has_no_room_is_dropped_and_counted(arena: Arena) -> None:

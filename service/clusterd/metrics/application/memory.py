@@ -4,7 +4,7 @@ import os
 import struct
 from array import array
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 from clusterd.linux.memory import Mapping
 from clusterd.metrics.regions.region import (
@@ -27,6 +27,13 @@ from clusterd.metrics.regions.series import GAUGE, Shape, encode_series, encode_
 from clusterd.runtime import originals
 
 _PAIR: Final = struct.Struct("2d")
+
+_Key = TypeVar("_Key")
+_Item = TypeVar("_Item")
+
+
+_Made = tuple[int, int, int]
+"""The bytes of keys, and the numbers of shapes and of places."""
 
 
 class Place:
@@ -55,14 +62,15 @@ class Memory:
         self._header = self._view[:HEADER_BYTES].cast("Q")
         self._cells: memoryview[float] = self._view[CELLS_AT:KEYS_AT].cast("d")
         self._keys = self._view[KEYS_AT:]
-        self._key_bytes = 0
         self._shapes: dict[Shape, int] = {}
         self._places: dict[tuple[int, tuple[str, ...]], Place] = {}
         self._gauges: list[int] = []
         """The indexes of the gauges."""
-        self._whole = 0, 0, 0
-        """How many bytes of keys, shapes and places belong together. A fork may find more of one than of the others."""
-        self._lock = originals.Lock()
+        self._made: _Made = 0, 0, 0
+        self._whole = self._made
+        """The same without what is about to be written. A fork may find more of one of the three than of the others."""
+        self._unwritten = 0
+        self._lock = originals.RLock()
         self._begin()
 
     @classmethod
@@ -73,19 +81,16 @@ class Memory:
         return cls(descriptor, 0, most_series)
 
     def place(self, shape: Shape, label_values: tuple[str, ...]) -> Place:
-        """Return the place of a series. Where there is no room for another series, it is one that no reader sees."""
+        """Return the place of a series. Where there is no room for another series, it is one that no reader sees.
+
+        May be called while the same thread is in it: by a finalizer of garbage, or by a handler of a signal.
+        """
         with self._lock:
-            number = self._shapes.get(shape)
-            if number is None:
-                number = self._add_shape(shape)
-            found = None if number is None else self._places.get((number, label_values))
+            number = self._number_of(shape)
+            found = None if number is None else self._place_of(number, label_values, is_gauge=shape.kind == GAUGE)
             if found is None:
-                found = None if number is None else self._add_series(number, label_values)
-                if found is None:
-                    self._header[DROPPED_CELL] += 1
-                    return Place(array("d", (0.0, 0.0)), 0)
-                if shape.kind == GAUGE:
-                    self._gauges.append(found.index)
+                self._header[DROPPED_CELL] += 1
+                return Place(array("d", (0.0, 0.0)), 0)
         return found
 
     @property
@@ -117,55 +122,78 @@ class Memory:
 
     def _forget_half(self) -> None:
         """Forget what another thread had not completed when the process was forked."""
-        self._key_bytes, shapes, places = self._whole
+        self._made, self._unwritten = self._whole, 0
+        _, shapes, places = self._whole
         while len(self._shapes) > shapes:
             self._shapes.popitem()
         while len(self._places) > places:
             self._places.popitem()
 
     def _move(self, cells: bytes, change: Callable[[], None]) -> None:
-        keys = bytes(self._keys[: self._key_bytes])
+        keys = bytes(self._keys[: self._whole[0]])
         change()
         self._view[CELLS_AT : CELLS_AT + len(cells)] = cells
         self._keys[: len(keys)] = keys
         self._begin()
         # Another thread may have held any of them when the process was forked.
-        self._lock = originals.Lock()
+        self._lock = originals.RLock()
         for place in self._places.values():
             place.lock._at_fork_reinit()  # type: ignore[attr-defined]  # noqa: SLF001 - as `threading` does
 
     def _begin(self) -> None:
         self._header[LAYOUT_CELL] = REGION_LAYOUT
-        self._header[KEY_BYTES_CELL] = self._key_bytes
+        self._header[KEY_BYTES_CELL] = self._whole[0]
         self._header[MAGIC_CELL] = MAGIC
 
     # ---- keys
 
-    def _add_shape(self, shape: Shape) -> int | None:
-        if not self._append(encode_shape(shape)):
-            return None
-        number = self._shapes[shape] = len(self._shapes)
-        self._complete()
-        return number
+    def _number_of(self, shape: Shape) -> int | None:
+        while (known := self._shapes.get(shape)) is None:
+            before = self._made
+            start, number, places = before
+            record = _framed(encode_shape(shape))
+            if record is None or start + len(record) > MOST_KEY_BYTES:
+                return None
+            self._add(before, (start + len(record), number + 1, places), self._shapes, shape, number, record)
+        return known
 
-    def _add_series(self, shape_number: int, label_values: tuple[str, ...]) -> Place | None:
-        count = len(self._places)
-        if count >= self._most_series or not self._append(encode_series(shape_number, label_values)):
-            return None
-        place = self._places[shape_number, label_values] = Place(self._cells, count * 2)
-        self._complete()
-        return place
+    def _place_of(self, shape_number: int, label_values: tuple[str, ...], *, is_gauge: bool) -> Place | None:
+        key = shape_number, label_values
+        while (known := self._places.get(key)) is None:
+            before = self._made
+            start, shapes, count = before
+            record = _framed(encode_series(shape_number, label_values))
+            if record is None or count >= self._most_series or start + len(record) > MOST_KEY_BYTES:
+                return None
+            place = Place(self._cells, count * 2)
+            after = start + len(record), shapes, count + 1
+            if self._add(before, after, self._places, key, place, record) and is_gauge:
+                self._gauges.append(place.index)
+        return known
 
-    def _append(self, record: bytes) -> bool:
-        """Write a record behind the others. Returns False if there is no room for it."""
-        start = self._key_bytes
-        end = start + LENGTH.size + len(record)
-        if end > MOST_KEY_BYTES or len(record) > MOST_RECORD_BYTES:
+    def _add(
+        self, before: _Made, after: _Made, table: dict[_Key, _Item], key: _Key, item: _Item, record: bytes
+    ) -> bool:
+        """Add a record. Returns False if another one has been added since `before`, by the same thread.
+
+        No other can be between the question and the entry in the table: nothing is called, and no object is made that
+        would have garbage collected. Then another may be, but a place is reserved. A reader looks at whole records, as
+        their length is told when all are written.
+        """
+        where = slice(before[0], after[0])
+        if self._made is not before:
             return False
-        self._keys[start:end] = LENGTH.pack(len(record)) + record
-        self._key_bytes = end
+        table[key] = item
+        self._made = after
+        self._unwritten += 1
+        self._keys[where] = record
+        self._unwritten -= 1
+        if not self._unwritten:
+            self._whole = self._made
+            self._header[KEY_BYTES_CELL] = self._whole[0]
         return True
 
-    def _complete(self) -> None:
-        self._whole = self._key_bytes, len(self._shapes), len(self._places)
-        self._header[KEY_BYTES_CELL] = self._key_bytes  # Only now, so that a reader finds whole records.
+
+def _framed(record: bytes) -> bytes | None:
+    """Return the record with its length. None if it is too long."""
+    return None if len(record) > MOST_RECORD_BYTES else LENGTH.pack(len(record)) + record

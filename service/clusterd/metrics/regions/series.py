@@ -2,9 +2,8 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
 
 Labels = tuple[tuple[str, str], ...]
@@ -50,9 +49,11 @@ _RULES: Final = {
 _LIVE: Final = "live"
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What the series of one metric and one name of its samples have in common."""
+class Shape(NamedTuple):
+    """What the series of one metric and one name of its samples have in common.
+
+    A tuple, because no code in Python runs when it is looked up in a dictionary (`application/memory.py`).
+    """
 
     kind: str
     family: str
