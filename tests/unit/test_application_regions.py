@@ -164,6 +164,21 @@ def test_another_arena_is_refused(arena: Arena) -> None:
     os.close(other)
 
 
+def test_a_table_of_leases_that_was_overwritten_does_not_move_what_the_dead_have_left(arena: Arena) -> None:
+    count(writer(arena, 0))
+    table = 8 * 8
+    os.pwrite(arena.descriptor, b"\xff" * 24, table)
+    ApplicationLedger(arena, ArenaReader(arena)).fold(0)
+    assert values(ArenaReader(arena)) == {"orders_total": 1}
+
+
+def test_only_the_master_can_write_what_is_in_no_region(arena: Arena) -> None:
+    attached = Arena.attach(os.dup(arena.descriptor))
+    with pytest.raises(TypeError, match="read-only"):
+        attached.lease(0, 1, 1)
+    attached.close()
+
+
 @given(st.integers(0, 120), st.binary(min_size=1, max_size=200))
 def test_a_damaged_region_costs_no_other_and_never_the_reader(offset: int, noise: bytes) -> None:
     arena = Arena.create()

@@ -6,6 +6,7 @@ By ctypes, as in prctl.py: Python's mmap module can do neither.
 import ctypes
 import os
 
+_PROT_READ = 0x1
 _PROT_READ_WRITE = 0x3
 _MAP_SHARED = 0x01
 _MAP_PRIVATE = 0x02
@@ -14,6 +15,7 @@ _MAP_ANONYMOUS = 0x20
 _MAP_FAILED = ctypes.c_void_p(-1).value
 _FALLOC_FL_KEEP_SIZE = 0x01
 _FALLOC_FL_PUNCH_HOLE = 0x02
+_PYBUF_READ = 0x100
 _PYBUF_WRITE = 0x200
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -39,23 +41,24 @@ class Mapping:
     those of the new memory: the caller copies what is to be kept.
     """
 
-    def __init__(self, descriptor: int, offset: int, length: int) -> None:
+    def __init__(self, descriptor: int, offset: int, length: int, *, is_writable: bool = True) -> None:
         """Map a part of a file, shared with all who map it. Raises OSError."""
         self._length = length
-        self._address = _mmap(None, length, _MAP_SHARED, descriptor, offset)
-        self.view: memoryview = _memory_view(self._address, length, _PYBUF_WRITE)
+        self._protection = _PROT_READ_WRITE if is_writable else _PROT_READ
+        self._address = _mmap(None, length, self._protection, _MAP_SHARED, descriptor, offset)
+        self.view: memoryview = _memory_view(self._address, length, _PYBUF_WRITE if is_writable else _PYBUF_READ)
 
     def move_to(self, descriptor: int, offset: int) -> None:
         """Put a part of another file behind the address. Raises OSError."""
-        _mmap(self._address, self._length, _MAP_SHARED | _MAP_FIXED, descriptor, offset)
+        _mmap(self._address, self._length, self._protection, _MAP_SHARED | _MAP_FIXED, descriptor, offset)
 
     def make_private(self) -> None:
         """Put memory of this process alone behind the address: zeros. Raises OSError."""
-        _mmap(self._address, self._length, _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_FIXED, -1, 0)
+        _mmap(self._address, self._length, self._protection, _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_FIXED, -1, 0)
 
 
-def _mmap(address: int | None, length: int, flags: int, descriptor: int, offset: int) -> int:
-    found: int | None = _libc.mmap(address, length, _PROT_READ_WRITE, flags, descriptor, offset)
+def _mmap(address: int | None, length: int, protection: int, flags: int, descriptor: int, offset: int) -> int:
+    found: int | None = _libc.mmap(address, length, protection, flags, descriptor, offset)
     if found is None or found == _MAP_FAILED:
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))

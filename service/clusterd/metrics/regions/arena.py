@@ -54,12 +54,13 @@ class Lease:
 class Arena:
     """Only the master calls `lease`, `release`, `keep` and `changing`. `descriptor` is the memfd that others attach."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, *, is_masters: bool = False) -> None:
         self.descriptor = descriptor
-        self._mapping = Mapping(descriptor, 0, _HEAD_BYTES)
+        self._mapping = Mapping(descriptor, 0, _HEAD_BYTES, is_writable=is_masters)
         self._cells = self._mapping.view.cast("Q")
         self._last_lease = 0
-        self._leased: set[int] = set()
+        self._leased: dict[int, Lease] = {}
+        """By row. The master believes no worker what is whose."""
 
     @classmethod
     def create(cls) -> Self:
@@ -67,7 +68,7 @@ class Arena:
         descriptor = os.memfd_create("clusterd-arena", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(descriptor, _SIZE)
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
-        arena = cls(descriptor)
+        arena = cls(descriptor, is_masters=True)
         arena._cells[0], arena._cells[1] = _MAGIC, REGION_LAYOUT
         return arena
 
@@ -103,12 +104,12 @@ class Arena:
         start = _TABLE + row * _COLUMNS
         with self.changing():
             self._cells[start], self._cells[start + 1], self._cells[start + 2] = slot, generation, self._last_lease
-            self._leased.add(row)
+            self._leased[row] = Lease(row, slot, generation, self._last_lease)
             self._cells[_ROWS_IN_USE] = max(self._leased) + 1
 
     def release(self, row: int) -> None:
         """End a lease and clear the region. Call it within `changing`, after what the process has left was folded."""
-        self._leased.discard(row)
+        self._leased.pop(row, None)
         self._cells[_TABLE + row * _COLUMNS + 2] = 0
         self._cells[_ROWS_IN_USE] = max(self._leased, default=-1) + 1
         punch_hole(self.descriptor, self.offset_of_row(row), REGION_BYTES)
@@ -121,9 +122,8 @@ class Arena:
         return sorted((lease for lease in found if lease.number), key=lambda lease: lease.number)
 
     def lease_of(self, row: int) -> Lease:
-        """The lease of a row that is leased."""
-        start = _TABLE + row * _COLUMNS
-        return Lease(row, *self._cells[start : start + _COLUMNS].tolist())
+        """The lease of a row that is leased. For the master."""
+        return self._leased[row]
 
     def keep(self, slot: int) -> None:
         """Note that there is something of the dead of a slot."""
