@@ -77,12 +77,13 @@ class Observations:
 
     def observed(self) -> Observed:
         """All of it, at this moment."""
-        now, cluster = time.monotonic(), self._cluster
-        slots = cluster.slots()
+        now = time.monotonic()
+        for slot in self._cluster.slots():
+            self._oom_kills[slot] += 0  # The series of a slot stays, as any counter, when the slot is scaled away.
         return Observed(
             backlogs=backlogs(self._sockets),
             memory=self._memory.by_slot(self._pids(), now),
-            oom_kills={slot: self._oom_kills[slot] for slot in {*slots, *self._oom_kills}},
+            oom_kills=self._oom_kills,
             backoffs=self._backoffs(now),
             boot_seconds=self._boot_seconds(),
             cgroup=self._cgroup.usage(),
