@@ -55,7 +55,7 @@ class InFlight:
     peer: Address | None
     place: int
     """Its place among those in hand; that of none if it has no place."""
-    runs_in: object
+    runs_in: Any
     """What runs it: the identifier of a thread, a greenlet or a task. None if nothing does, or the event loop."""
     request_id: str = ""
     """Empty without `request_ids`, and for a request that its connection has left."""
