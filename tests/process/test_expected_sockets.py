@@ -45,7 +45,7 @@ def test_nothing_is_bound_in_the_place_of_a_socket_unit(make_service: MakeServic
 def test_nor_for_metrics_unless_they_are_off(make_service: MakeService) -> None:
     service = expecting(make_service(), "metrics=web-metrics.socket").start(wait=False)
     assert service.wait() == TEMPORARY_FAILURE
-    assert "metrics: web-metrics.socket has passed no socket" in service.log()
+    assert "metrics.address: web-metrics.socket has passed no socket" in service.log()
     service.configure(metrics="off")
     service.start()
     assert service.get().status_code == 200

@@ -96,7 +96,7 @@ def test_an_instance_has_its_metrics_in_its_runtime_directory(make_service: Make
         client.connect(str(tmp_path / "metrics.sock"))
         client.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert client.recv(4096).startswith(b"HTTP/1.1 200")
-    assert f"metrics: unix:{tmp_path}/metrics.sock" in service.log()
+    assert f"metrics.address: unix:{tmp_path}/metrics.sock" in service.log()
 
 
 def test_an_instance_is_named_in_titles_log_and_status(make_service: MakeService, tmp_path: Path) -> None:

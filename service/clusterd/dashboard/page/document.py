@@ -68,4 +68,4 @@ def render(dashboard: Dashboard) -> bytes:
 <script>{_SCRIPT}</script>
 </body>
 </html>
-""".encode()
+""".encode("utf-8", "backslashreplace")
