@@ -207,7 +207,7 @@ def test_a_scrape_is_complete_while_all_workers_hang(shop: Service) -> None:
         os.kill(worker["pid"], signal.SIGSTOP)
     try:
         page = scrape(shop)
-        assert page.keys() == complete.keys()
+        assert page.keys() >= complete.keys()  # The memory of a worker may have been measured meanwhile.
         assert total(page, "shop_orders_total") == 1
         again = scrape(shop)
         ages = [again[series("clusterd_application_answer_age_seconds", worker=slot)] for slot in "12"]
