@@ -50,7 +50,7 @@ class Record:
     def gist(self) -> str:
         """The record in a few words, for the report that equal ones were left out."""
         if self.alike and not self.is_bare:
-            return self.alike if self.message in self.alike else f"{self.message} {self.alike}"
+            return self.alike if self.alike.startswith(self.message) else f"{self.message} {self.alike}"
         first, _, rest = self.message.rstrip().partition("\n")
         return f"{first}: {rest.rpartition(chr(10))[2]}" if rest else first
 
