@@ -14,10 +14,10 @@ from clusterd.metrics.page.application_text import (
     line_head,
     line_tail,
     metric_name,
-    number,
     sample_names,
     timestamp,
 )
+from clusterd.metrics.page.families import number
 from clusterd.metrics.regions.arena import TEMPLATE_SLOT
 from clusterd.metrics.regions.histograms import distributions
 from clusterd.metrics.regions.merging import Merged

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from clusterd.metrics.page.families import escaped
 from clusterd.metrics.regions.series import WORKER, with_worker
 
 _WRONG_IN_NAME: Final = re.compile(r"[^a-zA-Z0-9_:]")
@@ -34,30 +35,17 @@ def _label_name(name: str) -> str:
     return f"_{name}" if name[:1].isdigit() or not name else name
 
 
-def _label_value(value: str) -> str:
-    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
-
-
 def line_head(name: str, labels: Iterable[tuple[str, str]]) -> str:
     """Return what a line begins with: all but the number of the worker, which is the last label."""
     named = with_worker(tuple(labels), "")
     del named[WORKER]
-    pairs = "".join(f'{_label_name(label)}="{_label_value(value)}",' for label, value in named.items())
+    pairs = "".join(f'{_label_name(label)}="{escaped(value)}",' for label, value in named.items())
     return f'{metric_name(name)}{{{pairs}{WORKER}="'
 
 
 def line_tail(worker: str) -> str:
     """Return what follows it."""
     return f'{worker}"}} '
-
-
-def number(value: float) -> str:
-    """Return a number as Prometheus writes it."""
-    if value - value == 0.0:
-        return repr(value)
-    if value != value:
-        return "NaN"
-    return "+Inf" if value > 0 else "-Inf"
 
 
 def timestamp(seconds: float, *, is_open: bool) -> str:
