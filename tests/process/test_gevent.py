@@ -317,6 +317,19 @@ def answer(path):
     assert "a process that the application has forked" not in noted.service.log()
 
 
+def test_a_child_that_ends_before_its_fork_has_returned_is_waited_for(serve: Serve) -> None:
+    source = """
+import os
+os.register_at_fork(after_in_parent=lambda: os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT))
+def answer(path):
+    pid = os.fork()
+    if pid == 0:
+        os._exit(7)
+    return str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    assert serve(GEVENT + source + WSGI, preload=False).ask() == "7"
+
+
 def test_the_place_of_an_overdue_request_is_told(serve: Serve) -> None:
     source = """
 def stuck():

@@ -139,6 +139,8 @@ class Hub:
     def __init__(self) -> None:
         self._gevent: Any = sys.modules["gevent"]
         self._hub = self._gevent.get_hub()
+        # os.fork() of gevent does it after the fork, and so never learns of the end of a child that was faster.
+        self._hub.loop.install_sigchld()
 
     @property
     def has_turned(self) -> bool:
