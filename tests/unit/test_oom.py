@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from clusterd.metrics.kernel.cgroup import oom_kills_in
 from clusterd.metrics.kernel.oom import (
     EXPLAINS_SECONDS,
     Counter,
     ForMemory,
     MemoryKills,
-    counter_files,
     killed,
     killed_in_log,
-    read_count,
+    own_counter,
 )
 
 NOBODY: frozenset[int] = frozenset()
@@ -21,18 +21,33 @@ V2 = "low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 0\n"
 V1 = "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n"
 
 
+GROUPS = "4:memory:/app\n1:name=systemd:/system.slice/app.service\n0::/system.slice/app.service\n"
+
+
 @pytest.mark.parametrize(("text", "count"), [(V2, 2), (V1, 5), ("nr_free_pages 1\noom_kill 7\n", 7), ("", None)])
-def test_the_count_is_read_from_each_of_the_files(text: str, count: int | None) -> None:
-    assert read_count(text) == count
+def test_the_count_is_read_from_each_of_the_files(tmp_path: Path, text: str, count: int | None) -> None:
+    (tmp_path / "file").write_text(text)
+    assert oom_kills_in(tmp_path / "file") == count
 
 
-def test_the_own_group_comes_first() -> None:
-    groups = ["4:memory:/app\n", "1:name=systemd:/system.slice/app.service\n", "0::/system.slice/app.service\n"]
-    assert list(counter_files(groups, Path("/groups"))) == [
-        Path("/groups/memory/app/memory.oom_control"),
-        Path("/groups/system.slice/app.service/memory.events"),
-        Path("/proc/vmstat"),
-    ]
+@pytest.mark.parametrize(
+    ("files", "count", "is_own"),
+    [
+        ({"system.slice/app.service/memory.events": V2, "memory/app/memory.oom_control": V1}, 2, True),
+        ({"unified/system.slice/app.service/memory.events": "", "memory/app/memory.oom_control": V1}, 5, True),
+        ({}, 7, False),
+    ],
+)
+def test_the_own_group_comes_first(tmp_path: Path, files: dict[str, str], count: int, *, is_own: bool) -> None:
+    (tmp_path / "groups").write_text(GROUPS)
+    (tmp_path / "vmstat").write_text("oom_kill 7\n")
+    for name, text in files.items():
+        file = tmp_path / "mounted" / name
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
+        (file.parent / "cgroup.controllers").touch()
+    counter = own_counter(tmp_path / "groups", tmp_path / "mounted", tmp_path / "vmstat")
+    assert (counter.read(), counter.is_own) == (count, is_own)
 
 
 def kills_of(count: Callable[[], int | None], *, is_own: bool = True, named: frozenset[int] = NOBODY) -> MemoryKills:

@@ -21,8 +21,6 @@ from clusterd.wire.messages import TellMetrics
 
 ANSWER_SECONDS = 0.5
 """How long a scrape waits for the answers of all workers together."""
-TURN_SECONDS = 0.002
-"""How long the page is worked on before the master's loop turns."""
 
 
 @dataclass(slots=True)
@@ -142,17 +140,17 @@ class ApplicationMetrics:
 
     # ---- the page
 
-    async def __call__(self, form: Form, _pace: Pace) -> AsyncIterator[str]:
+    async def __call__(self, form: Form, pace: Pace) -> AsyncIterator[str]:
         """Yield the application's part of the page. A source of the page (`metrics.page.exposition.Source`)."""
         serving = self._cluster.serving
         if serving and self._configurations.of(serving).metrics.application is Switch.OFF:
             return
         await self._ask_all()
         async with self._rendering:
-            await _in_turns(self._reader.learn())
+            await _in_slices(self._reader.learn(), pace)
             snapshot = self._reader.read()
             is_open = form is Form.OPENMETRICS
-            pieces = await _in_turns(self._page.lines(snapshot, self._answers(), is_open=is_open))
+            pieces = await _in_slices(self._page.lines(snapshot, self._answers(), is_open=is_open), pace)
             self._report(snapshot)
         for piece in pieces:
             yield piece
@@ -185,14 +183,11 @@ def _read(descriptor: int) -> list[ToldMetric]:
     return decode(os.pread(descriptor, size, 0))
 
 
-async def _in_turns(steps: Iterable[str | None]) -> list[str]:
-    """Carry out the steps, and let the loop turn meanwhile. Returns what they have yielded."""
+async def _in_slices(steps: Iterable[str | None], pace: Pace) -> list[str]:
+    """Carry out the steps, and let the loop turn in between. Returns what they have yielded."""
     found = []
-    began = time.perf_counter()
     for step in steps:
         if step:
             found.append(step)
-        if time.perf_counter() - began > TURN_SECONDS:
-            await asyncio.sleep(0)
-            began = time.perf_counter()
+        await pace.rest_if_due()
     return found

@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-_MOUNTED = Path("/sys/fs/cgroup")
+MOUNTED = Path("/sys/fs/cgroup")
+OWN_GROUPS = Path("/proc/self/cgroup")
 _PRESSURE = re.compile(r"^(some|full) .*total=(\d+)$", re.MULTILINE)
 _MICROSECONDS = 1_000_000
 
@@ -34,12 +35,12 @@ class CgroupUsage:
 class Cgroup:
     """Reads the files of a control group. `directory` is None if there is no hierarchy of version 2."""
 
-    def __init__(self, directory: Path | None, mounted: Path = _MOUNTED) -> None:
+    def __init__(self, directory: Path | None, mounted: Path = MOUNTED) -> None:
         self._directory = directory
         self._mounted = mounted
 
     @classmethod
-    def own(cls, own_groups: Path = Path("/proc/self/cgroup"), mounted: Path = _MOUNTED) -> "Cgroup":
+    def own(cls, own_groups: Path = OWN_GROUPS, mounted: Path = MOUNTED) -> "Cgroup":
         """The group of this process."""
         try:
             return cls(_directory(own_groups.read_text().splitlines(), mounted), mounted)
@@ -51,19 +52,27 @@ class Cgroup:
         if self._directory is None:
             return CgroupUsage()
         cpu, memory = _pressure(self._directory / "cpu.pressure"), _pressure(self._directory / "memory.pressure")
-        events = dict(line.split() for line in _text(self._directory / "memory.events").splitlines())
         return CgroupUsage(
             cpu_waiting_seconds=cpu.get("some"),
             memory_waiting_seconds=memory.get("some"),
             memory_stalled_seconds=memory.get("full"),
             memory_bytes=_number(self._directory / "memory.current"),
             memory_limit_bytes=self._memory_limit(self._directory),
-            oom_kills=int(events["oom_kill"]) if "oom_kill" in events else None,
+            oom_kills=self.oom_kills(),
         )
+
+    def oom_kills(self) -> int | None:
+        """How many processes of the group and those below it the kernel has killed for want of memory."""
+        return None if self._directory is None else oom_kills_in(self._directory / "memory.events")
 
     def _memory_limit(self, directory: Path) -> int | None:
         above = (each for each in (directory, *directory.parents) if each.is_relative_to(self._mounted))
         return min((limit for each in above if (limit := _number(each / "memory.max")) is not None), default=None)
+
+
+def oom_kills_in(file: Path) -> int | None:
+    """The number in the line `oom_kill N`; None if there is no such line (kernels before 4.13), or no such file."""
+    return next((int(line.split()[1]) for line in _text(file).splitlines() if line.startswith("oom_kill ")), None)
 
 
 def _directory(own_groups: Iterable[str], mounted: Path) -> Path | None:

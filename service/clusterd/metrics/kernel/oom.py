@@ -10,13 +10,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from io import RawIOBase
 from pathlib import Path
+
+from clusterd.metrics.kernel.cgroup import MOUNTED, OWN_GROUPS, Cgroup, oom_kills_in
 
 EXPLAINS_SECONDS = 10.0
 """How long after the counter has risen a death may still be due to it: a large process takes a while to die."""
 
-_GROUPS = Path("/sys/fs/cgroup")
 _MACHINE = Path("/proc/vmstat")
 _KERNEL_LOG = "/dev/kmsg"
 _RECORD_BYTES = 8192
@@ -41,35 +43,30 @@ class Counter:
     """Whether it counts only the processes of this service."""
 
 
-def counter_files(own_groups: Iterable[str], mounted: Path = _GROUPS) -> Iterator[Path]:
-    """Yield the files that may hold the counter, best first. `own_groups`: the lines of /proc/self/cgroup (cgroups(7)).
+def own_counter(own_groups: Path = OWN_GROUPS, mounted: Path = MOUNTED, machine: Path = _MACHINE) -> Counter:
+    """Return the counter of this process's group, or else that of the machine.
 
-    In a version 2 hierarchy this is memory.events, which includes the groups below. In version 1 it is
-    memory.oom_control. The counter of the machine comes last, because it also counts kills outside this service.
+    A hierarchy of version 2 counts the groups below as well. The machine's counter comes last, because it also counts
+    kills outside this service.
     """
-    for line in own_groups:
-        _, controllers, path = line.rstrip("\n").split(":", 2)
-        if controllers == "":
-            yield mounted / path.lstrip("/") / "memory.events"
-        elif "memory" in controllers.split(","):
-            yield mounted / "memory" / path.lstrip("/") / "memory.oom_control"
-    yield _MACHINE
+    group = Cgroup.own(own_groups, mounted)
+    if group.oom_kills() is not None:
+        return Counter(group.oom_kills, is_own=True)
+    for file in _files_of_version_1(own_groups, mounted):
+        if oom_kills_in(file) is not None:
+            return Counter(partial(oom_kills_in, file), is_own=True)
+    return Counter(partial(oom_kills_in, machine), is_own=False)
 
 
-def read_count(text: str) -> int | None:
-    """The number in the line `oom_kill N`; None if there is no such line (kernels before 4.13)."""
-    return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("oom_kill ")), None)
-
-
-def own_counter() -> Counter:
-    """Return the counter of this process's group, or else that of the machine."""
+def _files_of_version_1(own_groups: Path, mounted: Path) -> Iterator[Path]:
     try:
-        with open("/proc/self/cgroup") as file:
-            files = list(counter_files(file))
+        lines = own_groups.read_text().splitlines()
     except OSError:
-        files = []
-    chosen = next((file for file in files if _read(file) is not None), None)
-    return Counter(lambda: None if chosen is None else _read(chosen), chosen not in (None, _MACHINE))
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if "memory" in controllers.split(","):
+            yield mounted / "memory" / path.lstrip("/") / "memory.oom_control"
 
 
 def killed_in_log(since: float, path: str = _KERNEL_LOG) -> frozenset[int]:
@@ -99,13 +96,6 @@ def _records(log: RawIOBase) -> Iterator[bytes]:
         if not record:  # None: nothing more has been logged.
             return
         yield record
-
-
-def _read(file: Path) -> int | None:
-    try:
-        return read_count(os.fsdecode(file.read_bytes()))
-    except OSError:
-        return None
 
 
 class MemoryKills:
