@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from clusterd.config.model import Switch
 from clusterd.master.children.table import Child
@@ -19,8 +20,12 @@ from clusterd.metrics.regions.reading import ArenaReader, Snapshot
 from clusterd.supervisor.model.states import WorkerState
 from clusterd.wire.messages import TellMetrics
 
+_Piece = TypeVar("_Piece")
+
 ANSWER_SECONDS = 0.5
 """How long a scrape waits for the answers of all workers together."""
+MOST_LOGGED = 1000
+"""How many warnings are remembered, so as not to be repeated."""
 
 
 @dataclass(slots=True)
@@ -33,9 +38,11 @@ class _Asked:
     """Of the last question."""
     is_late: bool = False
     """A scrape has waited in vain for the answer."""
+    unread: tuple[bytes, float] | None = None
+    """The last answer and its time, until a page is made of it."""
     metrics: tuple[ToldMetric, ...] = ()
     told_at: float | None = None
-    """By time.monotonic(). None if it has told nothing."""
+    """When `metrics` were told, by time.monotonic(). None if it has told nothing."""
 
 
 class ApplicationMetrics:
@@ -53,7 +60,8 @@ class ApplicationMetrics:
         self._asked: dict[int, _Asked] = {}
         """By the serial of the worker."""
         self._last_number = 0
-        self._logged: set[str] = set()
+        self._logged: dict[tuple[object, str], None] = {}
+        """What was logged, and of what, the oldest first."""
 
     # ---- deaths and imports
 
@@ -78,10 +86,12 @@ class ApplicationMetrics:
                 self._log_once(f"what the import has counted cannot be kept: {error}", child.serial, **child.fields())
 
     def _log_once(self, what: str, of: object, **fields: object) -> None:
-        key = f"{of} {what}"
-        if key not in self._logged:
-            self._logged.add(key)
-            self._log.warning(what, **fields)
+        if (of, what) in self._logged:
+            return
+        self._logged[of, what] = None
+        if len(self._logged) > MOST_LOGGED:
+            del self._logged[next(iter(self._logged))]
+        self._log.warning(what, **fields)
 
     # ---- questions
 
@@ -121,13 +131,30 @@ class ApplicationMetrics:
         if asked is None or asked.number != number or asked.answered.done():
             return
         try:
-            asked.metrics = tuple(_read(descriptors[0])) if descriptors else ()
-            asked.told_at = time.monotonic() if descriptors else None
+            if descriptors:
+                asked.unread = _read(descriptors[0]), time.monotonic()
+            else:
+                asked.metrics, asked.told_at, asked.unread = (), None, None
         except (OSError, ValueError) as error:
-            what = "a worker has told what are no metrics"
-            self._log_once(what, child.serial, reason=str(error), **child.fields())
+            self._refuse(child, error)
         asked.is_late = False
         asked.answered.set_result(None)
+
+    def _refuse(self, child: Child, error: Exception) -> None:
+        what = "a worker has told what are no metrics"
+        self._log_once(what, child.serial, reason=str(error), **child.fields())
+
+    async def _read_answers(self, pace: Pace) -> None:
+        for child in list(self._serving()):
+            asked = self._asked.get(child.serial)
+            if asked is None or asked.unread is None:
+                continue
+            (answer, told_at), asked.unread = asked.unread, None
+            try:
+                asked.metrics = tuple(await _in_slices(decode(answer), pace))
+                asked.told_at = told_at
+            except ValueError as error:
+                self._refuse(child, error)
 
     def _answers(self) -> dict[int, Answer]:
         """The last answers, by slot."""
@@ -147,6 +174,7 @@ class ApplicationMetrics:
             return
         await self._ask_all()
         async with self._rendering:
+            await self._read_answers(pace)
             await _in_slices(self._reader.learn(), pace)
             snapshot = self._reader.read()
             is_open = form is Form.OPENMETRICS
@@ -175,15 +203,15 @@ class ApplicationMetrics:
             self._log_once(what, lease.generation, **fields)
 
 
-def _read(descriptor: int) -> list[ToldMetric]:
-    """Return the metrics in a file that a worker has sent. Raises OSError, ValueError."""
+def _read(descriptor: int) -> bytes:
+    """Return what is in a file that a worker has sent. Raises OSError, ValueError."""
     size = os.fstat(descriptor).st_size
     if size > MOST_BYTES:
         raise ValueError(f"an answer of {size} bytes; at most {MOST_BYTES} are read")
-    return decode(os.pread(descriptor, size, 0))
+    return os.pread(descriptor, size, 0)
 
 
-async def _in_slices(steps: Iterable[str | None], pace: Pace) -> list[str]:
+async def _in_slices(steps: Iterable[_Piece | None], pace: Pace) -> list[_Piece]:
     """Carry out the steps, and let the loop turn in between. Returns what they have yielded."""
     found = []
     for step in steps:

@@ -1,7 +1,11 @@
-"""What only a process itself can tell of its metrics, as it answers the master that asks for it."""
+"""What only a process itself can tell of its metrics, as it answers the master that asks for it.
+
+An answer is lines of JSON: one for a metric, `[name, kind, help]`, and then one for each of its samples,
+`[name, labels, value, timestamp]`. So the master reads a long answer piece by piece.
+"""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Final
@@ -37,9 +41,8 @@ def encode(families: Iterable[Any], most_samples: int) -> tuple[bytes, int]:
 
     A family of a collector of the application that no page could show is left out.
     """
-    left, dropped = most_samples, 0
+    left, room, dropped = most_samples, MOST_BYTES, 0
     document: list[bytes] = []
-    room = MOST_BYTES - len(b"[]")
     for family in families:
         try:
             name, kind, text = str(family.name), str(family.type), str(family.documentation)
@@ -50,14 +53,14 @@ def encode(families: Iterable[Any], most_samples: int) -> tuple[bytes, int]:
             continue
         dropped += max(0, len(samples) - left)
         del samples[left:]
-        encoded = json.dumps([name, kind, text, samples]).encode()
-        if len(encoded) + len(b",") > room:
+        encoded = b"".join(json.dumps(line).encode() + b"\n" for line in ([name, kind, text], *samples))
+        if len(encoded) > room:
             dropped += len(samples)
         elif samples:
             left -= len(samples)
-            room -= len(encoded) + len(b",")
+            room -= len(encoded)
             document.append(encoded)
-    return b"[%s]" % b",".join(document), dropped
+    return b"".join(document), dropped
 
 
 def _samples(family: Any) -> list[list[Any]]:
@@ -76,26 +79,38 @@ def _can_be_shown(moment: float) -> bool:
     return isfinite(moment * 1000)  # Prometheus's text format has milliseconds.
 
 
-def decode(answer: bytes) -> list[ToldMetric]:
-    """Return the metrics of an answer. Raises ValueError for any other bytes."""
+def decode(answer: bytes) -> Iterator[ToldMetric | None]:
+    """Yield the metrics of an answer, and None after each other piece of the work. Raises ValueError."""
+    head: tuple[str, str, str] | None = None
+    samples: list[ToldSample] = []
+    for line in answer.splitlines():
+        match _loaded(line):
+            case [str(name), str(kind), str(text)] if kind in KINDS:
+                if head is not None:
+                    yield ToldMetric(*head, tuple(samples))
+                head, samples = (name, kind, text), []
+            case [str(name), dict(labels), int() | float() as value, int() | float() | None as moment] if head:
+                samples.append(_sample(name, labels, value, moment))
+                yield None
+            case _:
+                raise ValueError("neither a metric nor a sample")
+    if head is not None:
+        yield ToldMetric(*head, tuple(samples))
+
+
+def _loaded(line: bytes) -> Any:
     try:
-        document = json.loads(answer)
-        return [_metric(*family) for family in document]
-    except (TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise ValueError(f"not an answer: {error}") from error
+        return json.loads(line)
+    except RecursionError as error:
+        raise ValueError("not an answer: lists in lists") from error
 
 
-def _metric(name: Any, kind: Any, text: Any, samples: Any) -> ToldMetric:
-    if not isinstance(name, str) or kind not in KINDS or not isinstance(text, str):
-        raise ValueError("not a metric")
-    return ToldMetric(name, kind, text, tuple(_sample(*sample) for sample in samples))
-
-
-def _sample(name: Any, labels: Any, value: Any, timestamp: Any) -> ToldSample:
-    pairs = tuple(sorted(labels.items()))
-    if not isinstance(name, str) or not all(isinstance(text, str) for pair in pairs for text in pair):
-        raise ValueError("not a sample")
-    moment = None if timestamp is None else float(timestamp)
-    if moment is not None and not _can_be_shown(moment):
-        raise ValueError("not a time")
-    return ToldSample(name, pairs, float(value), moment)
+def _sample(name: str, labels: dict[str, Any], value: float, moment: float | None) -> ToldSample:
+    if not all(isinstance(text, str) for text in labels.values()):
+        raise ValueError("labels that are no text")
+    try:
+        if moment is None or _can_be_shown(moment):
+            return ToldSample(name, tuple(sorted(labels.items())), float(value), moment)
+    except OverflowError:
+        pass
+    raise ValueError("not a number that a page can show")
