@@ -124,3 +124,22 @@ def test_a_lifespan_that_raises_is_one_line_and_a_traceback_too(make_service: Ma
     service.start()
     service.wait_for_line(f"warning: the application's lifespan ended: {PLACE} ")
     assert is_whole([line.partition(" warning: ")[2] for line in service.lines if " warning: " in line][1:])
+
+
+@pytest.mark.parametrize("begins_thread", [False, True])
+def test_a_template_that_can_fork_nothing_says_what_limits_it(
+    make_service: MakeService, *, begins_thread: bool
+) -> None:
+    source = f"""
+import os, resource, threading
+if {begins_thread}:
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+os.setuid(12345)
+"""
+    service = make_service(workers=1)
+    (service.directory / "app.py").write_text(source + HELLO)
+    service.start(wait=False)
+    service.wait_for_line(r"could not be loaded: no process can be forked: .*TasksMax= of the unit, `ulimit -u`")
+    service.wait_for_line("start attempt 1 failed, trying again in 1 s")
+    assert "Traceback" not in service.log()

@@ -148,6 +148,29 @@ def test_a_fork_handler_that_hangs_means_no_preload(service: Service) -> None:
     assert service.ask().version == "1"
 
 
+def test_a_worker_in_a_trial_that_hangs_leaves_no_process(make_service: MakeService, tmp_path: Path) -> None:
+    in_trial = tmp_path / "in trial"
+    in_trial.touch()
+    source = f"""
+import os, pathlib, threading
+imports = os.getpid()
+def hang():
+    if os.getppid() != imports and pathlib.Path({str(in_trial)!r}).exists():
+        threading.Event().wait()
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+os.register_at_fork(after_in_child=hang)
+"""
+    service = make_service(workers=1, preload=True)
+    service.deploy("1", source + HELLO)
+    service.start(wait=False)
+    service.wait_for_line("preload is true, but .*does not get through the fork handlers")
+    in_trial.unlink()
+    service.wait_for_line("worker ready")
+    wait_until(lambda: titled(service, "spare gen 1"), "there is a spare")
+    # What is left of a trial looks like the template.
+    wait_until(lambda: len(titled(service, "template gen 1")) == 1, "no process of the trial is left")
+
+
 HANGS = """
 import os, threading
 threading.Thread(target=threading.Event().wait, name="poller", daemon=True).start()

@@ -14,6 +14,7 @@ import stat
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -131,7 +132,12 @@ def _after_forks(here: Inventory, before: frozenset[int], fork_between: Callable
     between = fork_between()
     if between == 0:
         die_with_parent()
-        child = originals.fork()
+        os.setpgid(0, 0)  # A child that hangs in its fork handlers ends with this process.
+        try:
+            child = originals.fork()
+        except OSError as error:
+            os.write(writer, json.dumps([f"a worker could not be forked: {error}"]).encode())
+            os._exit(1)
         if child == 0:
             die_with_parent()
             _report(here, before | {reader, writer}, writer)
@@ -152,6 +158,8 @@ def _has_ended(child: int) -> bool:
     in_time = bool(poll.poll(1000 * _TRIAL_SECONDS))
     originals.close(ended)
     if not in_time:
+        with suppress(ProcessLookupError):  # It may hang before it has a group of its own.
+            os.killpg(child, signal.SIGKILL)
         os.kill(child, signal.SIGKILL)
     wait_for_child(child)
     return in_time

@@ -32,7 +32,7 @@ from clusterd.process.first_order import first_order
 from clusterd.process.fork_hygiene import flush_output, wait_for_child
 from clusterd.process.own_log import configure_log
 from clusterd.runtime import originals
-from clusterd.template.findings import open_descriptors, try_fork
+from clusterd.template.findings import Findings, open_descriptors, try_fork
 from clusterd.template.forking import ForkRefused, fork_copy, fork_detached
 from clusterd.wire.messages import (
     Fork,
@@ -109,7 +109,7 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...], log
     before = open_descriptors()
     if order.preload:
         fork_context = replace(fork_context, loaded=_import(config, log))
-    findings = try_fork(before)
+    findings = _try_fork(before)
     if findings.broken and order.refuse_unforkable:
         send(channel, encode(Unforkable(findings.broken)))
         _leave(0, log)
@@ -124,6 +124,14 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...], log
     loaded = encode(Loaded(order.generation, time.monotonic() - started))
     send(channel, loaded, () if values is None else (values,))
     return fork_context, findings.may_stand_aside
+
+
+def _try_fork(before: frozenset[int]) -> Findings:
+    try:
+        return try_fork(before)
+    except (OSError, ForkRefused) as refused:
+        limits = "what limits it is TasksMax= of the unit, `ulimit -u` of the user, and memory"
+        raise LoadError(f"no process can be forked: {refused}; {limits}", "", permanent=False) from refused
 
 
 def _stand_aside(channel: socket.socket, generation: int, log: Logger) -> bool:
