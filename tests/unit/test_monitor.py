@@ -47,22 +47,12 @@ def test_time_in_which_the_master_did_not_run_is_nobody_elses() -> None:
     assert looked_at(FakeRow(at(100), at(100)), [100.0, late, late + 0.25]) == []
 
 
-def test_limits_are_reported_with_jitter_and_at_intervals() -> None:
+def test_limits_are_reported_with_jitter() -> None:
     assert looked_at(FakeRow(at(100), at(100), requests=99), [100.0]) == []
     assert looked_at(FakeRow(at(100), at(100), requests=110), [100.0]) == [RequestLimitReached(1)]
-    times = [100.0, 100.5, 101.0]
-    assert looked_at(FakeRow(at(100), at(100)), times, memory=2000) == []
-    ticks = [100.0 + LOOK_EVERY_SECONDS * number for number in range(21)]
-    assert looked_at(FakeRow(at(105), at(105)), ticks, memory=2000) == [MemoryLimitReached(1, 2000, 1000)]
-    assert looked_at(FakeRow(at(105), at(105)), ticks, memory=None) == []
 
 
-def test_the_memory_of_a_worker_is_remembered_between_looks_and_forgotten_with_it() -> None:
-    monitor = Monitor(lambda event: None, memory=lambda pid: 500)
-    row = FakeRow(at(100), at(100))
-    watched = Watched(7, 1, 42, row, is_debugged=False, timeouts=TIMEOUTS, limits=LIMITS)  # type: ignore[arg-type]
-    for now, known in ((100.0, {}), (105.0, {7: 500}), (105.25, {7: 500})):
-        monitor.look([watched], now)
-        assert monitor.private_memory == known
-    monitor.look([], 105.5)
-    assert not monitor.private_memory
+def test_a_limit_of_memory_is_reported_for_as_long_as_it_is_exceeded() -> None:
+    for memory, reported in ((2000, [MemoryLimitReached(1, 2000, 1000)]), (1000, []), (None, [])):
+        assert looked_at(FakeRow(at(100), at(100)), [100.0], memory=memory) == reported
+    assert len(looked_at(FakeRow(at(100), at(100)), [100.0, 100.25], memory=2000)) == 2

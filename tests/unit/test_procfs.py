@@ -8,7 +8,6 @@ import pytest
 from clusterd.metrics.kernel.procfs import (
     ProcessMemory,
     ProcessUsage,
-    private_memory_bytes,
     process_memory,
     process_usage,
 )
@@ -44,19 +43,17 @@ def test_a_process_is_read_whatever_it_calls_itself(proc: Path) -> None:
 
 
 def test_private_memory_is_clean_and_dirty(proc: Path) -> None:
-    assert private_memory_bytes(42, proc) == 5400 * 1024
     assert process_memory(42, proc) == ProcessMemory(20000 * 1024, 5400 * 1024)
 
 
 def test_a_process_that_is_gone_is_none(proc: Path) -> None:
     assert process_usage(43, proc) is None
-    assert private_memory_bytes(43, proc) is None
+    assert process_memory(43, proc) is None
 
 
 def test_a_process_without_memory_any_more_is_none(proc: Path) -> None:
     (proc / "42" / "smaps_rollup").write_text("")
     assert process_memory(42, proc) is None
-    assert private_memory_bytes(42, proc) is None
 
 
 def test_this_process() -> None:
@@ -68,6 +65,6 @@ def test_this_process() -> None:
     assert isinstance(after, ProcessUsage)
     assert after.open_fds - before.open_fds == 1
     assert after.resident_bytes > 1_000_000
-    private = private_memory_bytes(os.getpid())
-    assert private is not None
-    assert private > 0
+    memory = process_memory(os.getpid())
+    assert memory is not None
+    assert memory.private_bytes > 0

@@ -12,6 +12,7 @@ from clusterd.master.children.processes import Processes
 from clusterd.master.children.stacks import StackReader
 from clusterd.master.children.table import Children
 from clusterd.master.configurations import Configurations
+from clusterd.master.observing.memory import MemorySampler
 from clusterd.master.sockets.listeners import Listeners
 from clusterd.metrics.regions.arena import Arena
 from clusterd.metrics.shared.scoreboard import Scoreboard
@@ -40,6 +41,7 @@ class MasterContext:
     stacks: StackReader
     debuggers: Debuggers
     processes: Processes
+    memory: MemorySampler
 
     @property
     def cluster(self) -> ClusterState:

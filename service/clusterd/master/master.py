@@ -37,6 +37,7 @@ from clusterd.master.executor import Executor
 from clusterd.master.health.oversight import Oversight
 from clusterd.master.health.punctuality import LOOK_EVERY_SECONDS
 from clusterd.master.hooks.manager import Hooks
+from clusterd.master.observing.memory import sampler_beside
 from clusterd.master.observing.observations import Observations
 from clusterd.master.operations import Operations
 from clusterd.master.service_manager import ServiceManager
@@ -159,6 +160,7 @@ class Master:
             stacks=StackReader(children, loop, log, processes.in_hand),
             debuggers=Debuggers(children, configurations, loop, log, self.post_event),
             processes=processes,
+            memory=sampler_beside(loop),
         )
 
     def run(self) -> int:

@@ -136,16 +136,13 @@ class Dashboards:
 
     def _memory_bar(self, looked: Look) -> tuple[Bar, ...]:
         """The worker that is nearest to limits.max_memory, which is one for each worker."""
-        known = self._views.private_memory()
+        of, memory = self._context.configurations.of, self._context.memory
         bars = [
-            Bar(
-                f"memory of worker {each.worker.slot}",
-                known[each.worker.serial],
-                self._context.configurations.of(each.worker.generation).limits.max_memory,
-                "bytes",
-            )
+            Bar(f"memory of worker {each.worker.slot}", private, limit, "bytes")
             for each in looked.living
-            if each.worker.serial in known
+            if each.worker.pid is not None
+            and (limit := of(each.worker.generation).limits.max_memory)
+            and (private := memory.private_bytes(each.worker.pid)) is not None
         ]
         return (max(bars, key=lambda bar: bar.share),) if bars else ()
 

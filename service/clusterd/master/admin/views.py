@@ -74,10 +74,6 @@ class Views:
         """The state of the service in one line."""
         return self._status()
 
-    def private_memory(self) -> dict[int, int]:
-        """The private bytes of each worker that has a limit of them, by serial."""
-        return self._oversight.private_memory
-
     def hooks(self) -> dict[str, Any] | None:
         """The state of the hooks. None if none are configured."""
         facts = self._hooks.facts()

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from clusterd.config.model import Limits, Timeouts
 from clusterd.master.health.punctuality import Punctuality
 from clusterd.master.health.readiness import Seen
-from clusterd.metrics.kernel.procfs import private_memory_bytes
 from clusterd.metrics.shared.scoreboard import Row
 from clusterd.supervisor.events import Event, MemoryLimitReached, RequestLimitReached, WorkerStalled
 
-MEMORY_EVERY_SECONDS = 5.0
 JITTER = 0.1
 """A worker's limits.max_requests is raised by up to this fraction, so that workers of one age do not end together."""
 
@@ -44,37 +42,27 @@ class Watched:
 
 
 class Monitor:
-    """Turns its observations into events. The supervisor decides what follows."""
+    """Turns its observations into events. The supervisor decides what follows.
 
-    def __init__(self, post_event: Callable[[Event], None], memory: Callable[[int], int | None] = private_memory_bytes):
+    `memory` returns the private bytes of a process as they were read last, or None.
+    """
+
+    def __init__(self, post_event: Callable[[Event], None], memory: Callable[[int], int | None]) -> None:
         self._post_event = post_event
         self._memory = memory
         self._punctuality = Punctuality()
-        self._memory_looks: dict[int, float] = {}
-        self.private_memory: dict[int, int] = {}
-        """The private bytes of each worker that has a limit of them, by serial, as they were seen last."""
 
     def look(self, workers: Iterable[Watched], now: float) -> None:
         """Check every worker once. `now` is time.monotonic()."""
         excused_until = self._punctuality.look(now)
-        looks, self._memory_looks = self._memory_looks, {}
-        seen, self.private_memory = self.private_memory, {}
         for worker in workers:
             self._look_at_progress(worker, now, excused_until)
             limits = worker.limits
             if limits.max_requests and worker.row.requests >= _with_jitter(limits.max_requests, worker.serial):
                 self._post_event(RequestLimitReached(worker.serial))
-            last = looks.get(worker.serial, now)
-            if limits.max_memory and now - last >= MEMORY_EVERY_SECONDS:
-                last = now
-                memory = self._memory(worker.pid)
-                if memory is not None:
-                    seen[worker.serial] = memory
-                    if memory > limits.max_memory:
-                        self._post_event(MemoryLimitReached(worker.serial, memory, limits.max_memory))
-            self._memory_looks[worker.serial] = last
-            if worker.serial in seen:
-                self.private_memory[worker.serial] = seen[worker.serial]
+            memory = self._memory(worker.pid) if limits.max_memory else None
+            if memory is not None and memory > limits.max_memory:
+                self._post_event(MemoryLimitReached(worker.serial, memory, limits.max_memory))
 
     def _look_at_progress(self, worker: Watched, now: float, excused_until: float) -> None:
         for moment, what in (

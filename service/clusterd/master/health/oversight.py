@@ -28,7 +28,7 @@ class Oversight:
         self._post_event = context.post_event
         self._clock_time = clock_time
         self._changed = changed
-        self._monitor = Monitor(context.post_event)
+        self._monitor = Monitor(context.post_event, context.memory.private_bytes)
         self._stalls = Stalls()
         self._readiness = Readiness()
         self.unready = ""
@@ -60,11 +60,6 @@ class Oversight:
         """Check readiness now, and return `unready`."""
         self._look_at_readiness(self._watched())
         return self.unready
-
-    @property
-    def private_memory(self) -> dict[int, int]:
-        """The private bytes of each worker that has a limit of them, by serial."""
-        return self._monitor.private_memory
 
     def checks(self) -> tuple[Check, ...]:
         """What the last check of readiness has found, in its parts."""

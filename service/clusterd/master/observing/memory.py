@@ -1,13 +1,24 @@
-"""Sample the memory of the workers, one at a time and each rarely, because the kernel walks its page tables for it."""
+"""The memory of the workers, as it was last read.
 
-from collections.abc import Callable, Iterable, Mapping
+The kernel walks the page tables of a process for it, 2 ms for each 100 MB. So it is read rarely, of one worker at a
+time, and beside the master's loop.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from clusterd.metrics.kernel.procfs import ProcessMemory, process_memory
 from clusterd.metrics.page.observed import SlotMemory
+from clusterd.runtime import originals
 
 SAMPLE_SECONDS = 30.0
 """The least time between two samples of a worker."""
+LIMITED_SAMPLE_SECONDS = 5.0
+"""The same for a worker with a limit of its memory."""
+
+_Then = Callable[[ProcessMemory | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,18 +29,40 @@ class _Sample:
 
 
 class MemorySampler:
-    """Keeps the last sample of each worker. Times are those of time.monotonic()."""
+    """Keeps the last sample of each worker. Times are those of time.monotonic().
 
-    def __init__(self, read: Callable[[int], ProcessMemory | None] = process_memory) -> None:
+    `read` begins to read the memory of a process, and passes it on later.
+    """
+
+    def __init__(self, read: Callable[[int, _Then], None]) -> None:
         self._read = read
         self._samples: dict[int, _Sample] = {}
+        self._reading: int | None = None
 
-    def look(self, pids: Iterable[int], now: float) -> None:
-        """Sample at most one of these workers, the one that has waited the longest. Forget all others."""
-        self._samples = {pid: self._samples.get(pid, _Sample(float("-inf"), None)) for pid in pids}
-        pid = min(self._samples, key=lambda each: self._samples[each].at, default=None)
-        if pid is not None and now - self._samples[pid].at >= SAMPLE_SECONDS:
-            self._samples[pid] = _Sample(now, self._read(pid))
+    def look(self, periods: Mapping[int, float], now: float) -> None:
+        """Sample at most one worker, the one that is due for longest. Forget all that are not in `periods`.
+
+        `periods`: seconds between two samples of each worker, by its pid.
+        """
+        never = _Sample(float("-inf"), None)
+        self._samples = {pid: self._samples.get(pid, never) for pid in periods}
+        if self._reading in periods:
+            return
+        due = {pid: self._samples[pid].at + seconds for pid, seconds in periods.items()}
+        pid = min(due, key=due.__getitem__, default=None)
+        self._reading = pid if pid is not None and due[pid] <= now else None
+        if self._reading is not None:
+            self._read(self._reading, lambda memory: self._was_read(pid, _Sample(now, memory)))
+
+    def _was_read(self, pid: int | None, sample: _Sample) -> None:
+        if pid is not None and pid == self._reading:
+            self._reading = None
+            self._samples[pid] = sample
+
+    def private_bytes(self, pid: int) -> int | None:
+        """What becomes free if the process ends. None if that was not read yet."""
+        sample = self._samples.get(pid)
+        return None if sample is None or sample.memory is None else sample.memory.private_bytes
 
     def by_slot(self, slots: Mapping[int, int], now: float) -> dict[int, SlotMemory]:
         """The memory of each slot that has a worker with a sample. `slots`: the slot of each pid."""
@@ -44,3 +77,20 @@ class MemorySampler:
                     max(other.age_seconds, now - sample.at),
                 )
         return found
+
+
+def sampler_beside(loop: asyncio.AbstractEventLoop) -> MemorySampler:
+    """Return a sampler that reads in threads, so that a worker of many gigabytes does not hold up `loop`."""
+
+    def read(pid: int, then: _Then) -> None:
+        def work() -> None:
+            memory = process_memory(pid)
+            with suppress(RuntimeError):  # The loop is closed.
+                loop.call_soon_threadsafe(then, memory)
+
+        try:
+            originals.start_new_thread(work, ())
+        except RuntimeError:  # There are too many threads.
+            then(None)
+
+    return MemorySampler(read)

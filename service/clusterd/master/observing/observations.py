@@ -7,7 +7,7 @@ from collections.abc import Callable
 from clusterd.master.admin.counts import FAILED, SUCCEEDED
 from clusterd.master.context import MasterContext
 from clusterd.master.observing.certificates import CertificateWatch
-from clusterd.master.observing.memory import MemorySampler
+from clusterd.master.observing.memory import LIMITED_SAMPLE_SECONDS, SAMPLE_SECONDS
 from clusterd.metrics.kernel.backlog import backlogs
 from clusterd.metrics.kernel.cgroup import Cgroup
 from clusterd.metrics.page.observed import Observed, SlotBackoff
@@ -28,7 +28,7 @@ class Observations:
         self._clock = clock
         self._sockets = [(address_text(sock), sock) for sock in context.listeners.public]
         self._cgroup = Cgroup.own()
-        self._memory = MemorySampler()
+        self._memory = context.memory
         self._certificates = CertificateWatch()
         self._certificate_ends: dict[int, float] = {}
         """When the certificate of each generation ends, in seconds since 1970. Only those that have one."""
@@ -68,7 +68,7 @@ class Observations:
 
     def look(self, now: float) -> None:
         """Look once, at `now` (time.monotonic()). Called a few times a second."""
-        self._memory.look(self._pids(), now)
+        self._memory.look(self._sample_periods(), now)
         for name, ends_at in self._served_certificates().items():
             if (line := self._certificates.look(name, ends_at, self._clock())) is not None:
                 self._log.log(*line)
@@ -92,6 +92,16 @@ class Observations:
             certificates=self._served_certificates(),
             log_records_dropped=self._log.lost,
         )
+
+    def _sample_periods(self) -> dict[int, float]:
+        """How often the memory of each living worker is to be read, by its pid."""
+        return {
+            child.pid: LIMITED_SAMPLE_SECONDS
+            if self._configurations.of(child.generation).limits.max_memory
+            else SAMPLE_SECONDS
+            for child in self._children.all()
+            if child.slot and child.pid is not None
+        }
 
     def _pids(self) -> dict[int, int]:
         """The slot of each living worker, by its pid."""

@@ -59,7 +59,7 @@ class ProcessMemory:
     pss_bytes: int
     """Its private pages, and its share of the pages that it shares: half of a page that two processes share."""
     private_bytes: int
-    """What becomes free if the process ends."""
+    """What becomes free if the process ends. The resident size counts every page of the template in each worker."""
 
 
 def process_memory(pid: int, proc: Path = PROC) -> ProcessMemory | None:
@@ -76,12 +76,3 @@ def process_memory(pid: int, proc: Path = PROC) -> ProcessMemory | None:
     if b"Pss" not in sizes:
         return None
     return ProcessMemory(sizes[b"Pss"], sizes[b"Private_Clean"] + sizes[b"Private_Dirty"])
-
-
-def private_memory_bytes(pid: int, proc: Path = PROC) -> int | None:
-    """Bytes of memory that become free if the process ends, or None if that cannot be read. See `process_memory`.
-
-    This is not the resident size, which counts every page of the template in each worker again.
-    """
-    memory = process_memory(pid, proc)
-    return None if memory is None else memory.private_bytes
