@@ -18,6 +18,14 @@ FILES = {
     "memory.current": "104857600\n",
     "memory.max": "max\n",
     "memory.events": "low 0\nhigh 0\nmax 12\noom 3\noom_kill 2\noom_group_kill 0\n",
+    "memory.stat": "anon 90000000\nfile 10000000\ninactive_file 3000000\nactive_file 1857600\n",
+}
+VERSION_1 = {
+    "memory.usage_in_bytes": "104857600\n",
+    "memory.stat": (
+        "inactive_file 7\nhierarchical_memory_limit 2000\ntotal_inactive_file 3000000\ntotal_active_file 1857600\n"
+    ),
+    "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 4\n",
 }
 
 
@@ -39,10 +47,23 @@ def test_everything_of_the_group_is_read_wherever_version_2_is_mounted(tmp_path:
         cpu_waiting_seconds=1.5,
         memory_waiting_seconds=0.25,
         memory_stalled_seconds=0.125,
-        memory_bytes=104857600,
+        memory_bytes=100000000,
         memory_limit_bytes=None,
         oom_kills=2,
     )
+
+
+def test_memory_is_read_where_version_1_has_it(tmp_path: Path) -> None:
+    write(tmp_path / "unified/own", {each: FILES[each] for each in ("cgroup.controllers", "cpu.pressure")})
+    write(tmp_path / "memory/shop", VERSION_1)
+    groups = "4:memory:/shop\n1:name=systemd:/x\n0::/own\n"
+    assert usage(tmp_path, groups) == CgroupUsage(
+        cpu_waiting_seconds=1.5, memory_bytes=100000000, memory_limit_bytes=2000, oom_kills=4
+    )
+    unlimited = VERSION_1["memory.stat"].replace("2000", "9223372036854771712")
+    write(tmp_path / "memory/shop", {"memory.stat": unlimited})
+    assert usage(tmp_path, groups).memory_limit_bytes is None
+    assert usage(tmp_path, "4:memory:/shop\n").oom_kills == 4
 
 
 def test_the_least_limit_of_the_groups_above_holds(tmp_path: Path) -> None:

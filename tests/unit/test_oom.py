@@ -33,7 +33,7 @@ def test_the_count_is_read_from_each_of_the_files(tmp_path: Path, text: str, cou
 @pytest.mark.parametrize(
     ("files", "count", "is_own"),
     [
-        ({"system.slice/app.service/memory.events": V2, "memory/app/memory.oom_control": V1}, 2, True),
+        ({"system.slice/app.service/memory.events": V2}, 2, True),
         ({"unified/system.slice/app.service/memory.events": "", "memory/app/memory.oom_control": V1}, 5, True),
         ({}, 7, False),
     ],
@@ -46,6 +46,7 @@ def test_the_own_group_comes_first(tmp_path: Path, files: dict[str, str], count:
         file.parent.mkdir(parents=True)
         file.write_text(text)
         (file.parent / "cgroup.controllers").touch()
+        (file.parent / "memory.usage_in_bytes").touch()
     counter = own_counter(tmp_path / "groups", tmp_path / "mounted", tmp_path / "vmstat")
     assert (counter.read(), counter.is_own) == (count, is_own)
 

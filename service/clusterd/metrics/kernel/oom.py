@@ -52,21 +52,7 @@ def own_counter(own_groups: Path = OWN_GROUPS, mounted: Path = MOUNTED, machine:
     group = Cgroup.own(own_groups, mounted)
     if group.oom_kills() is not None:
         return Counter(group.oom_kills, is_own=True)
-    for file in _files_of_version_1(own_groups, mounted):
-        if oom_kills_in(file) is not None:
-            return Counter(partial(oom_kills_in, file), is_own=True)
     return Counter(partial(oom_kills_in, machine), is_own=False)
-
-
-def _files_of_version_1(own_groups: Path, mounted: Path) -> Iterator[Path]:
-    try:
-        lines = own_groups.read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if "memory" in controllers.split(","):
-            yield mounted / "memory" / path.lstrip("/") / "memory.oom_control"
 
 
 def killed_in_log(since: float, path: str = _KERNEL_LOG) -> frozenset[int]:

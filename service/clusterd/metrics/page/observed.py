@@ -165,7 +165,9 @@ def _cgroup(usage: CgroupUsage) -> Iterator[Metric]:
         "Time in which all processes of the control group with work waited for memory.",
         usage.memory_stalled_seconds,
     )
-    yield GaugeMetricFamily("clusterd_cgroup_memory_bytes", "Memory of the control group.", usage.memory_bytes)
+    yield GaugeMetricFamily(
+        "clusterd_cgroup_memory_bytes", "Memory of the control group, without cached files.", usage.memory_bytes
+    )
     yield GaugeMetricFamily(
         "clusterd_cgroup_memory_limit_bytes",
         "The least memory limit of the control group and of those above it.",
