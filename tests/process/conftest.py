@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.control_groups import group_with_memory
 from tests.support.endings import NOTE, Noted, Serve
 from tests.support.engine_fixtures import *  # noqa: F403 - pytest finds them by their names
 from tests.support.examples import Example, as_an_example
@@ -28,6 +29,13 @@ def make_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     for service in made:
         service.destroy()
         print(f"--- log of {service.directory.name}\n{service.log()}")
+
+
+@pytest.fixture
+def little_memory() -> Iterator[Path]:
+    """A control group with 192 MiB. Name it before `make_service`, whose services have to end before it does."""
+    with group_with_memory(192 << 20) as group:
+        yield group
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ def test_no_counter_is_reset_by_deaths_and_reloads(make_service: Callable[..., S
     service = make_service(restarts=UNPACED)
     service.deploy("1", SHOP)
     service.start()
-    with prometheus(tmp_path, service.metrics_port) as scraping:
+    with prometheus(tmp_path, [service.metrics_port]) as scraping:
         ordered = 0
         for number in range(DEATHS):
             for _ in range(5):

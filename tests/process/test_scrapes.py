@@ -21,7 +21,7 @@ KILLS = 20
 
 def test_no_counter_goes_back_while_workers_die_and_are_replaced(make_service: MakeService, tmp_path: Path) -> None:
     service = make_service(workers=WORKERS, restarts={"burst": 100, "per": "1s"}).start()
-    with prometheus(tmp_path, service.metrics_port) as scraping:
+    with prometheus(tmp_path, [service.metrics_port]) as scraping:
         for number in range(KILLS):
             for _ in range(10):
                 service.get()

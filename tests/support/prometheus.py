@@ -14,7 +14,7 @@ from tests.support.service import PATIENCE_SECONDS
 CONFIGURATION = """
 global: {{scrape_interval: 100ms, scrape_timeout: 100ms, evaluation_interval: 100ms}}
 rule_files: [{rules}]
-scrape_configs: [{{job_name: clusterd, static_configs: [{{targets: ["127.0.0.1:{port}"]}}]}}]
+scrape_configs: [{{job_name: clusterd, static_configs: [{{targets: [{targets}]}}]}}]
 """
 
 
@@ -50,13 +50,17 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(directory: Path, scraped: int, rules: Sequence[Path] = ()) -> Iterator[Prometheus]:
-    """Scrape the port ten times a second for the length of the block."""
+def prometheus(directory: Path, scraped: Sequence[int], rules: Sequence[Path] = ()) -> Iterator[Prometheus]:
+    """Scrape the ports ten times a second for the length of the block. Nobody needs to listen on them yet."""
     needs("prometheus", "prometheus")
     configuration, port = directory / "prometheus.yml", free_port()
-    named = ", ".join(f'"{path}"' for path in rules)
-    configuration.write_text(CONFIGURATION.format(port=scraped, rules=named))
+    named, targets = (
+        ", ".join(f'"{each}"' for each in every) for every in (rules, map("127.0.0.1:{}".format, scraped))
+    )
+    configuration.write_text(CONFIGURATION.format(targets=targets, rules=named))
     command = ["prometheus", f"--config.file={configuration}", f"--storage.tsdb.path={directory / 'data'}"]
     found = Prometheus(port)
-    with neighbour([*command, f"--web.listen-address=127.0.0.1:{port}"], lambda: found.value("up") == 1):
+    with neighbour(
+        [*command, f"--web.listen-address=127.0.0.1:{port}"], lambda: len(found.query("up")) == len(scraped)
+    ):
         yield found
