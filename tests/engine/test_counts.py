@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from clusterd.http.settings import Interface
+from tests.support.frames import HANDSHAKE
 from tests.support.serving import PATIENCE, Client, Serving, request, serving, wait_until
 
 Asked = Callable[[str], object]
@@ -211,6 +212,20 @@ def test_a_client_that_leaves_has_aborted_although_the_application_ends_its_call
             client.answer_head()
         client.socket.shutdown(socket.SHUT_WR)
         client.rest()
+        wait_until(lambda: server.ledger.done)
+        assert (server.ledger.aborts, server.ledger.done) == (1, [499])
+
+
+def test_a_client_that_closes_before_its_websocket_is_accepted_has_aborted() -> None:
+    async def application(_: dict[str, Any], receive: Any, __: Any) -> None:
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    with serving(application, interface=Interface.ASGI) as server, server.client() as client:
+        client.send(request("/", *HANDSHAKE))
+        wait_until(lambda: server.ledger.in_flight == 1)
+        client.socket.shutdown(socket.SHUT_WR)
+        assert client.rest() == b""
         wait_until(lambda: server.ledger.done)
         assert (server.ledger.aborts, server.ledger.done) == (1, [499])
 

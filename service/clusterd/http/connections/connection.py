@@ -289,6 +289,12 @@ class Connection(Accounted):
         self._sending.is_cut_here = True
         self.abort()
 
+    def client_left(self) -> None:
+        """Drop the connection, because the client has left within its request."""
+        if self._is_in_flight:
+            self._context.registry.counters.client_aborted()
+        self.abort()
+
     def give_up(self, reason: str) -> None:
         """Drop the connection and say why in the log: the client gets only a part of the response."""
         self._sending.reason = reason

@@ -181,7 +181,7 @@ class WebSocketCall:
     def client_closed(self) -> None:
         """Drop a client that closes its sending side before the acceptance: it could not answer a closing frame."""
         if self._session is None:
-            self._connection.abort()
+            self._connection.client_left()
 
     def disconnected(self) -> None:
         """The client has gone, or the server has given up the WebSocket."""
