@@ -182,6 +182,27 @@ def test_a_503_says_which_limit_it_was(limits: dict[str, int], timeouts: dict[st
     assert (found["level"], found["target"], found["reason"]) == (Level.ERROR, "/second", reason)
 
 
+def test_a_slow_request_that_no_thread_took_says_that_it_has_only_waited() -> None:
+    release, timeouts = threading.Event(), {"queue": 0.3}
+    with (
+        serving(held(release), threads=1, timeouts=timeouts, access_log=AccessLog.OFF, slow=0.2) as server,
+        server.client() as first,
+        server.client() as second,
+    ):
+        first.send(request("/first"))
+        wait_until(lambda: server.on_loop(lambda: server.engine.in_flight) == 1)
+        second.send(request("/second?secret=1"))
+        assert second.answer().status == 503
+        wait_until(lambda: server.ledger.warnings)
+        release.set()
+        first.answer()
+    message, fields = server.ledger.warnings[0]
+    assert message == "a slow request has ended"
+    assert (fields["target"], fields["status"]) == ("/second", 503)
+    assert fields["reason"] == "no thread was free within timeouts.queue"
+    assert (fields["queue"], fields["application"]) == (fields["seconds"], 0.0)
+
+
 def big(_: Environ, start_response: StartResponse) -> Iterator[bytes]:
     start_response("200 OK", [("Content-Length", str(64 << 20))])
     for _piece in range(64):

@@ -319,6 +319,15 @@ def test_a_slow_request_is_logged_while_it_runs_and_at_its_end(
     assert "secret" not in service.log()
 
 
+def test_a_slow_request_is_that_of_the_client_and_not_of_the_proxy(make_service: MakeService) -> None:
+    service = make_service(workers=1, threads=2, log={"slow": "400ms"}, trusted_proxies=["127.0.0.1"])
+    service.deploy("1", SLOW_THREAD)
+    service.start()
+    assert service.get("/slow", headers={"X-Forwarded-For": "192.0.2.7"}).text == "fine"
+    service.wait_for_line("a request is slow, .*target=/slow .*peer=192.0.2.7$")
+    service.wait_for_line("a slow request has ended .*target=/slow .*peer=192.0.2.7$")
+
+
 def test_a_request_that_waits_for_a_thread_says_so(make_service: MakeService) -> None:
     service = make_service(workers=1, threads=1, log={"slow": "900ms"})
     service.deploy("1", SLOW_THREAD)

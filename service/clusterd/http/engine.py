@@ -53,6 +53,7 @@ class InFlight:
     age: float
     phase: str
     peer: Address | None
+    """The client, as the access log names it: behind a trusted proxy not the proxy."""
     place: int
     """Its place among those in hand; that of none if it has no place."""
     runs_in: Any
@@ -227,7 +228,7 @@ class Engine:
                     each.request.head.target,
                     now - each.request.started,
                     (each.call.phase if each.call else CallPhase.RECEIVING).value,
-                    each.peer,
+                    each.origin.peer,
                     (each.place if each.place.owner is each else nowhere).index,
                     each.call.runs_in if each.call else None,
                     each.request.id,

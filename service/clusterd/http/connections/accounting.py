@@ -51,6 +51,8 @@ class Accounted(Intake):
         self._context.registry.counters.request_refused(reason, status)
         request = self._reception.request
         seconds = monotonic() - request.started if request else 0.0
+        if seconds >= self._context.slow and request is not None:
+            self._log_slow(request, status, seconds)
         self._log_answer(status, seconds, is_wanted=self._context.is_logged(status, seconds))
 
     def _note_dropped(self) -> None:
@@ -81,16 +83,20 @@ class Accounted(Intake):
 
     def _log_slow(self, request: Request, status: int, seconds: float) -> None:
         head, peer = request.head, self.origin.peer
-        waited = max(0.0, request.waited) + request.on_client
+        client, queue = request.on_client, request.waited
+        if queue < 0.0:  # The application was not called.
+            client = client if request.is_complete else seconds
+            queue = seconds - client
         self._context.log.warning(
             "a slow request has ended",
             method=head.method,
             target=head.target if self._context.settings.whole_targets else head.target.partition("?")[0],
             status=status,
             seconds=round(seconds, 3),
-            queue=round(max(0.0, request.waited), 3),
-            application=round(max(0.0, seconds - waited), 3),
-            client=round(request.on_client, 3),
+            queue=round(queue, 3),
+            application=round(max(0.0, seconds - queue - client), 3),
+            client=round(client, 3),
             peer=peer[0] if peer else None,
             request_id=request.id or None,
+            reason=self._sending.reason or None,
         )

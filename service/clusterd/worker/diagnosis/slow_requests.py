@@ -37,6 +37,6 @@ class SlowRequests:
                 target=request.target if whole else request.target.partition("?")[0],
                 age=round(request.age, 3),
                 phase=request.phase,
-                peer="unix" if request.peer is None else f"{request.peer[0]}:{request.peer[1]}",
+                peer=request.peer[0] if request.peer else None,
                 request_id=request.request_id or None,
             )

@@ -121,7 +121,7 @@ class Drain:
                 method=request.method,
                 target=request.target,
                 age=request.age,
-                peer=_written(request.peer),
+                peer=_written(request.peer) if request.peer else None,
                 reason="drain_timeout",
             )
         if len(requests) > MOST_NAMED:
@@ -143,4 +143,7 @@ class Drain:
 
 
 def _written(peer: Address | None) -> str:
-    return "unix" if peer is None else f"{peer[0]}:{peer[1]}"
+    if peer is None:
+        return "unix"
+    # Without a port where a proxy has named the client: mostly it does not tell it.
+    return f"{peer[0]}:{peer[1]}" if peer[1] else peer[0]
