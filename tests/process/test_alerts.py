@@ -64,7 +64,9 @@ def ports() -> list[int]:
 def scraping(tmp_path_factory: pytest.TempPathFactory, ports: list[int]) -> Iterator[Prometheus]:
     """Prometheus with the rules that are shipped, in a hurry."""
     directory = tmp_path_factory.mktemp("prometheus")
-    with prometheus(directory, ports, [hurried(each, directory) for each in (RULES, ALERTS)]) as started:
+    rules = [hurried(each, directory) for each in (RULES, ALERTS)]
+    # Not more often: each scrape that fails on a busy machine has the patience of the alerts (`for:`) begin anew.
+    with prometheus(directory, ports, rules, interval="250ms") as started:
         yield started
 
 

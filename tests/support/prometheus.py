@@ -12,7 +12,7 @@ from tests.support.ports import free_port
 from tests.support.service import PATIENCE_SECONDS
 
 CONFIGURATION = """
-global: {{scrape_interval: 100ms, scrape_timeout: 100ms, evaluation_interval: 100ms}}
+global: {{scrape_interval: {interval}, scrape_timeout: {interval}, evaluation_interval: 100ms}}
 rule_files: [{rules}]
 scrape_configs: [{{job_name: clusterd, static_configs: [{{targets: [{targets}]}}]}}]
 """
@@ -50,14 +50,19 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(directory: Path, scraped: Sequence[int], rules: Sequence[Path] = ()) -> Iterator[Prometheus]:
-    """Scrape the ports ten times a second for the length of the block. Nobody needs to listen on them yet."""
+def prometheus(
+    directory: Path, scraped: Sequence[int], rules: Sequence[Path] = (), interval: str = "100ms"
+) -> Iterator[Prometheus]:
+    """Scrape the ports, ten times a second, for the length of the block. Nobody needs to listen on them yet.
+
+    A scrape that takes longer than the interval has failed.
+    """
     needs("prometheus", "prometheus")
     configuration, port = directory / "prometheus.yml", free_port()
     named, targets = (
         ", ".join(f'"{each}"' for each in every) for every in (rules, map("127.0.0.1:{}".format, scraped))
     )
-    configuration.write_text(CONFIGURATION.format(targets=targets, rules=named))
+    configuration.write_text(CONFIGURATION.format(targets=targets, rules=named, interval=interval))
     command = ["prometheus", f"--config.file={configuration}", f"--storage.tsdb.path={directory / 'data'}"]
     found = Prometheus(port)
     with neighbour(
