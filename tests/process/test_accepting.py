@@ -19,17 +19,27 @@ from tests.support.service import Service, wait_until
 
 MakeService = Callable[..., Service]
 
-SLEEPS = """
-import os, time
-def app(environ, start_response):
-    time.sleep(float(environ["QUERY_STRING"] or 0))
+SAYS_WHO = """
     body = os.environ["CLUSTERD_WORKER"].encode()
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]
 """
+MEETS = (
+    """
+import multiprocessing, os
+everyone = multiprocessing.Barrier(EVERYONE)
+def app(environ, start_response):
+    everyone.wait(60)"""
+    + SAYS_WHO
+)
+"""Each request is answered when EVERYONE of them are at work: one that waited for another would never be."""
 
 SPINS = (
-    SLEEPS.replace("time.sleep(float(", "spin(float(")
+    """
+import os, time
+def app(environ, start_response):
+    spin(float(environ["QUERY_STRING"] or 0))"""
+    + SAYS_WHO
     + """
 def spin(seconds):
     end = time.monotonic() + seconds
@@ -43,48 +53,36 @@ def spin(seconds):
 )
 
 
-def seconds_of(service: Service, requests: int, pause: float, seconds: float) -> list[float]:
-    """How long each request took that were sent on connections of their own, `pause` apart."""
-
-    def one(number: int) -> float:
-        time.sleep(number * pause)
-        started = time.monotonic()
-        assert service.get(f"/?{seconds}").status_code == 200
-        return time.monotonic() - started
-
-    with ThreadPoolExecutor(requests) as pool:
-        return list(pool.map(one, range(requests)))
-
-
 @pytest.mark.parametrize(("workers", "threads"), [(2, 1), (4, 1), (2, 4)])
 def test_no_request_waits_while_a_worker_has_a_free_thread(
     make_service: MakeService, workers: int, threads: int
 ) -> None:
+    everyone = workers * threads
     service = make_service(workers=workers, threads=threads)
-    service.deploy("1", SLEEPS)
+    service.deploy("1", MEETS.replace("EVERYONE", str(everyone)))
     service.start()
     accepting(service, workers)
     for pause in (0.0, 0.02):
-        taken = seconds_of(service, workers * threads, pause, 0.5)
-        # Two in a row would be 1.0.
-        assert max(taken) < 0.9, taken
+        with ExitStack() as clients:
+            made = []
+            for _ in range(everyone):
+                made.append(clients.enter_context(connect(service)))
+                made[-1].sendall(REQUEST)
+                time.sleep(pause)  # The workers have more or less time to see each other's state.
+            assert Counter(map(answer, made)) == {str(slot): threads for slot in range(1, workers + 1)}
 
 
 def test_four_workers_with_a_thread_each_answer_four_requests_at_once_every_time(make_service: MakeService) -> None:
     service = make_service(workers=4, threads=1)
-    service.deploy("1", SLEEPS)
+    service.deploy("1", MEETS.replace("EVERYONE", "4"))
     service.start()
     accepting(service, 4)
-    for _ in range(30):
-        started = time.monotonic()
+    for _ in range(60):
         with ExitStack() as clients:
-            made = []
-            for _ in range(4):
-                made.append(clients.enter_context(connect(service)))
-                made[-1].sendall(b"GET /?0.3 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            slots = {answer(client) for client in made}
-        assert slots == {"1", "2", "3", "4"}
-        assert time.monotonic() - started < 1.5 * 0.3
+            made = [clients.enter_context(connect(service)) for _ in range(4)]
+            for client in made:
+                client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert {answer(client) for client in made} == {"1", "2", "3", "4"}
 
 
 EVEN_SECONDS = 2.0

@@ -69,7 +69,8 @@ def test_the_configuration_is_watched_with_whatever_else_is(make_service: MakeSe
 def test_an_application_that_writes_what_is_watched_is_found_out(make_service: MakeService) -> None:
     service = make_service(workers=1)
     service.deploy("1", f"open({str(service.directory / 'made.json')!r}, 'w').close()\n{HELLO}")
-    watching(service)
+    service.flags = ("--watch", str(service.directory))
+    service.start(wait=False)  # It may never be seen to serve, as it reloads all the time.
     service.wait_for_line("warning: made.json has changed 5 times in a row: .*reloads for ever")
 
 
