@@ -79,9 +79,10 @@ def test_four_workers_with_a_thread_each_answer_four_requests_at_once_every_time
     accepting(service, 4)
     for _ in range(60):
         with ExitStack() as clients:
-            made = [clients.enter_context(connect(service)) for _ in range(4)]
-            for client in made:
-                client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            made = []
+            for _ in range(4):
+                made.append(clients.enter_context(connect(service)))
+                made[-1].sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             assert {answer(client) for client in made} == {"1", "2", "3", "4"}
 
 
