@@ -76,7 +76,7 @@ def test_a_place_that_another_connection_has_taken_is_not_said_to_be_a_requests(
 
         def taken() -> set[int]:
             line = b"GET / HTTP/1.1\r\n"
-            return {in_hand.begin(in_hand.nowhere, object(), line, None, 1.0).index for _ in range(PLACES)}
+            return {in_hand.begin(in_hand.nowhere, object(), 0, line, None, 1.0).index for _ in range(PLACES)}
 
         places = server.on_loop(taken)
         assert len(places) == PLACES

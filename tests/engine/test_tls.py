@@ -465,3 +465,10 @@ def test_one_that_has_just_been_answered_or_has_begun_to_ask_is_not_idle(
         answer = one.answer()
         assert (answer.status, answer.fields["connection"]) == (200, "close")
         assert one.rest() == b""
+
+
+def test_the_master_cannot_move_a_connection(certificate: Certificate) -> None:
+    with serving(wsgi, tls=certificate.server()) as server, client(server, certificate) as connected:
+        connected.get("/")
+        server.wait_for_rest()
+        assert server.on_loop(server.movable) == []

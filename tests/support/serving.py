@@ -14,10 +14,13 @@ from typing import IO, Any
 
 import uvloop
 
+from clusterd.http.connections.stage import Stage
 from clusterd.http.engine import Callbacks, Connection, Engine
+from clusterd.http.in_hand import InHand
 from clusterd.http.ports import RefusedFor, TimedOut
 from clusterd.http.settings import HttpSettings
 from clusterd.log import Level
+from clusterd.wire.in_hand import TABLE_BYTES, movable_descriptors
 from tests.support.settings import http_settings
 from tests.support.settings import limits as limits_of
 from tests.support.settings import timeouts as timeouts_of
@@ -119,7 +122,8 @@ class Serving:
         self.has_no_room = False
         self.faults: list[dict[str, Any]] = []
         self.loop.set_exception_handler(lambda _, context: self.faults.append(context))
-        callbacks = Callbacks(on_movable=on_movable)
+        self._in_hand = memoryview(bytearray(TABLE_BYTES))
+        callbacks = Callbacks(on_movable=on_movable, in_hand=InHand(self._in_hand))
         self.engine = Engine(application, settings, self.ledger, self.ledger, self.loop, callbacks, tls)
         self._scheme = "https" if tls else "http"
         self.thread = threading.Thread(target=self._run)
@@ -142,7 +146,20 @@ class Serving:
 
     def _tick(self) -> None:
         self.engine.tick(time.monotonic())
+        self._look_at_movable()
         self.loop.call_later(0.02, self._tick)
+
+    def movable(self) -> list[int]:
+        """The descriptors of the connections that the master could move while this loop hangs."""
+        return movable_descriptors(self._in_hand)
+
+    def _look_at_movable(self) -> None:
+        """What is said to be between two requests is."""
+        connections = {connection.fileno(): connection for connection in self.engine.connections}
+        for descriptor in self.movable():
+            connection = connections.get(descriptor)
+            if connection is None or not _is_between_requests(connection):
+                self.faults.append({"message": f"{descriptor} is not movable", "connection": connection})
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -192,6 +209,11 @@ class Serving:
         assert threads_ended
         ledger = self.ledger
         assert (ledger.connections, ledger.in_flight, ledger.jobs, ledger.websockets) == (0, 0, 0, 0)
+
+
+def _is_between_requests(connection: Connection) -> bool:
+    is_resting = connection.stage is Stage.IDLE and connection.writable and not connection.residual
+    return is_resting and not connection.unsent and connection.scheme == "http"
 
 
 @contextmanager

@@ -10,7 +10,17 @@ from clusterd.http.in_hand import MOST_WEBSOCKETS, InHand
 from clusterd.linux.address import Address
 from clusterd.metrics.shared.counting import RequestCounter
 from clusterd.metrics.shared.scoreboard import MAXIMUM_ROWS, Scoreboard
-from clusterd.wire.in_hand import LINE_BYTES, PLACES, TABLE_BYTES, Kind, RequestInHand, Table, read_table
+from clusterd.wire.in_hand import (
+    LINE_BYTES,
+    MOST_DESCRIPTORS,
+    PLACES,
+    TABLE_BYTES,
+    Kind,
+    RequestInHand,
+    Table,
+    movable_descriptors,
+    read_table,
+)
 
 PEER = ("127.0.0.1", 4711)
 
@@ -24,14 +34,15 @@ class Call:
 class Client:
     """What a connection does with its place."""
 
-    def __init__(self, in_hand: InHand, peer: Address | None = PEER) -> None:
+    def __init__(self, in_hand: InHand, peer: Address | None = PEER, descriptor: int = 7) -> None:
         self.in_hand = in_hand
+        self.descriptor = descriptor
         self.place = in_hand.nowhere
         self.peer = peer
 
     def begin(self, target: str, started: float = 1.0) -> "Client":
         line = f"GET {target} HTTP/1.1\r\n".encode()
-        self.place = self.in_hand.begin(self.place, self, line, self.peer, started)
+        self.place = self.in_hand.begin(self.place, self, self.descriptor, line, self.peer, started)
         return self
 
     def end(self) -> None:
@@ -234,3 +245,47 @@ def test_whatever_a_worker_has_written_can_be_read() -> None:
         table = read_table(memoryview(bytearray([byte]) * TABLE_BYTES))
         assert table.unnamed >= 0
         assert all(each.kind is Kind.REQUEST for each in table.requests)
+
+
+def test_a_connection_can_move_while_no_request_of_it_is_in_hand(memory: memoryview) -> None:
+    in_hand = InHand(memory)
+    first, second = Client(in_hand, descriptor=10), Client(in_hand, descriptor=11)
+    for each in (10, 11, MOST_DESCRIPTORS - 1, MOST_DESCRIPTORS, MOST_DESCRIPTORS + 5):
+        in_hand.can_move(each)
+    assert movable_descriptors(memory) == [10, 11, MOST_DESCRIPTORS - 1]
+    first.begin("/")
+    second.begin("/")
+    in_hand.runs(second.place, 1)
+    assert movable_descriptors(memory) == [MOST_DESCRIPTORS - 1]
+    first.end()
+    assert movable_descriptors(memory) == [10, MOST_DESCRIPTORS - 1]
+    first.begin("/again")
+    assert movable_descriptors(memory) == [MOST_DESCRIPTORS - 1]
+    first.end()
+    for each in (10, MOST_DESCRIPTORS, MOST_DESCRIPTORS - 1):
+        in_hand.cannot_move(each)
+    second.end()
+    assert movable_descriptors(memory) == [11]
+
+
+def test_a_place_goes_to_another_connection_with_its_descriptor(memory: memoryview) -> None:
+    in_hand = InHand(memory)
+    clients = [Client(in_hand, descriptor=100 + number) for number in range(PLACES + 1)]
+    for client in clients:
+        in_hand.can_move(client.descriptor)
+        client.begin("/")
+        client.end()
+    clients[-1].begin("/")
+    assert movable_descriptors(memory) == list(range(100, 100 + PLACES))
+
+
+def test_the_descriptor_of_a_connection_that_has_left_its_request_may_be_anothers(memory: memoryview) -> None:
+    in_hand = InHand(memory)
+    Client(in_hand, descriptor=10).begin("/").leave(Call())
+    in_hand.can_move(10)
+    assert movable_descriptors(memory) == [10]
+
+
+def test_nonsense_in_the_table_is_no_error(memory: memoryview) -> None:
+    memory[:] = os.urandom(TABLE_BYTES)
+    assert set(movable_descriptors(memory)) <= set(range(MOST_DESCRIPTORS))

@@ -1,4 +1,5 @@
-"""Records the requests that the application is handling in shared memory, for the master (wire/in_hand.py).
+"""Records in shared memory, for the master, which requests the application is handling, and which connections could be
+passed to another worker (wire/in_hand.py).
 
 It is done for every request, so it does as little as it can. A connection keeps its place from one request to the next,
 in which its peer, and mostly the same request line, still stand. Then a request costs two writes of a number, and one
@@ -10,8 +11,11 @@ from typing import Any, Final, Protocol
 from clusterd.linux.address import Address
 from clusterd.wire.in_hand import (
     BEGUN,
+    DESCRIPTORS,
     LINE_BYTES,
     LOOP_THREAD,
+    MOST_DESCRIPTORS,
+    MOVABLE,
     PEER_BYTES,
     PLACES,
     TABLE_BYTES,
@@ -74,10 +78,12 @@ class InHand:
     __slots__ = (
         "_begun",
         "_crowd",
+        "_descriptors",
         "_free",
         "_header",
         "_last_taken",
         "_left",
+        "_movable",
         "_places",
         "_texts",
         "_threads",
@@ -91,8 +97,10 @@ class InHand:
             memory = memoryview(bytearray(TABLE_BYTES))
         self._header = memory[:BEGUN].cast("q")
         self._begun = memory[BEGUN:THREADS].cast("d")
-        self._threads = memory[THREADS:TEXTS].cast("q")
-        self._texts = memory[TEXTS:]
+        self._threads = memory[THREADS:DESCRIPTORS].cast("q")
+        self._descriptors = memory[DESCRIPTORS:TEXTS].cast("q")
+        self._texts = memory[TEXTS:MOVABLE]
+        self._movable = memory[MOVABLE:]
         self._places = [Place(index) for index in range(PLACES)]
         self._free = self._places[::-1]
         """The places that no connection has; the last one is taken next."""
@@ -105,13 +113,15 @@ class InHand:
         self._websockets = 0
         self._left: list[tuple[Place, Call]] = []
 
-    def begin(self, place: Place, owner: object, line: bytes, peer: Address | None, started: float) -> Place:
+    def begin(
+        self, place: Place, owner: object, descriptor: int, line: bytes, peer: Address | None, started: float
+    ) -> Place:
         """The application is about to be called for a request of the connection `owner`, which has `place`.
 
         `line` is the request line as it was sent. Returns what the connection has from now on.
         """
         if place.owner is not owner:
-            place = self._take(owner, peer)
+            place = self._take(owner, descriptor, peer)
             if place is self._crowd:
                 self._count_unnamed(1)
                 return place
@@ -139,10 +149,11 @@ class InHand:
             self._threads[place.index] = thread
         self._begun[place.index] = place.begun
 
-    def _take(self, owner: object, peer: Address | None) -> Place:
+    def _take(self, owner: object, descriptor: int, peer: Address | None) -> Place:
         place = self._free.pop() if self._free else self._take_over()
         if place is not self._crowd:
             place.owner = owner
+            self._descriptors[place.index] = descriptor
             self._write_peer(place, peer)
         return place
 
@@ -228,6 +239,7 @@ class InHand:
             place.is_websocket = False
             self._websockets -= 1
         self._mark(place, Kind.LEFT)
+        self._descriptors[place.index] = -1
         place.owner = call
         self._left.append((place, call))
         return self.nowhere
@@ -253,6 +265,16 @@ class InHand:
         """Return the places of the requests that had begun at `moment`, by time.monotonic(), and when each had."""
         return {(each.index, each.begun) for each in self._places if each.is_taken and each.begun <= moment}
 
+    def can_move(self, descriptor: int) -> None:
+        """The connection can move whenever it has no request in hand, until `cannot_move`."""
+        if descriptor < MOST_DESCRIPTORS:
+            self._movable[descriptor] = 1
+
+    def cannot_move(self, descriptor: int) -> None:
+        """The connection cannot move, or is about to be closed."""
+        if descriptor < MOST_DESCRIPTORS:
+            self._movable[descriptor] = 0
+
     def runs_loop(self, thread: int) -> None:
         """Record which thread runs the event loop."""
         self._header[LOOP_THREAD] = thread
@@ -263,6 +285,7 @@ class InHand:
         self._begun = _copy(self._begun).cast("d")
         self._threads = _copy(self._threads).cast("q")
         self._texts = _copy(self._texts)
+        self._descriptors = _copy(self._descriptors).cast("q")
 
 
 def _copy(view: Any) -> memoryview:

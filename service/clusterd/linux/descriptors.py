@@ -1,6 +1,12 @@
-"""The limit of open descriptors of this process."""
+"""Descriptors: the limit of those of this process, and duplicates of those of another."""
 
+import ctypes
+import os
 import resource
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_SYS_PIDFD_GETFD = 438
+"""On every architecture of Debian: since Linux 5.1 a new call has the same number on all."""
 
 ENOUGH = 524_288
 """The limit that the units set. A higher one is useless, and some programs close every number up to it one by one."""
@@ -23,3 +29,15 @@ def descriptor_limit() -> int:
     """Return the soft limit."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return ENOUGH if soft == resource.RLIM_INFINITY else soft
+
+
+def duplicate_of(process: int, descriptor: int) -> int:
+    """Return a descriptor, closed on exec, of what `descriptor` is in the process of the pidfd `process`.
+
+    Raises OSError: EPERM without the permission to trace the process (pidfd_getfd(2)), EBADF if it has none.
+    """
+    found: int = _libc.syscall(_SYS_PIDFD_GETFD, process, descriptor, 0)
+    if found < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return found

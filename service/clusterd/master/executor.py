@@ -1,11 +1,13 @@
 """Carry out the actions that the supervisor decides on."""
 
 from collections.abc import Callable
+from functools import partial
 
 from clusterd.log import Level
 from clusterd.master.admin.counts import Counts
 from clusterd.master.children.in_hand import report_held
 from clusterd.master.children.logging import set_access_log, set_log_level
+from clusterd.master.children.rescue import Rescuer
 from clusterd.master.configurations import Refused, worker_count
 from clusterd.master.context import MasterContext
 from clusterd.master.operations import Operations, ReloadResult
@@ -21,7 +23,7 @@ from clusterd.supervisor.events import (
     WorkerGone,
 )
 from clusterd.supervisor.model.settings import settings_of
-from clusterd.supervisor.model.states import FAILURES
+from clusterd.supervisor.model.states import FAILURES, EndReason
 
 _LEVELS = {
     actions.Severity.INFO: Level.INFO,
@@ -35,6 +37,9 @@ _WORDS = {
     actions.Fork: "fork a worker",
     actions.Retire: "hand connections over",
 }
+
+_HANGS = frozenset({EndReason.HANG, EndReason.DRAIN_TIMEOUT, EndReason.MAX_DRAINING})
+"""The kills of workers that had their time to hand over what they have, and did not."""
 
 RETRY_SECONDS = 1.0
 
@@ -61,6 +66,7 @@ class Executor:
         self._service_manager = service_manager
         self._counts = counts
         self._later = later
+        self._rescuer = Rescuer(context)
         self._finish = finish
 
     def execute(self, action: actions.Action) -> None:
@@ -124,7 +130,11 @@ class Executor:
             case actions.Kill(serial, reason, detail):
                 fields = {**self._fields(serial), **self._processes.burden(serial)}
                 self._log.info(f"killing worker: {detail or reason}", **fields, reason=reason)
-                self._kill(serial)
+                hung = self._children.get(serial) if reason in _HANGS else None
+                if hung is None:
+                    self._kill(serial)
+                else:
+                    self._rescuer.rescue(hung, partial(self._kill, serial))
             case actions.DumpStacks(serial, detail):
                 if asked := self._children.get(serial):
                     self._stacks.ask(asked, detail)

@@ -1,10 +1,12 @@
-"""The requests that a worker's application is handling, as they are in shared memory: the layout, and how it is read.
+"""The requests that a worker's application is handling, and the connections that could move to another worker, as they
+are in shared memory: the layout, and how it is read.
 
 The engine of the worker writes them (http/in_hand.py). The master reads them: while the worker hangs, and after it has
 died, whatever has killed it. The memory is one table of columns, so that its reader need not touch the texts of free
 places, and its writer uses the same few pages for all requests.
 """
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -30,13 +32,25 @@ thread runs the request, and 0 if the place is free.
 """
 THREADS: Final = BEGUN + PLACES * _CELL
 """The second column: the identifier of the thread that runs the request, or that has run another one there."""
-TEXTS: Final = THREADS + PLACES * _CELL
+DESCRIPTORS: Final = THREADS + PLACES * _CELL
+"""The third column: the descriptor of the connection that has the place; -1 if its connection has left the request."""
+TEXTS: Final = DESCRIPTORS + PLACES * _CELL
 """The texts of each place: a byte with the kind, the peer, which a zero ends, and the start of the request line."""
 TEXT_BYTES: Final = PEER_BYTES + LINE_BYTES
-TABLE_BYTES: Final = -(-(TEXTS + PLACES * TEXT_BYTES) // _PAGE) * _PAGE
-LAYOUT: Final = crc32(repr((PLACES, PEER_BYTES, LINE_BYTES, BEGUN, THREADS, TEXTS)).encode())
+MOST_DESCRIPTORS: Final = 65536
+"""Connections with descriptors from here on are not marked."""
+MOVABLE: Final = -(-(TEXTS + PLACES * TEXT_BYTES) // _PAGE) * _PAGE
+"""A byte for each descriptor. It is 1 for a connection that another process could serve without knowing more than the
+descriptor, at any moment at which no request of it is in hand: its last response is wholly in the kernel, and nothing
+was read of the next request. So it need not be written for each request.
+"""
+TABLE_BYTES: Final = MOVABLE + MOST_DESCRIPTORS
+LAYOUT: Final = crc32(
+    repr((PLACES, PEER_BYTES, LINE_BYTES, BEGUN, THREADS, DESCRIPTORS, TEXTS, MOVABLE, MOST_DESCRIPTORS)).encode()
+)
 """Differs when the meaning of a byte does."""
 
+_MARKED: Final = re.compile(rb"\x01")
 _CUT: Final = "..."
 UNIX_PEER: Final = "unix"
 """The peer of a connection to a Unix socket."""
@@ -88,7 +102,7 @@ def read_table(memory: memoryview, *, whole: bool = False) -> Table:
 
     Its writer may be any process, also one that is at work or has written nonsense.
     """
-    begun, threads = memory[BEGUN:THREADS].cast("d"), memory[THREADS:TEXTS].cast("q")
+    begun, threads = memory[BEGUN:THREADS].cast("d"), memory[THREADS:DESCRIPTORS].cast("q")
     found = []
     for place, since in enumerate(begun.tolist()):
         if not abs(since) > 0.0:
@@ -112,3 +126,14 @@ def _request(text: bytes, begun: float, thread: int, whole: bool) -> RequestInHa
     if not whole:
         target = target.partition("?")[0]
     return RequestInHand(method, target, begun, peer, thread, _KINDS.get(text[0], Kind.REQUEST))
+
+
+def movable_descriptors(memory: memoryview) -> list[int]:
+    """Return the descriptors of the connections that are between two requests.
+
+    The holder of the table must be stopped. What it has written may be nonsense.
+    """
+    begun, descriptors = memory[BEGUN:THREADS].cast("d"), memory[DESCRIPTORS:TEXTS].cast("q")
+    in_hand = {descriptor for descriptor, since in zip(descriptors, begun, strict=True) if since}
+    marked = (match.start() for match in _MARKED.finditer(memory[MOVABLE : MOVABLE + MOST_DESCRIPTORS]))
+    return [descriptor for descriptor in marked if descriptor not in in_hand]

@@ -82,6 +82,7 @@ class Connection(Accounted):
         if error is None and self.stage is not Stage.DETACHED:
             self.shut_down()
         self.stage = Stage.CLOSED
+        self._unmark()
         self.deadline.never()
         self._end_request()
         self._context.in_hand.closed(self.place, self)
@@ -220,6 +221,7 @@ class Connection(Accounted):
     def _skip_body(self) -> None:
         """Read and drop the rest of the body. The next request comes after it."""
         self.stage = Stage.SKIPPING
+        self._unmark()
         if self.request is not None and self.request.body is not None:
             self.request.body.close()
         self.read_on()
@@ -234,6 +236,7 @@ class Connection(Accounted):
         else:
             self.deadline.answered()
             self.deadline.await_client_read()
+            self._unmark()
             self.stage = Stage.FLUSHING
 
     def break_off(self, status: int, *, is_client_gone: bool = False) -> None:
@@ -308,6 +311,10 @@ class Connection(Accounted):
         self._reception.finish()
         self.stage = _IDLE
         self.deadline.first_byte(now)
+        if self._reception.pending:
+            self._unmark()
+        elif not self._is_marked and (self.requests or self._begun):  # Not where the first request may be the last.
+            self._mark_movable()
         if not self._reading and self._reception.pending <= PIPELINE_LIMIT:
             # Pipelined requests are answered first. Reading more with each request would buffer ever more.
             self.read_on()
@@ -344,6 +351,7 @@ class Connection(Accounted):
         self.place = self._context.in_hand.is_websocket(self.place, self)
         self.deadline.answered()
         self.stage = _TUNNEL
+        self._unmark()
         self.tunnel = tunnel
         self._context.registry.tunnels_changed(1)
         early = self._reception.residual

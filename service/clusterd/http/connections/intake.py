@@ -10,6 +10,7 @@ from clusterd.http.connections.stage import RECEIVING, Stage
 from clusterd.http.messages.reception import Received, Reception, Request
 from clusterd.http.messages.refusal import Refusal
 from clusterd.wire.connection_state import CarriedState
+from clusterd.wire.in_hand import PLACES
 
 PIPELINE_LIMIT = 64 * 1024
 """Maximum bytes buffered while an earlier request is answered. Beyond it the connection stops reading."""
@@ -182,6 +183,8 @@ class Intake(Link):
 
     def _await_rest(self, received: Received) -> None:
         """Wait for the rest of a request, if any of it has arrived."""
+        if received is not Received.NOTHING:
+            self._unmark()
         self._receive_on()
         if received is Received.HEAD and self.stage is Stage.IDLE:
             self.stage = Stage.HEAD
@@ -220,7 +223,12 @@ class Intake(Link):
         if ids is not None:
             ids.name(request, self.behind_proxy)
         self._note_in_flight()
-        self.place = self._context.in_hand.begin(self.place, self, request.head.line, self.peer, request.started)
+        place = self._context.in_hand.begin(
+            self.place, self, self._descriptor, request.head.line, self.peer, request.started
+        )
+        self.place = place
+        if place.index == PLACES:
+            self._unmark()  # Nothing says that the request is in hand.
         self._answer()
 
     def _note_in_flight(self) -> None:

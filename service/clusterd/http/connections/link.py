@@ -26,7 +26,10 @@ class Link(Stream):
         "_awaits_header",
         "_begun",
         "_context",
+        "_descriptor",
         "_early",
+        "_is_direct",
+        "_is_marked",
         "_retirement",
         "_socket",
         "_tls",
@@ -49,6 +52,11 @@ class Link(Stream):
         self._tls: TlsLayer | None = None
         self._early = carried.residual
         """Bytes that were read before the first request can be parsed."""
+        self._descriptor = sock.fileno()
+        self._is_direct = not carried.awaits_header and carried.scheme == "http"
+        """Whether another process could serve it without knowing more than the descriptor."""
+        self._is_marked = False
+        """Whether the master may move it while no request of it is in hand (in_hand.py)."""
         self.stage = Stage.IDLE
         self.deadline = Deadline(context.settings.timeouts)
         self.behind_proxy = False
@@ -129,6 +137,8 @@ class Link(Stream):
     def _begin(self) -> None:
         self._begun = True
         if self.stage in AT_REST:
+            if self.stage is Stage.IDLE and not self.residual:
+                self._mark_movable()
             self._at_rest()
 
     def _enter(self, transport: Transport) -> None:
@@ -137,6 +147,9 @@ class Link(Stream):
             # The addresses are None if the client has already gone. Reading will report that.
             self.peer = self.peer or (transport.get_extra_info("peername") or _GONE)[:2]
             self.local = (transport.get_extra_info("sockname") or _GONE)[:2]
+        elif self._is_direct and self.peer is not None:
+            # Another process may have passed it on. Behind a proxy its peer came with a header that was read there.
+            self._is_direct = (transport.get_extra_info("peername") or _GONE)[:2] == self.peer
         self._context.registry.opened(self)
         self._log_debug("opened")
         self._start()
@@ -239,6 +252,7 @@ class Link(Stream):
     def close_politely(self) -> None:
         """Close our side, and let the client read the last response before closing the other side."""
         self._log_debug("closing")
+        self._unmark()
         self._forget_requests()
         if self.half_closed and self.writable:
             self.close()
@@ -254,6 +268,7 @@ class Link(Stream):
     def close(self) -> None:
         """Close both sides when everything that was written is out."""
         self._log_debug("closing both sides")
+        self._unmark()
         self.stage = Stage.LINGERING
         self.deadline.last_bytes()
         self._transport.close()
@@ -266,6 +281,7 @@ class Link(Stream):
     def abort(self) -> None:
         """Drop the connection, also with a request in flight."""
         self._log_debug("dropped")
+        self._unmark()
         super().abort()
 
     def close_if_idle(self, since: float) -> bool:
@@ -301,6 +317,17 @@ class Link(Stream):
 
     # ---- handover
 
+    def _mark_movable(self) -> None:
+        """Let the master move it while this process hangs: nothing was read of the next request."""
+        if self._is_direct:
+            self._is_marked = True
+            self._context.in_hand.can_move(self._descriptor)
+
+    def _unmark(self) -> None:
+        if self._is_marked:
+            self._is_marked = False
+            self._context.in_hand.cannot_move(self._descriptor)
+
     @property
     def movable(self) -> bool:
         """Whether another process can take over the connection: it is between requests and has written everything."""
@@ -332,6 +359,7 @@ class Link(Stream):
         if not self.movable:
             raise RuntimeError("the connection cannot move now")
         self._log_debug("offered to another worker")
+        self._unmark()
         self.stop_reading()
         self.stage = Stage.DETACHED
         self.deadline.never()

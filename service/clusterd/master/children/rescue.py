@@ -1,0 +1,263 @@
+"""Gives the connections of a worker that hangs to other workers, before it is killed.
+
+A worker whose event loop does not turn cannot hand over anything. But between two requests a connection is only a
+socket, and the worker says in shared memory which of its connections are (wire/in_hand.py). So the master stops it,
+takes duplicates of these sockets, and passes them on as a worker would (wire/passing.py). The requests that it has in
+hand are lost with it, and nothing else.
+"""
+
+import os
+import signal
+import socket
+from collections import deque
+from collections.abc import Callable, Iterator
+from time import monotonic
+
+from clusterd.linux.address import Address
+from clusterd.linux.descriptors import duplicate_of
+from clusterd.master.children.table import Child
+from clusterd.master.context import MasterContext
+from clusterd.master.sockets.dispatch_channel import is_silent
+from clusterd.supervisor.actions import Retire
+from clusterd.supervisor.model.states import WorkerState
+from clusterd.wire import messages
+from clusterd.wire.connection_state import CarriedState
+from clusterd.wire.in_hand import movable_descriptors
+from clusterd.wire.offers import OfferSender
+from clusterd.wire.packets import socketpair
+
+RESCUE_SECONDS = 1.0
+"""How long a rescue may take. Then the worker is killed with what it still has."""
+LOOK_SECONDS = 0.002
+TURN_CONNECTIONS = 100
+"""How many connections are taken before the master's loop turns."""
+_HOURS = 3600.0
+
+
+class Rescuer:
+    """Rescues connections of any number of workers."""
+
+    def __init__(self, context: MasterContext) -> None:
+        self._context = context
+
+    def rescue(self, child: Child, then: Callable[[], None]) -> None:
+        """Give away what `child` can spare, and call `then`, which kills it."""
+        takers = self._takers(child)
+        if child.row is None or child.pid is None or not takers:
+            then()
+            return
+        try:
+            if is_silent(self._context.scoreboard.row(child.row), monotonic()):
+                _Rescue(self._context, child, takers, then).begin()
+            else:
+                self._have_it_hand_over(child, takers[0], then)
+        except OSError:  # It has died, or descriptors have run out.
+            then()
+
+    def _takers(self, child: Child) -> list[Child]:
+        """The workers that can take connections now, the least loaded first."""
+        now, found = monotonic(), []
+        for worker in self._context.cluster.table.in_state(WorkerState.READY):
+            taker = self._context.children.get(worker.serial)
+            if taker is None or taker is child or taker.row is None:
+                continue
+            row = self._context.scoreboard.row(taker.row)
+            if row.accepting and not is_silent(row, now):
+                found.append((row.connections, worker.serial, taker))
+        return [taker for _, _, taker in sorted(found, key=lambda each: each[:2])]
+
+    def _have_it_hand_over(self, child: Child, taker: Child, then: Callable[[], None]) -> None:
+        """The event loop turns: only the threads hang. So the worker hands over by itself, as in a drain."""
+        if child.row is None:
+            return
+        self._context.processes.retire(Retire(child.serial, taker.serial, _HOURS, _HOURS, linger=False))
+        row, until = self._context.scoreboard.row(child.row), monotonic() + RESCUE_SECONDS
+
+        def look() -> None:
+            is_alive = self._context.children.get(child.serial) is child
+            if is_alive and row.connections > row.in_flight and monotonic() < until:
+                self._context.loop.call_later(LOOK_SECONDS, look)
+            else:
+                then()
+
+        look()
+
+
+class _Rescue:
+    """One rescue, from the stop of the worker to its kill."""
+
+    def __init__(self, context: MasterContext, child: Child, takers: list[Child], then: Callable[[], None]) -> None:
+        self._context = context
+        self._loop = context.loop
+        self._child = child
+        self._takers = takers
+        self._then = then
+        self._until = monotonic() + RESCUE_SECONDS
+        self._addresses = {_listened(sock) for sock in context.listeners.http}
+        self._taken: deque[socket.socket] = deque()
+        self._senders: list[OfferSender[socket.socket]] = []
+        self._rescued = 0
+        self._is_taking = True
+        self._is_over = False
+
+    def begin(self) -> None:
+        """Stop the worker. The rest follows on the loop."""
+        self._context.children.signal(self._child, signal.SIGSTOP)
+        self._loop.call_later(RESCUE_SECONDS, self._end)
+        self._wait_for_stop()
+
+    def _wait_for_stop(self) -> None:
+        if self._is_over or self._child.pid is None:
+            return
+        try:
+            is_stopped = os.waitid(os.P_PID, self._child.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:  # It has died by itself.
+            self._end()
+            return
+        if not is_stopped:
+            self._loop.call_later(LOOK_SECONDS, self._wait_for_stop)
+            return
+        try:
+            self._open_senders()
+            self._take(self._connections())
+        except OSError as error:
+            self._fail(error)
+
+    def _open_senders(self) -> None:
+        for taker in self._takers:
+            ours, theirs = socketpair()
+            with theirs:
+                self._senders.append(OfferSender(ours, self._loop, self._read))
+                self._context.children.send(taker, messages.Adopt(), theirs.fileno())
+
+    # ---- the sockets
+
+    def _connections(self) -> Iterator[socket.socket | None]:
+        """Yield duplicates of the connections between two requests; None for one that is none any more."""
+        assert self._child.pid is not None
+        assert self._child.row is not None
+        process = os.pidfd_open(self._child.pid)
+        try:
+            for descriptor in movable_descriptors(self._context.scoreboard.table(self._child.row)):
+                try:
+                    duplicate = duplicate_of(process, descriptor)
+                except (PermissionError, ChildProcessError):
+                    raise
+                except OSError:
+                    yield None
+                    continue
+                yield self._checked(duplicate)
+        finally:
+            os.close(process)
+
+    def _checked(self, descriptor: int) -> socket.socket | None:
+        """Return the socket if it is a client's. A worker may have closed one, and opened another file."""
+        try:
+            found = socket.socket(fileno=descriptor)
+        except OSError:
+            os.close(descriptor)
+            return None
+        try:
+            found.getpeername()
+            if _listened(found) in self._addresses or _anywhere(found) in self._addresses:
+                return found
+        except OSError:
+            pass
+        found.close()
+        return None
+
+    def _take(self, connections: Iterator[socket.socket | None]) -> None:
+        """Take some connections, and go on in the loop's next round."""
+        if self._is_over:
+            return
+        try:
+            for _ in range(TURN_CONNECTIONS):
+                sock = next(connections)
+                if sock is not None:
+                    self._taken.append(sock)
+        except StopIteration:
+            self._is_taking = False
+        except OSError as error:
+            self._fail(error)
+            return
+        self._offer()
+        if self._is_taking:
+            self._loop.call_soon(self._take, connections)
+
+    # ---- the offers
+
+    def _offer(self) -> None:
+        """Offer what is taken, in turn. Those who cannot take it now are asked again when they can."""
+        ready = list(self._senders)
+        while self._taken and ready:
+            for sender in tuple(ready):
+                if not self._taken:
+                    break
+                sock = self._taken[0]
+                try:
+                    sender.offer(sock, sock.fileno(), _carried(sock).to_json())
+                except BlockingIOError:
+                    sender.call_when_writable(self._offer)
+                    ready.remove(sender)
+                except OSError:  # That worker has died.
+                    self._senders.remove(sender)
+                    ready.remove(sender)
+                else:
+                    self._taken.popleft()
+        self._end_if_done()
+
+    def _read(self) -> None:
+        for sender in self._senders:
+            for sock, declined in sender.answers():
+                self._rescued += declined is None
+                sock.close()
+        self._senders = [each for each in self._senders if not each.has_ended]
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        is_waiting = (self._taken and self._senders) or any(len(sender) for sender in self._senders)
+        if not self._is_taking and not is_waiting:
+            self._end()
+
+    def _fail(self, error: OSError) -> None:
+        what = "the connections of a worker that hangs are lost with it: they cannot be given to others"
+        self._context.log.warning(f"{what}: {error.strerror or error}", **self._child.fields())
+        self._end()
+
+    def _end(self) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        for sender in self._senders:
+            for sock in sender.close():
+                sock.close()
+        for sock in self._taken:
+            sock.close()
+        if self._rescued:
+            what = "gave the connections of a worker that hangs to other workers"
+            self._context.log.info(what, **self._child.fields(), connections=self._rescued)
+        self._then()
+
+
+def _listened(sock: socket.socket) -> tuple[int, object]:
+    """The family and the own address of a socket."""
+    name = sock.getsockname()
+    return sock.family, name if sock.family == socket.AF_UNIX else name[:2]
+
+
+def _anywhere(sock: socket.socket) -> tuple[int, object]:
+    """The same of the socket that listens at all addresses, for a connection that it has accepted."""
+    if sock.family == socket.AF_UNIX:
+        return _listened(sock)
+    return sock.family, ("::" if sock.family == socket.AF_INET6 else "0.0.0.0", sock.getsockname()[1])
+
+
+def _carried(sock: socket.socket) -> CarriedState:
+    """The state of a connection that has answered requests, and of which nothing was read since."""
+    if sock.family == socket.AF_UNIX:
+        return CarriedState(b"", None, None, "http", 1)
+    return CarriedState(b"", _address(sock.getpeername()), _address(sock.getsockname()), "http", 1)
+
+
+def _address(name: tuple[str, int]) -> Address:
+    return name[0], name[1]
