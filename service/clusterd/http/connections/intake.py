@@ -183,7 +183,7 @@ class Intake(Link):
 
     def _await_rest(self, received: Received) -> None:
         """Wait for the rest of a request, if any of it has arrived."""
-        if received is not Received.NOTHING:
+        if received is not Received.NOTHING or self._reception.pending:  # Half an empty line is nothing, but was read.
             self._unmark()
         self._receive_on()
         if received is Received.HEAD and self.stage is Stage.IDLE:
