@@ -152,6 +152,39 @@ def test_a_master_that_hangs_is_replaced_and_costs_no_request(machine: Machine) 
     record(machine, "the master hangs (WatchdogSec=5s) while one request takes 18 s, with its subprocess", seen)
 
 
+HANGS = GOOD.replace(
+    "    time.sleep(0.005)\n",
+    """\
+    if environ["PATH_INFO"] == "/hang":
+        time.sleep(1000)
+    time.sleep(0.001)
+""",
+)
+HANGING_CLIENT = """
+import socket
+with socket.create_connection(("127.0.0.1", 8000)) as client:
+    client.sendall(b"GET /hang HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+    try:
+        print(client.recv(1))
+    except ConnectionResetError:
+        print(b"")
+"""
+
+
+def test_a_worker_that_hangs_costs_the_request_that_hangs(machine: Machine) -> None:
+    deploy(machine, "one", HANGS)
+    configure(machine, CONFIG.replace("threads: 32", "threads: 0").replace("drain: 10s", "drain: 10s, hang: 4s"))
+    machine.systemctl("restart", SERVICE)
+    with crowds(machine, "--timeout", "60") as seen:
+        hanging = machine.start_in_network(sys.executable, "-c", HANGING_CLIENT)
+        answer, _ = hanging.communicate(timeout=60)
+        machine.wait_for_journal("request lost with its worker", "--unit=clusterd.service")
+    assert answer == "b''\n"
+    assert (seen.lost, seen.refused) == (0, 0), seen.troubles
+    assert machine.journal("--unit=clusterd.service").count("lost with") == 1
+    record(machine, "a worker hangs (timeouts.hang: 4s)", seen)
+
+
 def test_a_stop_right_after_a_start_is_heard(machine: Machine) -> None:
     start(machine)
     machine.systemctl("stop", SERVICE)

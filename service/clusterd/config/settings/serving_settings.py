@@ -48,7 +48,8 @@ SERVING_SETTINGS = (
         "30s",
         _NEXT,
         "A worker whose event loop, or all of whose threads, make no progress for this long is killed and replaced. "
-        "After half of this time its stacks are logged.",
+        "After half of this time its stacks are logged. The requests that it has in hand are lost; its other "
+        "connections are given to other workers first, but for those over HTTPS and behind the PROXY protocol.",
     ),
     Setting(
         "timeouts.unready",

@@ -128,6 +128,10 @@ class Link(Stream):
         """Begin with the inline transport."""
         self._enter(transport)
 
+    def awaits_first_bytes(self) -> None:
+        """Nothing has arrived yet."""
+        self._mark_movable()
+
     def settled(self) -> None:
         """The connection has moved into the loop. From now on it can pause reading and be handed over."""
         if not self._reading:

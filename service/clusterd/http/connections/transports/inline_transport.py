@@ -27,6 +27,9 @@ class Resident(Receiver, Protocol):
     def arrived(self, transport: Transport, /) -> None:
         """Begin with the inline transport."""
 
+    def awaits_first_bytes(self) -> None:
+        """Nothing has arrived yet."""
+
     def transport_changed(self, transport: Transport, /) -> None:
         """Continue with a transport of the loop."""
 
@@ -80,6 +83,7 @@ class InlineTransport:
         try:
             data = self._socket.recv(READ_BYTES, _AT_ONCE)
         except BlockingIOError:
+            resident.awaits_first_bytes()
             self._move()
             return
         except OSError:
