@@ -323,7 +323,7 @@ class Link(Stream):
 
     def _mark_movable(self) -> None:
         """Let the master move it while this process hangs: nothing was read of the next request."""
-        if self._is_direct:
+        if self._is_direct and self._socket.fileno() >= 0:  # Not if the response has found that the client has gone.
             self._is_marked = True
             self._context.in_hand.can_move(self._descriptor)
 
