@@ -185,6 +185,21 @@ def test_a_worker_that_hangs_costs_the_request_that_hangs(machine: Machine) -> N
     record(machine, "a worker hangs (timeouts.hang: 4s)", seen)
 
 
+def test_a_worker_that_hangs_is_replaced_where_its_connections_cannot_be_taken(machine: Machine) -> None:
+    drop_in = "/etc/systemd/system/clusterd.service.d/filter.conf"
+    machine.write(drop_in, "[Service]\nSystemCallFilter=~pidfd_getfd\n")
+    machine.systemctl("daemon-reload")
+    deploy(machine, "one", HANGS)
+    configure(machine, CONFIG.replace("threads: 32", "threads: 0").replace("drain: 10s", "drain: 10s, hang: 4s"))
+    machine.systemctl("restart", SERVICE)
+    answer, _ = machine.start_in_network(sys.executable, "-c", HANGING_CLIENT).communicate(timeout=60)
+    assert answer == "b''\n"
+    refused = "they cannot be given to others: Operation not permitted"
+    machine.wait_for_journal(refused, "--unit=clusterd.service")
+    machine.wait_for_journal("worker failed: its event loop has not turned", "--unit=clusterd.service")
+    assert ask(machine).status == 200
+
+
 def test_a_stop_right_after_a_start_is_heard(machine: Machine) -> None:
     start(machine)
     machine.systemctl("stop", SERVICE)
