@@ -48,9 +48,12 @@ def kept_alive(service: Service, clients: ExitStack, count: int = CLIENTS) -> di
     return found
 
 
+@pytest.mark.parametrize("scheduling", ["least_connections", "round_robin"])
 @pytest.mark.parametrize("source", [ASGI, WSGI], ids=["ASGI", "WSGI"])
-def test_a_loop_that_hangs_costs_the_request_that_blocks_it(make_service: MakeService, source: str) -> None:
-    service = make_service(workers=2, threads=0, timeouts={"hang": "4s", "stall": "1s"})
+def test_a_loop_that_hangs_costs_the_request_that_blocks_it(
+    make_service: MakeService, source: str, scheduling: str
+) -> None:
+    service = make_service(workers=2, threads=0, scheduling=scheduling, timeouts={"hang": "4s", "stall": "1s"})
     service.deploy("1", source)
     service.start()
     with ExitStack() as clients:

@@ -6,6 +6,7 @@ takes duplicates of these sockets, and passes them on as a worker would (wire/pa
 hand are lost with it, and nothing else.
 """
 
+import errno
 import os
 import signal
 import socket
@@ -55,14 +56,14 @@ class Rescuer:
             then()
 
     def _takers(self, child: Child) -> list[Child]:
-        """The workers that can take connections now, the least loaded first."""
+        """The workers that can take connections now, also beyond their limits, the least loaded first."""
         now, found = monotonic(), []
         for worker in self._context.cluster.table.in_state(WorkerState.READY):
             taker = self._context.children.get(worker.serial)
             if taker is None or taker is child or taker.row is None:
                 continue
             row = self._context.scoreboard.row(taker.row)
-            if row.accepting and not is_silent(row, now):
+            if not is_silent(row, now):
                 found.append((row.connections, worker.serial, taker))
         return [taker for _, _, taker in sorted(found, key=lambda each: each[:2])]
 
@@ -140,13 +141,11 @@ class _Rescue:
         try:
             for descriptor in movable_descriptors(self._context.scoreboard.table(self._child.row)):
                 try:
-                    duplicate = duplicate_of(process, descriptor)
-                except (PermissionError, ChildProcessError):
-                    raise
-                except OSError:
+                    yield self._checked(duplicate_of(process, descriptor))
+                except OSError as error:
+                    if error.errno != errno.EBADF:
+                        raise
                     yield None
-                    continue
-                yield self._checked(duplicate)
         finally:
             os.close(process)
 
@@ -199,20 +198,21 @@ class _Rescue:
                 except BlockingIOError:
                     sender.call_when_writable(self._offer)
                     ready.remove(sender)
-                except OSError:  # That worker has died.
-                    self._senders.remove(sender)
+                except OSError:  # That worker has died, as its last answers will tell.
                     ready.remove(sender)
                 else:
                     self._taken.popleft()
         self._end_if_done()
 
     def _read(self) -> None:
-        for sender in self._senders:
+        for sender in tuple(self._senders):
             for sock, declined in sender.answers():
                 self._rescued += declined is None
                 sock.close()
-        self._senders = [each for each in self._senders if not each.has_ended]
-        self._end_if_done()
+            if sender.has_ended:
+                self._senders.remove(sender)
+                self._taken.extend(sender.close())
+        self._offer()
 
     def _end_if_done(self) -> None:
         is_waiting = (self._taken and self._senders) or any(len(sender) for sender in self._senders)
