@@ -53,7 +53,7 @@ class Link(Stream):
         self._early = carried.residual
         """Bytes that were read before the first request can be parsed."""
         self._descriptor = sock.fileno()
-        self._is_direct = not carried.awaits_header and carried.scheme == "http"
+        self._is_direct = carried.scheme == "http" and not context.settings.proxy_protocol
         """Whether another process could serve it without knowing more than the descriptor."""
         self._is_marked = False
         """Whether the master may move it while no request of it is in hand (in_hand.py)."""
@@ -151,8 +151,8 @@ class Link(Stream):
             # The addresses are None if the client has already gone. Reading will report that.
             self.peer = self.peer or (transport.get_extra_info("peername") or _GONE)[:2]
             self.local = (transport.get_extra_info("sockname") or _GONE)[:2]
-        elif self._is_direct and self.peer is not None:
-            # Another process may have passed it on. Behind a proxy its peer came with a header that was read there.
+        elif self._is_direct and self.requests and self.peer is not None:
+            # Another process has passed it on. Behind a proxy its peer came with a header that was read there.
             self._is_direct = (transport.get_extra_info("peername") or _GONE)[:2] == self.peer
         self._context.registry.opened(self)
         self._log_debug("opened")
