@@ -101,14 +101,17 @@ def test_a_connection_whose_client_a_proxy_has_named_cannot_move() -> None:
 
 @pytest.mark.parametrize("named", [False, True])
 def test_a_connection_that_was_passed_on_can_move_unless_a_proxy_has_named_its_client(*, named: bool) -> None:
-    with serving(application) as server, socket.create_server(("127.0.0.1", 0)) as listener:
-        with Client(socket.create_connection(listener.getsockname())) as client:
-            passed, peer = listener.accept()
-            carried = CarriedState(b"", ("192.0.2.1", 4711) if named else peer, passed.getsockname(), "http", 1)
-            server.on_loop(lambda: server.engine.adopt(passed, carried))
-            client.get("/")
-            server.wait_for_rest()
-            wait_until(lambda: count(server) == (0 if named else 1))
+    with (
+        serving(application) as server,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        Client(socket.create_connection(listener.getsockname())) as client,
+    ):
+        passed, peer = listener.accept()
+        carried = CarriedState(b"", ("192.0.2.1", 4711) if named else peer, passed.getsockname(), "http", 1)
+        server.on_loop(lambda: server.engine.adopt(passed, carried))
+        client.get("/")
+        server.wait_for_rest()
+        wait_until(lambda: count(server) == (0 if named else 1))
 
 
 def test_a_request_beyond_those_in_hand_is_no_reason_to_move_its_connection() -> None:
