@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from clusterd.cli.clusterctl import command_line
+from clusterd.cli.examining.formats import Format
 from clusterd.config.model import AccessLog
 
 DIRECTORY = Path(__file__).with_name("completion")
@@ -15,7 +16,8 @@ BASH = """\
 _clusterctl() {{
     local word=${{COMP_WORDS[COMP_CWORD]}} previous=${{COMP_WORDS[COMP_CWORD - 1]}} command='' known each
     case $previous in
-        --socket | --config) COMPREPLY=($(compgen -f -- "$word")) && return ;;
+        --socket | --config | --output) COMPREPLY=($(compgen -f -- "$word")) && return ;;
+        --format) COMPREPLY=($(compgen -W "{formats}" -- "$word")) && return ;;
         --signal) COMPREPLY=($(compgen -W "{signals}" -- "$word")) && return ;;
     esac
     for each in "${{COMP_WORDS[@]:1:COMP_CWORD-1}}"; do
@@ -64,6 +66,7 @@ WORDS = {
     "log_setting": "access",
     "mode": " ".join(AccessLog),
 }
+FORMATS = " ".join(Format)
 SIGNALS = "TERM QUIT KILL USR1 USR2 HUP STOP CONT"
 
 
@@ -89,7 +92,7 @@ def bash(parser: argparse.ArgumentParser) -> str:
     commands = commands_of(parser)
     cases = "\n".join(f'        {name}) known="{words_of(each)}" ;;' for name, each in commands.items())
     options = " ".join(options_of(parser))
-    return BASH.format(commands=" ".join(commands), options=options, cases=cases, signals=SIGNALS)
+    return BASH.format(commands=" ".join(commands), options=options, cases=cases, signals=SIGNALS, formats=FORMATS)
 
 
 def zsh(parser: argparse.ArgumentParser) -> str:

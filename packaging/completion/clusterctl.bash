@@ -2,11 +2,12 @@
 _clusterctl() {
     local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command='' known each
     case $previous in
-        --socket | --config) COMPREPLY=($(compgen -f -- "$word")) && return ;;
+        --socket | --config | --output) COMPREPLY=($(compgen -f -- "$word")) && return ;;
+        --format) COMPREPLY=($(compgen -W "flamegraph speedscope collapsed" -- "$word")) && return ;;
         --signal) COMPREPLY=($(compgen -W "TERM QUIT KILL USR1 USR2 HUP STOP CONT" -- "$word")) && return ;;
     esac
     for each in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
-        case " list status workers top reload restart scale stop kill events stacks debug config send log-level log " in
+        case " list status workers top reload restart scale stop kill events stacks profile memory debug config send log-level log " in
             *" $each "*) command=$each ;;
         esac
     done
@@ -22,12 +23,14 @@ _clusterctl() {
         kill) known="--help --socket --config --instance --json --signal hooks all $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
         events) known="--help --socket --config --instance --json --follow" ;;
         stacks) known="--help --socket --config --instance --json hooks all $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
+        profile) known="--help --socket --config --instance --json --seconds --format --output all $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
+        memory) known="--help --socket --config --instance --json --seconds $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
         debug) known="--help --socket --config --instance --json $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
         config) known="--help --socket --config --instance --json --diff" ;;
         send) known="--help --socket --config --instance --json all $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
         log-level) known="--help --socket --config --instance --json error warning notice info debug" ;;
         log) known="--help --socket --config --instance --json access off errors slow all" ;;
-        *) known="--help --version --socket --config --instance --json list status workers top reload restart scale stop kill events stacks debug config send log-level log" ;;
+        *) known="--help --version --socket --config --instance --json list status workers top reload restart scale stop kill events stacks profile memory debug config send log-level log" ;;
     esac
     COMPREPLY=($(compgen -W "$known" -- "$word"))
 }

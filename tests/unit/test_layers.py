@@ -41,6 +41,7 @@ LAYERS = {
     "systemd": 1,
     "log": 1,
     "linux": 0,
+    "profiles": 0,
     "runtime": 0,
     "version": 0,
     "service_name": -1,

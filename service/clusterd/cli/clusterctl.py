@@ -13,19 +13,20 @@ from typing import Any
 
 from clusterd.cli import services, tables, terminal
 from clusterd.cli.asking import Unreachable, ask, result_of, socket_path
+from clusterd.cli.examining.formats import CannotWrite, Format
 from clusterd.config.model import AccessLog
 from clusterd.dashboard import words
 from clusterd.log import Level
 from clusterd.log.record import escaped
 from clusterd.version import __version__
-from clusterd.wire.control import Command, ControlError, parse_signal, parse_workers
+from clusterd.wire.control import SECONDS, Command, ControlError, parse_seconds, parse_signal, parse_workers
 
+ALL = "all"
 EX_FAILED = 1
 EX_USAGE = 2
 EX_UNAVAILABLE = 69
 EX_INTERRUPTED = 130
 
-ALL = "all"
 _COMMANDS = {"workers": "status", "log": "log-access"}
 """Commands that have another name in the protocol."""
 
@@ -48,9 +49,14 @@ def main() -> int:
         spinner.clear()
         print(f"clusterctl: {error}", file=sys.stderr)
         return EX_UNAVAILABLE
+    except CannotWrite as error:
+        print(f"clusterctl: {error}", file=sys.stderr)
+        return EX_FAILED
     except KeyboardInterrupt:
         spinner.clear()
-        if options.command != "events":
+        if options.command in (Command.PROFILE, Command.MEMORY):
+            print("clusterctl: interrupted; clusterd calls it off", file=sys.stderr)
+        elif options.command != "events":
             print("clusterctl: interrupted; clusterd goes on with the command", file=sys.stderr)
         return EX_INTERRUPTED
     except BrokenPipeError:  # for example in `clusterctl events | head`
@@ -64,8 +70,8 @@ def _run(options: argparse.Namespace, spinner: terminal.Spinner) -> int:
     path = socket_path(options.socket, options.config)
     if options.command == "top" and not options.json:
         return _top(path)
-    if options.command == Command.STACKS and options.slot_or_hooks == ALL:
-        return _stacks_of_all(path, as_json=options.json)
+    if options.command in (Command.PROFILE, Command.MEMORY) or getattr(options, "slot_or_hooks", None) == ALL:
+        return _examine(path, options)
     command = Command(_COMMANDS.get(options.command, options.command))
     result: dict[str, Any] = {}
     for document in ask(path, command, _arguments(options)):
@@ -78,6 +84,18 @@ def _run(options: argparse.Namespace, spinner: terminal.Spinner) -> int:
                 result = document
     spinner.clear()
     return _print_result(options, result)
+
+
+def _examine(path: Path, options: argparse.Namespace) -> int:
+    """Look into workers. What that needs is imported here, because a `systemctl reload` must not wait for it."""
+    from clusterd.cli.examining import memory, profile, stacks
+
+    if options.command == Command.MEMORY:
+        return memory.memory(path, options.slot, options.seconds, as_json=options.json)
+    if options.command == Command.PROFILE:
+        target = profile.Target(options.output, options.slot_or_all, options.format)
+        return profile.profile(path, options.slot_or_all, options.seconds, options.format, target, as_json=options.json)
+    return stacks.stacks_of_all(path, as_json=options.json)
 
 
 def _top(path: Path) -> int:
@@ -106,21 +124,6 @@ def _list(*, as_json: bool) -> int:
     for each in found:
         print(f"{escaped(each.name).ljust(width)}  {escaped(each.text)}")
     return 0
-
-
-def _stacks_of_all(path: Path, *, as_json: bool) -> int:
-    """Print the stacks of every worker, one after the other."""
-    workers = [each for each in result_of(path, Command.STATUS)["data"]["workers"] if each["pid"] is not None]
-    results = {}
-    for slot in sorted({worker["slot"] for worker in workers}):
-        *_, results[slot] = ask(path, Command.STACKS, {"slot": slot})
-        if not as_json:
-            print(escaped_lines(f"== worker {slot}\n{results[slot]['text']}\n"))
-    succeeded = all(result["succeeded"] for result in results.values())
-    if as_json:
-        texts = {slot: result["text"] for slot, result in results.items()}
-        print(json.dumps({"succeeded": succeeded, "stacks": texts}))
-    return 0 if succeeded else EX_FAILED
 
 
 def _arguments(options: argparse.Namespace) -> dict[str, object]:
@@ -227,6 +230,14 @@ def command_line() -> argparse.ArgumentParser:
     events.add_argument("--follow", action="store_true", default=None, help="also show new events, until Ctrl-C")
     stacks = command("stacks", "show the requests, threads and tasks of a worker, or the threads of the hooks process")
     _with_slot(stacks, "hooks", ALL)
+    sampled = _with_slot(command("profile", "sample the threads and tasks of a worker, or of all, into a file"), ALL)
+    _with_seconds(sampled)
+    forms = ", ".join(Format)
+    sampled.add_argument(
+        "--format", type=Format, choices=list(Format), default=Format.FLAMEGRAPH, metavar="FORMAT", help=forms
+    )
+    sampled.add_argument("--output", type=Path, metavar="FILE", help="default: a new file here; - for standard output")
+    _with_seconds(_with_slot(command("memory", "show what a worker allocates in a while, its objects and its memory")))
     _with_slot(command("debug", "start debugpy in a worker, on debug.port + SLOT, and say how to attach"))
     config = command("config", "show the configuration that runs")
     config.add_argument("--diff", action="store_true", default=None, help="show only what a reload would change")
@@ -272,6 +283,12 @@ def _with_slot(parser: argparse.ArgumentParser, *others: str) -> argparse.Argume
     return parser
 
 
+def _with_seconds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--seconds", type=_seconds_argument, default=SECONDS, metavar="N", help=f"for how long; default: {SECONDS}"
+    )
+
+
 def _number_or(others: tuple[str, ...], text: str) -> int | str:
     if text in others:
         return text
@@ -294,6 +311,10 @@ def _refuse_constant(name: str) -> object:
 
 def _workers_argument(text: str) -> str:
     return _checked(parse_workers, text)
+
+
+def _seconds_argument(text: str) -> int:
+    return int(_checked(parse_seconds, text))
 
 
 def _signal_argument(text: str) -> str:

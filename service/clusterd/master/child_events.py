@@ -170,6 +170,7 @@ class ChildEvents:
             return
         self._context.conversations.ended(child)
         self._context.debuggers.ended(child)
+        self._context.examinations.ended(child)
         if child.pid is not None:
             worker = self._context.cluster.table.workers.get(child.serial)
             drains = worker is not None and worker.state is WorkerState.DRAINING

@@ -12,6 +12,7 @@ from clusterd.master.children.processes import Processes
 from clusterd.master.children.stacks import StackReader
 from clusterd.master.children.table import Children
 from clusterd.master.configurations import Configurations
+from clusterd.master.diagnosis.examinations import Examinations
 from clusterd.master.observing.memory import MemorySampler
 from clusterd.master.sockets.listeners import Listeners
 from clusterd.metrics.regions.arena import Arena
@@ -42,6 +43,7 @@ class MasterContext:
     debuggers: Debuggers
     processes: Processes
     memory: MemorySampler
+    examinations: Examinations
 
     @property
     def cluster(self) -> ClusterState:

@@ -32,6 +32,7 @@ from clusterd.master.children.stacks import StackReader
 from clusterd.master.children.table import Child, Children, Death
 from clusterd.master.configurations import Configurations, worker_count
 from clusterd.master.context import MasterContext, Observer
+from clusterd.master.diagnosis.examinations import Examinations
 from clusterd.master.event_queue import EventQueue
 from clusterd.master.executor import Executor
 from clusterd.master.health.oversight import Oversight
@@ -146,6 +147,7 @@ class Master:
         children = Children(loop, self._child_message, self._child_hello, self._child_death)
         self._round_robin = RoundRobin(loop, listeners, children, scoreboard, configurations, log)
         processes = Processes(children, scoreboard, arena, listeners, configurations, self._round_robin)
+        stacks = StackReader(children, loop, log, processes.in_hand)
         return MasterContext(
             loop=loop,
             log=log,
@@ -157,10 +159,11 @@ class Master:
             listeners=listeners,
             children=children,
             conversations=Conversations(loop, self._message_received),
-            stacks=StackReader(children, loop, log, processes.in_hand),
+            stacks=stacks,
             debuggers=Debuggers(children, configurations, loop, log, self.post_event),
             processes=processes,
             memory=sampler_beside(loop),
+            examinations=Examinations(children, stacks, loop),
         )
 
     def run(self) -> int:

@@ -14,6 +14,8 @@ from enum import StrEnum
 from signal import SIGTERM, Signals
 from typing import Any
 
+from clusterd.profiles.examination import MOST_SECONDS
+
 CONTROL_VERSION = 1
 LINE_BYTES = 64 * 1024
 """The longest line of a request, and the most bytes that may wait for a peer that does not read."""
@@ -24,6 +26,10 @@ ALL_SLOTS = 0
 """Every worker; written "all" in commands that accept it."""
 HOOKS = -1
 """The hooks process; written "hooks" in commands that accept it."""
+
+
+SECONDS = 10
+"""How long a worker is examined, if the request does not say it."""
 
 
 class Command(StrEnum):
@@ -37,6 +43,8 @@ class Command(StrEnum):
     STOP = "stop"
     KILL = "kill"
     STACKS = "stacks"
+    PROFILE = "profile"
+    MEMORY = "memory"
     EVENTS = "events"
     CONFIG = "config"
     LOG_LEVEL = "log-level"
@@ -60,6 +68,8 @@ class Request:
     """The number of workers, or a change of it if `relative` is true."""
     relative: bool = False
     signal: Signals = SIGTERM
+    seconds: int = SECONDS
+    """How long a worker is examined."""
     level: str = ""
     mode: str = ""
     """Which requests are logged."""
@@ -82,6 +92,8 @@ _ARGUMENTS: dict[Command, frozenset[str]] = {
     Command.STOP: frozenset({"now"}),
     Command.KILL: frozenset({"slot", "signal"}),
     Command.STACKS: frozenset({"slot"}),
+    Command.PROFILE: frozenset({"slot", "seconds"}),
+    Command.MEMORY: frozenset({"slot", "seconds"}),
     Command.EVENTS: frozenset({"follow"}),
     Command.CONFIG: frozenset({"diff"}),
     Command.LOG_LEVEL: frozenset({"level"}),
@@ -168,6 +180,8 @@ def _argument(key: str, value: object, named: dict[str, int]) -> list[tuple[str,
             return [("workers", workers), ("relative", relative)]
         case "signal":
             return [("signal", parse_signal(value))]
+        case "seconds":
+            return [("seconds", parse_seconds(value))]
         case "level" | "mode":
             return [(key, str(value))]
         case "message":
@@ -184,6 +198,14 @@ def parse_workers(value: object) -> tuple[int, bool]:
     if match is None or not 1 <= abs(number) <= MOST_SLOTS:
         raise ControlError(f"workers: {value!r} is neither a number from 1 to {MOST_SLOTS} nor a change like +1 or -1")
     return number, bool(match[1])
+
+
+def parse_seconds(value: object) -> int:
+    """Return how long a worker is to be examined. Raises ControlError."""
+    seconds = int(str(value)) if re.fullmatch(r"\d{1,4}", str(value), re.ASCII) else 0
+    if not 1 <= seconds <= MOST_SECONDS:
+        raise ControlError(f"seconds: {value!r} is not a number from 1 to {MOST_SECONDS}")
+    return seconds
 
 
 def parse_signal(value: object) -> Signals:

@@ -283,6 +283,18 @@ class TellMetrics(Message):
 
 
 @dataclass(frozen=True)
+class Examine(Message):
+    """Examine this process (`profiles/examination.py`). Descriptor: the file for the result.
+
+    `begin_by` and `until` are times of time.monotonic(). A worker that reads the order after `begin_by` ignores it.
+    """
+
+    what: str
+    begin_by: float
+    until: float
+
+
+@dataclass(frozen=True)
 class StartDebugger(Message):
     """Have debugpy listen at this address, and answer with a DebuggerTold. A repeated message changes nothing."""
 

@@ -15,6 +15,7 @@ from clusterd.wire.channel import Channel, Received
 from clusterd.wire.messages import (
     Ack,
     AppMessage,
+    Examine,
     Message,
     Retire,
     SetLogLevel,
@@ -26,6 +27,7 @@ from clusterd.wire.messages import (
 from clusterd.wire.packets import close_all
 from clusterd.worker import api
 from clusterd.worker.diagnosis.debugger import Debugger
+from clusterd.worker.diagnosis.examiner import Examiner
 from clusterd.worker.diagnosis.stacks import describe
 from clusterd.worker.handling import Handling
 from clusterd.worker.metrics_teller import MetricsTeller
@@ -59,6 +61,7 @@ class ControlChannel:
         self._requests = requests
         self.has_lost_master = False
         self._debugger = Debugger(loop, self.send)
+        self._examiner = Examiner(loop, requests)
         self._metrics = MetricsTeller(instrumentation, loop, self.send, log)
         self._channel = Channel(sock, loop, self._on_message, self._on_end)
         self._conversation = api.conversation()
@@ -83,6 +86,7 @@ class ControlChannel:
     def _let_go_of_child(self) -> None:
         """Detach a child that the application has forked (`multiprocessing`): it has no conversation."""
         api.end()
+        self._examiner.let_go_of_child()
         # The child shares this descriptor with the worker. A signal to the child would wake the worker's event loop.
         signal.set_wakeup_fd(-1)
 
@@ -110,6 +114,8 @@ class ControlChannel:
                 self._metrics.asked(number)
             case TellStacks(number):
                 self.send(StacksTold(number, describe(self._requests(), self._loop)))
+            case Examine() as order:
+                self._examiner.asked(order, received.descriptors)
             case order:
                 if isinstance(order, Retire) and not order.linger:
                     # A worker that lingers may have to serve again.

@@ -1,5 +1,6 @@
 """Carry out the requests of the control socket, at once or through the supervisor."""
 
+from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import asdict
@@ -20,8 +21,10 @@ from clusterd.master.children.logging import set_access_log, set_log_level
 from clusterd.master.children.table import Child
 from clusterd.master.configurations import Refused
 from clusterd.master.context import MasterContext
+from clusterd.master.diagnosis.examinations import NoReport, Report
 from clusterd.master.hooks.manager import Hooks
 from clusterd.master.operations import Operations, ReloadResult, when_done
+from clusterd.profiles.examination import Examination
 from clusterd.supervisor import events
 from clusterd.supervisor.model.cluster import ClusterState, Phase
 from clusterd.supervisor.model.states import WorkerState
@@ -94,6 +97,10 @@ class Commands:
                 self._set_access_log(request.mode, peer)
             case Command.SEND:
                 self._send(request, peer)
+            case Command.PROFILE:
+                self._examine(request, Examination.PROFILE, peer)
+            case Command.MEMORY:
+                self._examine(request, Examination.MEMORY, peer)
             case Command.KILL | Command.STACKS | Command.DEBUG:
                 self._to_one(request, peer)
             case forgotten:
@@ -244,6 +251,31 @@ class Commands:
             text = f"sent {request.signal.name} to {whom} (pid {child.pid})"
             peer.succeed(text, {"pid": child.pid})
 
+    def _examine(self, request: Request, what: Examination, peer: Peer) -> None:
+        child = self._worker_in(request.slot)
+        if child is None:
+            peer.fail(self._why_no_process(request.slot))
+            return
+
+        def is_wanted() -> bool:
+            peer.leave_if_hung_up()
+            return not peer.is_gone
+
+        def tell(found: Report | NoReport) -> None:
+            if isinstance(found, NoReport):
+                peer.fail(found.reason)
+                return
+            data = {
+                "pid": child.pid,
+                "result": b64encode(found.result).decode(),
+                "dumps": b64encode(found.dumps).decode(),
+                "dump_count": found.dump_count,
+            }
+            peer.succeed(f"worker {child.slot} (pid {child.pid}) was examined for {request.seconds} s", data)
+
+        peer.progress(f"worker {child.slot} (pid {child.pid}) is examined for {request.seconds} s")
+        self._context.examinations.start(child, what, request.seconds, tell, is_wanted)
+
     def _why_no_process(self, slot: int) -> str:
         if slot == HOOKS:
             return "there is no hooks process; `clusterctl status` says why, where the setting hooks names one"
@@ -292,6 +324,8 @@ def _logged(request: Request) -> dict[str, object]:
             return {"level": request.level}
         case Command.LOG_ACCESS:
             return {"mode": request.mode}
+        case Command.PROFILE | Command.MEMORY:
+            return {"slot": slot, "seconds": request.seconds}
         case Command.RESTART | Command.STACKS | Command.DEBUG:
             return {"slot": slot}
     return {}

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from clusterd.linux.stacks import STACKS_SIGNAL, forget_stacks, read_stacks
 from clusterd.log import Logger
@@ -15,6 +16,17 @@ LOOK_EVERY_SECONDS = 0.1
 LOOKS = 10
 ANSWER_SECONDS = 0.5
 """How long a worker may take to send its stacks. After that, it is asked by a signal."""
+
+
+@dataclass(slots=True)
+class _Sampled:
+    """A process that is asked by signals again and again."""
+
+    take: Callable[[str], None]
+    is_over: bool = False
+    looks: int = 0
+    waiting: list[Callable[[str], None]] = field(default_factory=list)
+    """Those who have asked for its stacks meanwhile. They get what it writes next."""
 
 
 class StackReader:
@@ -33,6 +45,8 @@ class StackReader:
         self._log = log
         self._asked: dict[int, Callable[[str], None]] = {}
         self._last_number = 0
+        self._sampled: dict[int, _Sampled] = {}
+        """By the serial of the process."""
 
     def tell(self, worker: Child, tell: Callable[[str], None]) -> None:
         """Call `tell` with the stacks of the threads and tasks of a worker; with "" if they cannot be read."""
@@ -60,6 +74,38 @@ class StackReader:
             requests = listed(self._in_hand(worker), time.monotonic())
             self._ask_by_signal(worker, lambda text: tell(f"{how}\n{requests}\n{text}" if text else ""))
 
+    def begin_sampling(self, child: Child, take: Callable[[str], None]) -> None:
+        """Have `child` write the stacks of its threads again and again, and call `take` with what it writes."""
+        if child.serial not in self._sampled:
+            self._sampled[child.serial] = _Sampled(take)
+            self._sample(child)
+
+    def end_sampling(self, child: Child) -> None:
+        """Undo `begin_sampling`. What `child` has been asked for already is still read."""
+        if sampled := self._sampled.get(child.serial):
+            sampled.is_over = True
+
+    def _sample(self, child: Child) -> None:
+        sampled = self._sampled[child.serial]
+        is_gone = child.pid is None or child.stacks < 0
+        written = "" if is_gone else read_stacks(child.stacks, child.stacks_read)
+        if written:
+            self._forget(child, written)
+            sampled.take(written)
+        if sampled.is_over or is_gone:
+            del self._sampled[child.serial]
+        if written or is_gone or sampled.is_over:
+            waiting, sampled.waiting = sampled.waiting, []
+            for tell in waiting:
+                tell(with_requests(written, self._in_hand(child)))
+        if child.serial not in self._sampled:
+            return
+        if written or sampled.looks % LOOKS == 0:
+            # Signals to a process that stands still would pile up, and all be answered when it goes on.
+            self._children.signal(child, STACKS_SIGNAL)
+        sampled.looks += 1
+        self._loop.call_later(LOOK_EVERY_SECONDS, self._sample, child)
+
     def ask(self, child: Child, why: str) -> None:
         """Have `child` write its stacks, and log them when they are complete."""
         self.threads(child, lambda text: self._report(child, why, text))
@@ -76,6 +122,10 @@ class StackReader:
         if child.pid is None or child.stacks < 0:
             tell("")
             return
+        if child.serial in self._sampled:
+            # One of the two would miss what the other has read.
+            self._sampled[child.serial].waiting.append(tell)
+            return
         self._children.signal(child, STACKS_SIGNAL)
         self._loop.call_later(LOOK_EVERY_SECONDS, self._look, child, tell, "", LOOKS)
 
@@ -89,14 +139,21 @@ class StackReader:
         if child.stacks < 0:
             tell("")
             return
+        if sampled := self._sampled.get(child.serial):
+            sampled.waiting.append(tell)
+            return
         written = read_stacks(child.stacks, child.stacks_read)
         if (written and written == seen) or not looks:
-            child.stacks_read += len(written.encode())
-            if written:  # A process whose event loop stalls again and again is asked as often.
-                forget_stacks(child.stacks, child.stacks_read)
+            self._forget(child, written)
             tell(with_requests(written, self._in_hand(child)))
         else:
             self._loop.call_later(LOOK_EVERY_SECONDS, self._look, child, tell, written, looks - 1)
+
+    def _forget(self, child: Child, written: str) -> None:
+        """Do not read this again, and free its memory."""
+        child.stacks_read += len(written.encode())
+        if written:  # A process whose event loop stalls again and again is asked as often.
+            forget_stacks(child.stacks, child.stacks_read)
 
     def _report(self, child: Child, why: str, written: str) -> None:
         if written:

@@ -1,0 +1,1 @@
+"""Examinations of workers that operators ask for."""
