@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import comparison, crashes, hostile_clients, scrapes, slow_clients
+from bench import comparison, crashes, hostile_clients, profiling, scrapes, slow_clients
 from bench import idle_memory as idle
 from bench import report as benchmarks_page
 from bench.crowd import crowd
@@ -174,6 +174,13 @@ def scraping(report: Report) -> None:
         report.say(str(cost), holds=cost.ratio >= scrapes.LEAST_RATIO)
 
 
+def sampling(report: Report) -> None:
+    """A profile of a worker that is busy."""
+    for case in profiling.CASES:
+        cost = profiling.measure(case)
+        report.say(str(cost), holds=cost.rate[0] >= profiling.LEAST_RATIO)
+
+
 SCENARIOS: dict[str, Callable[[Report], None]] = {
     "rollouts": rollouts,
     "recovery": recovery,
@@ -183,6 +190,7 @@ SCENARIOS: dict[str, Callable[[Report], None]] = {
     "slow_headers": slow_headers,
     "hostile": hostile,
     "scrapes": scraping,
+    "profiling": sampling,
     "throughput": throughput,
 }
 

@@ -64,13 +64,13 @@ def measure(workers: int, rounds: int = ROUNDS) -> Cost:
             load(running.port, 1)
             scrape(port)
             for _ in range(rounds):
-                before = _processor_seconds(running.process.pid)
+                before = processor_seconds(running.process.pid)
                 unscraped.append(load(running.port, SECONDS))
-                between = _processor_seconds(running.process.pid)
+                between = processor_seconds(running.process.pid)
                 with _scraping(port) as sizes:
                     scraped.append(load(running.port, SECONDS))
                 idle += between - before
-                busy += _processor_seconds(running.process.pid) - between
+                busy += processor_seconds(running.process.pid) - between
                 scrapes += len(sizes)
     ratio = statistics.median(scraped) / statistics.median(unscraped)
     return Cost(workers, ratio, (busy - idle) / scrapes, sizes[-1])
@@ -106,7 +106,7 @@ def _scraping(port: int) -> Iterator[list[int]]:
         thread.join()
 
 
-def _processor_seconds(pid: int) -> float:
+def processor_seconds(pid: int) -> float:
     """What a process has used, in threads of its own and in the kernel, without its children."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
