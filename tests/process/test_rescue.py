@@ -1,5 +1,7 @@
 """A worker that hangs costs the requests that hang: its other connections go to other workers before it is killed."""
 
+import os
+import signal
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -7,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.support.clients import REQUEST, answer, connect
-from tests.support.service import Service
+from tests.support.service import PATIENCE_SECONDS, Service
 
 MakeService = Callable[..., Service]
 
@@ -88,6 +90,43 @@ def test_a_loop_that_hangs_after_a_response_costs_nothing(make_service: MakeServ
         assert hung not in [int(answer(client).split()[0]) for client in found]
     assert service.stop() == 0
     assert "lost with" not in service.log()
+
+
+def test_a_worker_that_somebody_has_stopped_costs_nothing(make_service: MakeService) -> None:
+    service = make_service(workers=2, timeouts={"hang": "2s"})
+    service.deploy("1", ASGI)
+    service.start()
+    with ExitStack() as clients:
+        found = kept_alive(service, clients)
+        stopped = next(iter(found.values()))
+        os.kill(stopped, signal.SIGSTOP)
+        for client in found:
+            client.sendall(REQUEST)
+        assert stopped not in [int(answer(client).split()[0]) for client in found]
+    assert service.stop() == 0
+    assert "lost with" not in service.log()
+
+
+def test_connections_to_a_unix_socket_are_given_away_too(make_service: MakeService) -> None:
+    service = make_service(workers=2, timeouts={"hang": "2s"})
+    path = service.directory / "app.sock"
+    service.configure(listen=[f"127.0.0.1:{service.port}", f"unix:{path}"])
+    service.deploy("1", ASGI)
+    service.start()
+    with ExitStack() as clients:
+        found = {}
+        for _ in range(6):
+            client = clients.enter_context(socket.socket(socket.AF_UNIX))
+            client.settimeout(PATIENCE_SECONDS)
+            client.connect(str(path))
+            client.sendall(REQUEST)
+            found[client] = int(answer(client).split()[0])
+        stopped = next(iter(found.values()))
+        os.kill(stopped, signal.SIGSTOP)
+        for client in found:
+            client.sendall(REQUEST)
+        assert stopped not in [int(answer(client).split()[0]) for client in found]
+    assert service.stop() == 0
 
 
 def test_threads_that_hang_cost_the_requests_that_they_run(make_service: MakeService) -> None:
