@@ -9,7 +9,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.support.clients import REQUEST, answer, connect
-from tests.support.service import PATIENCE_SECONDS, Service
+from tests.support.service import PATIENCE_SECONDS, Service, wait_until
 
 MakeService = Callable[..., Service]
 
@@ -98,8 +98,7 @@ def test_a_worker_that_somebody_has_stopped_costs_nothing(make_service: MakeServ
     service.start()
     with ExitStack() as clients:
         found = kept_alive(service, clients)
-        stopped = next(iter(found.values()))
-        os.kill(stopped, signal.SIGSTOP)
+        stopped = stopped_one(service, found)
         for client in found:
             client.sendall(REQUEST)
         assert stopped not in [int(answer(client).split()[0]) for client in found]
@@ -121,8 +120,7 @@ def test_connections_to_a_unix_socket_are_given_away_too(make_service: MakeServi
             client.connect(str(path))
             client.sendall(REQUEST)
             found[client] = int(answer(client).split()[0])
-        stopped = next(iter(found.values()))
-        os.kill(stopped, signal.SIGSTOP)
+        stopped = stopped_one(service, found)
         for client in found:
             client.sendall(REQUEST)
         assert stopped not in [int(answer(client).split()[0]) for client in found]
@@ -163,6 +161,14 @@ def test_a_drain_that_a_blocked_loop_holds_up_costs_the_request_that_blocks_it(m
         assert ends(hanging)
     assert service.stop() == 0
     assert service.log().count("lost with") == 1
+
+
+def stopped_one(service: Service, found: dict[socket.socket, int]) -> int:
+    """Stop a worker from outside, when it knows that it has answered."""
+    wait_until(lambda: not any(worker["in_flight"] for worker in service.workers()), "no request is in hand")
+    stopped = next(iter(found.values()))
+    os.kill(stopped, signal.SIGSTOP)
+    return stopped
 
 
 def ends(client: socket.socket) -> bool:
