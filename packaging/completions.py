@@ -5,7 +5,7 @@
 import argparse
 from pathlib import Path
 
-from clusterd.cli.clusterctl import command_line
+from clusterd.cli.clusterctl_arguments import command_line
 from clusterd.cli.examining.formats import Format
 from clusterd.config.model import AccessLog
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from clusterd.cli import services
-from clusterd.cli.clusterctl import command_line, main
+from clusterd.cli.clusterctl import main
+from clusterd.cli.clusterctl_arguments import command_line
 from tests.support.controlling import asking, done, pending_request, pids, refused
 from tests.support.service import Service, wait_until
 
