@@ -192,7 +192,8 @@ def test_a_worker_that_hangs_is_replaced_where_its_connections_cannot_be_taken(m
     deploy(machine, "one", HANGS)
     configure(machine, CONFIG.replace("threads: 32", "threads: 0").replace("drain: 10s", "drain: 10s, hang: 4s"))
     machine.systemctl("restart", SERVICE)
-    answer, _ = machine.start_in_network(sys.executable, "-c", HANGING_CLIENT).communicate(timeout=60)
+    with crowds(machine, "--timeout", "60"):
+        answer, _ = machine.start_in_network(sys.executable, "-c", HANGING_CLIENT).communicate(timeout=60)
     assert answer == "b''\n"
     refused = "they cannot be given to others: Operation not permitted"
     machine.wait_for_journal(refused, "--unit=clusterd.service")

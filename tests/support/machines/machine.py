@@ -178,6 +178,7 @@ def _nspawn(root: Path) -> list[str]:
         "--notify-ready=yes",
         "--volatile=overlay",
         f"--directory={root}",
+        "--system-call-filter=pidfd_getfd",  # Outside of a container nothing but the unit's own filter forbids it.
         "--boot",
     ]
 
