@@ -144,7 +144,7 @@ def test_workers_that_are_recycled_lose_nothing(make: MakeService, received: Rec
     service.start()
     pids = {number: int(service.get(f"/order/{number}").text) for number in range(100)}
     assert service.stop() == 0
-    assert len(set(pids.values())) > 5
+    assert len(set(pids.values())) > 2  # Two workers, and those that have replaced them.
     ordered = [attributes(span) for _, span in received.spans[before:]]
     assert {int(each["order"]): int(each["pid"]) for each in ordered if "order" in each} == pids
 
