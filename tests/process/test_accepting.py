@@ -154,7 +154,8 @@ def test_a_connection_wakes_no_herd(make_service: MakeService, threads: int, at_
                 made[-1].sendall(REQUEST[:-2] + b"Connection: close\r\n\r\n")
             for client in made:
                 answer(client)
-    assert (switches(pids) - before) / (rounds * at_once) <= 2.5
+    # A herd would be 16. The loops also turn a few times a second, which is more on a slow machine.
+    assert (switches(pids) - before) / (rounds * at_once) <= 4
 
 
 class Kept:
