@@ -125,9 +125,9 @@ def test_workers_that_do_not_start(watch: Watch) -> None:
     for worker in service.workers():
         os.kill(worker["pid"], signal.SIGKILL)
     watched.wait_for("ClusterdNoReadyWorker")
-    status = said(service, "status")
-    for slot in (1, 2):
-        assert re.search(rf"slot {slot}: .*failed \d+ times?: .*the database is down", status), status
+    causes = [re.compile(rf"slot {slot}: .*failed \d+ times?: .*the database is down") for slot in (1, 2)]
+    wait_until(lambda: causes[0].search(said(service, "status")), "the status has the cause of the first")
+    wait_until(lambda: causes[1].search(said(service, "status")), "the status has the cause of the second")
     assert "[-]workers: no worker is ready\n" in service.metrics("/readyz?verbose").text
     mark.unlink()
     watched.wait_for_end("ClusterdNoReadyWorker")
