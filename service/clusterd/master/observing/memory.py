@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from clusterd.metrics.kernel.procfs import ProcessMemory, process_memory
 from clusterd.metrics.page.observed import SlotMemory
@@ -48,16 +49,17 @@ class MemorySampler:
         self._samples = {pid: self._samples.get(pid, never) for pid in periods}
         if self._reading in periods:
             return
+        self._reading = None
         due = {pid: self._samples[pid].at + seconds for pid, seconds in periods.items()}
         pid = min(due, key=due.__getitem__, default=None)
-        self._reading = pid if pid is not None and due[pid] <= now else None
-        if self._reading is not None:
-            self._read(self._reading, lambda memory: self._was_read(pid, _Sample(now, memory)))
+        if pid is not None and due[pid] <= now:
+            self._reading = pid
+            self._read(pid, partial(self._was_read, pid, now))
 
-    def _was_read(self, pid: int | None, sample: _Sample) -> None:
-        if pid is not None and pid == self._reading:
+    def _was_read(self, pid: int, at: float, memory: ProcessMemory | None) -> None:
+        if pid == self._reading:
             self._reading = None
-            self._samples[pid] = sample
+            self._samples[pid] = _Sample(at, memory)
 
     def private_bytes(self, pid: int) -> int | None:
         """What becomes free if the process ends. None if that was not read yet."""

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from clusterd.master.admin.counts import FAILED, SUCCEEDED
+from clusterd.master.children.table import Child
 from clusterd.master.context import MasterContext
 from clusterd.master.observing.certificates import CertificateWatch
 from clusterd.master.observing.memory import LIMITED_SAMPLE_SECONDS, SAMPLE_SECONDS
@@ -95,17 +96,16 @@ class Observations:
 
     def _sample_periods(self) -> dict[int, float]:
         """How often the memory of each living worker is to be read, by its pid."""
-        return {
-            child.pid: LIMITED_SAMPLE_SECONDS
-            if self._configurations.of(child.generation).limits.max_memory
-            else SAMPLE_SECONDS
-            for child in self._children.all()
-            if child.slot and child.pid is not None
-        }
+        limits = {pid: self._configurations.of(child.generation).limits for pid, child in self._workers().items()}
+        return {pid: LIMITED_SAMPLE_SECONDS if each.max_memory else SAMPLE_SECONDS for pid, each in limits.items()}
 
     def _pids(self) -> dict[int, int]:
         """The slot of each living worker, by its pid."""
-        return {child.pid: child.slot for child in self._children.all() if child.slot and child.pid is not None}
+        return {pid: child.slot for pid, child in self._workers().items()}
+
+    def _workers(self) -> dict[int, Child]:
+        """The living workers, by their pids."""
+        return {child.pid: child for child in self._children.all() if child.slot and child.pid is not None}
 
     def _backoffs(self, now: float) -> dict[int, SlotBackoff]:
         backoffs, waits = self._cluster.table.backoffs, {each.slot: each for each in waiting_slots(self._cluster)}
