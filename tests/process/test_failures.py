@@ -184,6 +184,8 @@ def test_a_worker_that_outgrew_max_memory_is_recycled_successor_first(make_servi
     service.deploy("1", GROWS)
     service.start()
     first = int(service.get().text)
+    # The next look comes after it has grown, and not while it does.
+    wait_until(lambda: "clusterd_worker_private_memory_bytes{" in service.metrics().text, "its memory was looked at")
     assert int(service.get("/grow").text) == first
     line = service.wait_for_line("reason=max_memory")
     assert f"pid={first}" in line
