@@ -26,8 +26,9 @@ from clusterd.linux.prctl import wake_in_time
 from clusterd.profiles.call_tree import ROOT, THREADS, CallTree
 from clusterd.runtime import originals
 
-PERIOD_SECONDS = 0.01
-CONTENDED_PERIOD_SECONDS = 0.02
+PERIOD_SECONDS = 1 / 60
+"""To take Python's lock and give it back costs a busy thread about 0.1 ms, and a look with cold caches as much."""
+CONTENDED_PERIOD_SECONDS = 1 / 30
 """The same where several threads run: each of them loses time at a look."""
 MOST_SHARE = 0.015
 """Of a processor, that looks may take. With so many threads that they would take more, they are less frequent."""
