@@ -18,8 +18,8 @@ from clusterd.supervisor.model.states import WorkerState
 class Supervisor:
     """Owns the table of workers and templates. It only decides; it has no side effects."""
 
-    def __init__(self) -> None:
-        self.cluster = ClusterState()
+    def __init__(self, cluster: ClusterState | None = None) -> None:
+        self.cluster = ClusterState() if cluster is None else cluster
 
     @property
     def wake_at(self) -> float | None:
