@@ -4,6 +4,7 @@
 """
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from random import SystemRandom
 
@@ -18,18 +19,20 @@ TRIALS = [
     Trial(0, "asgi", "round_robin", kills=True),
     Trial(0, "threads", "round_robin", short=True),
     Trial(0, "asgi", "least_connections", short=True),
+    Trial(0, "threads", "least_connections", upgrades=True),
+    Trial(0, "asgi", "round_robin", kills=True, upgrades=True),
 ]
 
 
 def name(trial: Trial) -> str:
-    special = " killed" if trial.kills else " short" if trial.short else ""
-    return f"{trial.kind} {trial.scheduling}{special}"
+    special = [name for name in ("kills", "short", "upgrades") if getattr(trial, name)]
+    return " ".join([trial.kind, trial.scheduling, *special])
 
 
 @pytest.mark.parametrize("trial", TRIALS, ids=name)
 def test_nothing_is_lost_whatever_a_rollout_meets(trial: Trial, tmp_path: Path) -> None:
     seed = SystemRandom().randrange(1 << 32)
-    trial = Trial(seed, trial.kind, trial.scheduling, trial.kills, trial.short, seconds=2.0)
+    trial = replace(trial, seed=seed, seconds=2.0)
     print(trial)
     service = tmp_path / "service"
     service.mkdir()

@@ -31,13 +31,18 @@ UNWANTED = r"^(?!\S+ \S+ debug: ).*(Error(?!.*not for service)|exception was nev
 
 @dataclass(frozen=True)
 class Trial:
-    """What is tried. `kills`: workers are killed; `short`: the drain is over before everything is through."""
+    """What is tried.
+
+    `kills`: workers are killed; `short`: the drain is over before everything is through; `upgrades`: the program of the
+    master is replaced.
+    """
 
     seed: int
     kind: str
     scheduling: str
     kills: bool = False
     short: bool = False
+    upgrades: bool = False
     seconds: float = 3.0
 
 
@@ -75,6 +80,8 @@ class _Schedule:
         ]
         if trial.kills:
             self._events = [*self._events, self.kill, self.kill, self.kill]
+        if trial.upgrades:
+            self._events = [*self._events, self.upgrade, self.upgrade, self.upgrade]
 
     async def run(self, seconds: float) -> None:
         """Make things happen for so long."""
@@ -90,6 +97,11 @@ class _Schedule:
         """A rollout, and its end."""
         done = await asyncio.to_thread(self._service.ask_to_reload)
         assert done["succeeded"] or self.held_by_the_killed, done
+
+    async def upgrade(self) -> None:
+        """Another program of the master, and the rollout that follows."""
+        done = await asyncio.to_thread(self._service.ask_to, "upgrade")
+        assert done["succeeded"], done
 
     async def several_hups(self) -> None:
         """Rollouts that nobody waits for."""

@@ -24,6 +24,8 @@ class Arguments:
     config_path: Path | None
     """None if an application or a function to run was named without a file."""
     check: bool
+    can_adopt: bool
+    """Say whether this program can go on with the state of a running master, for an upgrade in place."""
     watch: tuple[Path, ...]
     """The paths to watch for changes. Not a setting: a deployed file must not turn on a feature of development."""
     overrides: Mapping[str, tuple[str, ...]]
@@ -43,7 +45,7 @@ def parse_arguments(arguments: Sequence[str]) -> Arguments:
     config = options.config
     if config is None and not overrides.keys() & {"app", "run"}:
         config = DEFAULT_CONFIG
-    return Arguments(config, options.check, tuple(options.watch), overrides)
+    return Arguments(config, options.check, options.can_adopt, tuple(options.watch), overrides)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -97,6 +99,11 @@ def _parser() -> _Parser:
         action="store_true",
         help="read the configuration, boot one worker that serves nobody, check its health, and say what is wrong: "
         "exit status 0, 78 (configuration, interpreter, certificate) or 1 (application)",
+    )
+    parser.add_argument(
+        "--can-adopt",
+        action="store_true",
+        help="for `clusterctl upgrade`: say whether this program can go on in place of the running master that asks",
     )
     parser.add_argument(
         "--watch",

@@ -22,8 +22,8 @@ ANSWER_SECONDS = 20.0
 """The time limit for commands that are carried out at once. A debugger may take 15 seconds to start."""
 
 _NONE: Mapping[str, object] = MappingProxyType({})
-_TAKES_LONG = frozenset({Command.RELOAD, Command.RESTART, Command.STOP, Command.EVENTS})
-"""Rollouts, drains and followed events, which have no time limit."""
+_TAKES_LONG = frozenset({Command.RELOAD, Command.RESTART, Command.STOP, Command.EVENTS, Command.UPGRADE})
+"""Rollouts, drains, upgrades and followed events, which have no time limit."""
 
 
 def ask(

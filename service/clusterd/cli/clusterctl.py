@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from clusterd.cli import services, tables, terminal
+from clusterd.cli import services, tables, terminal, upgrading
 from clusterd.cli.asking import Unreachable, ask, result_of, socket_path
 from clusterd.cli.clusterctl_arguments import ALL, command_line
 from clusterd.cli.examining.formats import CannotWrite
@@ -63,8 +63,12 @@ def _run(options: argparse.Namespace, spinner: terminal.Spinner) -> int:
         return _top(path)
     if options.command in (Command.PROFILE, Command.MEMORY) or getattr(options, "slot_or_hooks", None) == ALL:
         return _examine(path, options)
+    if options.command == Command.UPGRADE:
+        result = upgrading.upgrade(path, spinner.show)
+        spinner.clear()
+        return _print_result(options, result)
     command = Command(_COMMANDS.get(options.command, options.command))
-    result: dict[str, Any] = {}
+    result = {}
     for document in ask(path, command, _arguments(options)):
         match document["type"]:
             case "progress":

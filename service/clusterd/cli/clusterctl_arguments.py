@@ -46,6 +46,7 @@ def command_line() -> argparse.ArgumentParser:
     reload.add_argument(
         "--no-wait", dest="wait", action="store_false", default=None, help="request the reload and do not wait"
     )
+    command("upgrade", "replace the program of the master by the one on disk, in place, and then every worker")
     _with_slot(command("restart", "replace a worker; the successor starts first"))
     scale = command("scale", "set or change the number of workers until the next reload")
     scale.add_argument("workers", type=_workers_argument, metavar="N|+N|-N")

@@ -24,6 +24,10 @@ from clusterd.master.checking.check import CheckFailed, CheckStopped, check_appl
 from clusterd.master.master import Master
 from clusterd.master.sockets.binding import ListenError
 from clusterd.master.sockets.listeners import NAME_AN_ADDRESS, NOTHING_TO_LISTEN_ON, open_listeners
+from clusterd.master.takeover.owners import configuration_that_serves, listeners_of
+from clusterd.master.takeover.state import TakeoverError
+from clusterd.master.takeover.state import read as read_state
+from clusterd.master.takeover.upgrade import answer, state_descriptor
 from clusterd.master.watching.watcher import Watcher, WatchError
 from clusterd.process.own_log import configure_log, level_of
 from clusterd.supervisor.decisions.first_start import pause_after
@@ -32,6 +36,7 @@ from clusterd.supervisor.model.table import FirstStart
 from clusterd.systemd.expected import expected_sockets
 from clusterd.systemd.notify import Notifier
 from clusterd.systemd.sockets import SocketError, passed_sockets
+from clusterd.version import __version__
 
 START_SECONDS = 85.0
 """A start that keeps failing ends after this time, and after GRACE_SECONDS more if an attempt is in progress. systemd
@@ -44,7 +49,13 @@ def run() -> int:
     if arguments.check:
         let_signals_through()
         return _check(arguments)
+    descriptor = state_descriptor()
+    if arguments.can_adopt:
+        let_signals_through()
+        return _say_whether_it_can_adopt(arguments, descriptor)
     log = Logger(open_sink(os.environ))
+    if descriptor is not None:
+        return _take_over(arguments, descriptor, log)
     attempt = _Attempt(log)
     if not attempt.wait():
         return ExitStatus.ASKED
@@ -153,6 +164,38 @@ def _check(arguments: Arguments) -> int:
     return 0
 
 
+def _say_whether_it_can_adopt(arguments: Arguments, descriptor: int | None) -> int:
+    """Answer a master that asks before it is replaced by this program."""
+    reason = ""
+    try:
+        if descriptor is None:
+            raise TakeoverError("only a running master asks this: use clusterctl upgrade")
+        configuration_that_serves(read_state(descriptor))
+        _read(arguments)
+    except TakeoverError as error:
+        reason = str(error)
+    except ConfigError as error:
+        reason = in_one_line([str(problem) for problem in error.problems])
+    print(answer(__version__, reason))
+    return ExitStatus.FAILURE if reason else 0
+
+
+def _take_over(arguments: Arguments, descriptor: int, log: Logger) -> int:
+    """Go on in place of the program that has executed this one."""
+    state = read_state(descriptor)
+    os.close(descriptor)
+    config = configuration_that_serves(state)
+    log.set_level(state.log_level)
+    configure_log(log, config.log)
+    watched = _watched(arguments, config)
+    with ExitStack() as opened:
+        listeners = opened.enter_context(closing(listeners_of(state.listeners)))
+        watcher = opened.enter_context(closing(Watcher(watched, log))) if watched else None
+        master = Master(config, lambda: _read(arguments), listeners, log, watcher=watcher, start=state)
+        gc.freeze()
+        return master.run()
+
+
 def _watched(arguments: Arguments, config: Config) -> Sequence[Path]:
     """Return the paths to watch: those that were asked for, if any, with the files of the configuration.
 
@@ -179,7 +222,7 @@ def _serve(config: Config, arguments: Arguments, attempt: _Attempt, log: Logger)
         except WatchError as error:
             return attempt.refuse([str(error)], ExitStatus.CONFIGURATION)
         first = attempt.first_start()
-        master = Master(config, lambda: _read(arguments), listeners, log, watcher=watcher, first_start=first)
+        master = Master(config, lambda: _read(arguments), listeners, log, watcher=watcher, start=first)
         # What is alive now stays alive. Looking through it in each full collection would keep the loop for 10 ms.
         gc.freeze()
         return attempt.ended(master.run(), master.first_start)

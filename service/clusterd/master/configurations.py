@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from clusterd.config.changes import Change, changes
@@ -40,6 +40,15 @@ class Configurations:
         """None until systemd has answered."""
         self.notes: tuple[str, ...] = ()
         """One line for each change, certain or possible, that the last reload read does not apply."""
+
+    def kept(self) -> tuple[Config, dict[int, Config]]:
+        """What another program of the master goes on with: the configuration of the start, and those by generation."""
+        return self._started_with, dict(self._by_generation)
+
+    def resume(self, started_with: Config, by_generation: Mapping[int, Config]) -> None:
+        """Go on with what an earlier program of the master has kept."""
+        self._started_with = self._candidate = started_with
+        self._by_generation = dict(by_generation)
 
     def learn_start_files(self) -> None:
         """Ask systemd which files it read when it started this process. A thread waits for the answer."""

@@ -48,21 +48,22 @@ from clusterd.master.sockets.listeners import Listeners, tell_addresses
 from clusterd.master.sockets.rebalancing import Rebalancer
 from clusterd.master.sockets.round_robin import RoundRobin
 from clusterd.master.sockets.socket_keeper import SocketKeeper
+from clusterd.master.takeover.owners import Foundations, Owners
+from clusterd.master.takeover.state import MasterState
+from clusterd.master.takeover.upgrade import Upgrade
 from clusterd.master.watching.watcher import Watcher
 from clusterd.master.worker_events import WorkerEvents
 from clusterd.metrics.page.ledger import Ledger
 from clusterd.metrics.page.observed import ObservedSource
-from clusterd.metrics.regions.arena import Arena
-from clusterd.metrics.shared.scoreboard import Scoreboard
 from clusterd.supervisor import events
 from clusterd.supervisor.model.cluster import Phase
 from clusterd.supervisor.model.settings import settings_of
 from clusterd.supervisor.model.table import NOT_TRIED, FirstStart
 from clusterd.supervisor.status import progress_line, status_line
-from clusterd.supervisor.supervisor import Supervisor
 from clusterd.systemd.environment import watchdog_seconds
 from clusterd.systemd.notify import Notifier
 from clusterd.systemd.sockets import address_text
+from clusterd.version import __version__
 from clusterd.wire.channel import Received
 from clusterd.wire.conversation import Incoming
 from clusterd.wire.hooks import WorkerEvent
@@ -72,7 +73,8 @@ class Master:
     """Creates the objects of the master, and passes events to the supervisor one at a time.
 
     `read` reads the configuration for a reload. `observe` creates an observer that takes the place of the hooks.
-    `watcher` asks for a reload when files change. `first_start` describes the attempts of earlier master processes.
+    `watcher` asks for a reload when files change. `start` describes the attempts of earlier master processes to start
+    the service, or what an earlier program of this process has left. Raises TakeoverError.
     """
 
     def __init__(
@@ -84,16 +86,17 @@ class Master:
         *,
         observe: Callable[[MasterContext, Operations], Observer] | None = None,
         watcher: Watcher | None = None,
-        first_start: FirstStart = NOT_TRIED,
+        start: FirstStart | MasterState = NOT_TRIED,
     ) -> None:
         self._config = config
         self._watcher = watcher
-        self._first_start = first_start
+        self._start = start
         self._wake: asyncio.TimerHandle | None = None
         self._exit_status = 0
         self._log = log
         self._events = EventQueue(self._decide)
-        self._context = context = self._make_context(config, read, listeners)
+        foundations = Foundations.of(start) if isinstance(start, MasterState) else Foundations.new()
+        self._context = context = self._make_context(config, read, listeners, foundations)
         self._loop, self._supervisor, self._listeners = context.loop, context.supervisor, context.listeners
         self._configurations = context.configurations
         self._operations = Operations(context)
@@ -106,6 +109,12 @@ class Master:
         self._remains = Remains(context.children, log)
         application_metrics = ApplicationMetrics(context)
         self._observations = Observations(context)
+        self._owners = Owners(
+            context, self._round_robin, ledger, counts, self._event_log, self._worker_events, self._observations
+        )
+        # What the program itself knows would be lost.
+        impossible = "" if observe is None else "a program that is its own master is replaced by starting it anew"
+        self._upgrade = Upgrade(self._owners, self._hooks, self._is_asked, self._is_left, impossible)
         self._child_events = ChildEvents(
             context, ledger, application_metrics, self._hooks, self._remains, self._observations
         )
@@ -114,7 +123,7 @@ class Master:
         self._views = Views(context, ledger, counts, self._hooks, self.status, self._oversight)
         self._dashboards = Dashboards(context, ledger, counts, self._event_log, self._views)
         self._commands = Commands(
-            context, self._operations, self._views, self._dashboards, self._event_log, self._hooks
+            context, self._operations, self._views, self._dashboards, self._event_log, self._hooks, self._upgrade
         )
         self._control = ControlServer(listeners.control, self._commands.carry_out, log)
         sources = (ObservedSource(self._observations.observed), application_metrics)
@@ -140,18 +149,22 @@ class Master:
             self._finish,
         )
 
-    def _make_context(self, config: Config, read: Callable[[], Config], listeners: Listeners) -> MasterContext:
+    def _make_context(
+        self, config: Config, read: Callable[[], Config], listeners: Listeners, foundations: Foundations
+    ) -> MasterContext:
         loop, log = asyncio.new_event_loop(), self._log
-        scoreboard, arena = Scoreboard.create(), Arena.create()
+        scoreboard, arena = foundations.scoreboard, foundations.arena
         configurations = Configurations(config, read, listeners.passed, log)
         children = Children(loop, self._child_message, self._child_hello, self._child_death)
         self._round_robin = RoundRobin(loop, listeners, children, scoreboard, configurations, log)
-        processes = Processes(children, scoreboard, arena, listeners, configurations, self._round_robin)
+        processes = Processes(
+            children, scoreboard, arena, listeners, configurations, self._round_robin, foundations.wakeups
+        )
         stacks = StackReader(children, loop, log, processes.in_hand)
         return MasterContext(
             loop=loop,
             log=log,
-            supervisor=Supervisor(),
+            supervisor=foundations.supervisor,
             post_event=self.post_event,
             configurations=configurations,
             scoreboard=scoreboard,
@@ -172,14 +185,19 @@ class Master:
         become_subreaper()
         raise_descriptor_limit()
         set_title("master", "clusterd")
-        handle_signals(self._loop, self.post_event, self._context.children.reap, self._write_state, self._log.notice)
+        handle_signals(self._loop, self.post_event, self._context.children.reap, self._write_state, self._upgrade_asked)
         self._service_manager.start()
         self._loop.run_until_complete(self._open())
+        if isinstance(self._start, MasterState):
+            self._owners.resume(self._start)  # Before the first look, which ends processes that nobody owns.
         self._look()
-        settings = settings_of(self._config, worker_count(self._config))
-        self._log.info("clusterd starts", pid=os.getpid(), workers=settings.workers, python=sys.executable)
-        tell_addresses(self._listeners, self._config, self._log)
-        self.post_event(events.Start(settings, self._first_start))
+        if isinstance(self._start, MasterState):
+            self._take_over(self._start)
+        else:
+            settings = settings_of(self._config, worker_count(self._config))
+            self._log.info("clusterd starts", pid=os.getpid(), workers=settings.workers, python=sys.executable)
+            tell_addresses(self._listeners, self._config, self._log)
+            self.post_event(events.Start(settings, self._start))
         if self._watcher is not None:
             self._watcher.start(self._loop, lambda: self.post_event(events.ReloadAsked()))
         if "INVOCATION_ID" in os.environ:
@@ -195,6 +213,25 @@ class Master:
             self._log.warning("ended processes that the application had left behind", count=orphans)
         self._log.finish()
         return self._exit_status
+
+    def _take_over(self, state: MasterState) -> None:
+        """Go on in place of an earlier program of this process, and replace its workers."""
+        self._hooks.resume(state.remembered.workers.values())
+        how = f"clusterd {__version__} goes on in place of clusterd {state.program}"
+        self._log.info(how, pid=os.getpid(), python=sys.executable)
+        self._event_log.note("upgraded", version=__version__, before=state.program)
+        self.post_event(events.Tick())
+        self._context.children.reap()
+        self.post_event(events.ReloadAsked())
+
+    def _is_asked(self) -> bool:
+        return not (self._control.is_idle and self._endpoint.is_idle)
+
+    def _is_left(self) -> None:
+        self._commands.interrupted()
+
+    def _upgrade_asked(self) -> None:
+        self._upgrade.ask(lambda _: None)
 
     # ---- callbacks of the process table, which is created before ChildEvents
 

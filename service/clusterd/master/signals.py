@@ -15,8 +15,8 @@ EVENTS: dict[signal.Signals, Event] = {
     signal.SIGTTIN: ScaleAsked(+1),
     signal.SIGTTOU: ScaleAsked(-1),
 }
-"""The event of each signal. In addition, SIGUSR1 writes the state to the log, SIGCHLD reaps, and SIGUSR2, which other
-servers give a meaning, does nothing. Workers, templates and hooks ignore these signals (linux/masters_signals.py)."""
+"""The event of each signal. In addition, SIGUSR1 writes the state to the log, SIGUSR2 upgrades, and SIGCHLD reaps.
+Workers, templates and hooks ignore these signals (linux/masters_signals.py)."""
 
 
 def handle_signals(
@@ -24,9 +24,9 @@ def handle_signals(
     post_event: Callable[[Event], None],
     reap: Callable[[], None],
     write_state: Callable[[], None],
-    say: Callable[[str], None],
+    upgrade: Callable[[], None],
 ) -> None:
-    """Install every signal handler of the master, for `loop` to run. `say` logs a line for the operator."""
+    """Install every signal handler of the master, for `loop` to run."""
     for number, event in EVENTS.items():
         _handle(loop, number, post_event, event)
     # Reap one turn of the loop later. Of signals that arrive together, the kernel runs the handler of the last one
@@ -35,7 +35,7 @@ def handle_signals(
     _handle(loop, signal.SIGCHLD, loop.call_soon, reap)
     _handle(loop, signal.SIGUSR1, write_state)
     if signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL:  # A program that uses `Cluster` may have its own handler.
-        _handle(loop, signal.SIGUSR2, say, "SIGUSR2 has no effect on clusterd; send SIGHUP to reload")
+        _handle(loop, signal.SIGUSR2, upgrade)
     signal.set_wakeup_fd(signal.set_wakeup_fd(-1), warn_on_full_buffer=False)
 
 

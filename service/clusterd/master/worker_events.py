@@ -3,7 +3,7 @@
 This is their only source: the event log, the hooks and `Cluster` receive them from here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from signal import Signals
 from typing import Any
@@ -24,6 +24,14 @@ class WorkerEvents:
         self._tell = tell
         self._last: dict[int, WorkerEvent] = {}
         """The last event of each living worker, by serial."""
+
+    def kept(self) -> dict[int, WorkerEvent]:
+        """The last event of each living worker, by serial, with which another program of the master goes on."""
+        return dict(self._last)
+
+    def resume(self, last: Mapping[int, WorkerEvent]) -> None:
+        """Go on with what an earlier program of the master has kept. Nothing is told again."""
+        self._last.update(last)
 
     def note_event(self, event: events.Event) -> None:
         """The supervisor is about to process `event`."""

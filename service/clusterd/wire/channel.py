@@ -101,6 +101,15 @@ class Channel:
                 return
             self._on_message(Received(message, packet.descriptors, packet.pid, lacks_descriptors))
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits to be sent."""
+        return not self._queue and self._again is None
+
+    def fileno(self) -> int:
+        """The descriptor of this end."""
+        return self._endpoint.fileno()
+
     def close(self) -> None:
         """Close this end and drop what is queued."""
         self._endpoint.close()

@@ -38,6 +38,7 @@ class Command(StrEnum):
     STATUS = "status"
     TOP = "top"
     RELOAD = "reload"
+    UPGRADE = "upgrade"
     RESTART = "restart"
     SCALE = "scale"
     STOP = "stop"
@@ -87,6 +88,7 @@ _ARGUMENTS: dict[Command, frozenset[str]] = {
     Command.STATUS: frozenset(),
     Command.TOP: frozenset(),
     Command.RELOAD: frozenset({"wait"}),
+    Command.UPGRADE: frozenset(),
     Command.RESTART: frozenset({"slot"}),
     Command.SCALE: frozenset({"workers"}),
     Command.STOP: frozenset({"now"}),

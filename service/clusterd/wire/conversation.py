@@ -258,6 +258,11 @@ class Conversation:
         """The number of messages and replies that are not written yet."""
         return len(self._packets)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing of what this end has sent or received is under way."""
+        return not (self._packets or self._unconfirmed or self._pending or self._taken)
+
     def _flush(self) -> None:
         with self._lock:
             self._will_flush = False

@@ -19,11 +19,12 @@ from clusterd.master.children.debuggers import NoDebugger, how_to_attach, warnin
 from clusterd.master.children.killing import send_signal
 from clusterd.master.children.logging import set_access_log, set_log_level
 from clusterd.master.children.table import Child
-from clusterd.master.configurations import Refused
+from clusterd.master.configurations import Refused as ConfigurationRefused
 from clusterd.master.context import MasterContext
 from clusterd.master.diagnosis.examinations import NoReport, Report
 from clusterd.master.hooks.manager import Hooks
 from clusterd.master.operations import Operations, ReloadResult, when_done
+from clusterd.master.takeover.upgrade import Outcome, Refused, Upgrade
 from clusterd.profiles.examination import Examination
 from clusterd.supervisor import events
 from clusterd.supervisor.model.cluster import ClusterState, Phase
@@ -49,6 +50,7 @@ class Commands:
         dashboards: Dashboards,
         event_log: EventLog,
         hooks: Hooks,
+        upgrade: Upgrade,
     ) -> None:
         self._context = context
         self._operations = operations
@@ -56,6 +58,7 @@ class Commands:
         self._dashboards = dashboards
         self._event_log = event_log
         self._hooks = hooks
+        self._upgrade = upgrade
         self._log = context.log
         self._reloading: list[Peer] = []
         self._last_progress = ""
@@ -80,6 +83,8 @@ class Commands:
                 peer.succeed(document["about"]["status"], document)
             case Command.RELOAD:
                 self._reload(peer, wait=request.wait)
+            case Command.UPGRADE:
+                self._upgrade.ask(partial(_upgraded, peer))
             case Command.RESTART:
                 self._operations.restart(request.slot, when_done(partial(_restarted, peer, request.slot)))
             case Command.SCALE:
@@ -123,6 +128,11 @@ class Commands:
             peer.succeed("stopped", {"exit_status": exit_status})
         for peer in self._following:
             peer.succeed("clusterd has ended")
+
+    def interrupted(self) -> None:
+        """Answer the peers that follow the events: another program goes on, and they may ask it."""
+        for peer in list(self._following):
+            peer.succeed("clusterd is upgraded: ask again to follow what comes now")
 
     # ---- each command
 
@@ -189,7 +199,7 @@ class Commands:
             peer.succeed("what runs", nested(shown(self._context.configurations.running(self._cluster.serving) | live)))
             return
         found = self._context.configurations.compare(self._cluster.serving)
-        if isinstance(found, Refused):
+        if isinstance(found, ConfigurationRefused):
             peer.fail(f"a reload would fail: {found.reason}")
         else:
             text = "what a reload would change" if found else "a reload would change no setting"
@@ -301,6 +311,14 @@ class Commands:
             if child is not None and child.pid is not None:
                 return child
         return None
+
+
+def _upgraded(peer: Peer, outcome: Outcome) -> None:
+    if isinstance(outcome, Refused):
+        peer.fail(f"nothing has changed: {outcome.reason}")
+    else:
+        text = f"clusterd {outcome.version} goes on in the same process"
+        peer.succeed(text, {"rollout": outcome.rollout, "version": outcome.version})
 
 
 def _restarted(peer: Peer, slot: int, failure: str | None) -> None:

@@ -94,6 +94,11 @@ class ControlServer:
         self._silent: dict[asyncio.Task[None], None] = {}
         """Connections without a request so far, the oldest first."""
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no client that has connected has still to say what it wants."""
+        return not self._silent
+
     def start(self) -> None:
         """Serve, on the running loop."""
         self._accepting.start()

@@ -3,12 +3,24 @@
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from clusterd.supervisor.model.held import Cause
 from clusterd.supervisor.model.states import COUNTED, RESTARTS, EndReason
 
 SUCCEEDED = "succeeded"
 FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What outlives a program of the master. The fields are those of `Counts`."""
+
+    restarts: dict[tuple[int, str], int]
+    lost: dict[tuple[int, str], int]
+    rollouts: dict[str, int]
+    last_reload_succeeded: bool
+    last_success_at: float
 
 
 class Counts:
@@ -24,6 +36,18 @@ class Counts:
         self.last_reload_succeeded = True
         self.last_success_at = clock()
         """Initially the time of the start, which loads the code and the configuration from disk like a reload."""
+
+    def kept(self) -> Kept:
+        """What another program of the master goes on with."""
+        rollouts, last = dict(self.rollouts), (self.last_reload_succeeded, self.last_success_at)
+        return Kept(dict(self.restarts), dict(self.lost), rollouts, *last)
+
+    def resume(self, kept: Kept) -> None:
+        """Go on with what an earlier program of the master has kept."""
+        self.restarts.update(kept.restarts)
+        self.lost.update(kept.lost)
+        self.rollouts = Counter(kept.rollouts)
+        self.last_reload_succeeded, self.last_success_at = kept.last_reload_succeeded, kept.last_success_at
 
     def restarts_of(self, slot: int) -> int:
         """How often a worker of a slot was replaced by one of its generation, for whatever reason."""

@@ -53,6 +53,11 @@ class Endpoint:
         self._log = log
         self._exchanges = Exchanges("metrics endpoint", listeners, self._converse, log)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no client waits for a page."""
+        return self._exchanges.is_idle
+
     def start(self) -> None:
         """Begin to accept, on the running loop."""
         self._exchanges.start()

@@ -3,7 +3,7 @@
 import json
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from clusterd.master.children.table import Child
@@ -35,6 +35,16 @@ class EventLog:
     def events(self) -> list[Event]:
         """The events that are kept, the oldest first."""
         return sorted((*self._events, *self._messages), key=lambda event: int(event["number"]))
+
+    def kept(self) -> tuple[int, tuple[Event, ...], tuple[Event, ...]]:
+        """What another program of the master goes on with: the number of the last event, the events, the messages."""
+        return self._number, tuple(self._events), tuple(self._messages)
+
+    def resume(self, number: int, remembered: Iterable[Event], messages: Iterable[Event]) -> None:
+        """Go on with what an earlier program of the master has kept."""
+        self._number = number
+        self._events.extend(remembered)
+        self._messages.extend(messages)
 
     def follow(self, who: object, tell: Callable[[bytes], None]) -> None:
         """Call `tell` with every event from now on, as a line of the control socket's protocol. `who` is the key."""

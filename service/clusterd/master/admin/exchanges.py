@@ -32,6 +32,11 @@ class Exchanges:
         # In the order of arrival. The tasks are kept here because the loop keeps only weak references to them.
         self._under_way: dict[asyncio.Task[None], None] = {}
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no exchange is under way."""
+        return not self._under_way
+
     def start(self) -> None:
         """Begin to accept, on the running loop."""
         self._accepting.start()

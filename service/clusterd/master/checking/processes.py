@@ -5,6 +5,7 @@ import signal
 from dataclasses import dataclass
 
 from clusterd.config.model import Config, HealthCheck
+from clusterd.linux.wakeups import Wakeups
 from clusterd.log import Logger
 from clusterd.master.children.conversations import Conversations
 from clusterd.master.children.processes import Processes
@@ -50,7 +51,7 @@ class CheckedProcesses:
         self._children = Children(loop, self._received, self._greeted, self._died)
         round_robin = RoundRobin(loop, _NO_LISTENERS, self._children, scoreboard, configurations, log)
         self._processes = Processes(
-            self._children, scoreboard, Arena.create(), _NO_LISTENERS, configurations, round_robin
+            self._children, scoreboard, Arena.create(), _NO_LISTENERS, configurations, round_robin, Wakeups.create()
         )
         self._conversations = Conversations(loop, lambda _, incoming: refuse(incoming, NO_ANSWERS))
         self._stacks = StackReader(self._children, loop, log, self._processes.in_hand)

@@ -52,6 +52,11 @@ class Conversations:
         if conversation := self._conversations.pop(child.serial, None):
             conversation.end()
 
+    @property
+    def are_idle(self) -> bool:
+        """Whether no message is under way, as far as the master knows."""
+        return all(each.is_idle for each in self._conversations.values())
+
     def _attach(self, conversation: Conversation, child: Child) -> None:
         if child.channel is not None:
             conversation.attach(child.channel, self._loop, lambda incoming: self._on_message(child, incoming))

@@ -42,6 +42,7 @@ class Processes:
         listeners: Listeners,
         configurations: Configurations,
         round_robin: RoundRobin,
+        wakeups: Wakeups,
     ) -> None:
         self._children = children
         self._scoreboard = scoreboard
@@ -49,7 +50,7 @@ class Processes:
         self._listeners = listeners
         self._configurations = configurations
         self._round_robin = round_robin
-        self._wakeups = Wakeups.create()
+        self.wakeups = wakeups
         self.environments: dict[int, dict[str, str]] = {}
         """Additional environment variables of the workers of a slot, by slot (`Cluster.fork`)."""
 
@@ -73,7 +74,7 @@ class Processes:
             listeners=[listener.scheme for listener in listeners],
             log_level=int(level_of(config.log)),
         )
-        shared = (*self._wakeups.descriptors, *(listener.fileno() for listener in listeners))
+        shared = (*self.wakeups.descriptors, *(listener.fileno() for listener in listeners))
         descriptors = [self._scoreboard.descriptor, self._arena.descriptor, child.stacks, *shared]
         self._children.send(child, order, *descriptors)
 

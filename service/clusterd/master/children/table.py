@@ -142,14 +142,22 @@ class Children:
             raise
         # Set before the first message: the kernel attaches the sender's pid at the time of sending.
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._listen(child, ours)
+        return theirs
+
+    def adopt(self, child: Child, pid: int, channel: socket.socket) -> None:
+        """Put a living process in the table that an earlier program of the master has started."""
+        self._listen(child, channel)
+        self.born(child, pid)
+
+    def _listen(self, child: Child, channel: socket.socket) -> None:
         child.channel = Channel(
-            ours,
+            channel,
             self._loop,
             lambda received: self._received(child, received),
             lambda reason: self._channel_ended(child, reason),
         )
         self._by_serial[child.serial] = child
-        return theirs
 
     def born(self, child: Child, pid: int) -> None:
         """Record `pid` as the process of `child`."""

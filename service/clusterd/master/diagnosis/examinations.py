@@ -128,6 +128,11 @@ class Examinations:
         self._unread: dict[int, int] = {}
         """The file of the last order to a worker, by its serial, as far as it is not known that the order was read."""
 
+    @property
+    def are_under_way(self) -> bool:
+        """Whether a worker is being examined."""
+        return bool(self._running)
+
     def start(
         self, worker: Child, what: Examination, seconds: float, tell: Tell, is_wanted: Callable[[], bool]
     ) -> None:

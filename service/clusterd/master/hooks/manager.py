@@ -6,7 +6,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 
@@ -62,6 +62,28 @@ class Hooks:
         """How the last process died and when the next one starts; None while a process receives events."""
         self._then: Callable[[], None] | None = None
 
+    # ---- from one program of the master to the next
+
+    @property
+    def are_busy(self) -> bool:
+        """Whether events or messages wait for the hooks."""
+        return self._supervisor.has_hooks and self._queue.waiting > 0
+
+    def resume(self, workers: Iterable[WorkerEvent]) -> None:
+        """Start a hooks process of the generation that serves. `workers` are the last events of the living ones."""
+        for each in workers:
+            self._queue.pass_over(each)
+        cluster = self._context.cluster
+        config = self._configurations.of(cluster.serving)
+        if (template := cluster.table.forkable(cluster.serving)) is not None:
+            self._templates[cluster.serving] = template.serial
+        self._begin(cluster.serving, config)
+        self._step(steps.GenerationServes(cluster.serving))
+
+    def _begin(self, generation: int, config: Config) -> None:
+        load, leave = config.rollout.boot_timeout - MOMENT_SECONDS, config.timeouts.drain
+        self._step(steps.GenerationBegins(generation, config.hooks is not None, load, leave))
+
     # ---- the observer (context.py)
 
     def note_event(self, event: events.Event) -> None:
@@ -76,9 +98,7 @@ class Hooks:
         match action:
             case actions.StartTemplate(serial, generation):
                 self._templates[generation] = serial
-                config = self._configurations.of(generation)
-                load, leave = config.rollout.boot_timeout - MOMENT_SECONDS, config.timeouts.drain
-                self._step(steps.GenerationBegins(generation, config.hooks is not None, load, leave))
+                self._begin(generation, self._configurations.of(generation))
                 if self._context.supervisor.cluster.phase is Phase.STARTING:
                     # Each attempt of the first start is a generation of its own, and no RolloutEnded follows it.
                     self._step(steps.GenerationServes(generation))

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from clusterd.master.admin.counts import FAILED, SUCCEEDED
 from clusterd.master.children.table import Child
@@ -16,6 +17,17 @@ from clusterd.supervisor import actions, events
 from clusterd.supervisor.model.backoff import Backoff
 from clusterd.supervisor.status import waiting_slots
 from clusterd.systemd.sockets import address_text
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What outlives a program of the master."""
+
+    oom_kills: dict[int, int] = field(default_factory=dict)
+    """By slot."""
+    certificate_ends: dict[int, float] = field(default_factory=dict)
+    """By generation, in seconds since 1970."""
+    import_seconds: float | None = None
 
 
 class Observations:
@@ -38,6 +50,18 @@ class Observations:
         self._rollouts: dict[int, float] = {}
         """When the rollouts under way began, by number."""
         self._rollout_seconds: dict[str, float] = {}
+
+    # ---- from one program of the master to the next
+
+    def kept(self) -> Kept:
+        """What another program of the master goes on with."""
+        return Kept(dict(self._oom_kills), dict(self._certificate_ends), self._import_seconds)
+
+    def resume(self, kept: Kept) -> None:
+        """Go on with what an earlier program of the master has kept."""
+        self._oom_kills.update(kept.oom_kills)
+        self._certificate_ends.update(kept.certificate_ends)
+        self._import_seconds = kept.import_seconds
 
     # ---- what happens
 

@@ -82,6 +82,8 @@ class RoundRobin:
         self._is_closing = False
         """Whether only `take_the_rest` accepts connections."""
         self._is_stopping = False
+        self._is_held = False
+        """Whether it does not accept, because another program of the master is about to go on."""
         self._rest: asyncio.TimerHandle | None = None
         self._complained_at: float | None = None
         self.refused = 0
@@ -97,6 +99,10 @@ class RoundRobin:
             self._dispatched_to.add(child.serial)
             self._enter(child)
         self._go_on()
+
+    def drains(self, child: Child) -> None:
+        """Note a worker that drains, and has served under an earlier program of the master."""
+        self._workers[child.serial] = child
 
     def retires(self, serial: int) -> None:
         """Dispatch nothing more to a worker. Called before it is told to stop: its queue must be complete by then."""
@@ -202,7 +208,7 @@ class RoundRobin:
             self.has_dispatched_all.clear()
         else:
             self.has_dispatched_all.set()
-        wanted = not (self._is_closing or self._waiting or self._rest)
+        wanted = not (self._is_closing or self._is_held or self._waiting or self._rest)
         self._read(wanted and any(self._accepts_for(each) and each.has_room() for each in self._turn.values()))
 
     def _accepts_for(self, channel: DispatchChannel) -> bool:
@@ -244,6 +250,16 @@ class RoundRobin:
             self._waiting.popleft().sock.close()
 
     # ---- accepting
+
+    def hold(self, is_held: bool) -> None:
+        """Accept nothing while `is_held`. The clients wait in the backlogs."""
+        self._is_held = is_held
+        self._go_on()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether every connection that was accepted is a worker's."""
+        return not self._waiting and all(channel.is_clear for channel in self._channels)
 
     @property
     def has_workers(self) -> bool:

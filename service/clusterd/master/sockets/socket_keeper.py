@@ -1,13 +1,11 @@
 """Ask systemd, without blocking the event loop, whether it keeps the sockets that it has passed."""
 
-import asyncio
-import contextlib
 import os
-import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
+from clusterd.master.asking import output_of
 from clusterd.systemd.environment import clean_environment
 from clusterd.systemd.socket_units import JOBS, kept_names, own_unit, units_question
 
@@ -62,61 +60,4 @@ class SocketKeeper:
 
     async def _ask(self, *question: str) -> str:
         """Run systemctl and return its output. Raises OSError, TimeoutError."""
-        process, answers = self._spawn(question)
-        try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                return await _read_all(answers)
-        finally:
-            os.close(answers)
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(process, signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):  # The master may have reaped it already.
-                os.waitid(os.P_PIDFD, process, os.WEXITED)  # noqa: ASYNC222 - killed, it ends at once
-            os.close(process)
-
-    def _spawn(self, question: Sequence[str]) -> tuple[int, int]:
-        """Start systemctl. Returns a pidfd of the process and a descriptor to read its output. Raises OSError.
-
-        asyncio's own subprocesses are not used, because the master reaps all its children itself.
-        """
-        answers, write_end = os.pipe()
-        try:
-            pid = os.posix_spawn(
-                self._systemctl,
-                [self._systemctl, self._manager, *question],
-                self._environment,
-                file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_DUP2, write_end, 1),
-                    (os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0),
-                ],
-                setsigmask=[],
-                setsigdef=[signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
-            )
-            # The master reaps only when the loop turns, so the pid cannot belong to another process yet.
-            return os.pidfd_open(pid), answers
-        except OSError:
-            os.close(answers)
-            raise
-        finally:
-            os.close(write_end)
-
-
-async def _read_all(descriptor: int) -> str:
-    """Read until the end of the pipe. Raises OSError."""
-    loop = asyncio.get_running_loop()
-    parts: list[bytes] = []
-    is_over: asyncio.Future[None] = loop.create_future()
-
-    def read() -> None:
-        part = os.read(descriptor, 65536)
-        parts.append(part)
-        if not part and not is_over.done():
-            is_over.set_result(None)
-
-    loop.add_reader(descriptor, read)
-    try:
-        await is_over
-    finally:
-        loop.remove_reader(descriptor)
-    return b"".join(parts).decode(errors="replace")
+        return await output_of([self._systemctl, self._manager, *question], self._environment, _ANSWER_SECONDS)

@@ -40,6 +40,14 @@ class _Kept:
         self._new_keys = bytearray()
         self.dropped = 0
 
+    def resume(self, contents: Contents) -> None:
+        """Go on with what an earlier program of the master has written here."""
+        self._numbers = {each: number for number, each in enumerate(contents.series)}
+        self._shapes = {shape: number for number, shape in enumerate(contents.shapes)}
+        self._cells = contents.cells
+        self._key_bytes = len(contents.raw_keys)
+        self.dropped = contents.dropped
+
     def fold(self, contents: Contents, lease: int) -> None:
         """Add what a dead process has left."""
         if not self._numbers:
@@ -154,6 +162,9 @@ class ApplicationLedger:
 
     def _of(self, slot: int) -> _Kept:
         if slot not in self._kept:
-            self._kept[slot] = _Kept(self._arena.descriptor, self._arena.offset_of_slot(slot))
+            where = self._arena.descriptor, self._arena.offset_of_slot(slot)
+            self._kept[slot] = _Kept(*where)
+            if (contents := RegionReader(*where, self._reader.catalog).read()) is not None:
+                self._kept[slot].resume(contents)
             self._arena.keep(slot)
         return self._kept[slot]

@@ -1,7 +1,7 @@
 """The counts of each slot over all the workers it has had."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from clusterd.metrics.shared.row import Row, Totals
 
@@ -23,6 +23,15 @@ class Ledger:
         self._totals[slot] += row.totals()
         self._cpu_seconds[slot] += cpu_seconds
         self.folds += 1
+
+    def kept(self) -> tuple[dict[int, Totals], dict[int, float]]:
+        """What another program of the master goes on with: the counts and the CPU time, by slot."""
+        return dict(self._totals), dict(self._cpu_seconds)
+
+    def resume(self, totals: Mapping[int, Totals], cpu_seconds: Mapping[int, float]) -> None:
+        """Go on with what an earlier program of the master has kept."""
+        self._totals.update(totals)
+        self._cpu_seconds.update(cpu_seconds)
 
     def slots(self) -> frozenset[int]:
         """The slots of which a worker has died."""

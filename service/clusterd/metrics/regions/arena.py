@@ -30,6 +30,7 @@ _HEAD_BYTES: Final = 1 << 20
 _SEQUENCE: Final = 2
 _ROWS_IN_USE: Final = 3
 _SLOTS_IN_USE: Final = 4
+_LAST_LEASE: Final = 5
 _TABLE: Final = 8
 _COLUMNS: Final = 3
 _SIZE: Final = _HEAD_BYTES + (MAXIMUM_ROWS + MAXIMUM_SLOTS) * REGION_BYTES
@@ -58,7 +59,6 @@ class Arena:
         self.descriptor = descriptor
         self._mapping = Mapping(descriptor, 0, _HEAD_BYTES, is_writable=is_masters)
         self._cells = self._mapping.view.cast("Q")
-        self._last_lease = 0
         self._leased: dict[int, Lease] = {}
         """By row. The master believes no worker what is whose."""
 
@@ -73,15 +73,20 @@ class Arena:
         return arena
 
     @classmethod
-    def attach(cls, descriptor: int) -> Self:
-        """Open the arena behind an inherited descriptor, and take over the descriptor. Raises ArenaError."""
+    def attach(cls, descriptor: int, *, is_masters: bool = False) -> Self:
+        """Open the arena behind an inherited descriptor, and take over the descriptor. Raises ArenaError.
+
+        `is_masters` if an earlier program of the master has made it.
+        """
         size = os.fstat(descriptor).st_size
         if size != _SIZE:
             raise ArenaError(f"an arena of {_SIZE} bytes was expected, found {size}")
-        arena = cls(descriptor)
+        arena = cls(descriptor, is_masters=is_masters)
         found = tuple(arena._cells[:2].tolist())
         if found != (_MAGIC, REGION_LAYOUT):
             raise ArenaError(f"an arena with the header {(_MAGIC, REGION_LAYOUT)} was expected, found {found}")
+        if is_masters:
+            arena._leased = {lease.row: lease for lease in arena.leases()}
         return arena
 
     @property
@@ -100,11 +105,12 @@ class Arena:
 
     def lease(self, row: int, slot: int, generation: int) -> None:
         """Lease the region of a row to a process that is about to be forked for `slot`."""
-        self._last_lease += 1
+        number = self._cells[_LAST_LEASE] + 1
         start = _TABLE + row * _COLUMNS
         with self.changing():
-            self._cells[start], self._cells[start + 1], self._cells[start + 2] = slot, generation, self._last_lease
-            self._leased[row] = Lease(row, slot, generation, self._last_lease)
+            self._cells[_LAST_LEASE] = number
+            self._cells[start], self._cells[start + 1], self._cells[start + 2] = slot, generation, number
+            self._leased[row] = Lease(row, slot, generation, number)
             self._cells[_ROWS_IN_USE] = max(self._leased) + 1
 
     def release(self, row: int) -> None:

@@ -13,6 +13,7 @@ own, the master that of a worker that is stuck or dead. What comes later gets su
 import fcntl
 import mmap
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -96,6 +97,11 @@ class Scoreboard:
         if found != HEADER:
             raise ScoreboardError(f"a scoreboard with the header {HEADER} was expected, found {found}")
         return scoreboard
+
+    def take_over(self, rows: Iterable[int]) -> None:
+        """Note the rows that an earlier program of the master has leased."""
+        self._leased.update(rows)
+        self._publish_rows_in_use()
 
     def lease(self) -> int:
         """Lease a row for a process that is about to be forked: the lowest free one, so that used rows stay together.

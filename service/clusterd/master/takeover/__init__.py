@@ -1,0 +1,1 @@
+"""One program of the master takes the service over from another."""
