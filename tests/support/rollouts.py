@@ -293,7 +293,8 @@ def trial_of(seed: int, seconds: float = 3.0) -> Trial:
     """One of all the kinds there are."""
     random = Random(f"{seed} trial")
     trial = Trial(seed, random.choice(KINDS), random.choice(SCHEDULINGS), seconds=seconds)
-    return random.choice((trial, trial, replace(trial, kills=True), replace(trial, short=True)))
+    trial = random.choice((trial, trial, replace(trial, kills=True), replace(trial, short=True)))
+    return replace(trial, upgrades=random.random() < 0.3)
 
 
 def main(seconds: float, first: int | None) -> int:

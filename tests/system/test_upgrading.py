@@ -10,12 +10,13 @@ from tests.support.machines.asking import ask, ask_unix
 from tests.support.machines.crowd import crowd
 from tests.support.machines.deployment import CURRENT, GOOD, HANGS_AT_IMPORT, IMPORT_FAILS, configure, deploy, start
 from tests.support.machines.machine import Completed, Machine
-from tests.support.machines.packages import field, newer, repacked, suffix
+from tests.support.machines.packages import field, incompatible, newer, repacked, suffix
 from tests.support.machines.reliability import Seen, record
 from tests.support.service import wait_until
 
 PATIENCE_SECONDS = 90
 _RAN_AGAIN = "clusterd: running: clusterd.service"
+_IN_PLACE = "clusterd: upgraded clusterd.service in place: clusterd "
 
 
 @pytest.fixture(scope="session")
@@ -24,14 +25,20 @@ def upgrade_package(package: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return newer(package, tmp_path_factory.mktemp("upgrade"))
 
 
-def upgrade(machine: Machine, package: Path) -> Completed:
+@pytest.fixture(scope="session")
+def incompatible_package(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package in its next version, whose master cannot go on in place of this one's."""
+    return incompatible(package, tmp_path_factory.mktemp("incompatible"))
+
+
+def upgrade(machine: Machine, package: Path, *options: str) -> Completed:
     """Upgrade by apt, as an operator or unattended-upgrades does; waits longer than apt may.
 
     What the package says on standard error is in stdout: apt gives dpkg one terminal for both.
     """
     inside = f"/root/{package.name}"
     (machine.root / inside.lstrip("/")).write_bytes(package.read_bytes())
-    return machine.run("apt-get", "install", "--yes", inside, check=False, timeout=2 * PATIENCE_SECONDS)
+    return machine.run("apt-get", "install", "--yes", *options, inside, check=False, timeout=2 * PATIENCE_SECONDS)
 
 
 def installed(machine: Machine) -> str:
@@ -40,22 +47,63 @@ def installed(machine: Machine) -> str:
 
 
 @pytest.mark.operate
-def test_an_upgrade_under_load_loses_nothing_and_says_what_it_does(machine: Machine, upgrade_package: Path) -> None:
+def test_an_upgrade_under_load_is_in_place_and_loses_nothing(
+    machine: Machine, package: Path, upgrade_package: Path
+) -> None:
     start(machine)
     before = machine.property("clusterd.service", "MainPID")
     with crowd(machine, "--connection", "fresh", "--clients", "8") as seen:
         done = upgrade(machine, upgrade_package)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "clusterd: restarting clusterd.service; connections wait in the sockets that systemd holds" in done.stdout
-    assert _RAN_AGAIN in done.stdout
-    assert machine.property("clusterd.service", "MainPID") not in (before, "0")
+    assert _IN_PLACE in done.stdout
+    assert "restarting" not in done.stdout
+    assert machine.property("clusterd.service", "MainPID") == before
     assert seen.result.lost == {}
     record(machine, "an upgrade of the package (8 clients)", Seen((seen,)))
     assert seen.result.statuses.keys() == {"200"}
     assert installed(machine) == f"installed {upgrade_package.name.split('_')[1]}"
+    # And back.
+    with crowd(machine, "--connection", "fresh", "--clients", "8") as seen:
+        done = upgrade(machine, package, "--allow-downgrades")
+    assert _IN_PLACE in done.stdout, done.stdout + done.stderr
+    assert machine.property("clusterd.service", "MainPID") == before
+    assert seen.result.lost == {}
 
 
-def test_an_upgrade_restarts_instances_and_the_relay_of_their_metrics_too(
+@pytest.mark.operate
+def test_an_upgrade_that_is_impossible_in_place_restarts_and_loses_nothing(
+    machine: Machine, incompatible_package: Path
+) -> None:
+    start(machine)
+    before = machine.property("clusterd.service", "MainPID")
+    with crowd(machine, "--connection", "fresh", "--clients", "8") as seen:
+        done = upgrade(machine, incompatible_package)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "clusterd: clusterd.service cannot be upgraded in place: nothing has changed: clusterd " in done.stdout
+    assert "clusterd: restarting clusterd.service; connections wait in the sockets that systemd holds" in done.stdout
+    assert _RAN_AGAIN in done.stdout
+    assert machine.property("clusterd.service", "MainPID") not in (before, "0")
+    assert seen.result.lost == {}
+    record(machine, "an upgrade of the package that restarts (8 clients)", Seen((seen,)))
+    assert seen.result.statuses.keys() == {"200"}
+    assert installed(machine) == f"installed {incompatible_package.name.split('_')[1]}"
+
+
+def test_an_application_that_does_not_start_leaves_the_workers_of_before(
+    machine: Machine, upgrade_package: Path
+) -> None:
+    start(machine)
+    deploy(machine, "broken", IMPORT_FAILS)
+    done = upgrade(machine, upgrade_package)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = "clusterd: upgraded clusterd.service in place; the workers of before serve on: clusterd "
+    assert said in done.stdout + done.stderr
+    assert "No module named 'a_module_that_is_not_there'" in done.stdout + done.stderr
+    assert installed(machine).startswith("installed ")
+    assert ask(machine).text.startswith("one ")
+
+
+def test_an_upgrade_is_of_instances_and_of_the_relay_of_their_metrics_too(
     machine: Machine, upgrade_package: Path
 ) -> None:
     machine.run("sh", "-c", "cp /usr/share/clusterd/examples/instances/*.yaml /etc/clusterd/")
@@ -67,19 +115,20 @@ def test_an_upgrade_restarts_instances_and_the_relay_of_their_metrics_too(
     before = {unit: machine.property(unit, "MainPID") for unit in units}
     done = upgrade(machine, upgrade_package)
     assert done.returncode == 0, done.stdout + done.stderr
-    for unit in units:
-        assert unit in done.stdout
-        assert machine.property(unit, "MainPID") not in (before[unit], "0"), unit
+    assert "clusterd: upgraded clusterd@shop.service in place: clusterd " in done.stdout
+    assert machine.property(units[0], "MainPID") == before[units[0]]
+    assert "clusterd: restarting clusterd-instances.service" in done.stdout
+    assert machine.property(units[1], "MainPID") not in (before[units[1]], "0")
     assert machine.property("clusterd.service", "ActiveState") == "inactive"
     assert ask(machine, "http://127.0.0.1:8002/instances/shop/readyz").status == 200
 
 
 def test_an_application_that_does_not_start_fails_the_upgrade_which_says_so(
-    machine: Machine, upgrade_package: Path
+    machine: Machine, incompatible_package: Path
 ) -> None:
     start(machine)
     deploy(machine, "broken", IMPORT_FAILS)
-    done = upgrade(machine, upgrade_package)
+    done = upgrade(machine, incompatible_package)
     said = done.stdout + done.stderr
     assert done.returncode == 100, said
     assert re.search(r"clusterd: clusterd\.service does not run after the upgrade: it is \w+", said), said
@@ -98,10 +147,12 @@ def test_an_application_that_does_not_start_fails_the_upgrade_which_says_so(
     assert ask(machine).text.startswith("fixed ")
 
 
-def test_an_operator_may_leave_down_what_an_upgrade_could_not_start(machine: Machine, upgrade_package: Path) -> None:
+def test_an_operator_may_leave_down_what_an_upgrade_could_not_start(
+    machine: Machine, incompatible_package: Path
+) -> None:
     start(machine)
     deploy(machine, "broken", IMPORT_FAILS)
-    assert upgrade(machine, upgrade_package).returncode == 100
+    assert upgrade(machine, incompatible_package).returncode == 100
     machine.systemctl("stop", "clusterd.socket", "clusterd.service")
     machine.systemctl("reset-failed", "clusterd.service")
     machine.run("dpkg", "--configure", "clusterd")
@@ -109,12 +160,12 @@ def test_an_operator_may_leave_down_what_an_upgrade_could_not_start(machine: Mac
     assert machine.property("clusterd.service", "ActiveState") == "inactive"
 
 
-def test_an_upgrade_waits_ninety_seconds_at_most(machine: Machine, upgrade_package: Path) -> None:
+def test_an_upgrade_waits_ninety_seconds_at_most(machine: Machine, incompatible_package: Path) -> None:
     start(machine)
     deploy(machine, "hangs", HANGS_AT_IMPORT)
     configure(machine, f"app: application:app\ndirectory: {CURRENT}\nworkers: 1\nrollout: {{boot_timeout: 10m}}\n")
     begun = time.monotonic()
-    done = upgrade(machine, upgrade_package)
+    done = upgrade(machine, incompatible_package)
     took = time.monotonic() - begun
     assert done.returncode == 100, done.stdout + done.stderr
     assert "clusterd.service does not run after the upgrade: it is activating" in done.stdout
@@ -128,12 +179,11 @@ def test_an_upgrade_after_ten_restarts_is_like_any_other(machine: Machine, upgra
         machine.systemctl("restart", "clusterd.service")
     done = upgrade(machine, upgrade_package)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert _RAN_AGAIN in done.stdout
+    assert _IN_PLACE in done.stdout
     assert ask(machine).text.startswith("one ")
 
 
-def test_an_upgrade_during_a_reload_restarts_what_reloads(machine: Machine, upgrade_package: Path) -> None:
-    """Or the old master would fork workers of the new version."""
+def test_an_upgrade_during_a_reload_waits_for_it(machine: Machine, upgrade_package: Path) -> None:
     start(machine)
     before = machine.property("clusterd.service", "MainPID")
     deploy(machine, "slow", f"import time\ntime.sleep(8)\n{GOOD}")
@@ -141,7 +191,8 @@ def test_an_upgrade_during_a_reload_restarts_what_reloads(machine: Machine, upgr
     wait_until(lambda: machine.property("clusterd.service", "ActiveState") == "reloading", "the reload")
     done = upgrade(machine, upgrade_package)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert machine.property("clusterd.service", "MainPID") not in (before, "0")
+    assert _IN_PLACE in done.stdout
+    assert machine.property("clusterd.service", "MainPID") == before
     assert ask(machine).text.startswith("slow ")
 
 

@@ -20,6 +20,7 @@ from clusterd.wire.control import Command, ControlError
 
 EX_FAILED = 1
 EX_USAGE = 2
+EX_NOT_ROLLED_OUT = 3
 EX_UNAVAILABLE = 69
 EX_INTERRUPTED = 130
 
@@ -66,7 +67,8 @@ def _run(options: argparse.Namespace, spinner: terminal.Spinner) -> int:
     if options.command == Command.UPGRADE:
         result = upgrading.upgrade(path, spinner.show)
         spinner.clear()
-        return _print_result(options, result)
+        status = _print_result(options, result)
+        return EX_NOT_ROLLED_OUT if status and result["data"] else status
     command = Command(_COMMANDS.get(options.command, options.command))
     result = {}
     for document in ask(path, command, _arguments(options)):

@@ -19,6 +19,7 @@ ALL = "all"
 
 _EXIT_STATUS = (
     "exit status: 0 done; 1 clusterd refused, or it failed, with the reason on stderr; 2 usage; "
+    "3 upgraded, but the rollout after it has failed; "
     "69 no clusterd answers; 130 interrupted"
 )
 

@@ -12,8 +12,7 @@ from functools import cache
 from types import FrameType
 
 REQUESTS = frozenset({signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2})
-"""The requests to a running service (master/signals.py). USR2 is included, because other servers use it and clusterd
-does not."""
+"""The requests to a running service (master/signals.py)."""
 
 STOPS = frozenset({signal.SIGINT, signal.SIGTERM})
 """Signals that templates and hooks processes leave to the master. The master ends them when it no longer needs them."""

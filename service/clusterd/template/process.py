@@ -9,10 +9,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import NoReturn
 
-from clusterd.app.application import LoadedCode, load_hook, load_in_directory
+from clusterd.app.application import LoadedApplication, LoadedCode, load_hook, load_in_directory
 from clusterd.app.errors import LoadError
 from clusterd.app.tls import CREDENTIAL, certificate_end, server_context
-from clusterd.config.model import AccessLog, Config, Switch, from_json
+from clusterd.config.model import AccessLog, Config, Interface, Switch, from_json
+from clusterd.http.asgi.adapter import import_websockets
 from clusterd.http.compilation import outcome, why_interpreted
 from clusterd.linux import masters_signals
 from clusterd.linux.listening_socket import ListeningSocket
@@ -177,6 +178,8 @@ def _import(config: Config, log: Logger) -> LoadedCode:
     # Loaded here too, so that a wrong name fails the load of this generation and not the boot of each worker.
     load_hook(config.worker_start, "worker_start")
     load_hook(config.worker_stop, "worker_stop")
+    if isinstance(loaded, LoadedApplication) and loaded.interface is Interface.ASGI:
+        import_websockets()
     flush_output()
     return loaded
 

@@ -4,6 +4,7 @@ import io
 import re
 import subprocess
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.support.machines.machine import Machine
@@ -36,17 +37,40 @@ def suffix(machine: Machine) -> str:
 
 def newer(package: Path, directory: Path) -> Path:
     """The same package in the next version, still one of that Debian."""
+    return repacked(package, directory, _next_version(package))
+
+
+def incompatible(package: Path, directory: Path) -> Path:
+    """The next version, whose master cannot go on with the state of this one."""
+
+    def change(files: Path) -> None:
+        state = files / "usr/lib/clusterd/clusterd/master/takeover/state.py"
+        text, count = re.subn(r"(?m)^FORMAT = \d+$", "FORMAT = 10**6", state.read_text())
+        assert count == 1
+        state.write_text(text)
+
+    return repacked(package, directory, _next_version(package), change=change)
+
+
+def _next_version(package: Path) -> str:
     upstream, _, debian = field(package, "Version").partition("~")
-    return repacked(package, directory, f"{upstream}+1~{debian}")
+    return f"{upstream}+1~{debian}"
 
 
-def repacked(package: Path, directory: Path, version: str, python: str | None = None) -> Path:
-    """The same package in another version, and with an engine for another `python`, as in cpython-313."""
+def repacked(
+    package: Path,
+    directory: Path,
+    version: str,
+    python: str | None = None,
+    change: Callable[[Path], None] = lambda files: None,
+) -> Path:
+    """The same package in another version, with an engine for another `python`, as in cpython-313, or with a change."""
     files = unpacked(package, directory / "files")
     control = files / "DEBIAN/control"
     control.write_text(re.sub(r"(?m)^Version: .*$", f"Version: {version}", control.read_text()))
     for library in (files / "usr/lib/clusterd").rglob("*.so") if python else ():
         library.rename(library.with_name(re.sub(r"cpython-\d+", python or "", library.name)))
+    change(files)
     made = directory / f"clusterd_{version}_{field(package, 'Architecture')}.deb"
     _run("dpkg-deb", "--root-owner-group", "--build", str(files), str(made))
     return made

@@ -1,6 +1,7 @@
 """The adapter class of ASGI (https://asgi.readthedocs.io)."""
 
 import asyncio
+import importlib
 import sys
 from collections.abc import Callable
 from contextvars import copy_context
@@ -27,6 +28,8 @@ from clusterd.log.current_request import REQUEST_ID
 if TYPE_CHECKING:
     from clusterd.http.asgi.websocket.call import WebSocketCall
 
+_LACKS: list[str] = []
+"""Why there can be no WebSockets, once that was found out."""
 REMEDY = "pip install wsproto (the extra clusterd[websockets])"
 
 # asyncio's class itself, because each request would pay for a function around it.
@@ -37,6 +40,18 @@ if sys.version_info >= (3, 12):
     _start = partial(asyncio.Task, eager_start=True)
 else:
     _start = asyncio.Task
+
+
+def import_websockets() -> None:
+    """Import what WebSockets need, where it is installed. All workers share it if that is done before they are forked.
+
+    It is not left to the first WebSocket: the files of clusterd may be another version's by then.
+    """
+    if not _LACKS:
+        try:
+            importlib.import_module("clusterd.http.asgi.websocket.call")
+        except ImportError as error:
+            _LACKS.append(str(error))
 
 
 class AsgiAdapter:
@@ -63,6 +78,7 @@ class AsgiAdapter:
         self._context = copy_context()
         self._lack_is_known = False
         """Whether the lack of wsproto has been logged."""
+        import_websockets()
 
     @property
     def streams(self) -> bool:
@@ -119,17 +135,15 @@ class AsgiAdapter:
     ) -> tuple["WebSocketCall", dict[str, Any]]:
         """Return the call for a WebSocket and its scope. Raises Refusal."""
         handshake = handshake_of(head, self._limits)
-        try:
-            # Imported only now, because an application without WebSockets does not need wsproto.
-            from clusterd.http.asgi.websocket.call import WebSocketCall
-        except ImportError as error:
+        if _LACKS:
             if not self._lack_is_known:
                 self._lack_is_known = True
                 self._log.error(
-                    f"WebSockets are answered with 501: {error}. In the application's environment: {REMEDY}"
+                    f"WebSockets are answered with 501: {_LACKS[0]}. In the application's environment: {REMEDY}"
                 )
-            reason = f"this server is set up without WebSockets; {REMEDY}"
-            raise Refusal(HTTPStatus.NOT_IMPLEMENTED, reason) from error
+            raise Refusal(HTTPStatus.NOT_IMPLEMENTED, f"this server is set up without WebSockets; {REMEDY}")
+        from clusterd.http.asgi.websocket.call import WebSocketCall  # import_websockets has found it
+
         call = WebSocketCall(connection, handshake, self._limits.body, self._quota, self._stamp, self._log)
         return call, self._scopes.websocket(of_connection, head, handshake.subprotocols)
 

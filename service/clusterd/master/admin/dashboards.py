@@ -22,6 +22,7 @@ from clusterd.dashboard.model import (
     Waiting,
     plain,
 )
+from clusterd.dashboard.page.document import POLICY, render
 from clusterd.master.admin.counts import Counts
 from clusterd.master.admin.event_log import Event, EventLog
 from clusterd.master.admin.readings import Living, Look, look
@@ -69,9 +70,6 @@ class Dashboards:
 
     def page(self) -> tuple[bytes, str]:
         """Return the page for browsers and its Content-Security-Policy."""
-        # Imported at the first request, because most services are not looked at in a browser.
-        from clusterd.dashboard.page.document import POLICY, render
-
         now = time.monotonic()
         if now >= self._page_until:
             self._page, self._page_until = render(self.make()), now + PAGE_SECONDS

@@ -1,7 +1,7 @@
 """Encodes and decodes the frames of one WebSocket, with wsproto. Uses no socket, no clock and no ASGI.
 
-This is the only module that imports wsproto. It is imported with the first WebSocket, because an application without
-WebSockets does not need wsproto.
+This is the only module that imports wsproto. It is imported where wsproto is installed, because an application without
+WebSockets does not need it.
 """
 
 import re
