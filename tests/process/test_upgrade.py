@@ -19,7 +19,7 @@ import clusterd
 from tests.support.hooked import Hooked
 from tests.support.processes import descendants
 from tests.support.program import program
-from tests.support.service import Service, wait_until
+from tests.support.service import HELLO, Service, wait_until
 
 MakeService = Callable[..., Service]
 UPGRADES = 3
@@ -73,6 +73,10 @@ def counters(service: Service) -> dict[tuple[str, tuple[tuple[str, str], ...]], 
     }
 
 
+def pids_of(service: Service) -> set[int]:
+    return {worker["pid"] for worker in service.workers()}
+
+
 def upgraded(service: Service) -> None:
     done = service.clusterctl("upgrade")
     assert (done.returncode, done.stderr) == (0, "")
@@ -83,7 +87,7 @@ def test_another_version_goes_on_in_the_same_process(make_service: MakeService, 
     service = make_service()
     service.environment = installed.environment
     service.start()
-    before = {worker["pid"] for worker in service.workers()}
+    before = pids_of(service)
     for _ in range(20):
         service.ask()
     counted = counters(service)
@@ -93,11 +97,32 @@ def test_another_version_goes_on_in_the_same_process(make_service: MakeService, 
     assert done.stdout == "clusterd 9.9.9 runs, and generation 2 serves\n"
     service.wait_for_line(r"clusterd 9\.9\.9 goes on in place of clusterd [0-9.]+ ")
     assert service.ask().generation == 2
-    assert not before & {worker["pid"] for worker in service.workers()}
+    assert not before & pids_of(service)
     now = counters(service)
     assert {each for each, value in counted.items() if now.get(each, -1.0) < value} == set()
     told = service.clusterctl("events").stdout
     assert re.search(r"ready\n.* upgraded version=9\.9\.9 before=[0-9.]+\n(.*\n)*.* rollout_end ", told), told
+    assert service.stop() == 0
+
+
+def test_the_applications_counters_go_on_with_those_of_the_dead(make_service: MakeService) -> None:
+    service = make_service(workers=1)
+    counting = 'import os\nfrom prometheus_client import Counter\nASKED = Counter("asked", "Asked.")'
+    source = HELLO.replace("import os", counting).replace("    body =", "    ASKED.inc()\n    body =")
+    service.deploy("1", source)
+    service.start()
+
+    def asked() -> float:
+        return sum(value for (name, _), value in counters(service).items() if name == "asked_total")
+
+    for expected in (3, 6, 9):
+        (pid,) = {service.ask().pid for _ in range(3)}
+        assert asked() == expected
+        # What it has counted is folded into what the dead of its slot have left, also under an earlier program.
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: service.workers() and pid not in pids_of(service), "its successor")  # noqa: B023
+        upgraded(service)
+        assert asked() == expected
     assert service.stop() == 0
 
 
@@ -108,16 +133,20 @@ def test_sigusr2_upgrades(make_service: MakeService) -> None:
     assert service.stop() == 0
 
 
+def descriptors_of(pid: int) -> Counter[str]:
+    links = (os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir())
+    return Counter(re.sub(r"[\d\[\]]+", "", link) for link in links)
+
+
 def test_many_upgrades_leave_nothing_behind(make_service: MakeService) -> None:
     service = make_service().start()
 
-    def held() -> tuple[Counter[str], int] | None:
-        """The kinds of descriptors of the master, and how many processes there are."""
+    def held() -> list[Counter[str]] | None:
+        """The kinds of descriptors of each process."""
         try:
-            links = [os.readlink(each) for each in Path(f"/proc/{service.pid}/fd").iterdir()]
-        except FileNotFoundError:  # One of them was closed meanwhile.
+            return [descriptors_of(pid) for pid in (service.pid, *sorted(descendants(service.pid)))]
+        except FileNotFoundError:  # One of them was closed, or a process has ended.
             return None
-        return Counter(re.sub(r"[\d\[\]]+", "", link) for link in links), len(descendants(service.pid))
 
     service.reload()
     before = wait_until(lambda: not service.workers("draining") and held(), "what it holds")
@@ -176,12 +205,12 @@ def test_a_configuration_that_cannot_be_read_changes_nothing(make_service: MakeS
 
 def test_a_bad_deploy_is_withdrawn_after_the_upgrade(make_service: MakeService) -> None:
     service = make_service().start()
-    before = {worker["pid"] for worker in service.workers()}
+    before = pids_of(service)
     service.deploy("2", "import nothing_of_that_name\n")
     done = service.clusterctl("upgrade")
     assert (done.returncode, done.stdout) == (3, "")
     assert re.search(r"^clusterd \S+ runs, but its rollout has failed: .*nothing_of_that_name", done.stderr)
-    assert {worker["pid"] for worker in service.workers()} == before
+    assert pids_of(service) == before
     assert service.ask().version == "1"
     service.deploy("3")
     upgraded(service)
@@ -203,7 +232,7 @@ def test_workers_serve_between_the_two_programs(make_service: MakeService, insta
     service.environment = installed.environment
     service.start()
     served: set[int] = set()
-    before = {worker["pid"] for worker in service.workers()}
+    before = pids_of(service)
     in_between(service, installed, lambda: served.update(service.ask().pid for _ in range(20)))
     assert served <= before
     service.wait_for_status(r"generation 2; reloaded at ")
