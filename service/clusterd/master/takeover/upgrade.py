@@ -25,7 +25,7 @@ STATE_VARIABLE = "CLUSTERD_STATE"
 
 ANSWER_SECONDS = 30.0
 """How long the new program may take to say whether it can go on."""
-QUIET_SECONDS = 30.0
+QUIET_SECONDS = 60.0
 """How long the upgrade waits for a moment at which nothing is under way that only the old program knows."""
 CLIENTS_SECONDS = 5.0
 """How long it waits for the clients of the master itself: scrapes, and commands that are not read yet."""
@@ -86,6 +86,9 @@ class Upgrade:
             outcome = await self._attempt()
         except OSError as error:
             outcome = Refused(f"{error.strerror or error}")
+        except Exception as error:
+            self._log.exception("the upgrade failed", error)
+            outcome = Refused(f"clusterd failed: {error}")
         finally:
             self._owners.round_robin.hold(False)
             self._task = None
@@ -105,13 +108,12 @@ class Upgrade:
         if isinstance(found, Refused):
             return found
         began = self._context.loop.time()
-        while (why := self._why_not_now()) or self._is_asked():
+        while (why := self._why_not_now() or self._what_is_accepted()) or self._is_asked():
             waited = self._context.loop.time() - began
             if why and waited > QUIET_SECONDS:
                 return Refused(f"it cannot be done as long as {why}: try again")
             if not why and waited > CLIENTS_SECONDS:
                 break
-            self._owners.round_robin.hold(True)
             await asyncio.sleep(LOOK_SECONDS)
         return self._become(found)
 
@@ -129,6 +131,7 @@ class Upgrade:
 
     def _why_not_now(self) -> str:
         """What is under way that only this program knows; empty if nothing is."""
+        self._owners.round_robin.hold(False)
         cluster = self._context.cluster
         if cluster.phase is not Phase.RUNNING or cluster.stop_is_announced:
             return f"clusterd is {cluster.phase.value}" if not cluster.stop_is_announced else "clusterd stops"
@@ -140,12 +143,21 @@ class Upgrade:
             return "a worker starts or is killed"
         if any(each.state not in _SETTLED for each in cluster.table.templates.values()):
             return "a template starts or ends"
-        if not (self._context.conversations.are_idle and self._owners.round_robin.is_idle) or self._hooks.are_busy:
-            return "messages or connections are under way"
+        if self._hooks.are_busy:
+            return "the hooks handle events"
+        if not self._context.conversations.are_idle:
+            return "messages of the application are under way"
         if self._context.examinations.are_under_way:
             return "a worker is examined"
         channels = [child.channel for child in self._context.children.all()]
-        return "" if all(channel is not None and channel.is_idle for channel in channels) else "orders are under way"
+        if any(channel is None or not channel.is_idle for channel in channels):
+            return "orders to a process are under way"
+        return ""
+
+    def _what_is_accepted(self) -> str:
+        """The same for connections of `scheduling: round_robin`. From now on the master accepts none."""
+        self._owners.round_robin.hold(True)
+        return "" if self._owners.round_robin.is_idle else "workers do not take their connections"
 
     def _become(self, version: str) -> Refused:
         """Execute the new program. Returns only if that fails."""
