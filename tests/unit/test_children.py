@@ -44,7 +44,7 @@ def said_by_another_process(first: Message | None = None) -> tuple[list[Message]
         os.write(writer, b"x")
         os.waitpid(copy, 0)
         assert child.channel is not None
-        child.channel.read_pending(2)
+        child.channel.read_pending()
         child.channel.close()
     for descriptor in (reader, writer):
         os.close(descriptor)

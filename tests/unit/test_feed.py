@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from clusterd.master.hooks.decisions.feed import Entry, Feed, Snapshot
+from clusterd.master.hooks.decisions.feed import MESSAGE_BYTES, Entry, Feed, Snapshot
 from clusterd.wire.hooks import EXIT, FORK, MESSAGE, State, WorkerEvent
 
 pytestmark = pytest.mark.engine_independent
@@ -103,7 +103,7 @@ def test_an_event_that_finds_room_again_comes_after_the_snapshot() -> None:
 
 
 def test_messages_are_bounded_by_their_size_and_not_by_the_events() -> None:
-    feed = Feed(most_events=1, most_message_bytes=10)
+    feed = Feed(most_events=1, most_message_bytes=10 + MESSAGE_BYTES)
     feed.add_event(worker_event(FORK, 1))
     message = replace(worker_event(FORK, 1), name=MESSAGE, arguments=("12345678",))
     assert feed.add_message(message, None, 10)

@@ -141,7 +141,7 @@ def test_the_sender_of_a_packet_is_known_also_if_its_descriptors_may_not_be_open
         channel = Channel(ours, loop, received.append, lambda _: None)
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
         try:
-            channel.read_pending(1)
+            channel.read_pending()
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, before)
         channel.close()

@@ -23,7 +23,12 @@ from clusterd.supervisor.model.held import NOTHING_HELD
 from clusterd.supervisor.model.states import EndReason, WorkerState
 from clusterd.wire import messages
 from clusterd.wire.channel import Received
+from clusterd.wire.messages import ProtocolError
 from clusterd.wire.packets import close_all
+from clusterd.wire.values import checked
+
+_WITH_DESCRIPTOR = (messages.Loaded, messages.MetricsTold)
+"""What comes with a descriptor, if with any. No other message of a child does."""
 
 
 class ChildEvents:
@@ -49,7 +54,8 @@ class ChildEvents:
         self._remains = remains
         self._observations = observations
         self._last_traceback: tuple[int, str] | None = None
-        self._health_checks: set[asyncio.Task[None]] = set()
+        self._health_checks: dict[int, asyncio.Task[None]] = {}
+        """By the serial of the worker."""
         self.memory_kills = MemoryKills(own_counter())
 
     def hello(self, child: Child) -> None:
@@ -64,16 +70,27 @@ class ChildEvents:
             self._context.conversations.began(child)
 
     def message(self, child: Child, received: Received) -> None:
-        """Handle a message of a child. Descriptors that came with it are closed after they were read."""
+        """Handle a message of a child. Descriptors that came with it are closed after they were read.
+
+        Raises ProtocolError for a message that no child of this kind sends. All of them run the application's code.
+        """
         try:
+            if len(received.descriptors) > (1 if isinstance(received.message, _WITH_DESCRIPTOR) else 0):
+                raise ProtocolError(f"{type(received.message).__name__} with {len(received.descriptors)} descriptors")
             self._handle(child, received)
         finally:
             close_all(received.descriptors)
 
     def _handle(self, child: Child, received: Received) -> None:
-        if child.kind is Kind.HOOKS:
-            self._on_hooks_message(child, received.message)
-            return
+        match child.kind:
+            case Kind.TEMPLATE | Kind.SPARE:  # A spare that has become the template is still called one here.
+                self._on_template_message(child, received)
+            case Kind.WORKER:
+                self._on_worker_message(child, received)
+            case Kind.HOOKS:
+                self._on_hooks_message(child, received.message)
+
+    def _on_template_message(self, child: Child, received: Received) -> None:
         match received.message:
             case messages.Importing(certificate_ends_at):
                 self._observations.template_begun(child.generation, certificate_ends_at)
@@ -88,8 +105,12 @@ class ChildEvents:
             case messages.Unforkable(findings):
                 self._post_event(events.TemplateUnforkable(child.serial, tuple(findings)))
             case messages.ForkFailed(serial, reason):
-                if refused := self._context.children.get(serial):
-                    self._context.children.never_born(refused, f"fork failed: {reason}")
+                self._context.children.fork_refused(child, serial, reason)
+            case unexpected:
+                raise _unexpected(child, unexpected)
+
+    def _on_worker_message(self, child: Child, received: Received) -> None:
+        match received.message:
             case messages.Ready():
                 self._worker_ready(child)
             case messages.BootFailed(reason, traceback, permanent):
@@ -105,10 +126,10 @@ class ChildEvents:
                 self._application_metrics.told(child, number, received.descriptors)
             case messages.DebuggerTold(failure):
                 self._context.debuggers.told(child, failure)
-            case messages.AppMessage() | messages.Ack() as said if child.kind is Kind.WORKER:
-                self._context.conversations.received(child, said)
+            case messages.AppMessage() | messages.Ack() as said:
+                self._context.conversations.received(child, checked(said))
             case unexpected:
-                self._log.warning(f"unexpected message {type(unexpected).__name__}", **child.fields())
+                raise _unexpected(child, unexpected)
 
     def _on_hooks_message(self, child: Child, message: messages.Message) -> None:
         match message:
@@ -121,9 +142,9 @@ class ChildEvents:
                 self._report_once(f"the hooks could not be loaded: {reason}", traceback, child)
                 self._hooks.load_failed(child, reason, permanent=permanent)
             case messages.AppMessage() | messages.Ack() as said:
-                self._hooks.said(child, said)
+                self._hooks.said(child, checked(said))
             case unexpected:
-                self._log.warning(f"unexpected message {type(unexpected).__name__}", **child.fields())
+                raise _unexpected(child, unexpected)
 
     def _report_once(self, what: str, traceback: str, child: Child) -> None:
         """Log the full traceback, unless it is the one logged last in this generation, or in this start.
@@ -140,9 +161,12 @@ class ChildEvents:
         if check is None:
             self._post_event(events.WorkerReady(child.serial))
             return
+        worker = self._context.cluster.table.workers.get(child.serial)
+        if worker is None or worker.state is not WorkerState.BOOTING or child.serial in self._health_checks:
+            return  # It is ready once. Each check has a connection, and there may be no end of them.
         task = self._context.loop.create_task(self._check_health(child, check))
-        self._health_checks.add(task)
-        task.add_done_callback(self._health_checks.discard)
+        self._health_checks[child.serial] = task
+        task.add_done_callback(lambda _: self._health_checks.pop(child.serial, None))
 
     async def _check_health(self, child: Child, check: HealthCheck) -> None:
         wrong = await check_worker(self._context.children, child, check)
@@ -195,3 +219,7 @@ class ChildEvents:
 
     def _why_unheard(self, death: Death) -> str:
         return why_unheard(death, self._configurations.of(death.child.generation).python)
+
+
+def _unexpected(child: Child, message: messages.Message) -> ProtocolError:
+    return ProtocolError(f"{type(message).__name__} of a {child.kind.value}")

@@ -67,6 +67,7 @@ from clusterd.version import __version__
 from clusterd.wire.channel import Received
 from clusterd.wire.conversation import Incoming
 from clusterd.wire.hooks import WorkerEvent
+from clusterd.wire.packets import close_in_threads
 
 
 class Master:
@@ -88,6 +89,7 @@ class Master:
         watcher: Watcher | None = None,
         start: FirstStart | MasterState = NOT_TRIED,
     ) -> None:
+        close_in_threads()
         self._config = config
         self._watcher = watcher
         self._start = start

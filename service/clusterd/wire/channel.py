@@ -17,6 +17,8 @@ from clusterd.wire.packets import DescriptorsMissing, close_all
 
 QUEUE_PACKETS = 1000
 PACKETS_PER_TURN = 100
+BYTES_PER_TURN = 256 * 1024
+"""No more are read in one turn, because to read them takes the loop's time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +35,9 @@ class Received:
 class Channel:
     """Sends and receives messages without ever blocking its loop.
 
-    `on_message` is called for each message. `on_end` is called once, with the reason, when the other end is closed or
-    speaks another protocol. Neither is called after `close`.
+    `on_message` is called for each message. It raises ProtocolError if it is none that the other side may send now.
+    `on_end` is called once, with the reason, when the other end is closed or speaks another protocol. Neither is called
+    after `close`.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Channel:
         self._on_end = on_end
         self._queue: deque[tuple[bytes, tuple[int, ...]]] = deque()
         self._again: Callable[[], None] | None = None
+        self._is_paused = False
 
     def send(self, message: Message, descriptors: Sequence[int] = ()) -> None:
         """Send `message` now, or when the peer reads. The descriptors still belong to the caller."""
@@ -74,12 +78,22 @@ class Channel:
 
     def _read_some(self) -> None:
         """Read a limited number of packets, so that other callbacks run. The loop calls again for the rest."""
-        self.read_pending(PACKETS_PER_TURN)
+        self._read(PACKETS_PER_TURN, BYTES_PER_TURN)
 
-    def read_pending(self, most: int | None = None) -> None:
-        """Receive all that has arrived, or at most `most` packets. Also called before a child's death is handled."""
-        while self._endpoint.is_open and most != 0:
-            most = None if most is None else most - 1
+    def read_pending(self) -> None:
+        """Receive all that has arrived until now. Called before a child's death is handled.
+
+        What arrives meanwhile is left: a process that the dead one has forked may send without end.
+        """
+        if self._endpoint.is_open:
+            arrived = self._endpoint.arrived_bytes()
+            if arrived:
+                self._read(arrived, arrived)
+
+    def _read(self, most_packets: int, most_bytes: int) -> None:
+        """Receive packets, until there are so many of them, or of their bytes, or none."""
+        while self._endpoint.is_open and most_packets > 0 and most_bytes > 0:
+            most_packets -= 1
             lacks_descriptors = False
             try:
                 packet = self._endpoint.receive()
@@ -93,13 +107,30 @@ class Channel:
             if packet is None:
                 self._end("closed")
                 return
+            most_bytes -= len(packet.data)
             try:
                 message = decode(packet.data)
             except ProtocolError as error:
                 close_all(packet.descriptors)
                 self._end(str(error))
                 return
-            self._on_message(Received(message, packet.descriptors, packet.pid, lacks_descriptors))
+            try:
+                self._on_message(Received(message, packet.descriptors, packet.pid, lacks_descriptors))
+            except ProtocolError as error:
+                self._end(str(error))
+                return
+
+    def pause_reading(self) -> None:
+        """Leave what arrives with the kernel, until `resume_reading`. A sender that fills its queue waits."""
+        if self._endpoint.is_open and not self._is_paused:
+            self._is_paused = True
+            self._endpoint.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Undo `pause_reading`."""
+        if self._endpoint.is_open and self._is_paused:
+            self._is_paused = False
+            self._endpoint.resume_reading()
 
     @property
     def is_idle(self) -> bool:

@@ -19,6 +19,9 @@ from clusterd.wire.messages import Ack, AppMessage, Message, encode
 from clusterd.wire.values import SAID, Bounds, encoded
 
 MOST_WAITING = 1000
+MOST_UNSENT = 2 * MOST_WAITING
+"""When so many packets wait until the other side reads, nothing more is read of it: it could ask for replies without
+end and read none."""
 REQUEST_SECONDS = 30.0
 """How long a request waits for its reply, unless the caller gives another time."""
 ERROR_CHARACTERS = 1000
@@ -274,8 +277,11 @@ class Conversation:
         # Only this loop and `end` remove packets, and both run on the event loop.
         while self._packets:
             if not self._channel.offer(self._packets[0], self._flush):
+                if len(self._packets) > MOST_UNSENT:
+                    self._channel.pause_reading()
                 return
             self._packets.popleft()
+        self._channel.resume_reading()
         self._tell_emptied()
 
     def _tell_emptied(self) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 
-from clusterd.wire.packets import Packet, receive, send
+from clusterd.wire.packets import Packet, arrived_bytes, close_all, receive, send
 
 
 class SeqpacketEndpoint:
@@ -35,6 +35,10 @@ class SeqpacketEndpoint:
         """Return the next packet, or None if the peer has closed. Raises as `packets.receive` does."""
         return receive(self._socket)
 
+    def arrived_bytes(self) -> int:
+        """How many bytes are in the packets that have arrived."""
+        return arrived_bytes(self._socket)
+
     def call_when_writable(self, callback: Callable[[], None]) -> None:
         """Call `callback` once, as soon as the peer's queue has room. It replaces a callback that still waits."""
         self._on_writable = callback
@@ -60,7 +64,7 @@ class SeqpacketEndpoint:
         self._on_writable = None
         self._loop.remove_reader(self._socket.fileno())
         self._loop.remove_writer(self._socket.fileno())
-        self._socket.close()
+        close_all([self._socket.detach()])
 
     def _writable(self) -> None:
         callback, self._on_writable = self._on_writable, None

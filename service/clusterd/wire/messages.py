@@ -12,6 +12,7 @@ not trust.
 
 import json
 from dataclasses import dataclass, fields
+from math import isfinite
 from typing import Any, cast, get_origin
 
 PROTOCOL_VERSION = 1
@@ -349,6 +350,21 @@ def encode(message: Message) -> bytes:
     return packet
 
 
+_SHOWN_CHARACTERS = 200
+"""Of what is wrong in a packet, in the reason."""
+_MOST = 1 << 63
+"""Whole numbers are less, so that each can be a float, a time or a key of another program."""
+
+
+def _is_of(value: object, kind: type) -> bool:
+    """Whether a field may have that value. bool is a subclass of int, and JSON in Python knows NaN."""
+    if kind is int:
+        return type(value) is int and -_MOST <= value < _MOST
+    if kind is float:
+        return (type(value) is float and isfinite(value)) or _is_of(value, int)
+    return isinstance(value, kind)
+
+
 def decode(packet: bytes) -> Message:
     """Return the message in `packet`. Raises ProtocolError for any other packet."""
     try:
@@ -359,13 +375,18 @@ def decode(packet: bytes) -> Message:
         raise ProtocolError("not a JSON object")
     version, name = document.pop("v", None), document.pop("type", None)
     if version != PROTOCOL_VERSION:
-        raise ProtocolError(f"protocol version {version!r}; this side speaks {PROTOCOL_VERSION}")
+        raise ProtocolError(
+            f"protocol version {version!r}"[:_SHOWN_CHARACTERS] + f"; this side speaks {PROTOCOL_VERSION}"
+        )
     if not isinstance(name, str) or name not in _MESSAGES:
-        raise ProtocolError(f"unknown message {name!r}")
+        raise ProtocolError(f"unknown message {name!r}"[:_SHOWN_CHARACTERS])
     kinds = _FIELDS[name]
     if document.keys() != kinds.keys():
-        raise ProtocolError(f"{name} with fields {sorted(document)}; it has {sorted(kinds)}")
+        found = f"{name} with fields {sorted(document)}"[:_SHOWN_CHARACTERS]
+        raise ProtocolError(f"{found}; it has {sorted(kinds)}")
     for field, value in document.items():
-        if not isinstance(value, kinds[field]) and not (kinds[field] is float and isinstance(value, int)):
-            raise ProtocolError(f"{name} with {field} {value!r}; it is {kinds[field].__name__}")
+        if not _is_of(value, kinds[field]):
+            raise ProtocolError(
+                f"{name} with {field} {value!r}"[:_SHOWN_CHARACTERS] + f"; it is {kinds[field].__name__}"
+            )
     return _MESSAGES[name](**document)

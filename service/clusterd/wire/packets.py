@@ -4,8 +4,11 @@
 recvmsg, because `socket.send_fds` ignores its flags in Python 3.11.
 """
 
+import fcntl
 import socket
 import struct
+import sys
+import termios
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +19,10 @@ from clusterd.wire.messages import PACKET_BYTES, PACKET_DESCRIPTORS, ProtocolErr
 
 _CREDENTIALS = struct.Struct("3i")
 _DESCRIPTOR_BYTES = array("i").itemsize
-_ANCILLARY_BYTES = socket.CMSG_SPACE(PACKET_DESCRIPTORS * _DESCRIPTOR_BYTES) + socket.CMSG_SPACE(_CREDENTIALS.size)
+_MOST_SENT = 253
+"""The most descriptors that the kernel passes with one packet (SCM_MAX_FD, unix(7)). There is room for all of them: the
+kernel closes those without room in `recvmsg`, which may then wait (`close_in_threads`)."""
+_ANCILLARY_BYTES = socket.CMSG_SPACE(_MOST_SENT * _DESCRIPTOR_BYTES) + socket.CMSG_SPACE(_CREDENTIALS.size)
 
 
 class DescriptorsMissing(ProtocolError):
@@ -74,7 +80,13 @@ def receive(sock: socket.socket) -> Packet | None:
             raise ProtocolError("a packet was cut: it was too long")
         raise DescriptorsMissing(Packet(data, (), pid))
     if not data:
+        close_all(descriptors)  # An empty packet can have some, and is no end of file then.
+        if descriptors:
+            raise ProtocolError("a packet was empty")
         return None
+    if len(descriptors) > PACKET_DESCRIPTORS:
+        close_all(descriptors)
+        raise ProtocolError(f"a packet with {len(descriptors)} descriptors; it has at most {PACKET_DESCRIPTORS}")
     return Packet(data, tuple(descriptors), pid)
 
 
@@ -82,10 +94,53 @@ def _receive_message(sock: socket.socket) -> tuple[bytes, list[tuple[int, int, b
     return sock.recvmsg(PACKET_BYTES, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC)
 
 
+_in_threads = False
+"""Whether this process closes in threads what came with packets, and the sockets on which they came."""
+
+
+def close_in_threads() -> None:
+    """From now on, have `close_all` wait for nothing. For the master, which does not trust those that send to it.
+
+    close(2) waits for what another process has made of the descriptor: a connection with SO_LINGER (socket(7)), a file
+    of a network's or of a FUSE file system. It also waits for what is in the packets that a socket has not received.
+    """
+    global _in_threads
+    _in_threads = True
+
+
 def close_all(descriptors: Sequence[int]) -> None:
-    """Close descriptors that came with a packet and are not needed."""
+    """Close descriptors that came with a packet and are not needed, or a socket on which packets came."""
+    if not descriptors:
+        return
+    if _in_threads:
+        try:
+            originals.start_new_thread(_close, (tuple(descriptors),))
+        except RuntimeError:  # There are too many threads.
+            _close(descriptors)
+    else:
+        _close(descriptors)
+
+
+def _close(descriptors: Sequence[int]) -> None:
     for descriptor in descriptors:
         originals.close(descriptor)
+
+
+def is_in_memory(descriptor: int) -> bool:
+    """Whether it is a file of memfd_create(2): nothing that is done with one waits for another process.
+
+    Asks nothing of another file's file system, which may not answer. Only files in memory have seals (fcntl(2)).
+    """
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
+    except OSError:
+        return False
+    return True
+
+
+def arrived_bytes(sock: socket.socket) -> int:
+    """Return how many bytes are in the packets that wait to be received (FIONREAD, unix(7))."""
+    return int.from_bytes(fcntl.ioctl(sock, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def peer_pid(channel: socket.socket) -> int:

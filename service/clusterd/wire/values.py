@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from clusterd.wire.messages import VALUE_BYTES
+from clusterd.wire.messages import VALUE_BYTES, Ack, AppMessage, ProtocolError
 
 MOST_NESTED = 100
 """The most lists and objects inside each other. It is far below the limit of the other side's parser."""
@@ -23,6 +23,20 @@ SAID = Bounds(VALUE_BYTES, MOST_NESTED)
 """The bounds of a value that an application sends."""
 RELAYED = Bounds(VALUE_BYTES + 1024, MOST_NESTED + 4)
 """The bounds of such a value together with the envelope that the master adds (`wire/hooks.py`)."""
+
+
+def checked(message: AppMessage | Ack) -> AppMessage | Ack:
+    """Return a message of a process that is not trusted. Raises ProtocolError for a value that no `send` allows.
+
+    Such a value could not be passed on to another process.
+    """
+    if isinstance(message, AppMessage):
+        try:
+            encoded(message.value, RELAYED)
+        except (TypeError, ValueError) as error:
+            raise ProtocolError(f"a value that cannot be sent: {error}") from error
+    return message
+
 
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|([\[{])|([\]}])')
 

@@ -144,8 +144,7 @@ class CheckedProcesses:
         close_all(received.descriptors)
         match received.message:
             case messages.ForkFailed(serial, reason):
-                if refused := self._children.get(serial):
-                    self._children.never_born(refused, f"fork failed: {reason}")
+                self._children.fork_refused(child, serial, reason)
             case messages.AppMessage() | messages.Ack() as said:
                 self._conversations.received(child, said)
             case message:

@@ -72,6 +72,8 @@ class Debuggers:
 
     def told(self, worker: Child, failure: str) -> None:
         """Handle the answer of a worker. `failure` is empty if its debugger listens."""
+        if worker.serial not in self._unanswered:
+            return  # It spares the worker from limits, so a worker cannot just say so.
         self._unanswered.discard(worker.serial)
         address = self._address(worker)
         if address is not None and not failure and worker.debugger is None:

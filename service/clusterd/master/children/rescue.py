@@ -158,7 +158,8 @@ class _Rescue:
             return None
         try:
             found.getpeername()
-            if _listened(found) in self._addresses or _anywhere(found) in self._addresses:
+            is_ours = _listened(found) in self._addresses or _anywhere(found) in self._addresses
+            if is_ours and found.type == socket.SOCK_STREAM:
                 return found
         except OSError:
             pass

@@ -43,7 +43,8 @@ class StackReader:
         self._children = children
         self._loop = loop
         self._log = log
-        self._asked: dict[int, Callable[[str], None]] = {}
+        self._asked: dict[tuple[int, int], Callable[[str], None]] = {}
+        """By the serial of the worker, which can answer no question to another one, and the number of the question."""
         self._last_number = 0
         self._sampled: dict[int, _Sampled] = {}
         """By the serial of the process."""
@@ -52,7 +53,7 @@ class StackReader:
         """Call `tell` with the stacks of the threads and tasks of a worker; with "" if they cannot be read."""
         self._last_number += 1
         number = self._last_number
-        self._asked[number] = tell
+        self._asked[worker.serial, number] = tell
         if worker.stacks_asked_for:
             # The worker has not answered the previous request. A further one would wait in its channel as well.
             self._unanswered(worker, number)
@@ -64,11 +65,11 @@ class StackReader:
     def told(self, worker: Child, number: int, text: str) -> None:
         """Handle the answer of a worker."""
         worker.stacks_asked_for = False
-        if tell := self._asked.pop(number, None):
+        if tell := self._asked.pop((worker.serial, number), None):
             tell(text)
 
     def _unanswered(self, worker: Child, number: int) -> None:
-        tell = self._asked.pop(number, None)
+        tell = self._asked.pop((worker.serial, number), None)
         if tell is not None:
             how = f"worker {worker.slot} did not answer within {ANSWER_SECONDS:g} s: by signal, threads only"
             requests = listed(self._in_hand(worker), time.monotonic())

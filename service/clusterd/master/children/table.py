@@ -17,7 +17,7 @@ from clusterd.config.model import AccessLog, TcpAddress
 from clusterd.linux.stacks import new_stacks_file
 from clusterd.log import Level
 from clusterd.wire.channel import Channel, Received
-from clusterd.wire.messages import Hello, Message, StandsAside
+from clusterd.wire.messages import Hello, Message, ProtocolError, StandsAside
 from clusterd.wire.packets import close_all, socketpair
 
 _OF_THIS_THREAD = 0x20000000
@@ -34,6 +34,10 @@ class Kind(Enum):
     SPARE = "spare template"
     WORKER = "worker"
     HOOKS = "hooks process"
+
+
+_FORKED = (Kind.SPARE, Kind.WORKER)
+"""What a template forks."""
 
 
 @dataclass(slots=True)
@@ -164,6 +168,18 @@ class Children:
         child.pid = pid
         self._by_pid[pid] = child
 
+    def fork_refused(self, template: Child, serial: int, reason: str) -> None:
+        """Report the death of a child that `template` was to fork. Raises ProtocolError if it was not.
+
+        The template runs the application's code: it must not end other children.
+        """
+        child = self._by_serial.get(serial)
+        if child is None:
+            return
+        if child.pid is not None or child.generation != template.generation or child.kind not in _FORKED:
+            raise ProtocolError(f"a template says that it could not fork {child.kind.value} {serial}, which it has not")
+        self.never_born(child, f"fork failed: {reason}")
+
     def never_born(self, child: Child, how: str) -> None:
         """Report the death of `child`: the kernel refused its process, or it died before its Hello message."""
         self._bury(child, Death(child, how, by_signal=False, cpu_seconds=0.0))
@@ -231,7 +247,7 @@ class Children:
     def _received(self, child: Child, received: Received) -> None:
         if isinstance(received.message, Hello):
             self._greeted(child, received)
-        elif received.pid == child.pid and isinstance(received.message, StandsAside):
+        elif received.pid == child.pid and isinstance(received.message, StandsAside) and child.kind is Kind.TEMPLATE:
             child.copy = received.message.copy
         elif received.pid == child.pid or (child.copy is not None and received.pid == child.copy):
             child.is_heard = True
@@ -245,6 +261,10 @@ class Children:
         if known or received.pid is None or not isinstance(message, Hello) or message.serial != child.serial:
             self._drop(received)
             return
+        if received.pid <= 0 or received.pid in self._by_pid:
+            # The kernel says 0 of a process outside the master's namespace, and a signal to 0 is one to the master's
+            # own group. One that is in the table already would be taken out of it.
+            raise ProtocolError(f"the process {received.pid} says hello, which is no new child")
         self.born(child, received.pid)
         if child.doomed:
             self.signal(child, signal.SIGKILL)
@@ -261,10 +281,11 @@ class Children:
             self.never_born(child, f"died before it said hello ({reason})")
         else:
             # Usually the process is dead and about to be reaped.
-            self._loop.call_later(UNHEARD_SECONDS, self._end_unheard, child)
+            self._loop.call_later(UNHEARD_SECONDS, self._end_unheard, child, reason)
 
-    def _end_unheard(self, child: Child) -> None:
+    def _end_unheard(self, child: Child, reason: str) -> None:
         if self._by_serial.get(child.serial) is child:
+            child.signal_asked_for = child.signal_asked_for or f"its channel had ended ({reason})"
             self.signal(child, signal.SIGKILL)
 
 

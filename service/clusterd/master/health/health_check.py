@@ -19,6 +19,8 @@ _SEEN_BYTES = 16 * 1024
 """How much of a response is read to say what is wrong."""
 _SHOWN_CHARACTERS = 200
 _TAG = re.compile("<[^<>]*>")
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9]{2})[ \r]")
+_CHUNK_SIZE = re.compile(rb"[0-9a-fA-F]{1,8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,17 @@ async def _ask(check: HealthCheck, connection: socket.socket) -> _Answer:
 async def _final_status(reader: asyncio.StreamReader) -> int:
     """Read the status line of the response, and whole responses that precede it, such as early hints (103)."""
     # RFC 9112 section 4: HTTP-version SP status-code SP [ reason-phrase ]
-    while (status := int((await reader.readuntil(b"\r\n")).split(b" ", 2)[1])) < HTTPStatus.OK:
+    while (status := _status_of(await reader.readuntil(b"\r\n"))) < HTTPStatus.OK:
         while await reader.readuntil(b"\r\n") != b"\r\n":
             pass
     return status
+
+
+def _status_of(line: bytes) -> int:
+    found = _STATUS_LINE.match(line)
+    if found is None:
+        raise ValueError(f"{line[:_SHOWN_CHARACTERS].decode(errors='replace')!r} is no status line of HTTP/1.1")
+    return int(found[1])
 
 
 async def _described(status: int, reader: asyncio.StreamReader) -> _Answer:
@@ -99,7 +108,7 @@ def _unchunked(body: bytes) -> bytes:
     data = b""
     while True:
         line, _, body = body.partition(b"\r\n")
-        size = int(line or b"0", 16)
+        size = int(line, 16) if _CHUNK_SIZE.fullmatch(line) else 0
         if not size:
             return data
         data += body[:size]

@@ -65,7 +65,7 @@ class Rebalancer:
         now = monotonic()
         # A worker whose event loop stands still, for example at a breakpoint, would hold up the connections.
         takers = (each for each in watched if each.row.accepting and not is_silent(each.row, now))
-        for move in self._rebalancing.moves({each.serial: each.row.connections for each in takers}, now):
+        for move in self._rebalancing.moves({each.serial: max(0, each.row.connections) for each in takers}, now):
             try:
                 self._context.processes.share(move.giver, move.taker, move.connections)
             except OSError:

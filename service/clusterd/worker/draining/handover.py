@@ -1,7 +1,9 @@
 """Sender and receiver of connections that pass to another process over a socketpair (protocol: wire/passing.py)."""
 
 import asyncio
+import os
 import socket
+import stat
 from collections import deque
 from collections.abc import Callable, Iterable
 
@@ -110,6 +112,13 @@ class Receiver:
             self._held = None
 
     def _read(self) -> None:
+        """Take what has arrived. The sender may be a worker that is out of its mind: then it is as if it had ended."""
+        try:
+            self._read_offers()
+        except ProtocolError:
+            self._end()
+
+    def _read_offers(self) -> None:
         while self._endpoint.is_open:
             if self._held is None:
                 try:
@@ -128,8 +137,11 @@ class Receiver:
                 return
 
     def _take(self, packet: Packet) -> bool:
-        """Acknowledge, then adopt. Returns False if the acknowledgement has to wait or the sender is gone."""
-        offer = Offer.decode(packet.data)
+        """Acknowledge, then adopt. Returns False if the acknowledgement has to wait or the sender is gone.
+
+        Raises ProtocolError if it is no offer of a connection.
+        """
+        offer, carried = _offered(packet)
         if not offer.anyway and not self._has_room():
             self._held = None
             close_all(packet.descriptors)
@@ -146,8 +158,7 @@ class Receiver:
             self._end()
             return False
         self._held = None
-        (descriptor,) = packet.descriptors
-        self._adopt(originals.socket(fileno=descriptor), CarriedState.from_json(offer.carried))
+        self._adopt(originals.socket(fileno=packet.descriptors[0]), carried)
         return True
 
     def _decline(self, offer: Offer, why: Decline) -> None:
@@ -164,3 +175,14 @@ class Receiver:
     def _resume(self) -> None:
         self._endpoint.resume_reading()
         self._read()
+
+
+def _offered(packet: Packet) -> tuple[Offer, CarriedState]:
+    """Return the offer in a packet, and the state of its connection. Raises ProtocolError if it is none."""
+    offer = Offer.decode(packet.data)
+    if len(packet.descriptors) != 1 or not stat.S_ISSOCK(os.fstat(packet.descriptors[0]).st_mode):
+        raise ProtocolError("an offer without a connection")
+    try:
+        return offer, CarriedState.from_json(offer.carried)
+    except ValueError as error:
+        raise ProtocolError(str(error)) from error

@@ -15,6 +15,8 @@ from typing import Any
 from clusterd.wire.hooks import MESSAGE, WorkerEvent
 
 MOST_EVENTS = 1000
+MESSAGE_BYTES = 1024
+"""What a waiting message takes beside its value, about. A worker could send any number of the smallest."""
 MOST_MESSAGE_BYTES = 64 << 20
 """The limit of all messages that wait, as JSON. Each worker has its own limit, beyond which its `send` raises."""
 
@@ -74,6 +76,7 @@ class Feed:
 
     def add_message(self, worker_event: WorkerEvent, incoming: Any, size: int) -> bool:
         """Queue a message. Returns False, and does not queue it, if the queue is full."""
+        size += MESSAGE_BYTES
         if self._bytes + size > self._most_message_bytes:
             return False
         self._bytes += size
