@@ -189,7 +189,7 @@ def test_a_sample_that_its_kind_does_not_have_is_left_out(world: World) -> None:
 
 
 def metrics_in(answer: bytes) -> list[ToldMetric]:
-    return [step for step in decode(answer) if step is not None]
+    return [step for step in decode(answer, 1000) if step is not None]
 
 
 def test_more_samples_than_allowed_are_not_told() -> None:
@@ -256,7 +256,7 @@ def test_a_long_answer_is_read_in_many_steps() -> None:
     for number in range(1000):
         many.add_metric([str(number)], number)
     answer, _ = encode([many], 1000)
-    assert sum(step is None for step in decode(answer)) == 1000
+    assert sum(step is None for step in decode(answer, 1000)) == 1000
 
 
 @given(st.recursive(st.none() | st.text(max_size=3) | st.floats(), lambda x: st.lists(x, max_size=4), max_leaves=20))

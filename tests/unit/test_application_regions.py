@@ -222,8 +222,8 @@ def test_a_reader_reads_again_if_the_master_changes_something(arena: Arena, monk
     read = RegionReader.read
     deaths = [0]
 
-    def read_and_die(self: RegionReader) -> object:
-        contents = read(self)
+    def read_and_die(self: RegionReader, *most: int) -> object:
+        contents = read(self, *most)
         if deaths:
             ledger.fold(deaths.pop())
         return contents

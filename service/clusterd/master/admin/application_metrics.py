@@ -19,6 +19,7 @@ from clusterd.metrics.regions.arena import Lease
 from clusterd.metrics.regions.reading import ArenaReader, Snapshot
 from clusterd.supervisor.model.states import WorkerState
 from clusterd.wire.messages import TellMetrics
+from clusterd.wire.packets import is_in_memory
 
 _Piece = TypeVar("_Piece")
 
@@ -81,8 +82,10 @@ class ApplicationMetrics:
         """Keep what an import has counted."""
         for descriptor in descriptors:
             try:
-                self._ledger.fold_template(descriptor)
-            except OSError as error:
+                self._ledger.fold_template(
+                    _checked(descriptor), self._configurations.of(child.generation).metrics.series
+                )
+            except (OSError, ValueError) as error:
                 self._log_once(f"what the import has counted cannot be kept: {error}", child.serial, **child.fields())
 
     def _log_once(self, what: str, of: object, **fields: object) -> None:
@@ -151,7 +154,8 @@ class ApplicationMetrics:
                 continue
             (answer, told_at), asked.unread = asked.unread, None
             try:
-                asked.metrics = tuple(await _in_slices(decode(answer), pace))
+                most = self._configurations.of(child.generation).metrics.series
+                asked.metrics = tuple(await _in_slices(decode(answer, most), pace))
                 asked.told_at = told_at
             except ValueError as error:
                 self._refuse(child, error)
@@ -205,10 +209,20 @@ class ApplicationMetrics:
 
 def _read(descriptor: int) -> bytes:
     """Return what is in a file that a worker has sent. Raises OSError, ValueError."""
-    size = os.fstat(descriptor).st_size
+    size = os.fstat(_checked(descriptor)).st_size
     if size > MOST_BYTES:
         raise ValueError(f"an answer of {size} bytes; at most {MOST_BYTES} are read")
     return os.pread(descriptor, size, 0)
+
+
+def _checked(descriptor: int) -> int:
+    """Return the descriptor if it is one of a file in memory. Raises ValueError: another one may not let the master go.
+
+    Any process may shorten the file meanwhile, so it is read with pread(2) and never mapped.
+    """
+    if not is_in_memory(descriptor):
+        raise ValueError("what was sent is no file in memory")
+    return descriptor
 
 
 async def _in_slices(steps: Iterable[_Piece | None], pace: Pace) -> list[_Piece]:

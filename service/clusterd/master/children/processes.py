@@ -112,7 +112,8 @@ class Processes:
         except OSError:
             self._scoreboard.release(row)
             raise
-        self._arena.lease(row, action.slot, action.generation)
+        series = self._configurations.of(action.generation).metrics.series
+        self._arena.lease(row, action.slot, action.generation, series)
         with theirs:
             environment = self.environments.get(action.slot, {})
             order = messages.Fork(action.serial, action.slot, action.generation, row, environment)

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Final
 
-from clusterd.metrics.regions.series import KINDS
+from clusterd.metrics.regions.series import KINDS, MOST_LABELS
 
 MOST_BYTES: Final = 4 << 20
 """The longest answer."""
+MOST_LINE_BYTES: Final = 64 << 10
+"""A metric is left out whose help, or one of whose samples, is longer: the master parses a line at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +51,12 @@ def encode(families: Iterable[Any], most_samples: int) -> tuple[bytes, int]:
             samples = _samples(family)
         except (AttributeError, TypeError, ValueError, OverflowError):
             continue
-        if kind not in KINDS:
+        if kind not in KINDS or any(len(labels) > MOST_LABELS for _, labels, *_ in samples):
             continue
         dropped += max(0, len(samples) - left)
         del samples[left:]
         encoded = b"".join(json.dumps(line).encode() + b"\n" for line in ([name, kind, text], *samples))
-        if len(encoded) > room:
+        if len(encoded) > room or any(len(line) > MOST_LINE_BYTES for line in encoded.splitlines()):
             dropped += len(samples)
         elif samples:
             left -= len(samples)
@@ -79,17 +81,22 @@ def _can_be_shown(moment: float) -> bool:
     return isfinite(moment * 1000)  # Prometheus's text format has milliseconds.
 
 
-def decode(answer: bytes) -> Iterator[ToldMetric | None]:
-    """Yield the metrics of an answer, and None after each other piece of the work. Raises ValueError."""
+def decode(answer: bytes, most_samples: int) -> Iterator[ToldMetric | None]:
+    """Yield the metrics of an answer, and None after each other piece of the work. Raises ValueError.
+
+    An answer with more samples, or with metrics that have none, was not made by `encode`.
+    """
     head: tuple[str, str, str] | None = None
     samples: list[ToldSample] = []
+    left = most_samples
     for line in answer.splitlines():
         match _loaded(line):
-            case [str(name), str(kind), str(text)] if kind in KINDS:
+            case [str(name), str(kind), str(text)] if kind in KINDS and (head is None or samples):
                 if head is not None:
                     yield ToldMetric(*head, tuple(samples))
                 head, samples = (name, kind, text), []
-            case [str(name), dict(labels), int() | float() as value, int() | float() | None as moment] if head:
+            case [str(name), dict(labels), int() | float() as value, int() | float() | None as moment] if head and left:
+                left -= 1
                 samples.append(_sample(name, labels, value, moment))
                 yield None
             case _:
@@ -99,6 +106,8 @@ def decode(answer: bytes) -> Iterator[ToldMetric | None]:
 
 
 def _loaded(line: bytes) -> Any:
+    if len(line) > MOST_LINE_BYTES:
+        raise ValueError(f"a line of {len(line)} bytes")
     try:
         return json.loads(line)
     except RecursionError as error:
@@ -106,8 +115,8 @@ def _loaded(line: bytes) -> Any:
 
 
 def _sample(name: str, labels: dict[str, Any], value: float, moment: float | None) -> ToldSample:
-    if not all(isinstance(text, str) for text in labels.values()):
-        raise ValueError("labels that are no text")
+    if len(labels) > MOST_LABELS or not all(isinstance(text, str) for text in labels.values()):
+        raise ValueError("labels that are no text, or too many")
     try:
         if moment is None or _can_be_shown(moment):
             return ToldSample(name, tuple(sorted(labels.items())), float(value), moment)

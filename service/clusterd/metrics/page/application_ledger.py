@@ -153,9 +153,9 @@ class ApplicationLedger:
                 self._arena.release(row)
         return Folded(lease, damage, 0 if contents is None else contents.dropped)
 
-    def fold_template(self, descriptor: int) -> None:
+    def fold_template(self, descriptor: int, most_series: int = MOST_SERIES) -> None:
         """Keep what an import has counted: the highest of all generations, because a reload imports again."""
-        contents = RegionReader(descriptor, 0, self._reader.catalog).read()
+        contents = RegionReader(descriptor, 0, self._reader.catalog, None, most_series).read()
         if contents is not None and contents.cells:
             with self._arena.changing():
                 self._of(TEMPLATE_SLOT).fold_highest(contents)

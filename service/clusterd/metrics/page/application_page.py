@@ -128,11 +128,14 @@ class ApplicationPage:
             for series in series_of_process[:length]:
                 by_group.setdefault(series.group, {})[series] = None
             yield ""
-        for group, found in by_group.items():
+        for group, all_found in by_group.items():
+            # Every worker writes its names itself. They must not be those of another metric.
+            allowed = sample_names(group[0], group[1])
+            found = [series for series in all_found if series.sample in allowed]
             if group[1] == HISTOGRAM:
                 layout.histograms[group] = list(_histograms(group[0], found))
             else:
-                layout.simple[group] = list(found)
+                layout.simple[group] = found
                 for number, series in enumerate(found):
                     series.head = series.head or line_head(series.sample, series.labels)
                     if number % _HEADS_AT_ONCE == 0:
@@ -181,7 +184,7 @@ def _are_the_same(known: _MadeOf, found: _MadeOf) -> bool:
     )
 
 
-def _histograms(name: str, found: Mapping[Series, None]) -> Iterator[_Histogram]:
+def _histograms(name: str, found: Sequence[Series]) -> Iterator[_Histogram]:
     for distribution in distributions(found):
         labels = distribution.labels
         buckets = tuple(

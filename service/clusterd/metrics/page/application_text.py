@@ -32,14 +32,27 @@ def metric_name(name: str) -> str:
 
 def _label_name(name: str) -> str:
     name = _WRONG_IN_LABEL.sub("_", name)
+    if name.startswith("__"):  # Prometheus's own: __name__ would be another name of the series.
+        return f"exported{name}"
     return f"_{name}" if name[:1].isdigit() or not name else name
+
+
+def _label_names(names: Iterable[str]) -> list[str]:
+    """Return the names of the labels of one series. No two are the same: Prometheus would refuse the whole page."""
+    found: dict[str, None] = {}
+    for name in map(_label_name, names):
+        while name in found or name == WORKER:
+            name = f"exported_{name}"
+        found[name] = None
+    return list(found)
 
 
 def line_head(name: str, labels: Iterable[tuple[str, str]]) -> str:
     """Return what a line begins with: all but the number of the worker, which is the last label."""
     named = with_worker(tuple(labels), "")
     del named[WORKER]
-    pairs = "".join(f'{_label_name(label)}="{escaped(value)}",' for label, value in named.items())
+    names = _label_names(named)
+    pairs = "".join(f'{name}="{escaped(value)}",' for name, value in zip(names, named.values(), strict=True))
     return f'{metric_name(name)}{{{pairs}{WORKER}="'
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from clusterd.linux.memory import Mapping, punch_hole
-from clusterd.metrics.regions.region import REGION_BYTES, REGION_LAYOUT
+from clusterd.metrics.regions.region import MOST_SERIES, REGION_BYTES, REGION_LAYOUT
 from clusterd.metrics.shared.scoreboard import MAXIMUM_ROWS
 from clusterd.runtime import originals
 
@@ -31,6 +31,8 @@ _SEQUENCE: Final = 2
 _ROWS_IN_USE: Final = 3
 _SLOTS_IN_USE: Final = 4
 _LAST_LEASE: Final = 5
+_MOST_LEASES: Final = 1 << 62
+"""Far more than there can be. A number beyond was written by a worker."""
 _TABLE: Final = 8
 _COLUMNS: Final = 3
 _SIZE: Final = _HEAD_BYTES + (MAXIMUM_ROWS + MAXIMUM_SLOTS) * REGION_BYTES
@@ -50,6 +52,8 @@ class Lease:
     slot: int
     generation: int
     number: int
+    most_series: int = MOST_SERIES
+    """The setting `metrics.series` of the generation. Known to the master only."""
 
 
 class Arena:
@@ -59,8 +63,13 @@ class Arena:
         self.descriptor = descriptor
         self._mapping = Mapping(descriptor, 0, _HEAD_BYTES, is_writable=is_masters)
         self._cells = self._mapping.view.cast("Q")
+        self._is_masters = is_masters
+        self._last_lease = 0
         self._leased: dict[int, Lease] = {}
-        """By row. The master believes no worker what is whose."""
+        """By row. The master believes no worker what is whose, nor what it has written to the head itself: every worker
+        can write there."""
+        self._slots_in_use = 0
+        self._changes = 0
 
     @classmethod
     def create(cls) -> Self:
@@ -86,31 +95,44 @@ class Arena:
         if found != (_MAGIC, REGION_LAYOUT):
             raise ArenaError(f"an arena with the header {(_MAGIC, REGION_LAYOUT)} was expected, found {found}")
         if is_masters:
-            arena._leased = {lease.row: lease for lease in arena.leases()}
+            arena._go_on()
         return arena
+
+    def _go_on(self) -> None:
+        """Read what the last program of the master has written. A worker may have written over it."""
+        found = [lease for lease in self._written_leases() if lease.slot < MAXIMUM_SLOTS]
+        self._leased = {lease.row: lease for lease in found}
+        self._last_lease = max([self._cells[_LAST_LEASE] % _MOST_LEASES, *(lease.number for lease in found)])
+        self._slots_in_use = min(self._cells[_SLOTS_IN_USE], MAXIMUM_SLOTS)
+        self._changes = self._cells[_SEQUENCE] % _MOST_LEASES
+        self._changes += self._changes % 2
 
     @property
     def sequence(self) -> int:
         """Odd while the master changes something. A reader that sees another number afterwards reads again."""
-        return self._cells[_SEQUENCE]
+        return self._changes if self._is_masters else self._cells[_SEQUENCE]
 
     @contextmanager
     def changing(self) -> Iterator[None]:
         """Have readers read again that read meanwhile. Not reentrant."""
-        self._cells[_SEQUENCE] += 1
+        self._publish_change()
         try:
             yield
         finally:
-            self._cells[_SEQUENCE] += 1
+            self._publish_change()
 
-    def lease(self, row: int, slot: int, generation: int) -> None:
+    def _publish_change(self) -> None:
+        self._changes += 1
+        self._cells[_SEQUENCE] = self._changes
+
+    def lease(self, row: int, slot: int, generation: int, most_series: int = MOST_SERIES) -> None:
         """Lease the region of a row to a process that is about to be forked for `slot`."""
-        number = self._cells[_LAST_LEASE] + 1
+        self._last_lease += 1
         start = _TABLE + row * _COLUMNS
         with self.changing():
-            self._cells[_LAST_LEASE] = number
-            self._cells[start], self._cells[start + 1], self._cells[start + 2] = slot, generation, number
-            self._leased[row] = Lease(row, slot, generation, number)
+            self._cells[_LAST_LEASE] = self._last_lease
+            self._cells[start], self._cells[start + 1], self._cells[start + 2] = slot, generation, self._last_lease
+            self._leased[row] = Lease(row, slot, generation, self._last_lease, most_series)
             self._cells[_ROWS_IN_USE] = max(self._leased) + 1
 
     def release(self, row: int) -> None:
@@ -122,10 +144,15 @@ class Arena:
 
     def leases(self) -> list[Lease]:
         """The leases, oldest first."""
+        if self._is_masters:
+            return sorted(self._leased.values(), key=lambda lease: lease.number)
+        return self._written_leases()
+
+    def _written_leases(self) -> list[Lease]:
         rows = min(self._cells[_ROWS_IN_USE], MAXIMUM_ROWS)
         table = self._cells[_TABLE : _TABLE + rows * _COLUMNS].tolist()
         found = (Lease(row, *table[row * _COLUMNS : (row + 1) * _COLUMNS]) for row in range(rows))
-        return sorted((lease for lease in found if lease.number), key=lambda lease: lease.number)
+        return sorted((lease for lease in found if 0 < lease.number < _MOST_LEASES), key=lambda lease: lease.number)
 
     def lease_of(self, row: int) -> Lease:
         """The lease of a row that is leased. For the master."""
@@ -133,12 +160,13 @@ class Arena:
 
     def keep(self, slot: int) -> None:
         """Note that there is something of the dead of a slot."""
-        self._cells[_SLOTS_IN_USE] = max(self._cells[_SLOTS_IN_USE], slot + 1)
+        self._slots_in_use = max(self._slots_in_use, slot + 1)
+        self._cells[_SLOTS_IN_USE] = self._slots_in_use
 
     @property
     def slots(self) -> range:
         """The slots that may have had processes, that of the templates included."""
-        return range(min(self._cells[_SLOTS_IN_USE], MAXIMUM_SLOTS))
+        return range(self._slots_in_use if self._is_masters else min(self._cells[_SLOTS_IN_USE], MAXIMUM_SLOTS))
 
     @staticmethod
     def offset_of_row(row: int) -> int:

@@ -9,6 +9,10 @@ from clusterd.metrics.regions.merging import Contribution
 from clusterd.metrics.regions.region import Contents, Keys, RegionReader
 from clusterd.metrics.regions.series import Catalog, Shape
 
+_LEAST_AT_A_DEATH = 4 << 20
+_BYTES_OF_A_KEY = 256
+"""How many bytes of keys that no scrape has shown before are parsed when a worker has died: at least, and for each
+series that it may have. The master does nothing else meanwhile."""
 _TRIES = 100
 """How often all is read again because the master has changed something meanwhile. Then the last reading is used."""
 
@@ -90,7 +94,7 @@ class ArenaReader:
         """Return the lease of a row, what is in its region, and what is damaged there, to end the lease with it."""
         lease = self._arena.lease_of(row)
         reader = self._reader_of(lease)
-        contents = reader.read()
+        contents = reader.read(max(_LEAST_AT_A_DEATH, lease.most_series * _BYTES_OF_A_KEY))
         del self._living[lease.number]  # There may be no other reading for as long as the master lives.
         return lease, contents, reader.damage
 
@@ -122,7 +126,7 @@ class ArenaReader:
         if reader is None:
             offset = self._arena.offset_of_row(lease.row)
             keys = self._keys.get(lease.generation)
-            reader = RegionReader(self._arena.descriptor, offset, self.catalog, keys)
+            reader = RegionReader(self._arena.descriptor, offset, self.catalog, keys, lease.most_series)
             self._living[lease.number] = reader
         return reader
 

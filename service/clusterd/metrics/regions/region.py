@@ -26,6 +26,8 @@ REGION_BYTES: Final = 32 << 20
 MOST_KEY_BYTES: Final = REGION_BYTES - KEYS_AT
 MOST_RECORD_BYTES: Final = 32 << 10
 """A series with longer labels is dropped."""
+MOST_SHAPES: Final = 20_000
+"""No application has as many metrics; to parse them takes the master about a sixth of a second."""
 LEARNT_AT_ONCE: Final = 64 << 10
 """Bytes of keys that are parsed at once, which takes about a millisecond."""
 
@@ -53,16 +55,19 @@ class Keys:
     __slots__ = ("length", "raw", "series", "shapes")
 
     def __init__(self, raw: bytes = b"", series: list[Series] | None = None, shapes: list[Shape] | None = None) -> None:
-        self.raw = raw
+        self.raw = bytearray(raw)
         self.series = series or []
         self.shapes = shapes or []
 
     def copy(self) -> "Keys":
         """Return the same keys, to be continued by another region."""
-        return Keys(self.raw, self.series.copy(), self.shapes.copy())
+        return Keys(bytes(self.raw), self.series.copy(), self.shapes.copy())
 
-    def read(self, more: bytes, catalog: Catalog) -> None:
-        """Add the whole records that `more` begins with. What comes before a damaged one counts. Raises Damaged."""
+    def read(self, more: bytes, catalog: Catalog, most_series: int) -> None:
+        """Add the whole records that `more` begins with. What comes before a damaged one counts. Raises Damaged.
+
+        More series or shapes than any application may have are damage, too: they would take the reader's time.
+        """
         start = 0
         try:
             while start + LENGTH.size <= len(more):
@@ -73,7 +78,11 @@ class Keys:
                 if end > len(more):
                     break
                 found = decode(more[start + LENGTH.size : end], self.shapes, catalog)
+                if len(self.shapes) > MOST_SHAPES:
+                    raise Damaged(f"more than {MOST_SHAPES} shapes")
                 if found is not None:
+                    if len(self.series) >= most_series:
+                        raise Damaged(f"more than {most_series} series")
                     self.series.append(found)
                 start = end
         finally:
@@ -99,7 +108,15 @@ class Contents:
 class RegionReader:
     """Reads one region again and again. `keys` are those it is known to begin with, perhaps."""
 
-    def __init__(self, descriptor: int, offset: int, catalog: Catalog, keys: Keys | None = None) -> None:
+    def __init__(
+        self,
+        descriptor: int,
+        offset: int,
+        catalog: Catalog,
+        keys: Keys | None = None,
+        most_series: int = MOST_SERIES,
+    ) -> None:
+        self._most_series = most_series
         self._descriptor = descriptor
         self._offset = offset
         self._catalog = catalog
@@ -108,20 +125,24 @@ class RegionReader:
         self.damage = ""
         """What was found, if the region is damaged. What comes behind the damage is not read."""
 
-    def read(self) -> Contents | None:
-        """Return what the region holds. None if it is not in use yet, or holds nothing that can be read."""
+    def read(self, most_new: int = MOST_KEY_BYTES) -> Contents | None:
+        """Return what the region holds. None if it is not in use yet, or holds nothing that can be read.
+
+        If more than `most_new` bytes of keys are new, what is behind them is taken for damaged.
+        """
         magic, layout, key_bytes, dropped = self._header()
         if not magic:
             return None
         if magic != MAGIC or layout != REGION_LAYOUT or key_bytes > MOST_KEY_BYTES or key_bytes < len(self.keys.raw):
             self.damage = self.damage or "its header is damaged"
             return None
+        known = len(self.keys.raw)
         while key_bytes > len(self.keys.raw) and not self.damage:
+            if len(self.keys.raw) - known > most_new:
+                self.damage = f"more than {most_new} bytes of keys that are new"
+                break
             self._learn_some(key_bytes)
         count = len(self.keys.series)
-        if count > MOST_SERIES:
-            self.damage = self.damage or "it has too many series"
-            return None
         cells: array[float] = array("d")
         cells.frombytes(os.pread(self._descriptor, count * PAIR_BYTES, self._offset + CELLS_AT))
         return Contents(self.keys, cells, dropped)
@@ -149,7 +170,8 @@ class RegionReader:
                 self.keys = expected.copy()
                 return
         try:
-            self.keys.read(self._read_keys(known, min(key_bytes - known, LEARNT_AT_ONCE)), self._catalog)
+            more = self._read_keys(known, min(key_bytes - known, LEARNT_AT_ONCE))
+            self.keys.read(more, self._catalog, self._most_series)
         except Damaged as error:
             self.damage = str(error)
         if len(self.keys.raw) == known:

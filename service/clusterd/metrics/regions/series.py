@@ -24,6 +24,12 @@ WORKER: Final = "worker"
 """The label that has the number of the slot."""
 
 
+MOST_LABELS: Final = 100
+"""Of one series."""
+_SHOWN_CHARACTERS: Final = 100
+"""Of what is damaged, in the reason."""
+
+
 class Damaged(ValueError):
     """Bytes in a region that no process of ours has written like this."""
 
@@ -142,8 +148,8 @@ def decode(record: bytes, shapes: list[Shape], catalog: Catalog) -> Series | Non
     if isinstance(first, str):
         shapes.append(_shape(first, rest))
         return None
-    if not isinstance(first, int) or not 0 <= first < len(shapes):
-        raise Damaged(f"a series of shape {first!r}, of {len(shapes)}")
+    if type(first) is not int or not 0 <= first < len(shapes):
+        raise Damaged(f"a series of shape {first!r}"[:_SHOWN_CHARACTERS] + f", of {len(shapes)}")
     shape = shapes[first]
     if len(rest) != len(shape.label_names) or not all(isinstance(value, str) for value in rest):
         raise Damaged(f"a series of {shape.sample} with other labels")
@@ -153,6 +159,8 @@ def decode(record: bytes, shapes: list[Shape], catalog: Catalog) -> Series | Non
 def _shape(kind: str, fields: list[object]) -> Shape:
     match fields:
         case [str(family), str(sample), [*names], str(text), str(mode)] if all(isinstance(name, str) for name in names):
+            if len(names) > MOST_LABELS:
+                raise Damaged(f"a shape with {len(names)} labels")
             known = kind if kind in KINDS else UNKNOWN
             return Shape(known, family, sample, tuple(map(str, names)), text, mode)
     raise Damaged("not a shape")

@@ -1,6 +1,7 @@
 """The row of one worker in the scoreboard: every series that a worker counts or shows, and the totals of the counts."""
 
 from dataclasses import dataclass, fields
+from math import inf
 from typing import Final
 from zlib import crc32
 
@@ -144,10 +145,15 @@ class Row:
         return sum(self.integers[responses.start : responses.start + responses.cells])
 
     def totals(self) -> "Totals":
-        """Return the counts so far."""
+        """Return the counts so far.
+
+        What cannot be one counts as 0: the sums over all workers of a slot must not decrease, and NaN would stay.
+        """
         return Totals(
-            tuple(self.integers[_COUNTS : _COUNTS + len(_NO_COUNTS)].tolist()),
-            tuple(self.floats[_SUMS : _SUMS + len(_NO_SUMS)].tolist()),
+            tuple(max(0, count) for count in self.integers[_COUNTS : _COUNTS + len(_NO_COUNTS)].tolist()),
+            tuple(
+                a_sum if 0.0 <= a_sum < inf else 0.0 for a_sum in self.floats[_SUMS : _SUMS + len(_NO_SUMS)].tolist()
+            ),
         )
 
     @staticmethod
