@@ -8,19 +8,23 @@ from random import SystemRandom
 
 from tests.fuzz.conversations import KINDS, conversations
 from tests.fuzz.parsing import Parsing
+from tests.fuzz.worker_side import WorkerSide
 
 
 def main(seconds: float, seed: int) -> None:
-    """Half of the time for the parser, the other half for the three kinds of engines."""
+    """A third of the time for the parser, one for the three kinds of engines, and one for the readers of the master."""
     print(f"seed {seed}: `make fuzz SEED={seed}` does the same again", flush=True)
     parsing = Parsing(seed)
-    until(seconds / 2, parsing.round)
+    until(seconds / 3, parsing.round)
     print(f"parser: {parsing.streams} streams, {parsing.requests} requests, {parsing.refused} refused", flush=True)
     for kind in KINDS:
         with ExitStack() as stack:
             talks = stack.enter_context(conversations(kind, seed))
-            until(seconds / 2 / len(KINDS), talks.round)
+            until(seconds / 3 / len(KINDS), talks.round)
         print(f"{kind.name}: {talks.streams} streams, {talks.requests} requests answered", flush=True)
+    side = WorkerSide(seed)
+    until(seconds / 3, side.round)
+    print(f"a hostile worker: {side.rounds} rounds, {side.refused} refused", flush=True)
 
 
 def until(seconds: float, once: Callable[[], None]) -> None:
