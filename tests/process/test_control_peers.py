@@ -5,10 +5,13 @@ import os
 import signal
 import socket
 import struct
+import subprocess
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
@@ -140,3 +143,27 @@ def test_many_at_once_are_all_answered(service: Service) -> None:
     for thread in threads:
         thread.join()
     assert answers == [True] * 100
+
+
+NOBODY = 65534
+
+
+def test_other_users_of_the_host_reach_neither_control_nor_metrics(make_service: MakeService) -> None:
+    """In a directory that everybody may enter, the mode of the sockets alone keeps others out."""
+    with TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        control, metrics = f"{directory}/control.sock", f"{directory}/metrics.sock"
+        service = make_service(control=control, metrics=f"unix:{metrics}", unix_sockets={"mode": "0660"})
+        service.control = Path(control)
+        service.start()
+        for path in (control, metrics):
+            assert Path(path).stat().st_mode & 0o007 == 0, path
+            assert may_connect(path)
+            if os.geteuid() == 0:  # Only root can become another user, to try it.
+                assert not may_connect(path, user=NOBODY, group=NOBODY, extra_groups=[])
+        assert service.stop() == 0
+
+
+def may_connect(path: str, **of_process: Any) -> bool:
+    """Who may write to a socket may connect to it (unix(7))."""
+    return subprocess.run(["test", "-w", path], check=False, **of_process).returncode == 0
