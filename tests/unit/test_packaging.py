@@ -117,3 +117,21 @@ def _named(path: str) -> set[str]:
 
 def _name(requirement: str) -> str:
     return re.split(r"[^A-Za-z0-9-]", requirement, maxsplit=1)[0].lower()
+
+
+def test_every_restriction_of_the_units_and_every_drop_in_is_explained() -> None:
+    explained = (_REPOSITORY / "docs/security.md").read_text()
+    for unit in ("clusterd.service", "clusterd@.service"):
+        _, _, sandbox = (
+            (_REPOSITORY / "packaging/systemd" / unit).read_text().partition("# Sandboxing of the application.")
+        )
+        names = re.findall(r"^([A-Z]\w+)=", sandbox.partition("[Install]")[0], re.MULTILINE)
+        assert len(names) > 15
+        assert [name for name in names if f"`{name}=" not in explained and name != "SystemCallErrorNumber"] == []
+    drop_ins = sorted((_REPOSITORY / "packaging/hardening").iterdir())
+    assert len(drop_ins) > 2
+    for path in drop_ins:
+        assert f"`{path.name}`" in explained
+        lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+        assert lines[0] == "[Service]"
+        assert all(re.fullmatch(r"[A-Z]\w+=\S.*", line) for line in lines[1:])
