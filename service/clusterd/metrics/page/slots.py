@@ -8,7 +8,7 @@ from clusterd.metrics.kernel.procfs import ProcessUsage
 from clusterd.metrics.page.facts import ClusterFacts, Phase, WorkerFacts
 from clusterd.metrics.page.families import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from clusterd.metrics.page.ledger import Ledger
-from clusterd.metrics.shared.row import SERIES, Row, Totals
+from clusterd.metrics.shared.row import BUSY_UNIT, SERIES, Row, Totals
 from clusterd.metrics.shared.series import Counter, Gauge, Histogram, LabelledCounter, Responses, Series
 
 _ALWAYS_SHOWN = ("2xx", "3xx", "4xx", "5xx")
@@ -55,6 +55,10 @@ class SlotView:
         """Seconds since the serving worker last made progress, or was idle; None before its first turn."""
         progress = self.current.row.progress if self.current else 0
         return max(0, self.now - progress) / 1e9 if progress else None
+
+    def busy(self) -> float | None:
+        """How busy the serving worker is, from 0 to 1; None if there is none."""
+        return self.current.row.busy / BUSY_UNIT if self.current else None
 
     def start_time(self) -> float | None:
         """When the serving worker started, in seconds since 1970; None until it has written this."""
@@ -106,6 +110,11 @@ _GAUGES = (
         "clusterd_worker_progress_age_seconds",
         "Time since a thread or the loop of the slot's worker made progress with a request, or had none.",
         lambda view: view.progress_age(),
+    ),
+    _Shown(
+        "clusterd_worker_busy_ratio",
+        "Part of the last quarter of a second in which the slot's worker has worked, or would have if it had a CPU.",
+        lambda view: view.busy(),
     ),
     _Shown(
         "clusterd_worker_resident_memory_bytes",

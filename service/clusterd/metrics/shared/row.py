@@ -32,6 +32,9 @@ ENDS_NOTHING: Final = frozenset({"stall", "unready"})
 TIMEOUTS: Final = tuple(field.name for field in fields(Timeouts) if field.name not in ENDS_NOTHING)
 """The settings of `timeouts:` that end something."""
 
+BUSY_UNIT: Final = 1000
+"""The value of `Row.busy` in a worker that does nothing but work."""
+
 REFUSALS: Final = ("queue_full", "queue_timeout", "connections", "bad_request", "limits", "tls")
 
 
@@ -54,6 +57,8 @@ class Row:
     """Threads that wait for a request; at least 1 if the application runs on the loop."""
     jobs = Internal()
     """Calls of the application that a thread or greenlet runs, or that wait for one."""
+    busy = Internal()
+    """How busy the worker was between the last two ticks of its event loop, from 0 to BUSY_UNIT."""
     started_at = Moment()
     """When the worker started to run; 0 until it has written this."""
 
