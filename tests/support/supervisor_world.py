@@ -12,8 +12,11 @@ from random import Random
 
 from clusterd.config.model import Preload
 from clusterd.supervisor import actions, events
+from clusterd.supervisor.decisions.scaling import is_deciding, may_shrink
 from clusterd.supervisor.decisions.stopping import ExitStatus
+from clusterd.supervisor.elastic import UNSEEN, Situation, Trend, decide
 from clusterd.supervisor.model.cluster import Phase
+from clusterd.supervisor.model.load import Load, ScaleCause
 from clusterd.supervisor.model.settings import Settings
 from clusterd.supervisor.model.states import FAILURES, EndReason, WorkerState
 from clusterd.supervisor.model.table import NOT_TRIED, FirstStart
@@ -54,6 +57,9 @@ class World:
     restart_watch: RestartWatch = field(default_factory=RestartWatch)
     restarts_asked: int = 0
     restarts_ended: list[int] = field(default_factory=list)
+    trend: Trend = UNSEEN
+    ordered: int | None = None
+    """The number of workers that was asked for since the last reload, which nothing but an order changes."""
     finished: bool = False
     starts_now: bool = False
     """In this step the first start succeeds, which may answer a reload: what failed before was tried again."""
@@ -87,8 +93,11 @@ class World:
 
     def settings(self) -> Settings:
         pick = self.random
+        workers = pick.randint(1, 4)
         return supervisor_settings(
-            workers=pick.randint(1, 4),
+            workers=workers,
+            most_workers=workers + pick.choice([0, 0, 2, 4]),
+            shrink_after=pick.choice([1.0, 5.0]),
             preload=pick.choice(list(Preload)),
             surge=pick.randint(1, 2),
             boot_timeout=20.0,
@@ -114,6 +123,9 @@ class World:
                 events.ReloadAsked(),
                 events.ScaleAsked(pick.choice([-1, 1]), may_be_early=True),
                 events.CountAsked(pick.randint(1, 4), may_be_early=True),
+                events.ConfiguredCountAsked(),
+                *(events.CountDecided(count, ScaleCause.IDLE, "it was decided earlier") for count in (0, 1, 2, 5, 9)),
+                *(self.look() for _ in range(3)),
                 events.RestartAsked(self.restarts_asked + 1, pick.randint(1, 5)),
                 events.RestartAsked(self.restarts_asked + 1, pick.randint(1, 5)),
                 events.WorkerGone(worker, "SIGKILL", by_signal=True),
@@ -133,6 +145,21 @@ class World:
         self.leave(happening)
         self.restarts_asked += isinstance(happening, events.RestartAsked)
         return happening
+
+    def look(self) -> events.Event:
+        """What the master makes of some load, if it is to decide."""
+        cluster = self.supervisor.cluster
+        if not is_deciding(cluster):
+            return events.Tick()
+        settings = cluster.table.generations[cluster.serving].settings
+        situation = Situation(
+            settings.workers, settings.most_workers, cluster.wanted, settings.shrink_after, may_shrink(cluster)
+        )
+        load = Load(self.ready(), self.ready() * self.random.choice([0.0, 0.0, 0.7, 0.9, 4.0]))
+        self.trend, decision = decide(self.trend, load, situation, self.now)
+        if decision is None:
+            return events.Tick()
+        return events.CountDecided(decision.workers, decision.cause, decision.reason)
 
     def advance(self) -> bool:
         """Let time pass until the next thing happens; False when nothing will."""
@@ -179,7 +206,9 @@ class World:
         wanted_before = self.supervisor.cluster.wanted or 1
         if isinstance(event, events.ReloadAsked):
             self.import_failed_at = -math.inf  # which makes the next attempt at once
+        could_shrink = may_shrink(self.supervisor.cluster)
         decided = self.supervisor.step(event, self.now)
+        self.check_number(event, wanted_before, could_shrink)
         self.starts_now = any(isinstance(a, actions.Announce) and a.what is actions.Announcement.READY for a in decided)
         for action in decided:
             self.history.append(f"             {action}")
@@ -331,6 +360,29 @@ class World:
         places = [(w.slot, w.generation) for w in coming]
         self.require(len(places) == len(set(places)), "one successor at a time in a slot")
         self.require(cluster.table.workers.keys() == self.workers, "the table holds who lives")
+
+    def check_number(self, event: events.Event, before: int, could_shrink: bool) -> None:
+        """How many workers are wanted: what nobody has asked for stays within the setting, and undoes no order."""
+        cluster = self.supervisor.cluster
+        if isinstance(event, events.CountDecided) and cluster.wanted != before:
+            settings = cluster.table.generations[cluster.serving].settings
+            debugged = max((w.slot for w in cluster.table.workers.values() if w.is_debugged), default=0)
+            least, most = settings.workers, max(settings.most_workers, debugged)
+            self.require(least <= cluster.wanted <= most, "clusterd decides between min and max")
+            self.require(cluster.phase is Phase.RUNNING, "clusterd decides nothing before the start or in a stop")
+            self.require(self.ordered is None, "clusterd does not undo an order")
+            fewer = cluster.wanted < before
+            self.require(not fewer or (cluster.rollout is None and could_shrink), "no worker goes that is needed")
+            self.require(not fewer or not cluster.restarts, "no worker goes in whose slot another is started")
+        reports = [action for action in cluster.actions if isinstance(action, actions.Scaled)]
+        started = isinstance(event, events.Start | events.ConfigurationRead)
+        self.require(cluster.wanted == (before if not reports else reports[-1].workers) or started, "it is reported")
+        if isinstance(event, events.ScaleAsked | events.CountAsked) and reports:
+            self.ordered = cluster.wanted
+        if isinstance(event, events.ConfiguredCountAsked) or started:
+            self.ordered = None
+        if any(isinstance(a, actions.RolloutEnded) and a.failure is None for a in cluster.actions):
+            self.ordered = None
 
     def told_to_stop(self) -> set[int]:
         return {w.serial for w in self.supervisor.cluster.table.workers.values() if w.end is EndReason.STOP}

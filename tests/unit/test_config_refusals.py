@@ -16,6 +16,8 @@ from tests.support.configurations import complaint, complaints
 
 pytestmark = pytest.mark.engine_independent
 
+COUNT = "a whole number from 1 to 1024, auto, or a range such as {min: 2, max: 8}"
+
 
 @pytest.mark.parametrize(
     ("text", "expected"),
@@ -51,8 +53,36 @@ pytestmark = pytest.mark.engine_independent
         ("threads:", "1:9: threads: found nothing, must be a whole number from 0 to 1024 (leave the line out for the"),
         ("threads: null", "1:10: threads: found null, must be a whole number from 0 to 1024 (leave the line out for"),
         ("threads: " + "9" * 5000, "1:10: threads: found 99999"),
-        ("workers: 0", "1:10: workers: found 0, must be a whole number from 1 to 1024, or auto (too small)"),
-        ("workers: Auto", "1:10: workers: found 'Auto', must be a whole number from 1 to 1024, or auto (write auto)"),
+        ("workers: 0", f"1:10: workers: found 0, must be {COUNT} (too small)"),
+        ("workers: Auto", f"1:10: workers: found 'Auto', must be {COUNT} (write auto)"),
+        ("workers: two", f"1:10: workers: found 'two', must be {COUNT}"),
+        ("workers: [2, 8]", f"1:10: workers: found a list, must be {COUNT}"),
+        ("workers: 8-2", "1:10: workers: found '8-2', must be " + COUNT + " (min is 8 and max is 2: raise max, or "),
+        ("workers: 0-2", f"1:10: workers: found '0-2', must be {COUNT} (too small)"),
+        ("workers: {min: 2}", "1:10: workers.max: is missing (write a whole number from 1 to 1024, or auto)"),
+        ("workers:\n  min: 9\n  max: 8", "2:3: workers: min is 9 and max is 8: raise max, or lower min"),
+        ("workers: {min: 0, max: 8}", "1:16: workers.min: found 0, must be a whole number from 1 to 1024 (too small)"),
+        (
+            "workers: {min: 1, max: 1025}",
+            "1:24: workers.max: found 1025, must be a whole number from 1 to 1024, or auto",
+        ),
+        (
+            "workers: {min: '2', max: 8}",
+            "1:16: workers.min: found '2', must be a whole number from 1 to 1024 (without ",
+        ),
+        ("workers: {min: auto, max: 8}", "1:16: workers.min: found 'auto', must be a whole number from 1 to 1024"),
+        ("workers: {min: 1.5, max: 8}", "1:16: workers.min: found 1.5, must be a whole number from 1 to 1024"),
+        ("workers: {min: {a: 1}, max: 8}", "1:16: workers.min: found a section (keys and values), must be a whole"),
+        ("workers: {min: 2, max: 8, mx: 3}", "1:27: workers.mx: unknown setting (did you mean 'max'?)"),
+        (
+            "workers: {min: 2, max: 8, idle: 3s}",
+            "1:27: workers.idle: unknown setting (known here are min, max, shrink_",
+        ),
+        (
+            "workers: {min: 2, max: 8, shrink_after: 3}",
+            "1:41: workers.shrink_after: found 3, must be a duration from 1s",
+        ),
+        ("workers: {min: 2, min: 3, max: 8}", "1:19: workers.min: given twice"),
         ("scheduling: random", "found 'random', must be least_connections, round_robin or shared"),
         ("preload: True", "1:10: preload: found True, must be auto, true or false (write true)"),
         ("preload: yes", "1:10: preload: found 'yes', must be auto, true or false"),

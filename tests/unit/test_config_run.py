@@ -46,6 +46,10 @@ def test_without_run_there_is_none(tmp_path: Path) -> None:
             "clusterd.yaml:2:9: listen: a:b is run, which serves no HTTP (leave it out, or name an application in app)",
         ),
         (
+            "run: a:b\nworkers: {min: 2, max: 8}\n",
+            "clusterd.yaml:2:10: workers: a:b is run, and nothing tells clusterd how much work waits for it (give one ",
+        ),
+        (
             "run: a:b\nrollout:\n  health_check: {path: /}\n",
             "clusterd.yaml:3:24: rollout.health_check.path: a:b is run, which serves no HTTP",
         ),

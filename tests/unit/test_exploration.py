@@ -5,9 +5,10 @@ from collections.abc import Callable
 import pytest
 
 from clusterd.supervisor import supervisor
-from clusterd.supervisor.decisions import failures, first_start, rollout, slots, templates, workers
+from clusterd.supervisor.decisions import failures, first_start, rollout, scaling, slots, templates, workers
 from clusterd.supervisor.model.backoff import Backoff
-from clusterd.supervisor.model.cluster import ClusterState
+from clusterd.supervisor.model.cluster import ClusterState, Phase
+from clusterd.supervisor.model.settings import Settings
 from clusterd.supervisor.model.states import EndReason
 from clusterd.supervisor.model.table import Worker
 from tests.support.supervisor_world import Violation, World
@@ -103,6 +104,22 @@ def space_restarts_too_far(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slots, "retry_at", lambda cluster, slot: at(cluster, slot) + 1.0)
 
 
+def forget_the_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Settings, "within", lambda settings, workers: workers)
+
+
+def shrink_while_workers_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scaling, "may_shrink", lambda cluster: True)
+
+
+def undo_orders(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scaling, "is_deciding", lambda cluster: cluster.phase is Phase.RUNNING)
+
+
+def scale_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scaling, "after_rollout", lambda cluster, before: None)
+
+
 @pytest.mark.parametrize(
     "fault",
     [
@@ -116,6 +133,10 @@ def space_restarts_too_far(monkeypatch: pytest.MonkeyPatch) -> None:
         start_again_without_a_pause,
         hold_back_what_had_been_ready,
         space_restarts_too_far,
+        forget_the_range,
+        shrink_while_workers_are_replaced,
+        undo_orders,
+        scale_without_a_word,
     ],
     ids=lambda fault: fault.__name__,
 )

@@ -110,7 +110,7 @@ def _value(value: Any) -> str:
         case list():
             return f"[{', '.join(map(str, value))}]"
         case dict():
-            return "{}"
+            return f"{{{', '.join(f'{key}: {_value(each)}' for key, each in value.items())}}}"
         case None:
             return "null"
     return str(value) or '""'

@@ -41,6 +41,7 @@ __all__ = [
     "Underscores",
     "UnixAddress",
     "UnixSockets",
+    "WorkerRange",
     "from_json",
     "to_json",
 ]
@@ -169,6 +170,17 @@ class Rollout:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerRange:
+    """clusterd decides how many workers there are."""
+
+    min: int
+    max: int | None
+    """None for as many as `config.cpus` counts, but at least `min`."""
+    shrink_after: float
+    """How long fewer workers have to be enough before some are ended, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class Restarts:
     """The limit of restarts of workers that had been ready: `burst` at once in `per` seconds, for all slots."""
 
@@ -236,7 +248,7 @@ class Config:
     Paths are absolute, with their symbolic links unresolved: each generation resolves `directory` when it starts.
     Either `app` (`module:attribute` or `module:factory()`) or `run` (`module:function`) is None.
     `metrics.address` is None if there is no endpoint. `control` is None for the default path (`config.paths`).
-    `workers` is None for the number that `config.cpus` counts.
+    `workers` is a fixed number, None for the number that `config.cpus` counts, or the range in which clusterd decides.
     `environment` contains the variables of `environment_file` too.
     `trusted_proxies` contains addresses, networks and `unix`, as texts.
     """
@@ -263,7 +275,7 @@ class Config:
     request_ids: RequestIds
     metrics: Metrics
     control: str | None
-    workers: int | None
+    workers: int | WorkerRange | None
     threads: int
     greenlets: int
     scheduling: Scheduling
@@ -305,6 +317,7 @@ def from_json(document: Mapping[str, Any], environment: Mapping[str, str] = _NOT
         "server_header": Switch(document["server_header"]),
         "underscores": Underscores(document["underscores"]),
         "metrics": _metrics(document["metrics"]),
+        "workers": _workers(document["workers"]),
         "scheduling": Scheduling(document["scheduling"]),
         "rollout": Rollout(**{**rollout, "health_check": None if check is None else _health_check(check)}),
         "restarts": Restarts(**document["restarts"]),
@@ -332,6 +345,10 @@ def _metrics(document: Mapping[str, Any]) -> Metrics:
     return Metrics(
         None if address is None else Address.parse(address), Switch(document["application"]), document["series"]
     )
+
+
+def _workers(document: int | dict[str, Any] | None) -> int | WorkerRange | None:
+    return WorkerRange(**document) if isinstance(document, dict) else document
 
 
 def _health_check(document: Mapping[str, Any]) -> HealthCheck:

@@ -22,7 +22,10 @@ def written(config: Config) -> dict[str, JSON]:
 
 def shown(by_key: Mapping[str, JSON]) -> dict[str, JSON]:
     """Return the same settings for an operator, with values that may be secret replaced by HIDDEN."""
-    return {key: dict.fromkeys(value, HIDDEN) if isinstance(value, dict) else value for key, value in by_key.items()}
+    return {
+        key: dict.fromkeys(value, HIDDEN) if isinstance(value, dict) and BY_KEY[key].shape is Shape.NAMED else value
+        for key, value in by_key.items()
+    }
 
 
 def nested(by_key: Mapping[str, JSON]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from clusterd.config.changes import Change, changes
-from clusterd.config.cpus import available_cpus
 from clusterd.config.descriptors import usable_connections
 from clusterd.config.model import JSON, Config
 from clusterd.config.reading.loader import ConfigError
@@ -131,8 +130,3 @@ class Configurations:
         """Forget the configuration of every other generation."""
         for number in [number for number in self._by_generation if number not in generations]:
             del self._by_generation[number]
-
-
-def worker_count(config: Config) -> int:
-    """The number of workers: the configured one, or one for each CPU that the service may use."""
-    return available_cpus() if config.workers is None else config.workers

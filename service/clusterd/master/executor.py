@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from functools import partial
 
+from clusterd.config.cpus import available_cpus
 from clusterd.log import Level
 from clusterd.master.admin.counts import Counts
 from clusterd.master.children.in_hand import report_held
 from clusterd.master.children.logging import set_access_log, set_log_level
 from clusterd.master.children.rescue import Rescuer
-from clusterd.master.configurations import Refused, worker_count
+from clusterd.master.configurations import Refused
 from clusterd.master.context import MasterContext
 from clusterd.master.operations import Operations, ReloadResult
 from clusterd.master.service_manager import ServiceManager
@@ -164,6 +165,8 @@ class Executor:
                 if failure is not None:
                     self._log.warning(f"slot {slot} was not restarted: {failure}")
                 self._operations.restart_ended(action)
+            case actions.Scaled():
+                self._scaled(action)
             case actions.Note(severity, text, slot, generation):
                 self._log.log(_LEVELS[severity], text, slot=slot, generation=generation)
             case actions.Finish(exit_status, reason):
@@ -173,12 +176,18 @@ class Executor:
             case _:
                 raise AssertionError(f"the executor has no case for {action}")
 
+    def _scaled(self, action: actions.Scaled) -> None:
+        self._counts.scaled(action.before, action.workers, action.cause)
+        instead = f" instead of {action.before}" if action.workers != action.before else ""
+        wanted = f"{action.workers} worker{'' if action.workers == 1 else 's'} wanted"
+        self._log.info(f"{wanted}{instead}: {action.reason}", generation=action.generation)
+
     def _read_configuration(self) -> None:
         config = self._configurations.read()
         if isinstance(config, Refused):
             self._post_event(ConfigurationRefused(config.reason))
         else:
-            self._post_event(ConfigurationRead(settings_of(config, worker_count(config))))
+            self._post_event(ConfigurationRead(settings_of(config, available_cpus())))
 
     def _kill(self, serial: int) -> None:
         if child := self._children.get(serial):

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from clusterd.config.cpus import available_cpus
 from clusterd.config.model import Config
 from clusterd.linux.descriptors import raise_descriptor_limit
 from clusterd.linux.early_signals import let_signals_through
@@ -30,7 +31,7 @@ from clusterd.master.children.processes import Processes
 from clusterd.master.children.remains import Remains
 from clusterd.master.children.stacks import StackReader
 from clusterd.master.children.table import Child, Children, Death
-from clusterd.master.configurations import Configurations, worker_count
+from clusterd.master.configurations import Configurations
 from clusterd.master.context import MasterContext, Observer
 from clusterd.master.diagnosis.examinations import Examinations
 from clusterd.master.event_queue import EventQueue
@@ -38,6 +39,7 @@ from clusterd.master.executor import Executor
 from clusterd.master.health.oversight import Oversight
 from clusterd.master.health.punctuality import LOOK_EVERY_SECONDS
 from clusterd.master.hooks.manager import Hooks
+from clusterd.master.observing.load_watch import LoadWatch
 from clusterd.master.observing.memory import sampler_beside
 from clusterd.master.observing.observations import Observations
 from clusterd.master.operations import Operations
@@ -122,6 +124,7 @@ class Master:
         )
         self._oversight = Oversight(context, _clock_time, self._readiness_changed)
         self._rebalancer = Rebalancer(context)
+        self._load_watch = LoadWatch(context, lambda: self._round_robin.waiting)
         self._views = Views(context, ledger, counts, self._hooks, self.status, self._oversight)
         self._dashboards = Dashboards(context, ledger, counts, self._event_log, self._views)
         self._commands = Commands(
@@ -196,8 +199,8 @@ class Master:
         if isinstance(self._start, MasterState):
             self._take_over(self._start)
         else:
-            settings = settings_of(self._config, worker_count(self._config))
-            self._log.info("clusterd starts", pid=os.getpid(), workers=settings.workers, python=sys.executable)
+            settings = settings_of(self._config, available_cpus())
+            self._log.info("clusterd starts", pid=os.getpid(), workers=settings.range_text, python=sys.executable)
             tell_addresses(self._listeners, self._config, self._log)
             self.post_event(events.Start(settings, self._start))
         if self._watcher is not None:
@@ -323,6 +326,7 @@ class Master:
         self._remains.look(time.monotonic())
         self._observations.look(time.monotonic())
         self._round_robin.look()
+        self._load_watch.follow()
         self._hooks.look()
         self._dashboards.look(time.monotonic())
         self._log.flush()

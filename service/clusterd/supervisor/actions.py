@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from clusterd.supervisor.model.held import NOTHING_HELD, Cause, Held
+from clusterd.supervisor.model.load import ScaleCause
 from clusterd.supervisor.model.states import EndReason
 
 
@@ -170,6 +171,18 @@ class RestartEnded(Action):
     number: int
     slot: int
     failure: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled(Action):
+    """Report that another number of workers is wanted, or that the same number is asked for."""
+
+    before: int
+    workers: int
+    cause: ScaleCause
+    reason: str
+    """The cause in words."""
+    generation: int
 
 
 class Severity(Enum):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from clusterd.supervisor.model.held import NOTHING_HELD, Held
+from clusterd.supervisor.model.load import ScaleCause
 from clusterd.supervisor.model.settings import Settings
 from clusterd.supervisor.model.table import NOT_TRIED, FirstStart
 
@@ -69,6 +70,20 @@ class CountAsked(Event):
 
     workers: int
     may_be_early: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredCountAsked(Event):
+    """The number of the configuration is requested, in place of one that was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class CountDecided(Event):
+    """clusterd itself has decided on a number of workers, from what they were seen to do (supervisor/elastic.py)."""
+
+    workers: int
+    cause: ScaleCause
+    reason: str
 
 
 class Urgency(Enum):

@@ -82,7 +82,7 @@ def ready_workers(cluster: ClusterState) -> int:
 
 
 def _now_doing(cluster: ClusterState, clock_time: Callable[[float], str]) -> str:
-    ready, wanted = ready_workers(cluster), cluster.wanted
+    ready = ready_workers(cluster)
     match cluster.phase:
         case Phase.STARTING:
             return _starting(cluster, clock_time)
@@ -95,12 +95,20 @@ def _now_doing(cluster: ClusterState, clock_time: Callable[[float], str]) -> str
             pass
     rollout = cluster.rollout
     if rollout is None:
-        serving = f"{ready} worker{'s' if ready != 1 else ''}" if ready == wanted else f"{ready} of {wanted} workers"
-        return f"Serving: {serving}, generation {cluster.serving}"
+        return f"Serving: {_serving(cluster, ready)}, generation {cluster.serving}"
     if rollout.phase is RolloutPhase.REPLACING:
         new = sum(1 for worker in cluster.table.in_state(WorkerState.READY) if worker.generation == rollout.generation)
         return f"Reloading: generation {rollout.generation}, {new} of {rollout.workers} workers replaced"
     return f"Reloading: {rollout.phase.value}; {ready} workers serve generation {cluster.serving}"
+
+
+def _serving(cluster: ClusterState, ready: int) -> str:
+    """How many workers serve; of a range also what it is, and whether an order holds in its place."""
+    wanted, generation = cluster.wanted, cluster.table.generations.get(cluster.serving)
+    serving = f"{ready} worker{'s' if ready != 1 else ''}" if ready == wanted else f"{ready} of {wanted} workers"
+    if generation is None or not generation.settings.is_elastic:
+        return serving
+    return f"{serving} ({'asked for, instead of ' if cluster.is_pinned else ''}{generation.settings.range_text})"
 
 
 def _not_starting(cluster: ClusterState, clock_time: Callable[[float], str]) -> list[str]:

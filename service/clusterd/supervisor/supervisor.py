@@ -1,10 +1,8 @@
 """`Supervisor.step`: it takes one event and returns the actions that follow from it."""
 
-from collections.abc import Callable
-
 from clusterd.supervisor import events
-from clusterd.supervisor.actions import Action, Announce, Announcement, Severity
-from clusterd.supervisor.decisions import first_start, restarts, rollout
+from clusterd.supervisor.actions import Action, Announce, Announcement
+from clusterd.supervisor.decisions import first_start, restarts, rollout, scaling
 from clusterd.supervisor.decisions.deadlines import enforce_deadlines
 from clusterd.supervisor.decisions.imports import TEMPLATE_REACTIONS, import_failed
 from clusterd.supervisor.decisions.slots import tend_slots
@@ -92,11 +90,13 @@ class Supervisor:
             case events.RestartAsked(number, slot):
                 restarts.ask(self.cluster, number, slot)
             case events.ScaleAsked(change, may_be_early):
-                if self._may_scale(may_be_early):
-                    self._scale(lambda workers: workers + change)
+                scaling.order(self.cluster, lambda workers: workers + change, may_be_early=may_be_early)
             case events.CountAsked(count, may_be_early):
-                if self._may_scale(may_be_early):
-                    self._scale(lambda _: count)
+                scaling.order(self.cluster, lambda _: count, may_be_early=may_be_early)
+            case events.ConfiguredCountAsked():
+                scaling.release(self.cluster)
+            case events.CountDecided(workers, cause, reason):
+                scaling.decided(self.cluster, workers, cause, reason)
             case events.StopAnnounced():
                 self.cluster.stop_is_announced = True
             case events.StopAsked(urgency):
@@ -114,14 +114,3 @@ class Supervisor:
             of_workers[worker.state](self.cluster, worker, event)
         elif (template := table.templates.get(serial)) and (of_templates := TEMPLATE_REACTIONS.get(type(event))):
             of_templates[template.state](self.cluster, template, event)
-
-    def _may_scale(self, may_be_early: bool) -> bool:
-        return self.cluster.phase is Phase.RUNNING or (may_be_early and self.cluster.phase is Phase.STARTING)
-
-    def _scale(self, changed: Callable[[int], int]) -> None:
-        """Change the number of workers: the current one, and that of a rollout under way."""
-        cluster = self.cluster
-        cluster.wanted = max(1, changed(cluster.wanted))
-        if cluster.rollout is not None and cluster.rollout.generation:
-            cluster.rollout.workers = max(1, changed(cluster.rollout.workers))
-        cluster.note(Severity.INFO, f"{cluster.wanted} workers wanted", generation=cluster.serving)

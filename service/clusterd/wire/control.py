@@ -26,6 +26,8 @@ ALL_SLOTS = 0
 """Every worker; written "all" in commands that accept it."""
 HOOKS = -1
 """The hooks process; written "hooks" in commands that accept it."""
+CONFIGURED_WORKERS = 0
+"""The number of workers of the configuration; written "auto"."""
 
 
 SECONDS = 10
@@ -194,11 +196,17 @@ def _argument(key: str, value: object, named: dict[str, int]) -> list[tuple[str,
 
 
 def parse_workers(value: object) -> tuple[int, bool]:
-    """Return a number of workers or a change of it ("+1", "-2"), and whether it is a change. Raises ControlError."""
+    """Return a number of workers or a change of it ("+1", "-2"), and whether it is a change. Raises ControlError.
+
+    "auto" is CONFIGURED_WORKERS.
+    """
+    if value == "auto":
+        return CONFIGURED_WORKERS, False
     match = re.fullmatch(r"([+-]?)(\d{1,4})", str(value), re.ASCII)
     number = int(match[0]) if match and not isinstance(value, bool) else 0
     if match is None or not 1 <= abs(number) <= MOST_SLOTS:
-        raise ControlError(f"workers: {value!r} is neither a number from 1 to {MOST_SLOTS} nor a change like +1 or -1")
+        allowed = f"neither a number from 1 to {MOST_SLOTS} nor a change like +1 or -1, nor auto"
+        raise ControlError(f"workers: {value!r} is {allowed}")
     return number, bool(match[1])
 
 

@@ -3,7 +3,7 @@
 import os
 import stat
 
-from clusterd.config.model import Address, Switch, TcpAddress, UnixAddress
+from clusterd.config.model import Address, Switch, TcpAddress, UnixAddress, WorkerRange
 from clusterd.config.reading.accounts import ID_OF, UnknownAccount
 from clusterd.config.reading.problems import Place
 from clusterd.config.reading.values import Values
@@ -51,6 +51,10 @@ def _check_what_runs(given: Values) -> None:
         if given.values.get(key) and key in given.places:
             found = f"{run} is run, which serves no HTTP"
             given.refuse(given.places[key], key, found, hint="leave it out, or name an application in app")
+    if isinstance(given.values.get("workers"), WorkerRange):
+        hint = "give one number; cluster.scale and clusterctl scale change it"
+        found = f"{run} is run, and nothing tells clusterd how much work waits for it"
+        given.refuse(given.places.get("workers", place), "workers", found, hint=hint)
     if "listen" not in given.places:
         given.values["listen"] = ()
 

@@ -11,7 +11,7 @@ from clusterd.config.reading.document import Entry, Mapping, Node, Scalar, Seque
 from clusterd.config.reading.problems import Place, Problem, quoted, shown_key
 from clusterd.config.reading.working_directory import working_directory
 from clusterd.config.settings.application_settings import ENVIRONMENT_NAME, RESERVED_ENVIRONMENT
-from clusterd.config.settings.kinds import CoreType, Refusal
+from clusterd.config.settings.kinds import CoreType, Kind, Parts, Refusal
 from clusterd.config.settings.schema import BY_KEY, SECTIONS, SHORTHANDS, children
 from clusterd.config.settings.setting import Setting, Shape
 
@@ -55,9 +55,9 @@ class Values:
         scalars = tuple(Scalar(text, Written.FLAG, place, base) for text in texts)
         match setting.shape:
             case Shape.ONE:
-                self.values[setting.key] = self._read(setting, setting.key, scalars[-1])
+                self.values[setting.key] = self._read(setting.kind, setting.key, scalars[-1])
             case Shape.LIST:
-                self.values[setting.key] = tuple(self._read(setting, setting.key, each) for each in scalars)
+                self.values[setting.key] = tuple(self._read(setting.kind, setting.key, each) for each in scalars)
             case Shape.NAMED:
                 named = dict(self.values.get(setting.key, {}))
                 for text in texts:
@@ -79,12 +79,12 @@ class Values:
     def _take_shorthand(self, setting: Setting, key: str, entry: Entry) -> None:
         """Take a value in place of a section. Messages name it as it is written."""
         self.places[key] = self.places[setting.key] = entry.value.place
-        self.values[setting.key] = self._read(setting, key, entry.value)
+        self.values[setting.key] = self._read(setting.kind, key, entry.value)
 
     def _take(self, setting: Setting, value: Node) -> None:
         match setting.shape:
             case Shape.ONE:
-                self.values[setting.key] = self._read(setting, setting.key, value)
+                self.values[setting.key] = self._read(setting.kind, setting.key, value)
             case Shape.LIST:
                 self._take_list(setting, value)
             case Shape.NAMED:
@@ -93,7 +93,7 @@ class Values:
     def _take_list(self, setting: Setting, value: Node) -> None:
         if isinstance(value, Sequence) and (value.items or setting.may_be_empty):
             items = enumerate(value.items)
-            read = tuple(self._read(setting, f"{setting.key}[{number}]", item) for number, item in items)
+            read = tuple(self._read(setting.kind, f"{setting.key}[{number}]", item) for number, item in items)
             self.values[setting.key] = read
             return
         found = "an empty list" if isinstance(value, Sequence) else str(value)
@@ -115,9 +115,10 @@ class Values:
                 # The value is the text as it is written, whatever type YAML gives it.
                 named[entry.key] = entry.value.text
 
-    def _read(self, setting: Setting, name: str, value: Node) -> Any:
-        """Return the value of one scalar, or record a problem and return None. Values count only without problems."""
-        kind = setting.kind
+    def _read(self, kind: Kind, name: str, value: Node) -> Any:
+        """Return one value, or record a problem and return None. Values count only without problems."""
+        if isinstance(value, Mapping) and kind.parts is not None:
+            return self._read_parts(kind.parts, name, value)
         if not isinstance(value, Scalar):
             self.refuse(value.place, name, str(value), kind.allowed)
             return None
@@ -135,6 +136,29 @@ class Values:
         if value.core_type is CoreType.NULL:
             hint = "leave the line out for the default"
         self.refuse(value.place, name, str(value), kind.allowed, hint)
+        return None
+
+    def _read_parts(self, parts: Parts, name: str, value: Mapping) -> Any:
+        """Return the value that keys and values make, or record every problem and return None."""
+        problems_before, found = len(self.problems), {}
+        for entry in value.entries:
+            key = f"{name}.{shown_key(entry.key)}"
+            if entry.key in parts.kinds:
+                found[entry.key] = self._read(parts.kinds[entry.key], key, entry.value)
+            else:
+                near = difflib.get_close_matches(entry.key.lower(), parts.kinds, n=1)
+                hint = f"did you mean '{near[0]}'?" if near else f"known here are {', '.join(parts.kinds)}"
+                self.refuse(entry.place, key, "unknown setting", hint=hint)
+        for part, kind in parts.kinds.items():
+            if part not in found and part in parts.defaults:
+                found[part] = kind.read(parts.defaults[part], "")
+            elif part not in found:
+                self.refuse(value.place, f"{name}.{part}", "is missing", hint=f"write {kind.allowed}")
+        if len(self.problems) == problems_before:
+            try:
+                return parts.join(found)
+            except Refusal as refusal:
+                self.refuse(value.place, name, str(refusal))
         return None
 
     def _is_good_name(self, variable: str, name: str, place: Place) -> bool:

@@ -51,6 +51,20 @@ class Kind:
     json_schema: Mapping[str, JSON]
     types: frozenset[CoreType] = _TEXT
     write: Callable[[Any], JSON] = str
+    parts: "Parts | None" = None
+    """How the value is given as keys and values; None if it cannot be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a value: the kind of each, the texts of those that may be left out, and what makes one of them.
+
+    `join` is given a value for each part. It raises Refusal if they contradict each other.
+    """
+
+    kinds: Mapping[str, Kind]
+    defaults: Mapping[str, str]
+    join: Callable[[Mapping[str, Any]], Any]
 
 
 def text(

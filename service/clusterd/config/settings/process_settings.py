@@ -6,6 +6,7 @@ from clusterd.config.model import RequestIds, Scheduling, Switch, TlsVersion, Un
 from clusterd.config.settings.kinds import CoreType, Refusal, choice, duration, either, file_mode, text, whole_number
 from clusterd.config.settings.places import listen_address, peer_network, secret_path, socket_path
 from clusterd.config.settings.setting import Applies, Setting, Shape
+from clusterd.config.settings.worker_count import worker_count
 
 _NEXT, _RESTART = Applies.NEXT_GENERATION, Applies.RESTART
 _NAME = text("a name", r"[A-Za-z_][A-Za-z0-9_.\-]{0,31}")
@@ -90,11 +91,12 @@ PROCESS_SETTINGS = (
     ),
     Setting(
         "workers",
-        either(whole_number(1, 1024), "auto"),
+        worker_count(),
         "auto",
         _NEXT,
         "The number of worker processes. auto starts one for each CPU that CPU affinity and the cgroup's quota leave "
-        "to clusterd.",
+        "to clusterd. With {min: 2, max: 8} (2-8 in a flag) clusterd starts more when requests wait, and ends some "
+        "when fewer have been enough for shrink_after (1s to 24h, default 30s). max may be auto. See docs/workers.md.",
     ),
     Setting(
         "threads",

@@ -29,7 +29,7 @@ from clusterd.profiles.examination import Examination
 from clusterd.supervisor import events
 from clusterd.supervisor.model.cluster import ClusterState, Phase
 from clusterd.supervisor.model.states import WorkerState
-from clusterd.wire.control import ALL_SLOTS, HOOKS, MOST_SLOTS, Command, Request, event_line
+from clusterd.wire.control import ALL_SLOTS, CONFIGURED_WORKERS, HOOKS, MOST_SLOTS, Command, Request, event_line
 from clusterd.wire.conversation import Disconnected, QueueFull
 
 MOST_FOLLOWERS = 32
@@ -160,10 +160,21 @@ class Commands:
         if request.relative and not 1 <= cluster.wanted + request.workers <= MOST_SLOTS:
             peer.fail(f"wanted is {cluster.wanted} now; it may be 1 to {MOST_SLOTS}")
             return
-        asked = events.ScaleAsked(request.workers) if request.relative else events.CountAsked(request.workers)
-        self._context.post_event(asked)
-        text = f"{cluster.wanted} worker{_plural(cluster.wanted)} wanted, until the next reload or restart"
-        peer.succeed(text, {"workers": cluster.wanted})
+        if request.workers == CONFIGURED_WORKERS:
+            self._context.post_event(events.ConfiguredCountAsked())
+        elif request.relative:
+            self._context.post_event(events.ScaleAsked(request.workers))
+        else:
+            self._context.post_event(events.CountAsked(request.workers))
+        settings, wanted = cluster.table.generations[cluster.serving].settings, cluster.wanted
+        text = f"{wanted} worker{_plural(wanted)} wanted"
+        if not cluster.is_pinned:
+            text += f", as the configuration says: {settings.range_text}"
+        elif settings.is_elastic:
+            text += f", until `clusterctl scale auto` ({settings.range_text}), the next reload or restart"
+        else:
+            text += ", until the next reload or restart"
+        peer.succeed(text, {"workers": wanted})
 
     def _events(self, peer: Peer, *, follow: bool) -> None:
         for each in list(self._following):
@@ -335,7 +346,8 @@ def _logged(request: Request) -> dict[str, object]:
         case Command.SEND:
             return {"slot": slot}
         case Command.SCALE:
-            return {"workers": f"{request.workers:+}" if request.relative else request.workers}
+            count = "auto" if request.workers == CONFIGURED_WORKERS else request.workers
+            return {"workers": f"{request.workers:+}" if request.relative else count}
         case Command.KILL:
             return {"slot": slot, "signal": request.signal.name}
         case Command.LOG_LEVEL:

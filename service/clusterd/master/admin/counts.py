@@ -3,13 +3,20 @@
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from clusterd.supervisor.model.held import Cause
+from clusterd.supervisor.model.load import ScaleCause
 from clusterd.supervisor.model.states import COUNTED, RESTARTS, EndReason
 
 SUCCEEDED = "succeeded"
 FAILED = "failed"
+UP, DOWN = "up", "down"
+_SCALINGS = (
+    *((UP, cause.value) for cause in ScaleCause if cause is not ScaleCause.IDLE),
+    *((DOWN, cause.value) for cause in (ScaleCause.IDLE, ScaleCause.ASKED, ScaleCause.RELOAD)),
+)
+"""All that there can be, so that every series exists before it is counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +28,7 @@ class Kept:
     rollouts: dict[str, int]
     last_reload_succeeded: bool
     last_success_at: float
+    scalings: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 class Counts:
@@ -33,6 +41,7 @@ class Counts:
         self.lost: Counter[tuple[int, str]] = Counter()
         """The number of requests that have died with their worker, by slot and cause."""
         self.rollouts: Counter[str] = Counter({SUCCEEDED: 0, FAILED: 0})
+        self.scalings: Counter[tuple[str, str]] = Counter(dict.fromkeys(_SCALINGS, 0))
         self.last_reload_succeeded = True
         self.last_success_at = clock()
         """Initially the time of the start, which loads the code and the configuration from disk like a reload."""
@@ -40,12 +49,13 @@ class Counts:
     def kept(self) -> Kept:
         """What another program of the master goes on with."""
         rollouts, last = dict(self.rollouts), (self.last_reload_succeeded, self.last_success_at)
-        return Kept(dict(self.restarts), dict(self.lost), rollouts, *last)
+        return Kept(dict(self.restarts), dict(self.lost), rollouts, *last, dict(self.scalings))
 
     def resume(self, kept: Kept) -> None:
         """Go on with what an earlier program of the master has kept."""
         self.restarts.update(kept.restarts)
         self.lost.update(kept.lost)
+        self.scalings.update(kept.scalings)
         self.rollouts = Counter(kept.rollouts)
         self.last_reload_succeeded, self.last_success_at = kept.last_reload_succeeded, kept.last_success_at
 
@@ -61,6 +71,11 @@ class Counts:
         """Count the end of a worker. The candidates of a rollout have replaced nothing: `rollouts` tells of them."""
         if reason in COUNTED and not is_candidate:
             self.restarts[slot, reason.value] += 1
+
+    def scaled(self, before: int, workers: int, cause: ScaleCause) -> None:
+        """Count a change of the number of workers."""
+        if workers != before:
+            self.scalings[UP if workers > before else DOWN, cause.value] += 1
 
     def requests_lost(self, slot: int, cause: Cause, count: int) -> None:
         """Count the requests that a worker had in hand when it died."""

@@ -90,6 +90,8 @@ class EventLog:
     def note_action(self, action: actions.Action) -> None:
         """Add the event of a decision of the supervisor, if that decision has one."""
         match action:
+            case actions.Scaled(before, workers, cause, reason) if workers != before:
+                self.note("scale", workers=workers, before=before, cause=cause.value, reason=reason)
             case actions.Suspect(request, deaths, seconds):
                 self.note("suspect", request=request, deaths=deaths, seconds=seconds)
             case actions.Announce(what):

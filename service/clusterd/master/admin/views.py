@@ -20,6 +20,7 @@ from clusterd.metrics.page.exposition import ClusterSource, Source, render
 from clusterd.metrics.page.facts import ClusterFacts, Phase, WorkerFacts
 from clusterd.metrics.page.ledger import Ledger
 from clusterd.service_name import INSTANCE
+from clusterd.supervisor.decisions.scaling import is_deciding
 from clusterd.supervisor.model import cluster as supervised
 from clusterd.supervisor.model.held import Cause
 from clusterd.supervisor.model.states import ASKED_FOR, COUNTED, WorkerState
@@ -175,6 +176,7 @@ class Views:
 
     def _facts(self) -> ClusterFacts:
         cluster, counts = self._cluster, self._counts
+        generation = cluster.table.generations.get(cluster.serving)
         return ClusterFacts(
             version=__version__,
             pid=os.getpid(),
@@ -192,6 +194,10 @@ class Views:
                 for worker, child in self._living()
                 if child.pid is not None and child.row is not None and worker.state in _PHASES
             ),
+            workers_min=0 if generation is None else generation.settings.workers,
+            workers_max=0 if generation is None else generation.settings.within(sys.maxsize),
+            is_elastic=is_deciding(cluster),
+            scalings=counts.scalings,
             restarts=counts.restarts,
             restart_reasons={reason.value: reason in ASKED_FOR for reason in COUNTED},
             lost=counts.lost,

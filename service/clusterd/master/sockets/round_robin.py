@@ -89,6 +89,11 @@ class RoundRobin:
         self.refused = 0
         """Connections that were closed unanswered."""
 
+    @property
+    def waiting(self) -> int:
+        """How many accepted connections wait for a worker."""
+        return len(self._waiting)
+
     # ---- the workers
 
     def serves(self, child: Child) -> None:

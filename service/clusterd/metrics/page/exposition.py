@@ -108,6 +108,17 @@ def _cluster_families(facts: ClusterFacts) -> Iterator[Metric]:
     )
     yield _gauge("clusterd_generation", "Generation of the application that is being served.", facts.generation)
     yield _gauge("clusterd_workers_wanted", "Number of workers that the cluster should have.", len(facts.slots))
+    yield _gauge("clusterd_workers_min", "Least number of workers that the setting workers allows.", facts.workers_min)
+    yield _gauge("clusterd_workers_max", "Greatest number of workers that the setting allows.", facts.workers_max)
+    yield _gauge(
+        "clusterd_workers_elastic", "Whether clusterd itself decides how many workers there are.", facts.is_elastic
+    )
+    scalings = CounterMetricFamily(
+        "clusterd_scalings", "Changes of the number of workers.", labels=["direction", "reason"]
+    )
+    for (direction, reason), count in sorted(facts.scalings.items()):
+        scalings.add_metric([direction, reason], count)
+    yield scalings
     workers = GaugeMetricFamily("clusterd_workers", "Living worker processes by phase.", labels=["phase"])
     for phase in Phase:
         workers.add_metric([phase], sum(worker.phase is phase for worker in facts.workers))

@@ -69,6 +69,13 @@ class ClusterFacts:
     slots: tuple[int, ...]
     """The slots that should have a worker, also those that have none at the moment."""
     workers: tuple[WorkerFacts, ...]
+    workers_min: int
+    """The least number of workers that clusterd itself would choose. A fixed number is both."""
+    workers_max: int
+    is_elastic: bool
+    """Whether clusterd decides how many workers there are now."""
+    scalings: Mapping[tuple[str, str], int]
+    """How often the number of workers has changed, by direction and reason; 0 for those that have not occurred."""
     restarts: Mapping[tuple[int, str], int]
     """How often the worker of a slot was replaced, by slot and reason."""
     restart_reasons: Mapping[str, bool]

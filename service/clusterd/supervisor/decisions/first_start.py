@@ -82,8 +82,10 @@ def configuration_read(cluster: ClusterState, settings: Settings) -> None:
     cluster.first_start = replace(cluster.first_start, is_reading=False)
     if cluster.phase is not Phase.STARTING:
         return
-    if settings.workers != cluster.table.generations[cluster.serving].settings.workers:
-        cluster.wanted = settings.workers  # Otherwise keep a number that was requested meanwhile.
+    before = cluster.table.generations[cluster.serving].settings
+    if (settings.workers, settings.most_workers) != (before.workers, before.most_workers):
+        # Otherwise keep a number that was requested meanwhile.
+        cluster.wanted, cluster.is_pinned = settings.workers, False
     generation = rollout.new_generation(cluster, settings)
     cluster.serving = generation.number
     cluster.start_template(generation)

@@ -6,7 +6,7 @@ from clusterd.supervisor.actions import (
     RolloutEnded,
     RolloutStarted,
 )
-from clusterd.supervisor.decisions import restarts
+from clusterd.supervisor.decisions import restarts, scaling
 from clusterd.supervisor.model.cluster import ClusterState, FailedReload, Phase
 from clusterd.supervisor.model.restart_budget import RestartBudget
 from clusterd.supervisor.model.settings import Settings
@@ -53,7 +53,7 @@ def configuration_read(cluster: ClusterState, settings: Settings) -> None:
     generation = new_generation(cluster, settings)
     cluster.start_template(generation)
     rollout.generation = generation.number
-    rollout.workers = settings.workers
+    rollout.workers = settings.within(cluster.wanted)
     rollout.phase = RolloutPhase.TEMPLATE
 
 
@@ -115,8 +115,9 @@ def _settled(cluster: ClusterState, slot: int, settle: float) -> bool:
 
 
 def _succeed(cluster: ClusterState, rollout: Rollout) -> None:
-    cluster.serving = rollout.generation
-    cluster.wanted = rollout.workers
+    before, cluster.serving = cluster.wanted, rollout.generation
+    cluster.wanted, cluster.is_pinned = rollout.workers, rollout.is_pinned
+    scaling.after_rollout(cluster, before)
     cluster.failed_reload, cluster.reloaded_at = None, cluster.now
     # Failures before the rollout do not count against the new generation.
     cluster.table.backoffs.clear()

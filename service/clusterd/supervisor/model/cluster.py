@@ -61,6 +61,8 @@ class ClusterState:
     """The generation of the last successful rollout, or of the first start."""
     wanted: int = 0
     """The number of slots."""
+    is_pinned: bool = False
+    """An operator or a program has asked for `wanted`, so clusterd does not change it itself."""
     rollout: Rollout | None = None
     rollouts: int = 0
     """The number of rollouts that have begun."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from clusterd.config.model import Config, Preload
+from clusterd.config.model import Config, Preload, WorkerRange
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,6 +10,7 @@ class Settings:
     """The settings of one generation. Durations are in seconds."""
 
     workers: int
+    """The number of workers; of a range the least one."""
     preload: Preload
     surge: int
     boot_timeout: float
@@ -20,12 +21,39 @@ class Settings:
     hang: float
     restart_burst: int
     restart_per: float
+    most_workers: int = 0
+    """The greatest number of a range. If it is not greater than `workers`, the number is fixed."""
+    shrink_after: float = 0.0
+    """How long fewer workers of a range have to be enough."""
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether clusterd decides how many workers there are."""
+        return self.most_workers > self.workers
+
+    def within(self, workers: int) -> int:
+        """The number of workers nearest to `workers` that the configuration allows."""
+        return max(self.workers, min(workers, self.most_workers))
+
+    @property
+    def range_text(self) -> str:
+        """The numbers of workers that the configuration allows."""
+        return f"{self.workers} to {self.most_workers}" if self.is_elastic else str(self.workers)
 
 
-def settings_of(config: Config, workers: int) -> Settings:
-    """The settings of `config` for the supervisor. `workers` is the resolved number, because `auto` is none."""
+def settings_of(config: Config, cpus: int) -> Settings:
+    """The settings of `config` for the supervisor. `cpus` is the number that `auto` stands for."""
+    workers = config.workers
+    if isinstance(workers, WorkerRange):
+        least, shrink_after = workers.min, workers.shrink_after
+        most = max(least, cpus) if workers.max is None else workers.max
+    else:
+        least = most = cpus if workers is None else workers
+        shrink_after = 0.0
     return Settings(
-        workers=workers,
+        workers=least,
+        most_workers=most,
+        shrink_after=shrink_after,
         preload=config.preload,
         surge=config.rollout.surge,
         boot_timeout=config.rollout.boot_timeout,

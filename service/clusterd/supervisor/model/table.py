@@ -128,6 +128,8 @@ class Rollout:
     """0 until the configuration is read."""
     workers: int = 0
     """The number of workers after the rollout."""
+    is_pinned: bool = False
+    """An operator or a program has asked for that number since the rollout began."""
     opened: list[int] = field(default_factory=list)
     """The slots that belong to the new generation, in the order in which they were opened."""
     failure: str = ""
