@@ -1,5 +1,6 @@
 """The package: what installing, starting, upgrading and removing it does."""
 
+import re
 import stat
 from pathlib import Path
 
@@ -15,6 +16,7 @@ RELOADS = (
     *("clusterd-reload@a.path", "clusterd-reload@a.service"),
 )
 SOCKETS = ("clusterd.socket", "clusterd-metrics.socket")
+SOURCE = Path(__file__).parents[2]
 
 
 def test_the_sockets_are_enabled_and_the_service_waits_for_its_first_connection(machine: Machine) -> None:
@@ -61,6 +63,13 @@ def test_it_serves_on_where_the_engine_was_compiled_for_another_python(machine: 
     machine.wait_for_journal("the engine runs interpreted under .* it was compiled for cpython-399-", "-u", "clusterd")
 
 
+def test_the_program_is_compiled_by_the_installation(machine: Machine) -> None:
+    """Or each start would compile all of it: the service may not write there."""
+    modules = machine.run("find", "/usr/lib/clusterd/clusterd", "-name", "*.py").stdout.split()
+    compiled = machine.run("find", "/usr/lib/clusterd/clusterd", "-name", "*.pyc").stdout.split()
+    assert len(compiled) == len(modules) > 100
+
+
 def test_systemd_finds_nothing_wrong_with_the_units(machine: Machine) -> None:
     units = (*SOCKETS, "clusterd-https.socket", "clusterd.service", "clusterd@a.service", "clusterd@a.socket", *RELOADS)
     # Manual pages are not looked at: a minimal Debian excludes them, and has no man to ask.
@@ -80,12 +89,13 @@ def test_contains_manual_pages_examples_and_configuration(machine: Machine) -> N
     assert not [path for path in files if "__pycache__" in path]
 
 
-def test_an_upgrade_restarts_what_runs_and_refuses_nobody(machine: Machine, package: Path) -> None:
+def test_to_install_it_again_upgrades_what_runs_and_refuses_nobody(machine: Machine, package: Path) -> None:
     start(machine)
     before = machine.property("clusterd.service", "MainPID")
     with crowd(machine, "--connection", "fresh", "--clients", "4") as seen:
         install(machine, package)
-    assert machine.property("clusterd.service", "MainPID") not in (before, "0")
+    assert machine.property("clusterd.service", "MainPID") == before
+    assert "generation 2" in machine.run("clusterctl", "status").stdout
     assert seen.result.lost == {}
 
 
@@ -97,8 +107,21 @@ def test_an_upgrade_does_not_start_what_is_stopped(machine: Machine, package: Pa
 
 def test_removing_it_stops_everything(machine: Machine) -> None:
     machine.systemctl("start", "clusterd")
-    machine.run("dpkg", "--purge", "clusterd")
+    machine.run("clusterd", "--check")  # As root, whose Python writes what it has compiled.
+    said = machine.run("dpkg", "--purge", "clusterd")
+    assert "not empty" not in said.stdout + said.stderr
     assert machine.processes("clusterd") == []
+    for directory in ("etc/clusterd", "usr/lib/clusterd", "usr/share/clusterd", "run/clusterd"):
+        assert not (machine.root / directory).exists(), directory
     assert ask(machine).status == 0
-    assert not (machine.root / "etc/clusterd").exists()
     assert machine.systemctl("is-system-running").strip() == "running"
+
+
+def test_it_passes_its_own_tests(machine: Machine) -> None:
+    """Those of debian/tests, as autopkgtest(1) runs them with the package installed."""
+    control = (SOURCE / "debian/tests/control").read_text()
+    (names,) = re.findall(r"(?m)^Tests: (.*)$", control)
+    for name in names.split(", "):
+        (machine.root / "root" / name).write_text((SOURCE / "debian/tests" / name).read_text())
+        done = machine.run("sh", f"/root/{name}", check=False)
+        assert done.returncode == 0, done.stdout + done.stderr

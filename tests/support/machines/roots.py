@@ -27,7 +27,7 @@ PACKAGES = (
 
 
 # What builds the package: the Build-Depends of debian/control.
-BUILD_PACKAGES = ("build-essential", "debhelper", "dh-python", "fakeroot", "python3-dev", "python3-venv")
+BUILD_PACKAGES = ("build-essential", "debhelper", "fakeroot", "python3-dev", "python3-venv")
 
 
 class RootUnavailableError(Exception):
