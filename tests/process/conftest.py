@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.control_groups import group_with_memory
+from tests.support.control_groups import group_with_memory, group_with_tasks
 from tests.support.endings import NOTE, Noted, Serve
 from tests.support.engine_fixtures import *  # noqa: F403 - pytest finds them by their names
 from tests.support.examples import Example, as_an_example
@@ -35,6 +35,13 @@ def make_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
 def little_memory() -> Iterator[Path]:
     """A control group with 192 MiB. Name it before `make_service`, whose services have to end before it does."""
     with group_with_memory(192 << 20) as group:
+        yield group
+
+
+@pytest.fixture
+def few_tasks() -> Iterator[Path]:
+    """A control group whose limit of tasks a test sets. Name it before `make_service`."""
+    with group_with_tasks() as group:
         yield group
 
 

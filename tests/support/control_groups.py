@@ -3,7 +3,7 @@
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -14,17 +14,20 @@ _MOUNTED = Path("/sys/fs/cgroup")
 
 
 @contextmanager
-def group_with_memory(limit: int) -> Iterator[Path]:
-    """A group with a limit. Skips the test where none can be made; where tests gate a change, fails it."""
-    version_1 = _MOUNTED / "memory"
+def group_with(controller: str, limits: dict[str, str]) -> Iterator[Path]:
+    """A group with limits, by the names of their files. Skips the test where none can be made; where tests gate a
+    change, fails it.
+    """
+    version_1 = _MOUNTED / controller
     group = (version_1 if version_1.is_dir() else _MOUNTED) / f"clusterd-test-{secrets.token_hex(4)}"
     try:
         group.mkdir()
-        (group / ("memory.limit_in_bytes" if version_1.is_dir() else "memory.max")).write_text(str(limit))
+        for name, limit in limits.items():
+            (group / name).write_text(limit)
     except OSError as error:
         with suppress(OSError):
             group.rmdir()
-        message = f"no control group for memory can be made here: {error}"
+        message = f"no control group for {controller} can be made here: {error}"
         if os.environ.get("CI") == "true":
             pytest.fail(message, pytrace=False)
         pytest.skip(message)
@@ -32,6 +35,17 @@ def group_with_memory(limit: int) -> Iterator[Path]:
     # Its processes have been ended, and leave it a moment later.
     wait_until(lambda: not (group / "cgroup.procs").read_text(), "the group is empty")
     group.rmdir()
+
+
+def group_with_memory(limit: int) -> AbstractContextManager[Path]:
+    """A group whose processes may have `limit` bytes together."""
+    name = "memory.limit_in_bytes" if (_MOUNTED / "memory").is_dir() else "memory.max"
+    return group_with("memory", {name: str(limit)})
+
+
+def group_with_tasks() -> AbstractContextManager[Path]:
+    """A group whose `pids.max` a test may set: how many processes and threads it may have."""
+    return group_with("pids", {"pids.max": "max"})
 
 
 def put_into(group: Path, service: Service) -> None:

@@ -5,6 +5,7 @@ worker inherits each lock that one of them holds at that moment, and each connec
 """
 
 import concurrent.futures.thread
+import errno
 import os
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Any
 
 from clusterd.linux.prctl import die_with_parent
 from clusterd.process.fork_hygiene import flush_output, wait_for_child
+from clusterd.process.refused import why_refused
 from clusterd.runtime import originals
 from clusterd.runtime.hub import is_used
 
@@ -21,7 +23,10 @@ _JOBS: object = getattr(concurrent.futures.thread, "_worker", object())
 
 
 class ForkRefused(Exception):
-    """There are too many processes, or there is not enough memory."""
+    """There are too many processes, or there is not enough memory. The message says what limits it."""
+
+    def __init__(self, number: int = errno.EAGAIN) -> None:
+        super().__init__(why_refused(number))
 
 
 def fork_without_threads() -> int:
@@ -66,7 +71,7 @@ def fork_copy() -> int:
     try:
         copy = fork_without_threads()
     except OSError as error:
-        raise ForkRefused(str(error)) from error
+        raise ForkRefused(error.errno or errno.EAGAIN) from error
     if copy == 0:
         die_with_parent()
         if os.getppid() != parent:
@@ -84,7 +89,7 @@ def fork_detached(*, with_threads: bool) -> bool:
     try:
         between = fork_without_threads()
     except OSError as error:
-        raise ForkRefused(str(error)) from error
+        raise ForkRefused(error.errno or errno.EAGAIN) from error
     if between == 0:
         try:
             if (originals.fork if with_threads else fork_without_threads)() == 0:
@@ -93,5 +98,5 @@ def fork_detached(*, with_threads: bool) -> bool:
             os._exit(1)
         os._exit(0)
     if wait_for_child(between):
-        raise ForkRefused("fork was refused: too many processes or not enough memory")
+        raise ForkRefused
     return False

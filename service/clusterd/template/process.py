@@ -32,6 +32,7 @@ from clusterd.process.files import remember_files
 from clusterd.process.first_order import first_order
 from clusterd.process.fork_hygiene import flush_output, wait_for_child
 from clusterd.process.own_log import configure_log
+from clusterd.process.refused import why_refused
 from clusterd.runtime import originals
 from clusterd.template.findings import Findings, open_descriptors, try_fork
 from clusterd.template.forking import ForkRefused, fork_copy, fork_detached
@@ -130,9 +131,10 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...], log
 def _try_fork(before: frozenset[int]) -> Findings:
     try:
         return try_fork(before)
-    except (OSError, ForkRefused) as refused:
-        limits = "what limits it is TasksMax= of the unit, `ulimit -u` of the user, and memory"
-        raise LoadError(f"no process can be forked: {refused}; {limits}", "", permanent=False) from refused
+    except ForkRefused as refused:
+        raise LoadError(f"no process can be forked: {refused}", "", permanent=False) from refused
+    except OSError as error:
+        raise LoadError(f"no process can be forked: {why_refused(error.errno or 0)}", "", permanent=False) from error
 
 
 def _stand_aside(channel: socket.socket, generation: int, log: Logger) -> bool:

@@ -31,6 +31,7 @@ from clusterd.worker.diagnosis.examiner import Examiner
 from clusterd.worker.diagnosis.stacks import describe
 from clusterd.worker.handling import Handling
 from clusterd.worker.metrics_teller import MetricsTeller
+from clusterd.worker.shortage import Shortage
 
 TICK_SECONDS = 0.25
 """Interval of the heartbeat by which a worker's event loop shows the master that it turns."""
@@ -60,6 +61,7 @@ class ControlChannel:
         self._on_alone = on_alone
         self._requests = requests
         self.has_lost_master = False
+        self.shortage = Shortage(log)
         self._debugger = Debugger(loop, self.send)
         self._examiner = Examiner(loop, requests)
         self._metrics = MetricsTeller(instrumentation, loop, self.send, log)
@@ -101,7 +103,7 @@ class ControlChannel:
     def _on_message(self, received: Received) -> None:
         if received.lacks_descriptors:
             # The connections that should have arrived stay with their sender.
-            self._log.warning("there are no descriptors left for connections: raise LimitNOFILE= of the unit")
+            self.shortage.of_descriptors()
         match received.message:
             case AppMessage() | Ack() as said:
                 close_all(received.descriptors)

@@ -1,6 +1,7 @@
 """The worker's event loop: it connects the engine, the acceptor, the channel and the drain."""
 
 import socket
+from collections.abc import Callable
 
 # Imported by name, before the application: it may replace the functions in the module (a test may freeze the time).
 from time import monotonic, monotonic_ns
@@ -8,6 +9,7 @@ from time import time as wall_clock
 from typing import Any
 
 from clusterd.app.application import LoadedApplication
+from clusterd.app.errors import LoadError
 from clusterd.config.model import AccessLog, Scheduling
 from clusterd.http.engine import Callbacks, Connection, Engine
 from clusterd.http.in_hand import InHand
@@ -17,6 +19,7 @@ from clusterd.log import Logger
 from clusterd.log.output import mend_output
 from clusterd.metrics.shared.counting import RequestCounter
 from clusterd.process.ending import Ending
+from clusterd.process.refused import why_refused
 from clusterd.process.where import where_greenlet_is
 from clusterd.runtime import originals
 from clusterd.runtime.event_loop import new_event_loop
@@ -97,7 +100,12 @@ class WorkerProcess:
         )
 
     def start_application(self) -> None:
-        """Run the application's startup, if it has one (ASGI lifespan). Raises StartupFailed."""
+        """Start the first thread for its calls, and run its startup, if it has one (ASGI lifespan).
+
+        Raises LoadError and StartupFailed.
+        """
+        if not self._engine.runners.begin():
+            raise LoadError(f"no thread can be started for the application: {why_refused()}", "", permanent=False)
         self._loop.run_until_complete(self._engine.startup())
 
     def run(self) -> int:
@@ -146,14 +154,11 @@ class WorkerProcess:
                     self._leave_listeners()
             case Adopt():
                 for sock in self._sockets_of(received):
-                    self._keep(Receiver(sock, self._loop, self._adopt, self._receivers.discard), self._receivers)
+                    self._keep(self._receiver(sock, self._adopt, self._receivers), self._receivers)
             case Dispatch():
                 for sock in self._sockets_of(received):
                     room = self._engine.has_room
-                    self._keep(
-                        Receiver(sock, self._loop, self._take_dispatched, self._dispatched.discard, room),
-                        self._dispatched,
-                    )
+                    self._keep(self._receiver(sock, self._take_dispatched, self._dispatched, room), self._dispatched)
             case Share(connections, seconds):
                 self._share(connections, seconds, self._sockets_of(received))
             case SetAccessLog(mode):
@@ -194,7 +199,13 @@ class WorkerProcess:
         self._row.accepting = 1
         if self._acceptor is None and self._config.scheduling is not Scheduling.ROUND_ROBIN:
             self._acceptor = Acceptor(
-                self._listeners, self._policy, self._wakeup, self._loop, self._accepted, self._engine.shed
+                self._listeners,
+                self._policy,
+                self._wakeup,
+                self._loop,
+                self._accepted,
+                self._engine.shed,
+                self._channel.shortage.of_descriptors,
             )
 
     def _saturation_changed(self) -> None:
@@ -206,6 +217,15 @@ class WorkerProcess:
     def _accepted(self, listener: ListeningSocket, sock: socket.socket, peer: Address | None) -> None:
         self._row.accepted += 1
         self._engine.adopt(sock, peer=peer, local=listener.local, scheme=listener.scheme)
+
+    def _receiver(
+        self,
+        sock: socket.socket,
+        adopt: Callable[[socket.socket, CarriedState], None],
+        among: set[Receiver],
+        has_room: Callable[[], bool] = lambda: True,
+    ) -> Receiver:
+        return Receiver(sock, self._loop, adopt, among.discard, has_room, self._channel.shortage.of_descriptors)
 
     def _keep(self, receiver: Receiver, among: set[Receiver]) -> None:
         """Keep a receiver, also during a drain: it may bring the connections of a worker that has died. Close it if the
@@ -326,7 +346,9 @@ class WorkerProcess:
         self._row.heartbeat = monotonic_ns()
         self._in_hand.runs_loop(originals.get_ident())
         self._row.progress = int(self._engine.runners.progress(now) * 1e9)
-        self._row.threads = self._engine.runners.usable
+        self._row.threads = threads = self._engine.runners.usable
+        if threads < self._engine.runners.count:
+            self._channel.shortage.of_threads(threads, self._engine.runners.count)
         self._row.threads_free = self._engine.runners.free
         self._engine.tick(now)
         self._publish()

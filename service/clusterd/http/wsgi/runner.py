@@ -98,6 +98,10 @@ class Runners:
         """When a job last made progress, by time.monotonic(); `now` while nothing is stuck."""
         raise NotImplementedError
 
+    def begin(self) -> bool:
+        """Have a runner from the start, so that a worker that is ready can answer. False if the system refuses one."""
+        return True
+
     def run(self) -> None:
         """Run the event loop until `leave`. Called in the main thread. Raises what ended the loop."""
         raise NotImplementedError

@@ -15,6 +15,7 @@ from clusterd.master.sockets.round_robin import RoundRobin
 from clusterd.metrics.regions.arena import Arena
 from clusterd.metrics.shared.scoreboard import Scoreboard
 from clusterd.process.own_log import level_of
+from clusterd.process.refused import why_refused
 from clusterd.supervisor.actions import Fork, ForkSpare, Retire, StartTemplate
 from clusterd.systemd.environment import clean_environment, state_directory
 from clusterd.wire import messages
@@ -92,7 +93,8 @@ class Processes:
             try:
                 pid = spawn(role, config.python, theirs, template_environment(os.environ, config, child.generation))
             except OSError as error:
-                self._children.never_born(child, f"python: cannot run {config.python}: {error.strerror}")
+                why = why_refused(error.errno or 0)
+                self._children.never_born(child, f"python: cannot run {config.python}: {why}")
                 return False
             self._children.born(child, pid)
             return True

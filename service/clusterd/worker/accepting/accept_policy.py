@@ -73,6 +73,14 @@ class AcceptPolicy:
         if peers.has_free_thread > (self._engine.runners.free > 0) or peers.least_connections < self._engine.load:
             self._wakeups.wake(peers.row)
 
+    def call_other(self) -> None:
+        """Wake the best other worker, as this one cannot accept. It leaves the others' view until its next try: two
+        workers that cannot accept do not wake each other.
+        """
+        self._own.accepting = 0
+        if (peers := self._peers()) is not None:
+            self._wakeups.wake(peers.row)
+
     def _peers(self) -> Peers | None:
         if not self._has_looked:
             self._has_looked = True

@@ -4,7 +4,7 @@ The kernel wakes one worker for a connection, mostly the one that began to wait 
 connection it was woken for therefore wakes another: if it has more connections than the others, or no free thread, it
 writes to the wakeup eventfd of the least loaded worker. A worker may be unable to do even that, because one of its
 threads holds the interpreter in C code or because it was stopped by a SIGSTOP. The others then find the connection when
-they try to accept at their next ticks.
+they try to accept at their next ticks. A worker that the system gives no more descriptors does as a full one does.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class Acceptor:
     """Accepts on every listener as the policy decides.
 
     `accepted` gets the listener, the connection and its peer's address. `shed` gets a connection to reject, and its
-    scheme.
+    scheme. `short` gets the number of the error (errno(3)) for which a connection could not be accepted.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class Acceptor:
         loop: asyncio.AbstractEventLoop,
         accepted: Callable[[ListeningSocket, socket.socket, Address | None], None],
         shed: Callable[[socket.socket, str], None],
+        short: Callable[[int], None],
     ) -> None:
         self._listeners = tuple(listeners)
         self._policy = policy
@@ -51,6 +52,7 @@ class Acceptor:
         self._loop = loop
         self._accepted = accepted
         self._shed = shed
+        self._short = short
         self._again: asyncio.TimerHandle | None = None
         self._is_stopped = False
         self._exclusive = ExclusiveListeners(loop, listeners, self.accept)
@@ -92,8 +94,12 @@ class Acceptor:
                 elif turn is not Turn.ACCEPT and turn is not Turn.SHED:
                     self._decline(turn)
                     return
-                if not self._accept_one(listener, turn):
-                    break
+                try:
+                    if not self._accept_one(listener, turn):
+                        break
+                except OSError as error:
+                    self._cannot_accept(error)
+                    return
                 if monotonic() >= turn_ends:
                     self._exclusive.join()
                     self._again = self._loop.call_later(0, self.accept)
@@ -101,14 +107,11 @@ class Acceptor:
         self._exclusive.join()
 
     def _accept_one(self, listener: ListeningSocket, turn: Turn) -> bool:
+        """Whether there was a connection. Raises OSError if there are no descriptors, or no memory, for one."""
         try:
             connection, peer = listener.take()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             # Another worker was faster, or the client has closed the connection.
-            return False
-        except OSError:
-            # Out of descriptors or memory. The connection stays in the backlog meanwhile.
-            self._look_again(FULL_SECONDS)
             return False
         if turn is Turn.SHED:
             self._shed(connection, listener.scheme)
@@ -127,6 +130,13 @@ class Acceptor:
             self._policy.call_better()
             if turn is Turn.GIVE_WAY:
                 self._look_again(GIVE_WAY_SECONDS)
+
+    def _cannot_accept(self, error: OSError) -> None:
+        """Leave the connection in the backlog to another worker, and try again: no event tells that there is room."""
+        self._exclusive.leave()
+        self._look_again(FULL_SECONDS)
+        self._policy.call_other()
+        self._short(error.errno or 0)
 
     def _is_something_waiting(self) -> bool:
         poll = originals.poll()

@@ -82,7 +82,8 @@ class Sender:
 class Receiver:
     """Takes over the connections that another process offers. Acknowledges each, and then passes it to `adopt`.
 
-    If `has_room` returns False, it declines the offers that are not marked `anyway`.
+    If `has_room` returns False, it declines the offers that are not marked `anyway`. `short` is called for each offer
+    whose connection could not be received, as there are no descriptors left.
     """
 
     def __init__(
@@ -92,11 +93,13 @@ class Receiver:
         adopt: Callable[[socket.socket, CarriedState], None],
         on_end: Callable[["Receiver"], None],
         has_room: Callable[[], bool] = lambda: True,
+        short: Callable[[], None] = lambda: None,
     ) -> None:
         self._endpoint = SeqpacketEndpoint(sock, loop, self._read)
         self._adopt = adopt
         self._on_end = on_end
         self._has_room = has_room
+        self._short = short
         self._held: Packet | None = None
 
     def finish(self) -> None:
@@ -126,6 +129,7 @@ class Receiver:
                 except BlockingIOError:
                     return
                 except DescriptorsMissing as cut:
+                    self._short()
                     self._decline(Offer.decode(cut.packet.data), Decline.NO_DESCRIPTOR)
                     continue
                 except (OSError, ProtocolError):

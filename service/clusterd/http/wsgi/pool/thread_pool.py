@@ -50,6 +50,11 @@ class ThreadPool(JobRunners):
         """Whether the system refused the last thread that the pool wanted to start."""
         self.is_stopping = False
 
+    def begin(self) -> bool:
+        """Start the first thread. False if the system refuses it."""
+        with self._lock:
+            return self._is_able()
+
     def run(self) -> None:
         """Run the event loop, or have a thread of the pool run it, until `leave`. Raises what ended the loop."""
         self._leadership.run(self._announce_again)
