@@ -56,6 +56,9 @@ class JournalWriter:
 
     def __init__(self, path: str = JOURNAL_SOCKET) -> None:
         self._path = path
+        self._open()
+
+    def _open(self) -> None:
         self._socket = originals.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
 
@@ -64,6 +67,10 @@ class JournalWriter:
         try:
             self._socket.sendto(payload, self._path)
         except OSError as error:
+            if error.errno == errno.EBADF:  # The application has closed the socket (`os.closerange`).
+                self._socket.detach()
+                self._open()
+                return self.send(payload)
             return error.errno in (errno.EMSGSIZE, errno.ENOBUFS) and self._send_memfd(payload)
         return True
 

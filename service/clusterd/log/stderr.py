@@ -1,5 +1,6 @@
 """Writes log lines to stderr, for a terminal, a container's runtime, or a file."""
 
+import errno
 import fcntl
 import os
 import select
@@ -75,11 +76,16 @@ class DescriptorWriter:
     """
 
     def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
         self._poll: select.poll | None = None
         self._socket: socket.socket | None = None
         self._begun: bytes | None = None
         self._written = 0
         self._pipe_size = 0
+        self._open()
+
+    def _open(self) -> None:
+        descriptor = self._descriptor
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISSOCK(mode):
             self._socket = originals.socket(fileno=fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3))
@@ -113,9 +119,20 @@ class DescriptorWriter:
             return False
         try:
             self._written += self._write(payload[self._written :])
+        except OSError as error:
+            return error.errno == errno.EBADF and self._is_open_again() and self.send(payload)
+        return self._written == len(payload)
+
+    def _is_open_again(self) -> bool:
+        """The application has closed the own descriptor (`os.closerange`). Whether there is another one now."""
+        if self._socket is not None:
+            self._socket.detach()
+        self._socket = self._poll = None
+        try:
+            self._open()
         except OSError:
             return False
-        return self._written == len(payload)
+        return True
 
     def _fits_pipe(self, size: int) -> bool:
         """Whether a pipe has room for more than what is always written in one piece, so that nothing comes in between.

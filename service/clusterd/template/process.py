@@ -31,6 +31,7 @@ from clusterd.process.ending import Ending
 from clusterd.process.files import remember_files
 from clusterd.process.first_order import first_order
 from clusterd.process.fork_hygiene import flush_output, wait_for_child
+from clusterd.process.own_descriptors import OwnDescriptors
 from clusterd.process.own_log import configure_log
 from clusterd.process.refused import why_refused
 from clusterd.runtime import originals
@@ -72,7 +73,10 @@ def main(channel_descriptor: int) -> None:
     try:
         fork_context, may_stand_aside = _load(channel, order, descriptors, log)
     except LoadError as error:
-        _say(channel, LoadFailed(error.reason, error.traceback, error.permanent))
+        try:
+            _say(channel, LoadFailed(error.reason, error.traceback, error.permanent))
+        except OSError:  # The channel is one of the descriptors that the import has closed.
+            log.error(f"the application could not be loaded: {error.reason}")
         _leave(1, log)
     except BrokenPipeError:  # The master has given up this generation.
         _leave(0, log)
@@ -110,7 +114,10 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...], log
     started = time.monotonic()
     before = open_descriptors()
     if order.preload:
+        own = OwnDescriptors((channel.fileno(), *descriptors))
         fork_context = replace(fork_context, loaded=_import(config, log))
+        if lost := own.lost():
+            raise LoadError(lost, "", permanent=False)
     findings = _try_fork(before)
     if findings.broken and order.refuse_unforkable:
         send(channel, encode(Unforkable(findings.broken)))

@@ -23,6 +23,7 @@ from clusterd.process.abandoned import end_own_processes
 from clusterd.process.ending import Ending
 from clusterd.process.exit_handlers import forget_what_runs_once
 from clusterd.process.fork_hygiene import flush_output, wait_for_adoption
+from clusterd.process.own_descriptors import OwnDescriptors
 from clusterd.runtime.hub import begin_after_fork, is_used, note_background, wait_for_threads_of_greenlets
 from clusterd.wire.messages import BootFailed, Hello, Welcome, decode, encode
 from clusterd.wire.packets import peer_pid, receive, send
@@ -76,6 +77,7 @@ def _live(boot: Boot, log: Logger) -> Ended:
     # The boot may take minutes, and systemd starts the next master only after the last process of this one is gone.
     wait_for_adoption(peer_pid(boot.channel))
     die_with_parent()
+    own = OwnDescriptors(boot.own_descriptors)
     try:
         loaded = context.loaded or _load_here(config, log)
         _seed_anew()
@@ -83,14 +85,16 @@ def _live(boot: Boot, log: Logger) -> Ended:
         worker_stop = load_hook(config.worker_stop, "worker_stop")
         worker_start = load_hook(config.worker_start, "worker_start")
         _run_hook(worker_start, f"worker_start: {config.worker_start}")
+        if lost := own.lost():
+            raise LoadError(lost, "", permanent=False)
         if is_used():
             note_background()
             wait_for_threads_of_greenlets()
         worker = _make_process(loaded, boot, log)
     except LoadError as error:
-        return _failed(boot, error)
+        return _failed(boot, error, log)
     except StartupFailed as error:
-        return _failed(boot, describe_text(str(error), "lifespan.startup"))
+        return _failed(boot, describe_text(str(error), "lifespan.startup"), log)
     outlive_parent()  # From now on the worker notices the end of its channel, and drains.
     status = worker.run()
     ending = Ending(worker.leave_by, log)
@@ -107,8 +111,11 @@ def _live(boot: Boot, log: Logger) -> Ended:
     return Ended(status, ending, worker.has_lost_master)
 
 
-def _failed(boot: Boot, error: LoadError) -> Ended:
-    send(boot.channel, encode(BootFailed(error.reason, error.traceback, error.permanent)))
+def _failed(boot: Boot, error: LoadError, log: Logger) -> Ended:
+    try:
+        send(boot.channel, encode(BootFailed(error.reason, error.traceback, error.permanent)))
+    except OSError:  # The channel is one of the descriptors that the application has closed, or the master is gone.
+        log.error(f"the worker could not start: {error.reason}")
     return Ended(BOOT_FAILED_STATUS)
 
 

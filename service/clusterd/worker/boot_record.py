@@ -45,3 +45,14 @@ class Boot:
     channel: socket.socket
     stacks: int
     """Descriptor of the file that the worker writes its stacks to."""
+
+    @property
+    def own_descriptors(self) -> tuple[int, ...]:
+        """Those that the application may not close."""
+        context = self.context
+        shared = (
+            context.scoreboard.descriptor,
+            *context.wakeups.descriptors,
+            *(each.fileno() for each in context.listeners),
+        )
+        return (self.channel.fileno(), self.stacks, *shared)
