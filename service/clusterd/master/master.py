@@ -18,6 +18,7 @@ from clusterd.log.output import mend_output, protect_output
 from clusterd.master.admin.application_metrics import ApplicationMetrics
 from clusterd.master.admin.commands import Commands
 from clusterd.master.admin.control import ControlServer
+from clusterd.master.admin.control_file import ControlFile
 from clusterd.master.admin.counts import Counts
 from clusterd.master.admin.dashboards import Dashboards
 from clusterd.master.admin.endpoint import Endpoint
@@ -131,6 +132,7 @@ class Master:
             context, self._operations, self._views, self._dashboards, self._event_log, self._hooks, self._upgrade
         )
         self._control = ControlServer(listeners.control, self._commands.carry_out, log)
+        self._control_file = ControlFile(listeners, self._control, log)
         sources = (ObservedSource(self._observations.observed), application_metrics)
         pages = self._views.pages(sources, self._dashboards.page)
         self._endpoint = Endpoint(pages, listeners.metrics, log)
@@ -329,6 +331,7 @@ class Master:
         self._load_watch.follow()
         self._hooks.look()
         self._dashboards.look(time.monotonic())
+        self._control_file.look(time.monotonic())
         self._log.flush()
         mend_output()  # The next templates inherit the output.
         self._loop.call_later(LOOK_EVERY_SECONDS, self._look)

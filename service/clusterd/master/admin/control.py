@@ -1,6 +1,7 @@
 """The control socket: connections, lines and their limits. It never waits for a peer; `Commands` does the work."""
 
 import asyncio
+import os
 import select
 import socket
 import struct
@@ -90,6 +91,8 @@ class ControlServer:
         self, sockets: Sequence[socket.socket], carry_out: Callable[[Request, Peer], None], log: Logger
     ) -> None:
         self._accepting = Accepting("control socket", sockets, self._accepted, log)
+        self._sockets = tuple(sockets)
+        self.is_serving = False
         self._carry_out = carry_out
         self._silent: dict[asyncio.Task[None], None] = {}
         """Connections without a request so far, the oldest first."""
@@ -102,9 +105,25 @@ class ControlServer:
     def start(self) -> None:
         """Serve, on the running loop."""
         self._accepting.start()
+        self.is_serving = True
+
+    def serve_on(self, sock: socket.socket) -> None:
+        """Serve on this socket in place of the only one before, whose descriptor it takes over. `sock` is closed.
+
+        Whoever knows the listening sockets, the next program of the master for example, need not know of it. Raises
+        OSError.
+        """
+        (served,) = self._sockets
+        self._accepting.stop()
+        try:
+            os.dup2(sock.fileno(), served.fileno(), inheritable=False)
+        finally:
+            sock.close()
+            self._accepting.start()
 
     def stop(self) -> None:
         """Accept no more requests."""
+        self.is_serving = False
         self._accepting.stop()
         for task in self._silent:
             task.cancel()
