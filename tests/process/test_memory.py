@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.support.clients import loaded
 from tests.support.control_groups import put_into
 from tests.support.service import HELLO, Service, wait_until
 
@@ -80,11 +81,16 @@ def test_a_worker_that_the_kernel_kills_for_memory_is_called_so(little_memory: P
     put_into(little_memory, service)
     service.deploy("1", EATS)
     service.start()
+    before = {worker["pid"] for worker in service.workers()}
     try:
-        with pytest.raises(requests.ConnectionError):
-            service.get("/eat")
+        with loaded(service) as load:
+            with pytest.raises(requests.ConnectionError):
+                service.get("/eat")
+            answered = load.answered
+            wait_until(lambda: load.answered > answered + 50, "others are served")
         service.wait_for_line("worker failed: SIGKILL by the kernel, for want of memory .*reason=oom")
         service.wait_for_status("^Serving: 2 workers, generation 1$")
+        assert len(before & {worker["pid"] for worker in service.workers()}) == 1, "the other worker serves on"
         page = service.metrics().text
         assert 'reason="oom",worker="' in page
         kills = re.findall(r'clusterd_worker_oom_kills_total{worker="\d"} (.+)', page)
