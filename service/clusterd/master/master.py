@@ -38,8 +38,8 @@ from clusterd.master.diagnosis.examinations import Examinations
 from clusterd.master.event_queue import EventQueue
 from clusterd.master.executor import Executor
 from clusterd.master.health.oversight import Oversight
-from clusterd.master.health.punctuality import LOOK_EVERY_SECONDS
 from clusterd.master.hooks.manager import Hooks
+from clusterd.master.looks import Looks
 from clusterd.master.observing.load_watch import LoadWatch
 from clusterd.master.observing.memory import sampler_beside
 from clusterd.master.observing.observations import Observations
@@ -197,7 +197,7 @@ class Master:
         self._loop.run_until_complete(self._open())
         if isinstance(self._start, MasterState):
             self._owners.resume(self._start)  # Before the first look, which ends processes that nobody owns.
-        self._look()
+        self._looks().look()
         if isinstance(self._start, MasterState):
             self._take_over(self._start)
         else:
@@ -321,20 +321,29 @@ class Master:
         self._oversight.see_who_turns()
         self.post_event(events.Tick())
 
-    def _look(self) -> None:
+    def _looks(self) -> Looks:
+        now = time.monotonic
+        return Looks(
+            self._loop,
+            (
+                self._look_at_loads,
+                lambda: self._child_events.memory_kills.look(now()),
+                lambda: self._remains.look(now()),
+                lambda: self._observations.look(now()),
+                self._round_robin.look,
+                self._load_watch.follow,
+                self._hooks.look,
+                lambda: self._dashboards.look(now()),
+                lambda: self._control_file.look(now()),
+                self._log.flush,
+                mend_output,  # The next templates inherit the output.
+            ),
+            self._log,
+        )
+
+    def _look_at_loads(self) -> None:
         self._oversight.see_who_turns()
         self._rebalancer.look(self._oversight.look())
-        self._child_events.memory_kills.look(time.monotonic())
-        self._remains.look(time.monotonic())
-        self._observations.look(time.monotonic())
-        self._round_robin.look()
-        self._load_watch.follow()
-        self._hooks.look()
-        self._dashboards.look(time.monotonic())
-        self._control_file.look(time.monotonic())
-        self._log.flush()
-        mend_output()  # The next templates inherit the output.
-        self._loop.call_later(LOOK_EVERY_SECONDS, self._look)
 
     def _drain_seconds(self) -> float:
         return self._configurations.of(self._supervisor.cluster.serving).timeouts.drain
