@@ -122,6 +122,10 @@ class Configurations:
             self._log.warning(f"{how}raise LimitNOFILE= of the unit (ulimit -n)")
         return config
 
+    def has(self, generation: int) -> bool:
+        """Whether the configuration of `generation` is known: that of one that is over is forgotten."""
+        return generation in self._by_generation
+
     def of(self, generation: int) -> Config:
         """The configuration of `generation`."""
         return self._by_generation[generation]

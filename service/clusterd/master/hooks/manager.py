@@ -218,6 +218,10 @@ class Hooks:
         oldest = min(self._supervisor.serving, *(each.generation for each in self._supervisor.processes.values()))
         self._pinned = {each: config for each, config in self._pinned.items() if each >= oldest}
         if generation not in self._pinned:
+            if not self._configurations.has(generation):
+                # Its rollout has failed meanwhile. An end of the hooks would wait for this process for ever.
+                self._step(steps.Gone(serial, "its generation is over"))
+                return
             self._pinned[generation] = _pinned(self._configurations.of(generation))
         try:
             child = self._context.processes.start_hooks(serial, generation, self._pinned[generation])
