@@ -37,7 +37,7 @@ SECONDS := 60
 
 .DEFAULT_GOAL := help
 .PHONY: help run check test-quickly test test-interpreted test-compiled test-system test-debian12 test-debian13 \
-	packages wheel wheels fuzz operate conformance lint format venv deb lint-deb docs bench lock clean
+	packages wheel wheels fuzz soak operate conformance lint format venv deb lint-deb docs bench lock clean
 
 # What runs in this machine; the system ring boots others.
 RINGS := tests/unit tests/engine tests/process tests/fuzz
@@ -95,6 +95,10 @@ test-compiled: $(VENV)/test $(COMPILED)/ready ## the same rings once more, with 
 
 fuzz: $(VENV)/test ## throw hostile bytes at the HTTP engine (SECONDS=60, SEED=number to see the same again)
 	$(BIN)/python -m tests.fuzz.run $(SECONDS) $(SEED)
+
+soak: SECONDS := 600
+soak: $(VENV)/test ## kill, stop, starve and reload a service at random under mixed load (SECONDS=600, SEED=number); every request is accounted for
+	$(BIN)/python -m tests.support.soak.run $(SECONDS) $(SEED)
 
 operate: $(VENV)/test ## what an operator does and what fails, in booted Debians with requests counted: docs/reliability.md
 	packaging/system-packages $(PACKAGES_SYSTEM)

@@ -131,6 +131,8 @@ class Loss:
     secure: bool = False
     has_begun: bool = False
     """Whether something of the response had come, but not all."""
+    was_told: bool = False
+    """Whether the response before it had said that it is the last of its connection (RFC 9112 section 9.6)."""
     story: tuple[str, ...] = field(default=(), compare=False, repr=False)
     """What its client did and saw, in lines that begin with the time like the server's."""
 
@@ -222,7 +224,7 @@ class _Connection:
     def loss(self, client: str, error: Exception) -> Loss:
         """What its client has lost with it."""
         how, story = str(error), tuple(self.story)
-        return Loss(client, self.port, self.token, how, self.secure, self.has_begun, story)
+        return Loss(client, self.port, self.token, how, self.secure, self.has_begun, self.is_last, story)
 
     async def end(self) -> None:
         """Nothing more comes, and the server closes."""

@@ -1,0 +1,93 @@
+"""Every request that a client has lost is explained by a fault, or is a finding."""
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from tests.support.crowd import Crowd, Loss
+from tests.support.soak.watched import WatchedService
+
+PATIENCE_SECONDS = 15.0
+"""How long clusterd has to tell of what a client has lost: a worker that hangs is killed only after a while."""
+STORY_LINES = 6
+"""Of what a client did last: the log has the rest."""
+
+
+@dataclass
+class _Open:
+    """A loss that is not explained yet."""
+
+    loss: Loss
+    since: float
+    holders: set[int] = field(default_factory=set)
+
+
+class Verdict:
+    """Judges what the crowd has lost while it is fresh: ports are used again."""
+
+    def __init__(self, crowd: Crowd, service: WatchedService) -> None:
+        self._crowd = crowd
+        self._service = service
+        self._ledger = service.ledger
+        self._open: list[_Open] = []
+        self._taken = 0
+        self.wrong: list[str] = []
+        self.explained: Counter[str] = Counter()
+
+    def look(self, *, is_last: bool = False) -> None:
+        """Look at what was lost since, and once more at what was not explained before."""
+        now = time.monotonic()
+        losses, self._taken = self._crowd.losses[self._taken :], len(self._crowd.losses)
+        self._open += [_Open(loss, now) for loss in losses]
+        left = []
+        for each in self._open:
+            how = self._explanation(each)
+            if how is not None:
+                self.explained[how] += 1
+            elif is_last or now - each.since > PATIENCE_SECONDS:
+                self.wrong.append(
+                    "\n    ".join([f"{each.loss}, held by {each.holders}", *each.loss.story[-STORY_LINES:]])
+                )
+            else:
+                left.append(each)
+        self._open = left
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether something is not explained yet, and may be."""
+        return bool(self._open) or self._taken < len(self._crowd.losses)
+
+    def _explanation(self, each: _Open) -> str | None:
+        loss = each.loss
+        holder = self._ledger.holder(loss.port)
+        if holder is not None:
+            each.holders.add(holder)
+        if each.holders & self._ledger.deaths.keys():
+            return "with a worker that has died"
+        if self._ledger.cut.get(loss.port) in self._ledger.deaths:
+            return "cut by a worker that could not drain"
+        if loss.was_told and not loss.has_begun:
+            return "none: the response before had told that it is the last"
+        if not loss.token and not loss.has_begun:
+            return "none: the connection was closed between two requests"
+        unread = self._service.read_again_at > each.since - 2 * PATIENCE_SECONDS
+        if (unread or not each.holders) and self._ledger.deaths_since(each.since - PATIENCE_SECONDS):
+            return "with a worker that has died before it could tell of the connection"
+        return None
+
+
+_TOLERATED = {
+    "HTTP/1.1 507": "507 without descriptors for a body",
+    "told to come again": "told to come again, as nobody could take the connection over",
+}
+
+
+def sort_out(crowd: Crowd) -> tuple[list[str], Counter[str]]:
+    """What the clients found wrong, and how often they were told what a shortage makes inevitable."""
+    wrong, tolerated = [], Counter[str]()
+    for each in crowd.wrong:
+        if kind := next((what for mark, what in _TOLERATED.items() if mark in each), None):
+            tolerated[kind] += 1
+        else:
+            wrong.append(each)
+    return wrong, tolerated
