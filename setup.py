@@ -109,7 +109,12 @@ def extensions(directory: str) -> list[Extension]:
 
     # Silent about what the engine only imports: that is `make lint`'s, which has the packages it needs.
     options = ["--config-file=setup.cfg", "--follow-imports=silent", f"--cache-dir={directory}/mypy"]
-    return mypycify([*options, *compiled_modules()], target_dir=directory, group_name="clusterd")
+    found = mypycify([*options, *compiled_modules()], target_dir=directory, group_name="clusterd")
+    for extension in found:
+        # The libraries name no temporary directory, so that two builds of the same sources are equal.
+        places = directory, sys.prefix, str(Path.cwd())
+        extension.extra_compile_args += ["-g0", *(f"-ffile-prefix-map={place}=." for place in places)]
+    return found
 
 
 def build() -> None:
