@@ -1,8 +1,10 @@
 """The system gives no more of something: what cannot be done is said, and what is known stays true."""
 
+import json
 import os
 import resource
 import signal
+import socket
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +17,7 @@ import pytest
 from tests.support.clients import REQUEST, answer, connect
 from tests.support.control_groups import put_into
 from tests.support.processes import cpu_seconds
-from tests.support.service import HELLO, Service, wait_until
+from tests.support.service import HELLO, PATIENCE_SECONDS, Service, wait_until
 from tests.support.templates import titled
 
 MakeService = Callable[..., Service]
@@ -189,3 +191,25 @@ def test_fewer_descriptors_than_connections_are_a_warning(make_service: MakeServ
     before = len(service.lines)
     assert service.reload().returncode == 0
     assert not any("limits.connections is" in each for each in service.lines[before:])
+
+
+def test_a_death_is_handled_by_a_master_without_descriptors(make_service: MakeService) -> None:
+    service = make_service().start()
+    victim = service.workers()[0]["pid"]
+    followed = socket.socket(socket.AF_UNIX)
+    with followed:
+        followed.settimeout(PATIENCE_SECONDS)
+        followed.connect(str(service.control))
+        followed.sendall(b'{"version": 1, "command": "events", "follow": true}\n')
+        lines = followed.makefile("rb")
+        next(line for line in lines if b'"ready"' in line)
+        before = resource.prlimit(service.pid, resource.RLIMIT_NOFILE)
+        # Not even one that is closed meanwhile: 0 to 2 are open.
+        resource.prlimit(service.pid, resource.RLIMIT_NOFILE, (3, before[1]))
+        os.kill(victim, signal.SIGKILL)
+        gone = next(line for line in lines if b'"exit"' in line)
+        resource.prlimit(service.pid, resource.RLIMIT_NOFILE, before)
+    assert json.loads(gone)["event"]["pid"] == victim
+    wait_until(lambda: len(service.workers()) == 2, "its successor serves")
+    service.wait_for_status(r"^Serving: 2 workers")
+    assert service.stop() == 0

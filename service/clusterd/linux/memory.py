@@ -5,6 +5,8 @@ By ctypes, as in prctl.py: Python's mmap module can do neither.
 
 import ctypes
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 _PROT_READ = 0x1
 _PROT_READ_WRITE = 0x3
@@ -28,6 +30,7 @@ _libc.mmap.argtypes = (
     ctypes.c_int,
     ctypes.c_int64,
 )
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 _memory_view = ctypes.pythonapi.PyMemoryView_FromMemory
 _memory_view.restype = ctypes.py_object
@@ -55,6 +58,21 @@ class Mapping:
     def make_private(self) -> None:
         """Put memory of this process alone behind the address: zeros. Raises OSError."""
         _mmap(self._address, self._length, self._protection, _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_FIXED, -1, 0)
+
+
+@contextmanager
+def mapped(descriptor: int, offset: int, length: int) -> Iterator[memoryview]:
+    """Map a part of a file to be read, for the length of the block, in which all that is made of the memory must end.
+
+    It needs no further descriptor, as `mmap.mmap` does: a process that has none left can still read. Raises OSError.
+    """
+    address = _mmap(None, length, _PROT_READ, _MAP_SHARED, descriptor, offset)
+    view: memoryview = _memory_view(address, length, _PYBUF_READ)
+    try:
+        yield view
+    finally:
+        view.release()
+        _libc.munmap(address, length)
 
 
 def _mmap(address: int | None, length: int, protection: int, flags: int, descriptor: int, offset: int) -> int:

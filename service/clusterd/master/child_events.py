@@ -2,8 +2,10 @@
 
 import asyncio
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from time import monotonic
+from typing import TypeVar
 
 from clusterd.config.model import HealthCheck
 from clusterd.master.admin.application_metrics import ApplicationMetrics
@@ -19,13 +21,15 @@ from clusterd.metrics.page.ledger import Ledger
 from clusterd.metrics.shared.row import Row
 from clusterd.supervisor import events
 from clusterd.supervisor.model.cluster import Phase
-from clusterd.supervisor.model.held import NOTHING_HELD
+from clusterd.supervisor.model.held import NOTHING_HELD, Held
 from clusterd.supervisor.model.states import EndReason, WorkerState
 from clusterd.wire import messages
 from clusterd.wire.channel import Received
 from clusterd.wire.messages import ProtocolError
 from clusterd.wire.packets import close_all
 from clusterd.wire.values import checked
+
+_Found = TypeVar("_Found")
 
 _WITH_DESCRIPTOR = (messages.Loaded, messages.MetricsTold)
 """What comes with a descriptor, if with any. No other message of a child does."""
@@ -176,13 +180,16 @@ class ChildEvents:
             self._post_event(events.WorkerFailed(child.serial, wrong))
 
     def death(self, death: Death) -> None:
-        """Handle the end of a child that was reaped, or whose process was never created."""
+        """Handle the end of a child that was reaped, or whose process was never created.
+
+        The supervisor hears of it, whatever the master cannot do: it would wait for this child for ever.
+        """
         child = death.child
-        for_memory = self._is_for_memory(death)
+        for_memory = self._tried(lambda: self._is_for_memory(death), ForMemory.NO)
         if for_memory is not ForMemory.NO:
             sure = "" if for_memory is ForMemory.SURELY else "probably "
             death = replace(death, how=f"{death.how} by the kernel, {sure}for want of memory")
-        self._context.stacks.report_crash(child)
+        self._tried(lambda: self._context.stacks.report_crash(child), None)
         if child.kind is Kind.HOOKS:
             is_explained = child.is_heard or child.doomed
             self._hooks.gone(death, death.how if is_explained else self._why_unheard(death))
@@ -192,6 +199,21 @@ class ChildEvents:
         if child.kind is not Kind.WORKER:
             self._post_event(events.TemplateGone(child.serial, death.how))
             return
+        held = self._tried(lambda: self._settle(death), NOTHING_HELD)
+        is_for_memory = for_memory is not ForMemory.NO
+        self._post_event(events.WorkerGone(child.serial, death.how, death.by_signal, death.code, is_for_memory, held))
+
+    def _tried(self, handle: Callable[[], _Found], otherwise: _Found) -> _Found:
+        """Return what `handle` returns; `otherwise` if it fails, which is logged."""
+        try:
+            return handle()
+        except Exception as error:
+            self._log.exception("a death was not handled as a whole", error)
+            return otherwise
+
+    def _settle(self, death: Death) -> Held:
+        """Keep what a worker has counted, give up what was its own, and return the requests that it had in hand."""
+        child = death.child
         self._context.conversations.ended(child)
         self._context.debuggers.ended(child)
         self._context.examinations.ended(child)
@@ -201,14 +223,13 @@ class ChildEvents:
             self._remains.worker_gone(child.pid, worker.deadline if worker and drains else 0.0)
             if child.row is not None and worker is not None and worker.end is EndReason.HANG:
                 Row.timeouts.add(self._scoreboard.row(child.row), "hang")
-        held = NOTHING_HELD
-        if child.row is not None:
-            held = held_of(self._context.processes.in_hand(child), monotonic())
-            self._ledger.fold(child.slot, self._scoreboard.row(child.row), death.cpu_seconds)
-            self._application_metrics.ended(child)
-            self._scoreboard.release(child.row)
-        is_for_memory = for_memory is not ForMemory.NO
-        self._post_event(events.WorkerGone(child.serial, death.how, death.by_signal, death.code, is_for_memory, held))
+        if child.row is None:
+            return NOTHING_HELD
+        held = held_of(self._context.processes.in_hand(child), monotonic())
+        self._ledger.fold(child.slot, self._scoreboard.row(child.row), death.cpu_seconds)
+        self._application_metrics.ended(child)
+        self._scoreboard.release(child.row)
+        return held
 
     def _is_for_memory(self, death: Death) -> ForMemory:
         """Whether the kernel killed the child because memory ran out, if clusterd knows of no other sender."""

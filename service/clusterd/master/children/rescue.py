@@ -23,7 +23,6 @@ from clusterd.supervisor.actions import Retire
 from clusterd.supervisor.model.states import WorkerState
 from clusterd.wire import messages
 from clusterd.wire.connection_state import CarriedState
-from clusterd.wire.in_hand import movable_descriptors
 from clusterd.wire.offers import OfferSender
 from clusterd.wire.packets import socketpair
 
@@ -139,7 +138,7 @@ class _Rescue:
         assert self._child.row is not None
         process = os.pidfd_open(self._child.pid)
         try:
-            for descriptor in movable_descriptors(self._context.scoreboard.table(self._child.row)):
+            for descriptor in self._context.scoreboard.movable(self._child.row):
                 try:
                     yield self._checked(duplicate_of(process, descriptor))
                 except OSError as error:

@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Self
 
+from clusterd.linux.memory import mapped, punch_hole
 from clusterd.metrics.shared.row import LAYOUT, ROW_CELLS, Row
 from clusterd.runtime import originals
 from clusterd.wire import in_hand
@@ -56,6 +57,13 @@ class Peers:
     """The open connections of that worker."""
     has_free_thread: bool
     """Whether that worker can run a request at once."""
+
+
+def _place_of(index: int) -> tuple[int, int]:
+    """Return where the table of a row is, and its length."""
+    if not 0 <= index < MAXIMUM_ROWS:
+        raise IndexError(index)
+    return _TABLES + index * _TABLE_BYTES, _TABLE_BYTES
 
 
 class Scoreboard:
@@ -123,8 +131,7 @@ class Scoreboard:
         self._leased.remove(index)
         start = _FIRST + index * ROW_CELLS
         self._integers[start : start + ROW_CELLS] = memoryview(bytes(ROW_CELLS * _CELL)).cast("q")
-        with self._map_table(index) as table:
-            table.madvise(mmap.MADV_REMOVE)  # It costs no memory any more, and reads as zeros.
+        punch_hole(self.descriptor, *_place_of(index))  # The table costs no memory any more, and reads as zeros.
         self._publish_rows_in_use()
 
     def _publish_rows_in_use(self) -> None:
@@ -139,19 +146,24 @@ class Scoreboard:
 
     def table(self, index: int) -> memoryview:
         """Map the table of a row, for its holder to write. It is unmapped when it is no longer referenced."""
-        return memoryview(self._map_table(index))
+        offset, length = _place_of(index)
+        return memoryview(mmap.mmap(self.descriptor, length, offset=offset))
 
     def in_hand(self, index: int, *, whole: bool = False) -> in_hand.Table:
         """Return the requests that the row's holder has in hand, or had when it died. Raises IndexError.
 
         Their targets have no queries unless `whole`.
         """
-        return in_hand.read_table(self.table(index), whole=whole)
+        with mapped(self.descriptor, *_place_of(index)) as table:
+            return in_hand.read_table(table, whole=whole)
 
-    def _map_table(self, index: int) -> mmap.mmap:
-        if not 0 <= index < MAXIMUM_ROWS:
-            raise IndexError(index)
-        return mmap.mmap(self.descriptor, _TABLE_BYTES, offset=_TABLES + index * _TABLE_BYTES)
+    def movable(self, index: int) -> list[int]:
+        """Return the connections of the row's holder, which is stopped, that are between two requests.
+
+        Raises IndexError.
+        """
+        with mapped(self.descriptor, *_place_of(index)) as table:
+            return in_hand.movable_descriptors(table)
 
     def peers(self, own: int, alive_since: int) -> Peers | None:
         """Return the best of the other accepting workers, for a worker to decide whether to give way. None: no other.
