@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import threading
 from collections import Counter
@@ -11,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 from prometheus_client.parser import text_string_to_metric_families
-from websockets.sync.client import connect
 
-import clusterd
 from tests.support.hooked import Hooked
+from tests.support.installed import Installed
 from tests.support.processes import descendants
 from tests.support.program import program
 from tests.support.service import HELLO, Service, wait_until
+
+pytestmark = pytest.mark.engine_independent
 
 MakeService = Callable[..., Service]
 UPGRADES = 3
@@ -32,32 +31,6 @@ if "CLUSTERD_STATE" in os.environ and "--can-adopt" not in sys.argv:
         time.sleep(0.01)
 """
 """The new program begins and waits, so that something can happen between the old one and it."""
-
-
-class Installed:
-    """A clusterd that is installed for one test, and can be replaced by another version."""
-
-    def __init__(self, directory: Path) -> None:
-        self.package = directory / "installed" / "clusterd"
-        source = Path(clusterd.__file__).parent
-        shutil.copytree(source, self.package, ignore=shutil.ignore_patterns("__pycache__"))
-        for library in source.parent.glob("clusterd__mypyc*.so"):  # of a compiled engine
-            shutil.copy(library, self.package.parent)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {"PYTHONPATH": str(self.package.parent)}
-
-    def change(self, module: str, pattern: str, by: str) -> None:
-        """Put another text on disk in a file of the package."""
-        path = self.package / module
-        changed, count = re.subn(pattern, by, path.read_text(), count=1, flags=re.M)
-        assert count, (module, pattern)
-        path.write_text(changed)
-
-    def become(self, version: str) -> None:
-        """Install another version."""
-        self.change("version.py", r'"[^"]+"$', f'"{version}"')
 
 
 @pytest.fixture
@@ -337,76 +310,6 @@ def test_only_a_running_master_asks_whether_a_program_can_adopt(make_service: Ma
     service.start(wait=False)
     assert service.wait() == 1
     assert "only a running master asks this: use clusterctl upgrade" in service.log()
-
-
-LATE = "imported after the unpacking"
-APPLICATION = """
-import os
-from clusterd import worker
-
-@worker.on("message")
-def told(message):
-    worker.send(message)
-
-async def app(scope, receive, send):
-    if scope["type"] == "websocket":
-        await receive()
-        await send({"type": "websocket.accept"})
-        await send({"type": "websocket.send", "text": (await receive())["text"]})
-        return await send({"type": "websocket.close"})
-    if scope["type"] != "http":
-        raise RuntimeError("no lifespan")
-    if scope["path"] == "/die":
-        os._exit(3)
-    if scope["path"] == "/fail":
-        raise LookupError("no such thing")
-    await receive()
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"transfer-encoding", b"chunked")]})
-    await send({"type": "http.response.body", "body": b"ok"})
-"""
-
-
-def test_running_processes_import_nothing_from_files_that_were_unpacked(
-    make_service: MakeService, installed: Installed
-) -> None:
-    service = make_service(log={"access": "all"}, limits={"max_requests": 50})
-    service.environment = installed.environment
-    service.deploy("1", APPLICATION)
-    service.start()
-    for path in installed.package.rglob("*.py"):
-        path.write_text(f"raise RuntimeError({LATE!r})\n")
-    assert service.get(data=b"x" * 100_000).text == "ok"
-    assert service.get(headers={"Transfer-Encoding": "chunked"}, data=iter([b"x"] * 10)).text == "ok"
-    assert service.get("/fail").status_code == 500
-    with connect(f"ws://127.0.0.1:{service.port}/") as socket:
-        socket.send("hello")
-        assert socket.recv() == "hello"
-    for page in ("/metrics", "/healthz", "/readyz?verbose", "/"):
-        assert service.metrics(page).status_code == 200, page
-    for command in ("status", "top", "config", "events"):
-        assert service.ask_to(command)["succeeded"], command
-    for command in ("stacks", "restart"):
-        assert service.ask_to(command, slot=1)["succeeded"], command
-    for command in ("profile", "memory"):
-        assert service.ask_to(command, slot=1, seconds=1)["succeeded"], command
-    assert service.ask_to("send", slot=1, message={"a": 1})["succeeded"]
-    assert service.ask_to("log-level", level="debug")["succeeded"]
-    assert service.ask_to("log-access", mode="off")["succeeded"]
-    assert service.ask_to("scale", workers="+1")["succeeded"]
-    with pytest.raises(requests.ConnectionError):
-        service.get("/die")
-    service.wait_for_line(r"worker failed: exit status 3")
-    wait_until(lambda: len(service.workers()) == 3, "the third worker, and the one that has died, are ready")
-    for _ in range(200):  # And those that have answered enough are replaced.
-        assert service.get().text == "ok"
-    refused = service.ask_to("upgrade")
-    assert (refused["succeeded"], LATE in refused["text"]) == (False, True)
-    failed = service.reload()
-    assert (failed.returncode, "reload failed" in failed.stderr) == (1, True)
-    assert service.get().text == "ok"
-    assert service.stop() == 0
-    unwanted = [line for line in service.lines if LATE in line and "the upgrade is refused" not in line]
-    assert [line for line in unwanted if "template" not in line and "RuntimeError" not in line] == []
 
 
 def test_an_upgrade_waits_for_a_reload_in_which_round_robin_goes_on(make_service: MakeService) -> None:
