@@ -62,9 +62,10 @@ class Foundations:
             raise TakeoverError(str(error)) from None
         for descriptor in (state.shared.scoreboard, state.shared.arena, *state.shared.wakeups):
             _own(descriptor)
-        scoreboard = Scoreboard.attach(state.shared.scoreboard)
+        # Their headers say the same as the layouts in the state, and a worker could have written there.
+        scoreboard = Scoreboard(state.shared.scoreboard)
         scoreboard.take_over(child.row for child in state.children if child.row is not None)
-        arena = Arena.attach(state.shared.arena, is_masters=True)
+        arena = Arena.go_on(state.shared.arena, state.shared.kept_of_arena)
         return cls(supervisor, scoreboard, arena, Wakeups(state.shared.wakeups))
 
 
@@ -90,7 +91,10 @@ class Owners:
             layouts=OWN_LAYOUTS,
             cluster=snapshot(context.cluster),
             shared=SharedMemory(
-                context.scoreboard.descriptor, context.arena.descriptor, context.processes.wakeups.descriptors
+                context.scoreboard.descriptor,
+                context.arena.descriptor,
+                context.arena.kept(),
+                context.processes.wakeups.descriptors,
             ),
             listeners=_state_of_listeners(context.listeners),
             children=tuple(_states_of_children(context.children)),

@@ -14,6 +14,7 @@ from clusterd.log import Level
 from clusterd.master.admin import counts
 from clusterd.master.children.table import Kind
 from clusterd.master.observing import observations
+from clusterd.metrics.regions.arena import Kept as KeptOfArena
 from clusterd.metrics.regions.region import REGION_LAYOUT
 from clusterd.metrics.shared.row import Totals
 from clusterd.metrics.shared.scoreboard import HEADER
@@ -133,6 +134,7 @@ class SharedMemory:
 
     scoreboard: int
     arena: int
+    kept_of_arena: KeptOfArena
     wakeups: tuple[int, ...]
 
 

@@ -30,7 +30,6 @@ _HEAD_BYTES: Final = 1 << 20
 _SEQUENCE: Final = 2
 _ROWS_IN_USE: Final = 3
 _SLOTS_IN_USE: Final = 4
-_LAST_LEASE: Final = 5
 _MOST_LEASES: Final = 1 << 62
 """Far more than there can be. A number beyond was written by a worker."""
 _TABLE: Final = 8
@@ -54,6 +53,17 @@ class Lease:
     number: int
     most_series: int = MOST_SERIES
     """The setting `metrics.series` of the generation. Known to the master only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the master knows of an arena beside what is in its memory."""
+
+    leases: tuple[Lease, ...]
+    last_lease: int
+    slots_in_use: int
+    changes: int
+    """The sequence of the readers (`Arena.sequence`)."""
 
 
 class Arena:
@@ -82,30 +92,28 @@ class Arena:
         return arena
 
     @classmethod
-    def attach(cls, descriptor: int, *, is_masters: bool = False) -> Self:
-        """Open the arena behind an inherited descriptor, and take over the descriptor. Raises ArenaError.
-
-        `is_masters` if an earlier program of the master has made it.
-        """
+    def attach(cls, descriptor: int) -> Self:
+        """Open the arena behind an inherited descriptor, and take over the descriptor. Raises ArenaError."""
         size = os.fstat(descriptor).st_size
         if size != _SIZE:
             raise ArenaError(f"an arena of {_SIZE} bytes was expected, found {size}")
-        arena = cls(descriptor, is_masters=is_masters)
+        arena = cls(descriptor)
         found = tuple(arena._cells[:2].tolist())
         if found != (_MAGIC, REGION_LAYOUT):
             raise ArenaError(f"an arena with the header {(_MAGIC, REGION_LAYOUT)} was expected, found {found}")
-        if is_masters:
-            arena._go_on()
         return arena
 
-    def _go_on(self) -> None:
-        """Read what the last program of the master has written. A worker may have written over it."""
-        found = [lease for lease in self._written_leases() if lease.slot < MAXIMUM_SLOTS]
-        self._leased = {lease.row: lease for lease in found}
-        self._last_lease = max([self._cells[_LAST_LEASE] % _MOST_LEASES, *(lease.number for lease in found)])
-        self._slots_in_use = min(self._cells[_SLOTS_IN_USE], MAXIMUM_SLOTS)
-        self._changes = self._cells[_SEQUENCE] % _MOST_LEASES
-        self._changes += self._changes % 2
+    @classmethod
+    def go_on(cls, descriptor: int, kept: "Kept") -> Self:
+        """Go on with the arena of an earlier program of the master. Nothing in the memory is believed."""
+        arena = cls(descriptor, is_masters=True)
+        arena._leased = {lease.row: lease for lease in kept.leases}
+        arena._last_lease, arena._slots_in_use, arena._changes = kept.last_lease, kept.slots_in_use, kept.changes
+        return arena
+
+    def kept(self) -> "Kept":
+        """What another program of the master goes on with."""
+        return Kept(tuple(self.leases()), self._last_lease, self._slots_in_use, self._changes)
 
     @property
     def sequence(self) -> int:
@@ -130,7 +138,6 @@ class Arena:
         self._last_lease += 1
         start = _TABLE + row * _COLUMNS
         with self.changing():
-            self._cells[_LAST_LEASE] = self._last_lease
             self._cells[start], self._cells[start + 1], self._cells[start + 2] = slot, generation, self._last_lease
             self._leased[row] = Lease(row, slot, generation, self._last_lease, most_series)
             self._cells[_ROWS_IN_USE] = max(self._leased) + 1
