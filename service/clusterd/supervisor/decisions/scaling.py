@@ -41,7 +41,9 @@ def decided(cluster: ClusterState, workers: int, cause: ScaleCause, reason: str)
     if not is_deciding(cluster):
         return
     before, settings = cluster.wanted, _settings(cluster)
-    workers = max(settings.within(workers), _debugged_slot(cluster) if workers < before else 0)
+    workers = settings.within(workers)
+    if workers < before:
+        workers = min(before, max(workers, _debugged_slot(cluster)))
     if workers == before or not (may_shrink(cluster) if workers < before else _may_grow(cluster)):
         return
     cluster.wanted = workers
