@@ -60,3 +60,29 @@ def test_a_process_that_the_application_has_forked_speaks_for_nobody() -> None:
 def test_the_copy_of_a_template_that_stands_aside_speaks_for_it() -> None:
     """What a refused fork had failed of was lost: "died before it said hello" was all that the log said."""
     assert said_by_another_process(StandsAside(0)) == ([ForkFailed(7, "too many processes")], 0)
+
+
+def test_every_child_is_reaped_although_the_death_of_another_is_not_handled() -> None:
+    met: list[int] = []
+    told: list[Exception] = []
+
+    def fail(death: Death) -> None:
+        met.append(death.child.serial)
+        raise LookupError(death.child.serial)
+
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+    children = Children(loop, lambda *_: None, lambda _: None, fail)
+    for serial in (1, 2):
+        child = Child(serial, Kind.HOOKS, generation=1)
+        with children.enter(child):
+            pid = os.fork()
+            if pid == 0:
+                os._exit(0)
+            children.born(child, pid)
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    children.reap()
+    loop.close()
+    assert sorted(met) == [1, 2]
+    assert len(told) == 2
+    assert not children.all()

@@ -215,7 +215,7 @@ class Children:
                 return
             if dead is None:
                 return
-            self._hear_out(dead.si_pid)
+            self._try(self._hear_out, dead.si_pid)
             _, status, usage = os.wait4(dead.si_pid, 0)
             child = self._by_pid.pop(dead.si_pid, None)
             if child is None:
@@ -225,7 +225,15 @@ class Children:
             how, by_signal = describe_status(status)
             if child.signal_asked_for:
                 how = f"{how}, after {child.signal_asked_for}"
-            self._bury(child, Death(child, how, by_signal, cpu_seconds, os.waitstatus_to_exitcode(status)))
+            death = Death(child, how, by_signal, cpu_seconds, os.waitstatus_to_exitcode(status))
+            self._try(self._bury, child, death)
+
+    def _try(self, handle: Callable[..., None], *arguments: object) -> None:
+        """Call `handle`. If it fails, that is logged, and the other children are reaped all the same."""
+        try:
+            handle(*arguments)
+        except Exception as error:
+            self._loop.call_exception_handler({"message": "Exception in the reaping of a child", "exception": error})
 
     def _hear_out(self, pid: int) -> None:
         known = self._by_pid.get(pid)
@@ -241,8 +249,10 @@ class Children:
         if child.channel is not None:
             child.channel.close()
             child.channel = None
-        self._on_death(death)
-        child.close_stacks()
+        try:
+            self._on_death(death)
+        finally:
+            child.close_stacks()
 
     def _received(self, child: Child, received: Received) -> None:
         if isinstance(received.message, Hello):
