@@ -28,7 +28,7 @@ from clusterd.log.current_request import REQUEST_ID
 if TYPE_CHECKING:
     from clusterd.http.asgi.websocket.call import WebSocketCall
 
-_LACKS: list[str] = []
+LACKS: list[str] = []
 """Why there can be no WebSockets, once that was found out."""
 REMEDY = "pip install wsproto (the extra clusterd[websockets])"
 
@@ -47,11 +47,11 @@ def import_websockets() -> None:
 
     It is not left to the first WebSocket: the files of clusterd may be another version's by then.
     """
-    if not _LACKS:
+    if not LACKS:
         try:
             importlib.import_module("clusterd.http.asgi.websocket.call")
-        except ImportError as error:
-            _LACKS.append(str(error))
+        except Exception as error:  # What is broken there must not keep applications from serving that need none.
+            LACKS.append(str(error))
 
 
 class AsgiAdapter:
@@ -135,11 +135,11 @@ class AsgiAdapter:
     ) -> tuple["WebSocketCall", dict[str, Any]]:
         """Return the call for a WebSocket and its scope. Raises Refusal."""
         handshake = handshake_of(head, self._limits)
-        if _LACKS:
+        if LACKS:
             if not self._lack_is_known:
                 self._lack_is_known = True
                 self._log.error(
-                    f"WebSockets are answered with 501: {_LACKS[0]}. In the application's environment: {REMEDY}"
+                    f"WebSockets are answered with 501: {LACKS[0]}. In the application's environment: {REMEDY}"
                 )
             raise Refusal(HTTPStatus.NOT_IMPLEMENTED, f"this server is set up without WebSockets; {REMEDY}")
         from clusterd.http.asgi.websocket.call import WebSocketCall  # import_websockets has found it
