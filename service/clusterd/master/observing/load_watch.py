@@ -48,9 +48,10 @@ class LoadWatch:
         if not is_deciding(self._cluster):
             self._is_looking, self._trend = False, UNSEEN
             return
-        self._look(time.monotonic())
+        # First: a look that fails is not the last one.
         every = LOOK_EVERY_SECONDS * (1 + self._cluster.wanted / WORKERS_OF_A_LOOK)
         self._loop.call_later(every, self._turn)
+        self._look(time.monotonic())
 
     def _look(self, now: float) -> None:
         cluster = self._cluster
