@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -68,7 +69,8 @@ def test_another_version_goes_on_in_the_same_process(make_service: MakeService, 
     installed.become("9.9.9")
     done = service.clusterctl("upgrade")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "clusterd 9.9.9 runs, and generation 2 serves\n"
+    lines = ["clusterd 9.9.9 goes on in the same process", "clusterd 9.9.9 runs, and generation 2 serves"]
+    assert done.stdout.splitlines() == lines
     service.wait_for_line(r"clusterd 9\.9\.9 goes on in place of clusterd [0-9.]+ ")
     assert service.ask().generation == 2
     assert not before & pids_of(service)
@@ -187,7 +189,7 @@ def test_a_bad_deploy_is_withdrawn_after_the_upgrade(make_service: MakeService) 
     before = pids_of(service)
     service.deploy("2", "import nothing_of_that_name\n")
     done = service.clusterctl("upgrade")
-    assert (done.returncode, done.stdout) == (3, "")
+    assert (done.returncode, done.stdout.count("\n")) == (3, 1)
     assert re.search(r"^clusterd \S+ runs, but its rollout has failed: .*nothing_of_that_name", done.stderr)
     assert pids_of(service) == before
     assert service.ask().version == "1"
@@ -327,3 +329,53 @@ def test_an_upgrade_waits_for_a_reload_in_which_round_robin_goes_on(make_service
     assert told[0]["succeeded"], told
     service.wait_for_status(r"generation 3; reloaded at ")
     assert {service.ask().generation for _ in range(5)} == {3}
+
+
+BEFORE_THE_EXEC = """
+        open("it is about to go", "w").close()
+        __import__("time").sleep(0.5)
+        state = self._owners.collect()"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_right_before_the_exec_is_heeded(
+    make_service: MakeService, installed: Installed, number: signal.Signals
+) -> None:
+    service = make_service()
+    service.environment = installed.environment
+    installed.change("master/takeover/upgrade.py", r"^        state = self\._owners\.collect\(\)$", BEFORE_THE_EXEC)
+    service.start()
+    service.signal(signal.SIGUSR2)
+    wait_until((service.directory / "it is about to go").exists, "it is about to go")
+    service.signal(number)
+    if number is signal.SIGTERM:
+        assert service.wait() == 0
+        service.wait_for_line("clusterd ends: asked to stop")
+    else:
+        service.wait_for_line("rollout 2 begins")
+
+
+def test_round_robin_accepts_while_an_upgrade_waits_for_a_silent_client(make_service: MakeService) -> None:
+    service = make_service(scheduling="round_robin").start()
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.connect(str(service.control))
+        service.signal(signal.SIGUSR2)
+        begun = len(service.lines)
+        while not any("goes on in place" in line for line in service.lines[begun:]):
+            assert service.get(timeout=2.0).status_code == 200  # It waits for this client for 5 s.
+    service.wait_for_status(r"generation 2; reloaded at ")
+
+
+def test_a_program_that_cannot_be_executed_goes_on_as_it_was(make_service: MakeService, installed: Installed) -> None:
+    service = make_service()
+    service.environment = installed.environment
+    installed.change(
+        "master/takeover/upgrade.py", r"os\.execve\(sys\.executable, _command\(\)", 'os.execve("/nonexistent", ["x"]'
+    )
+    service.start()
+    done = service.clusterctl("upgrade")
+    assert (done.returncode, "generation 2 serves" in done.stdout) == (0, True)
+    service.wait_for_line("cannot be executed, and this program goes on: No such file or directory")
+    service.signal(signal.SIGHUP)  # And heeds signals.
+    service.wait_for_status(r"generation 3; reloaded at ")
+    assert service.stop() == 0

@@ -328,3 +328,12 @@ def test_a_thread_that_waits_is_told_when_the_other_side_goes() -> None:
     conversation.end()
     thread.join(60)
     assert len(told) == 1
+
+
+def test_the_requests_of_a_later_program_have_numbers_of_their_own() -> None:
+    numbers: list[int] = []
+    for _ in range(2):
+        conversation = Conversation()
+        conversation.request("?", None)
+        numbers += conversation._pending  # noqa: SLF001 - no message shows it before it is sent
+    assert len(set(numbers)) == 2

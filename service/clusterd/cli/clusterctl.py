@@ -65,7 +65,13 @@ def _run(options: argparse.Namespace, spinner: terminal.Spinner) -> int:
     if options.command in (Command.PROFILE, Command.MEMORY) or getattr(options, "slot_or_hooks", None) == ALL:
         return _examine(path, options)
     if options.command == Command.UPGRADE:
-        result = upgrading.upgrade(path, spinner.show)
+
+        def tell(text: str) -> None:
+            spinner.clear()
+            if not options.json:
+                print(text, flush=True)
+
+        result = upgrading.upgrade(path, spinner.show, tell)
         spinner.clear()
         status = _print_result(options, result)
         return EX_NOT_ROLLED_OUT if status and result["data"] else status

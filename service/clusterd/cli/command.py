@@ -171,7 +171,7 @@ def _say_whether_it_can_adopt(arguments: Arguments, descriptor: int | None) -> i
         if descriptor is None:
             raise TakeoverError("only a running master asks this: use clusterctl upgrade")
         configuration_that_serves(read_state(descriptor))
-        _read(arguments)
+        _watched(arguments, _read(arguments))
     except TakeoverError as error:
         reason = str(error)
     except ConfigError as error:
@@ -182,16 +182,20 @@ def _say_whether_it_can_adopt(arguments: Arguments, descriptor: int | None) -> i
 
 def _take_over(arguments: Arguments, descriptor: int, log: Logger) -> int:
     """Go on in place of the program that has executed this one."""
-    state = read_state(descriptor)
-    os.close(descriptor)
-    config = configuration_that_serves(state)
-    log.set_level(state.log_level)
-    configure_log(log, config.log)
-    watched = _watched(arguments, config)
     with ExitStack() as opened:
-        listeners = opened.enter_context(closing(listeners_of(state.listeners)))
-        watcher = opened.enter_context(closing(Watcher(watched, log))) if watched else None
-        master = Master(config, lambda: _read(arguments), listeners, log, watcher=watcher, start=state)
+        try:
+            state = read_state(descriptor)
+            os.close(descriptor)
+            config = configuration_that_serves(state)
+            log.set_level(state.log_level)
+            configure_log(log, config.log)
+            watched = _watched(arguments, config)
+            listeners = opened.enter_context(closing(listeners_of(state.listeners)))
+            watcher = opened.enter_context(closing(Watcher(watched, log))) if watched else None
+            master = Master(config, lambda: _read(arguments), listeners, log, watcher=watcher, start=state)
+        except (TakeoverError, WatchError, OSError) as error:
+            # It was asked before, so this is rare. The workers answer what they have, and end.
+            return _Attempt(log).refuse([f"this program cannot go on: {error}"], ExitStatus.TEMPORARY)
         gc.freeze()
         return master.run()
 

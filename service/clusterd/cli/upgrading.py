@@ -9,16 +9,17 @@ from clusterd.dashboard import words
 from clusterd.wire.control import Command
 
 
-def upgrade(path: Path, show: Callable[[str], None]) -> dict[str, Any]:
+def upgrade(path: Path, show: Callable[[str], None], tell: Callable[[str], None]) -> dict[str, Any]:
     """Upgrade, and return the result as a document of the control socket. `show` is given the progress.
 
+    `tell` is given the news that the new program goes on: the rollout may take longer than somebody waits.
     Raises Unreachable and ControlError.
     """
     show("the new program is asked whether it can go on")
     *_, begun = ask(path, Command.UPGRADE)
     if not begun["succeeded"]:
         return begun
-    show(begun["text"])
+    tell(begun["text"])
     number = begun["data"]["rollout"]
     for document in ask(path, Command.EVENTS, {"follow": True}):
         event = document.get("event", {})

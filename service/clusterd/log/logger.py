@@ -56,6 +56,10 @@ class Logger:
         """How many records of this process were dropped, because their destination did not accept them."""
         return self._sink.lost_in_all
 
+    def resume(self, lost: int) -> None:
+        """Count on from what an earlier program of this process has dropped."""
+        self._sink.resume(lost)
+
     @property
     def left_out(self) -> int:
         """How many records of this process were left out, because there were too many equal ones."""

@@ -70,6 +70,10 @@ class Sink:
         """How many records this process has dropped since its start, because the destination did not accept them."""
         return self._lost_in_all
 
+    def resume(self, lost_in_all: int) -> None:
+        """Count on from what an earlier program of this process has dropped."""
+        self._lost_in_all += lost_in_all
+
     @property
     def left_out(self) -> int:
         """How many equal records this process has left out since its start."""

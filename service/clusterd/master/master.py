@@ -115,11 +115,18 @@ class Master:
         application_metrics = ApplicationMetrics(context)
         self._observations = Observations(context)
         self._owners = Owners(
-            context, self._round_robin, ledger, counts, self._event_log, self._worker_events, self._observations
+            context,
+            self._round_robin,
+            ledger,
+            counts,
+            self._event_log,
+            self._worker_events,
+            self._observations,
+            self._hooks,
         )
         # What the program itself knows would be lost.
         impossible = "" if observe is None else "a program that is its own master is replaced by starting it anew"
-        self._upgrade = Upgrade(self._owners, self._hooks, self._is_asked, self._is_left, impossible)
+        self._upgrade = Upgrade(self._owners, self._has_clients, self._before_exec, impossible)
         self._child_events = ChildEvents(
             context, ledger, application_metrics, self._hooks, self._remains, self._observations
         )
@@ -223,7 +230,6 @@ class Master:
 
     def _take_over(self, state: MasterState) -> None:
         """Go on in place of an earlier program of this process, and replace its workers."""
-        self._hooks.resume(state.remembered.workers.values())
         how = f"clusterd {__version__} goes on in place of clusterd {state.program}"
         self._log.info(how, pid=os.getpid(), python=sys.executable)
         self._event_log.note("upgraded", version=__version__, before=state.program)
@@ -231,10 +237,10 @@ class Master:
         self._context.children.reap()
         self.post_event(events.ReloadAsked())
 
-    def _is_asked(self) -> bool:
+    def _has_clients(self) -> bool:
         return not (self._control.is_idle and self._endpoint.is_idle)
 
-    def _is_left(self) -> None:
+    def _before_exec(self) -> None:
         self._commands.interrupted()
 
     def _upgrade_asked(self) -> None:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from time import monotonic
+from time import monotonic, monotonic_ns
 from typing import Any
 
 from clusterd.runtime import originals
@@ -130,7 +130,8 @@ class Conversation:
         self._taken = 0
         """Messages of the other side that were handled and not yet acknowledged."""
         self._pending: dict[int, _Pending] = {}
-        self._last_request = 0
+        self._last_request = monotonic_ns()
+        """An earlier program of the master has used lower numbers. A reply to it may still come."""
         self._is_ended = False
         self._will_flush = False
         self._loop: asyncio.AbstractEventLoop | None = None

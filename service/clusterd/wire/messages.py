@@ -14,6 +14,7 @@ import json
 from dataclasses import dataclass, fields
 from math import isfinite
 from typing import Any, cast, get_origin
+from zlib import crc32
 
 PROTOCOL_VERSION = 1
 PACKET_BYTES = 64 * 1024
@@ -340,6 +341,10 @@ _FIELDS: dict[str, dict[str, type]] = {
     name: {field.name: _class_of(field.type) for field in fields(message)}
     for name, message in _MESSAGES.items()
 }
+
+
+LAYOUT = crc32(repr((PROTOCOL_VERSION, [(name, [*found.items()]) for name, found in _FIELDS.items()])).encode())
+"""Differs when a message does. Processes with different layouts do not understand each other."""
 
 
 def encode(message: Message) -> bytes:

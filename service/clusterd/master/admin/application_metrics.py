@@ -60,7 +60,8 @@ class ApplicationMetrics:
         self._rendering = asyncio.Lock()
         self._asked: dict[int, _Asked] = {}
         """By the serial of the worker."""
-        self._last_number = 0
+        self._last_number = time.monotonic_ns()
+        """An earlier program of the master has used lower numbers."""
         self._logged: dict[tuple[object, str], None] = {}
         """What was logged, and of what, the oldest first."""
 

@@ -132,6 +132,7 @@ class Commands:
     def interrupted(self) -> None:
         """Answer the peers that follow the events: another program goes on, and they may ask it."""
         for peer in list(self._following):
+            self._unfollow(peer)
             peer.succeed("clusterd is upgraded: ask again to follow what comes now")
 
     # ---- each command

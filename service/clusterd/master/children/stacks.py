@@ -45,7 +45,8 @@ class StackReader:
         self._log = log
         self._asked: dict[tuple[int, int], Callable[[str], None]] = {}
         """By the serial of the worker, which can answer no question to another one, and the number of the question."""
-        self._last_number = 0
+        self._last_number = time.monotonic_ns()
+        """An earlier program of the master has used lower numbers."""
         self._sampled: dict[int, _Sampled] = {}
         """By the serial of the process."""
 

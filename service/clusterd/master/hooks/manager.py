@@ -7,7 +7,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from clusterd.config.model import Config
@@ -17,7 +17,7 @@ from clusterd.master.event_queue import EventQueue
 from clusterd.master.hooks.decisions import steps
 from clusterd.master.hooks.decisions.feed import Feed
 from clusterd.master.hooks.decisions.processes import HooksSupervisor
-from clusterd.master.hooks.delivery import HooksQueue, refuse
+from clusterd.master.hooks.delivery import Counts, HooksQueue, refuse
 from clusterd.master.hooks.link import HooksLink
 from clusterd.master.operations import Operations
 from clusterd.metrics.page.facts import HooksFacts
@@ -36,6 +36,14 @@ NO_HOOKS = "no hooks answer requests in the master: name their module in the set
 MOMENT_SECONDS = 0.05
 """The load time of hooks ends this much before that of the template, so that the error names the hooks when they are
 the cause."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What outlives a program of the master."""
+
+    restarts: int
+    counts: Counts
 
 
 class Hooks:
@@ -69,20 +77,23 @@ class Hooks:
         """Whether events or messages wait for the hooks."""
         return self._supervisor.has_hooks and self._queue.waiting > 0
 
-    def resume(self, workers: Iterable[WorkerEvent]) -> None:
+    def kept(self) -> Kept:
+        """What another program of the master goes on with."""
+        return Kept(self._restarts, replace(self._queue.counts))
+
+    def resume(self, kept: Kept, workers: Iterable[WorkerEvent]) -> None:
         """Start a hooks process of the generation that serves. `workers` are the last events of the living ones."""
+        self._restarts, self._queue.counts = kept.restarts, replace(kept.counts)
         for each in workers:
             self._queue.pass_over(each)
         cluster = self._context.cluster
         config = self._configurations.of(cluster.serving)
-        if (template := cluster.table.forkable(cluster.serving)) is not None:
-            self._templates[cluster.serving] = template.serial
-        self._begin(cluster.serving, config)
+        self._begin(cluster.serving, config, is_proven=True)
         self._step(steps.GenerationServes(cluster.serving))
 
-    def _begin(self, generation: int, config: Config) -> None:
+    def _begin(self, generation: int, config: Config, *, is_proven: bool = False) -> None:
         load, leave = config.rollout.boot_timeout - MOMENT_SECONDS, config.timeouts.drain
-        self._step(steps.GenerationBegins(generation, config.hooks is not None, load, leave))
+        self._step(steps.GenerationBegins(generation, config.hooks is not None, load, leave, is_proven))
 
     # ---- the observer (context.py)
 

@@ -28,6 +28,8 @@ class Kept:
     certificate_ends: dict[int, float] = field(default_factory=dict)
     """By generation, in seconds since 1970."""
     import_seconds: float | None = None
+    rollout_seconds: dict[str, float] = field(default_factory=dict)
+    """How long the last rollout took, by result."""
 
 
 class Observations:
@@ -55,13 +57,16 @@ class Observations:
 
     def kept(self) -> Kept:
         """What another program of the master goes on with."""
-        return Kept(dict(self._oom_kills), dict(self._certificate_ends), self._import_seconds)
+        return Kept(
+            dict(self._oom_kills), dict(self._certificate_ends), self._import_seconds, dict(self._rollout_seconds)
+        )
 
     def resume(self, kept: Kept) -> None:
         """Go on with what an earlier program of the master has kept."""
         self._oom_kills.update(kept.oom_kills)
         self._certificate_ends.update(kept.certificate_ends)
         self._import_seconds = kept.import_seconds
+        self._rollout_seconds.update(kept.rollout_seconds)
 
     # ---- what happens
 

@@ -12,6 +12,7 @@ from clusterd.master.admin.counts import Counts
 from clusterd.master.admin.event_log import EventLog
 from clusterd.master.children.table import Child, Children, Kind
 from clusterd.master.context import MasterContext
+from clusterd.master.hooks.manager import Hooks
 from clusterd.master.observing.observations import Observations
 from clusterd.master.sockets.listeners import Listeners
 from clusterd.master.sockets.round_robin import RoundRobin
@@ -80,6 +81,7 @@ class Owners:
     event_log: EventLog
     worker_events: WorkerEvents
     observations: Observations
+    hooks: Hooks
 
     def collect(self) -> MasterState:
         """What another program of the master needs to go on."""
@@ -109,6 +111,8 @@ class Owners:
                 context.children.orphans_reaped,
                 context.children.messages_dropped,
                 self.round_robin.refused,
+                context.log.lost,
+                self.hooks.kept(),
             ),
             remembered=Remembered(*self.event_log.kept(), self.worker_events.kept(), self.observations.kept()),
         )
@@ -129,12 +133,14 @@ class Owners:
         self.ledger.resume(state.counted.totals, state.counted.cpu_seconds)
         self.counts.resume(state.counted.counts)
         self.round_robin.refused = state.counted.refused_connections
+        context.log.resume(state.counted.log_records_lost)
         remembered = state.remembered
         self.event_log.resume(remembered.last_event, remembered.events, remembered.messages)
         self.worker_events.resume(remembered.workers)
         self.observations.resume(remembered.observations)
         for each in state.children:
             self._adopt(each)
+        self.hooks.resume(state.counted.hooks, remembered.workers.values())
 
     def _adopt(self, state: ChildState) -> None:
         child = Child(

@@ -13,6 +13,7 @@ from clusterd.config.model import AccessLog, Config, TcpAddress, from_json, to_j
 from clusterd.log import Level
 from clusterd.master.admin import counts
 from clusterd.master.children.table import Kind
+from clusterd.master.hooks import manager as hooks
 from clusterd.master.observing import observations
 from clusterd.metrics.regions.arena import Kept as KeptOfArena
 from clusterd.metrics.regions.region import REGION_LAYOUT
@@ -22,7 +23,7 @@ from clusterd.supervisor.model.plain import PlainError, from_plain, to_plain
 from clusterd.systemd.sockets import Role
 from clusterd.version import __version__
 from clusterd.wire.hooks import WorkerEvent
-from clusterd.wire.messages import PROTOCOL_VERSION
+from clusterd.wire.messages import LAYOUT
 
 FORMAT = 1
 """Changes when a field changes its meaning."""
@@ -42,7 +43,7 @@ class Layouts:
     protocol: int
 
 
-OWN_LAYOUTS = Layouts(HEADER, REGION_LAYOUT, PROTOCOL_VERSION)
+OWN_LAYOUTS = Layouts(HEADER, REGION_LAYOUT, LAYOUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +115,8 @@ class Counted:
     orphans_reaped: int
     messages_dropped: int
     refused_connections: int
+    log_records_lost: int
+    hooks: hooks.Kept
 
 
 @dataclass(frozen=True, slots=True)

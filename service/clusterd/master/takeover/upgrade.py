@@ -14,9 +14,9 @@ from typing import Any
 
 from clusterd.linux.early_signals import hold_signals, let_signals_through
 from clusterd.master.asking import INHERITED, output_of
-from clusterd.master.hooks.manager import Hooks
 from clusterd.master.takeover.owners import Owners
 from clusterd.master.takeover.state import write
+from clusterd.supervisor.events import ReloadAsked
 from clusterd.supervisor.model.cluster import Phase
 from clusterd.supervisor.model.states import COMING, TemplateState, WorkerState
 
@@ -25,15 +25,19 @@ STATE_VARIABLE = "CLUSTERD_STATE"
 
 ANSWER_SECONDS = 30.0
 """How long the new program may take to say whether it can go on."""
+ANSWER_LASTS_SECONDS = 2.0
+"""How old the answer may be when the new program goes on: there may be another one on disk by then."""
 QUIET_SECONDS = 60.0
 """How long the upgrade waits for a moment at which nothing is under way that only the old program knows."""
 CLIENTS_SECONDS = 5.0
 """How long it waits for the clients of the master itself: scrapes, and commands that are not read yet."""
+LOOKS_AT_REST = 50
+"""How often it is seen, while `round_robin` accepts nothing, whether the workers have acknowledged every connection."""
 LOOK_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Begins:
+class Accepted:
     """The new program goes on at once. Rollout `rollout` then replaces the workers."""
 
     version: str
@@ -47,7 +51,7 @@ class Refused:
     reason: str
 
 
-Outcome = Begins | Refused
+Outcome = Accepted | Refused
 
 
 def answer(version: str, reason: str = "") -> str:
@@ -58,26 +62,29 @@ def answer(version: str, reason: str = "") -> str:
 class Upgrade:
     """Carries it out, once at a time.
 
-    `is_asked` tells whether clients wait for an answer of the master. `leave` is called when the new program is about
-    to go on. `impossible` says why there can be no upgrade; it is empty where there can.
+    `has_clients` tells whether clients wait for an answer of the master. `before_exec` is called when the new program
+    is about to go on. `impossible` says why there can be no upgrade; it is empty where there can.
     """
 
     def __init__(
-        self, owners: Owners, hooks: Hooks, is_asked: Callable[[], bool], leave: Callable[[], None], impossible: str
+        self,
+        owners: Owners,
+        has_clients: Callable[[], bool],
+        before_exec: Callable[[], None],
+        impossible: str,
     ) -> None:
         self._impossible = impossible
-        self._is_asked = is_asked
-        self._leave = leave
+        self._has_clients = has_clients
+        self._before_exec = before_exec
         self._owners = owners
         self._context = owners.context
         self._log = owners.context.log
-        self._hooks = hooks
         self._task: asyncio.Task[None] | None = None
-        self._told: list[Callable[[Outcome], None]] = []
+        self._waiting: list[Callable[[Outcome], None]] = []
 
     def ask(self, tell: Callable[[Outcome], None]) -> None:
         """Upgrade, and call `tell` with the outcome: at once before the new program goes on."""
-        self._told.append(tell)
+        self._waiting.append(tell)
         if self._task is None:
             self._task = self._context.loop.create_task(self._run())
 
@@ -90,32 +97,51 @@ class Upgrade:
             self._log.exception("the upgrade failed", error)
             outcome = Refused(f"clusterd failed: {error}")
         finally:
-            self._owners.round_robin.hold(False)
             self._task = None
+        self._log.error(f"the upgrade is refused, and nothing has changed: {outcome.reason}")
         self._tell(outcome)
 
     def _tell(self, outcome: Outcome) -> None:
-        if isinstance(outcome, Refused):
-            self._log.error(f"the upgrade is refused, and nothing has changed: {outcome.reason}")
-        told, self._told = self._told, []
-        for tell in told:
+        waiting, self._waiting = self._waiting, []
+        for tell in waiting:
             tell(outcome)
 
     async def _attempt(self) -> Refused:
         if self._impossible:
             return Refused(self._impossible)
         found = await self._ask_new_program()
-        if isinstance(found, Refused):
-            return found
-        began = self._context.loop.time()
-        while (why := self._why_not_now() or self._what_is_accepted()) or self._is_asked():
-            waited = self._context.loop.time() - began
-            if why and waited > QUIET_SECONDS:
+        began = answered_at = self._context.loop.time()
+        quiet_since: float | None = None
+        while not isinstance(found, Refused):
+            now, why = self._context.loop.time(), self._why_not_now()
+            if now - began > QUIET_SECONDS:
+                why = why or "workers do not acknowledge their connections"
                 return Refused(f"it cannot be done as long as {why}: try again")
-            if not why and waited > CLIENTS_SECONDS:
-                break
+            quiet_since = None if why else quiet_since or now
+            if quiet_since is not None and (now - quiet_since > CLIENTS_SECONDS or not self._has_clients()):
+                if now - answered_at > ANSWER_LASTS_SECONDS:
+                    found = await self._ask_new_program()
+                    answered_at = self._context.loop.time()
+                    continue
+                await self._try_to_become(found)
             await asyncio.sleep(LOOK_SECONDS)
-        return self._become(found)
+        return found
+
+    async def _try_to_become(self, version: str) -> None:
+        """Have everything come to rest, and execute the new program. Returns if something comes in between."""
+        self._owners.round_robin.hold(True)
+        # A signal from now on waits for the new program. What an earlier one has asked for is done in the next turns.
+        hold_signals()
+        try:
+            for _ in range(LOOKS_AT_REST):
+                await asyncio.sleep(LOOK_SECONDS)
+                if self._owners.round_robin.is_idle:
+                    break
+            if not self._why_not_now() and self._owners.round_robin.is_idle:
+                self._become(version)
+        finally:
+            let_signals_through()
+            self._owners.round_robin.hold(False)
 
     async def _ask_new_program(self) -> str | Refused:
         """Return the version of the program that is on disk."""
@@ -131,7 +157,6 @@ class Upgrade:
 
     def _why_not_now(self) -> str:
         """What is under way that only this program knows; empty if nothing is."""
-        self._owners.round_robin.hold(False)
         cluster = self._context.cluster
         if cluster.phase is not Phase.RUNNING or cluster.stop_is_announced:
             return f"clusterd is {cluster.phase.value}" if not cluster.stop_is_announced else "clusterd stops"
@@ -143,7 +168,7 @@ class Upgrade:
             return "a worker starts or is killed"
         if any(each.state not in _SETTLED for each in cluster.table.templates.values()):
             return "a template starts or ends"
-        if self._hooks.are_busy:
+        if self._owners.hooks.are_busy:
             return "the hooks handle events"
         if not self._context.conversations.are_idle:
             return "messages of the application are under way"
@@ -154,31 +179,25 @@ class Upgrade:
             return "orders to a process are under way"
         return ""
 
-    def _what_is_accepted(self) -> str:
-        """The same for connections of `scheduling: round_robin`. From now on the master accepts none."""
-        self._owners.round_robin.hold(True)
-        return "" if self._owners.round_robin.is_idle else "workers do not take their connections"
-
-    def _become(self, version: str) -> Refused:
-        """Execute the new program. Returns only if that fails."""
+    def _become(self, version: str) -> None:
+        """Execute the new program. Returns only if that fails; the rollout that was announced comes all the same."""
         state = self._owners.collect()
         kept = [*state.descriptors(), write(state)]
-        self._log.info(f"clusterd {version} goes on in this process", pid=os.getpid())
-        self._log.finish()
-        self._tell(Begins(version, self._context.supervisor.next_rollout))
-        self._leave()
-        # A signal from now on waits for the new program.
-        hold_signals()
         try:
             for descriptor in kept:
                 os.set_inheritable(descriptor, True)
+            self._log.info(f"clusterd {version} goes on in this process", pid=os.getpid())
+            self._log.finish()
+            self._tell(Accepted(version, self._context.supervisor.next_rollout))
+            self._before_exec()
             os.execve(sys.executable, _command(), {**os.environ, STATE_VARIABLE: str(kept[-1])})
         except OSError as error:
+            self._log.error(f"{sys.executable} cannot be executed, and this program goes on: {error.strerror}")
+            self._context.post_event(ReloadAsked())
+        finally:
             for descriptor in kept:
                 os.set_inheritable(descriptor, False)
             os.close(kept[-1])
-            let_signals_through()
-            return Refused(f"{sys.executable} cannot be executed: {error.strerror}")
 
 
 _SETTLED = frozenset({TemplateState.LOADED, TemplateState.SPARE})

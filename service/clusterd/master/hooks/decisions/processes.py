@@ -117,8 +117,9 @@ class HooksSupervisor:
 
     def _take_in(self, event: Event) -> None:
         match event:
-            case GenerationBegins(number, has_hooks, load_seconds, leave_seconds):
-                self._generations.setdefault(number, _Generation(has_hooks, load_seconds, leave_seconds))
+            case GenerationBegins(number, has_hooks, load_seconds, leave_seconds, is_proven):
+                begun = _Generation(has_hooks, load_seconds, leave_seconds, is_proven)
+                self._generations.setdefault(number, begun)
                 self.serving = self.serving or number
             case GenerationServes(number):
                 self.serving = number

@@ -46,6 +46,8 @@ class GenerationBegins(Event):
     """The time limit for the import of the module."""
     leave_seconds: float
     """The time limit for the last handler, when the generation is over."""
+    is_proven: bool = False
+    """Its hooks have loaded under an earlier program of the master."""
 
 
 @dataclass(frozen=True, slots=True)
