@@ -110,6 +110,8 @@ class Upgrade:
         if self._impossible:
             return Refused(self._impossible)
         found = await self._ask_new_program()
+        if isinstance(found, str):
+            self._log.info(f"clusterd {found} on disk can go on in this process")
         began = answered_at = self._context.loop.time()
         quiet_since: float | None = None
         while not isinstance(found, Refused):
