@@ -7,6 +7,7 @@ import pytest
 from tests.support.machines.asking import ask, ask_unix
 from tests.support.machines.deployment import CONFIG, configure, deploy
 from tests.support.machines.machine import Machine
+from tests.support.machines.packages import incompatible
 from tests.support.service import wait_until
 from tests.system.conftest import install
 
@@ -93,7 +94,9 @@ def test_what_an_administrator_masks_is_not_expected(machine: Machine) -> None:
     assert ask(machine).status == 0
 
 
-def test_an_instance_with_an_address_of_its_own_keeps_it_over_an_upgrade(machine: Machine, package: Path) -> None:
+def test_an_instance_with_an_address_of_its_own_keeps_it_over_an_upgrade(
+    machine: Machine, package: Path, tmp_path: Path
+) -> None:
     deploy(machine, "alone")
     configure(machine, MINIMAL + OWN, "alone")
     _with_old_unit(machine)
@@ -101,7 +104,7 @@ def test_an_instance_with_an_address_of_its_own_keeps_it_over_an_upgrade(machine
     assert machine.property("clusterd@alone.socket", "ActiveState") == "inactive"
     first = ask(machine, "http://127.0.0.1:9000/")
     assert first.status == 200
-    install(machine, package)
+    install(machine, incompatible(package, tmp_path))  # As of a version that knows no upgrade in place: it restarts.
     wait_until(lambda: machine.property("clusterd@alone.service", "ActiveState") == "active", "it runs again")
     second = ask(machine, "http://127.0.0.1:9000/")
     assert second.status == 200
