@@ -217,11 +217,14 @@ def test_dead_worker_counts_stay(make_service: MakeService) -> None:
     service = make_service(workers=1).start()
     for _ in range(5):
         service.ask()
+    counted = 'clusterd_http_requests_total{code="2xx",worker="1"} 5.0'
+    wait_until(lambda: counted in service.metrics().text, "all are counted, which comes after the answer")
     os.kill(service.workers()[0]["pid"], signal.SIGKILL)
     service.wait_for_line("worker failed: SIGKILL")
     service.wait_for_status("^Serving: 1 worker")
     service.ask()
-    assert 'clusterd_http_requests_total{code="2xx",worker="1"} 6.0' in service.metrics().text
+    counted = 'clusterd_http_requests_total{code="2xx",worker="1"} 6.0'
+    wait_until(lambda: counted in service.metrics().text, "the one after it is counted too")
     assert service.metrics("/healthz").status_code == 200
     assert service.metrics("/readyz").status_code == 200
 

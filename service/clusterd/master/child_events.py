@@ -239,6 +239,8 @@ class ChildEvents:
         return self.memory_kills.judge(child.pid, monotonic())
 
     def _why_unheard(self, death: Death) -> str:
+        if not self._configurations.has(death.child.generation):  # Hooks may outlive their generation.
+            return death.how
         return why_unheard(death, self._configurations.of(death.child.generation).python)
 
 

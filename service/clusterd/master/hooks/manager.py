@@ -247,8 +247,9 @@ class Hooks:
         """Report hooks that do not load as a template that does not load: the start or the reload fails."""
         self._held_up.pop(bad.generation, None)
         if not bad.reason.startswith("hooks: "):
-            name = self._configurations.of(bad.generation).hooks
-            bad = replace(bad, reason=f"hooks: {name}: {bad.reason}")
+            config = self._pinned.get(bad.generation)
+            name = "" if config is None else f"{config.hooks}: "
+            bad = replace(bad, reason=f"hooks: {name}{bad.reason}")
         self._bad = {bad.generation: bad}
         self._tell_bad(self._templates[bad.generation], bad)
 
