@@ -143,12 +143,13 @@ def test_a_state_that_is_asked_of_all_of_them_is_written(service: Service) -> No
     assert family(service) == before
 
 
-def test_what_means_nothing_to_clusterd_says_so(service: Service) -> None:
+def test_an_upgrade_that_is_asked_of_all_of_them_is_the_masters(service: Service) -> None:
     service.start()
-    before = whole_family(service)
+    whole_family(service)
     kill_all(service, signal.SIGUSR2)
-    service.wait_for_line("SIGUSR2 has no effect on clusterd")
-    assert family(service) == before
+    service.wait_for_status("generation 2; reloaded at ")
+    assert "worker failed" not in service.log()
+    assert "template died" not in service.log()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

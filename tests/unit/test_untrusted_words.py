@@ -238,14 +238,15 @@ def test_no_process_is_two_children() -> None:
 def test_a_worker_answers_no_question_to_another_one() -> None:
     async def scenario() -> list[str]:
         told: list[str] = []
-        children = SimpleNamespace(send=lambda *_: None, signal=lambda *_: None)
+        sent: list[messages.TellStacks] = []
+        children = SimpleNamespace(send=lambda _, message: sent.append(message), signal=lambda *_: None)
         reader = StackReader(
             cast(Any, children), asyncio.get_running_loop(), cast(Logger, SimpleNamespace()), lambda _: EMPTY
         )
         asked, other = (Child(serial, Kind.WORKER, generation=1, slot=serial, pid=serial) for serial in (1, 2))
         reader.tell(asked, told.append)
-        reader.told(other, 1, "of another one")
-        reader.told(asked, 1, "of the one")
+        reader.told(other, sent[0].number, "of another one")
+        reader.told(asked, sent[0].number, "of the one")
         return told
 
     assert asyncio.run(scenario()) == ["of the one"]
