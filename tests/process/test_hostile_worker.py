@@ -1,4 +1,4 @@
-"""A worker that somebody has taken over, beside one that serves: what it does costs only itself.
+"""A worker that an attacker has taken over, beside one that serves: what it does costs only itself.
 
 What it can do is in tests/support/hostile_worker.py. Nothing here has a limit of its own: a master that stalls does not
 answer within the patience of every request.

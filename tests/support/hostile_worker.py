@@ -164,7 +164,7 @@ def says_numbers_that_are_none() -> None:
 
 
 def clinging() -> socket.socket:
-    """A connection whose last close waits: nobody reads what it has sent."""
+    """A connection whose last close waits: its peer does not read what was sent."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         near = socket.create_connection(server.getsockname())
         far, _ = server.accept()

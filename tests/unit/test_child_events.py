@@ -14,7 +14,7 @@ pytestmark = pytest.mark.engine_independent
 
 
 def test_hooks_whose_generation_is_over_are_told_as_gone() -> None:
-    """Whoever ends waits for them: a death that is not told is waited for for ever."""
+    """A stop waits for them: a death that is not told is waited for for ever."""
     gone: list[tuple[Death, str]] = []
     nothing = cast(Any, SimpleNamespace())
     configurations = Configurations(nothing, lambda: nothing, frozenset(), nothing)

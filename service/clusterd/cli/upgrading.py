@@ -12,7 +12,7 @@ from clusterd.wire.control import Command
 def upgrade(path: Path, show: Callable[[str], None], tell: Callable[[str], None]) -> dict[str, Any]:
     """Upgrade, and return the result as a document of the control socket. `show` is given the progress.
 
-    `tell` is given the news that the new program goes on: the rollout may take longer than somebody waits.
+    `tell` is given the news that the new program goes on: the rollout may take longer than the caller waits.
     Raises Unreachable and ControlError.
     """
     show("the new program is asked whether it can go on")

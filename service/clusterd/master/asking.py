@@ -9,6 +9,9 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 
+INHERITED = 3
+"""The number of the inherited descriptor in the process."""
+
 
 async def output_of(
     command: Sequence[str], environment: Mapping[str, str], seconds: float, *, inherited: int | None = None
@@ -54,10 +57,6 @@ def _spawn(command: Sequence[str], environment: Mapping[str, str], inherited: in
         raise
     finally:
         os.close(write_end)
-
-
-INHERITED = 3
-"""The number of the inherited descriptor in the process."""
 
 
 def _passed_on(descriptor: int, write_end: int) -> list[tuple[int, int, int]]:

@@ -203,7 +203,7 @@ class Master:
         self._service_manager.start()
         self._loop.run_until_complete(self._open())
         if isinstance(self._start, MasterState):
-            self._owners.resume(self._start)  # Before the first look, which ends processes that nobody owns.
+            self._owners.resume(self._start)  # Before the first look, which ends processes without an owner.
         self._looks().look()
         if isinstance(self._start, MasterState):
             self._take_over(self._start)

@@ -1,6 +1,6 @@
 """Finds out that an application has closed descriptors that are not its own, as `os.closerange()` does.
 
-Without its channel, its listeners or the log a process fails later, elsewhere, and for reasons that nobody understands.
+Without its channel, its listeners or the log a process fails later, elsewhere, and for reasons that are hard to find.
 """
 
 import os

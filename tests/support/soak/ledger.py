@@ -89,7 +89,7 @@ class Ledger:
             return [death for death in self.deaths.values() if death.at >= moment]
 
     def unforeseen(self, victims: set[int]) -> list[Death]:
-        """The deaths of workers that nobody has killed or stopped, and that no request has ended."""
+        """The deaths of workers that no fault has killed or stopped, and that no request has ended."""
         with self._lock:
             return [
                 death

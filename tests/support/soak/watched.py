@@ -1,4 +1,4 @@
-"""A service whose log is heard line by line, and not at all while nobody is to read it."""
+"""A service whose log is heard line by line, and not at all while the test is not to read it."""
 
 import threading
 import time

@@ -110,7 +110,7 @@ class ControlServer:
     def serve_on(self, sock: socket.socket) -> None:
         """Serve on this socket in place of the only one before, whose descriptor it takes over. `sock` is closed.
 
-        Whoever knows the listening sockets, the next program of the master for example, need not know of it. Raises
+        The next program of the master, which gets the listening sockets, need not know of it. Raises
         OSError.
         """
         (served,) = self._sockets

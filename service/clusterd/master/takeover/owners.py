@@ -126,10 +126,8 @@ class Owners:
         context.log.set_level(state.log_level)
         children = context.children
         children.access_log = state.access_log
-        children.orphans_reaped, children.messages_dropped = (
-            state.counted.orphans_reaped,
-            state.counted.messages_dropped,
-        )
+        children.orphans_reaped = state.counted.orphans_reaped
+        children.messages_dropped = state.counted.messages_dropped
         self.ledger.resume(state.counted.totals, state.counted.cpu_seconds)
         self.counts.resume(state.counted.counts)
         self.round_robin.refused = state.counted.refused_connections

@@ -25,9 +25,9 @@ def order(cluster: ClusterState, changed: Callable[[int], int], *, may_be_early:
     _scaled(cluster, before, ScaleCause.ASKED, reason)
 
 
-def release(cluster: ClusterState, *, may_be_early: bool = False) -> None:
+def release(cluster: ClusterState) -> None:
     """Return to the number of the configuration, or have clusterd decide between its numbers again."""
-    if not _may_scale(cluster, may_be_early=may_be_early):
+    if not _may_scale(cluster, may_be_early=False):
         return
     before, cluster.wanted, cluster.is_pinned = cluster.wanted, _settings(cluster).within(cluster.wanted), False
     rollout, coming = cluster.rollout, _coming_settings(cluster)
@@ -77,7 +77,7 @@ def may_shrink(cluster: ClusterState) -> bool:
 def _may_grow(cluster: ClusterState) -> bool:
     """Whether more workers may be started. Not while one cannot start: more of them would fail in the same way.
 
-    Nor without a template: only a new import could fill the slots, of files that nobody has asked to roll out.
+    Nor without a template: only a new import could fill the slots, of files that no reload was asked for.
     """
     return not cluster.table.backoffs and cluster.table.has_template(cluster.serving)
 

@@ -4,7 +4,6 @@ It is how one program of the master leaves its state to the next, which may be o
 missing has its default, and a field or a value that the reader does not know is an error. So nothing is misunderstood.
 """
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
@@ -35,7 +34,7 @@ def to_plain(value: object, leave_out: frozenset[str] = frozenset()) -> Any:
         return [[to_plain(key), to_plain(each)] for key, each in value.items()]
     if isinstance(value, (frozenset, set)):
         return sorted(to_plain(each) for each in value)
-    if isinstance(value, (list, tuple, deque)):
+    if isinstance(value, (list, tuple)):
         return [to_plain(each) for each in value]
     raise TypeError(f"{type(value).__name__} has no plain form")
 
