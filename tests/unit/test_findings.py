@@ -70,16 +70,43 @@ print("adopted")
 """
 
 
-def said_with_many_connections(script: str) -> str:
+def said(script: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(Path(findings.__file__).parents[2])}
-    command = [sys.executable, "-c", MANY + script]
+    command = [sys.executable, "-c", script]
     ran = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=60)
     return ran.stdout or ran.stderr
 
 
 def test_as_many_connections_as_an_import_may_open_are_findings() -> None:
-    assert said_with_many_connections(FINDS) == "100 a socket connected to another of this process False\n"
+    assert said(MANY + FINDS) == "100 a socket connected to another of this process False\n"
 
 
 def test_a_worker_with_as_many_waits_for_its_adoption() -> None:
-    assert said_with_many_connections(IS_ADOPTED) == "adopted\n"
+    assert said(MANY + IS_ADOPTED) == "adopted\n"
+
+
+REAPED = """
+import os, signal, time
+from clusterd.runtime import originals
+from clusterd.template.findings import open_descriptors, try_fork
+
+if {handled}:
+    signal.signal(signal.SIGCHLD, lambda *_: os.waitpid(-1, 0))
+else:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+fork = originals.fork
+
+def fork_and_lose_the_child():
+    child = fork()
+    while child and os.path.exists(f"/proc/{{child}}"):
+        time.sleep(0.001)
+    return child
+
+originals.fork = fork_and_lose_the_child
+print(try_fork(open_descriptors()).broken)
+"""
+
+
+@pytest.mark.parametrize("handled", [False, True])
+def test_a_trial_that_the_application_has_reaped_first_has_ended(handled: bool) -> None:
+    assert said(REAPED.format(handled=handled)) == "[]\n"

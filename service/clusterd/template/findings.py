@@ -152,15 +152,18 @@ def _after_forks(here: Inventory, before: frozenset[int], fork_between: Callable
 
 def _has_ended(child: int) -> bool:
     """Wait for the end of a child of this process. It is killed if it takes too long."""
-    ended = os.pidfd_open(child)
+    try:
+        ended = os.pidfd_open(child)
+    except ProcessLookupError:  # The kernel has reaped it, as the application ignores SIGCHLD, or the application has.
+        return True
     poll = originals.poll()  # Not select(2), which takes no descriptor above 1023.
     poll.register(ended, select.POLLIN)
     in_time = bool(poll.poll(1000 * _TRIAL_SECONDS))
     originals.close(ended)
     if not in_time:
-        with suppress(ProcessLookupError):  # It may hang before it has a group of its own.
-            os.killpg(child, signal.SIGKILL)
-        os.kill(child, signal.SIGKILL)
+        for end in (os.killpg, os.kill):  # It may hang before it has a group of its own, or have ended just now.
+            with suppress(ProcessLookupError):
+                end(child, signal.SIGKILL)
     wait_for_child(child)
     return in_time
 
