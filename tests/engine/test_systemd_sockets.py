@@ -111,7 +111,7 @@ def test_addresses_are_written_as_in_the_configuration(sockets: ExitStack, tmp_p
 
 def test_a_taken_socket_is_non_blocking_and_has_its_role(sockets: ExitStack) -> None:
     sock = listening(sockets, ("127.0.0.1", 0))
-    (taken,) = take_sockets({os.dup(sock.fileno()): "metrics"})
+    (taken,) = take_sockets([(os.dup(sock.fileno()), "metrics")])
     with taken.socket:
         assert taken.role is Role.METRICS
         assert taken.socket.family == socket.AF_INET
@@ -127,7 +127,7 @@ def test_a_taken_socket_is_non_blocking_and_has_its_role(sockets: ExitStack) -> 
 )
 def test_an_unknown_name_says_how_to_name_it(sockets: ExitStack, name: str, says: str) -> None:
     with pytest.raises(SocketError, match=says):
-        take_sockets({listening(sockets, ("127.0.0.1", 0)).fileno(): name})
+        take_sockets([(listening(sockets, ("127.0.0.1", 0)).fileno(), name)])
 
 
 def test_every_descriptor_of_the_wrong_kind_is_named(sockets: ExitStack, tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_every_descriptor_of_the_wrong_kind_is_named(sockets: ExitStack, tmp_pat
     sockets.callback(os.close, writer)
     descriptors = [datagram.fileno(), silent.fileno(), connected.fileno(), reader]
     with pytest.raises(SocketError) as caught:
-        take_sockets(dict.fromkeys(descriptors, "http"))
+        take_sockets([(descriptor, "http") for descriptor in descriptors])
     problems = caught.value.problems
     assert [f"descriptor {number})" in text for number, text in zip(descriptors, problems, strict=True)]
     assert "ListenStream=" in problems[0]

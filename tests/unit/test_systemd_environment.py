@@ -24,6 +24,7 @@ def test_watchdog_seconds(environ: dict[str, str], seconds: float | None) -> Non
 
 def test_children_get_everything_but_what_systemd_said_to_the_master() -> None:
     private = ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID"]
+    private += ["FDSTORE", "CLUSTERD_DESCRIPTOR_STORE"]
     kept = {"PATH": "/bin", "JOURNAL_STREAM": "8:1", "LISTEN_ADDRESS": "::", "WATCHDOG_URL": "http://x"}
     assert clean_environment({**kept, **dict.fromkeys(private, "1")}) == kept
 

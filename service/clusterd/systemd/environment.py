@@ -7,7 +7,10 @@ LISTEN_VARIABLES = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDNAME
 
 _NOTIFY_VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "FDSTORE")
 
-_PRIVATE = frozenset(LISTEN_VARIABLES + _NOTIFY_VARIABLES)
+DESCRIPTOR_STORE_VARIABLE = "CLUSTERD_DESCRIPTOR_STORE"
+"""`yes` in a unit with FileDescriptorStoreMax= and KillMode=process. $FDSTORE exists only from systemd 254 on."""
+
+_PRIVATE = frozenset((*LISTEN_VARIABLES, *_NOTIFY_VARIABLES, DESCRIPTOR_STORE_VARIABLE))
 
 
 def clean_environment(environ: Mapping[str, str]) -> dict[str, str]:

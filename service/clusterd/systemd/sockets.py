@@ -3,10 +3,11 @@
 import importlib
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from clusterd.systemd.descriptor_store import is_stored_name
 from clusterd.systemd.environment import LISTEN_VARIABLES
 
 _HOW_TO_INSTALL = (
@@ -50,11 +51,22 @@ class PassedSocket:
 def passed_sockets() -> tuple[PassedSocket, ...]:
     """Take over the sockets that systemd passed to this process, in systemd's order. Without a socket unit, none.
 
-    Do not call listen(2) on them, because their backlog is the unit's `Backlog=`. The variables that announced them are
-    removed from the environment, so that no child uses them.
+    What systemd kept for a master is closed, because the caller has no use for it.
 
-    Raises SocketError: a name is unknown, a descriptor is not a listening stream socket, the variables contradict each
-    other, or systemd-python is not installed.
+    Raises SocketError as `passed_descriptors` and `take_sockets` do.
+    """
+    passed = passed_descriptors()
+    for descriptor in stored_descriptors(passed).values():
+        os.close(descriptor)
+    return take_sockets(passed)
+
+
+def passed_descriptors() -> tuple[tuple[int, str], ...]:
+    """Return every descriptor that systemd passed to this process, with its name.
+
+    The variables that announced them are removed from the environment, so that no child uses them.
+
+    Raises SocketError: the variables contradict each other, or systemd-python is not installed.
     """
     if "LISTEN_FDS" not in os.environ:
         return ()
@@ -64,26 +76,41 @@ def passed_sockets() -> tuple[PassedSocket, ...]:
     except ImportError:
         raise SocketError((_HOW_TO_INSTALL,)) from None
     try:
-        names = daemon.listen_fds_with_names(unset_environment=True)
+        names: dict[int, str] = daemon.listen_fds_with_names(unset_environment=True)
     except OSError as error:
         values = ", ".join(f"{name}={os.environ[name]}" for name in LISTEN_VARIABLES if name in os.environ)
         raise SocketError((f"the sockets announced by {values} cannot be taken: {error.strerror}",)) from None
     for variable in LISTEN_VARIABLES:
         # libsystemd removes them only from the C environment, of which os.environ is a copy.
         os.environ.pop(variable, None)
-    return take_sockets(names)
+    return tuple(names.items())
 
 
-def take_sockets(names: Mapping[int, str]) -> tuple[PassedSocket, ...]:
-    """Check the named descriptors and return sockets, which are non-blocking and not inherited by an exec.
+def stored_descriptors(passed: Iterable[tuple[int, str]]) -> dict[str, int]:
+    """Return those that an earlier master has stored, by name. They are not inherited by an exec.
 
-    O_NONBLOCK belongs to the open file, which all processes that inherit the socket share. It is set here, once.
+    No name is there twice: only the main process can store (NotifyAccess=main), and `DescriptorStore` gives each name
+    once, also after a master's death, because the next one goes on behind the largest number.
+    """
+    stored = {name: descriptor for descriptor, name in passed if is_stored_name(name)}
+    for descriptor in stored.values():
+        os.set_inheritable(descriptor, False)
+    return stored
 
-    Raises SocketError as `passed_sockets` does.
+
+def take_sockets(passed: Iterable[tuple[int, str]]) -> tuple[PassedSocket, ...]:
+    """Check the sockets of the units and return them, non-blocking and not inherited by an exec.
+
+    Do not call listen(2) on them, because their backlog is the unit's `Backlog=`. O_NONBLOCK belongs to the open file,
+    which all processes that inherit the socket share. It is set here, once. What comes from the store is left out.
+
+    Raises SocketError: a name is unknown, or a descriptor is not a listening stream socket.
     """
     problems: list[str] = []
     taken: list[PassedSocket] = []
-    for descriptor, name in names.items():
+    for descriptor, name in passed:
+        if is_stored_name(name):
+            continue
         try:
             taken.append(PassedSocket(_role(name), _listening_socket(descriptor)))
         except ValueError as error:
