@@ -10,7 +10,8 @@ from tests.support.control_groups import group_with_memory, group_with_tasks
 from tests.support.endings import NOTE, Noted, Serve
 from tests.support.engine_fixtures import *  # noqa: F403 - pytest finds them by their names
 from tests.support.examples import Example, as_an_example
-from tests.support.service import Service
+from tests.support.managed import ManagedService
+from tests.support.service import PATIENCE_SECONDS, Service
 
 
 @pytest.fixture
@@ -24,6 +25,23 @@ def make_service(tmp_path: Path) -> Iterator[Callable[..., Service]]:
         service = Service(directory, settings)
         made.append(service)
         return service
+
+    yield make
+    for service in made:
+        service.destroy()
+        print(f"--- log of {service.directory.name}\n{service.log()}")
+
+
+@pytest.fixture
+def make_managed(tmp_path: Path) -> Iterator[Callable[..., ManagedService]]:
+    """Make services that a stand-in for systemd runs, with their settings; see `make_service`."""
+    made: list[ManagedService] = []
+
+    def make(most_stored: int = 1 << 20, ending_seconds: float = PATIENCE_SECONDS, **settings: Any) -> ManagedService:
+        directory = tmp_path / f"managed{len(made)}"
+        directory.mkdir()
+        made.append(ManagedService(directory, settings, most_stored=most_stored, ending_seconds=ending_seconds))
+        return made[-1]
 
     yield make
     for service in made:
