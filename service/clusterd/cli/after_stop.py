@@ -1,0 +1,149 @@
+"""What systemd runs after each end of a master (`ExecStopPost=`): if no other follows, it ends what is left.
+
+`KillMode=process` has systemd leave the workers alone, so that the next master can go on with them. This program
+imports little: a restart waits for it.
+"""
+
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from clusterd.systemd.stopping import has_flag, is_the_end, remove_flag
+
+OTHERS_SECONDS = 2.0
+"""The time between SIGTERM and SIGKILL for processes that are not workers."""
+_LOOK_AGAIN_SECONDS = 0.5
+"""A process may have forked another, which no event tells."""
+_MOUNTS = ("/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/fs/cgroup")
+"""Where systemd's own hierarchy is: of version 1, of both beside each other, of version 2."""
+_WORKER = "clusterd-w"
+_CLUSTERD = "clusterd"
+
+
+class ControlGroup:
+    """The processes of this process's own service, without this one."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file = directory / "cgroup.procs"
+
+    @classmethod
+    def own(cls) -> "ControlGroup | None":
+        """Return it. None if this process is not part of a service: then nothing may be ended."""
+        path = service_group(Path("/proc/self/cgroup").read_text().splitlines())
+        if path is None:
+            return None
+        for mount in _MOUNTS:
+            directory = Path(mount, path.lstrip("/"))
+            if (directory / "cgroup.procs").is_file():
+                return cls(directory)
+        return None
+
+    def pids(self) -> set[int]:
+        """Return the pids. A process of another namespace of pids is 0, and is left out."""
+        return {int(line) for line in self._file.read_text().split()} - {0, os.getpid()}
+
+
+def service_group(lines: Iterable[str]) -> str | None:
+    """Return the service's group from the lines of /proc/self/cgroup (cgroups(7)), None if there is no service.
+
+    systemd runs the control processes of a unit with Delegate= in a group `.control` below it.
+    """
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        path = path.removesuffix("/.control")
+        if controllers in ("", "name=systemd") and path.endswith(".service"):
+            return path
+    return None
+
+
+class Ending:
+    """Ends all processes of a group: the workers drain, then the others end, and then nothing is left."""
+
+    def __init__(self, group: ControlGroup) -> None:
+        self._group = group
+        self._asked: set[int] = set()
+        self._foreign: set[int] = set()
+        """Those that may not be ended. That needs another user, which no process of the service can become."""
+
+    def end(self, seconds: float) -> None:
+        """Return when the group is empty. The workers get this time to drain."""
+        deadline = time.monotonic() + seconds
+        # The application's own processes first go on: requests that are in flight may wait for one.
+        while (workers := self._named(_WORKER)) and time.monotonic() < deadline:
+            self._send(signal.SIGTERM, self._named(_CLUSTERD) - self._asked)
+            self._wait(workers, deadline)
+        # What is left of clusterd needs no more time: a template ignores SIGTERM.
+        self._send(signal.SIGKILL, self._named(_CLUSTERD))
+        deadline = time.monotonic() + OTHERS_SECONDS
+        while (left := self._left()) and time.monotonic() < deadline:
+            self._send(signal.SIGTERM, left - self._asked)
+            self._wait(left, deadline)
+        while left := self._left():
+            self._send(signal.SIGKILL, left)
+            self._wait(left, time.monotonic() + _LOOK_AGAIN_SECONDS)
+
+    def _left(self) -> set[int]:
+        return self._group.pids() - self._foreign
+
+    def _named(self, start: str) -> set[int]:
+        return {pid for pid in self._left() if name_of(pid).startswith(start)}
+
+    def _send(self, number: signal.Signals, pids: Collection[int]) -> None:
+        self._asked.update(pids)
+        with ExitStack() as opened:
+            for pid, descriptor in open_pidfds(pids, opened):
+                # By the pidfd, and only if it is of the group: a number may have been given to another process.
+                if pid in self._group.pids():
+                    try:
+                        signal.pidfd_send_signal(descriptor, number)
+                    except ProcessLookupError:
+                        pass  # it has ended
+                    except PermissionError:
+                        self._foreign.add(pid)
+
+    def _wait(self, pids: Collection[int], deadline: float) -> None:
+        """Wait until one of the processes has ended, or until the deadline, or until it is time to look again."""
+        seconds = min(_LOOK_AGAIN_SECONDS, deadline - time.monotonic())
+        with ExitStack() as opened:
+            poll = select.poll()
+            for _, descriptor in open_pidfds(pids, opened):
+                poll.register(descriptor, select.POLLIN)
+            poll.poll(max(0.0, seconds) * 1000)
+
+
+def open_pidfds(pids: Iterable[int], opened: ExitStack) -> Iterator[tuple[int, int]]:
+    """Yield a pidfd for each process that lives, closed with `opened`. pidfd_open(2)."""
+    for pid in pids:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        opened.callback(os.close, descriptor)
+        yield pid, descriptor
+
+
+def name_of(pid: int) -> str:
+    """Return the name of a process (proc_pid_comm(5)), nothing if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
+    except OSError:
+        return ""
+
+
+def main() -> int:
+    """Run `clusterd-after-stop SECONDS`, with the environment of ExecStopPost=. Return the exit status."""
+    if len(sys.argv) != 2 or "SERVICE_RESULT" not in os.environ:
+        print("systemd runs this program after clusterd (ExecStopPost=): clusterd-after-stop SECONDS", file=sys.stderr)
+        return 2
+    directory = os.environ.get("RUNTIME_DIRECTORY", "").split(":")[0] or None
+    if is_the_end(os.environ, is_flagged=has_flag(directory)):
+        group = ControlGroup.own()
+        if group is not None:
+            Ending(group).end(float(sys.argv[1]))
+        remove_flag(directory)
+    return 0

@@ -1,0 +1,86 @@
+"""Whether the end of a master is the end of the service."""
+
+from pathlib import Path
+
+import pytest
+
+from clusterd.cli.after_stop import service_group
+from clusterd.cli.failed_start import LEFT_FAILED
+from clusterd.systemd import stopping
+
+pytestmark = pytest.mark.engine_independent
+
+_UNITS = Path(__file__).parents[2] / "packaging/systemd"
+
+
+@pytest.mark.parametrize(
+    ("result", "code", "status", "is_flagged", "ends"),
+    [
+        # A master that died: the next one goes on.
+        ("signal", "killed", "KILL", False, False),
+        ("core-dump", "dumped", "SEGV", False, False),
+        ("watchdog", "killed", "KILL", False, False),
+        ("watchdog", "dumped", "ABRT", False, False),
+        ("oom-kill", "killed", "KILL", False, False),
+        ("exit-code", "exited", "75", False, False),
+        ("exit-code", "exited", "1", False, False),
+        # One that cannot ever start, or that ended as it was asked to.
+        ("exit-code", "exited", "70", False, True),
+        ("exit-code", "exited", "78", False, True),
+        ("success", "exited", "0", False, True),
+        # systemd has lost its patience.
+        ("timeout", "killed", "KILL", False, True),
+        ("timeout", "exited", "0", False, True),
+        ("start-limit-hit", "", "", False, True),
+        ("resources", "", "", False, True),
+        ("protocol", "exited", "0", False, True),
+        # One that was stopping when it died.
+        ("signal", "killed", "KILL", True, True),
+        ("watchdog", "killed", "KILL", True, True),
+        ("oom-kill", "killed", "KILL", True, True),
+        ("exit-code", "exited", "75", True, True),
+        ("success", "exited", "0", True, True),
+    ],
+)
+def test_the_end_of_a_master(result: str, code: str, status: str, is_flagged: bool, ends: bool) -> None:
+    environ = {"SERVICE_RESULT": result, "EXIT_CODE": code, "EXIT_STATUS": status}
+    assert stopping.is_the_end(environ, is_flagged=is_flagged) is ends
+
+
+def test_the_statuses_without_a_restart_are_those_of_the_program_and_of_the_units() -> None:
+    assert {str(int(each)) for each in LEFT_FAILED} == stopping.NEVER_AGAIN
+    for unit in ("clusterd.service", "clusterd@.service"):
+        assert f"\nRestartPreventExitStatus={' '.join(sorted(stopping.NEVER_AGAIN))}\n" in (_UNITS / unit).read_text()
+
+
+def test_a_flag_is_left_and_removed(tmp_path: Path) -> None:
+    directory = str(tmp_path)
+    stopping.remove_flag(directory)
+    assert not stopping.has_flag(directory)
+    stopping.leave_flag(directory)
+    stopping.leave_flag(directory)
+    assert stopping.has_flag(directory)
+    stopping.remove_flag(directory)
+    assert not stopping.has_flag(directory)
+
+
+def test_without_a_directory_there_is_no_flag() -> None:
+    stopping.leave_flag(None)
+    stopping.remove_flag(None)
+    assert not stopping.has_flag(None)
+
+
+@pytest.mark.parametrize(
+    ("lines", "group"),
+    [
+        (["0::/system.slice/clusterd.service"], "/system.slice/clusterd.service"),
+        (["0::/system.slice/clusterd.service/.control"], "/system.slice/clusterd.service"),
+        (["3:memory:/", "1:name=systemd:/system.slice/clusterd.service", "0::/"], "/system.slice/clusterd.service"),
+        (["0::/user.slice/user-0.slice/session-1.scope"], None),
+        (["4:memory:/system.slice/clusterd.service", "0::/"], None),
+        (["0::/"], None),
+        ([], None),
+    ],
+)
+def test_only_the_group_of_a_service_is_ended(lines: list[str], group: str | None) -> None:
+    assert service_group(lines) == group
