@@ -9,8 +9,13 @@ from pathlib import Path
 import pytest
 
 import clusterd
+from clusterd.cli.after_stop import OTHERS_SECONDS
 from clusterd.http import compilation
 from clusterd.http.asgi import adapter
+from clusterd.linux.wakeups import WAKEUPS
+from clusterd.metrics.shared.scoreboard import MAXIMUM_ROWS
+from clusterd.systemd.descriptor_store import MOST_BYTES_OF_NAMES, Kind
+from clusterd.wire.messages import MOST_LISTENERS
 from tests.support.interpreters import SUPPORTED
 
 pytestmark = pytest.mark.engine_independent
@@ -135,3 +140,25 @@ def test_every_restriction_of_the_units_and_every_drop_in_is_explained() -> None
         lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
         assert lines[0] == "[Service]"
         assert all(re.fullmatch(r"[A-Z]\w+=\S.*", line) for line in lines[1:])
+
+
+@pytest.mark.parametrize("unit", ["clusterd.service", "clusterd@.service"])
+def test_systemd_keeps_as_many_descriptors_as_there_can_be(unit: str) -> None:
+    """A descriptor that it drops is a process that ends when the master dies."""
+    text = (_REPOSITORY / "packaging/systemd" / unit).read_text()
+    (most,) = map(int, re.findall(r"^FileDescriptorStoreMax=(\d+)$", text, re.MULTILINE))
+    for_each_process = 2  # its channel and its stacks
+    without_rows = 16  # templates and spares of all generations
+    shared = 5  # the scoreboard, the arena, its journal, the state, and the next state while it replaces this one
+    needed = for_each_process * (MAXIMUM_ROWS + without_rows) + WAKEUPS + MOST_LISTENERS + shared
+    assert needed <= most <= needed + 200
+    # Their names fit the one variable in which they are passed, also after a hundred thousand workers.
+    assert most * len(f"{Kind.CHANNEL}-100000:") <= MOST_BYTES_OF_NAMES
+
+
+@pytest.mark.parametrize("unit", ["clusterd.service", "clusterd@.service"])
+def test_what_is_left_is_ended_before_systemd_loses_its_patience(unit: str) -> None:
+    text = (_REPOSITORY / "packaging/systemd" / unit).read_text()
+    (drain,) = map(int, re.findall(r"^ExecStopPost=-/usr/lib/clusterd/clusterd-after-stop (\d+)$", text, re.MULTILINE))
+    (patience,) = map(int, re.findall(r"^TimeoutStopSec=(\d+)s$", text, re.MULTILINE))
+    assert drain + OTHERS_SECONDS < patience
