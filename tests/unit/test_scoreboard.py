@@ -245,3 +245,29 @@ def test_a_peer_with_a_free_thread_is_preferred_and_one_whose_loop_stands_still_
     assert scoreboard.peers(0, 1000) == Peers(row=2, least_connections=9, has_free_thread=True)
     rows[2].heartbeat = 999
     assert scoreboard.peers(0, 1000) == Peers(row=1, least_connections=5, has_free_thread=False)
+
+
+def test_a_master_that_takes_over_clears_what_it_does_not_know(scoreboard: Scoreboard) -> None:
+    """An earlier one was killed right after forks and deaths that it had not written down."""
+    rows = [scoreboard.row(scoreboard.lease()) for _ in range(6)]
+    rows.append(scoreboard.row(MAXIMUM_ROWS - 1))
+    for index, row in enumerate(rows):
+        row.integers[:] = memoryview(array("q", [index + 1] * ROW_CELLS))
+    places = [0, 1, 2, 3, 4, 5, MAXIMUM_ROWS - 1]
+    for index in places:
+        scoreboard.table(index)[:] = b"x" * len(scoreboard.table(index))
+    after = Scoreboard(os.dup(scoreboard.descriptor))
+    after.take_over([1, 2, 4])
+    kept = [0, 2, 3, 0, 5, 0, 0]
+    assert [row.integers.tolist() for row in rows] == [[value] * ROW_CELLS for value in kept]
+    tables = [bytes(scoreboard.table(index)) for index in places]
+    assert [set(table) for table in tables] == [set(b"x") if value else {0} for value in kept]
+    assert [after.lease() for _ in range(3)] == [0, 3, 5]
+    Scoreboard.attach(os.dup(after.descriptor)).close()
+    after.close()
+
+
+def test_rows_beside_those_that_are_leased() -> None:
+    assert list(module.free_runs([])) == [(0, MAXIMUM_ROWS)]
+    assert list(module.free_runs([0, 1, MAXIMUM_ROWS - 1])) == [(2, MAXIMUM_ROWS - 1)]
+    assert list(module.free_runs({3, 1})) == [(0, 1), (2, 3), (4, MAXIMUM_ROWS)]

@@ -13,7 +13,7 @@ own, the master that of a worker that is stuck or dead. What comes later gets su
 import fcntl
 import mmap
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -22,7 +22,7 @@ from clusterd.metrics.shared.row import LAYOUT, ROW_CELLS, Row
 from clusterd.runtime import originals
 from clusterd.wire import in_hand
 
-__all__ = ["LAYOUT", "MAXIMUM_ROWS", "SILENT_NANOSECONDS", "Peers", "Row", "Scoreboard", "ScoreboardError"]
+__all__ = ["LAYOUT", "MAXIMUM_ROWS", "SILENT_NANOSECONDS", "Peers", "Row", "Scoreboard", "ScoreboardError", "free_runs"]
 
 MAXIMUM_ROWS: Final = 4096
 """Number of rows, draining predecessors included. The memory is sparse: an unused row costs none."""
@@ -57,6 +57,15 @@ class Peers:
     """The open connections of that worker."""
     has_free_thread: bool
     """Whether that worker can run a request at once."""
+
+
+def free_runs(leased: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Yield the rows that are not leased: the first of each run of them, and the one after its last."""
+    first = 0
+    for row in (*sorted(leased), MAXIMUM_ROWS):
+        if first < row:
+            yield first, row
+        first = row + 1
 
 
 def _place_of(index: int) -> tuple[int, int]:
@@ -107,8 +116,14 @@ class Scoreboard:
         return scoreboard
 
     def take_over(self, rows: Iterable[int]) -> None:
-        """Note the rows that an earlier program of the master has leased."""
+        """Note the rows that an earlier program of the master has leased, and clear all others and their tables.
+
+        That program may have been killed right after a fork or a death that it had not written down. Raises OSError.
+        """
         self._leased.update(rows)
+        for first, end in free_runs(self._leased):
+            punch_hole(self.descriptor, (_FIRST + first * ROW_CELLS) * _CELL, (end - first) * ROW_CELLS * _CELL)
+            punch_hole(self.descriptor, _TABLES + first * _TABLE_BYTES, (end - first) * _TABLE_BYTES)
         self._publish_rows_in_use()
 
     def lease(self) -> int:
