@@ -19,6 +19,7 @@ from clusterd.metrics.regions.region import (
     MAGIC_CELL,
     MOST_KEY_BYTES,
     MOST_RECORD_BYTES,
+    OTHER_CELLS_AT,
     PAIR_BYTES,
     REGION_BYTES,
     REGION_LAYOUT,
@@ -61,7 +62,7 @@ class Memory:
         self._view = self._mapping.view
         self._header = self._view[:HEADER_BYTES].cast("Q")
         self._cells: memoryview[float] = self._view[CELLS_AT:KEYS_AT].cast("d")
-        self._keys = self._view[KEYS_AT:]
+        self._keys = self._view[KEYS_AT:OTHER_CELLS_AT]
         self._shapes: dict[Shape, int] = {}
         self._places: dict[tuple[int, tuple[str, ...]], Place] = {}
         self._gauges: list[int] = []

@@ -1,4 +1,8 @@
-"""What the application's metrics of dead workers leave to their slots, in regions that only the master writes."""
+"""What the application's metrics of dead workers leave to their slots, in regions that only the master writes.
+
+The master may be killed at any instruction: what it writes has no effect until one last write of eight bytes, and then
+names the lease that was added. `Arena.go_on` and every reader add that lease to nothing any more.
+"""
 
 import os
 import struct
@@ -11,7 +15,6 @@ from clusterd.metrics.regions.arena import TEMPLATE_SLOT, Arena, Lease
 from clusterd.metrics.regions.merging import folded
 from clusterd.metrics.regions.reading import ArenaReader
 from clusterd.metrics.regions.region import (
-    CELLS_AT,
     HIDDEN,
     KEYS_AT,
     LENGTH,
@@ -19,12 +22,16 @@ from clusterd.metrics.regions.region import (
     MOST_KEY_BYTES,
     MOST_SERIES,
     REGION_LAYOUT,
+    SIDE_CELL,
+    SIDES,
     Contents,
     RegionReader,
 )
 from clusterd.metrics.regions.series import GAUGE, Series, Shape, encode_series, encode_shape
 
-_HEADER: Final = struct.Struct("4Q")
+_CELL: Final = struct.Struct("Q")
+_KIND: Final = struct.Struct("2Q")
+_PART: Final = struct.Struct("3Q")
 
 
 class _Kept:
@@ -38,7 +45,11 @@ class _Kept:
         self._cells: array[float] = array("d")
         self._key_bytes = 0
         self._new_keys = bytearray()
-        self.dropped = 0
+        self._dropped = 0
+        self._side = 0
+        """The side of the region that counts."""
+        self.damage = ""
+        """What is damaged of what an earlier program of the master has written, until it was said."""
 
     def resume(self, contents: Contents) -> None:
         """Go on with what an earlier program of the master has written here."""
@@ -46,7 +57,8 @@ class _Kept:
         self._shapes = {shape: number for number, shape in enumerate(contents.shapes)}
         self._cells = contents.cells
         self._key_bytes = len(contents.raw_keys)
-        self.dropped = contents.dropped
+        self._dropped = contents.dropped
+        self._side = contents.side
 
     def fold(self, contents: Contents, lease: int) -> None:
         """Add what a dead process has left."""
@@ -64,8 +76,8 @@ class _Kept:
             else:
                 kept = self._cells[number * 2], self._cells[number * 2 + 1]
                 self._cells[number * 2 : number * 2 + 2] = array("d", folded(series, kept, (value, stamp), lease))
-        self.dropped += contents.dropped
-        self._write()
+        self._dropped += contents.dropped
+        self._write(lease)
 
     def _begin_with(self, contents: Contents) -> None:
         """Take the keys of the first one as they are, which is quick. Its values are added as those of all others."""
@@ -90,7 +102,7 @@ class _Kept:
                 self._add(series, helps.get((series.group, series.sample), ""), (value, 0.0))
             else:
                 self._cells[number * 2] = max(self._cells[number * 2], value)
-        self._write()
+        self._write(0)
 
     def _add(self, series: Series, text: str, pair: tuple[float, float]) -> None:
         family, kind, mode = series.group
@@ -104,20 +116,30 @@ class _Kept:
         framed = b"".join(LENGTH.pack(len(record)) + record for record in records)
         room = MOST_KEY_BYTES - self._key_bytes - len(self._new_keys)
         if len(self._numbers) >= MOST_SERIES or len(framed) > room:
-            self.dropped += 1
+            self._dropped += 1
             return
         self._shapes[shape] = shape_number
         self._new_keys += framed
         self._numbers[series] = len(self._numbers)
         self._cells.extend(pair)
 
-    def _write(self) -> None:
-        os.pwrite(self._descriptor, self._new_keys, self._offset + KEYS_AT + self._key_bytes)
-        self._key_bytes += len(self._new_keys)
+    def _write(self, lease: int) -> None:
+        """Write all of it beside what counts, and then have it count instead. Raises OSError."""
+        key_bytes, side = self._key_bytes + len(self._new_keys), 1 - self._side
+        self._put(KEYS_AT + self._key_bytes, self._new_keys)
+        self._put(SIDES[side].cells_at, self._cells)
+        self._put(SIDES[side].part * _CELL.size, _PART.pack(key_bytes, self._dropped, lease))
+        self._put(0, _KIND.pack(MAGIC, REGION_LAYOUT))
+        self._put(SIDE_CELL * _CELL.size, _CELL.pack(side))
+        self._key_bytes, self._side = key_bytes, side
         self._new_keys.clear()
-        os.pwrite(self._descriptor, self._cells, self._offset + CELLS_AT)
-        header = _HEADER.pack(MAGIC, REGION_LAYOUT, self._key_bytes, self.dropped)
-        os.pwrite(self._descriptor, header, self._offset)
+
+    def _put(self, where: int, what: "bytes | bytearray | array[float]") -> None:
+        """Write all of `what`. pwrite(2) writes less where there is no memory for the rest, and fails the next time."""
+        rest = memoryview(what).cast("B")
+        while rest:
+            written = os.pwrite(self._descriptor, rest, self._offset + where)
+            where, rest = where + written, rest[written:]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +170,9 @@ class ApplicationLedger:
         with self._arena.changing():
             try:
                 if contents is not None and contents.cells:
-                    self._of(lease.slot).fold(contents, lease.number)
+                    kept = self._of(lease.slot)
+                    kept.fold(contents, lease.number)
+                    damage, kept.damage = damage or kept.damage, ""
             finally:
                 self._arena.release(row)
         return Folded(lease, damage, 0 if contents is None else contents.dropped)
@@ -163,8 +187,11 @@ class ApplicationLedger:
     def _of(self, slot: int) -> _Kept:
         if slot not in self._kept:
             where = self._arena.descriptor, self._arena.offset_of_slot(slot)
-            self._kept[slot] = _Kept(*where)
-            if (contents := RegionReader(*where, self._reader.catalog).read()) is not None:
-                self._kept[slot].resume(contents)
+            kept = self._kept[slot] = _Kept(*where)
+            reader = RegionReader(*where, self._reader.catalog)
+            if (contents := reader.read()) is not None:
+                kept.resume(contents)
+            if reader.damage:
+                kept.damage = f"of what earlier workers of the slot have left, {reader.damage}"
             self._arena.keep(slot)
         return self._kept[slot]

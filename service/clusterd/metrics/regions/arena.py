@@ -11,14 +11,15 @@ changed something meanwhile (`sequence`), because a count would be missing or co
 
 import fcntl
 import os
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Self
 
 from clusterd.linux.memory import Mapping, punch_hole
-from clusterd.metrics.regions.region import MOST_SERIES, REGION_BYTES, REGION_LAYOUT
-from clusterd.metrics.shared.scoreboard import MAXIMUM_ROWS
+from clusterd.metrics.regions.region import MOST_SERIES, REGION_BYTES, REGION_LAYOUT, Header
+from clusterd.metrics.shared.scoreboard import MAXIMUM_ROWS, free_runs
 from clusterd.runtime import originals
 
 MAXIMUM_SLOTS: Final = 1025
@@ -32,6 +33,9 @@ _ROWS_IN_USE: Final = 3
 _SLOTS_IN_USE: Final = 4
 _MOST_LEASES: Final = 1 << 62
 """Far more than there can be. A number beyond was written by a worker."""
+_UNKNOWN_STEPS: Final = 1 << 16
+"""More leases and changes than an earlier program of the master can have made since it last wrote down what it knows.
+The numbers are even, so that an even sequence stays even."""
 _TABLE: Final = 8
 _COLUMNS: Final = 3
 _SIZE: Final = _HEAD_BYTES + (MAXIMUM_ROWS + MAXIMUM_SLOTS) * REGION_BYTES
@@ -105,11 +109,38 @@ class Arena:
 
     @classmethod
     def go_on(cls, descriptor: int, kept: "Kept") -> Self:
-        """Go on with the arena of an earlier program of the master. Nothing in the memory is believed."""
+        """Go on with the arena of an earlier program of the master, which may have been killed at any instruction.
+
+        `kept` may be of before its last deaths and forks. What has ended since is not counted again, what has begun
+        since is cleared. Of the memory, nothing is believed but what a region of the dead says of itself: every worker
+        can write it, and spoil the region all the same. May be repeated. Raises OSError.
+        """
         arena = cls(descriptor, is_masters=True)
         arena._leased = {lease.row: lease for lease in kept.leases}
-        arena._last_lease, arena._slots_in_use, arena._changes = kept.last_lease, kept.slots_in_use, kept.changes
+        # No number is used twice: a region of the dead, or a reader, may know the numbers that `kept` does not.
+        arena._last_lease = kept.last_lease + _UNKNOWN_STEPS
+        arena._changes = kept.changes + kept.changes % 2 + _UNKNOWN_STEPS
+        slots = (lease.slot + 1 for lease in kept.leases)
+        arena._slots_in_use = max(kept.slots_in_use, TEMPLATE_SLOT + 1, *slots)
+        with arena.changing():
+            for lease in kept.leases:
+                dead = Header.read(descriptor, cls.offset_of_slot(lease.slot))
+                if dead.is_valid and dead.lease == lease.number:
+                    punch_hole(descriptor, cls.offset_of_row(lease.row), REGION_BYTES)
+            arena._write_head()
+            for first, end in free_runs(arena._leased):
+                punch_hole(descriptor, cls.offset_of_row(first), (end - first) * REGION_BYTES)
         return arena
+
+    def _write_head(self) -> None:
+        """Write what the master knows, for the others. What stays the same never reads as something else meanwhile."""
+        table = array("Q", bytes(MAXIMUM_ROWS * _COLUMNS * 8))
+        for row, lease in self._leased.items():
+            table[row * _COLUMNS : (row + 1) * _COLUMNS] = array("Q", (lease.slot, lease.generation, lease.number))
+        self._cells[0], self._cells[1] = _MAGIC, REGION_LAYOUT
+        self._cells[_TABLE : _TABLE + len(table)] = memoryview(table)
+        self._cells[_ROWS_IN_USE] = max(self._leased, default=-1) + 1
+        self._cells[_SLOTS_IN_USE] = self._slots_in_use
 
     def kept(self) -> "Kept":
         """What another program of the master goes on with."""

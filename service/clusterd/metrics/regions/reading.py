@@ -73,7 +73,9 @@ class ArenaReader:
         """Return what all processes have counted."""
         for _ in range(_TRIES):
             before = self._arena.sequence
-            snapshot = Snapshot((*self._read_dead(), *self._read_living()))
+            dead = tuple(self._read_dead())
+            added = frozenset(process.contents.lease for process in dead)
+            snapshot = Snapshot((*dead, *self._read_living(added)))
             if before % 2 == 0 and self._arena.sequence == before:
                 break
             os.sched_yield()
@@ -107,7 +109,11 @@ class ArenaReader:
             if contents := self._reader_of_dead(slot).read():
                 yield ProcessValues(slot, None, contents)
 
-    def _read_living(self) -> Iterator[ProcessValues]:
+    def _read_living(self, added: frozenset[int]) -> Iterator[ProcessValues]:
+        """Read the leases whose values were not `added` to those of the dead.
+
+        A lease that was added is over in a moment, unless the master was killed right then.
+        """
         leases = self._arena.leases()
         gone = self._living.keys() - {lease.number for lease in leases}
         for number in gone:
@@ -117,7 +123,7 @@ class ArenaReader:
         for lease in leases:
             reader = self._reader_of(lease)
             contents = reader.read()
-            if contents is not None and lease.slot != TEMPLATE_SLOT:
+            if contents is not None and lease.slot != TEMPLATE_SLOT and lease.number not in added:
                 self._keys.setdefault(lease.generation, reader.keys)
                 yield ProcessValues(lease.slot, lease, contents)
 

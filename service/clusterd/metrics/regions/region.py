@@ -4,12 +4,19 @@ A region has a header, a table of numbers, and records that say whose they are. 
 the n-th pair of numbers, the value and its timestamp. Records are only added: a reader parses each once. The header
 says how many bytes of records there are, and is written after them, so a reader never sees half a record.
 
+What the dead of a slot have left is written by the master, which may be killed at any instruction. Such a region
+therefore has two sides, each with numbers and a part of the header. The master writes the side that does not count, and
+then has it count by one write of eight bytes, so all of a death counts or nothing. The part of the header names the
+lease that was added last: what is still in the region of that lease must not be added again. The regions of processes
+use the first side only.
+
 A reader trusts nothing: whatever code runs in a worker, it may have written anything into its region.
 """
 
 import os
 import struct
 from array import array
+from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
 
@@ -22,8 +29,10 @@ HEADER_BYTES: Final = 4096
 CELLS_AT: Final = HEADER_BYTES
 PAIR_BYTES: Final = 16
 KEYS_AT: Final = CELLS_AT + -(-MOST_SERIES * PAIR_BYTES // 4096) * 4096
-REGION_BYTES: Final = 32 << 20
-MOST_KEY_BYTES: Final = REGION_BYTES - KEYS_AT
+REGION_BYTES: Final = 34 << 20
+OTHER_CELLS_AT: Final = REGION_BYTES - (KEYS_AT - CELLS_AT)
+"""Where the numbers of the second side are."""
+MOST_KEY_BYTES: Final = OTHER_CELLS_AT - KEYS_AT
 MOST_RECORD_BYTES: Final = 32 << 10
 """A series with longer labels is dropped."""
 MOST_SHAPES: Final = 20_000
@@ -36,10 +45,53 @@ MAGIC_CELL: Final = 0
 LAYOUT_CELL: Final = 1
 KEY_BYTES_CELL: Final = 2
 DROPPED_CELL: Final = 3
-_HEADER: Final = struct.Struct("4Q")
+LEASE_CELL: Final = 4
+"""The number of the lease whose values were added last; 0 in the region of a process."""
+SIDE_CELL: Final = 5
+_OTHER_PART: Final = 6
+_HEADER: Final = struct.Struct("9Q")
 LENGTH: Final = struct.Struct("I")
 
-REGION_LAYOUT: Final = crc32(repr((1, MOST_SERIES, KEYS_AT, REGION_BYTES)).encode())
+REGION_LAYOUT: Final = crc32(repr((2, MOST_SERIES, KEYS_AT, REGION_BYTES)).encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Where one of the two sides of a region is."""
+
+    part: int
+    """The first of three cells of the header: the bytes of records, the series dropped, the lease added last."""
+    cells_at: int
+
+
+SIDES: Final = Side(KEY_BYTES_CELL, CELLS_AT), Side(_OTHER_PART, OTHER_CELLS_AT)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The header of a region, with the part of the side that counts."""
+
+    magic: int
+    layout: int
+    key_bytes: int
+    dropped: int
+    lease: int
+    side: int
+
+    @classmethod
+    def read(cls, descriptor: int, offset: int) -> "Header":
+        """Read the header of the region at `offset`. What a file is too short for is 0. Raises OSError."""
+        found = os.pread(descriptor, _HEADER.size, offset)
+        cells = _HEADER.unpack(found.ljust(_HEADER.size, b"\0"))
+        side = cells[SIDE_CELL] % 2
+        key_bytes, dropped, lease = cells[SIDES[side].part : SIDES[side].part + 3]
+        return cls(cells[MAGIC_CELL], cells[LAYOUT_CELL], key_bytes, dropped, lease, side)
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the region may be read."""
+        return self.magic == MAGIC and self.layout == REGION_LAYOUT and self.key_bytes <= MOST_KEY_BYTES
+
 
 UNSET: Final = 0.0
 """The timestamp of a gauge that was made and never set. It is shown as 0 unless another process has set it."""
@@ -92,17 +144,20 @@ class Keys:
 class Contents:
     """What a region holds at one moment."""
 
-    __slots__ = ("cells", "dropped", "raw_keys", "series", "shapes")
+    __slots__ = ("cells", "dropped", "lease", "raw_keys", "series", "shapes", "side")
 
-    def __init__(self, keys: Keys, cells: "array[float]", dropped: int) -> None:
+    def __init__(self, keys: Keys, cells: "array[float]", header: Header) -> None:
         # The lists grow when the region does; `cells` says how many there were.
         self.raw_keys = keys.raw
         self.series = keys.series
         self.shapes = keys.shapes
         self.cells = cells
         """Value and timestamp of each of `series`."""
-        self.dropped = dropped
+        self.dropped = header.dropped
         """How many series had no room."""
+        self.lease = header.lease
+        """Of a slot's dead: the lease that was added last."""
+        self.side = header.side
 
 
 class RegionReader:
@@ -130,10 +185,11 @@ class RegionReader:
 
         If more than `most_new` bytes of keys are new, what is behind them is taken for damaged.
         """
-        magic, layout, key_bytes, dropped = self._header()
-        if not magic:
+        header = Header.read(self._descriptor, self._offset)
+        if not header.magic:
             return None
-        if magic != MAGIC or layout != REGION_LAYOUT or key_bytes > MOST_KEY_BYTES or key_bytes < len(self.keys.raw):
+        key_bytes = header.key_bytes
+        if not header.is_valid or key_bytes < len(self.keys.raw):
             self.damage = self.damage or "its header is damaged"
             return None
         known = len(self.keys.raw)
@@ -144,22 +200,18 @@ class RegionReader:
             self._learn_some(key_bytes)
         count = len(self.keys.series)
         cells: array[float] = array("d")
-        cells.frombytes(os.pread(self._descriptor, count * PAIR_BYTES, self._offset + CELLS_AT))
-        return Contents(self.keys, cells, dropped)
+        where = self._offset + SIDES[header.side].cells_at
+        cells.frombytes(os.pread(self._descriptor, count * PAIR_BYTES, where))
+        return Contents(self.keys, cells, header)
 
     def learn(self) -> bool:
         """Parse some of the keys that are new. Returns whether there are more: `read` would parse all of them."""
-        magic, layout, key_bytes, _ = self._header()
-        if magic != MAGIC or layout != REGION_LAYOUT or key_bytes > MOST_KEY_BYTES or self.damage:
+        header = Header.read(self._descriptor, self._offset)
+        if not header.is_valid or self.damage:
             return False
-        if key_bytes > len(self.keys.raw):
-            self._learn_some(key_bytes)
-        return key_bytes > len(self.keys.raw) and not self.damage
-
-    def _header(self) -> tuple[int, int, int, int]:
-        found = os.pread(self._descriptor, _HEADER.size, self._offset)
-        magic, layout, key_bytes, dropped = _HEADER.unpack(found.ljust(_HEADER.size, b"\0"))
-        return magic, layout, key_bytes, dropped
+        if header.key_bytes > len(self.keys.raw):
+            self._learn_some(header.key_bytes)
+        return header.key_bytes > len(self.keys.raw) and not self.damage
 
     def _learn_some(self, key_bytes: int) -> None:
         known = len(self.keys.raw)
