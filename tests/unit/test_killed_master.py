@@ -306,3 +306,13 @@ def test_damage_of_what_the_dead_have_left_is_said_once(worlds: Callable[[], Wor
     ledger = ApplicationLedger(arena, ArenaReader(arena))
     assert "earlier workers of the slot" in ledger.fold(0).damage
     assert ledger.fold(1).damage == ""
+
+
+def test_no_number_of_dropped_series_is_too_much(worlds: Callable[[], World]) -> None:
+    """A worker says itself how many it has dropped."""
+    world = worlds()
+    most = (1 << 64) - 1
+    for row in DEATHS:
+        PWRITE(world.arena.descriptor, struct.pack("Q", most), world.arena.offset_of_row(row) + 3 * 8)
+    fold(world.arena)
+    assert rows_in_memory(world.arena) == [2, 3]

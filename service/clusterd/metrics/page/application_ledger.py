@@ -32,6 +32,8 @@ from clusterd.metrics.regions.series import GAUGE, Series, Shape, encode_series,
 _CELL: Final = struct.Struct("Q")
 _KIND: Final = struct.Struct("2Q")
 _PART: Final = struct.Struct("3Q")
+_MOST_DROPPED: Final = 1 << 63
+"""What a cell can hold. Each worker says itself how many series it has dropped."""
 
 
 class _Kept:
@@ -76,7 +78,7 @@ class _Kept:
             else:
                 kept = self._cells[number * 2], self._cells[number * 2 + 1]
                 self._cells[number * 2 : number * 2 + 2] = array("d", folded(series, kept, (value, stamp), lease))
-        self._dropped += contents.dropped
+        self._dropped = min(self._dropped + contents.dropped, _MOST_DROPPED)
         self._write(lease)
 
     def _begin_with(self, contents: Contents) -> None:
@@ -116,7 +118,7 @@ class _Kept:
         framed = b"".join(LENGTH.pack(len(record)) + record for record in records)
         room = MOST_KEY_BYTES - self._key_bytes - len(self._new_keys)
         if len(self._numbers) >= MOST_SERIES or len(framed) > room:
-            self._dropped += 1
+            self._dropped = min(self._dropped + 1, _MOST_DROPPED)
             return
         self._shapes[shape] = shape_number
         self._new_keys += framed
