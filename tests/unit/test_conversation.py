@@ -6,13 +6,14 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterd.wire.channel import Channel
+from clusterd.wire.channel import Channel, Received
 from clusterd.wire.conversation import (
     ERROR_CHARACTERS,
     MOST_WAITING,
@@ -23,8 +24,8 @@ from clusterd.wire.conversation import (
     Reply,
     RequestFailed,
 )
-from clusterd.wire.messages import PACKET_BYTES, VALUE_BYTES, AppMessage, encode
-from clusterd.wire.packets import socketpair
+from clusterd.wire.messages import PACKET_BYTES, VALUE_BYTES, Ack, AppMessage, encode
+from clusterd.wire.packets import receive, send, socketpair
 from clusterd.wire.values import MOST_NESTED, encoded
 from tests.support.talking import PATIENCE_SECONDS, Heard, on_a_loop, talking, unheard, until
 
@@ -337,3 +338,145 @@ def test_the_requests_of_a_later_program_have_numbers_of_their_own() -> None:
         conversation.request("?", None)
         numbers += conversation._pending  # noqa: SLF001 - no message shows it before it is sent
     assert len(set(numbers)) == 2
+
+
+# ---- another process at the other side
+
+
+@on_a_loop
+async def test_whoever_waits_for_a_peer_that_has_changed_is_told_and_the_next_is_answered() -> None:
+    asked: list[Incoming] = []
+    over: list[bool] = []
+    ours, theirs = Conversation(), Conversation()
+    async with talking(ours, unheard, theirs, asked.append):
+        ours.send("said", on_over=over.append)
+        first = ours.request(1, 60)
+        await until(lambda: len(asked) == 2)
+        ours.change_peer()
+        with pytest.raises(Disconnected, match="has not answered"):
+            await first
+        assert over == [False]
+        second = ours.request(2, 60)
+        await until(lambda: len(asked) == 3)
+        # The new one has read what was for the old one, as it waited in the socket.
+        for number, each in enumerate(asked):
+            each.reply(number)
+            each.taken()
+        assert await second == 2
+        await until(lambda: ours.is_idle)
+        assert over == [False]
+
+
+@on_a_loop
+async def test_what_is_not_written_when_the_peer_changes_reaches_the_new_one() -> None:
+    heard: list[Incoming] = []
+    over: list[tuple[int, bool]] = []
+    padding = "x" * 20_000
+
+    def note(number: int) -> Callable[[bool], None]:
+        return lambda is_handled: over.append((number, is_handled))
+
+    ours, theirs = Conversation(), Conversation()
+    async with talking(ours, unheard, theirs, heard.append) as (_, their_channel):
+        their_channel.pause_reading()
+        for number in range(100):
+            ours.send([number, padding], on_over=note(number))
+        last = ours.request("the last", 60)
+        await until(lambda: 0 < ours.unsent < 100)
+        unsent = ours.unsent - 1
+        ours.change_peer()
+        assert over == [(number, False) for number in range(100 - unsent)]
+        their_channel.resume_reading()
+        await until(lambda: len(heard) == 101)
+        assert [each.value[0] for each in heard[:100]] == list(range(100))
+        heard[-1].reply("answered")
+        assert await last == "answered"
+        for each in heard:
+            each.taken()
+        await until(lambda: ours.is_idle)
+        assert over[100 - unsent :] == [(number, True) for number in range(100 - unsent, 100)]
+
+
+@on_a_loop
+async def test_the_new_peer_hears_nothing_of_what_the_old_one_has_said() -> None:
+    said: list[Incoming] = []
+    conversation, (ours, theirs) = Conversation(), socketpair()
+
+    def receive_it(received: Received) -> None:
+        assert isinstance(received.message, AppMessage)
+        conversation.received(received.message)
+
+    loop = asyncio.get_running_loop()
+    channel = Channel(ours, loop, receive_it, lambda _: None)
+    conversation.attach(channel, loop, said.append)
+    with theirs:
+        for message in (AppMessage("of the old one"), AppMessage("of the old one", request=7)):
+            send(theirs, encode(message))
+        await until(lambda: len(said) == 2)
+        said[0].taken()
+        said[1].reply("waits to be written")
+        conversation.change_peer()
+        for each in said:
+            each.reply("too late")
+            each.refuse("too late")
+            each.taken()
+        send(theirs, encode(AppMessage("of the new one")))
+        await until(lambda: len(said) == 3)
+        said[2].taken()
+        await conversation.flushed()
+        channel.close()
+        packet = receive(theirs)
+        assert packet is not None
+        assert packet.data == encode(Ack(1))
+        assert receive(theirs) is None
+
+
+@on_a_loop
+async def test_a_change_of_the_peer_after_its_end_changes_nothing() -> None:
+    ours, theirs = Conversation(), Conversation()
+    async with talking(ours, unheard, theirs, unheard):
+        ours.end()
+        ours.change_peer()
+        with pytest.raises(Disconnected):
+            ours.send("anybody?")
+
+
+def test_requests_of_other_threads_while_the_peer_changes_are_answered_or_told() -> None:
+    """Not one of them waits for ever."""
+    told: list[str] = []
+    enough = threading.Event()
+
+    def ask(conversation: Conversation) -> None:
+        while not enough.is_set():
+            try:
+                told.append(conversation.request(1, None, most_waiting=None).result())
+            except Disconnected as error:
+                told.append(str(error))
+
+    def has_told(count: int) -> bool:
+        return len(told) > count
+
+    async def run() -> None:
+        ours, theirs = Conversation(), Conversation()
+
+        def answer(incoming: Incoming) -> None:
+            incoming.reply("answered")
+            incoming.taken()
+
+        async with talking(ours, unheard, theirs, answer):
+            threads = [threading.Thread(target=ask, args=(ours,)) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            for number in range(50):
+                await until(partial(has_told, 10 * number))
+                ours.change_peer()
+            enough.set()
+            await until(lambda: not any(thread.is_alive() for thread in threads))
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        asyncio.run(run())
+    finally:
+        sys.setswitchinterval(interval)
+    assert set(told) <= {"answered", "the other side is gone, and has not answered"}

@@ -15,7 +15,7 @@ from typing import Any
 from clusterd.runtime import originals
 from clusterd.runtime.hub import is_used
 from clusterd.wire.channel import Channel
-from clusterd.wire.messages import Ack, AppMessage, Message, encode
+from clusterd.wire.messages import Ack, AppMessage, Message, decode, encode
 from clusterd.wire.values import SAID, Bounds, encoded
 
 MOST_WAITING = 1000
@@ -77,6 +77,7 @@ class Incoming:
 
     def __init__(self, conversation: "Conversation", message: AppMessage) -> None:
         self._conversation = conversation
+        self._peer = conversation.peer
         self._number = message.request
         self._value = message.value
 
@@ -93,15 +94,15 @@ class Incoming:
     def reply(self, value: Any) -> None:
         """Reply to the message, unless the other side is gone. Raises TypeError and ValueError as `send` does."""
         encoded(value, self._conversation.bounds)
-        self._conversation.post(AppMessage(value, reply=self._number))
+        self._conversation.post(AppMessage(value, reply=self._number), self._peer)
 
     def refuse(self, why: str) -> None:
         """Reply that there is no answer, with the reason, unless the other side is gone."""
-        self._conversation.post(AppMessage(None, reply=self._number, error=why[:ERROR_CHARACTERS]))
+        self._conversation.post(AppMessage(None, reply=self._number, error=why[:ERROR_CHARACTERS]), self._peer)
 
     def taken(self) -> None:
         """Report that the message is handled, so that the other side may send another one."""
-        self._conversation.count_taken()
+        self._conversation.count_taken(self._peer)
 
 
 @dataclass(slots=True)
@@ -132,6 +133,8 @@ class Conversation:
         self._pending: dict[int, _Pending] = {}
         self._last_request = monotonic_ns()
         """An earlier program of the master has used lower numbers. A reply to it may still come."""
+        self.peer = 0
+        """How many other sides there were before the one that is there now."""
         self._is_ended = False
         self._will_flush = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -174,14 +177,14 @@ class Conversation:
             raise
         return Reply(pending.future, self._thread)
 
-    def post(self, message: Message) -> None:
-        """Send a checked reply, or drop it if the other side is gone: nobody waits for it any more.
+    def post(self, message: Message, peer: int) -> None:
+        """Send a checked reply to that other side, or drop it if that is gone: nobody waits for it any more.
 
         Replies are not counted, because there are no more of them than requests.
         """
         packet = encode(message)
         with self._lock:
-            if not self._is_ended:
+            if not self._is_ended and peer == self.peer:
                 self._enqueue(packet)
 
     def _post_counted(self, message: AppMessage, most_waiting: int | None, on_over: OnOver | None) -> None:
@@ -201,9 +204,11 @@ class Conversation:
         self._packets.append(packet)
         self._wake()
 
-    def count_taken(self) -> None:
-        """Count a handled message, to acknowledge it."""
+    def count_taken(self, peer: int) -> None:
+        """Count a handled message of that other side, to acknowledge it."""
         with self._lock:
+            if peer != self.peer:
+                return  # Its successor has never sent that message.
             self._taken += 1
             if not self._is_ended:  # after the end the loop may be closed
                 self._wake()
@@ -245,10 +250,31 @@ class Conversation:
             waiting = list(self._unconfirmed)
             self._unconfirmed.clear()
             asked = list(self._pending)
-        for number in asked:
-            self._resolve(number, None, Disconnected("the other side is gone, and has not answered"))
-        _conclude(waiting, False)
+        self._fail(asked, waiting)
         self._tell_emptied()
+
+    def change_peer(self) -> None:
+        """Go on with another process as the other side, over the same channel. It knows nothing of the one before.
+
+        What is not written yet will reach it, also a request. All else counts as at the end of the other side: requests
+        without a reply fail with Disconnected, and messages that are not acknowledged are reported as not handled. The
+        new one may read some of them all the same. Its acknowledgements of those are then taken for later messages, so
+        that a few more than MOST_WAITING may wait; its replies find no request.
+        """
+        with self._lock:
+            if self._is_ended:
+                return
+            self.peer += 1
+            self._taken = 0
+            unsent = [(packet, decode(packet)) for packet in self._packets]
+            # Replies and acknowledgements are for the one that is gone.
+            ours = [(packet, said) for packet, said in unsent if isinstance(said, AppMessage) and not said.reply]
+            self._packets.clear()
+            self._packets.extend(packet for packet, _ in ours)
+            waiting = [self._unconfirmed.popleft() for _ in range(len(self._unconfirmed) - len(ours))]
+            kept = {said.request for _, said in ours}
+            asked = [number for number in self._pending if number not in kept]
+        self._fail(asked, waiting)
 
     async def flushed(self) -> None:
         """Wait until everything that was sent before has been written."""
@@ -297,6 +323,11 @@ class Conversation:
 
     def _expire(self, number: int) -> None:
         self._resolve(number, None, TimeoutError("the other side has not answered in time"))
+
+    def _fail(self, asked: list[int], waiting: list[OnOver | None]) -> None:
+        for number in asked:
+            self._resolve(number, None, Disconnected("the other side is gone, and has not answered"))
+        _conclude(waiting, False)
 
     def _resolve(self, number: int, value: Any, failure: Exception | None) -> None:
         """Complete the request's future. If the caller has cancelled it, do nothing."""
