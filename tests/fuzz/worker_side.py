@@ -47,6 +47,7 @@ _MESSAGES: tuple[messages.Message, ...] = (
     messages.Unforkable(["a thread"]),
     messages.StandsAside(3),
     messages.ForkFailed(2, "too many"),
+    messages.Reaped(2, 9, 0.25, 4711),
     messages.BootFailed("why", "Traceback", permanent=True),
     messages.SuccessorLost(3),
     messages.Overdue("GET /"),

@@ -102,7 +102,7 @@ from clusterd.log import Level, Logger, open_sink
 from clusterd.process.abandoned import end_own_processes
 os.setpgid(0, 0)
 program = subprocess.Popen(["sleep", "1000"], stdout=subprocess.DEVNULL)
-end_own_processes(os.getppid(), {is_lost}, Logger(open_sink(os.environ), Level.ERROR))
+end_own_processes(os.getppid(), os.getppid(), Logger(open_sink(os.environ), Level.ERROR), is_lost={is_lost})
 print(os.path.exists(f"/proc/{{program.pid}}"))
 program.kill()
 """

@@ -10,6 +10,7 @@ _PR_SET_TIMERSLACK = 29
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_MM = 35
 _PR_SET_MM_ARG_END = 9
+_PR_SET_PTRACER = 0x59616D61
 _COMM_BYTES = 15
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -40,6 +41,15 @@ def outlive_parent() -> None:
     if not _prctl(_PR_SET_PDEATHSIG, 0):
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error))
+
+
+def allow_tracer(pid: int) -> bool:
+    """Let the process `pid` take descriptors of this one by pidfd_getfd(2), as its ancestors may (PR_SET_PTRACER).
+
+    It replaces the process that was allowed before. Returns False if there is no such process, or if the kernel has no
+    Yama and lets every process of the same user do it.
+    """
+    return _prctl(_PR_SET_PTRACER, pid)
 
 
 def set_comm(name: str) -> None:

@@ -1,7 +1,9 @@
-"""End what a worker has started, when its master is dead and cannot do it (`master/children/remains.py`).
+"""End what a worker has started, when its master cannot do it (`master/children/remains.py`).
 
-systemd starts the next master only when the last process of this one is gone, and sends the others no signal that ends
-them: a program that outlives its worker would keep the service down until `TimeoutStopSec=` is over.
+A master that is dead cannot, and neither can one that is not the parent of the worker: it does not inherit what the
+worker leaves. Without a descriptor store, systemd starts the next master only when the last process of the dead one is
+gone, and sends the others no signal that ends them: a program that outlives its worker would keep the service down
+until `TimeoutStopSec=` is over.
 """
 
 import os
@@ -20,17 +22,18 @@ KILL_SECONDS = 1.0
 _LOOK_SECONDS = 0.05
 
 
-def end_own_processes(master: int, has_lost_master: bool, log: Logger) -> None:
-    """End what this worker has started, unless its master is alive.
+def end_own_processes(master: int, marked: int, log: Logger, *, is_lost: bool) -> None:
+    """End what this worker has started, unless `master`, for which it was forked, is alive and its parent.
 
-    A master that was lost is its parent for a moment more. This blocks; it is the last thing that a worker does.
+    What it has started has the master's pid `marked` in its environment. A master that is lost is the parent for a
+    moment more. This blocks; it is the last thing that a worker does.
     """
     is_copy = os.getpgrp() != os.getpid()  # A fork of the worker, which has started nothing of this.
-    if is_copy or not (has_lost_master or os.getppid() != master):
+    if is_copy or not (is_lost or os.getppid() != master):
         return
     asked: set[int] = set()
     kill_at = monotonic() + TERM_SECONDS
-    while (left := _own_processes(master)) and monotonic() < kill_at + KILL_SECONDS:
+    while (left := _own_processes(marked)) and monotonic() < kill_at + KILL_SECONDS:
         is_late = monotonic() >= kill_at
         for pid in left if is_late else left - asked:
             if pid not in asked:
@@ -41,11 +44,11 @@ def end_own_processes(master: int, has_lost_master: bool, log: Logger) -> None:
         originals.select([], [], [], _LOOK_SECONDS)
 
 
-def _own_processes(master: int) -> set[int]:
+def _own_processes(marked: int) -> set[int]:
     """Those in the worker's group, or with its variables, wherever they are by now. The dead are reaped first."""
     with suppress(ChildProcessError):
         while originals.waitpid(-1, os.WNOHANG)[0]:
             pass
     worker = os.getpid()
-    origins = {int(each): origin_of(int(each), master) for each in os.listdir("/proc") if each.isdecimal()}
+    origins = {int(each): origin_of(int(each), marked) for each in os.listdir("/proc") if each.isdecimal()}
     return {pid for pid, of in origins.items() if worker in (of.group, of.worker) and pid != worker}

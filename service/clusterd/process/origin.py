@@ -21,7 +21,7 @@ class Origin:
 
 
 def origin_of(pid: int, master: int) -> Origin:
-    """Where a process comes from, if it is one of this master's service."""
+    """Where a process comes from, if its generation was started by this master, which may be dead by now."""
     try:
         group = os.getpgid(pid)
         written = Path(f"/proc/{pid}/environ").read_bytes()

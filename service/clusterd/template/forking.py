@@ -66,17 +66,22 @@ def _nothing() -> None:
 
 def fork_copy() -> int:
     """Fork a copy of this process without its threads, which dies with this process. Raises ForkRefused."""
-    flush_output()
     parent = os.getpid()
-    try:
-        copy = fork_without_threads()
-    except OSError as error:
-        raise ForkRefused(error.errno or errno.EAGAIN) from error
+    copy = fork_child(with_threads=False)
     if copy == 0:
         die_with_parent()
         if os.getppid() != parent:
             os._exit(1)
     return copy
+
+
+def fork_child(*, with_threads: bool) -> int:
+    """Fork a child of this process, which has to reap it. Returns its pid, and 0 in the child. Raises ForkRefused."""
+    flush_output()
+    try:
+        return (originals.fork if with_threads else fork_without_threads)()
+    except OSError as error:
+        raise ForkRefused(error.errno or errno.EAGAIN) from error
 
 
 def fork_detached(*, with_threads: bool) -> bool:
@@ -85,11 +90,7 @@ def fork_detached(*, with_threads: bool) -> bool:
     Forks twice, because a subreaper adopts only orphans (prctl(2)): the intermediate process exits at once. Raises
     ForkRefused.
     """
-    flush_output()
-    try:
-        between = fork_without_threads()
-    except OSError as error:
-        raise ForkRefused(error.errno or errno.EAGAIN) from error
+    between = fork_child(with_threads=False)
     if between == 0:
         try:
             if (originals.fork if with_threads else fork_without_threads)() == 0:

@@ -7,17 +7,17 @@ import ssl
 import time
 from contextlib import suppress
 from dataclasses import replace
-from typing import NoReturn
 
 from clusterd.app.application import LoadedApplication, LoadedCode, load_hook, load_in_directory
 from clusterd.app.errors import LoadError
 from clusterd.app.tls import CREDENTIAL, certificate_end, server_context
-from clusterd.config.model import AccessLog, Config, Interface, Switch, from_json
+from clusterd.config import marks
+from clusterd.config.model import Config, Interface, Switch, from_json
 from clusterd.http.asgi.adapter import import_websockets
 from clusterd.http.compilation import outcome, why_interpreted
 from clusterd.linux import masters_signals
 from clusterd.linux.listening_socket import ListeningSocket
-from clusterd.linux.prctl import die_with_parent
+from clusterd.linux.prctl import die_with_parent, outlive_parent
 from clusterd.linux.stacks import write_stacks_to
 from clusterd.linux.title import set_title
 from clusterd.linux.wakeups import WAKEUPS, Wakeups
@@ -25,42 +25,29 @@ from clusterd.log import Level, Logger, open_sink
 from clusterd.log.output import protect_output
 from clusterd.metrics.application.instrumentation import Instrumentation
 from clusterd.metrics.regions.arena import Arena
-from clusterd.metrics.shared.scoreboard import LAYOUT, Scoreboard
+from clusterd.metrics.shared.scoreboard import Scoreboard
 from clusterd.process import exit_handlers
-from clusterd.process.ending import Ending
 from clusterd.process.files import remember_files
 from clusterd.process.first_order import first_order
 from clusterd.process.fork_hygiene import flush_output, wait_for_child
 from clusterd.process.own_descriptors import OwnDescriptors
 from clusterd.process.own_log import configure_log
 from clusterd.process.refused import why_refused
-from clusterd.runtime import originals
 from clusterd.template.findings import Findings, open_descriptors, try_fork
-from clusterd.template.forking import ForkRefused, fork_copy, fork_detached
+from clusterd.template.fork_server import ForkServer, leave
+from clusterd.template.forking import ForkRefused, fork_copy
 from clusterd.wire.messages import (
-    Fork,
-    ForkFailed,
-    ForkSpare,
-    Hello,
     Importing,
     Load,
     Loaded,
     LoadFailed,
     Message,
-    ProtocolError,
-    SetAccessLog,
-    SetLogLevel,
     StandsAside,
     Unforkable,
-    decode,
     encode,
 )
-from clusterd.wire.packets import close_all, receive, send
-from clusterd.worker.boot import boot_worker
-from clusterd.worker.boot_record import Boot, ForkContext
-
-LEAVE_SECONDS = 3.0
-"""The time for the end of a template. A little later the master kills it (`master/children/table.py`)."""
+from clusterd.wire.packets import Packet, send
+from clusterd.worker.boot_record import ForkContext
 
 
 def main(channel_descriptor: int) -> None:
@@ -69,23 +56,29 @@ def main(channel_descriptor: int) -> None:
     die_with_parent()
     masters_signals.ignore()
     channel, order, descriptors = first_order(channel_descriptor, Load)
+    if order.outlives_master:
+        outlive_parent()
     log = Logger(open_sink(os.environ), Level(order.log_level)).bind(generation=order.generation)
     try:
-        fork_context, may_stand_aside = _load(channel, order, descriptors, log)
+        fork_context, loaded, may_stand_aside = _load(channel, order, descriptors, log)
     except LoadError as error:
         try:
             _say(channel, LoadFailed(error.reason, error.traceback, error.permanent))
         except OSError:  # The channel is one of the descriptors that the import has closed.
             log.error(f"the application could not be loaded: {error.reason}")
-        _leave(1, log)
+        leave(1, log)
     except BrokenPipeError:  # The master has given up this generation.
-        _leave(0, log)
+        leave(0, log)
     is_copy = may_stand_aside and _stand_aside(channel, order.generation, log)
-    _fork_on_request(channel, fork_context, is_copy=is_copy)
+    ForkServer(channel, fork_context, loaded, is_copy=is_copy).run()
 
 
-def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...], log: Logger) -> tuple[ForkContext, bool]:
-    """Prepare to fork. Returns also whether a copy without threads may do that. Raises LoadError.
+def _load(
+    channel: socket.socket, order: Load, descriptors: tuple[int, ...], log: Logger
+) -> tuple[ForkContext, Packet, bool]:
+    """Prepare to fork, and tell the master. Returns also what was told, and whether a copy without threads may fork.
+
+    Raises LoadError.
 
     Exits if the import cannot be forked and the order says to refuse that.
     """
@@ -98,6 +91,8 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...], log
     configure_log(log, config.log)
     fork_context = ForkContext(
         generation=order.generation,
+        marked_master=int(os.environ[marks.MASTER_PID]),
+        outlives_master=order.outlives_master,
         config=config,
         loaded=None,
         scoreboard=Scoreboard.attach(scoreboard),
@@ -121,7 +116,7 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...], log
     findings = _try_fork(before)
     if findings.broken and order.refuse_unforkable:
         send(channel, encode(Unforkable(findings.broken)))
-        _leave(0, log)
+        leave(0, log)
     cause = "preload is true" if order.preload else "the interpreter has started it (sitecustomize, PYTHONPATH)"
     for finding in findings.broken:
         log.warning(f"{cause}, but this will not survive the fork: {finding}")
@@ -130,9 +125,10 @@ def _load(channel: socket.socket, order: Load, descriptors: tuple[int, ...], log
     remember_files()
     gc.freeze()
     values = None if fork_context.instrumentation is None else fork_context.instrumentation.template_values
-    loaded = encode(Loaded(order.generation, time.monotonic() - started))
-    send(channel, loaded, () if values is None else (values,))
-    return fork_context, findings.may_stand_aside
+    packet = encode(Loaded(order.generation, time.monotonic() - started))
+    loaded = Packet(packet, () if values is None else (values,), None)
+    send(channel, loaded.data, loaded.descriptors)
+    return fork_context, loaded, findings.may_stand_aside
 
 
 def _try_fork(before: frozenset[int]) -> Findings:
@@ -161,7 +157,7 @@ def _stand_aside(channel: socket.socket, generation: int, log: Logger) -> bool:
     with suppress(BrokenPipeError):  # The master has given up this generation, as the copy sees too.
         _say(channel, StandsAside(copy))
     channel.close()
-    return _leave(1 if wait_for_child(copy) else 0, log)
+    return leave(1 if wait_for_child(copy) else 0, log)
 
 
 def _instrumentation(config: Config, arena: Arena, log: Logger) -> Instrumentation | None:
@@ -191,74 +187,6 @@ def _import(config: Config, log: Logger) -> LoadedCode:
         import_websockets()
     flush_output()
     return loaded
-
-
-def _fork_on_request(channel: socket.socket, fork_context: ForkContext, *, is_copy: bool) -> None:
-    """Read orders from the channel and carry them out. A forked spare continues this loop with its own channel.
-
-    The exit handlers of the import are for this process to run, unless it is the copy of one that will.
-    """
-    generation = fork_context.generation
-    while True:
-        packet = receive(channel)
-        if packet is None and is_copy:
-            fork_context.log.flush()
-            os._exit(0)
-        if packet is None:
-            _leave(0, fork_context.log)
-        order = decode(packet.data)
-        if isinstance(order, Fork | ForkSpare):
-            # A spare that receives an order to fork has been promoted to template.
-            set_title(f"template gen {generation}", f"clusterd-t{generation}")
-        if isinstance(order, Fork):
-            child_channel, stacks = packet.descriptors
-            if _fork_detached(channel, order.serial, with_threads=True):
-                channel.close()
-                child = _patient(child_channel)
-                boot_worker(Boot(fork_context, order.serial, order.slot, order.row, order.environment, child, stacks))
-        elif isinstance(order, ForkSpare):
-            (child_channel,) = packet.descriptors
-            if _fork_detached(channel, order.serial, with_threads=False):
-                channel.close()
-                channel, is_copy = _patient(child_channel), False
-                masters_signals.ignore()
-                set_title(f"spare gen {generation}", f"clusterd-s{generation}")
-                send(channel, encode(Hello(order.serial, LAYOUT)))
-                continue
-        elif isinstance(order, SetLogLevel):
-            fork_context.log.set_level(Level(order.level))
-        elif isinstance(order, SetAccessLog):
-            fork_context = _with_access_log(fork_context, AccessLog(order.mode))
-        else:
-            raise ProtocolError(f"unexpected message {order}")
-        close_all(packet.descriptors)
-
-
-def _with_access_log(fork_context: ForkContext, mode: AccessLog) -> ForkContext:
-    """Return what future workers start with."""
-    config = fork_context.config
-    return replace(fork_context, config=replace(config, log=replace(config.log, access=mode)))
-
-
-def _leave(status: int, log: Logger) -> NoReturn:
-    """End this process. What the application's import has registered to run once runs here."""
-    Ending(time.monotonic() + LEAVE_SECONDS, log).leave(status)
-
-
-def _fork_detached(channel: socket.socket, serial: int, *, with_threads: bool) -> bool:
-    """Fork a child of the master. True in the child. A fork that is refused is told to the master."""
-    try:
-        return fork_detached(with_threads=with_threads)
-    except ForkRefused as refused:
-        _say(channel, ForkFailed(serial, str(refused)))
-        return False
-
-
-def _patient(descriptor: int) -> socket.socket:
-    """Return a channel without a timeout, also if the application has called socket.setdefaulttimeout()."""
-    channel = originals.socket(fileno=descriptor)
-    channel.settimeout(None)
-    return channel
 
 
 def _say(channel: socket.socket, message: Message) -> None:

@@ -3,7 +3,7 @@
 One message is one SEQPACKET packet of at most 64 KiB. It contains a JSON object with the protocol's version, the
 message's name and its fields, and up to 64 descriptors.
 
-    {"v": 1, "type": "Fork", "serial": 7, "slot": 2, "generation": 3, "row": 1, "environment": {}} + [channel, stacks]
+    {"v": 1, "type": "ForkSpare", "serial": 7, "reaped_by_template": false} + [channel]
     {"v": 1, "type": "Ready"}
 
 JSON is used and not pickle: the two ends may run different interpreters, and a worker runs code that the master must
@@ -43,6 +43,9 @@ class Load(Message):
 
     Descriptors: the scoreboard, the arena, the memfd for the template's stacks, the wakeups, and one listening socket
     for each of `listeners`, which names the socket's protocol: `http` or `https`.
+
+    With `outlives_master`, the template and its workers go on when the master dies: systemd keeps the master's end of
+    their channels, and the next master sends MasterChanged. They still end when a channel ends.
     """
 
     generation: int
@@ -51,13 +54,16 @@ class Load(Message):
     refuse_unforkable: bool
     listeners: list[str]
     log_level: int
+    outlives_master: bool
 
 
 @dataclass(frozen=True)
 class Fork(Message):
     """Fork a worker. Descriptors: its channel, and the memfd for its stacks.
 
-    `environment` is added to the environment that the worker has from its template.
+    `environment` is added to the environment that the worker has from its template. With `reaped_by_template`, the
+    template stays its parent, reaps it and sends Reaped: it is no descendant of the master that would inherit the
+    worker. Only a template that was loaded with `outlives_master` is sent that.
     """
 
     serial: int
@@ -65,13 +71,15 @@ class Fork(Message):
     generation: int
     row: int
     environment: dict[str, str]
+    reaped_by_template: bool
 
 
 @dataclass(frozen=True)
 class ForkSpare(Message):
-    """Fork an idle copy of the template. Descriptor: its channel."""
+    """Fork an idle copy of the template. Descriptor: its channel. `reaped_by_template` is that of Fork."""
 
     serial: int
+    reaped_by_template: bool
 
 
 @dataclass(frozen=True)
@@ -140,6 +148,21 @@ class ForkFailed(Message):
     reason: str
 
 
+@dataclass(frozen=True)
+class Reaped(Message):
+    """The worker or spare `serial`, which this template has forked with `reaped_by_template`, has ended.
+
+    `status` is that of wait(2), or -1 if it is lost because the application ignores SIGCHLD or reaps every child. An
+    order that a master has repeated after the death of the last one gives two processes the same serial, and `pid`
+    tells them apart.
+    """
+
+    serial: int
+    status: int
+    cpu_seconds: float
+    pid: int = 0
+
+
 # ---- worker (or spare) to master
 
 
@@ -200,6 +223,21 @@ class DebuggerTold(Message):
     """The answer to StartDebugger: the debugger listens, or `failure` says why not and what to do."""
 
     failure: str
+
+
+# ---- master to template and worker
+
+
+@dataclass(frozen=True)
+class MasterChanged(Message):
+    """The master is dead, and its successor, the process `pid`, has its end of this channel.
+
+    What the dead master has read, and had no time to write down, is told again if it still holds: Loaded by a
+    template, Hello by a worker that waits for Welcome, and Ready, Overdue and SuccessorLost by another one. A repeated
+    message repeats that.
+    """
+
+    pid: int
 
 
 # ---- master to worker

@@ -13,7 +13,7 @@ from clusterd.app.errors import LoadError, describe, describe_text
 from clusterd.config import marks
 from clusterd.config.model import Config
 from clusterd.http.call import StartupFailed
-from clusterd.linux.prctl import die_with_parent, outlive_parent
+from clusterd.linux.prctl import allow_tracer, die_with_parent, outlive_parent
 from clusterd.linux.stacks import write_stacks_to
 from clusterd.linux.title import set_title
 from clusterd.log import Logger
@@ -25,7 +25,7 @@ from clusterd.process.exit_handlers import forget_what_runs_once
 from clusterd.process.fork_hygiene import flush_output, wait_for_adoption
 from clusterd.process.own_descriptors import OwnDescriptors
 from clusterd.runtime.hub import begin_after_fork, is_used, note_background, wait_for_threads_of_greenlets
-from clusterd.wire.messages import BootFailed, Hello, Welcome, decode, encode
+from clusterd.wire.messages import BootFailed, Hello, MasterChanged, Welcome, decode, encode
 from clusterd.wire.packets import peer_pid, receive, send
 from clusterd.worker import api
 from clusterd.worker.boot_record import Boot
@@ -46,7 +46,8 @@ def boot_worker(boot: Boot) -> NoReturn:
         log.error(f"worker failed\n{traceback.format_exc()}")
         ended = Ended(FAILED_STATUS)
     ending = ended.ending or Ending(monotonic(), log)
-    ending.leave(ended.status, lambda: end_own_processes(master, ended.has_lost_master, log))
+    marked = boot.context.marked_master
+    ending.leave(ended.status, lambda: end_own_processes(master, marked, log, is_lost=ended.has_lost_master))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +73,15 @@ def _live(boot: Boot, log: Logger) -> Ended:
     os.setpgid(0, 0)  # By this group the master finds what the worker leaves behind.
     api.begin(boot.slot, context.generation)
     describe_process(slot=boot.slot, generation=context.generation)
-    if not _greet(boot):
+    master = _greet(boot)
+    if master is None:
         return Ended(0)
-    # The boot may take minutes, and systemd starts the next master only after the last process of this one is gone.
-    wait_for_adoption(peer_pid(boot.channel))
-    die_with_parent()
+    if context.outlives_master:
+        allow_tracer(master)  # It need be no ancestor of this process.
+    else:
+        # The boot may take minutes, and systemd starts the next master only after the last process of this one is gone.
+        wait_for_adoption(master)
+        die_with_parent()
     own = OwnDescriptors(boot.own_descriptors)
     try:
         loaded = context.loaded or _load_here(config, log)
@@ -128,14 +133,23 @@ def _make_process(loaded: LoadedCode, boot: Boot, log: Logger) -> WorkerProcess 
     return worker
 
 
-def _greet(boot: Boot) -> bool:
-    """Send Hello and wait until the master has recorded this pid. False if the master has given up this worker."""
+def _greet(boot: Boot) -> int | None:
+    """Send Hello and wait until the master has recorded this pid.
+
+    Returns the master's pid. None if it has given up this worker.
+    """
+    master, hello = peer_pid(boot.channel), encode(Hello(boot.serial, LAYOUT))
     try:
-        send(boot.channel, encode(Hello(boot.serial, LAYOUT)))
-        packet = receive(boot.channel)
+        send(boot.channel, hello)
+        while (packet := receive(boot.channel)) is not None:
+            order = decode(packet.data)
+            if not isinstance(order, MasterChanged):
+                return master if isinstance(order, Welcome) else None
+            master = order.pid
+            send(boot.channel, hello)  # Its predecessor may have read the first one, and had no time to write it down.
     except OSError:
-        return False
-    return packet is not None and isinstance(decode(packet.data), Welcome)
+        pass
+    return None
 
 
 def _seed_anew() -> None:

@@ -19,6 +19,11 @@ class ForkContext:
     """The data that all processes forked from a template share."""
 
     generation: int
+    marked_master: int
+    """The pid that the processes of this generation have in their environment (config/marks.py). The master may be
+    another process by now."""
+    outlives_master: bool
+    """Whether a worker lives on when its master dies, as long as its channel does not end."""
     config: Config
     loaded: LoadedCode | None
     """None without preloading: the worker imports the application itself."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from clusterd.http.engine import InFlight
 from clusterd.linux import masters_signals
+from clusterd.linux.prctl import allow_tracer
 from clusterd.log import Level, Logger
 from clusterd.metrics.application.instrumentation import Instrumentation
 from clusterd.process.ending import Ending
@@ -16,6 +17,7 @@ from clusterd.wire.messages import (
     Ack,
     AppMessage,
     Examine,
+    MasterChanged,
     Message,
     Retire,
     SetLogLevel,
@@ -24,7 +26,7 @@ from clusterd.wire.messages import (
     TellMetrics,
     TellStacks,
 )
-from clusterd.wire.packets import close_all
+from clusterd.wire.packets import close_all, peer_pid
 from clusterd.worker import api
 from clusterd.worker.diagnosis.debugger import Debugger
 from clusterd.worker.diagnosis.examiner import Examiner
@@ -40,9 +42,9 @@ TICK_SECONDS = 0.25
 class ControlChannel:
     """Owns the channel and the application's conversation over it.
 
-    `on_order` takes all other messages. It returns False for a message that it does not know. `on_alone` is called when
-    the worker must drain without orders: after a SIGTERM, or because the master is gone. `requests` returns the
-    requests in flight.
+    `on_order` takes all other messages, and MasterChanged, to tell again what lasts. It returns False for a message
+    that it does not know. `on_alone` is called when the worker must drain without orders: after a SIGTERM, or because
+    the master is gone. `requests` returns the requests in flight.
     """
 
     def __init__(
@@ -60,6 +62,9 @@ class ControlChannel:
         self._on_order = on_order
         self._on_alone = on_alone
         self._requests = requests
+        self._master = peer_pid(sock)
+        self._lasting: dict[type[Message], Message] = {}
+        """What a master has to know for as long as this worker lives."""
         self.has_lost_master = False
         self.shortage = Shortage(log)
         self._debugger = Debugger(loop, self.send)
@@ -73,6 +78,11 @@ class ControlChannel:
     def send(self, message: Message, descriptors: tuple[int, ...] = ()) -> None:
         """Send a message to the master. The descriptors still belong to the caller."""
         self._channel.send(message, descriptors)
+
+    def send_lasting(self, message: Message) -> None:
+        """Send a message to the master, and again to each master that follows it."""
+        self._lasting[type(message)] = message
+        self.send(message)
 
     def obey_stops(self) -> None:
         """Install the handlers that drain this worker at a SIGTERM or SIGINT (`systemctl kill -s INT`).
@@ -108,6 +118,9 @@ class ControlChannel:
             case AppMessage() | Ack() as said:
                 close_all(received.descriptors)
                 self._conversation.received(said)
+            case MasterChanged(pid):
+                self._master_changed(pid)
+                self._on_order(received)
             case SetLogLevel(level):
                 self._log.set_level(Level(level))
             case StartDebugger(host, port):
@@ -125,6 +138,16 @@ class ControlChannel:
                 if not self._on_order(received):
                     self._log.warning("unexpected message from the master", message=type(order).__name__)
                     close_all(received.descriptors)
+
+    def _master_changed(self, pid: int) -> None:
+        """Make the new master's acquaintance. One that says it again goes on with its conversation."""
+        allow_tracer(pid)
+        if pid != self._master:
+            self._master = pid
+            self._log.info("another master has taken over", master=pid)
+            self._conversation.change_peer()
+        for message in self._lasting.values():
+            self.send(message)
 
     def _on_end(self, reason: str) -> None:
         """The master is gone: answer what is in flight and exit."""

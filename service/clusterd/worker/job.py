@@ -18,7 +18,17 @@ from clusterd.runtime.event_loop import new_event_loop
 from clusterd.runtime.hub import Hub, beside, hub_in_use
 from clusterd.runtime.threads import begin
 from clusterd.wire.channel import Received
-from clusterd.wire.messages import Adopt, Dispatch, HealthConnection, Ready, Retire, Serve, SetAccessLog, Share
+from clusterd.wire.messages import (
+    Adopt,
+    Dispatch,
+    HealthConnection,
+    MasterChanged,
+    Ready,
+    Retire,
+    Serve,
+    SetAccessLog,
+    Share,
+)
 from clusterd.wire.packets import close_all
 from clusterd.worker import api
 from clusterd.worker.boot_record import Boot
@@ -130,7 +140,7 @@ class JobProcess:
     # ---- the call
 
     def _called(self) -> None:
-        self._channel.send(Ready())
+        self._channel.send_lasting(Ready())
 
     def _ended(self, raised: BaseException | None) -> None:
         if raised is not None:
@@ -149,7 +159,7 @@ class JobProcess:
             case Retire(deadline, _, linger):
                 if not linger:
                     self._drain(deadline)
-            case Serve() | Adopt() | Share() | Dispatch() | HealthConnection() | SetAccessLog():
+            case Serve() | Adopt() | Share() | Dispatch() | HealthConnection() | SetAccessLog() | MasterChanged():
                 pass  # A job accepts nothing and has no connections.
             case _:
                 return False

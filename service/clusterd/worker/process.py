@@ -29,6 +29,7 @@ from clusterd.wire.messages import (
     Adopt,
     Dispatch,
     HealthConnection,
+    MasterChanged,
     Overdue,
     Ready,
     Retire,
@@ -115,7 +116,7 @@ class WorkerProcess:
         self._row.connections_limit = self._engine.settings.limits.connections
         self._row.queue_limit = self._engine.settings.limits.queue if self._engine.runners.count else 0
         self._tick()
-        self._channel.send(Ready())
+        self._channel.send_lasting(Ready())
         try:
             self._engine.run()
         finally:
@@ -161,6 +162,9 @@ class WorkerProcess:
                     self._keep(self._receiver(sock, self._take_dispatched, self._dispatched, room), self._dispatched)
             case Share(connections, seconds):
                 self._share(connections, seconds, self._sockets_of(received))
+            case MasterChanged():
+                if self._drain is not None and self._drain.has_lost_successor:
+                    self._channel.send(SuccessorLost(self._engine.load))
             case SetAccessLog(mode):
                 self._engine.change_access_log(AccessLog(mode))
             case HealthConnection():
@@ -187,7 +191,7 @@ class WorkerProcess:
         # The master has the stacks of threads written. In these, a greenlet that waits is not to be seen.
         where = {} if greenlet is None else {"where": where_greenlet_is(greenlet)}
         self._log.error("a request was not answered within timeouts.request", request=request, **where)
-        self._channel.send(Overdue(request[:OVERDUE_CHARACTERS]))
+        self._channel.send_lasting(Overdue(request[:OVERDUE_CHARACTERS]))
 
     # ---- accepting
 

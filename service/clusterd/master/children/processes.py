@@ -74,6 +74,7 @@ class Processes:
             refuse_unforkable=action.refuse_unforkable,
             listeners=[listener.scheme for listener in listeners],
             log_level=int(level_of(config.log)),
+            outlives_master=False,
         )
         shared = (*self.wakeups.descriptors, *(listener.fileno() for listener in listeners))
         descriptors = [self._scoreboard.descriptor, self._arena.descriptor, child.stacks, *shared]
@@ -103,7 +104,8 @@ class Processes:
         """Have a template fork an idle copy of itself. Raises OSError."""
         child = Child(action.serial, Kind.SPARE, action.generation)
         with self._children.enter(child) as theirs:
-            self._order_fork(action.template, messages.ForkSpare(action.serial), theirs.fileno())
+            order = messages.ForkSpare(action.serial, reaped_by_template=False)
+            self._order_fork(action.template, order, theirs.fileno())
 
     def fork(self, action: Fork) -> None:
         """Have a template fork a worker. Raises OSError, ScoreboardError."""
@@ -118,7 +120,9 @@ class Processes:
         self._arena.lease(row, action.slot, action.generation, series)
         with theirs:
             environment = self.environments.get(action.slot, {})
-            order = messages.Fork(action.serial, action.slot, action.generation, row, environment)
+            order = messages.Fork(
+                action.serial, action.slot, action.generation, row, environment, reaped_by_template=False
+            )
             self._order_fork(action.template, order, theirs.fileno(), child.stacks)
 
     def _order_fork(self, template: int, order: messages.Message, *descriptors: int) -> None:

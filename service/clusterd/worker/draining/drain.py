@@ -102,6 +102,11 @@ class Drain:
         # The sender is cleared first: a connection that resumes here must not be offered to it again.
         return [] if sender is None else sender.close()
 
+    @property
+    def has_lost_successor(self) -> bool:
+        """Whether the successor is lost, and connections wait for another one."""
+        return self._hands_over and self._sender is None
+
     def successor_lost(self) -> None:
         """The successor has closed its end or has refused a connection."""
         self._log.debug("a drain has lost its successor", connections=self._engine.load)
