@@ -210,13 +210,16 @@ class World:
         decided = self.supervisor.step(event, self.now)
         self.check_number(event, wanted_before, could_shrink)
         self.starts_now = any(isinstance(a, actions.Announce) and a.what is actions.Announcement.READY for a in decided)
+        self.carry_out(decided)
+        self.restart_watch.look(self.supervisor.cluster, self.now)
+        self.check_step(event, decided, ready_before, wanted_before)
+
+    def carry_out(self, decided: list[actions.Action]) -> None:
         for action in decided:
             self.history.append(f"             {action}")
             self.check(action)
             self.act(action)
             self.restart_watch.note(action, self.now)
-        self.restart_watch.look(self.supervisor.cluster, self.now)
-        self.check_step(event, decided, ready_before, wanted_before)
 
     def ready(self) -> int:
         return len(self.serving)

@@ -3,8 +3,10 @@
 Times in it are of CLOCK_MONOTONIC, which all processes share until the machine is started again.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
+from clusterd.supervisor import actions
 from clusterd.supervisor.model.cluster import ClusterState
 from clusterd.supervisor.model.plain import PlainError, from_plain, to_plain
 from clusterd.supervisor.supervisor import Supervisor
@@ -19,9 +21,16 @@ class SnapshotError(Exception):
     """The snapshot is damaged or of another version. The text says which in one line."""
 
 
-def snapshot(cluster: ClusterState) -> dict[str, Any]:
-    """Return the state between two steps as JSON."""
-    return {"version": VERSION, "cluster": to_plain(cluster, leave_out=_OF_ONE_STEP)}
+_ACTIONS = {each.__name__: each for each in actions.Action.__subclasses__()}
+
+
+def snapshot(cluster: ClusterState, pending: Sequence[actions.Action] = ()) -> dict[str, Any]:
+    """Return the state between two steps as JSON, with the actions that may not be carried out yet."""
+    return {
+        "version": VERSION,
+        "cluster": to_plain(cluster, leave_out=_OF_ONE_STEP),
+        "pending": [[type(each).__name__, to_plain(each)] for each in pending],
+    }
 
 
 def restore(document: Any) -> Supervisor:
@@ -36,3 +45,11 @@ def restore(document: Any) -> Supervisor:
         return Supervisor(from_plain(ClusterState, document.get("cluster")))
     except PlainError as error:
         raise SnapshotError(f"the state cannot be read: {error}") from None
+
+
+def pending_in(document: dict[str, Any]) -> list[actions.Action]:
+    """Return the actions in a snapshot that may not be carried out yet. Raises SnapshotError."""
+    try:
+        return [from_plain(_ACTIONS[name], plain) for name, plain in document.get("pending", ())]
+    except (PlainError, KeyError, TypeError, ValueError) as error:
+        raise SnapshotError(f"the actions that were pending cannot be read: {error}") from None

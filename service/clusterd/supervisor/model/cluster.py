@@ -101,10 +101,15 @@ class ClusterState:
     def start_template(self, generation: Generation) -> None:
         """Exec a template for `generation`."""
         serial = self._next_serial()
-        preload = generation.preloaded
-        refuse_unforkable = preload and generation.settings.preload is Preload.AUTO
-        self.table.templates[serial] = Template(serial, generation.number, TemplateState.LOADING, self.now)
-        self.actions.append(StartTemplate(serial, generation.number, preload, refuse_unforkable))
+        template = Template(serial, generation.number, TemplateState.LOADING, self.now)
+        self.table.templates[serial] = template
+        self.actions.append(self.start_of_template(template))
+
+    def start_of_template(self, template: Template) -> StartTemplate:
+        """The action that starts a template of the table."""
+        generation = self.table.generations[template.generation]
+        refuse_unforkable = generation.preloaded and generation.settings.preload is Preload.AUTO
+        return StartTemplate(template.serial, generation.number, generation.preloaded, refuse_unforkable)
 
     def fork_spare(self, template: Template) -> None:
         """Ask `template` for an idle copy of itself."""

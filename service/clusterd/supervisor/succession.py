@@ -1,0 +1,83 @@
+"""How the next master begins when the last one has died between two actions: pure, as every decision.
+
+The state is written before the actions of a step are carried out, with these actions. So the next master knows each
+decision, and of the last ones it does not know whether they were carried out. It carries them out again.
+"""
+
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+
+from clusterd.supervisor import actions, events
+from clusterd.supervisor.model.cluster import ClusterState
+from clusterd.supervisor.model.states import EndReason, TemplateState, WorkerState
+
+GONE = "it ended while there was no master"
+REPORTS = (
+    actions.WorkerEnded,
+    actions.Suspect,
+    actions.RolloutStarted,
+    actions.RolloutEnded,
+    actions.RestartEnded,
+    actions.Scaled,
+    actions.Note,
+)
+"""What only counts, logs and answers. It is done before the state is written, so that what is counted is in it."""
+
+_STARTS = (actions.StartTemplate, actions.ForkSpare, actions.Fork)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The processes that the next master has found, by serial."""
+
+    known: frozenset[int]
+    """Those that had got their first order. All others have seen the end of their channel, and have done nothing."""
+    alive: frozenset[int]
+    """Those of them that live and can be reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What the next master does first: it carries out the actions, in order, and then posts the events."""
+
+    actions: list[actions.Action]
+    events: list[events.Event]
+
+
+def begin(cluster: ClusterState, pending: list[actions.Action], found: Found) -> Beginning:
+    """Return how to go on from the state of the last master. `pending` may be carried out, in part or as a whole."""
+    orders = [each for each in pending if not isinstance(each, _STARTS) and _is_of_the_living(each, found)]
+    killed = {each.serial for each in orders if isinstance(each, actions.Kill)}
+    orders += [each for each in _kills_under_way(cluster, found) if each.serial not in killed]
+    starts = {each.serial: each for each in _starts(cluster) if each.serial not in found.known}
+    return Beginning([*orders, *starts.values()], _deaths(cluster, found.alive | starts.keys()))
+
+
+def _is_of_the_living(action: actions.Action, found: Found) -> bool:
+    serial = getattr(action, "serial", None)
+    return serial is None or serial in found.alive
+
+
+def _kills_under_way(cluster: ClusterState, found: Found) -> list[actions.Kill]:
+    """A hung worker is killed a moment after the decision, when its connections were taken from it."""
+    ending = [each for each in cluster.table.in_state(WorkerState.ENDING) if each.serial in found.alive]
+    return [actions.Kill(each.serial, each.end or EndReason.STOP, each.detail) for each in ending]
+
+
+def _starts(cluster: ClusterState) -> Iterator[actions.StartTemplate | actions.ForkSpare | actions.Fork]:
+    """The starts that may be under way. The process of one that is not known has done nothing: it is started again."""
+    for template in cluster.table.templates.values():
+        parent = cluster.table.forkable(template.generation)
+        if template.state is TemplateState.LOADING:
+            yield cluster.start_of_template(template)
+        elif template.state is TemplateState.SPARE_COMING and parent is not None:
+            yield actions.ForkSpare(template.serial, parent.serial, template.generation)
+    for worker in cluster.table.in_state(WorkerState.FORKING):
+        yield actions.Fork(worker.serial, worker.template, worker.slot, worker.generation)
+
+
+def _deaths(cluster: ClusterState, there: Set[int]) -> list[events.Event]:
+    return [
+        *(events.TemplateGone(serial, GONE) for serial in cluster.table.templates if serial not in there),
+        *(events.WorkerGone(serial, GONE) for serial in cluster.table.workers if serial not in there),
+    ]
