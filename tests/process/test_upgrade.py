@@ -379,5 +379,6 @@ def test_a_program_that_cannot_be_executed_goes_on_as_it_was(make_service: MakeS
     assert (done.returncode, "generation 2 serves" in done.stdout) == (0, True)
     service.wait_for_line("cannot be executed, and this program goes on: No such file or directory")
     service.signal(signal.SIGHUP)  # And heeds signals.
-    service.wait_for_status(r"generation 3; reloaded at ")
+    service.wait_for_line("reload succeeded, generation 3 serves")
+    assert service.log().count("goes on in this process") == 1
     assert service.stop() == 0

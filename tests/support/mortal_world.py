@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from clusterd.supervisor import actions, events
 from clusterd.supervisor.model.states import TemplateState, WorkerState
 from clusterd.supervisor.snapshot import pending_in, restore, snapshot
-from clusterd.supervisor.succession import REPORTS, Found, begin
+from clusterd.supervisor.succession import Found, begin
 from tests.support.supervisor_world import World
 
 DEATHS = 0.12
@@ -33,26 +33,27 @@ class MortalWorld(World):
     def lose(self, event: events.Event) -> None:
         """The master dies with an event that it has read, and has written nothing of it."""
         self.history.append(f"{self.now:8.2f} killed with {event}")
-        for name, value in copy.deepcopy(self.reported).items():
-            setattr(self, name, value)
+        self.go_back()
         forgotten = self.succeed()
         is_told_again = not isinstance(event, _GONE | events.WorkerHello)
         if is_told_again and getattr(event, "serial", None) not in forgotten and not self.is_stale(event):
             super().step(event)  # By the process, or by the client.
 
     def carry_out(self, decided: list[actions.Action]) -> None:
-        reports: list[actions.Action] = [each for each in decided if isinstance(each, REPORTS)]
-        effects = [each for each in decided if not isinstance(each, REPORTS)]
-        super().carry_out(reports)
-        self.write(effects)
+        self.write(decided)
         dies = self.random.random() < DEATHS
-        done = self.random.randint(0, len(effects)) if dies else len(effects)
-        super().carry_out(effects[:done])
+        done = self.random.randint(0, len(decided)) if dies else len(decided)
+        super().carry_out(decided[:done])
         if dies:
-            self.history.append(f"             killed, {done} of {len(effects)} actions were carried out")
+            self.history.append(f"             killed, {done} of {len(decided)} actions were carried out")
+            self.go_back()
             self.succeed()
         else:
             self.write([])
+
+    def go_back(self) -> None:
+        for name, value in copy.deepcopy(self.reported).items():
+            setattr(self, name, value)
 
     def write(self, pending: list[actions.Action]) -> None:
         self.written = json.dumps(snapshot(self.supervisor.cluster, pending))
@@ -64,7 +65,12 @@ class MortalWorld(World):
         document = json.loads(self.written)
         self.supervisor = restore(document)
         cluster = self.supervisor.cluster
-        known = {each.serial for each in cluster.table.workers.values() if each.state is not WorkerState.FORKING}
+        known = {
+            each.serial
+            for each in cluster.table.workers.values()
+            if each.state is not WorkerState.FORKING
+            and (each.state is not WorkerState.BOOTING or self.random.random() < 0.5)
+        }
         coming = (TemplateState.LOADING, TemplateState.SPARE_COMING)
         for template in cluster.table.templates.values():
             if template.state not in coming or self.random.random() < 0.5:
@@ -76,6 +82,8 @@ class MortalWorld(World):
         beginning = begin(cluster, pending_in(document), Found(frozenset(known), frozenset(alive)))
         for action in beginning.actions:
             self.history.append(f"             again: {action}")
+            if isinstance(action, actions.WorkerEnded | actions.RolloutEnded | actions.RestartEnded | actions.Serve):
+                self.check(action)
             self.act(action)
             self.restart_watch.note(action, self.now)
         self.write([])

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 
 from clusterd.master.child_events import ChildEvents
-from clusterd.master.children.table import Child, Death, Kind
+from clusterd.master.children.child import Child, Death, Kind
 from clusterd.master.configurations import Configurations
 from clusterd.master.context import MasterContext
 

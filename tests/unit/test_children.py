@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from clusterd.master.children.table import Child, Children, Death, Kind
+from clusterd.master.children.child import Child, Death, Kind
+from clusterd.master.children.table import Children
 from clusterd.wire.channel import Received
 from clusterd.wire.messages import ForkFailed, Importing, Message, StandsAside, encode
 from clusterd.wire.packets import send

@@ -9,9 +9,9 @@ import pytest
 from clusterd.config.model import Debug, TcpAddress
 from clusterd.config.settings.schema import BY_KEY
 from clusterd.log import Logger
-from clusterd.master.children import debuggers
-from clusterd.master.children.debuggers import Debuggers, NoDebugger
-from clusterd.master.children.table import Child, Kind
+from clusterd.master.children.child import Child, Kind
+from clusterd.master.diagnosis import debuggers
+from clusterd.master.diagnosis.debuggers import Debuggers, NoDebugger
 from clusterd.supervisor import actions, events
 from clusterd.supervisor.supervisor import Supervisor
 from clusterd.wire.control import MOST_SLOTS

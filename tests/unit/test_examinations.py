@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from clusterd.master.children.table import Child, Kind
+from clusterd.master.children.child import Child, Kind
 from clusterd.master.diagnosis import examinations
 from clusterd.master.diagnosis.examinations import Examinations, NoReport, Report, Step, next_step, times_of
 from clusterd.profiles import examination

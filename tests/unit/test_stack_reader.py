@@ -9,9 +9,9 @@ import pytest
 
 from clusterd.linux.stacks import new_stacks_file
 from clusterd.log import Logger
-from clusterd.master.children import stacks
-from clusterd.master.children.stacks import StackReader
-from clusterd.master.children.table import Child, Kind
+from clusterd.master.children.child import Child, Kind
+from clusterd.master.diagnosis import stacks
+from clusterd.master.diagnosis.stacks import StackReader
 from clusterd.wire.in_hand import EMPTY
 
 pytestmark = pytest.mark.engine_independent

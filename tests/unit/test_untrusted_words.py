@@ -14,9 +14,10 @@ import pytest
 
 from clusterd.config.model import Debug, HealthCheck, TcpAddress
 from clusterd.log import Logger
-from clusterd.master.children.debuggers import Debuggers, NoDebugger
-from clusterd.master.children.stacks import StackReader
-from clusterd.master.children.table import Child, Children, Death, Kind
+from clusterd.master.children.child import Child, Death, Kind
+from clusterd.master.children.table import Children
+from clusterd.master.diagnosis.debuggers import Debuggers, NoDebugger
+from clusterd.master.diagnosis.stacks import StackReader
 from clusterd.master.health.health_check import check_worker
 from clusterd.wire import messages
 from clusterd.wire.channel import Channel, Received

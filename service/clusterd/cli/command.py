@@ -24,9 +24,11 @@ from clusterd.master.checking.check import CheckFailed, CheckStopped, check_appl
 from clusterd.master.master import Master
 from clusterd.master.sockets.binding import ListenError
 from clusterd.master.sockets.listeners import NAME_AN_ADDRESS, NOTHING_TO_LISTEN_ON, open_listeners
+from clusterd.master.takeover.inheritance import left_by_dead_master, state_file_of
 from clusterd.master.takeover.owners import configuration_that_serves, listeners_of
-from clusterd.master.takeover.state import TakeoverError
+from clusterd.master.takeover.state import Cause, Succession
 from clusterd.master.takeover.state import read as read_state
+from clusterd.master.takeover.state_file import TakeoverError
 from clusterd.master.takeover.upgrade import answer, state_descriptor
 from clusterd.master.watching.watcher import Watcher, WatchError
 from clusterd.process.own_log import configure_log, level_of
@@ -35,7 +37,7 @@ from clusterd.supervisor.decisions.stopping import ExitStatus
 from clusterd.supervisor.model.table import FirstStart
 from clusterd.systemd.expected import expected_sockets
 from clusterd.systemd.notify import Notifier
-from clusterd.systemd.sockets import SocketError, passed_sockets
+from clusterd.systemd.sockets import SocketError, passed_descriptors, take_sockets
 from clusterd.version import __version__
 
 START_SECONDS = 85.0
@@ -57,6 +59,12 @@ def run() -> int:
     if descriptor is not None:
         return _take_over(arguments, descriptor, log)
     attempt = _Attempt(log)
+    try:
+        passed = passed_descriptors()
+    except SocketError as error:
+        return attempt.refuse(str(error).splitlines(), ExitStatus.TEMPORARY)
+    if (left := left_by_dead_master(passed, log)) is not None:
+        return _go_on(arguments, left, log)
     if not attempt.wait():
         return ExitStatus.ASKED
     try:
@@ -67,7 +75,7 @@ def run() -> int:
     configure_log(log, config.log)
     for note in notes(platform_defaults(os.environ), config.environment_file):
         log.info(note)
-    return _serve(config, arguments, attempt, log)
+    return _serve(config, arguments, attempt, passed, log)
 
 
 class _Attempt:
@@ -182,22 +190,36 @@ def _say_whether_it_can_adopt(arguments: Arguments, descriptor: int | None) -> i
 
 def _take_over(arguments: Arguments, descriptor: int, log: Logger) -> int:
     """Go on in place of the program that has executed this one."""
+    try:
+        state = read_state(descriptor)
+        os.close(descriptor)
+        file = state_file_of(state)
+    except (TakeoverError, OSError) as error:
+        return _cannot_go_on(error, log)
+    return _go_on(arguments, Succession(Cause.UPGRADE, state, file), log)
+
+
+def _go_on(arguments: Arguments, succession: Succession, log: Logger) -> int:
+    """Go on with the processes that another program of the master has left."""
+    state = succession.state
     with ExitStack() as opened:
         try:
-            state = read_state(descriptor)
-            os.close(descriptor)
             config = configuration_that_serves(state)
             log.set_level(state.log_level)
             configure_log(log, config.log)
             watched = _watched(arguments, config)
             listeners = opened.enter_context(closing(listeners_of(state.listeners)))
             watcher = opened.enter_context(closing(Watcher(watched, log))) if watched else None
-            master = Master(config, lambda: _read(arguments), listeners, log, watcher=watcher, start=state)
+            master = Master(config, lambda: _read(arguments), listeners, log, watcher=watcher, start=succession)
         except (TakeoverError, WatchError, OSError) as error:
-            # It was asked before, so this is rare. The workers answer what they have, and end.
-            return _Attempt(log).refuse([f"this program cannot go on: {error}"], ExitStatus.TEMPORARY)
+            return _cannot_go_on(error, log)
         gc.freeze()
         return master.run()
+
+
+def _cannot_go_on(error: Exception, log: Logger) -> int:
+    """It was asked before, so this is rare. The workers answer what they have, and end."""
+    return _Attempt(log).refuse([f"this program cannot go on: {error}"], ExitStatus.TEMPORARY)
 
 
 def _watched(arguments: Arguments, config: Config) -> Sequence[Path]:
@@ -211,12 +233,14 @@ def _watched(arguments: Arguments, config: Config) -> Sequence[Path]:
     return (*arguments.watch, *(Path(file) for file in files if file is not None))
 
 
-def _serve(config: Config, arguments: Arguments, attempt: _Attempt, log: Logger) -> int:
+def _serve(
+    config: Config, arguments: Arguments, attempt: _Attempt, passed: tuple[tuple[int, str], ...], log: Logger
+) -> int:
     with ExitStack() as opened:
         try:
             path = Path(control_path(config.control, os.environ, os.getuid()))
             listeners = opened.enter_context(
-                closing(open_listeners(config, passed_sockets(), path, expected_sockets(os.environ)))
+                closing(open_listeners(config, take_sockets(passed), path, expected_sockets(os.environ)))
             )
             # Created before the application is imported, so that changes during the import count.
             watched = _watched(arguments, config)

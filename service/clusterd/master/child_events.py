@@ -4,14 +4,16 @@ import asyncio
 import signal
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from time import monotonic
 from typing import TypeVar
 
 from clusterd.config.model import HealthCheck
 from clusterd.master.admin.application_metrics import ApplicationMetrics
+from clusterd.master.children.child import Child, Death, Kind
 from clusterd.master.children.in_hand import held_of
 from clusterd.master.children.remains import Remains
-from clusterd.master.children.table import Child, Death, Kind, why_unheard
+from clusterd.master.children.table import why_unheard
 from clusterd.master.context import MasterContext
 from clusterd.master.health.health_check import check_worker
 from clusterd.master.hooks.manager import Hooks
@@ -22,7 +24,7 @@ from clusterd.metrics.shared.row import Row
 from clusterd.supervisor import events
 from clusterd.supervisor.model.cluster import Phase
 from clusterd.supervisor.model.held import NOTHING_HELD, Held
-from clusterd.supervisor.model.states import EndReason, WorkerState
+from clusterd.supervisor.model.states import EndReason, TemplateState, WorkerState
 from clusterd.wire import messages
 from clusterd.wire.channel import Received
 from clusterd.wire.messages import ProtocolError
@@ -66,10 +68,14 @@ class ChildEvents:
         """Handle the first message of a forked process."""
         if child.pid is None:
             return
+        if child.kind is Kind.WORKER:
+            self._post_event(events.WorkerHello(child.serial, child.pid))
+        self._context.keeper.when_kept(child, partial(self._welcome, child))
+
+    def _welcome(self, child: Child) -> None:
         if child.kind is Kind.SPARE:
             self._post_event(events.SpareReady(child.serial))
         else:
-            self._post_event(events.WorkerHello(child.serial, child.pid))
             self._context.children.send(child, messages.Welcome())
             self._context.conversations.began(child)
 
@@ -98,6 +104,8 @@ class ChildEvents:
         match received.message:
             case messages.Importing(certificate_ends_at):
                 self._observations.template_begun(child.generation, certificate_ends_at)
+            case messages.Loaded() if self._is_loaded(child):
+                pass  # It was told again, to a new master.
             case messages.Loaded(_, seconds):
                 self._application_metrics.template_loaded(child, received.descriptors)
                 self._observations.template_loaded(seconds)
@@ -110,8 +118,14 @@ class ChildEvents:
                 self._post_event(events.TemplateUnforkable(child.serial, tuple(findings)))
             case messages.ForkFailed(serial, reason):
                 self._context.children.fork_refused(child, serial, reason)
+            case messages.Reaped() as told:
+                self._context.children.reaped(child, told)
             case unexpected:
                 raise _unexpected(child, unexpected)
+
+    def _is_loaded(self, child: Child) -> bool:
+        template = self._context.cluster.table.templates.get(child.serial)
+        return template is not None and template.state is not TemplateState.LOADING
 
     def _on_worker_message(self, child: Child, received: Received) -> None:
         match received.message:
@@ -228,7 +242,7 @@ class ChildEvents:
         held = held_of(self._context.processes.in_hand(child), monotonic())
         self._ledger.fold(child.slot, self._scoreboard.row(child.row), death.cpu_seconds)
         self._application_metrics.ended(child)
-        self._scoreboard.release(child.row)
+        self._context.keeper.after_write(partial(self._scoreboard.release, child.row))
         return held
 
     def _is_for_memory(self, death: Death) -> ForMemory:

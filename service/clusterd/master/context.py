@@ -7,14 +7,15 @@ from typing import Protocol
 
 from clusterd.log import Logger
 from clusterd.master.children.conversations import Conversations
-from clusterd.master.children.debuggers import Debuggers
 from clusterd.master.children.processes import Processes
-from clusterd.master.children.stacks import StackReader
 from clusterd.master.children.table import Children
 from clusterd.master.configurations import Configurations
+from clusterd.master.diagnosis.debuggers import Debuggers
 from clusterd.master.diagnosis.examinations import Examinations
+from clusterd.master.diagnosis.stacks import StackReader
 from clusterd.master.observing.memory import MemorySampler
 from clusterd.master.sockets.listeners import Listeners
+from clusterd.master.takeover.keeper import Keeper
 from clusterd.metrics.regions.arena import Arena
 from clusterd.metrics.shared.scoreboard import Scoreboard
 from clusterd.supervisor import actions, events
@@ -44,6 +45,7 @@ class MasterContext:
     processes: Processes
     memory: MemorySampler
     examinations: Examinations
+    keeper: Keeper
 
     @property
     def cluster(self) -> ClusterState:

@@ -61,6 +61,8 @@ class Executor:
         self._children = context.children
         self._configurations = context.configurations
         self._stacks = context.stacks
+        self._keeper = context.keeper
+        self._listeners = context.listeners
         self._log = context.log
         self._post_event = context.post_event
         self._operations = operations
@@ -154,6 +156,7 @@ class Executor:
             case actions.Announce(what, generation):
                 self._service_manager.announce(what)
                 if what is actions.Announcement.STOPPING:
+                    self._keeper.forget(self._listeners.descriptors)
                     self._processes.close_listeners()
                 else:
                     self._adopt_log(generation)

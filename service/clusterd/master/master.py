@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
 from clusterd.config.cpus import available_cpus
@@ -25,16 +25,17 @@ from clusterd.master.admin.endpoint import Endpoint
 from clusterd.master.admin.event_log import EventLog
 from clusterd.master.admin.views import Views
 from clusterd.master.child_events import ChildEvents
+from clusterd.master.children.child import Child, Death
 from clusterd.master.children.conversations import Conversations
-from clusterd.master.children.debuggers import Debuggers
 from clusterd.master.children.orphans import end_orphans
 from clusterd.master.children.processes import Processes
 from clusterd.master.children.remains import Remains
-from clusterd.master.children.stacks import StackReader
-from clusterd.master.children.table import Child, Children, Death
+from clusterd.master.children.table import Children
 from clusterd.master.configurations import Configurations
 from clusterd.master.context import MasterContext, Observer
+from clusterd.master.diagnosis.debuggers import Debuggers
 from clusterd.master.diagnosis.examinations import Examinations
+from clusterd.master.diagnosis.stacks import StackReader
 from clusterd.master.event_queue import EventQueue
 from clusterd.master.executor import Executor
 from clusterd.master.health.oversight import Oversight
@@ -51,18 +52,21 @@ from clusterd.master.sockets.listeners import Listeners, tell_addresses
 from clusterd.master.sockets.rebalancing import Rebalancer
 from clusterd.master.sockets.round_robin import RoundRobin
 from clusterd.master.sockets.socket_keeper import SocketKeeper
+from clusterd.master.takeover.keeper import Keeper
 from clusterd.master.takeover.owners import Foundations, Owners
-from clusterd.master.takeover.state import MasterState
+from clusterd.master.takeover.state import Cause, Succession
 from clusterd.master.takeover.upgrade import Upgrade
 from clusterd.master.watching.watcher import Watcher
 from clusterd.master.worker_events import WorkerEvents
 from clusterd.metrics.page.ledger import Ledger
 from clusterd.metrics.page.observed import ObservedSource
-from clusterd.supervisor import events
+from clusterd.supervisor import actions, events
+from clusterd.supervisor.actions import Announcement
 from clusterd.supervisor.model.cluster import Phase
 from clusterd.supervisor.model.settings import settings_of
 from clusterd.supervisor.model.table import NOT_TRIED, FirstStart
 from clusterd.supervisor.status import progress_line, status_line
+from clusterd.systemd.descriptor_store import DescriptorStore, is_wanted
 from clusterd.systemd.environment import watchdog_seconds
 from clusterd.systemd.notify import Notifier
 from clusterd.systemd.sockets import address_text
@@ -90,7 +94,7 @@ class Master:
         *,
         observe: Callable[[MasterContext, Operations], Observer] | None = None,
         watcher: Watcher | None = None,
-        start: FirstStart | MasterState = NOT_TRIED,
+        start: FirstStart | Succession = NOT_TRIED,
     ) -> None:
         close_in_threads()
         self._config = config
@@ -100,7 +104,8 @@ class Master:
         self._exit_status = 0
         self._log = log
         self._events = EventQueue(self._decide)
-        foundations = Foundations.of(start) if isinstance(start, MasterState) else Foundations.new()
+        foundations = Foundations.of(start.state) if isinstance(start, Succession) else Foundations.new()
+        self._notifier = Notifier(os.environ.get("NOTIFY_SOCKET"))
         self._context = context = self._make_context(config, read, listeners, foundations)
         self._loop, self._supervisor, self._listeners = context.loop, context.supervisor, context.listeners
         self._configurations = context.configurations
@@ -111,7 +116,7 @@ class Master:
         self._worker_events = WorkerEvents(context.children, addresses, self._worker_event)
         self._event_log = EventLog()
         ledger, counts = Ledger(), Counts()
-        self._remains = Remains(context.children, log)
+        self._remains = Remains(context.children, context.processes, log)
         application_metrics = ApplicationMetrics(context)
         self._observations = Observations(context)
         self._owners = Owners(
@@ -144,7 +149,7 @@ class Master:
         pages = self._views.pages(sources, self._dashboards.page)
         self._endpoint = Endpoint(pages, listeners.metrics, log)
         self._service_manager = ServiceManager(
-            Notifier(os.environ.get("NOTIFY_SOCKET")),
+            self._notifier,
             self._loop,
             watchdog_seconds(os.environ, os.getpid()),
             self.status,
@@ -169,7 +174,10 @@ class Master:
         loop, log = asyncio.new_event_loop(), self._log
         scoreboard, arena = foundations.scoreboard, foundations.arena
         configurations = Configurations(config, read, listeners.passed, log)
-        children = Children(loop, self._child_message, self._child_hello, self._child_death)
+        store = DescriptorStore(self._notifier, loop, log) if is_wanted(os.environ) else None
+        keeper = Keeper(store, loop, log)
+        children = Children(loop, self._child_message, self._child_hello, self._child_death, store)
+        children.when_kept = keeper.when_kept
         self._round_robin = RoundRobin(loop, listeners, children, scoreboard, configurations, log)
         processes = Processes(
             children, scoreboard, arena, listeners, configurations, self._round_robin, foundations.wakeups
@@ -191,6 +199,7 @@ class Master:
             processes=processes,
             memory=sampler_beside(loop),
             examinations=Examinations(children, stacks, loop),
+            keeper=keeper,
         )
 
     def run(self) -> int:
@@ -202,16 +211,18 @@ class Master:
         handle_signals(self._loop, self.post_event, self._context.children.reap, self._write_state, self._upgrade_asked)
         self._service_manager.start()
         self._loop.run_until_complete(self._open())
-        if isinstance(self._start, MasterState):
-            self._owners.resume(self._start)  # Before the first look, which ends processes without an owner.
+        start = self._start
+        if isinstance(start, Succession):
+            self._owners.resume(start)  # Before the first look, which ends processes without an owner.
+        self._keep()
         self._looks().look()
-        if isinstance(self._start, MasterState):
-            self._take_over(self._start)
+        if isinstance(start, Succession):
+            self._go_on(start)
         else:
             settings = settings_of(self._config, available_cpus())
             self._log.info("clusterd starts", pid=os.getpid(), workers=settings.range_text, python=sys.executable)
             tell_addresses(self._listeners, self._config, self._log)
-            self.post_event(events.Start(settings, self._start))
+            self.post_event(events.Start(settings, start))
         if self._watcher is not None:
             self._watcher.start(self._loop, lambda: self.post_event(events.ReloadAsked()))
         if "INVOCATION_ID" in os.environ:
@@ -228,14 +239,38 @@ class Master:
         self._log.finish()
         return self._exit_status
 
-    def _take_over(self, state: MasterState) -> None:
-        """Go on in place of an earlier program of this process, and replace its workers."""
-        how = f"clusterd {__version__} goes on in place of clusterd {state.program}"
-        self._log.info(how, pid=os.getpid(), python=sys.executable)
-        self._event_log.note("upgraded", version=__version__, before=state.program)
-        self.post_event(events.Tick())
-        self._context.children.reap()
-        self.post_event(events.ReloadAsked())
+    def _keep(self) -> None:
+        """Have systemd keep what a next master needs, from now on."""
+        if not self._context.children.outlive_master:
+            return
+        try:
+            self._owners.keep(self._start.file if isinstance(self._start, Succession) else None)
+        except OSError as error:
+            self._log.error(f"clusterd will not survive the death of its master: {error.strerror}")
+
+    def _go_on(self, succession: Succession) -> None:
+        """Go on in place of an earlier program: of this process, whose workers are replaced, or of a dead master."""
+        if succession.cause is Cause.UPGRADE:
+            before = succession.state.program
+            how = f"clusterd {__version__} goes on in place of clusterd {before}"
+            self._log.info(how, pid=os.getpid(), python=sys.executable)
+            self._event_log.note("upgraded", version=__version__, before=before)
+            self.post_event(events.Tick())
+            self._context.children.reap()
+            self.post_event(events.ReloadAsked())
+            return
+        self._operations.resume()
+        beginning = self._owners.begin(succession.state)
+        self._log.warning("the last master has died: going on with its workers", pid=os.getpid())
+        self._event_log.note("adopted")
+        self._carry_out(beginning.actions)
+        for event in (*beginning.events, events.Tick()):
+            self.post_event(event)
+        cluster = self._supervisor.cluster
+        if cluster.phase is Phase.RUNNING:
+            self._service_manager.announce(Announcement.READY)
+            if cluster.stop_is_announced:  # Its sockets were being closed.
+                self.post_event(events.StopAsked())
 
     def _has_clients(self) -> bool:
         return not (self._control.is_idle and self._endpoint.is_idle)
@@ -280,12 +315,19 @@ class Master:
         self._observer.note_event(event)
         self._observations.note_event(event)
         self._worker_events.note_event(event)
-        for action in self._supervisor.step(event, time.monotonic()):
+        decided = self._supervisor.step(event, time.monotonic())
+        if decided or not isinstance(event, events.Tick):
+            self._context.keeper.write(decided)
+        self._carry_out(decided)
+
+    def _carry_out(self, decided: Iterable[actions.Action]) -> None:
+        for action in decided:
             self._executor.execute(action)
             self._observations.note_action(action)
             self._worker_events.note_action(action)
             self._event_log.note_action(action)
             self._observer.note_action(action)
+        self._context.keeper.write_soon()
 
     @property
     def first_start(self) -> FirstStart:
@@ -367,6 +409,7 @@ class Master:
         self._endpoint.start()
 
     async def _close(self) -> None:
+        self._context.keeper.end()
         self._control.stop()
         await self._closing.end()
         await self._endpoint.close()

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from clusterd.config.model import TcpAddress
-from clusterd.master.children.debuggers import NoDebugger
+from clusterd.master.children.child import Child, Kind
 from clusterd.master.children.killing import send_signal
-from clusterd.master.children.table import Child, Kind
 from clusterd.master.context import MasterContext
+from clusterd.master.diagnosis.debuggers import NoDebugger
 from clusterd.supervisor import actions, events
 from clusterd.supervisor.model.cluster import ClusterState, Phase
 from clusterd.supervisor.model.states import WorkerState
@@ -61,6 +61,10 @@ class Operations:
         return self._context.cluster
 
     # ---- of the whole service
+
+    def resume(self) -> None:
+        """Go on behind the restarts that an earlier master was asked for."""
+        self._last_restart = max(self._cluster.restarts.values(), default=0)
 
     def reload(self, done: Done) -> int:
         """Begin a rollout, after the one under way if there is one. Returns the number of the rollout.

@@ -9,21 +9,19 @@ from dataclasses import dataclass
 
 from clusterd.supervisor import actions, events
 from clusterd.supervisor.model.cluster import ClusterState
-from clusterd.supervisor.model.states import EndReason, TemplateState, WorkerState
+from clusterd.supervisor.model.states import COMING, EndReason, TemplateState, WorkerState
 
 GONE = "it ended while there was no master"
-REPORTS = (
-    actions.WorkerEnded,
-    actions.Suspect,
-    actions.RolloutStarted,
-    actions.RolloutEnded,
-    actions.RestartEnded,
-    actions.Scaled,
-    actions.Note,
-)
-"""What only counts, logs and answers. It is done before the state is written, so that what is counted is in it."""
-
 _STARTS = (actions.StartTemplate, actions.ForkSpare, actions.Fork)
+_ORDERS = (
+    actions.Serve,
+    actions.Retire,
+    actions.Kill,
+    actions.DumpStacks,
+    actions.EndTemplate,
+    actions.KillTemplate,
+)
+"""What only a living process can be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +44,12 @@ class Beginning:
 
 def begin(cluster: ClusterState, pending: list[actions.Action], found: Found) -> Beginning:
     """Return how to go on from the state of the last master. `pending` may be carried out, in part or as a whole."""
-    orders = [each for each in pending if not isinstance(each, _STARTS) and _is_of_the_living(each, found)]
-    killed = {each.serial for each in orders if isinstance(each, actions.Kill)}
-    orders += [each for each in _kills_under_way(cluster, found) if each.serial not in killed]
+    again = [each for each in pending if not isinstance(each, _STARTS)]
+    again = [each for each in again if not isinstance(each, _ORDERS) or each.serial in found.alive]
+    killed = {each.serial for each in again if isinstance(each, actions.Kill)}
+    again += [each for each in _kills_under_way(cluster, found) if each.serial not in killed]
     starts = {each.serial: each for each in _starts(cluster) if each.serial not in found.known}
-    return Beginning([*orders, *starts.values()], _deaths(cluster, found.alive | starts.keys()))
-
-
-def _is_of_the_living(action: actions.Action, found: Found) -> bool:
-    serial = getattr(action, "serial", None)
-    return serial is None or serial in found.alive
+    return Beginning([*again, *starts.values()], _deaths(cluster, found.alive | starts.keys()))
 
 
 def _kills_under_way(cluster: ClusterState, found: Found) -> list[actions.Kill]:
@@ -72,7 +66,7 @@ def _starts(cluster: ClusterState) -> Iterator[actions.StartTemplate | actions.F
             yield cluster.start_of_template(template)
         elif template.state is TemplateState.SPARE_COMING and parent is not None:
             yield actions.ForkSpare(template.serial, parent.serial, template.generation)
-    for worker in cluster.table.in_state(WorkerState.FORKING):
+    for worker in cluster.table.in_state(*COMING):
         yield actions.Fork(worker.serial, worker.template, worker.slot, worker.generation)
 
 

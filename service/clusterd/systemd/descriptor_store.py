@@ -136,6 +136,11 @@ class DescriptorStore:
         if self._barrier is None:
             self._ask()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether the manager has something to answer, or has not taken all messages."""
+        return self._barrier is not None or self._notifier.is_waiting
+
     def close(self) -> None:
         """Wait for nothing more. What was to be called is not called."""
         self._next_calls.clear()

@@ -141,6 +141,10 @@ class Channel:
         """The descriptor of this end."""
         return self._endpoint.fileno()
 
+    def shut_down(self) -> None:
+        """Have the other side see the end, also while another process has a duplicate of this end."""
+        self._endpoint.shut_down()
+
     def close(self) -> None:
         """Close this end and drop what is queued."""
         self._endpoint.close()

@@ -56,6 +56,11 @@ class SeqpacketEndpoint:
         """From now on the peer cannot send. The packets that it has sent can still be received."""
         self._socket.shutdown(socket.SHUT_RD)
 
+    def shut_down(self) -> None:
+        """The peer sees the end, whoever else has a duplicate of this socket."""
+        if self.is_open:
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Close the socket and call nothing more. A second call does nothing."""
         if not self.is_open:

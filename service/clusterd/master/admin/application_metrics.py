@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from clusterd.config.model import Switch
-from clusterd.master.children.table import Child
+from clusterd.master.children.child import Child
 from clusterd.master.context import MasterContext
 from clusterd.metrics.application.answer import MOST_BYTES, ToldMetric, decode
 from clusterd.metrics.page.application_ledger import ApplicationLedger

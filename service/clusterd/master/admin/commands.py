@@ -15,12 +15,12 @@ from clusterd.master.admin.control import Peer
 from clusterd.master.admin.dashboards import Dashboards
 from clusterd.master.admin.event_log import EventLog
 from clusterd.master.admin.views import Views
-from clusterd.master.children.debuggers import NoDebugger, how_to_attach, warnings_of
+from clusterd.master.children.child import Child
 from clusterd.master.children.killing import send_signal
 from clusterd.master.children.logging import set_access_log, set_log_level
-from clusterd.master.children.table import Child
 from clusterd.master.configurations import Refused as ConfigurationRefused
 from clusterd.master.context import MasterContext
+from clusterd.master.diagnosis.debuggers import NoDebugger, how_to_attach, warnings_of
 from clusterd.master.diagnosis.examinations import NoReport, Report
 from clusterd.master.hooks.manager import Hooks
 from clusterd.master.operations import Operations, ReloadResult, when_done
@@ -74,6 +74,7 @@ class Commands:
         if request.command not in _LOOKS_ONLY:
             who = {f"peer_{key}": value for key, value in asdict(peer.credentials).items()}
             self._log.info(f"{request.command} asked for on the control socket", **_logged(request), **who)
+        self._context.keeper.write()  # What is shown outlives this master.
         match request.command:
             case Command.STATUS:
                 description = self._views.describe()

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from clusterd.master.children.table import Child
+from clusterd.master.children.child import Child
 from clusterd.supervisor import actions
 from clusterd.wire.control import event_line
 from clusterd.wire.hooks import EXIT, WorkerEvent

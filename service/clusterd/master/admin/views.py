@@ -10,15 +10,16 @@ from typing import Any
 
 from clusterd.master.admin.counts import Counts
 from clusterd.master.admin.endpoint import Pages
-from clusterd.master.children.table import Child
+from clusterd.master.children.child import Child
 from clusterd.master.context import MasterContext
 from clusterd.master.health.oversight import Oversight
 from clusterd.master.health.readiness import Check
 from clusterd.master.hooks.manager import Hooks
-from clusterd.metrics.kernel.procfs import process_usage
+from clusterd.metrics.kernel.procfs import ProcessUsage, process_usage
 from clusterd.metrics.page.exposition import ClusterSource, Source, render
 from clusterd.metrics.page.facts import ClusterFacts, Phase, WorkerFacts
 from clusterd.metrics.page.ledger import Ledger
+from clusterd.metrics.page.negotiation import Page, Wanted
 from clusterd.service_name import INSTANCE
 from clusterd.supervisor.decisions.scaling import is_deciding
 from clusterd.supervisor.model import cluster as supervised
@@ -53,6 +54,7 @@ class Views:
     ) -> None:
         self._cluster = context.cluster
         self._children = context.children
+        self._keeper = context.keeper
         self._processes = context.processes
         self._scoreboard = context.scoreboard
         self._ledger = ledger
@@ -65,11 +67,24 @@ class Views:
     def pages(self, sources: Sequence[Source], overview: Callable[[], tuple[bytes, str]]) -> Pages:
         """The pages of the metrics endpoint. `sources` add to the metrics."""
         return Pages(
-            metrics=partial(render, (ClusterSource(self._facts, self._ledger), *sources)),
+            metrics=partial(self._metrics, (ClusterSource(self._facts, self._ledger, usage=self._usage), *sources)),
             not_ready=self.not_ready,
             checks=self.checks,
             overview=overview,
         )
+
+    async def _metrics(self, sources: Sequence[Source], wanted: Wanted) -> Page:
+        """Return the page when the state is written: what was shown outlives this master, so no counter goes back."""
+        page = await render(sources, wanted)
+        self._keeper.write()
+        return page
+
+    def _usage(self, pid: int) -> ProcessUsage | None:
+        """Return the usage of a process, and note what was shown of a child."""
+        usage = process_usage(pid)
+        if usage is not None and (child := self._children.by_pid(pid)) is not None:
+            child.cpu_seconds = usage.cpu_seconds
+        return usage
 
     def status(self) -> str:
         """The state of the service in one line."""

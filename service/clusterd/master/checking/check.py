@@ -13,8 +13,9 @@ from clusterd.linux.descriptors import raise_descriptor_limit
 from clusterd.linux.prctl import become_subreaper
 from clusterd.log import Level, Logger, open_sink
 from clusterd.master.checking.processes import Checked, CheckedProcesses
+from clusterd.master.children.child import Death
 from clusterd.master.children.orphans import end_orphans
-from clusterd.master.children.table import Death, why_unheard
+from clusterd.master.children.table import why_unheard
 from clusterd.process.own_log import configure_log
 from clusterd.wire import messages
 

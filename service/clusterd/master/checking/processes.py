@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from clusterd.config.model import Config, HealthCheck
 from clusterd.linux.wakeups import Wakeups
 from clusterd.log import Logger
+from clusterd.master.children.child import Child, Death
 from clusterd.master.children.conversations import Conversations
 from clusterd.master.children.processes import Processes
-from clusterd.master.children.stacks import StackReader
-from clusterd.master.children.table import Child, Children, Death
+from clusterd.master.children.table import Children
 from clusterd.master.configurations import Configurations
+from clusterd.master.diagnosis.stacks import StackReader
 from clusterd.master.health.health_check import check_worker
 from clusterd.master.hooks.delivery import refuse
 from clusterd.master.sockets.listeners import Listeners

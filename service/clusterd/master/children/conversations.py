@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from clusterd.master.children.table import Child
+from clusterd.master.children.child import Child
 from clusterd.wire.conversation import Conversation, Disconnected, Incoming
 from clusterd.wire.messages import Ack, AppMessage
 

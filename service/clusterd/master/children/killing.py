@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from signal import SIGINT, SIGKILL, SIGTERM, Signals
 
-from clusterd.master.children.table import Child, Children
+from clusterd.master.children.child import Child
+from clusterd.master.children.table import Children
 from clusterd.supervisor.events import Event, WorkerKilled
 
 _ENDS = (SIGTERM, SIGINT, SIGKILL)

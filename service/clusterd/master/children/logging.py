@@ -2,7 +2,8 @@
 
 from clusterd.config.model import AccessLog
 from clusterd.log import Level, Logger
-from clusterd.master.children.table import Children, Kind
+from clusterd.master.children.child import Kind
+from clusterd.master.children.table import Children
 from clusterd.wire.messages import SetAccessLog, SetLogLevel
 
 

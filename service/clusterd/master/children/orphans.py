@@ -9,6 +9,8 @@ import signal
 import time
 from pathlib import Path
 
+from clusterd.metrics.kernel.procfs import identity
+
 TERM_SECONDS = 2.0
 """The time between SIGTERM and SIGKILL."""
 KILL_SECONDS = 2.0
@@ -44,6 +46,21 @@ def own_children() -> set[int]:
     except OSError:
         return set()
     return {int(pid) for pid in text.split()}
+
+
+def inherited_above() -> set[int]:
+    """The pids in this process's control group whose parent is this process's own parent.
+
+    What an earlier master has left is there, because that parent has inherited it. Empty without control groups.
+    """
+    try:
+        path = Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip()
+        text = Path(f"/sys/fs/cgroup{path}/cgroup.procs").read_text()
+    except OSError:
+        return set()
+    above = os.getppid()
+    found = ((int(pid), identity(int(pid))) for pid in text.split())
+    return {pid for pid, its in found if its is not None and its.parent == above} - {os.getpid()}
 
 
 def _reap_one() -> bool:

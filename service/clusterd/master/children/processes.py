@@ -3,12 +3,14 @@
 import os
 import time
 from collections.abc import Mapping
+from functools import partial
 
 from clusterd.config import marks
 from clusterd.config.model import Config, LogTargets, to_json
 from clusterd.linux.wakeups import Wakeups
+from clusterd.master.children.child import Child, Kind
 from clusterd.master.children.spawn import Role, spawn
-from clusterd.master.children.table import Child, Children, Kind
+from clusterd.master.children.table import Children
 from clusterd.master.configurations import Configurations
 from clusterd.master.sockets.listeners import Listeners
 from clusterd.master.sockets.round_robin import RoundRobin
@@ -52,6 +54,8 @@ class Processes:
         self._configurations = configurations
         self._round_robin = round_robin
         self.wakeups = wakeups
+        self.first_master = os.getpid()
+        """The pid of the master that has started the service: an earlier one, if that is dead (`marks.MASTER_PID`)."""
         self.environments: dict[int, dict[str, str]] = {}
         """Additional environment variables of the workers of a slot, by slot (`Cluster.fork`)."""
 
@@ -74,11 +78,11 @@ class Processes:
             refuse_unforkable=action.refuse_unforkable,
             listeners=[listener.scheme for listener in listeners],
             log_level=int(level_of(config.log)),
-            outlives_master=False,
+            outlives_master=self._children.outlive_master,
         )
         shared = (*self.wakeups.descriptors, *(listener.fileno() for listener in listeners))
         descriptors = [self._scoreboard.descriptor, self._arena.descriptor, child.stacks, *shared]
-        self._children.send(child, order, *descriptors)
+        self._children.when_kept(child, partial(self._children.send, child, order, *descriptors))
 
     def start_hooks(self, serial: int, generation: int, config: Config) -> Child:
         """Exec a hooks process and send it what to import. Raises OSError, ProtocolError."""
@@ -92,7 +96,12 @@ class Processes:
         """Returns False if the interpreter cannot be run. Raises OSError."""
         with self._children.enter(child) as theirs:
             try:
-                pid = spawn(role, config.python, theirs, template_environment(os.environ, config, child.generation))
+                pid = spawn(
+                    role,
+                    config.python,
+                    theirs,
+                    template_environment(os.environ, config, self.first_master, child.generation),
+                )
             except OSError as error:
                 why = why_refused(error.errno or 0)
                 self._children.never_born(child, f"python: cannot run {config.python}: {why}")
@@ -102,15 +111,16 @@ class Processes:
 
     def fork_spare(self, action: ForkSpare) -> None:
         """Have a template fork an idle copy of itself. Raises OSError."""
-        child = Child(action.serial, Kind.SPARE, action.generation)
+        child = self._forked(Child(action.serial, Kind.SPARE, action.generation), action.template)
         with self._children.enter(child) as theirs:
-            order = messages.ForkSpare(action.serial, reaped_by_template=False)
+            order = messages.ForkSpare(action.serial, child.is_reaped_by_template)
             self._order_fork(action.template, order, theirs.fileno())
 
     def fork(self, action: Fork) -> None:
         """Have a template fork a worker. Raises OSError, ScoreboardError."""
         row = self._scoreboard.lease()
         child = Child(action.serial, Kind.WORKER, action.generation, slot=action.slot, row=row)
+        self._forked(child, action.template)
         try:
             theirs = self._children.enter(child)
         except OSError:
@@ -120,10 +130,16 @@ class Processes:
         self._arena.lease(row, action.slot, action.generation, series)
         with theirs:
             environment = self.environments.get(action.slot, {})
-            order = messages.Fork(
-                action.serial, action.slot, action.generation, row, environment, reaped_by_template=False
-            )
+            by_template = child.is_reaped_by_template
+            order = messages.Fork(action.serial, action.slot, action.generation, row, environment, by_template)
             self._order_fork(action.template, order, theirs.fileno(), child.stacks)
+
+    def _forked(self, child: Child, template: int) -> Child:
+        """Note whose child it will be. One of an adopted template is not inherited by this master."""
+        parent = self._children.get(template)
+        if parent is not None and not parent.is_own:
+            child.is_own, child.is_reaped_by_template = False, True
+        return child
 
     def _order_fork(self, template: int, order: messages.Message, *descriptors: int) -> None:
         """Send `order` to a template.
@@ -193,7 +209,9 @@ class Processes:
             self._children.send(worker, order, ours.fileno())
 
 
-def template_environment(inherited: Mapping[str, str], config: Config, generation: int) -> dict[str, str]:
+def template_environment(
+    inherited: Mapping[str, str], config: Config, first_master: int, generation: int
+) -> dict[str, str]:
     """The environment of a generation: the master's without the variables of systemd, and that of the configuration.
 
     $STATE_DIRECTORY may hold several paths. CLUSTERD_STATE_DIRECTORY holds one, which an application can use directly.
@@ -202,7 +220,7 @@ def template_environment(inherited: Mapping[str, str], config: Config, generatio
     """
     directory = state_directory(inherited)
     state = {} if directory is None else {STATE_DIRECTORY: directory}
-    its = {marks.MASTER_PID: str(os.getpid()), marks.GENERATION: str(generation)}
+    its = {marks.MASTER_PID: str(first_master), marks.GENERATION: str(generation)}
     # The master may itself be a process of a worker of another clusterd.
     own = {name: value for name, value in clean_environment(inherited).items() if name not in marks.OF_WORKERS}
     return {**own, **state, **config.environment, **its}

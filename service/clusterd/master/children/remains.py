@@ -8,8 +8,10 @@ import os
 import signal
 
 from clusterd.log import Logger
-from clusterd.master.children.orphans import own_children
-from clusterd.master.children.table import Children, Kind
+from clusterd.master.children.child import Kind
+from clusterd.master.children.orphans import inherited_above, own_children
+from clusterd.master.children.processes import Processes
+from clusterd.master.children.table import Children
 from clusterd.process.origin import Origin, command_of, origin_of
 
 LEAST_SECONDS = 2.0
@@ -19,8 +21,9 @@ LEAST_SECONDS = 2.0
 class Remains:
     """Ends what is left of workers and generations that are gone. `look` is called a few times a second."""
 
-    def __init__(self, children: Children, log: Logger) -> None:
+    def __init__(self, children: Children, processes: Processes, log: Logger) -> None:
         self._children = children
+        self._processes = processes
         self._log = log
         self._gone: dict[int, float] = {}
         """Workers that are gone, by pid, and when what is left of them is killed."""
@@ -36,7 +39,10 @@ class Remains:
     def look(self, now: float) -> None:
         """Look once."""
         orphans = own_children() - self._children.pids
-        self._origins = {pid: self._origins.get(pid) or origin_of(pid, os.getpid()) for pid in orphans}
+        if self._children.has_adopted:
+            orphans |= inherited_above() - self._children.pids
+        first_master = self._processes.first_master
+        self._origins = {pid: self._origins.get(pid) or origin_of(pid, first_master) for pid in orphans}
         self._ending = {pid: until for pid, until in self._ending.items() if pid in orphans}
         for pid, origin in self._origins.items():
             if pid in self._ending:

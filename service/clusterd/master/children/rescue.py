@@ -16,9 +16,10 @@ from time import monotonic
 
 from clusterd.linux.address import Address
 from clusterd.linux.descriptors import duplicate_of
-from clusterd.master.children.table import Child
+from clusterd.master.children.child import Child
 from clusterd.master.context import MasterContext
 from clusterd.master.sockets.dispatch_channel import is_silent
+from clusterd.metrics.kernel.procfs import is_stopped
 from clusterd.supervisor.actions import Retire
 from clusterd.supervisor.model.states import WorkerState
 from clusterd.wire import messages
@@ -110,11 +111,11 @@ class _Rescue:
         if self._is_over or self._child.pid is None:
             return
         try:
-            is_stopped = os.waitid(os.P_PID, self._child.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
-        except ChildProcessError:  # It has died by itself.
+            has_stopped = is_stopped(self._child.pid)
+        except ProcessLookupError:  # It has died by itself.
             self._end()
             return
-        if not is_stopped:
+        if not has_stopped:
             self._loop.call_later(LOOK_SECONDS, self._wait_for_stop)
             return
         try:

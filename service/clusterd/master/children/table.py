@@ -10,90 +10,27 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from enum import Enum
 
-from clusterd.config.model import AccessLog, TcpAddress
+from clusterd.config.model import AccessLog
 from clusterd.linux.stacks import new_stacks_file
-from clusterd.log import Level
+from clusterd.master.children.adopted import Adopted
+from clusterd.master.children.child import Child, Death, Kind
+from clusterd.metrics.kernel.procfs import identity
+from clusterd.systemd.descriptor_store import DescriptorStore
+from clusterd.systemd.descriptor_store import Kind as StoredKind
 from clusterd.wire.channel import Channel, Received
-from clusterd.wire.messages import Hello, Message, ProtocolError, StandsAside
+from clusterd.wire.messages import Hello, Message, ProtocolError, Reaped, StandsAside
 from clusterd.wire.packets import close_all, socketpair
 
 _OF_THIS_THREAD = 0x20000000
 """__WNOTHREAD, wait(2). Processes that other threads have started, such as a program's handlers, are left to them."""
 
+UNKNOWN_STATUS = "ended, with a status that only its parent knows: an earlier master has started it"
 UNHEARD_SECONDS = 5.0
 """How long a process may live on after its channel has ended. The master cannot control it any more."""
 
-
-class Kind(Enum):
-    """The kind of a child process."""
-
-    TEMPLATE = "template"
-    SPARE = "spare template"
-    WORKER = "worker"
-    HOOKS = "hooks process"
-
-
 _FORKED = (Kind.SPARE, Kind.WORKER)
 """What a template forks."""
-
-
-@dataclass(slots=True)
-class Child:
-    """One process, from the decision to create it until it is reaped. The serials of hooks processes are negative."""
-
-    serial: int
-    kind: Kind
-    generation: int
-    slot: int = 0
-    """0 unless the child is a worker."""
-    row: int | None = None
-    """The scoreboard row that the worker uses."""
-    pid: int | None = None
-    copy: int | None = None
-    """The pid of the process that speaks for a template that stands aside (template/process.py)."""
-    stacks: int = -1
-    stacks_read: int = 0
-    log_level: Level | None = None
-    """The level that the master last sent to it; None if it has sent none."""
-    access_log: AccessLog | None = None
-    """The mode of the access log that the master last sent to it; None if it has sent none."""
-    stacks_asked_for: bool = False
-    """It was asked for its stacks over the channel and has not answered yet."""
-    is_heard: bool = False
-    """The master has received a message from it."""
-    signal_asked_for: str = ""
-    """The signal that an operator or a program had sent to it, and the sender, in words."""
-    debugger: TcpAddress | None = None
-    """The address at which a debugger may attach to it."""
-    doomed: bool = False
-    """The master has killed it. If it has no pid yet, it is killed at its Hello message."""
-    channel: Channel | None = field(default=None, repr=False)
-
-    def close_stacks(self) -> None:
-        """Close the file that receives the stacks."""
-        if self.stacks >= 0:
-            os.close(self.stacks)
-            self.stacks = -1
-
-    def fields(self) -> dict[str, object]:
-        """The log fields that identify this child."""
-        slot = {"slot": self.slot} if self.slot else {}
-        return {**slot, "generation": self.generation, "pid": self.pid}
-
-
-@dataclass(frozen=True, slots=True)
-class Death:
-    """The end of a child. `how` describes it in words."""
-
-    child: Child
-    how: str
-    by_signal: bool
-    cpu_seconds: float
-    code: int | None = None
-    """The exit status, or the negative number of the signal, as in `subprocess`. None if there never was a process."""
 
 
 class Children:
@@ -105,8 +42,11 @@ class Children:
         on_message: Callable[[Child, Received], None],
         on_hello: Callable[[Child], None],
         on_death: Callable[[Death], None],
+        store: DescriptorStore | None = None,
     ) -> None:
         self._loop = loop
+        self._store = store
+        self._adopted = Adopted(loop, self._adopted_ended)
         self._on_message = on_message
         self._on_hello = on_hello
         self._on_death = on_death
@@ -114,14 +54,27 @@ class Children:
         self._by_pid: dict[int, Child] = {}
         self.orphans_reaped = 0
         """The number of orphans that were reaped: the master is a subreaper and inherits them."""
+        self.has_adopted = False
+        """Whether an earlier master has started some of them."""
+        self.when_kept: Callable[[Child, Callable[[], None]], None] = lambda _, call: call()
+        """Calls as soon as a process would outlive this master; at once where none does."""
         self.access_log: AccessLog | None = None
         """Which requests they log, once that was set."""
         self.messages_dropped = 0
         """The number of messages that were dropped because their sender was not the expected process."""
 
+    @property
+    def outlive_master(self) -> bool:
+        """Whether systemd keeps the channels of these processes for a next master."""
+        return self._store is not None
+
     def get(self, serial: int) -> Child | None:
         """The child with this serial, if it is alive or being created."""
         return self._by_serial.get(serial)
+
+    def by_pid(self, pid: int) -> Child | None:
+        """The child that is this process."""
+        return self._by_pid.get(pid)
 
     @property
     def pids(self) -> set[int]:
@@ -147,14 +100,37 @@ class Children:
         # Set before the first message: the kernel attaches the sender's pid at the time of sending.
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._listen(child, ours)
+        self._keep(child, ours)
         return theirs
 
-    def adopt(self, child: Child, pid: int, channel: socket.socket) -> None:
-        """Put a living process in the table that an earlier program of the master has started."""
-        self._listen(child, channel)
-        self.born(child, pid)
+    def adopt(self, child: Child, pid: int, channel: socket.socket | None) -> None:
+        """Put a process in the table that an earlier program of the master, or an earlier master, has started.
+
+        It may have ended meanwhile. Without a channel it sees that the master is gone, and drains.
+        """
+        if channel is None:
+            self._by_serial[child.serial] = child
+        else:
+            self._listen(child, channel)
+        found = identity(pid)
+        child.is_own = found is not None and found.parent == os.getpid()
+        child.pid = pid
+        self._by_pid[pid] = child
+        if not child.is_own:
+            self.has_adopted = True
+            self._adopted.watch(child, is_same=lambda started: started == child.started)
+
+    def _keep(self, child: Child, channel: socket.socket) -> None:
+        if self._store is not None and child.kind is not Kind.HOOKS:
+            self._store.add([channel.fileno()], StoredKind.CHANNEL)
+            self._store.add([child.stacks] if child.stacks >= 0 else [], StoredKind.STACKS)
+
+    def _no_longer_keep(self, child: Child) -> None:
+        if self._store is not None:
+            self._store.remove([child.channel_descriptor, child.stacks])
 
     def _listen(self, child: Child, channel: socket.socket) -> None:
+        child.channel_descriptor = channel.fileno()
         child.channel = Channel(
             channel,
             self._loop,
@@ -167,6 +143,20 @@ class Children:
         """Record `pid` as the process of `child`."""
         child.pid = pid
         self._by_pid[pid] = child
+        found = identity(pid)
+        child.started = 0 if found is None else found.started
+        if not child.is_own:
+            # It waits for its first order, so it is the one that has said hello.
+            self._adopted.watch(child, is_same=lambda _: True)
+
+    def reaped(self, template: Child, told: Reaped) -> None:
+        """A template has reaped a process that it has forked. Raises ProtocolError if it has not forked it."""
+        child = self._by_serial.get(told.serial)
+        if child is None or (child.pid is not None and child.pid != told.pid):
+            return
+        if not child.is_reaped_by_template or child.generation != template.generation:
+            raise ProtocolError(f"a template has reaped {child.kind.value} {told.serial}, which is not its child")
+        self._adopted.reported(child, told.status if told.status >= 0 else None, told.cpu_seconds)
 
     def fork_refused(self, template: Child, serial: int, reason: str) -> None:
         """Report the death of a child that `template` was to fork. Raises ProtocolError if it was not.
@@ -198,13 +188,18 @@ class Children:
         """Close the channel of a child that ends by itself when it sees that. It is killed after UNHEARD_SECONDS."""
         child.doomed = True
         if child.channel is not None:
+            child.channel.shut_down()  # Systemd may have a duplicate for a moment more.
             child.channel.close()
         self._channel_ended(child, "closed")
 
     def signal(self, child: Child, number: int) -> None:
         """Send a signal. A pid in the table is not reaped yet, so it cannot belong to another process."""
-        if child.pid is not None:
+        if child.pid is None:
+            return
+        if child.is_own:
             os.kill(child.pid, number)
+        else:
+            self._adopted.signal(child, number)
 
     def reap(self) -> None:
         """Reap every child that has died. Its pending messages are read first: the last one explains its death."""
@@ -228,6 +223,22 @@ class Children:
             death = Death(child, how, by_signal, cpu_seconds, os.waitstatus_to_exitcode(status))
             self._try(self._bury, child, death)
 
+    def _adopted_ended(self, child: Child, status: int | None, cpu_seconds: float | None) -> None:
+        """Handle the end of a process that is not a child of this one."""
+        if self._by_serial.get(child.serial) is not child:
+            return
+        if child.channel is not None:
+            self._try(child.channel.read_pending)
+        if child.pid is not None and self._by_pid.get(child.pid) is child:
+            del self._by_pid[child.pid]
+        how, by_signal = (UNKNOWN_STATUS, False) if status is None else describe_status(status)
+        if child.signal_asked_for:
+            how = f"{how}, after {child.signal_asked_for}"
+        code = None if status is None else os.waitstatus_to_exitcode(status)
+        # What the metrics have shown counts at least: a counter does not go back.
+        death = Death(child, how, by_signal, max(cpu_seconds or 0.0, child.cpu_seconds), code)
+        self._try(self._bury, child, death)
+
     def _try(self, handle: Callable[..., None], *arguments: object) -> None:
         """Call `handle`. If it fails, that is logged, and the other children are reaped all the same."""
         try:
@@ -246,6 +257,7 @@ class Children:
     def _bury(self, child: Child, death: Death) -> None:
         if self._by_serial.pop(child.serial, None) is None:
             return
+        self._no_longer_keep(child)
         if child.channel is not None:
             child.channel.close()
             child.channel = None
@@ -262,8 +274,19 @@ class Children:
         elif received.pid == child.pid or (child.copy is not None and received.pid == child.copy):
             child.is_heard = True
             self._on_message(child, received)
+        elif self._is_copy(child, received.pid):
+            child.copy = received.pid
+            self._received(child, received)
         else:
             self._drop(received)
+
+    @staticmethod
+    def _is_copy(child: Child, pid: int | None) -> bool:
+        """Whether a process is the copy of an adopted template, of which the earlier master may have heard alone."""
+        if pid is None or child.is_own or child.copy is not None or child.kind is not Kind.TEMPLATE:
+            return False
+        found = identity(pid)
+        return found is not None and found.parent == child.pid
 
     def _greeted(self, child: Child, received: Received) -> None:
         message = received.message
@@ -287,6 +310,7 @@ class Children:
 
     def _channel_ended(self, child: Child, reason: str) -> None:
         child.channel = None
+        self._no_longer_keep(child)
         if child.pid is None:
             self.never_born(child, f"died before it said hello ({reason})")
         else:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from time import monotonic
 
-from clusterd.master.children.stacks import StackReader
-from clusterd.master.children.table import Child, Children
+from clusterd.master.children.child import Child
+from clusterd.master.children.table import Children
+from clusterd.master.diagnosis.stacks import StackReader
 from clusterd.profiles import examination
 from clusterd.profiles.examination import Examination, Progress, Stage
 from clusterd.wire.messages import Examine

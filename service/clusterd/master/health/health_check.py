@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from clusterd.config.model import HealthCheck
-from clusterd.master.children.table import Child, Children
+from clusterd.master.children.child import Child
+from clusterd.master.children.table import Children
 from clusterd.wire import messages
 
 _LINE_BYTES = 64 * 1024

@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable
 
 from clusterd.log import Level
+from clusterd.master.children.child import Child
 from clusterd.master.children.in_hand import listed, of_loop
-from clusterd.master.children.table import Child
 from clusterd.master.context import MasterContext
 from clusterd.master.health.monitor import Monitor, Watched
 from clusterd.master.health.readiness import Check, Readiness

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from clusterd.config.worker_environment import checked_environment
-from clusterd.master.children.table import Child
+from clusterd.master.children.child import Child
 from clusterd.master.context import MasterContext
 from clusterd.master.hooks.decisions.feed import Entry, Snapshot
 from clusterd.master.operations import Done, Operations

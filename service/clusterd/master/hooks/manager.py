@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from clusterd.config.model import Config
-from clusterd.master.children.table import Child, Death
+from clusterd.master.children.child import Child, Death
 from clusterd.master.context import MasterContext
 from clusterd.master.event_queue import EventQueue
 from clusterd.master.hooks.decisions import steps
@@ -23,6 +23,7 @@ from clusterd.master.operations import Operations
 from clusterd.metrics.page.facts import HooksFacts
 from clusterd.supervisor import actions, events
 from clusterd.supervisor.model.cluster import Phase
+from clusterd.supervisor.model.states import TemplateState
 from clusterd.wire.conversation import Incoming
 from clusterd.wire.hooks import WorkerEvent
 from clusterd.wire.messages import Ack, AppMessage
@@ -90,6 +91,10 @@ class Hooks:
         config = self._configurations.of(cluster.serving)
         self._begin(cluster.serving, config, is_proven=True)
         self._step(steps.GenerationServes(cluster.serving))
+        for template in cluster.table.templates.values():
+            if template.state is TemplateState.LOADING and self._configurations.has(template.generation):
+                self._templates[template.generation] = template.serial
+                self._begin(template.generation, self._configurations.of(template.generation))
 
     def _begin(self, generation: int, config: Config, *, is_proven: bool = False) -> None:
         load, leave = config.rollout.boot_timeout - MOMENT_SECONDS, config.timeouts.drain

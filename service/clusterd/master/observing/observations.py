@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from clusterd.master.admin.counts import FAILED, SUCCEEDED
-from clusterd.master.children.table import Child
+from clusterd.master.children.child import Child
 from clusterd.master.context import MasterContext
 from clusterd.master.observing.certificates import CertificateWatch
 from clusterd.master.observing.memory import LIMITED_SAMPLE_SECONDS, SAMPLE_SECONDS

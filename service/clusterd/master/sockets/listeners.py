@@ -51,6 +51,11 @@ class Listeners:
         return (*self.http, *self.https)
 
     @property
+    def descriptors(self) -> list[int]:
+        """Of every socket."""
+        return [each.fileno() for each in (*self.public, *self.metrics, *self.control)]
+
+    @property
     def has_passed(self) -> bool:
         """Whether systemd has passed at least one of the public sockets."""
         return len(self.bound) < len(self.public)

@@ -14,7 +14,8 @@ from time import monotonic
 from clusterd.config.model import Scheduling, Switch
 from clusterd.linux.listening_socket import ListeningSocket
 from clusterd.log import Logger
-from clusterd.master.children.table import Child, Children
+from clusterd.master.children.child import Child
+from clusterd.master.children.table import Children
 from clusterd.master.configurations import Configurations
 from clusterd.master.sockets.dispatch_channel import (
     Accepted,

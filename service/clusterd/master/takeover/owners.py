@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from clusterd.linux.listening_socket import ListeningSocket
 from clusterd.linux.wakeups import Wakeups
 from clusterd.master.admin.counts import Counts
 from clusterd.master.admin.event_log import EventLog
-from clusterd.master.children.table import Child, Children, Kind
+from clusterd.master.children.child import Child, Kind
+from clusterd.master.children.table import Children
 from clusterd.master.context import MasterContext
 from clusterd.master.hooks.manager import Hooks
 from clusterd.master.observing.observations import Observations
@@ -19,6 +21,7 @@ from clusterd.master.sockets.round_robin import RoundRobin
 from clusterd.master.takeover.state import (
     FORMAT,
     OWN_LAYOUTS,
+    Cause,
     ChildState,
     ConfigState,
     Counted,
@@ -27,17 +30,23 @@ from clusterd.master.takeover.state import (
     MasterState,
     Remembered,
     SharedMemory,
-    TakeoverError,
+    Succession,
 )
+from clusterd.master.takeover.state_file import StateFile, TakeoverError
 from clusterd.master.worker_events import WorkerEvents
 from clusterd.metrics.page.ledger import Ledger
 from clusterd.metrics.regions.arena import Arena
 from clusterd.metrics.shared.scoreboard import Scoreboard
+from clusterd.supervisor.actions import Action
+from clusterd.supervisor.model.plain import to_plain
 from clusterd.supervisor.model.states import WorkerState
-from clusterd.supervisor.snapshot import SnapshotError, restore, snapshot
+from clusterd.supervisor.snapshot import SnapshotError, pending_in, restore, snapshot
+from clusterd.supervisor.succession import Beginning, Found, begin
 from clusterd.supervisor.supervisor import Supervisor
+from clusterd.systemd.descriptor_store import Kind as StoredKind
 from clusterd.systemd.sockets import Role
 from clusterd.version import __version__
+from clusterd.wire.messages import MasterChanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +92,15 @@ class Owners:
     observations: Observations
     hooks: Hooks
 
-    def collect(self) -> MasterState:
-        """What another program of the master needs to go on."""
+    def collect(self, pending: Sequence[Action] = ()) -> MasterState:
+        """What another program of the master needs to go on. `pending` are actions that are not carried out yet."""
         context = self.context
         started_with, configurations = context.configurations.kept()
         return MasterState(
             format=FORMAT,
             program=__version__,
             layouts=OWN_LAYOUTS,
-            cluster=snapshot(context.cluster),
+            cluster=snapshot(context.cluster, pending),
             shared=SharedMemory(
                 context.scoreboard.descriptor,
                 context.arena.descriptor,
@@ -115,14 +124,34 @@ class Owners:
                 self.hooks.kept(),
             ),
             remembered=Remembered(*self.event_log.kept(), self.worker_events.kept(), self.observations.kept()),
+            first_master=context.processes.first_master,
+            stored=context.keeper.names,
         )
 
-    def resume(self, state: MasterState) -> None:
-        """Go on with what an earlier program has collected. `context` is built on the Foundations of the same."""
+    def keep(self, file: StateFile | None) -> None:
+        """Keep the state from now on, in the `file` of an earlier program if there is one. Raises OSError."""
+        context, keeper = self.context, self.context.keeper
+        keeper.keep([context.scoreboard.descriptor, context.arena.descriptor], StoredKind.SHARED)
+        keeper.keep(context.processes.wakeups.descriptors, StoredKind.WAKEUP)
+        keeper.keep(context.listeners.descriptors, StoredKind.LISTENER)
+        keeper.begin(lambda pending: to_plain(self.collect(pending)), file)
+
+    def begin(self, state: MasterState) -> Beginning:
+        """Tell the processes of a dead master that this one goes on, and return how."""
         context = self.context
+        alive = frozenset(child.serial for child in context.children.all())
+        for child in context.children.all():
+            context.children.send(child, MasterChanged(os.getpid()))
+        return begin(context.cluster, pending_in(state.cluster), Found(alive, alive))
+
+    def resume(self, succession: Succession) -> None:
+        """Go on with what an earlier program has collected. `context` is built on the Foundations of the same."""
+        context, state = self.context, succession.state
+        context.keeper.resume(state.stored)
         configurations = {number: each.config() for number, each in state.configurations.items()}
         context.configurations.resume(state.started_with.config(), configurations)
         context.processes.environments.update(state.environments)
+        context.processes.first_master = state.first_master
         context.log.set_level(state.log_level)
         children = context.children
         children.access_log = state.access_log
@@ -137,8 +166,22 @@ class Owners:
         self.worker_events.resume(remembered.workers)
         self.observations.resume(remembered.observations)
         for each in state.children:
-            self._adopt(each)
+            if each.is_kept or succession.cause is Cause.UPGRADE:
+                self._adopt(each)
+        if succession.cause is Cause.DEATH:
+            self._drop_the_rest(state)
         self.hooks.resume(state.counted.hooks, remembered.workers.values())
+
+    def _drop_the_rest(self, state: MasterState) -> None:
+        """Close what belongs to no process of the state: their other ends have had no order yet, or have ended."""
+        file = [number for number, name in state.stored.items() if name == StoredKind.STATE]
+        adopted = [fd for each in self.context.children.all() for fd in (each.channel_descriptor, each.stacks)]
+        shared = (state.shared.scoreboard, state.shared.arena, *state.shared.wakeups)
+        listeners = (each.descriptor for each in state.listeners.sockets)
+        rest = state.stored.keys() - {*file, *adopted, *shared, *listeners}
+        self.context.keeper.forget(rest)
+        for descriptor in rest:
+            os.close(descriptor)
 
     def _adopt(self, state: ChildState) -> None:
         child = Child(
@@ -155,12 +198,17 @@ class Owners:
             is_heard=state.is_heard,
             signal_asked_for=state.signal_asked_for,
             debugger=state.debugger,
+            started=state.started,
+            is_reaped_by_template=state.is_reaped_by_template,
+            is_kept=state.is_kept,
+            cpu_seconds=state.cpu_seconds,
         )
-        self.context.children.adopt(child, state.pid, socket.socket(fileno=_own(state.channel)))
+        channel = None if state.channel < 0 else socket.socket(fileno=_own(state.channel))
+        self.context.children.adopt(child, state.pid, channel)
         worker = self.context.cluster.table.workers.get(state.serial)
         if worker is not None and worker.state is WorkerState.READY:
             self.round_robin.serves(child)
-        elif worker is not None:
+        elif worker is not None and worker.state in (WorkerState.RETIRED, WorkerState.DRAINING):
             self.round_robin.drains(child)
 
 
@@ -193,7 +241,7 @@ def _states_of_children(children: Children) -> list[ChildState]:
             row=child.row,
             pid=child.pid,
             copy=child.copy,
-            channel=child.channel.fileno(),
+            channel=-1 if child.channel is None else child.channel.fileno(),
             stacks=child.stacks,
             stacks_read=child.stacks_read,
             log_level=child.log_level,
@@ -201,9 +249,13 @@ def _states_of_children(children: Children) -> list[ChildState]:
             is_heard=child.is_heard,
             signal_asked_for=child.signal_asked_for,
             debugger=child.debugger,
+            started=child.started,
+            is_reaped_by_template=child.is_reaped_by_template,
+            is_kept=child.is_kept,
+            cpu_seconds=child.cpu_seconds,
         )
         for child in children.all()
-        if child.kind is not Kind.HOOKS and child.pid is not None and child.channel is not None
+        if child.kind is not Kind.HOOKS and child.pid is not None
     ]
 
 

@@ -6,15 +6,18 @@ workers, because the next program may be another version, which must not guess.
 
 import json
 import os
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from enum import Enum, auto
 from typing import Any
 
 from clusterd.config.model import AccessLog, Config, TcpAddress, from_json, to_json
 from clusterd.log import Level
 from clusterd.master.admin import counts
-from clusterd.master.children.table import Kind
+from clusterd.master.children.child import Kind
 from clusterd.master.hooks import manager as hooks
 from clusterd.master.observing import observations
+from clusterd.master.takeover.state_file import MOST_BYTES, StateFile, TakeoverError
 from clusterd.metrics.regions.arena import Kept as KeptOfArena
 from clusterd.metrics.regions.region import REGION_LAYOUT
 from clusterd.metrics.shared.row import Totals
@@ -27,11 +30,6 @@ from clusterd.wire.messages import LAYOUT
 
 FORMAT = 1
 """Changes when a field changes its meaning."""
-MOST_BYTES = 256 * 1024 * 1024
-
-
-class TakeoverError(Exception):
-    """The next program cannot go on with what the last one has left. The text is one line for the operator."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +82,10 @@ class ChildState:
     is_heard: bool
     signal_asked_for: str
     debugger: TcpAddress | None
+    started: int
+    is_reaped_by_template: bool
+    is_kept: bool
+    cpu_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +164,65 @@ class MasterState:
     access_log: AccessLog | None
     counted: Counted
     remembered: Remembered
+    first_master: int
+    """The pid of the master that has started the service, as in the variables of all its processes."""
+    stored: dict[int, str]
+    """The descriptors that systemd keeps, and their names in its store."""
 
     def descriptors(self) -> list[int]:
         """Every descriptor that the next program needs."""
         of_children = (each for child in self.children for each in (child.channel, child.stacks) if each >= 0)
         shared = (self.shared.scoreboard, self.shared.arena, *self.shared.wakeups)
-        return [*shared, *of_children, *(each.descriptor for each in self.listeners.sockets)]
+        listeners = (each.descriptor for each in self.listeners.sockets)
+        # The state in systemd's store is none of these.
+        return list(dict.fromkeys([*shared, *of_children, *listeners, *self.stored]))
+
+    def passed_on(self, received: Mapping[str, int]) -> "MasterState":
+        """The same with the numbers that its descriptors have in the next process, by their names in the store.
+
+        A process whose channel is not there is on its own. Raises TakeoverError if there is not all that is shared.
+        """
+        numbers = {before: received[name] for before, name in self.stored.items() if name in received}
+        try:
+            shared = replace(
+                self.shared,
+                scoreboard=numbers[self.shared.scoreboard],
+                arena=numbers[self.shared.arena],
+                wakeups=tuple(numbers[each] for each in self.shared.wakeups),
+            )
+        except KeyError:
+            raise TakeoverError("systemd has not kept all that the last master has left") from None
+        left = (each for each in self.listeners.sockets if each.descriptor in numbers)  # A stop closes them.
+        sockets = tuple(replace(each, descriptor=numbers[each.descriptor]) for each in left)
+        children = tuple(
+            replace(each, channel=numbers.get(each.channel, -1), stacks=numbers.get(each.stacks, -1))
+            for each in self.children
+        )
+        return replace(
+            self,
+            shared=shared,
+            listeners=replace(self.listeners, sockets=sockets),
+            children=children,
+            stored={number: name for name, number in received.items()},
+        )
+
+
+class Cause(Enum):
+    """Why another program goes on."""
+
+    UPGRADE = auto()
+    """The last program has executed this one, in the same process, when everything was at rest."""
+    DEATH = auto()
+    """The last master is dead, whatever it was about to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Succession:
+    """What the last program has left, and why. A dead master has left the file, too."""
+
+    cause: Cause
+    state: MasterState
+    file: StateFile | None = None
 
 
 def write(state: MasterState) -> int:
@@ -186,9 +241,17 @@ def write(state: MasterState) -> int:
 def read(descriptor: int) -> MasterState:
     """Return the state in a memfd. Raises TakeoverError if it is none that this version can go on with."""
     try:
-        size = os.fstat(descriptor).st_size
-        document = json.loads(os.pread(descriptor, min(size, MOST_BYTES), 0))
-    except (OSError, ValueError, RecursionError) as error:
+        text = os.pread(descriptor, min(os.fstat(descriptor).st_size, MOST_BYTES), 0)
+    except OSError as error:
+        raise TakeoverError(f"the state of the running master cannot be read: {error}") from None
+    return from_text(text)
+
+
+def from_text(text: bytes) -> MasterState:
+    """Return the state in a JSON text. Raises TakeoverError."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise TakeoverError(f"the state of the running master cannot be read: {error}") from None
     return from_document(document)
 

@@ -125,12 +125,12 @@ class Upgrade:
                     found = await self._ask_new_program()
                     answered_at = self._context.loop.time()
                     continue
-                await self._try_to_become(found)
+                found = await self._try_to_become(found) or found
             await asyncio.sleep(LOOK_SECONDS)
         return found
 
-    async def _try_to_become(self, version: str) -> None:
-        """Have everything come to rest, and execute the new program. Returns if something comes in between."""
+    async def _try_to_become(self, version: str) -> Refused | None:
+        """Have everything come to rest, and execute the new program. Returns why that fails, or None to try later."""
         self._owners.round_robin.hold(True)
         # A signal from now on waits for the new program. What an earlier one has asked for is done in the next turns.
         hold_signals()
@@ -140,7 +140,8 @@ class Upgrade:
                 if self._owners.round_robin.is_idle:
                     break
             if not self._why_not_now() and self._owners.round_robin.is_idle:
-                self._become(version)
+                return self._become(version)
+            return None
         finally:
             let_signals_through()
             self._owners.round_robin.hold(False)
@@ -179,9 +180,11 @@ class Upgrade:
         channels = [child.channel for child in self._context.children.all()]
         if any(channel is None or not channel.is_idle for channel in channels):
             return "orders to a process are under way"
+        if self._context.keeper.is_busy:
+            return "systemd has not stored yet what it is to keep"
         return ""
 
-    def _become(self, version: str) -> None:
+    def _become(self, version: str) -> Refused:
         """Execute the new program. Returns only if that fails; the rollout that was announced comes all the same."""
         state = self._owners.collect()
         kept = [*state.descriptors(), write(state)]
@@ -194,8 +197,8 @@ class Upgrade:
             self._before_exec()
             os.execve(sys.executable, _command(), {**os.environ, STATE_VARIABLE: str(kept[-1])})
         except OSError as error:
-            self._log.error(f"{sys.executable} cannot be executed, and this program goes on: {error.strerror}")
             self._context.post_event(ReloadAsked())
+            return Refused(f"{sys.executable} cannot be executed, and this program goes on: {error.strerror}")
         finally:
             for descriptor in kept:
                 os.set_inheritable(descriptor, False)

@@ -10,8 +10,12 @@ _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 # Fields of /proc/PID/stat, counted from the first one after the command. The command is in parentheses and may
 # contain any character, also spaces and parentheses.
+_STATE = 0
+_STOPPED = (b"T", b"t", b"Z", b"X")
+_PARENT = 1
 _USER_TICKS = 11
 _SYSTEM_TICKS = 12
+_START_TICKS = 19
 _RESIDENT_PAGES = 21
 
 
@@ -38,13 +42,44 @@ def process_usage(pid: int, proc: Path = PROC) -> ProcessUsage | None:
 
 def cpu_and_memory(pid: int, proc: Path = PROC) -> tuple[float, int] | None:
     """Return the CPU seconds and the resident bytes of a process, or None if they cannot be read. One file is read."""
-    try:
-        with open(f"{proc}/{pid}/stat", "rb", buffering=0) as file:  # Not joined by pathlib, which takes as long again.
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
+    fields = _stat(f"{proc}/{pid}")
+    if fields is None:
         return None
     cpu_seconds = (int(fields[_USER_TICKS]) + int(fields[_SYSTEM_TICKS])) / _TICKS_PER_SECOND
     return cpu_seconds, int(fields[_RESIDENT_PAGES]) * _PAGE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What tells a process from a later one with the same pid, and whose child it is."""
+
+    started: int
+    """When it began, in ticks since the machine has started."""
+    parent: int
+
+
+def identity(pid: int, proc: Path = PROC) -> Identity | None:
+    """Return the identity of a process, also of one that has ended and is not reaped. None if there is none."""
+    fields = _stat(f"{proc}/{pid}")
+    return None if fields is None else Identity(int(fields[_START_TICKS]), int(fields[_PARENT]))
+
+
+def is_stopped(pid: int, proc: Path = PROC) -> bool:
+    """Whether every thread of a process is stopped (SIGSTOP). Raises ProcessLookupError if there is no such process."""
+    try:
+        threads = os.listdir(f"{proc}/{pid}/task")
+    except OSError:
+        raise ProcessLookupError(pid) from None
+    found = (_stat(f"{proc}/{pid}/task/{each}") for each in threads)
+    return all(fields is None or fields[_STATE] in _STOPPED for fields in found)
+
+
+def _stat(directory: str) -> list[bytes] | None:
+    try:
+        with open(f"{directory}/stat", "rb", buffering=0) as file:  # Not joined by pathlib, which takes as long again.
+            return file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
 
 
 def _open_fds(directory: str) -> int:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from clusterd.config.model import TcpAddress
 from clusterd.log import Logger
-from clusterd.master.children.table import Child, Children
+from clusterd.master.children.child import Child
+from clusterd.master.children.table import Children
 from clusterd.master.configurations import Configurations
 from clusterd.supervisor.events import DebuggerListens, Event
 from clusterd.wire.messages import StartDebugger

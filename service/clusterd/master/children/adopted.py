@@ -1,0 +1,76 @@
+"""Watches over the processes that this master has not started: it is not their parent, and cannot wait for them.
+
+An earlier master has started them, and they are children of the process above it. Those that an adopted template forks
+are that template's children, and it reports their status. The status of all others goes to the process above.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+
+from clusterd.master.children.child import Child
+from clusterd.metrics.kernel.procfs import identity
+
+REPORT_SECONDS = 1.0
+"""How long the master waits for the report of a template on a process that is dead."""
+
+
+class Adopted:
+    """`on_end` is called once for each process, with its wait status and its CPU seconds as far as they are known."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, on_end: Callable[[Child, int | None, float | None], None]
+    ) -> None:
+        self._loop = loop
+        self._on_end = on_end
+        self._watched: dict[int, tuple[Child, int]] = {}
+        """By serial, with the pidfd."""
+        self._unreported: dict[int, asyncio.TimerHandle] = {}
+        """Dead children of adopted templates, by serial, until these report on them."""
+
+    def watch(self, child: Child, *, is_same: Callable[[int], bool]) -> None:
+        """Wait for the end of a process. `is_same` tells by the time of its start whether a pid is still its own."""
+        assert child.pid is not None
+        try:
+            descriptor = os.pidfd_open(child.pid)
+        except ProcessLookupError:
+            self._loop.call_soon(self._conclude, child, None, None)
+            return
+        found = identity(child.pid)
+        if found is None or not is_same(found.started):
+            os.close(descriptor)
+            self._loop.call_soon(self._conclude, child, None, None)
+            return
+        self._watched[child.serial] = child, descriptor
+        self._loop.add_reader(descriptor, self._ended, child)
+
+    def signal(self, child: Child, number: int) -> None:
+        """Send a signal to a process, if it lives."""
+        if (watched := self._watched.get(child.serial)) is not None:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(watched[1], number)
+
+    def reported(self, child: Child, status: int | None, cpu_seconds: float) -> None:
+        """The template of a process has reaped it."""
+        self._forget(child)
+        self._conclude(child, status, cpu_seconds)
+
+    def _ended(self, child: Child) -> None:
+        self._forget(child)
+        if child.is_reaped_by_template:
+            self._unreported[child.serial] = self._loop.call_later(REPORT_SECONDS, self._conclude, child, None, None)
+        else:
+            self._conclude(child, None, None)
+
+    def _conclude(self, child: Child, status: int | None, cpu_seconds: float | None) -> None:
+        if (timer := self._unreported.pop(child.serial, None)) is not None:
+            timer.cancel()
+        self._on_end(child, status, cpu_seconds)
+
+    def _forget(self, child: Child) -> None:
+        watched = self._watched.pop(child.serial, None)
+        if watched is not None:
+            self._loop.remove_reader(watched[1])
+            os.close(watched[1])

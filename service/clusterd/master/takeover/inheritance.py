@@ -1,0 +1,56 @@
+"""What systemd passes to a master whose predecessor is dead, and whether it can go on with it."""
+
+import os
+from collections.abc import Iterable, Mapping
+
+from clusterd.log import Logger
+from clusterd.master.takeover.owners import configuration_that_serves
+from clusterd.master.takeover.state import Cause, MasterState, Succession, from_text
+from clusterd.master.takeover.state_file import StateFile, TakeoverError
+from clusterd.supervisor.model.cluster import Phase
+from clusterd.supervisor.snapshot import pending_in, restore
+from clusterd.systemd.descriptor_store import Kind, is_wanted
+from clusterd.systemd.notify import Notifier
+from clusterd.systemd.sockets import stored_descriptors
+
+_GOES_ON = (Phase.RUNNING, Phase.STOPPING)
+
+
+def left_by_dead_master(passed: Iterable[tuple[int, str]], log: Logger) -> Succession | None:
+    """Return what a dead master has left, if there is any with which this one can go on.
+
+    Of what it cannot go on with, everything is closed: its workers answer what they have, and end.
+    """
+    stored = stored_descriptors(passed)
+    if not stored:
+        return None
+    try:
+        if not is_wanted(os.environ):
+            raise TakeoverError("this unit does not keep descriptors any more")
+        if Kind.STATE not in stored:
+            raise TakeoverError("it has left no state")
+        file = StateFile.take(stored[Kind.STATE])
+        state = from_text(file.read()).passed_on(stored)
+        configuration_that_serves(state)
+        pending_in(state.cluster)
+        if restore(state.cluster).cluster.phase not in _GOES_ON:
+            raise TakeoverError("the service had not started, or had ended")
+    except (TakeoverError, OSError) as error:
+        log.warning(f"the last master has died, and its workers drain, because this one cannot go on: {error}")
+        _abandon(stored)
+        return None
+    return Succession(Cause.DEATH, state, file)
+
+
+def _abandon(stored: Mapping[str, int]) -> None:
+    notifier = Notifier(os.environ.get("NOTIFY_SOCKET"))
+    for name, descriptor in stored.items():
+        notifier.remove(name)
+        os.close(descriptor)
+    notifier.close()
+
+
+def state_file_of(state: MasterState) -> StateFile | None:
+    """Return the file with the state that systemd keeps, if it does, for another program in the same process."""
+    descriptor = next((number for number, name in state.stored.items() if name == Kind.STATE), None)
+    return None if descriptor is None else StateFile.go_on(descriptor)

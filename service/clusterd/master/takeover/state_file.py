@@ -1,0 +1,129 @@
+"""The file in memory with the state of the master, which systemd keeps for the next one.
+
+It is rewritten as a whole and may be read at any moment, because the master may be killed at any moment: each document
+goes where the last one is not, and then one write of a few bytes says where it is. SIGKILL does not cut a write within
+one page short. A lease says whose it is: a lock of fcntl(2) belongs to the process, so it is free when that is dead.
+"""
+
+import fcntl
+import os
+import struct
+import time
+import zlib
+from typing import Final
+
+MOST_BYTES: Final = 256 * 1024 * 1024
+"""The longest document."""
+MOST_ATTEMPTS: Final = 5
+"""How many masters in a row may die while they take over. It may be the state that they die of."""
+LEASE_SECONDS: Final = 10.0
+"""How long to wait for the end of a master that is slow to die."""
+
+_HEADER: Final = struct.Struct("8s4Q")
+_MAGIC: Final = b"clusterS"
+_PAGE: Final = 4096
+_LOOK_SECONDS: Final = 0.02
+
+
+class TakeoverError(Exception):
+    """The next program cannot go on with what the last one has left. The text is one line for the operator."""
+
+
+class LeaseLost(Exception):
+    """Another master commands the workers."""
+
+
+class StateFile:
+    """Owns the descriptor. No other descriptor of the file may be closed: that would end the lease (fcntl(2))."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self._place = 0
+        self._length = 0
+        self._checksum = 0
+        self._attempts = 0
+
+    @classmethod
+    def create(cls) -> "StateFile":
+        """Create the file and take its lease. Raises OSError."""
+        file = cls(os.memfd_create("clusterd-state", os.MFD_CLOEXEC))
+        fcntl.lockf(file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return file
+
+    @classmethod
+    def take(cls, descriptor: int, seconds: float = LEASE_SECONDS) -> "StateFile":
+        """Take the file, and its lease, when the master before is dead. Counts the attempt until `is_settled`.
+
+        Raises TakeoverError if that master lives on, if the file is damaged, or after MOST_ATTEMPTS.
+        """
+        file = cls(descriptor)
+        file._wait_for_lease(time.monotonic() + seconds)
+        file._read_header()
+        if file._attempts >= MOST_ATTEMPTS:
+            raise TakeoverError(f"{file._attempts} masters in a row have died while they took over")
+        file._attempts += 1
+        file._write_header()
+        return file
+
+    @classmethod
+    def go_on(cls, descriptor: int) -> "StateFile":
+        """Go on with the file in the same process, whose lease another program has not lost. Raises TakeoverError."""
+        file = cls(descriptor)
+        os.set_inheritable(descriptor, False)
+        file._read_header()
+        return file
+
+    def _wait_for_lease(self, until: float) -> None:
+        while True:
+            try:
+                fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if time.monotonic() > until:
+                    raise TakeoverError(f"another master commands the workers: {error.strerror}") from None
+            else:
+                return
+            time.sleep(_LOOK_SECONDS)
+
+    def read(self) -> bytes:
+        """Return the document that was written last. Raises TakeoverError."""
+        document = os.pread(self.descriptor, self._length, self._offset(self._place))
+        if len(document) != self._length or zlib.crc32(document) != self._checksum:
+            raise TakeoverError("the state of the last master is damaged")
+        return document
+
+    def write(self, document: bytes) -> None:
+        """Replace the document. Raises OSError, with which the last one is still there, and LeaseLost."""
+        try:
+            # Once more, because this process loses the lease when it closes any duplicate of the descriptor.
+            fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LeaseLost from None
+        place = 1 - self._place
+        rest, offset = memoryview(document), self._offset(place)
+        while rest:
+            written = os.pwrite(self.descriptor, rest, offset)
+            rest, offset = rest[written:], offset + written
+        self._place, self._length, self._checksum = place, len(document), zlib.crc32(document)
+        self._write_header()
+
+    def is_settled(self) -> None:
+        """The master that has taken over runs well. The next one may try as often."""
+        self._attempts = 0
+        self._write_header()
+
+    def _read_header(self) -> None:
+        written = os.pread(self.descriptor, _HEADER.size, 0)
+        try:
+            magic, self._place, self._length, self._checksum, self._attempts = _HEADER.unpack(written)
+        except struct.error:
+            magic = b""
+        if magic != _MAGIC or self._place > 1 or not 0 < self._length <= MOST_BYTES:
+            raise TakeoverError("the state of the last master is damaged")
+
+    def _write_header(self) -> None:
+        header = _HEADER.pack(_MAGIC, self._place, self._length, self._checksum, self._attempts)
+        os.pwrite(self.descriptor, header, 0)
+
+    @staticmethod
+    def _offset(place: int) -> int:
+        return _PAGE + place * MOST_BYTES
