@@ -2,8 +2,6 @@
 
 from collections.abc import Callable
 
-import pytest
-
 from tests.support.managed import ManagedService
 from tests.support.service import wait_until
 

@@ -21,11 +21,14 @@ TRIALS = [
     Trial(0, "asgi", "least_connections", short=True),
     Trial(0, "threads", "least_connections", upgrades=True),
     Trial(0, "asgi", "round_robin", kills=True, upgrades=True),
+    Trial(0, "threads", "least_connections", deaths=True),
+    Trial(0, "loop", "round_robin", deaths=True, upgrades=True),
+    Trial(0, "asgi", "least_connections", deaths=True, kills=True),
 ]
 
 
 def name(trial: Trial) -> str:
-    special = [name for name in ("kills", "short", "upgrades") if getattr(trial, name)]
+    special = [name for name in ("kills", "short", "upgrades", "deaths") if getattr(trial, name)]
     return " ".join([trial.kind, trial.scheduling, *special])
 
 

@@ -17,8 +17,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random, SystemRandom
 
+import requests
+
 from tests.support.certificates import Certificate, make_certificate
 from tests.support.crowd import ASGI, WSGI, Crowd, Loss
+from tests.support.managed import ManagedService
 from tests.support.ports import free_port
 from tests.support.service import Service, wait_until
 
@@ -34,7 +37,7 @@ class Trial:
     """What is tried.
 
     `kills`: workers are killed; `short`: the drain is over before everything is through; `upgrades`: the program of the
-    master is replaced.
+    master is replaced; `deaths`: the master is killed.
     """
 
     seed: int
@@ -43,6 +46,7 @@ class Trial:
     kills: bool = False
     short: bool = False
     upgrades: bool = False
+    deaths: bool = False
     seconds: float = 3.0
 
 
@@ -68,6 +72,7 @@ class _Schedule:
         self._workers = len(service.workers())
         self._version = 1
         self.done: Counter[str] = Counter()
+        self.wrong: list[str] = []
         self.held_by_the_killed: set[int] = set()
         """The clients' ports of the connections that a worker had when it was killed."""
         self._events: list[Callable[[], Awaitable[None]]] = [
@@ -82,6 +87,8 @@ class _Schedule:
             self._events = [*self._events, self.kill, self.kill, self.kill]
         if trial.upgrades:
             self._events = [*self._events, self.upgrade, self.upgrade, self.upgrade]
+        if trial.deaths:
+            self._events = [*self._events, *[self.death] * 4]
 
     async def run(self, seconds: float) -> None:
         """Make things happen for so long."""
@@ -146,6 +153,29 @@ class _Schedule:
         except OSError:
             return  # it has ended by itself
 
+    async def death(self) -> None:
+        """The master dies, at rest or in the middle of what it was asked for, and the next one goes on."""
+        assert isinstance(self._service, ManagedService)
+        before = await asyncio.to_thread(counters, self._service)
+        if self._random.random() < 0.7:
+            self._service.signal(self._random.choice((signal.SIGHUP, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)))
+            await asyncio.sleep(self._random.random() * 0.6)
+            self._workers = 0  # How many there are is seen when the next master has settled.
+        pid = self._service.pid
+        os.kill(pid, signal.SIGSTOP)
+        await asyncio.to_thread(wait_until, lambda: _is_stopped(pid), "it is stopped")
+        self.held_by_the_killed |= _clients_of(pid, self._ports)
+        await asyncio.to_thread(self._service.kill_the_master)
+        after = await asyncio.to_thread(counters, self._service)
+        self.wrong += [
+            f"{name} went from {count} to {after.get(name)} when the master died"
+            for name, count in before.items()
+            if after.get(name, 0.0) < count
+        ]
+        if not self._workers:
+            await self._settled()
+            self._workers = len(await asyncio.to_thread(self._service.workers))
+
     async def _settled(self) -> None:
         """Every rollout that was asked for is over."""
         await asyncio.to_thread(self._service.ask_to_reload)
@@ -181,7 +211,7 @@ async def attempt(trial: Trial, directory: Path, certificate: Certificate) -> Ou
     tls_port = free_port()
     most = random.choice((1, 64)) if trial.short else 64
     source = ASGI if trial.kind == "asgi" else WSGI
-    service = Service(directory)
+    service = ManagedService(directory) if trial.deaths else Service(directory)
     service.deploy("1", "BROKEN = False\n" + source)
     service.configure(
         workers=random.choice((2, 3)),
@@ -211,7 +241,7 @@ async def attempt(trial: Trial, directory: Path, certificate: Certificate) -> Ou
             await schedule.run(trial.seconds)
         finally:
             await crowd.end()
-        wrong = crowd.wrong
+        wrong = crowd.wrong + schedule.wrong
         await asyncio.to_thread(wait_until, lambda: not connections(service), "nobody holds a connection")
         moved = _moved(service.metrics().text)
         if await asyncio.to_thread(service.stop):
@@ -228,6 +258,25 @@ async def attempt(trial: Trial, directory: Path, certificate: Certificate) -> Ou
     finally:
         await asyncio.to_thread(service.destroy)
         (directory / "log").write_text(service.log())
+
+
+def counters(service: Service) -> dict[str, float]:
+    """Every counter on /metrics, when there is a master."""
+
+    def read() -> str | None:
+        try:
+            return service.metrics().text
+        except requests.RequestException:
+            return None
+
+    page = str(wait_until(read, "metrics"))
+    kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", page, re.M))
+    samples = re.findall(r"^(([a-zA-Z_:]+?)(_bucket|_sum|_count)?(?:\{.*?\})?) ([0-9.e+-]+|\+Inf)$", page, re.M)
+    return {
+        sample: float(value)
+        for sample, name, suffix, value in samples
+        if kinds.get(name) in ("counter", "histogram") or kinds.get(f"{name}{suffix}") == "counter"
+    }
 
 
 def _moved(metrics: str) -> int:
@@ -261,7 +310,7 @@ class _Log:
 
     def accounts_for(self, loss: Loss, trial: Trial, held_by_the_killed: set[int]) -> bool:
         """Whether nothing else could become of it, and whoever reads the log can know."""
-        if trial.kills and loss.port in held_by_the_killed:
+        if (trial.kills or trial.deaths) and loss.port in held_by_the_killed:
             return True
         # A connection over TLS cannot move. If it is idle for drain_idle, or by the end of the drain, it is closed
         # (RFC 9112 section 9.5), and a request may be on its way then: here one that had not come to the server's
@@ -294,7 +343,7 @@ def trial_of(seed: int, seconds: float = 3.0) -> Trial:
     random = Random(f"{seed} trial")
     trial = Trial(seed, random.choice(KINDS), random.choice(SCHEDULINGS), seconds=seconds)
     trial = random.choice((trial, trial, replace(trial, kills=True), replace(trial, short=True)))
-    return replace(trial, upgrades=random.random() < 0.3)
+    return replace(trial, upgrades=random.random() < 0.3, deaths=random.random() < 0.3)
 
 
 def main(seconds: float, first: int | None) -> int:

@@ -29,6 +29,8 @@ class Kept:
     last_reload_succeeded: bool
     last_success_at: float
     scalings: dict[tuple[str, str], int] = field(default_factory=dict)
+    masters_cpu_before: float = 0.0
+    masters_cpu_shown: float = 0.0
 
 
 class Counts:
@@ -45,19 +47,31 @@ class Counts:
         self.last_reload_succeeded = True
         self.last_success_at = clock()
         """Initially the time of the start, which loads the code and the configuration from disk like a reload."""
+        self.masters_cpu_before = 0.0
+        """The CPU seconds of the masters that have died, as far as they were shown."""
+        self.masters_cpu_shown = 0.0
+        """The CPU seconds of all masters that were shown last."""
 
     def kept(self) -> Kept:
         """What another program of the master goes on with."""
         rollouts, last = dict(self.rollouts), (self.last_reload_succeeded, self.last_success_at)
-        return Kept(dict(self.restarts), dict(self.lost), rollouts, *last, dict(self.scalings))
+        cpu = self.masters_cpu_before, self.masters_cpu_shown
+        return Kept(dict(self.restarts), dict(self.lost), rollouts, *last, dict(self.scalings), *cpu)
 
-    def resume(self, kept: Kept) -> None:
-        """Go on with what an earlier program of the master has kept."""
+    def resume(self, kept: Kept, *, is_new_process: bool = False) -> None:
+        """Go on with what an earlier program of the master has kept, in the same process or in a new one."""
+        self.masters_cpu_before = kept.masters_cpu_shown if is_new_process else kept.masters_cpu_before
+        self.masters_cpu_shown = kept.masters_cpu_shown
         self.restarts.update(kept.restarts)
         self.lost.update(kept.lost)
         self.scalings.update(kept.scalings)
         self.rollouts = Counter(kept.rollouts)
         self.last_reload_succeeded, self.last_success_at = kept.last_reload_succeeded, kept.last_success_at
+
+    def masters_cpu(self, seconds: float) -> float:
+        """Return the CPU time of all masters when that of this process is `seconds`, to be shown."""
+        self.masters_cpu_shown = self.masters_cpu_before + seconds
+        return self.masters_cpu_shown
 
     def restarts_of(self, slot: int) -> int:
         """How often a worker of a slot was replaced by one of its generation, for whatever reason."""

@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -80,8 +80,10 @@ class Views:
         return page
 
     def _usage(self, pid: int) -> ProcessUsage | None:
-        """Return the usage of a process, and note what was shown of a child."""
+        """Return the usage of a process, and note what is shown. With the master's counts that of the dead masters."""
         usage = process_usage(pid)
+        if usage is not None and pid == os.getpid():
+            return replace(usage, cpu_seconds=self._counts.masters_cpu(usage.cpu_seconds))
         if usage is not None and (child := self._children.by_pid(pid)) is not None:
             child.cpu_seconds = usage.cpu_seconds
         return usage

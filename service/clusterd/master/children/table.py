@@ -25,7 +25,7 @@ from clusterd.wire.packets import close_all, socketpair
 _OF_THIS_THREAD = 0x20000000
 """__WNOTHREAD, wait(2). Processes that other threads have started, such as a program's handlers, are left to them."""
 
-UNKNOWN_STATUS = "ended, with a status that only its parent knows: an earlier master has started it"
+UNKNOWN_STATUS = "its exit status is not known, because an earlier master has started it"
 UNHEARD_SECONDS = 5.0
 """How long a process may live on after its channel has ended. The master cannot control it any more."""
 

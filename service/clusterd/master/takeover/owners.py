@@ -158,7 +158,7 @@ class Owners:
         children.orphans_reaped = state.counted.orphans_reaped
         children.messages_dropped = state.counted.messages_dropped
         self.ledger.resume(state.counted.totals, state.counted.cpu_seconds)
-        self.counts.resume(state.counted.counts)
+        self.counts.resume(state.counted.counts, is_new_process=succession.cause is Cause.DEATH)
         self.round_robin.refused = state.counted.refused_connections
         context.log.resume(state.counted.log_records_lost)
         remembered = state.remembered
