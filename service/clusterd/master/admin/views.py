@@ -84,8 +84,12 @@ class Views:
         usage = process_usage(pid)
         if usage is not None and pid == os.getpid():
             return replace(usage, cpu_seconds=self._counts.masters_cpu(usage.cpu_seconds))
-        if usage is not None and (child := self._children.by_pid(pid)) is not None:
-            child.cpu_seconds = usage.cpu_seconds
+        child = self._children.by_pid(pid)
+        if child is None:
+            return usage
+        if usage is None:  # It has ended, and its parent, which is not this process, has reaped it.
+            return ProcessUsage(child.cpu_seconds, 0, 0)
+        child.cpu_seconds = usage.cpu_seconds
         return usage
 
     def status(self) -> str:
