@@ -106,8 +106,11 @@ class Master:
         self._events = EventQueue(self._decide)
         foundations = Foundations.of(start.state) if isinstance(start, Succession) else Foundations.new()
         self._notifier = Notifier(os.environ.get("NOTIFY_SOCKET"))
-        self._context = context = self._make_context(config, read, listeners, foundations)
-        self._loop, self._supervisor, self._listeners = context.loop, context.supervisor, context.listeners
+        self._loop = asyncio.new_event_loop()
+        # What a program that is its own master knows would be lost.
+        store = DescriptorStore(self._notifier, self._loop, log) if observe is None and is_wanted(os.environ) else None
+        self._context = context = self._make_context(config, read, listeners, foundations, store)
+        self._supervisor, self._listeners = context.supervisor, context.listeners
         self._configurations = context.configurations
         self._operations = Operations(context)
         self._hooks = Hooks(context, self._operations)
@@ -169,12 +172,16 @@ class Master:
         )
 
     def _make_context(
-        self, config: Config, read: Callable[[], Config], listeners: Listeners, foundations: Foundations
+        self,
+        config: Config,
+        read: Callable[[], Config],
+        listeners: Listeners,
+        foundations: Foundations,
+        store: DescriptorStore | None,
     ) -> MasterContext:
-        loop, log = asyncio.new_event_loop(), self._log
+        loop, log = self._loop, self._log
         scoreboard, arena = foundations.scoreboard, foundations.arena
         configurations = Configurations(config, read, listeners.passed, log)
-        store = DescriptorStore(self._notifier, loop, log) if is_wanted(os.environ) else None
         keeper = Keeper(store, loop, log)
         children = Children(loop, self._child_message, self._child_hello, self._child_death, store)
         children.when_kept = keeper.when_kept
@@ -266,6 +273,7 @@ class Master:
         self._carry_out(beginning.actions)
         for event in (*beginning.events, events.Tick()):
             self.post_event(event)
+        self._context.keeper.has_taken_over()
         cluster = self._supervisor.cluster
         if cluster.phase is Phase.RUNNING:
             self._service_manager.announce(Announcement.READY)

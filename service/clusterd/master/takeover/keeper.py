@@ -17,9 +17,6 @@ from clusterd.supervisor.actions import Action
 from clusterd.supervisor.decisions.stopping import ExitStatus
 from clusterd.systemd.descriptor_store import DescriptorStore, Kind
 
-SETTLED_SECONDS = 10.0
-"""When a master has run well that has taken over: it has then done once what it does from time to time."""
-
 
 class Keeper:
     """Owns the file with the state. `store` is None where nothing outlives the master; every method then does nothing,
@@ -58,12 +55,16 @@ class Keeper:
             file = StateFile.create()
             self._store.add([file.descriptor], Kind.STATE)
         self._file, self._collect = file, collect
-        self._loop.call_later(SETTLED_SECONDS, file.is_settled)
 
     def resume(self, names: Mapping[int, str]) -> None:
         """Go on with what systemd keeps already: the names of these descriptors."""
         if self._store is not None:
             self._store.resume(names)
+
+    def has_taken_over(self) -> None:
+        """Note that the take-over is over, and did not fail: a death from now on has another cause."""
+        if self._file is not None:
+            self._file.is_settled()
 
     def keep(self, descriptors: Sequence[int], kind: Kind) -> None:
         """Have systemd keep these, unless it does."""
