@@ -1,30 +1,222 @@
-"""The master is killed, and the next one goes on with its workers: nobody else notices."""
+"""The master is killed, and the next one goes on with its workers: no client notices, and nothing is left half done."""
 
-from collections.abc import Callable
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
 
 from tests.support.managed import ManagedService
-from tests.support.service import wait_until
+from tests.support.processes import is_alive
+from tests.support.rollouts import counters
+from tests.support.service import HELLO, wait_until
 
 MakeManaged = Callable[..., ManagedService]
-HELLO = """
-import os
-def app(environ, start_response):
-    start_response("200 OK", [])
-    return [f"1 {os.getpid()}".encode()]
-"""
+SHOWN = ("slot", "generation", "pid", "state", "restarts")
+
+
+def shown(service: ManagedService) -> list[list[Any]]:
+    """What `clusterctl workers` says of each worker, but for what changes from moment to moment."""
+    return [[each[name] for name in SHOWN] for each in service.workers()]
+
+
+def kill_and_wait(service: ManagedService) -> None:
+    """Kill the master. Returns when the next one has gone on and is ready."""
+    ready = service.seen().ready
+    service.kill_the_master()
+    wait_until(lambda: service.seen().ready > ready, f"ready again:\n{service.log()}")
+
+
+@contextmanager
+def clients(service: ManagedService, number: int = 4) -> Iterator[list[str]]:
+    """Clients that ask all the time, on kept and on new connections. Yields what they complain about."""
+    complaints: list[str] = []
+    is_over = threading.Event()
+
+    def ask(*, keeps: bool) -> None:
+        session = requests.Session()
+        session.trust_env = False
+        while not is_over.is_set():
+            try:
+                answer = session.get(f"http://127.0.0.1:{service.port}/", timeout=60)
+                if answer.status_code != 200:
+                    complaints.append(f"{answer.status_code} {answer.text}")
+                if not keeps:
+                    session.close()
+            except requests.RequestException as error:
+                complaints.append(repr(error))
+        session.close()
+
+    threads = [threading.Thread(target=ask, kwargs={"keeps": each % 2 == 0}) for each in range(number)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield complaints
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join()
 
 
 def test_the_next_master_goes_on_with_the_same_workers(make_managed: MakeManaged) -> None:
     service = make_managed()
     service.start()
-    before = service.workers()
-    service.kill_the_master()
-    wait_until(lambda: service.seen().ready == 2, f"ready again:\n{service.log()}")
-    after = service.workers()
-    names = ("slot", "generation", "pid", "state", "restarts")
-    assert [[each[name] for name in names] for each in after] == [[each[name] for name in names] for each in before]
-    assert all(now["age"] >= then["age"] for now, then in zip(after, before, strict=True))
+    before, ages = shown(service), [each["age"] for each in service.workers()]
+    with clients(service) as complaints:
+        for _ in range(3):
+            kill_and_wait(service)
+            assert shown(service) == before
+    assert complaints == []
+    assert all(each["age"] >= age for each, age in zip(service.workers(), ages, strict=True))
     service.deploy("2")
     assert service.reload().returncode == 0
     assert service.ask().version == "2"
     assert service.stop() == 0
+
+
+def test_its_death_in_an_import_costs_the_rollout_nothing(make_managed: MakeManaged) -> None:
+    service = make_managed()
+    service.start()
+    gate = service.directory / "gate"
+    service.deploy("2", f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\n{HELLO}")
+    service.signal(signal.SIGHUP)
+    service.wait_for_line("starting a template generation=2")
+    wait_until(lambda: len(service.seen().stored) > 0, "it is stored")
+    kill_and_wait(service)
+    assert service.ask().version == "1"
+    gate.touch()
+    service.wait_for_line("reload succeeded, generation 2 serves")
+    wait_until(lambda: service.ask().version == "2", "the old workers have heard of it")
+    assert service.log().count("starting a template generation=2") == 1
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.4])
+def test_its_death_in_the_boot_of_workers_costs_the_rollout_nothing(make_managed: MakeManaged, delay: float) -> None:
+    service = make_managed(preload=False)
+    service.start()
+    service.delay_barriers(delay)
+    gate = service.directory / "gate"
+    service.deploy("2", f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\n{HELLO}")
+    service.signal(signal.SIGHUP)
+    service.wait_for_line("template ready .*generation=2")
+    kill_and_wait(service)
+    gate.touch()
+    service.wait_for_line("reload succeeded, generation 2 serves")
+    wait_until(lambda: service.ask().version == "2", "the old workers have heard of it")
+
+
+def test_its_death_at_the_first_start_is_followed_by_another_start(make_managed: MakeManaged) -> None:
+    service = make_managed()
+    gate = service.directory / "gate"
+    service.deploy("1", f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\n{HELLO}")
+    service.start(wait=False)
+    service.wait_for_line("starting a template generation=1")
+    service.kill_the_master()
+    gate.touch()
+    service.wait_for_status("^Serving: ")
+    service.wait_for_line("this one cannot go on: the service had not started")
+    assert service.ask().version == "1"
+
+
+def test_a_worker_that_dies_with_it_is_replaced_and_what_it_counted_counts(make_managed: MakeManaged) -> None:
+    service = make_managed()
+    service.start()
+    for _ in range(20):
+        service.get()
+    victim = service.workers()[0]["pid"]
+    before = counters(service)
+    os.kill(service.pid, signal.SIGSTOP)
+    os.kill(victim, signal.SIGKILL)
+    kill_and_wait(service)
+    wait_until(lambda: len(service.workers()) == 2, "it is replaced")
+    after = counters(service)
+    assert not {name: (count, after.get(name)) for name, count in before.items() if after.get(name, 0.0) < count}
+    service.wait_for_line(f"worker failed: its exit status is not known.* pid={victim}")
+    assert victim not in {each["pid"] for each in service.workers()}
+
+
+def test_the_status_of_what_an_adopted_template_has_forked_is_known(make_managed: MakeManaged) -> None:
+    service = make_managed()
+    service.start()
+    kill_and_wait(service)
+    victim = service.workers()[0]["pid"]
+    os.kill(victim, signal.SIGSEGV)
+    wait_until(lambda: len(service.workers()) == 2 and shown(service)[0][2] != victim, "it is replaced")
+    child_of_template = service.workers()[0]["pid"]
+    os.kill(child_of_template, signal.SIGSEGV)
+    service.wait_for_line(f"worker failed: SIGSEGV.* pid={child_of_template}")
+
+
+def test_what_an_adopted_worker_leaves_behind_ends(make_managed: MakeManaged) -> None:
+    service = make_managed(workers=1)
+    note = service.directory / "note"
+    service.deploy(
+        "1",
+        "import subprocess\n"
+        "def app(environ, start_response):\n"
+        "    left = subprocess.Popen(['sleep', '600'])\n"
+        f"    open({str(note)!r}, 'w').write(str(left.pid))\n"
+        "    start_response('200 OK', [])\n"
+        "    return [b'x']\n",
+    )
+    service.start()
+    service.get()
+    kill_and_wait(service)
+    service.deploy("2")
+    assert service.reload().returncode == 0
+    wait_until(lambda: not is_alive(int(note.read_text())), "it has ended")
+    assert service.stop() == 0
+
+
+def damage(service: ManagedService) -> None:
+    """Spoil the state in the memory of the master, as a defect of it would."""
+    for each in Path(f"/proc/{service.pid}/fd").iterdir():
+        if "clusterd-state" in os.readlink(each):
+            with each.open("r+b", buffering=0) as file:
+                file.write(b"nonsense")
+
+
+def test_a_state_that_cannot_be_read_is_said_and_the_workers_drain(make_managed: MakeManaged) -> None:
+    service = make_managed()
+    service.start()
+    before = {each["pid"] for each in service.workers()}
+    with clients(service) as complaints:
+        os.kill(service.pid, signal.SIGSTOP)  # It would mend that with its next write.
+        damage(service)
+        service.kill_the_master()
+        service.wait_for_line(
+            "its workers drain, because this one cannot go on: the state of the last master is damaged"
+        )
+        wait_until(lambda: service.seen().ready == 2, "it has started anew")
+        wait_until(lambda: not any(map(is_alive, before)), "they have drained")
+    assert complaints == []
+    assert not before & {each["pid"] for each in service.workers()}
+    assert service.stop() == 0
+
+
+def test_workers_end_when_the_store_is_dropped(make_managed: MakeManaged) -> None:
+    service = make_managed()
+    service.start()
+    before = {each["pid"] for each in service.workers()}
+    service.drop_store()
+    service.kill_the_master()
+    wait_until(lambda: not any(map(is_alive, before)), "they have drained")
+    wait_until(lambda: service.seen().ready == 2, "it has started anew")
+    assert service.ask().version == "1"
+
+
+def test_ten_deaths_at_once_are_survived(make_managed: MakeManaged) -> None:
+    service = make_managed()
+    service.start()
+    before = shown(service)
+    with clients(service) as complaints:
+        for _ in range(10):
+            service.kill_the_master()
+        service.wait_for_status("^Serving: ")
+        assert shown(service) == before
+    assert complaints == []
