@@ -32,6 +32,16 @@ def kill_and_wait(service: ManagedService) -> None:
     wait_until(lambda: service.seen().ready > ready, f"ready again:\n{service.log()}")
 
 
+def waits_at(gate: Path) -> str:
+    """An application whose import waits for a file."""
+    reached = gate.with_suffix(".reached")
+    return (
+        "import os, time\n"
+        f"open({str(reached)!r}, 'w').close()\n"
+        f"while not os.path.exists({str(gate)!r}): time.sleep(0.01)\n{HELLO}"
+    )
+
+
 @contextmanager
 def clients(service: ManagedService, number: int = 4) -> Iterator[list[str]]:
     """Clients that ask all the time, on kept and on new connections. Yields what they complain about."""
@@ -83,10 +93,9 @@ def test_its_death_in_an_import_costs_the_rollout_nothing(make_managed: MakeMana
     service = make_managed()
     service.start()
     gate = service.directory / "gate"
-    service.deploy("2", f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\n{HELLO}")
+    service.deploy("2", waits_at(gate))
     service.signal(signal.SIGHUP)
-    service.wait_for_line("starting a template generation=2")
-    wait_until(lambda: len(service.seen().stored) > 0, "it is stored")
+    wait_until(gate.with_suffix(".reached").exists, "the import")
     kill_and_wait(service)
     assert service.ask().version == "1"
     gate.touch()
@@ -101,7 +110,7 @@ def test_its_death_in_the_boot_of_workers_costs_the_rollout_nothing(make_managed
     service.start()
     service.delay_barriers(delay)
     gate = service.directory / "gate"
-    service.deploy("2", f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\n{HELLO}")
+    service.deploy("2", waits_at(gate))
     service.signal(signal.SIGHUP)
     service.wait_for_line("template ready .*generation=2")
     kill_and_wait(service)
@@ -113,9 +122,9 @@ def test_its_death_in_the_boot_of_workers_costs_the_rollout_nothing(make_managed
 def test_its_death_at_the_first_start_is_followed_by_another_start(make_managed: MakeManaged) -> None:
     service = make_managed()
     gate = service.directory / "gate"
-    service.deploy("1", f"import os, time\nwhile not os.path.exists({str(gate)!r}): time.sleep(0.01)\n{HELLO}")
+    service.deploy("1", waits_at(gate))
     service.start(wait=False)
-    service.wait_for_line("starting a template generation=1")
+    wait_until(gate.with_suffix(".reached").exists, "the import")
     service.kill_the_master()
     gate.touch()
     service.wait_for_status("^Serving: ")

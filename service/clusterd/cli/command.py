@@ -35,6 +35,7 @@ from clusterd.process.own_log import configure_log, level_of
 from clusterd.supervisor.decisions.first_start import pause_after
 from clusterd.supervisor.decisions.stopping import ExitStatus
 from clusterd.supervisor.model.table import FirstStart
+from clusterd.systemd.environment import runtime_directory
 from clusterd.systemd.expected import expected_sockets
 from clusterd.systemd.notify import Notifier
 from clusterd.systemd.sockets import SocketError, passed_descriptors, take_sockets
@@ -84,7 +85,7 @@ class _Attempt:
     def __init__(self, log: Logger) -> None:
         self._log = log
         self._began_at = time.monotonic()
-        self._directory = failed_start.runtime_directory(os.environ)
+        self._directory = runtime_directory(os.environ)
         self._earlier = failed_start.take(self._directory)
         self._retry_at = 0.0
         if self._earlier is not None:

@@ -67,7 +67,7 @@ from clusterd.supervisor.model.settings import settings_of
 from clusterd.supervisor.model.table import NOT_TRIED, FirstStart
 from clusterd.supervisor.status import progress_line, status_line
 from clusterd.systemd.descriptor_store import DescriptorStore, is_wanted
-from clusterd.systemd.environment import watchdog_seconds
+from clusterd.systemd.environment import runtime_directory, watchdog_seconds
 from clusterd.systemd.notify import Notifier
 from clusterd.systemd.sockets import address_text
 from clusterd.version import __version__
@@ -157,6 +157,7 @@ class Master:
             watchdog_seconds(os.environ, os.getpid()),
             self.status,
             self._busy,
+            runtime_directory(os.environ),
         )
         self._keeper = SocketKeeper.of_this_process(os.environ)
         self._closing = Closing(

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from clusterd.supervisor.actions import Announcement
 from clusterd.systemd.notify import Notifier
+from clusterd.systemd.stopping import leave_flag, remove_flag
 
 EXTENSION_SECONDS = 30.0
 """The time that one EXTEND_TIMEOUT_USEC= asks for during a start, reload or stop."""
@@ -21,16 +23,20 @@ class ServiceManager:
         watchdog_seconds: float | None,
         status: Callable[[], str],
         busy: Callable[[], bool],
+        runtime_directory: str | None,
     ) -> None:
         self._notifier = notifier
         self._loop = loop
         self._status = status
         self._busy = busy
+        self._runtime_directory = runtime_directory
         self._last_status = ""
         self._watchdog_seconds = watchdog_seconds
 
     def start(self) -> None:
         """Start to feed the watchdog, and to ask for more time while the service is busy."""
+        with suppress(OSError):
+            remove_flag(self._runtime_directory)
         self._extend()
         if self._watchdog_seconds is not None:
             self._feed_watchdog(self._watchdog_seconds / 3)
@@ -42,6 +48,8 @@ class ServiceManager:
             case Announcement.READY:
                 self._notifier.ready(self._last_status)
             case Announcement.STOPPING:
+                with suppress(OSError):  # Then nothing that outlives this master is ended by `ExecStopPost=`.
+                    leave_flag(self._runtime_directory)
                 self._notifier.stopping(self._last_status)
 
     def update_status(self) -> None:

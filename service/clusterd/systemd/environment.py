@@ -29,6 +29,13 @@ def state_directory(environ: Mapping[str, str]) -> str | None:
     return environ.get("STATE_DIRECTORY", "").split(":")[0] or None
 
 
+def runtime_directory(environ: Mapping[str, str]) -> str | None:
+    """Return the first directory of the unit's RuntimeDirectory=, or None without systemd (systemd.exec(5))."""
+    if "NOTIFY_SOCKET" not in environ:
+        return None
+    return environ.get("RUNTIME_DIRECTORY", "").split(":")[0] or None
+
+
 def watchdog_seconds(environ: Mapping[str, str], pid: int) -> float | None:
     """Return the watchdog timeout of process `pid`, or None if the manager does not watch it.
 

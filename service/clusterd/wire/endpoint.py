@@ -7,6 +7,7 @@ non-blocking sendmsg and recvmsg.
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from clusterd.wire.packets import Packet, arrived_bytes, close_all, receive, send
 
@@ -59,7 +60,8 @@ class SeqpacketEndpoint:
     def shut_down(self) -> None:
         """The peer sees the end, whoever else has a duplicate of this socket."""
         if self.is_open:
-            self._socket.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):  # The peer is gone.
+                self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the socket and call nothing more. A second call does nothing."""

@@ -61,8 +61,6 @@ class Ended:
 
 def _live(boot: Boot, log: Logger) -> Ended:
     context, config = boot.context, boot.context.config
-    if context.instrumentation is not None:
-        context.instrumentation.enter(boot.row)
     set_title(f"worker {boot.slot} gen {context.generation}", f"clusterd-w{boot.slot}")
     begin_after_fork()
     forget_what_runs_once()
@@ -76,6 +74,9 @@ def _live(boot: Boot, log: Logger) -> Ended:
     master = _greet(boot)
     if master is None:
         return Ended(0)
+    if context.instrumentation is not None:
+        # Only now is the row its own: a master that has died meanwhile may have left it to another worker.
+        context.instrumentation.enter(boot.row)
     if context.outlives_master:
         allow_tracer(master)  # It need be no ancestor of this process.
     else:

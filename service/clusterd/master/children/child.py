@@ -52,6 +52,8 @@ class Child:
     """It is a child of this process, which can wait for it (wait(2))."""
     is_reaped_by_template: bool = False
     """It is a child of an adopted template, which reports its status."""
+    may_greet_again: bool = False
+    """It is adopted, and says hello once more if it has not been welcomed."""
     is_kept: bool = False
     """It outlives this master: systemd keeps its channel, and it is in the state."""
     cpu_seconds: float = 0.0

@@ -116,6 +116,7 @@ class Children:
         child.is_own = found is not None and found.parent == os.getpid()
         child.pid = pid
         self._by_pid[pid] = child
+        child.may_greet_again = child.kind is Kind.WORKER
         if not child.is_own:
             self.has_adopted = True
             self._adopted.watch(child, is_same=lambda started: started == child.started)
@@ -152,8 +153,8 @@ class Children:
     def reaped(self, template: Child, told: Reaped) -> None:
         """A template has reaped a process that it has forked. Raises ProtocolError if it has not forked it."""
         child = self._by_serial.get(told.serial)
-        if child is None or (child.pid is not None and child.pid != told.pid):
-            return
+        if child is None or child.pid != told.pid:
+            return  # An order was given again by another master, and the first process has ended.
         if not child.is_reaped_by_template or child.generation != template.generation:
             raise ProtocolError(f"a template has reaped {child.kind.value} {told.serial}, which is not its child")
         self._adopted.reported(child, told.status if told.status >= 0 else None, told.cpu_seconds)
@@ -291,6 +292,10 @@ class Children:
     def _greeted(self, child: Child, received: Received) -> None:
         message = received.message
         known = child.pid is not None
+        if child.may_greet_again and received.pid == child.pid:
+            child.may_greet_again = False
+            self._on_hello(child)
+            return
         if known or received.pid is None or not isinstance(message, Hello) or message.serial != child.serial:
             self._drop(received)
             return

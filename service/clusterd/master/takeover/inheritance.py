@@ -1,7 +1,10 @@
 """What systemd passes to a master whose predecessor is dead, and whether it can go on with it."""
 
 import os
+import select
+import time
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 
 from clusterd.log import Logger
 from clusterd.master.takeover.owners import configuration_that_serves
@@ -9,10 +12,11 @@ from clusterd.master.takeover.state import Cause, MasterState, Succession, from_
 from clusterd.master.takeover.state_file import StateFile, TakeoverError
 from clusterd.supervisor.model.cluster import Phase
 from clusterd.supervisor.snapshot import pending_in, restore
-from clusterd.systemd.descriptor_store import Kind, is_wanted
+from clusterd.systemd.descriptor_store import ANSWER_SECONDS, Kind, is_wanted
 from clusterd.systemd.notify import Notifier
 from clusterd.systemd.sockets import stored_descriptors
 
+_LOOK_SECONDS = 0.01
 _GOES_ON = (Phase.RUNNING, Phase.STOPPING)
 
 
@@ -47,7 +51,19 @@ def _abandon(stored: Mapping[str, int]) -> None:
     for name, descriptor in stored.items():
         notifier.remove(name)
         os.close(descriptor)
-    notifier.close()
+    # Until systemd has closed its own, clients could connect to a control socket on which nobody answers.
+    gone, barrier = os.pipe()
+    notifier.barrier(barrier)
+    os.close(barrier)
+    with ExitStack() as opened:
+        opened.callback(os.close, gone)
+        opened.callback(notifier.close)
+        until = time.monotonic() + ANSWER_SECONDS
+        while not notifier.flush() and time.monotonic() < until:
+            time.sleep(_LOOK_SECONDS)
+        waiting = select.poll()
+        waiting.register(gone, select.POLLIN)
+        waiting.poll(1000 * max(0.0, until - time.monotonic()))
 
 
 def state_file_of(state: MasterState) -> StateFile | None:

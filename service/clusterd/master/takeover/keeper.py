@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from clusterd.log import Logger
-from clusterd.master.children.child import Child
+from clusterd.master.children.child import Child, Kind
 from clusterd.master.takeover.state_file import LeaseLost, StateFile
 from clusterd.supervisor.actions import Action
 from clusterd.supervisor.decisions.stopping import ExitStatus
-from clusterd.systemd.descriptor_store import DescriptorStore, Kind
+from clusterd.systemd.descriptor_store import DescriptorStore
+from clusterd.systemd.descriptor_store import Kind as StoredKind
 
 
 class Keeper:
@@ -53,7 +54,7 @@ class Keeper:
             return
         if file is None:
             file = StateFile.create()
-            self._store.add([file.descriptor], Kind.STATE)
+            self._store.add([file.descriptor], StoredKind.STATE)
         self._file, self._collect = file, collect
 
     def resume(self, names: Mapping[int, str]) -> None:
@@ -66,7 +67,7 @@ class Keeper:
         if self._file is not None:
             self._file.is_settled()
 
-    def keep(self, descriptors: Sequence[int], kind: Kind) -> None:
+    def keep(self, descriptors: Sequence[int], kind: StoredKind) -> None:
         """Have systemd keep these, unless it does."""
         if self._store is not None:
             self._store.add(descriptors, kind)
@@ -87,10 +88,16 @@ class Keeper:
             self._store.when_stored(lambda: self._is_kept(child, call))
 
     def _is_kept(self, child: Child, call: Callable[[], None]) -> None:
-        if child.channel is not None:
-            child.is_kept = True
-            self.write()
+        if child.channel is None:
+            return
+        if child.kind is Kind.TEMPLATE:
+            # One that imports for a state that does not know it wastes an import. One that waits for its order for
+            # ever would hold up a rollout.
             call()
+        child.is_kept = True
+        self.write()
+        if child.kind is not Kind.TEMPLATE:
+            call()  # Its row must be its own, whoever reads the state.
 
     def write(self, pending: Sequence[Action] = ()) -> None:
         """Write the state. `pending` are the actions that follow from it and are not carried out yet."""
