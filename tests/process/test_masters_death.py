@@ -25,6 +25,11 @@ def shown(service: ManagedService) -> list[list[Any]]:
     return [[each[name] for name in SHOWN] for each in service.workers()]
 
 
+def pids(service: ManagedService) -> set[int]:
+    """Of the workers that serve."""
+    return {each["pid"] for each in service.workers()}
+
+
 def kill_and_wait(service: ManagedService) -> None:
     """Kill the master. Returns when the next one has gone on and is ready."""
     ready = service.seen().ready
@@ -142,21 +147,20 @@ def test_a_worker_that_dies_with_it_is_replaced_and_what_it_counted_counts(make_
     os.kill(service.pid, signal.SIGSTOP)
     os.kill(victim, signal.SIGKILL)
     kill_and_wait(service)
-    wait_until(lambda: len(service.workers()) == 2, "it is replaced")
+    wait_until(lambda: len(pids(service) - {victim}) == 2, "it is replaced")
     after = counters(service)
     assert not {name: (count, after.get(name)) for name, count in before.items() if after.get(name, 0.0) < count}
     service.wait_for_line(f"worker failed: its exit status is not known.* pid={victim}")
-    assert victim not in {each["pid"] for each in service.workers()}
 
 
 def test_the_status_of_what_an_adopted_template_has_forked_is_known(make_managed: MakeManaged) -> None:
     service = make_managed()
     service.start()
     kill_and_wait(service)
-    victim = service.workers()[0]["pid"]
+    victim, other = pids(service)
     os.kill(victim, signal.SIGSEGV)
-    wait_until(lambda: len(service.workers()) == 2 and shown(service)[0][2] != victim, "it is replaced")
-    child_of_template = service.workers()[0]["pid"]
+    wait_until(lambda: len(pids(service) - {victim}) == 2, "it is replaced")
+    (child_of_template,) = pids(service) - {other}
     os.kill(child_of_template, signal.SIGSEGV)
     service.wait_for_line(f"worker failed: SIGSEGV.* pid={child_of_template}")
 
@@ -193,7 +197,7 @@ def damage(service: ManagedService) -> None:
 def test_a_state_that_cannot_be_read_is_said_and_the_workers_drain(make_managed: MakeManaged) -> None:
     service = make_managed()
     service.start()
-    before = {each["pid"] for each in service.workers()}
+    before = pids(service)
     with clients(service) as complaints:
         os.kill(service.pid, signal.SIGSTOP)  # It would mend that with its next write.
         damage(service)
@@ -204,14 +208,14 @@ def test_a_state_that_cannot_be_read_is_said_and_the_workers_drain(make_managed:
         wait_until(lambda: service.seen().ready == 2, "it has started anew")
         wait_until(lambda: not any(map(is_alive, before)), "they have drained")
     assert complaints == []
-    assert not before & {each["pid"] for each in service.workers()}
+    assert not before & pids(service)
     assert service.stop() == 0
 
 
 def test_workers_end_when_the_store_is_dropped(make_managed: MakeManaged) -> None:
     service = make_managed()
     service.start()
-    before = {each["pid"] for each in service.workers()}
+    before = pids(service)
     service.drop_store()
     service.kill_the_master()
     wait_until(lambda: not any(map(is_alive, before)), "they have drained")
