@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import service_manager
+from tests.support.processes import descendants
 from tests.support.service import PATIENCE_SECONDS, Service, wait_until
 
 
@@ -60,6 +61,12 @@ class ManagedService(Service):
         """The master's pid, once there is one."""
         pid: int = wait_until(lambda: self.seen().pid, f"a master:\n{self.log()}")
         return pid
+
+    @property
+    def family(self) -> list[int]:
+        """Every process of the service but the master."""
+        assert self.process is not None
+        return [pid for pid in descendants(self.process.pid) if pid != self.seen().pid]
 
     def signal(self, number: int) -> None:
         """Send the master a signal."""

@@ -148,6 +148,11 @@ class Service:
         assert self.process is not None
         return self.process.pid
 
+    @property
+    def family(self) -> list[int]:
+        """Every process of the service but the master."""
+        return descendants(self.pid)
+
     def signal(self, number: int) -> None:
         """Send the master a signal."""
         assert self.process is not None

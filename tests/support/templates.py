@@ -4,7 +4,6 @@ import os
 import signal
 from pathlib import Path
 
-from tests.support.processes import descendants
 from tests.support.service import Service, wait_until
 
 
@@ -18,7 +17,7 @@ def kill_template(service: Service) -> None:
 
 def titled(service: Service, text: str) -> list[int]:
     found = []
-    for pid in descendants(service.pid):
+    for pid in service.family:
         try:
             if text in Path(f"/proc/{pid}/cmdline").read_text():
                 found.append(pid)

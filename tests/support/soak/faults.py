@@ -7,11 +7,13 @@ requests of other processes than these must not be lost (ledger.py).
 import asyncio
 import resource
 import signal
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.service import wait_until
 from tests.support.soak.applications import BAD_DEPLOYS
 from tests.support.soak.scene import Scene
 
@@ -52,6 +54,13 @@ async def _kill_the_hooks(scene: Scene) -> None:
 async def _kill_all_but_the_master(scene: Scene) -> None:
     for pid in scene.everyone():
         scene.kill(pid)
+
+
+async def _kill_the_master(scene: Scene) -> None:
+    async with scene.masters:
+        scene.service.masters_killed.append(time.monotonic())
+        await asyncio.to_thread(scene.service.kill_the_master)
+        await asyncio.to_thread(wait_until, scene.service.describe, "the next master answers")
 
 
 async def _exit_in_a_request(scene: Scene) -> None:
@@ -157,6 +166,7 @@ FAULTS = (
     Fault("kill -9 of a template", _kill_a_template, 2),
     Fault("kill -9 of a spare", _kill_a_spare),
     Fault("kill -9 of the hooks", _kill_the_hooks),
+    Fault("kill -9 of the master", _kill_the_master, 3),
     Fault("kill -9 of all but the master", _kill_all_but_the_master),
     Fault("os._exit in a request", _exit_in_a_request, 2),
     Fault("a request that hangs its worker", _hang_in_a_request),

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from tests.support.soak.applications import EXIT_STATUS
 
 _CONNECTION = re.compile(r"clusterd\[(\d+)\] debug: connection (opened|kept|closed) .*peer=\S+?:(\d+) ")
-_FAILED = re.compile(
-    r": worker (?:failed|ended): (?!exit status 0 |.*\(exit status 0\))(.*) slot=.* pid=(\d+) reason=(\w+)"
-)
+_IN_ORDER = r"exit status 0 |.*\(exit status 0\)|its exit status is not known.*reason=(?!exit|signal)"
+_FAILED = re.compile(rf": worker (?:failed|ended): (?!{_IN_ORDER})(.*) slot=.* pid=(\d+) reason=(\w+)")
 _KILLED = re.compile(r" info: killing worker: .* pid=(\d+) ")
 _CUT = re.compile(r" cut at the end of the drain .*pid=(\d+) .* peer=\S+:(\d+)")
 _LOST = re.compile(r" (request|WebSocket) lost with its worker .* peer=\S+:(\d+) .*pid=(\d+)")

@@ -6,7 +6,6 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.processes import descendants
 from tests.support.soak.scene import Scene
 
 MOST_GROWTH_BYTES = 24 << 20
@@ -34,7 +33,7 @@ class Belongings:
 def belongings(scene: Scene) -> Belongings:
     """Look at a service."""
     master = scene.service.pid
-    family = descendants(master)
+    family = scene.service.family
     workers = [each["pid"] for each in scene.service.workers()]
     return Belongings(
         Counter(_title(pid) for pid in family),

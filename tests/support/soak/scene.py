@@ -8,7 +8,6 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
-from tests.support.processes import descendants
 from tests.support.soak.watched import WatchedService
 from tests.support.templates import titled
 
@@ -25,6 +24,8 @@ class Scene:
         """How many it has at the start, and has to have in the end."""
         self.operations = asyncio.Lock()
         """Held by what an operator does one after the other: deploys, reloads, scaling."""
+        self.masters = asyncio.Lock()
+        """Held while one is killed, until the next one answers."""
         self.victims: set[int] = set()
         """The processes that were killed, or stopped for so long that the master may kill them."""
         self.inflicted: Counter[str] = Counter()
@@ -46,7 +47,7 @@ class Scene:
 
     def everyone(self) -> list[int]:
         """All processes but the master."""
-        return descendants(self.service.pid)
+        return self.service.family
 
     # ---- what is done
 
@@ -66,12 +67,12 @@ class Scene:
         try:
             answer = await asyncio.to_thread(self.service.ask_to, command, **arguments)
         except (OSError, IndexError) as error:
-            # The connection ended without an answer, such as while the master has no descriptors.
+            # The connection ended without an answer, such as while the master has no descriptors, or when it died.
             self.refused[f"{command}: {type(error).__name__}"] += 1
             return False
-        if not answer["succeeded"]:
+        if not answer.get("succeeded"):  # The last that a master has said may be how far it was.
             self.refused[command] += 1
-        return bool(answer["succeeded"])
+        return bool(answer.get("succeeded"))
 
     async def request(self, path: str) -> None:
         """Ask the application for what costs it a worker. There is no answer."""

@@ -78,7 +78,7 @@ def _made(trial: Trial, directory: Path, certificate: Certificate, tls_port: int
     service.deploy("1", f"BROKEN = False\n{source}")
     (directory / "hooked.py").write_text(HOOKS)
     (directory / "tmp").mkdir()
-    service.environment = {"TMPDIR": str(directory / "tmp")}
+    service.environment |= {"TMPDIR": str(directory / "tmp")}
     service.configure(
         workers=trial.workers,
         threads=12 if trial.kind == "threads" else 0,
@@ -113,7 +113,7 @@ async def attempt(trial: Trial, directory: Path, certificate: Certificate) -> Ou
             slow=trial.kind != "loop",
             talks=trial.kind == "asgi",
         )
-        verdict = Verdict(crowd, service)
+        verdict = Verdict(crowd, service, trial.scheduling)
         await asyncio.sleep(WARM_UP_SECONDS)
         before = await _at_rest(scene)
         await _torment(scene, verdict, trial.seconds)

@@ -25,7 +25,8 @@ class _Open:
 class Verdict:
     """Judges what the crowd has lost while it is fresh: ports are used again."""
 
-    def __init__(self, crowd: Crowd, service: WatchedService) -> None:
+    def __init__(self, crowd: Crowd, service: WatchedService, scheduling: str) -> None:
+        self._masters_accept = scheduling == "round_robin"
         self._crowd = crowd
         self._service = service
         self._ledger = service.ledger
@@ -70,10 +71,15 @@ class Verdict:
             return "none: the response before had told that it is the last"
         if not loss.token and not loss.has_begun:
             return "none: the connection was closed between two requests"
+        if self._masters_accept and not each.holders and self._master_died_since(each.since - PATIENCE_SECONDS):
+            return "with a master that had accepted its connection, and no worker had it"
         unread = self._service.read_again_at > each.since - 2 * PATIENCE_SECONDS
         if (unread or not each.holders) and self._ledger.deaths_since(each.since - PATIENCE_SECONDS):
             return "with a worker that has died before it could tell of the connection"
         return None
+
+    def _master_died_since(self, moment: float) -> bool:
+        return any(at > moment for at in self._service.masters_killed)
 
 
 _TOLERATED = {

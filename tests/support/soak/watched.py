@@ -1,15 +1,15 @@
-"""A service whose log is heard line by line, and not at all while the test is not to read it."""
+"""A service whose master may die. Its log is heard line by line, or not at all while the test is not to read it."""
 
 import threading
 import time
 from dataclasses import dataclass, field
 
-from tests.support.service import Service
+from tests.support.managed import ManagedService
 from tests.support.soak.ledger import Ledger
 
 
 @dataclass
-class WatchedService(Service):
+class WatchedService(ManagedService):
     """Keeps what is not said of each connection."""
 
     ledger: Ledger = field(default_factory=Ledger)
@@ -17,6 +17,9 @@ class WatchedService(Service):
     """Cleared, the pipe of the log fills up."""
     read_again_at: float = float("-inf")
     """When it was read again, by time.monotonic(): a worker that was killed before may have told of nothing."""
+
+    masters_killed: list[float] = field(default_factory=list)
+    """When, by time.monotonic()."""
 
     def __post_init__(self) -> None:
         self.reading.set()

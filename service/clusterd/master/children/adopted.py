@@ -12,7 +12,9 @@ from contextlib import suppress
 
 from clusterd.master.children.child import Child
 from clusterd.metrics.kernel.procfs import identity
+from clusterd.wire.packets import close_all
 
+RETRY_SECONDS = 0.25
 REPORT_SECONDS = 1.0
 """How long the master waits for the report of a template on a process that is dead."""
 
@@ -30,27 +32,33 @@ class Adopted:
         self._unreported: dict[int, asyncio.TimerHandle] = {}
         """Dead children of adopted templates, by serial, until these report on them."""
 
-    def watch(self, child: Child, *, is_same: Callable[[int], bool]) -> None:
-        """Wait for the end of a process. `is_same` tells by the time of its start whether a pid is still its own."""
+    def watch(self, child: Child) -> None:
+        """Wait for the end of a process, which is known by its pid and the time of its start."""
         assert child.pid is not None
         try:
             descriptor = os.pidfd_open(child.pid)
         except ProcessLookupError:
             self._loop.call_soon(self._conclude, child, None, None)
             return
-        found = identity(child.pid)
-        if found is None or not is_same(found.started):
-            os.close(descriptor)
+        except OSError:  # Descriptors have run out.
+            descriptor = None
+        if not _is_there(child):
+            close_all([] if descriptor is None else [descriptor])
             self._loop.call_soon(self._conclude, child, None, None)
-            return
-        self._watched[child.serial] = child, descriptor
-        self._loop.add_reader(descriptor, self._ended, child)
+        elif descriptor is None:
+            self._loop.call_later(RETRY_SECONDS, self.watch, child)
+        else:
+            self._watched[child.serial] = child, descriptor
+            self._loop.add_reader(descriptor, self._ended, child)
 
     def signal(self, child: Child, number: int) -> None:
         """Send a signal to a process, if it lives."""
-        if (watched := self._watched.get(child.serial)) is not None:
-            with suppress(ProcessLookupError):
+        watched = self._watched.get(child.serial)
+        with suppress(ProcessLookupError):
+            if watched is not None:
                 signal.pidfd_send_signal(watched[1], number)
+            elif child.pid is not None and _is_there(child):  # There is no descriptor for it at the moment.
+                os.kill(child.pid, number)
 
     def reported(self, child: Child, status: int | None, cpu_seconds: float) -> None:
         """The template of a process has reaped it."""
@@ -74,3 +82,8 @@ class Adopted:
         if watched is not None:
             self._loop.remove_reader(watched[1])
             os.close(watched[1])
+
+
+def _is_there(child: Child) -> bool:
+    found = None if child.pid is None else identity(child.pid)
+    return found is not None and found.started == child.started

@@ -119,7 +119,7 @@ class Children:
         child.may_greet_again = child.kind is Kind.WORKER
         if not child.is_own:
             self.has_adopted = True
-            self._adopted.watch(child, is_same=lambda started: started == child.started)
+            self._adopted.watch(child)
 
     def _keep(self, child: Child, channel: socket.socket) -> None:
         if self._store is not None and child.kind is not Kind.HOOKS:
@@ -147,8 +147,7 @@ class Children:
         found = identity(pid)
         child.started = 0 if found is None else found.started
         if not child.is_own:
-            # It waits for its first order, so it is the one that has said hello.
-            self._adopted.watch(child, is_same=lambda _: True)
+            self._adopted.watch(child)
 
     def reaped(self, template: Child, told: Reaped) -> None:
         """A template has reaped a process that it has forked. Raises ProtocolError if it has not forked it."""

@@ -3,7 +3,7 @@
 import os
 import select
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 
 from clusterd.log import Logger
@@ -20,7 +20,7 @@ _LOOK_SECONDS = 0.01
 _GOES_ON = (Phase.RUNNING, Phase.STOPPING)
 
 
-def left_by_dead_master(passed: Iterable[tuple[int, str]], log: Logger) -> Succession | None:
+def left_by_dead_master(passed: Sequence[tuple[int, str]], log: Logger) -> Succession | None:
     """Return what a dead master has left, if there is any with which this one can go on.
 
     Of what it cannot go on with, everything is closed: its workers answer what they have, and end.
@@ -33,6 +33,8 @@ def left_by_dead_master(passed: Iterable[tuple[int, str]], log: Logger) -> Succe
             raise TakeoverError("this unit does not keep descriptors any more")
         if Kind.STATE not in stored:
             raise TakeoverError("it has left no state")
+        if not _are_listeners_of(stored, passed):
+            raise TakeoverError("systemd passes other sockets than to it")
         file = StateFile.take(stored[Kind.STATE])
         state = from_text(file.read()).passed_on(stored)
         configuration_that_serves(state)
@@ -43,7 +45,16 @@ def left_by_dead_master(passed: Iterable[tuple[int, str]], log: Logger) -> Succe
         log.warning(f"the last master has died, and its workers drain, because this one cannot go on: {error}")
         _abandon(stored)
         return None
+    for descriptor, name in passed:
+        if name not in stored:
+            os.close(descriptor)  # The store has another descriptor of each.
     return Succession(Cause.DEATH, state, file)
+
+
+def _are_listeners_of(stored: Mapping[str, int], passed: Iterable[tuple[int, str]]) -> bool:
+    """Whether each socket that the units pass is one with which the processes of the dead master serve."""
+    known = {os.fstat(descriptor).st_ino for name, descriptor in stored.items() if name.startswith(f"{Kind.LISTENER}-")}
+    return all(os.fstat(descriptor).st_ino in known for descriptor, name in passed if name not in stored)
 
 
 def _abandon(stored: Mapping[str, int]) -> None:

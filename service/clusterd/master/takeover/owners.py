@@ -139,10 +139,12 @@ class Owners:
     def begin(self, state: MasterState) -> Beginning:
         """Tell the processes of a dead master that this one goes on, and return how."""
         context = self.context
-        alive = frozenset(child.serial for child in context.children.all())
-        for child in context.children.all():
+        adopted = [child for child in context.children.all() if child.kind is not Kind.HOOKS]
+        for child in adopted:
             context.children.send(child, MasterChanged(os.getpid()))
-        return begin(context.cluster, pending_in(state.cluster), Found(alive, alive))
+        serials = frozenset(child.serial for child in adopted)
+        # Of those that have ended, the channels are read before their deaths are handled.
+        return begin(context.cluster, pending_in(state.cluster), Found(known=serials, alive=serials))
 
     def resume(self, succession: Succession) -> None:
         """Go on with what an earlier program has collected. `context` is built on the Foundations of the same."""
