@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from clusterd.supervisor import actions, events
-from clusterd.supervisor.model.held import Cause, Held, HeldRequest
+from clusterd.supervisor.model.held import NOTHING_HELD, Cause, Held, HeldRequest
 from clusterd.supervisor.model.states import EndReason
 from tests.unit.test_restarts import Drill
 
@@ -34,7 +34,7 @@ def gone(drill: Drill, code: int | None, *, for_memory: bool = False, held: Held
         (-signal.SIGKILL, True, Cause.MEMORY),
         (3, False, Cause.EXIT),
         (0, False, Cause.EXIT),
-        (None, False, None),
+        (None, False, Cause.EXIT),
     ],
 )
 def test_what_clusterd_has_not_done_is_told_by_the_exit_status(
@@ -43,6 +43,12 @@ def test_what_clusterd_has_not_done_is_told_by_the_exit_status(
     drill = Drill()
     end = ended(gone(drill, code, for_memory=for_memory), drill=drill)
     assert (end.cause, end.held) == (cause, HELD)
+
+
+def test_an_end_with_an_unknown_status_that_has_cost_nothing_has_no_cause() -> None:
+    drill = Drill()
+    end = ended(gone(drill, None, held=NOTHING_HELD), drill=drill)
+    assert (end.cause, end.held) == (None, NOTHING_HELD)
 
 
 def test_what_clusterd_has_done_is_told_by_its_reason() -> None:

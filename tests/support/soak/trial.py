@@ -113,7 +113,7 @@ async def attempt(trial: Trial, directory: Path, certificate: Certificate) -> Ou
             slow=trial.kind != "loop",
             talks=trial.kind == "asgi",
         )
-        verdict = Verdict(crowd, service, trial.scheduling)
+        verdict = Verdict(crowd, scene, trial.scheduling)
         await asyncio.sleep(WARM_UP_SECONDS)
         before = await _at_rest(scene)
         await _torment(scene, verdict, trial.seconds)

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from tests.support.crowd import Crowd, Loss
-from tests.support.soak.watched import WatchedService
+from tests.support.soak.scene import Scene
 
 PATIENCE_SECONDS = 15.0
 """How long clusterd has to tell of what a client has lost: a worker that hangs is killed only after a while."""
@@ -25,11 +25,12 @@ class _Open:
 class Verdict:
     """Judges what the crowd has lost while it is fresh: ports are used again."""
 
-    def __init__(self, crowd: Crowd, service: WatchedService, scheduling: str) -> None:
+    def __init__(self, crowd: Crowd, scene: Scene, scheduling: str) -> None:
         self._masters_accept = scheduling == "round_robin"
         self._crowd = crowd
-        self._service = service
-        self._ledger = service.ledger
+        self._service = scene.service
+        self._ledger = scene.service.ledger
+        self._victims = scene.victims
         self._open: list[_Open] = []
         self._taken = 0
         self.wrong: list[str] = []
@@ -63,7 +64,7 @@ class Verdict:
         holder = self._ledger.holder(loss.port)
         if holder is not None:
             each.holders.add(holder)
-        if each.holders & self._ledger.deaths.keys():
+        if each.holders & (self._ledger.deaths.keys() | self._victims):
             return "with a worker that has died"
         if self._ledger.cut.get(loss.port) in self._ledger.deaths:
             return "cut by a worker that could not drain"

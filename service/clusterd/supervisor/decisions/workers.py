@@ -98,7 +98,7 @@ _CAUSES = {
 
 def _cause(worker: Worker, reason: EndReason, gone: events.WorkerGone) -> Cause | None:
     """What ended the process, which need not be what the worker was to end for: it may crash while it drains."""
-    if gone.code is None:
+    if gone.code is None and not gone.held.lost:  # It never had a process, or only its parent knows how it has left.
         return None
     if worker.state is WorkerState.ENDING:
         return _CAUSES.get(reason, Cause.STOP)
