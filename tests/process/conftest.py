@@ -37,10 +37,16 @@ def make_managed(tmp_path: Path) -> Iterator[Callable[..., ManagedService]]:
     """Make services that a stand-in for systemd runs, with their settings; see `make_service`."""
     made: list[ManagedService] = []
 
-    def make(most_stored: int = 1 << 20, ending_seconds: float = PATIENCE_SECONDS, **settings: Any) -> ManagedService:
+    def make(
+        most_stored: int = 1 << 20,
+        ending_seconds: float = PATIENCE_SECONDS,
+        is_blocking: bool = False,  # noqa: FBT001, FBT002  # it is named
+        **settings: Any,
+    ) -> ManagedService:
         directory = tmp_path / f"managed{len(made)}"
         directory.mkdir()
-        made.append(ManagedService(directory, settings, most_stored=most_stored, ending_seconds=ending_seconds))
+        unit = {"most_stored": most_stored, "ending_seconds": ending_seconds, "is_blocking": is_blocking}
+        made.append(ManagedService(directory, settings, **unit))
         return made[-1]
 
     yield make

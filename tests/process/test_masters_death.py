@@ -233,3 +233,16 @@ def test_ten_deaths_at_once_are_survived(make_managed: MakeManaged) -> None:
         service.wait_for_status("^Serving: ")
         assert shown(service) == before
     assert complaints == []
+
+
+def test_a_unit_that_makes_the_sockets_blocking_keeps_nothing(make_managed: MakeManaged) -> None:
+    """NonBlocking=no, systemd's default: workers that outlive the master would wait in accept(2) from its next start."""
+    service = make_managed(is_blocking=True)
+    service.start()
+    before = pids(service)
+    with clients(service) as complaints:
+        kill_and_wait(service)
+    assert complaints == []
+    assert not before & pids(service)
+    assert service.log().count("NonBlocking=yes") == 2
+    assert service.stop() == 0

@@ -39,6 +39,8 @@ class ManagedService(Service):
     """FileDescriptorStoreMax="""
     ending_seconds: float = PATIENCE_SECONDS
     """How long what a master has left behind may go on after the end of the service."""
+    is_blocking: bool = False
+    """NonBlocking=no"""
     sockets: dict[str, socket.socket] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -52,8 +54,9 @@ class ManagedService(Service):
         self.passed = tuple(each.fileno() for each in self.sockets.values())
         passed = [f"--socket={name}={each.fileno()}" for name, each in self.sockets.items()]
         program = str(Path(service_manager.__file__))
-        limits = (f"--most={self.most_stored}", f"--ending-seconds={self.ending_seconds}")
-        self.inside = (sys.executable, program, *limits, *passed, str(self.manager), "--")
+        options = [f"--most={self.most_stored}", f"--ending-seconds={self.ending_seconds}"]
+        options += ["--blocking"] if self.is_blocking else []
+        self.inside = (sys.executable, program, *options, *passed, str(self.manager), "--")
         self.configure(listen=None, metrics=None)
 
     @property

@@ -1,6 +1,6 @@
 """A small systemd for one service: it keeps descriptors, and starts the service again when a signal ends it.
 
-    python service_manager.py [--most N] [--ending-seconds S] [--socket NAME=DESCRIPTOR]... CONTROL -- COMMAND...
+    python service_manager.py [--most N] [--ending-seconds S] [--blocking] [--socket NAME=DESCRIPTOR]... CONTROL -- COMMAND...
 
 It needs the standard library only. It is the subreaper of the service (prctl(2)), as PID 1 is: what the master leaves
 behind becomes its child. SIGTERM stops the service as `systemctl stop` does; SIGQUIT ends everything.
@@ -151,6 +151,7 @@ class Manager:
     def __init__(self, options: argparse.Namespace) -> None:
         self._command: Sequence[str] = options.command
         self._sockets: Sequence[tuple[str, int]] = options.socket
+        self._is_blocking: bool = options.blocking
         self._ending_seconds: float = options.ending_seconds
         self._store = Store(options.most)
         self._notify = NotifySocket(f"{options.control}.notify")
@@ -205,6 +206,9 @@ class Manager:
             "LISTEN_FDNAMES": ":".join(name for name, _ in passed),
         }
         self._told.starts += 1
+        for _, descriptor in self._sockets:
+            # NonBlocking=. The flag is the open file's, which what an earlier master has left uses too.
+            os.set_blocking(descriptor, self._is_blocking)
         self._main = os.fork()
         if self._main == 0:
             try:
@@ -334,6 +338,7 @@ def main() -> int:
     parser.add_argument("control")
     parser.add_argument("--most", type=int, default=1 << 20)
     parser.add_argument("--ending-seconds", type=float, default=60.0)
+    parser.add_argument("--blocking", action="store_true", help="NonBlocking=no")
     parser.add_argument("--socket", type=named, action="append", default=[])
     parser.add_argument("command", nargs="+")
     options = parser.parse_args()

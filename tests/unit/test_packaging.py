@@ -157,6 +157,12 @@ def test_systemd_keeps_as_many_descriptors_as_there_can_be(unit: str) -> None:
 
 
 @pytest.mark.parametrize("unit", ["clusterd.service", "clusterd@.service"])
+def test_a_start_leaves_the_sockets_of_the_workers_as_they_are(unit: str) -> None:
+    """systemd clears O_NONBLOCK of the open files otherwise, which workers of the last master share."""
+    assert "\nNonBlocking=yes\n" in (_REPOSITORY / "packaging/systemd" / unit).read_text()
+
+
+@pytest.mark.parametrize("unit", ["clusterd.service", "clusterd@.service"])
 def test_what_is_left_is_ended_before_systemd_loses_its_patience(unit: str) -> None:
     text = (_REPOSITORY / "packaging/systemd" / unit).read_text()
     (drain,) = map(int, re.findall(r"^ExecStopPost=-/usr/lib/clusterd/clusterd-after-stop (\d+)$", text, re.MULTILINE))

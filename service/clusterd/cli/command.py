@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -35,10 +35,11 @@ from clusterd.process.own_log import configure_log, level_of
 from clusterd.supervisor.decisions.first_start import pause_after
 from clusterd.supervisor.decisions.stopping import ExitStatus
 from clusterd.supervisor.model.table import FirstStart
-from clusterd.systemd.environment import runtime_directory
+from clusterd.systemd.descriptor_store import is_stored_name, is_wanted
+from clusterd.systemd.environment import DESCRIPTOR_STORE_VARIABLE, runtime_directory
 from clusterd.systemd.expected import expected_sockets
 from clusterd.systemd.notify import Notifier
-from clusterd.systemd.sockets import SocketError, passed_descriptors, take_sockets
+from clusterd.systemd.sockets import SocketError, make_non_blocking, passed_descriptors, take_sockets
 from clusterd.version import __version__
 
 START_SECONDS = 85.0
@@ -64,7 +65,12 @@ def run() -> int:
         passed = passed_descriptors()
     except SocketError as error:
         return attempt.refuse(str(error).splitlines(), ExitStatus.TEMPORARY)
+    if make_non_blocking(passed) and is_wanted(os.environ):
+        # Workers that outlive their master would wait in accept(2) from the next start on, and answer nobody.
+        log.error("nothing outlives this master, because the unit lacks NonBlocking=yes")
+        os.environ[DESCRIPTOR_STORE_VARIABLE] = "no"
     if (left := left_by_dead_master(passed, log)) is not None:
+        _close_sockets(passed)
         return _go_on(arguments, left, log)
     if not attempt.wait():
         return ExitStatus.ASKED
@@ -77,6 +83,13 @@ def run() -> int:
     for note in notes(platform_defaults(os.environ), config.environment_file):
         log.info(note)
     return _serve(config, arguments, attempt, passed, log)
+
+
+def _close_sockets(passed: Iterable[tuple[int, str]]) -> None:
+    """Close the sockets of the units: those that an earlier master was passed are the same, and among what it has left."""
+    for descriptor, name in passed:
+        if not is_stored_name(name):
+            os.close(descriptor)
 
 
 class _Attempt:

@@ -86,6 +86,19 @@ def passed_descriptors() -> tuple[tuple[int, str], ...]:
     return tuple(names.items())
 
 
+def make_non_blocking(passed: Iterable[tuple[int, str]]) -> bool:
+    """Set O_NONBLOCK on the sockets of the units, and return whether it was missing on one: NonBlocking=no in the unit.
+
+    That is systemd's default. It clears the flag before each start (flag_fds() in its execute.c), of the open file, and
+    so for every process that has the socket.
+    """
+    units = [descriptor for descriptor, name in passed if not is_stored_name(name)]
+    is_missing = any(map(os.get_blocking, units))
+    for descriptor in units:
+        os.set_blocking(descriptor, False)
+    return is_missing
+
+
 def stored_descriptors(passed: Iterable[tuple[int, str]]) -> dict[str, int]:
     """Return those that an earlier master has stored, by name. They are not inherited by an exec.
 
