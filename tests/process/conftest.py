@@ -40,12 +40,16 @@ def make_managed(tmp_path: Path) -> Iterator[Callable[..., ManagedService]]:
     def make(
         most_stored: int = 1 << 20,
         ending_seconds: float = PATIENCE_SECONDS,
-        is_blocking: bool = False,  # noqa: FBT001, FBT002  # it is named
+        is_blocking: bool = False,  # it is named
         **settings: Any,
     ) -> ManagedService:
         directory = tmp_path / f"managed{len(made)}"
         directory.mkdir()
-        unit = {"most_stored": most_stored, "ending_seconds": ending_seconds, "is_blocking": is_blocking}
+        unit: dict[str, Any] = {
+            "most_stored": most_stored,
+            "ending_seconds": ending_seconds,
+            "is_blocking": is_blocking,
+        }
         made.append(ManagedService(directory, settings, **unit))
         return made[-1]
 

@@ -236,7 +236,7 @@ def test_ten_deaths_at_once_are_survived(make_managed: MakeManaged) -> None:
 
 
 def test_a_unit_that_makes_the_sockets_blocking_keeps_nothing(make_managed: MakeManaged) -> None:
-    """NonBlocking=no, systemd's default: workers that outlive the master would wait in accept(2) from its next start."""
+    """With NonBlocking=no, systemd's default, workers would wait in accept(2) from the next start on."""
     service = make_managed(is_blocking=True)
     service.start()
     before = pids(service)

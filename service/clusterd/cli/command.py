@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from clusterd.process.own_log import configure_log, level_of
 from clusterd.supervisor.decisions.first_start import pause_after
 from clusterd.supervisor.decisions.stopping import ExitStatus
 from clusterd.supervisor.model.table import FirstStart
-from clusterd.systemd.descriptor_store import is_stored_name, is_wanted
+from clusterd.systemd.descriptor_store import is_wanted
 from clusterd.systemd.environment import DESCRIPTOR_STORE_VARIABLE, runtime_directory
 from clusterd.systemd.expected import expected_sockets
 from clusterd.systemd.notify import Notifier
@@ -70,7 +70,6 @@ def run() -> int:
         log.error("nothing outlives this master, because the unit lacks NonBlocking=yes")
         os.environ[DESCRIPTOR_STORE_VARIABLE] = "no"
     if (left := left_by_dead_master(passed, log)) is not None:
-        _close_sockets(passed)
         return _go_on(arguments, left, log)
     if not attempt.wait():
         return ExitStatus.ASKED
@@ -83,13 +82,6 @@ def run() -> int:
     for note in notes(platform_defaults(os.environ), config.environment_file):
         log.info(note)
     return _serve(config, arguments, attempt, passed, log)
-
-
-def _close_sockets(passed: Iterable[tuple[int, str]]) -> None:
-    """Close the sockets of the units: those that an earlier master was passed are the same, and among what it has left."""
-    for descriptor, name in passed:
-        if not is_stored_name(name):
-            os.close(descriptor)
 
 
 class _Attempt:

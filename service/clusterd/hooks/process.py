@@ -42,6 +42,7 @@ from clusterd.wire.messages import (
     Importing,
     Loaded,
     LoadFailed,
+    Message,
     SetLogLevel,
     encode,
 )
@@ -64,19 +65,27 @@ def main(channel_descriptor: int) -> None:
     log = Logger(open_sink(os.environ), Level(order.log_level)).bind(generation=order.generation, pid=os.getpid())
     config = from_json(order.config)
     configure_log(log, config.log)
-    send(channel, encode(Importing(0.0)))
+    _tell(channel, Importing(0.0))
     started = time.monotonic()
     api.prepare(nested(written(config)))
     try:
         _import(order.config)
     except LoadError as error:
-        send(channel, encode(LoadFailed(error.reason, error.traceback, error.permanent)))
+        _tell(channel, LoadFailed(error.reason, error.traceback, error.permanent))
         flush_output()
         os._exit(1)
     channel.settimeout(None)
     process = HooksProcess(channel, order, log)
     process.run(time.monotonic() - started)
     Ending(time.monotonic(), log).leave(0)
+
+
+def _tell(channel: socket.socket, message: Message) -> None:
+    """Send a message. Exits if the master is gone: it may have died before this process could ask to die with it."""
+    try:
+        send(channel, encode(message))
+    except BrokenPipeError:
+        os._exit(0)
 
 
 def _import(config: dict[str, Any]) -> None:
