@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from tests.support.soak.applications import EXIT_STATUS
 
 _CONNECTION = re.compile(r"clusterd\[(\d+)\] debug: connection (opened|kept|closed) .*peer=\S+?:(\d+) ")
-_IN_ORDER = r"exit status 0 |.*\(exit status 0\)|its exit status is not known.*reason=(?!exit|signal)"
+_UNKNOWN = "its exit status is not known"
+"""How an exit in a request of an adopted worker is told."""
+_IN_ORDER = rf"exit status 0 |.*\(exit status 0\)|{_UNKNOWN}.*reason=(?!exit|signal)"
 _FAILED = re.compile(rf": worker (?:failed|ended): (?!{_IN_ORDER})(.*) slot=.* pid=(\d+) reason=(\w+)")
-_EXITED = re.compile(rf"exit status {EXIT_STATUS}$|its exit status is not known")
-"""How an exit in a request is told."""
 _KILLED = re.compile(r" info: killing worker: .* pid=(\d+) ")
 _CUT = re.compile(r" cut at the end of the drain .*pid=(\d+) .* peer=\S+:(\d+)")
 _LOST = re.compile(r" (request|WebSocket) lost with its worker .* peer=\S+:(\d+) .*pid=(\d+)")
@@ -96,6 +96,7 @@ class Ledger:
                 death
                 for death in self.deaths.values()
                 if death.pid not in victims
-                and not (_EXITED.match(death.how) and death.reason == "exit")
-                and death.reason != "boot_failed"
+                and death.how != f"exit status {EXIT_STATUS}"
+                and not (death.how.startswith(_UNKNOWN) and death.reason == "exit")
+                and death.reason not in ("boot_failed", "withdrawn")
             ]
