@@ -157,3 +157,19 @@ def test_stopped_workers_are_not_ready(machine: Machine) -> None:
     machine.run("sh", "-c", f"kill -CONT {' '.join(pids)}")
     wait_until(lambda: ask(machine, READY).status == 200, "it is ready again")
     assert "not ready" not in machine.property("clusterd.service", "StatusText")
+
+
+_OPEN = "import sys; open(sys.argv[1], 'r+b').close()"
+
+
+def test_the_memory_of_the_master_is_closed_to_its_workers(machine: Machine) -> None:
+    """As user clusterd, and of a worker it is open: the test would notice if that were for another reason."""
+    start(machine)
+    master = machine.property("clusterd.service", "MainPID")
+    worker = machine.run("pgrep", "--oldest", "--full", "^clusterd: worker").stdout.strip()
+    opened = {
+        pid: machine.run("runuser", "-u", "clusterd", "--", "python3", "-c", _OPEN, f"/proc/{pid}/mem", check=False)
+        for pid in (master, worker)
+    }
+    assert opened[worker].returncode == 0
+    assert "PermissionError" in opened[master].stderr

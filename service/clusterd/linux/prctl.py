@@ -5,6 +5,7 @@ import os
 import signal
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_NAME = 15
 _PR_SET_TIMERSLACK = 29
 _PR_SET_CHILD_SUBREAPER = 36
@@ -50,6 +51,14 @@ def allow_tracer(pid: int) -> bool:
     Yama and lets every process of the same user do it.
     """
     return _prctl(_PR_SET_PTRACER, pid)
+
+
+def close_memory() -> None:
+    """Have processes of the same user neither read nor write the memory of this one (PR_SET_DUMPABLE, ptrace(2)).
+
+    It leaves no core file either. An exec undoes it.
+    """
+    _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def set_comm(name: str) -> None:

@@ -11,7 +11,7 @@ from clusterd.config.cpus import available_cpus
 from clusterd.config.model import Config
 from clusterd.linux.descriptors import raise_descriptor_limit
 from clusterd.linux.early_signals import let_signals_through
-from clusterd.linux.prctl import become_subreaper
+from clusterd.linux.prctl import become_subreaper, close_memory
 from clusterd.linux.title import set_title
 from clusterd.log import Logger
 from clusterd.log.output import mend_output, protect_output
@@ -214,6 +214,8 @@ class Master:
         """Serve until a stop is requested. Returns the exit status."""
         protect_output(os.environ, whole_lines=False)
         become_subreaper()
+        if "INVOCATION_ID" in os.environ:  # Not where a developer may want to attach a debugger.
+            close_memory()  # Workers run as the same user, and have no business in it.
         raise_descriptor_limit()
         set_title("master", "clusterd")
         handle_signals(self._loop, self.post_event, self._context.children.reap, self._write_state, self._upgrade_asked)

@@ -12,7 +12,6 @@ from contextlib import suppress
 
 from clusterd.master.children.child import Child
 from clusterd.metrics.kernel.procfs import identity
-from clusterd.wire.packets import close_all
 
 RETRY_SECONDS = 0.25
 REPORT_SECONDS = 1.0
@@ -43,7 +42,8 @@ class Adopted:
         except OSError:  # Descriptors have run out.
             descriptor = None
         if not _is_there(child):
-            close_all([] if descriptor is None else [descriptor])
+            if descriptor is not None:
+                os.close(descriptor)
             self._loop.call_soon(self._conclude, child, None, None)
         elif descriptor is None:
             self._loop.call_later(RETRY_SECONDS, self.watch, child)
