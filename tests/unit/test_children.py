@@ -1,15 +1,22 @@
-"""Whose messages the process table takes for those of a child."""
+"""Whose messages the process table takes for those of a child, and what of it systemd keeps."""
 
 import asyncio
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
+from clusterd.log import Logger
 from clusterd.master.children.child import Child, Death, Kind
 from clusterd.master.children.table import Children
+from clusterd.systemd.descriptor_store import DescriptorStore
+from clusterd.systemd.notify import Notifier
 from clusterd.wire.channel import Received
-from clusterd.wire.messages import ForkFailed, Importing, Message, StandsAside, encode
+from clusterd.wire.messages import ForkFailed, Importing, Message, ProtocolError, Reaped, StandsAside, encode
 from clusterd.wire.packets import send
+from tests.unit.test_handling import Lines
 
 pytestmark = pytest.mark.engine_independent
 
@@ -87,3 +94,75 @@ def test_every_child_is_reaped_although_the_death_of_another_is_not_handled() ->
     assert sorted(met) == [1, 2]
     assert len(told) == 2
     assert not children.all()
+
+
+def test_the_end_of_a_process_removes_no_other_from_the_store_that_has_its_descriptors_number() -> None:
+    """The channel of a dead process ends before it is reaped, and a process that is started meanwhile gets the number."""
+    loop = asyncio.new_event_loop()
+    store = DescriptorStore(Notifier(None), loop, Logger(Lines()))
+    children = Children(loop, lambda *_: None, lambda _: None, lambda _: None, store)
+    dead, next_one = (Child(serial, Kind.SPARE, generation=1) for serial in (1, 2))
+    pid = os.fork() or os._exit(0)
+    with children.enter(dead):
+        children.born(dead, pid)
+    number = dead.channel_descriptor
+    assert dead.channel is not None
+    dead.channel.read_pending()
+    loop.run_until_complete(asyncio.sleep(0))
+    with children.enter(next_one):
+        assert next_one.channel_descriptor == number
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        children.reap()
+        assert store.names[number].startswith("c-")
+    children.never_born(next_one, "the test is over")
+    loop.close()
+
+
+@contextmanager
+def forked_by_an_adopted_template(*, ends_by: int) -> Iterator[tuple[Children, Child, Child, list[Death]]]:
+    """A worker of a template that reaps it, and that has ended by this signal, or lives if that is 0."""
+    loop = asyncio.new_event_loop()
+    deaths: list[Death] = []
+    children = Children(loop, lambda *_: None, lambda _: None, deaths.append)
+    template, worker = Child(1, Kind.TEMPLATE, 1), Child(2, Kind.WORKER, 1, slot=1)
+    worker.is_own, worker.is_reaped_by_template = False, True
+    pid = os.fork()
+    if pid == 0:
+        signal.pause()
+    try:
+        with children.enter(worker):
+            children.born(worker, pid)
+            if ends_by:
+                os.kill(pid, ends_by)
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            yield children, template, worker, deaths
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        if worker in children.all():
+            children.never_born(worker, "the test is over")
+        loop.close()
+
+
+def test_a_template_reports_how_its_worker_has_ended() -> None:
+    with forked_by_an_adopted_template(ends_by=signal.SIGSEGV) as (children, template, worker, deaths):
+        assert worker.pid is not None
+        children.reaped(template, Reaped(2, signal.SIGSEGV, 0.5, worker.pid))
+        assert [(each.how, each.cpu_seconds) for each in deaths] == [("SIGSEGV", 0.5)]
+
+
+def test_a_template_cannot_say_that_a_worker_has_ended_that_lives() -> None:
+    with forked_by_an_adopted_template(ends_by=0) as (children, template, worker, deaths):
+        assert worker.pid is not None
+        with pytest.raises(ProtocolError, match="has reaped worker 2, which lives"):
+            children.reaped(template, Reaped(2, 0, 0.0, worker.pid))
+        assert deaths == []
+
+
+@pytest.mark.parametrize("status", [0x137F, 1 << 16, 1 << 40, -2])
+def test_a_status_that_no_process_ends_with_is_refused(status: int) -> None:
+    with forked_by_an_adopted_template(ends_by=signal.SIGKILL) as (children, template, worker, deaths):
+        assert worker.pid is not None
+        with pytest.raises(ProtocolError, match=f"worker 2 has ended with {status}"):
+            children.reaped(template, Reaped(2, status, 0.0, worker.pid))
+        assert deaths == []

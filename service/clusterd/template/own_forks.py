@@ -11,11 +11,7 @@ from dataclasses import dataclass
 
 from clusterd.runtime import originals
 from clusterd.template.forking import ForkRefused, fork_child
-from clusterd.wire.messages import Reaped
-
-LOST = -1
-"""The status of a process that somebody else has reaped: the kernel, as the application ignores SIGCHLD (wait(2)), or
-the application, which waits for any child."""
+from clusterd.wire.messages import LOST_STATUS, Reaped
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +56,7 @@ class OwnForks:
 
         Returns those that have ended, and whether it can be read.
         """
-        ended = [Reaped(each.serial, LOST, 0.0, each.pid) for each in self._lost]
+        ended = [Reaped(each.serial, LOST_STATUS, 0.0, each.pid) for each in self._lost]
         self._lost.clear()
         poll = originals.poll()  # Not select(2), which takes no descriptor above 1023.
         for descriptor in (channel, *self._living):
@@ -71,7 +67,7 @@ class OwnForks:
 
     def _reap(self, descriptor: int) -> Reaped:
         forked = self._living.pop(descriptor)
-        status, cpu_seconds = LOST, 0.0
+        status, cpu_seconds = LOST_STATUS, 0.0
         with suppress(ChildProcessError):
             # Its pid may belong to another process by now, unless it is still to be reaped. Only wait4(2) tells what it
             # has used of the processor, and takes no pidfd.

@@ -148,12 +148,16 @@ class ForkFailed(Message):
     reason: str
 
 
+LOST_STATUS = -1
+"""The status of a process that somebody else has reaped: the kernel, as the application ignores SIGCHLD (wait(2)), or
+the application, which waits for any child."""
+
+
 @dataclass(frozen=True)
 class Reaped(Message):
     """The worker or spare `serial`, which this template has forked with `reaped_by_template`, has ended.
 
-    `status` is that of wait(2), or -1 if it is lost because the application ignores SIGCHLD or reaps every child. An
-    order that a master has repeated after the death of the last one gives two processes the same serial, and `pid`
+    `status` is that of wait(2), or LOST_STATUS. An order that a master has repeated after the death of the last one gives two processes the same serial, and `pid`
     tells them apart.
     """
 

@@ -6,6 +6,7 @@ are that template's children, and it reports their status. The status of all oth
 
 import asyncio
 import os
+import select
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -50,6 +51,15 @@ class Adopted:
         else:
             self._watched[child.serial] = child, descriptor
             self._loop.add_reader(descriptor, self._ended, child)
+
+    def lives(self, child: Child) -> bool:
+        """Whether a process that is watched has not ended. A pidfd is ready when it has (pidfd_open(2))."""
+        watched = self._watched.get(child.serial)
+        if watched is None:
+            return False
+        waiting = select.poll()
+        waiting.register(watched[1], select.POLLIN)
+        return not waiting.poll(0)
 
     def signal(self, child: Child, number: int) -> None:
         """Send a signal to a process, if it lives."""

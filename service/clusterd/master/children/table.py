@@ -19,7 +19,7 @@ from clusterd.metrics.kernel.procfs import identity
 from clusterd.systemd.descriptor_store import DescriptorStore
 from clusterd.systemd.descriptor_store import Kind as StoredKind
 from clusterd.wire.channel import Channel, Received
-from clusterd.wire.messages import Hello, Message, ProtocolError, Reaped, StandsAside
+from clusterd.wire.messages import LOST_STATUS, Hello, Message, ProtocolError, Reaped, StandsAside
 from clusterd.wire.packets import close_all, socketpair
 
 _OF_THIS_THREAD = 0x20000000
@@ -28,6 +28,9 @@ _OF_THIS_THREAD = 0x20000000
 UNKNOWN_STATUS = "its exit status is not known, because an earlier master has started it"
 UNHEARD_SECONDS = 5.0
 """How long a process may live on after its channel has ended. The master cannot control it any more."""
+
+_MOST_STATUS = 0xFFFF
+"""A wait status has 16 bits."""
 
 _FORKED = (Kind.SPARE, Kind.WORKER)
 """What a template forks."""
@@ -129,6 +132,7 @@ class Children:
     def _no_longer_keep(self, child: Child) -> None:
         if self._store is not None:
             self._store.remove([child.channel_descriptor, child.stacks])
+        child.channel_descriptor = -1  # The number may be that of another child's channel by the time this one is dead.
 
     def _listen(self, child: Child, channel: socket.socket) -> None:
         child.channel_descriptor = channel.fileno()
@@ -156,7 +160,11 @@ class Children:
             return  # An order was given again by another master, and the first process has ended.
         if not child.is_reaped_by_template or child.generation != template.generation:
             raise ProtocolError(f"a template has reaped {child.kind.value} {told.serial}, which is not its child")
-        self._adopted.reported(child, told.status if told.status >= 0 else None, told.cpu_seconds)
+        if self._adopted.lives(child):
+            raise ProtocolError(f"a template has reaped {child.kind.value} {told.serial}, which lives")
+        if told.status != LOST_STATUS and not is_end(told.status):
+            raise ProtocolError(f"a template says that {child.kind.value} {told.serial} has ended with {told.status}")
+        self._adopted.reported(child, None if told.status == LOST_STATUS else told.status, told.cpu_seconds)
 
     def fork_refused(self, template: Child, serial: int, reason: str) -> None:
         """Report the death of a child that `template` was to fork. Raises ProtocolError if it was not.
@@ -338,6 +346,11 @@ def why_unheard(death: Death, python: str) -> str:
     if death.by_signal:
         return f"the {kind} was killed before it could say anything: {death.how}"
     return f"python: {python} cannot run a {kind} ({death.how}); is it a Python interpreter?"
+
+
+def is_end(status: int) -> bool:
+    """Return whether this is the wait status of a process that has ended (wait(2))."""
+    return 0 <= status <= _MOST_STATUS and (os.WIFEXITED(status) or os.WIFSIGNALED(status))
 
 
 def describe_status(status: int) -> tuple[str, bool]:
