@@ -97,7 +97,7 @@ def test_every_child_is_reaped_although_the_death_of_another_is_not_handled() ->
 
 
 def test_the_end_of_a_process_removes_no_other_from_the_store_that_has_its_descriptors_number() -> None:
-    """The channel of a dead process ends before it is reaped, and a process that is started meanwhile gets the number."""
+    """The channel of a dead process ends before it is reaped. One that is started meanwhile gets the number."""
     loop = asyncio.new_event_loop()
     store = DescriptorStore(Notifier(None), loop, Logger(Lines()))
     children = Children(loop, lambda *_: None, lambda _: None, lambda _: None, store)
@@ -145,10 +145,10 @@ def forked_by_an_adopted_template(*, ends_by: int) -> Iterator[tuple[Children, C
 
 
 def test_a_template_reports_how_its_worker_has_ended() -> None:
-    with forked_by_an_adopted_template(ends_by=signal.SIGSEGV) as (children, template, worker, deaths):
+    with forked_by_an_adopted_template(ends_by=signal.SIGTERM) as (children, template, worker, deaths):
         assert worker.pid is not None
-        children.reaped(template, Reaped(2, signal.SIGSEGV, 0.5, worker.pid))
-        assert [(each.how, each.cpu_seconds) for each in deaths] == [("SIGSEGV", 0.5)]
+        children.reaped(template, Reaped(2, signal.SIGTERM, 0.5, worker.pid))
+        assert [(each.how, each.cpu_seconds) for each in deaths] == [("SIGTERM", 0.5)]
 
 
 def test_a_template_cannot_say_that_a_worker_has_ended_that_lives() -> None:

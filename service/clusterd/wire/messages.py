@@ -157,8 +157,8 @@ the application, which waits for any child."""
 class Reaped(Message):
     """The worker or spare `serial`, which this template has forked with `reaped_by_template`, has ended.
 
-    `status` is that of wait(2), or LOST_STATUS. An order that a master has repeated after the death of the last one gives two processes the same serial, and `pid`
-    tells them apart.
+    `status` is that of wait(2), or LOST_STATUS. An order that a master has repeated after the death of the last one
+    gives two processes the same serial, and `pid` tells them apart.
     """
 
     serial: int

@@ -11,7 +11,7 @@ from clusterd.master.takeover.owners import configuration_that_serves
 from clusterd.master.takeover.state import Cause, MasterState, Succession, from_text
 from clusterd.master.takeover.state_file import StateFile, TakeoverError
 from clusterd.supervisor.model.cluster import Phase
-from clusterd.supervisor.snapshot import pending_in, restore
+from clusterd.supervisor.snapshot import SnapshotError, pending_in, restore
 from clusterd.systemd.descriptor_store import ANSWER_SECONDS, Kind, is_wanted
 from clusterd.systemd.notify import Notifier
 from clusterd.systemd.sockets import stored_descriptors
@@ -41,7 +41,7 @@ def left_by_dead_master(passed: Sequence[tuple[int, str]], log: Logger) -> Succe
         pending_in(state.cluster)
         if restore(state.cluster).cluster.phase not in _GOES_ON:
             raise TakeoverError("the service had not started, or had ended")
-    except (TakeoverError, OSError) as error:
+    except (TakeoverError, SnapshotError, OSError) as error:
         log.warning(f"the last master has died, and its workers drain, because this one cannot go on: {error}")
         _abandon(stored)
         return None

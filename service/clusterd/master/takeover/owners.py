@@ -168,8 +168,7 @@ class Owners:
         self.worker_events.resume(remembered.workers)
         self.observations.resume(remembered.observations)
         for each in state.children:
-            if each.is_kept or succession.cause is Cause.UPGRADE:
-                self._adopt(each)
+            self._adopt(each)
         if succession.cause is Cause.DEATH:
             self._drop_the_rest(state)
         self.hooks.resume(state.counted.hooks, remembered.workers.values())

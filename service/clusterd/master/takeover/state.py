@@ -180,14 +180,18 @@ class MasterState:
     def passed_on(self, received: Mapping[str, int]) -> "MasterState":
         """The same with the numbers that its descriptors have in the next process, by their names in the store.
 
-        A process whose channel is not there is on its own. Raises TakeoverError if there is not all that is shared.
+        A process whose channel is not there is on its own. One that had no order yet is left out, with its row: it ends
+        when it sees the end of its channel. Raises TakeoverError if there is not all that is shared.
         """
+        kept = tuple(each for each in self.children if each.is_kept)
+        arena, rows = self.shared.kept_of_arena, {each.row for each in kept}
         numbers = {before: received[name] for before, name in self.stored.items() if name in received}
         try:
             shared = replace(
                 self.shared,
                 scoreboard=numbers[self.shared.scoreboard],
                 arena=numbers[self.shared.arena],
+                kept_of_arena=replace(arena, leases=tuple(each for each in arena.leases if each.row in rows)),
                 wakeups=tuple(numbers[each] for each in self.shared.wakeups),
             )
         except KeyError:
@@ -195,8 +199,7 @@ class MasterState:
         left = (each for each in self.listeners.sockets if each.descriptor in numbers)  # A stop closes them.
         sockets = tuple(replace(each, descriptor=numbers[each.descriptor]) for each in left)
         children = tuple(
-            replace(each, channel=numbers.get(each.channel, -1), stacks=numbers.get(each.stacks, -1))
-            for each in self.children
+            replace(each, channel=numbers.get(each.channel, -1), stacks=numbers.get(each.stacks, -1)) for each in kept
         )
         return replace(
             self,
