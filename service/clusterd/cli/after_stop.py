@@ -96,9 +96,11 @@ class Ending:
     def _send(self, number: signal.Signals, pids: Collection[int]) -> None:
         self._asked.update(pids)
         with ExitStack() as opened:
-            for pid, descriptor in open_pidfds(pids, opened):
-                # By the pidfd, and only if it is of the group: a number may have been given to another process.
-                if pid in self._group.pids():
+            found = list(open_pidfds(pids, opened))
+            # By the pidfd, and only if it is of the group now: a number may have been given to another process.
+            group = self._group.pids()
+            for pid, descriptor in found:
+                if pid in group:
                     try:
                         signal.pidfd_send_signal(descriptor, number)
                     except ProcessLookupError:
