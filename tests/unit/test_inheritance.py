@@ -43,10 +43,27 @@ RECEIVED = {name: number - 10 for number, name in STORED.items()}
 
 def worker(serial: int, channel: int, *, is_kept: bool) -> ChildState:
     """A worker that uses the row of its serial."""
-    rest = {"copy": None, "stacks_read": 0, "log_level": None, "access_log": None, "is_heard": True}
-    rest |= {"signal_asked_for": "", "debugger": None, "is_reaped_by_template": False, "cpu_seconds": 0.0}
-    own = {"slot": serial, "row": serial, "pid": 4000 + serial, "stacks": 32, "started": 1}
-    return ChildState(serial, Kind.WORKER, 1, channel=channel, is_kept=is_kept, **own, **rest)  # type: ignore[arg-type]
+    return ChildState(
+        serial=serial,
+        kind=Kind.WORKER,
+        generation=1,
+        slot=serial,
+        row=serial,
+        pid=4000 + serial,
+        copy=None,
+        channel=channel,
+        stacks=32,
+        stacks_read=0,
+        log_level=None,
+        access_log=None,
+        is_heard=True,
+        signal_asked_for="",
+        debugger=None,
+        started=1,
+        is_reaped_by_template=False,
+        is_kept=is_kept,
+        cpu_seconds=0.0,
+    )
 
 
 def state() -> MasterState:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 from clusterd.config.cpus import available_cpus
@@ -273,6 +273,7 @@ class Master:
         beginning = self._owners.begin(succession.state)
         self._log.warning("the last master has died: going on with its workers", pid=os.getpid())
         self._event_log.note("adopted")
+        self._context.keeper.write(beginning.actions)
         self._carry_out(beginning.actions)
         for event in (*beginning.events, events.Tick()):
             self.post_event(event)
@@ -331,14 +332,15 @@ class Master:
             self._context.keeper.write(decided)
         self._carry_out(decided)
 
-    def _carry_out(self, decided: Iterable[actions.Action]) -> None:
+    def _carry_out(self, decided: Sequence[actions.Action]) -> None:
         for action in decided:
             self._executor.execute(action)
             self._observations.note_action(action)
             self._worker_events.note_action(action)
             self._event_log.note_action(action)
             self._observer.note_action(action)
-        self._context.keeper.write_soon()
+        if decided:
+            self._context.keeper.write_soon()
 
     @property
     def first_start(self) -> FirstStart:

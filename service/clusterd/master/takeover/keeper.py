@@ -94,10 +94,12 @@ class Keeper:
             # One that imports for a state that does not know it wastes an import. One that waits for its order for
             # ever would hold up a rollout.
             call()
-        child.is_kept = True
-        self.write()
-        if child.kind is not Kind.TEMPLATE:
-            call()  # Its row must be its own, whoever reads the state.
+            child.is_kept = True
+            self.write()
+        else:
+            child.is_kept = True
+            # Its row must be its own, whoever reads the state. All that are stored by now are written at once.
+            self.after_write(lambda: call() if child.channel is not None else None)
 
     def write(self, pending: Sequence[Action] = ()) -> None:
         """Write the state. `pending` are the actions that follow from it and are not carried out yet."""
