@@ -38,13 +38,15 @@ class OfferSender(Generic[Item]):
         """The descriptor on which answers arrive."""
         return self._endpoint.fileno()
 
-    def offer(self, item: Item, descriptor: int, carried: dict[str, object], *, anyway: bool = True) -> None:
-        """Offer a connection. The receiver must take it if `anyway` is true.
+    def offer(
+        self, item: Item, descriptor: int, carried: dict[str, object], *, anyway: bool = True, given: bool = False
+    ) -> None:
+        """Offer a connection. The receiver must take it if `anyway` is true; `given` as in `passing.Offer`.
 
         Raises BlockingIOError (the receiver's queue is full) or OSError (the receiver is gone; `answers` still has its
         last answers). In both cases nothing is sent.
         """
-        self._endpoint.send(Offer(self._number + 1, carried, anyway).encode(), [descriptor])
+        self._endpoint.send(Offer(self._number + 1, carried, anyway, given).encode(), [descriptor])
         self._number += 1
         self._unanswered[self._number] = item
 

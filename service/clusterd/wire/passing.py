@@ -5,8 +5,11 @@ One SEQPACKET packet carries one connection: its descriptor and its state. The r
 is not acknowledged stays with the sender. So two processes never read one connection at the same time, and no
 connection is lost when either process dies.
 
-    {"number": 1, "carried": {...}, "anyway": true} + [connection]   sender to receiver
-    {"number": 1, "declined": null}                                  receiver to sender
+The master rescues connections of a worker that is about to be killed (`given`). They are the receiver's from the offer
+on: if the master dies, the next one does not offer them again.
+
+    {"number": 1, "carried": {...}, "anyway": true, "given": false} + [connection]   sender to receiver
+    {"number": 1, "declined": null}                                                 receiver to sender
 """
 
 import json
@@ -27,22 +30,27 @@ class Decline(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A connection for the receiver. It must take it if `anyway` is true, else only if it has room."""
+    """A connection for the receiver. It must take it if `anyway` is true, else only if it has room.
+
+    If `given` is true it takes it also when the sender has ended, which does not take it back.
+    """
 
     number: int
     carried: dict[str, object]
     anyway: bool = True
+    given: bool = False
 
     def encode(self) -> bytes:
         """Return the packet."""
-        return json.dumps({"number": self.number, "carried": self.carried, "anyway": self.anyway}).encode()
+        packet = {"number": self.number, "carried": self.carried, "anyway": self.anyway, "given": self.given}
+        return json.dumps(packet).encode()
 
     @classmethod
     def decode(cls, packet: bytes) -> "Offer":
         """Parse what `encode` wrote. Raises ProtocolError for any other packet."""
         match _load(packet):
-            case {"number": int(number), "carried": dict(carried), "anyway": bool(anyway)}:
-                return cls(number, carried, anyway)
+            case {"number": int(number), "carried": dict(carried), "anyway": bool(anyway), **rest}:
+                return cls(number, carried, anyway, rest.get("given") is True)  # An older sender does not say it.
         raise ProtocolError("an offer of a connection was expected")
 
 

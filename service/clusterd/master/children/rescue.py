@@ -12,6 +12,8 @@ import signal
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from time import monotonic
 
 from clusterd.linux.address import Address
@@ -33,6 +35,14 @@ LOOK_SECONDS = 0.002
 TURN_CONNECTIONS = 100
 """How many connections are taken before the master's loop turns."""
 _HOURS = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """The duplicate of a connection, and its descriptor in the worker that hangs."""
+
+    socket: socket.socket
+    descriptor: int
 
 
 class Rescuer:
@@ -95,8 +105,8 @@ class _Rescue:
         self._then = then
         self._until = monotonic() + RESCUE_SECONDS
         self._addresses = {_listened(sock) for sock in context.listeners.http}
-        self._taken: deque[socket.socket] = deque()
-        self._senders: list[OfferSender[socket.socket]] = []
+        self._taken: deque[_Taken] = deque()
+        self._senders: list[OfferSender[_Taken]] = []
         self._rescued = 0
         self._is_taking = True
         self._is_over = False
@@ -133,7 +143,7 @@ class _Rescue:
 
     # ---- the sockets
 
-    def _connections(self) -> Iterator[socket.socket | None]:
+    def _connections(self) -> Iterator[_Taken | None]:
         """Yield duplicates of the connections between two requests; None for one that is none any more."""
         assert self._child.pid is not None
         assert self._child.row is not None
@@ -141,11 +151,12 @@ class _Rescue:
         try:
             for descriptor in self._context.scoreboard.movable(self._child.row):
                 try:
-                    yield self._checked(duplicate_of(process, descriptor))
+                    found = self._checked(duplicate_of(process, descriptor))
                 except OSError as error:
                     if error.errno != errno.EBADF:
                         raise
-                    yield None
+                    found = None
+                yield None if found is None else _Taken(found, descriptor)
         finally:
             os.close(process)
 
@@ -166,15 +177,15 @@ class _Rescue:
         found.close()
         return None
 
-    def _take(self, connections: Iterator[socket.socket | None]) -> None:
+    def _take(self, connections: Iterator[_Taken | None]) -> None:
         """Take some connections, and go on in the loop's next round."""
         if self._is_over:
             return
         try:
             for _ in range(TURN_CONNECTIONS):
-                sock = next(connections)
-                if sock is not None:
-                    self._taken.append(sock)
+                found = next(connections)
+                if found is not None:
+                    self._taken.append(found)
         except StopIteration:
             self._is_taking = False
         except OSError as error:
@@ -193,23 +204,32 @@ class _Rescue:
             for sender in tuple(ready):
                 if not self._taken:
                     break
-                sock = self._taken[0]
+                taken = self._taken[0]
+                # Before the offer, because a next master must not give it to yet another worker.
+                self._set_movable(taken, movable=False)
                 try:
-                    sender.offer(sock, sock.fileno(), _carried(sock).to_json())
+                    sender.offer(taken, taken.socket.fileno(), _carried(taken.socket).to_json(), given=True)
                 except BlockingIOError:
+                    self._set_movable(taken, movable=True)
                     sender.call_when_writable(self._offer)
                     ready.remove(sender)
                 except OSError:  # That worker has died, as its last answers will tell.
+                    self._set_movable(taken, movable=True)
                     ready.remove(sender)
                 else:
                     self._taken.popleft()
         self._end_if_done()
 
+    def _set_movable(self, taken: _Taken, *, movable: bool) -> None:
+        assert self._child.row is not None
+        with suppress(OSError):
+            self._context.scoreboard.set_movable(self._child.row, taken.descriptor, movable=movable)
+
     def _read(self) -> None:
         for sender in tuple(self._senders):
-            for sock, declined in sender.answers():
+            for taken, declined in sender.answers():
                 self._rescued += declined is None
-                sock.close()
+                taken.socket.close()
             if sender.has_ended:
                 self._senders.remove(sender)
                 self._taken.extend(sender.close())
@@ -230,10 +250,10 @@ class _Rescue:
             return
         self._is_over = True
         for sender in self._senders:
-            for sock in sender.close():
-                sock.close()
-        for sock in self._taken:
-            sock.close()
+            for taken in sender.close():
+                taken.socket.close()
+        for taken in self._taken:
+            taken.socket.close()
         if self._rescued:
             what = "gave the connections of a worker that hangs to other workers"
             self._context.log.info(what, **self._child.fields(), connections=self._rescued)

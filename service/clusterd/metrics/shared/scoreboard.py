@@ -180,6 +180,14 @@ class Scoreboard:
         with mapped(self.descriptor, *_place_of(index)) as table:
             return in_hand.movable_descriptors(table)
 
+    def set_movable(self, index: int, descriptor: int, *, movable: bool) -> None:
+        """Note whether a connection of the row's holder, which is stopped, is still to be given away. Raises OSError.
+
+        Needs no further descriptor, as `movable`. The note outlives this master.
+        """
+        offset, _ = _place_of(index)
+        os.pwrite(self.descriptor, bytes([movable]), offset + in_hand.MOVABLE + descriptor)
+
     def peers(self, own: int, alive_since: int) -> Peers | None:
         """Return the best of the other accepting workers, for a worker to decide whether to give way. None: no other.
 

@@ -158,9 +158,10 @@ class Receiver:
             self._endpoint.pause_reading()
             return False
         except OSError:
-            # The sender has taken the connection back, or has died with its copy. In both cases it is not ours.
-            self._end()
-            return False
+            if not offer.given:
+                # The sender has taken the connection back, or has died with its copy. In both cases it is not ours.
+                self._end()
+                return False
         self._held = None
         self._adopt(originals.socket(fileno=packet.descriptors[0]), carried)
         return True
