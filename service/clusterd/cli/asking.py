@@ -21,6 +21,13 @@ class Unreachable(Exception):
 ANSWER_SECONDS = 20.0
 """The time limit for commands that are carried out at once. A debugger may take 15 seconds to start."""
 
+_NO_ANSWER = (
+    "clusterd has died before it answered, as its log says. Under systemd the next master finishes what had begun: "
+    "clusterctl events shows what becomes of it"
+)
+"""What is true of a command whose connection ends. To wait for the next master here would be in vain: systemd starts
+none while a command of `ExecReload=` runs (service_sigchld_event() of systemd)."""
+
 _NONE: Mapping[str, object] = MappingProxyType({})
 _TAKES_LONG = frozenset({Command.RELOAD, Command.RESTART, Command.STOP, Command.EVENTS, Command.UPGRADE})
 """Rollouts, drains, upgrades and followed events, which have no time limit."""
@@ -51,9 +58,11 @@ def ask(
                     yield document
                     if document.get("type") == "result":
                         return
+    except ConnectionResetError as error:
+        raise Unreachable(f"{path}: {_NO_ANSWER}") from error
     except OSError as error:
         raise Unreachable(f"{path}: {_advice(error, path)}") from error
-    raise Unreachable(f"{path}: clusterd closed the connection without an answer; its log says why")
+    raise Unreachable(f"{path}: {_NO_ANSWER}")
 
 
 def result_of(path: Path, command: Command, seconds: float = ANSWER_SECONDS) -> dict[str, Any]:

@@ -200,8 +200,9 @@ class Operations:
             done.set_result(result)
 
     def restart_ended(self, ended: actions.RestartEnded) -> None:
-        """Complete the restart `ended.number`."""
-        self._restarts.pop(ended.number).set_result(ended.failure)
+        """Complete the restart `ended.number`. If a dead master was asked for it, nobody waits."""
+        if (done := self._restarts.pop(ended.number, None)) is not None:
+            done.set_result(ended.failure)
 
     def _running(self) -> ClusterState:
         cluster = self._cluster
