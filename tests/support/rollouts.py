@@ -148,7 +148,7 @@ class _Schedule:
         try:
             os.kill(pid, signal.SIGSTOP)
             wait_until(lambda: _is_stopped(pid), "it is stopped")
-            self.held_by_the_killed |= _clients_of(pid, self._ports)
+            self.held_by_the_killed |= clients_of(pid, self._ports)
             os.kill(pid, signal.SIGKILL)
         except OSError:
             return  # it has ended by itself
@@ -164,7 +164,7 @@ class _Schedule:
         pid = self._service.pid
         os.kill(pid, signal.SIGSTOP)
         await asyncio.to_thread(wait_until, lambda: _is_stopped(pid), "it is stopped")
-        self.held_by_the_killed |= _clients_of(pid, self._ports)
+        self.held_by_the_killed |= clients_of(pid, self._ports)
         await asyncio.to_thread(self._service.kill_the_master)
         after = await asyncio.to_thread(counters, self._service)
         self.wrong += [
@@ -189,7 +189,7 @@ def _is_stopped(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
 
-def _clients_of(pid: int, ports: set[int]) -> set[int]:
+def clients_of(pid: int, ports: set[int]) -> set[int]:
     """The clients' ports of the connections to one of `ports` that a process has open (proc_net_tcp(5))."""
     inodes = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():

@@ -1,0 +1,151 @@
+"""The master is killed at any moment at which another process can see what it does, whatever it was asked for."""
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Callable
+from contextlib import ExitStack
+from random import Random
+from typing import Any
+
+import pytest
+
+from tests.process.test_masters_death import clients, kill_and_wait, waits_at
+from tests.process.test_rescue import ASGI, HANG, kept_alive
+from tests.support.killed_master import Moments, at_rest
+from tests.support.managed import ManagedService
+from tests.support.processes import is_alive
+from tests.support.rollouts import clients_of, counters
+from tests.support.service import wait_until
+
+MakeManaged = Callable[..., ManagedService]
+
+BROKEN = "raise ValueError('a bad deploy')"
+TRIALS = 3
+"""How often the master dies in each of the operations. All of the moments are some 2,000."""
+
+
+def described(service: ManagedService) -> dict[str, Any]:
+    """The service, once nothing is under way any more."""
+
+    def settled() -> dict[str, Any] | None:
+        found = service.describe()
+        if found is None or not found["status"].startswith("Serving: "):
+            return None
+        return found if all(each["state"] == "ready" for each in found["workers"]) else None
+
+    found: dict[str, Any] = wait_until(settled, f"nothing is under way:\n{service.log()}")
+    return found
+
+
+def ask_to(service: ManagedService, command: str, **arguments: object) -> None:
+    """Ask for an operation. A master that dies gives no answer."""
+    try:
+        service.ask_to(command, **arguments)
+    except (ConnectionError, IndexError):
+        pass
+
+
+def reload(service: ManagedService) -> None:
+    ask_to(service, "reload")
+
+
+def bad_reload(service: ManagedService) -> None:
+    service.deploy("bad", BROKEN)
+    ask_to(service, "reload")
+    described(service)
+    service.deploy("1")
+
+
+def scale_up_and_down(service: ManagedService) -> None:
+    ask_to(service, "scale", workers=3)
+    described(service)
+    ask_to(service, "scale", workers=2)
+
+
+def restart(service: ManagedService) -> None:
+    ask_to(service, "restart", slot=1)
+
+
+def kill_a_worker(service: ManagedService) -> None:
+    workers = wait_until(service.workers, "a master that answers")
+    os.kill(workers[0]["pid"], signal.SIGKILL)
+
+
+OPERATIONS = (reload, bad_reload, scale_up_and_down, restart, kill_a_worker)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda each: each.__name__)
+def test_nothing_is_lost_or_left_whenever_the_master_is_killed(
+    make_managed: MakeManaged, operation: Callable[[ManagedService], None]
+) -> None:
+    random = Random(operation.__name__)
+    service = make_managed()
+    moments = Moments(service)
+    service.start()
+    began = moments.count
+    operation(service)
+    described(service)
+    most = moments.count - began
+    rest = at_rest(service)
+    before = counters(service)
+    for _ in range(TRIALS):
+        # The workers of a service whose worker is killed lose what that one has.
+        with clients(service, 0 if operation is kill_a_worker else 3) as complaints:
+            moments.die_in(random.randrange(1, most), random.choice((0, random.randrange(1, 200))))
+            operation(service)
+            described(service)
+        moments.spare()  # It may have needed fewer moments this time.
+        found = described(service)
+        assert complaints == []
+        assert [(each["slot"], each["generation"]) for each in found["workers"]] == [
+            (slot, found["generation"]) for slot in (1, 2)
+        ]
+        after = counters(service)
+        assert not {name: (count, after.get(name)) for name, count in before.items() if after.get(name, 0.0) < count}
+        before = after
+        wait_until(lambda: at_rest(service) == rest, f"as before, {rest}, and not {at_rest(service)}")
+    assert service.seen().starts > 1
+    assert not [line for line in service.lines if re.search(r"error: \w+Error: (?!a bad deploy)", line)]
+    assert service.stop() == 0
+
+
+def test_a_restart_that_a_dead_master_was_asked_for_ends(make_managed: MakeManaged) -> None:
+    service = make_managed(preload=False)
+    service.start()
+    before = [each["pid"] for each in service.workers()]
+    gate = service.directory / "gate"
+    service.deploy("2", waits_at(gate))
+    command = [service.python, "-m", "clusterd.cli.clusterctl", "--socket", str(service.control), "restart", "1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as asked:
+        wait_until(gate.with_suffix(".reached").exists, "the import")
+        kill_and_wait(service)
+        gate.touch()
+        _, said = asked.communicate()
+    assert asked.returncode == 69
+    assert "the next master finishes what had begun" in said
+    wait_until(lambda: described(service)["workers"][0]["pid"] != before[0], "another worker in slot 1")
+    assert described(service)["workers"][1]["pid"] == before[1]
+    assert "KeyError" not in service.log()
+
+
+@pytest.mark.parametrize("more", [2, 30, 60, 90])
+def test_no_connection_of_a_hanging_worker_goes_to_two_others(make_managed: MakeManaged, more: int) -> None:
+    """The master dies while it gives them away, and the next one goes on."""
+    service = make_managed(workers=3, timeouts={"hang": "2s"})
+    moments = Moments(service)
+    service.deploy("1", ASGI)
+    service.start()
+    with ExitStack() as opened:
+        found = kept_alive(service, opened, 30)
+        hanging, hung = next(iter(found.items()))
+        moments.die_after_stop(more)
+        hanging.sendall(HANG)
+        wait_until(lambda: service.seen().starts > 1, f"a death\n{service.log()}")
+        wait_until(lambda: not is_alive(hung), "the end of the one that hangs")
+        others = [each["pid"] for each in described(service)["workers"]]
+        held = [port for pid in others for port in clients_of(pid, {service.port}) if port]  # 0 is the listening socket
+        assert sorted(held) == sorted(set(held))
+        assert len(held) >= len(found) - 2  # The one that hangs, and one that was about to be given away.
+    assert service.stop() == 0
