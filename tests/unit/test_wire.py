@@ -90,7 +90,14 @@ def test_any_bytes_are_a_message_or_refused(packet: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "said", [Offer(1, {"a": None}), Offer(2, {}, anyway=False), Offer(3, {}, given=True), Answer(1), *map(Answer, [2, 3], Decline)]
+    "said",
+    [
+        Offer(1, {"a": None}),
+        Offer(2, {}, anyway=False),
+        Offer(3, {}, given=True),
+        Answer(1),
+        *map(Answer, [2, 3], Decline),
+    ],
 )
 def test_what_is_said_of_a_passing_connection_survives_the_wire(said: Offer | Answer) -> None:
     assert type(said).decode(said.encode()) == said

@@ -42,6 +42,8 @@ class Ledger:
         self.cut: dict[int, int] = {}
         """The workers that have cut something at the end of their drains, by the port of the client."""
         self.told: Counter[str] = Counter()
+        self.bare_since: list[float] = []
+        """When it was told that nothing is left that could fork a worker, by time.monotonic()."""
         self.unwanted: list[str] = []
 
     def hear(self, line: str) -> bool:
@@ -76,6 +78,8 @@ class Ledger:
             self._holders[int(found[2])] = int(found[3])
         elif found := _MORE_LOST.search(line):
             self.told["request lost"] += int(found[1])
+        elif "its template and spare are dead" in line:
+            self.bare_since.append(time.monotonic())
         elif "log records lost" in line:
             self.told["log records lost"] += 1
 

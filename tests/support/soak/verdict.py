@@ -9,6 +9,8 @@ from tests.support.soak.scene import Scene
 
 PATIENCE_SECONDS = 15.0
 """How long clusterd has to tell of what a client has lost: a worker that hangs is killed only after a while."""
+BARE_SECONDS = 60.0
+"""How long a service may be without workers whose masters are killed while it imports anew."""
 STORY_LINES = 6
 """Of what a client did last: the log has the rest."""
 
@@ -48,7 +50,9 @@ class Verdict:
                 self.explained[how] += 1
             elif is_last or now - each.since > PATIENCE_SECONDS:
                 self.wrong.append(
-                    "\n    ".join([f"{each.loss}, held by {each.holders}", *each.loss.story[-STORY_LINES:]])
+                    "\n    ".join([f"{each.loss}, held by {each.holders}", *each.loss.story[-BARE_SECONDS = 60.0
+"""How long a service may be without workers whose masters are killed while it imports anew."""
+STORY_LINES:]])
                 )
             else:
                 left.append(each)
@@ -72,6 +76,8 @@ class Verdict:
             return "none: the response before had told that it is the last"
         if not loss.token and not loss.has_begun:
             return "none: the connection was closed between two requests"
+        if "TimeoutError" in loss.how and any(at > each.since - BARE_SECONDS for at in self._ledger.bare_since):
+            return "not answered in time, as the application was imported anew after all processes had been killed"
         if self._masters_accept and not each.holders and self._master_died_since(each.since - PATIENCE_SECONDS):
             return "with a master that had accepted its connection, and no worker had it"
         unread = self._service.read_again_at > each.since - 2 * PATIENCE_SECONDS
