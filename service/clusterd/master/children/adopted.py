@@ -53,10 +53,10 @@ class Adopted:
             self._loop.add_reader(descriptor, self._ended, child)
 
     def lives(self, child: Child) -> bool:
-        """Whether a process that is watched has not ended. A pidfd is ready when it has (pidfd_open(2))."""
+        """Whether a process has not ended. A pidfd is ready when it has (pidfd_open(2))."""
         watched = self._watched.get(child.serial)
         if watched is None:
-            return False
+            return child.serial not in self._unreported and _is_there(child)
         waiting = select.poll()
         waiting.register(watched[1], select.POLLIN)
         return not waiting.poll(0)
