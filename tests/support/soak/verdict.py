@@ -50,9 +50,7 @@ class Verdict:
                 self.explained[how] += 1
             elif is_last or now - each.since > PATIENCE_SECONDS:
                 self.wrong.append(
-                    "\n    ".join([f"{each.loss}, held by {each.holders}", *each.loss.story[-BARE_SECONDS = 60.0
-"""How long a service may be without workers whose masters are killed while it imports anew."""
-STORY_LINES:]])
+                    "\n    ".join([f"{each.loss}, held by {each.holders}", *each.loss.story[-STORY_LINES:]])
                 )
             else:
                 left.append(each)
