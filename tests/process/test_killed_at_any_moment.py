@@ -149,3 +149,25 @@ def test_no_connection_of_a_hanging_worker_goes_to_two_others(make_managed: Make
         assert sorted(held) == sorted(set(held))
         assert len(held) >= len(found) - 2  # The one that hangs, and one that was about to be given away.
     assert service.stop() == 0
+
+
+def test_hooks_go_on_and_say_nothing_that_is_not_so(make_managed: MakeManaged) -> None:
+    service = make_managed(hooks="hooks")
+    gate = service.directory / "gate"
+    hooks = 'from clusterd import cluster\n@cluster.on("exit")\ndef exited(worker, code, signal): pass\n'
+    (service.directory / "hooks.py").write_text(hooks)
+    service.start()
+    kill_and_wait(service)
+    # The template has loaded, and waits for the hooks of its generation.
+    (service.directory / "hooks.py").write_text(waits_at(gate).partition("\n\n")[0] + "\n" + hooks)
+    service.signal(signal.SIGHUP)
+    service.wait_for_line("template ready .*generation=2")
+    wait_until(gate.with_suffix(".reached").exists, "the import of the hooks")
+    kill_and_wait(service)
+    gate.touch()
+    service.wait_for_line("reload succeeded, generation 2 serves")
+    assert "unexpected message" not in service.log()
+    assert "Traceback" not in service.log()
+    # Once for each master: the last one is told of it once, however often it is said.
+    assert len([line for line in service.lines if re.search("template ready .*generation=2", line)]) == 2
+    assert service.stop() == 0

@@ -200,12 +200,9 @@ class Manager:
 
     def _start(self) -> None:
         passed = [*self._sockets, *self._store.kept]
-        variables = {
-            "NOTIFY_SOCKET": self._notify.path,
-            "CLUSTERD_DESCRIPTOR_STORE": "yes",
-            "LISTEN_FDS": str(len(passed)),
-            "LISTEN_FDNAMES": ":".join(name for name, _ in passed),
-        }
+        variables = {"NOTIFY_SOCKET": self._notify.path, "CLUSTERD_DESCRIPTOR_STORE": "yes"}
+        if passed:
+            variables |= {"LISTEN_FDS": str(len(passed)), "LISTEN_FDNAMES": ":".join(name for name, _ in passed)}
         self._told.starts += 1
         for _, descriptor in self._sockets:
             # NonBlocking=. The flag is the open file's, which what an earlier master has left uses too.

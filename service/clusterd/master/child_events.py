@@ -125,7 +125,8 @@ class ChildEvents:
 
     def _is_loaded(self, child: Child) -> bool:
         template = self._context.cluster.table.templates.get(child.serial)
-        return template is not None and template.state is not TemplateState.LOADING
+        has_loaded = template is not None and template.state is not TemplateState.LOADING
+        return has_loaded or self._hooks.holds_up(child)
 
     def _on_worker_message(self, child: Child, received: Received) -> None:
         match received.message:

@@ -148,6 +148,10 @@ class Hooks:
         else:
             self._context.post_event(events.TemplateLoaded(child.serial))
 
+    def holds_up(self, child: Child) -> bool:
+        """Whether a template has loaded, and waits for the hooks of its generation."""
+        return self._held_up.get(child.generation) == child.serial
+
     def loaded(self, child: Child) -> None:
         """A hooks process has imported its module."""
         self._step(steps.Loaded(child.serial))
