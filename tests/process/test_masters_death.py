@@ -246,3 +246,20 @@ def test_a_unit_that_makes_the_sockets_blocking_keeps_nothing(make_managed: Make
     assert not before & pids(service)
     assert service.log().count("NonBlocking=yes") == 2
     assert service.stop() == 0
+
+
+def test_a_stopped_master_is_ended_by_the_next_one(make_managed: MakeManaged) -> None:
+    """It would go on as the master of the same workers, were it to be continued."""
+    service = make_managed()
+    service.start()
+    before, stopped = shown(service), service.pid
+    os.kill(stopped, signal.SIGSTOP)
+    with clients(service) as complaints:
+        service.start_another_master()
+        wait_until(lambda: service.seen().ready == 2, f"the next one:\n{service.log()}")
+        wait_until(lambda: not is_alive(stopped), "the end of the first one")
+        assert (service.describe() or {})["pid"] == service.pid
+        assert shown(service) == before
+    assert complaints == []
+    service.wait_for_line(f"the last master did not end, and was killed.* pid={stopped}")
+    assert service.stop() == 0

@@ -112,6 +112,10 @@ class ManagedService(Service):
         """Have the manager close every stored descriptor."""
         self._ask("drop")
 
+    def start_another_master(self) -> None:
+        """Have the manager start one though the present one lives, which it takes no notice of any more."""
+        self._ask("start another")
+
     def delay_barriers(self, seconds: float) -> None:
         """Have the manager answer later that it has stored what was sent."""
         self._ask("delay barriers", seconds=seconds)

@@ -298,6 +298,8 @@ class Manager:
             match question["command"]:
                 case "drop":
                     self._store.drop()
+                case "start another":
+                    self._start()
                 case "delay barriers":
                     self._barrier_seconds = question["seconds"]
             stored = [[name, os.readlink(f"/proc/self/fd/{each}")] for name, each in self._store.kept]

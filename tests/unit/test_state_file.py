@@ -81,8 +81,8 @@ def test_masters_that_die_while_they_take_over_are_counted(file: StateFile) -> N
 
 
 @contextmanager
-def lease_of_another_process(file: StateFile) -> Iterator[None]:
-    """Have another process hold the lease."""
+def lease_of_another_process(file: StateFile) -> Iterator[int]:
+    """Have another process hold the lease. Yields its pid."""
     fcntl.lockf(file.descriptor, fcntl.LOCK_UN)
     reader, writer = os.pipe()
     child = os.fork()
@@ -96,7 +96,7 @@ def lease_of_another_process(file: StateFile) -> Iterator[None]:
     os.close(writer)
     assert os.read(reader, 1) == b""
     os.close(reader)
-    yield
+    yield child
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
 
@@ -109,6 +109,14 @@ def test_two_masters_never_have_the_lease(file: StateFile) -> None:
         with pytest.raises(LeaseLost):
             file.write(b"of the one that is not dead")
     assert StateFile.take(file.descriptor, seconds=0).read() == b"of the first"
+
+
+def test_a_master_that_does_not_end_is_killed(file: StateFile) -> None:
+    file.write(b"of the first")
+    assert StateFile.kill_holder(file.descriptor) is None  # It is this process.
+    with lease_of_another_process(file) as pid:
+        assert StateFile.kill_holder(file.descriptor) == pid
+        assert StateFile.take(file.descriptor).read() == b"of the first"
 
 
 def test_a_write_takes_the_lease_again_that_a_closed_duplicate_has_lost(file: StateFile) -> None:

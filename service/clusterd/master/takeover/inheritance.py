@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from clusterd.log import Logger
 from clusterd.master.takeover.owners import configuration_that_serves
 from clusterd.master.takeover.state import Cause, MasterState, Succession, from_text
-from clusterd.master.takeover.state_file import StateFile, TakeoverError
+from clusterd.master.takeover.state_file import LEASE_SECONDS, LeaseHeld, StateFile, TakeoverError
 from clusterd.supervisor.model.cluster import Phase
 from clusterd.supervisor.snapshot import SnapshotError, pending_in, restore
 from clusterd.systemd.descriptor_store import ANSWER_SECONDS, Kind, is_wanted
@@ -35,7 +35,7 @@ def left_by_dead_master(passed: Sequence[tuple[int, str]], log: Logger) -> Succe
             raise TakeoverError("it has left no state")
         if not _are_listeners_of(stored, passed):
             raise TakeoverError("systemd passes other sockets than to it")
-        file = StateFile.take(stored[Kind.STATE])
+        file = _take(stored[Kind.STATE], log)
         state = from_text(file.read()).passed_on(stored)
         configuration_that_serves(state)
         pending_in(state.cluster)
@@ -55,6 +55,21 @@ def _are_listeners_of(stored: Mapping[str, int], passed: Iterable[tuple[int, str
     """Whether each socket that the units pass is one with which the processes of the dead master serve."""
     known = {os.fstat(descriptor).st_ino for name, descriptor in stored.items() if name.startswith(f"{Kind.LISTENER}-")}
     return all(os.fstat(descriptor).st_ino in known for descriptor, name in passed if name not in stored)
+
+
+def _take(descriptor: int, log: Logger) -> StateFile:
+    """Take the file with the state. Raises TakeoverError, OSError.
+
+    The service manager has given up a master that lives on, such as one that is stopped, and its descriptors are given
+    to this one. It is killed, because once it were continued there would be two.
+    """
+    try:
+        return StateFile.take(descriptor)
+    except LeaseHeld:
+        pid = StateFile.kill_holder(descriptor)
+        if pid is not None:
+            log.warning(f"the last master did not end, and was killed after {LEASE_SECONDS:g} s", pid=pid)
+        return StateFile.take(descriptor)
 
 
 def _abandon(stored: Mapping[str, int]) -> None:

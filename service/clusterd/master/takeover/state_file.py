@@ -7,6 +7,7 @@ one page short. A lease says whose it is: a lock of fcntl(2) belongs to the proc
 
 import fcntl
 import os
+import signal
 import struct
 import time
 import zlib
@@ -19,6 +20,8 @@ MOST_ATTEMPTS: Final = 5
 LEASE_SECONDS: Final = 10.0
 """How long to wait for the end of a master that is slow to die."""
 
+_LOCK: Final = struct.Struct("hhqqi0q")
+"""struct flock of fcntl(2)."""
 _HEADER: Final = struct.Struct("8s4Q")
 _MAGIC: Final = b"clusterS"
 _PAGE: Final = 4096
@@ -27,6 +30,10 @@ _LOOK_SECONDS: Final = 0.02
 
 class TakeoverError(Exception):
     """The next program cannot go on with what the last one has left. The text is one line for the operator."""
+
+
+class LeaseHeld(TakeoverError):
+    """Another master lives, and commands the workers."""
 
 
 class LeaseLost(Exception):
@@ -54,7 +61,7 @@ class StateFile:
     def take(cls, descriptor: int, seconds: float = LEASE_SECONDS) -> "StateFile":
         """Take the file, and its lease, when the master before is dead. Counts the attempt until `is_settled`.
 
-        Raises TakeoverError if that master lives on, if the file is damaged, or after MOST_ATTEMPTS.
+        Raises LeaseHeld if that master lives on, TakeoverError if the file is damaged, or after MOST_ATTEMPTS.
         """
         file = cls(descriptor)
         file._wait_for_lease(time.monotonic() + seconds)
@@ -79,10 +86,28 @@ class StateFile:
                 fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 if time.monotonic() > until:
-                    raise TakeoverError(f"another master commands the workers: {error.strerror}") from None
+                    raise LeaseHeld(f"another master commands the workers: {error.strerror}") from None
             else:
                 return
             time.sleep(_LOOK_SECONDS)
+
+    @classmethod
+    def kill_holder(cls, descriptor: int) -> int | None:
+        """Send SIGKILL to the process that has the lease, which then never runs again. Returns its pid. Raises OSError.
+
+        None if no process of this PID namespace has it.
+        """
+        pid = _holder(descriptor)
+        if pid is None:
+            return None
+        process = os.pidfd_open(pid)
+        try:
+            if _holder(descriptor) != pid:  # It has ended meanwhile, and the pid may be another's.
+                return None
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+        finally:
+            os.close(process)
+        return pid
 
     def read(self) -> bytes:
         """Return the document that was written last. Raises TakeoverError."""
@@ -127,3 +152,10 @@ class StateFile:
     @staticmethod
     def _offset(place: int) -> int:
         return _PAGE + place * MOST_BYTES
+
+
+def _holder(descriptor: int) -> int | None:
+    """The process that has the lease, if that is another one (F_GETLK, fcntl(2))."""
+    asked = _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+    kind, _, _, _, pid = _LOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
+    return pid if kind != fcntl.F_UNLCK and pid > 0 else None
