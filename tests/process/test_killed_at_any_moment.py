@@ -171,3 +171,21 @@ def test_hooks_go_on_and_say_nothing_that_is_not_so(make_managed: MakeManaged) -
     # Once for each master: the last one is told of it once, however often it is said.
     assert len([line for line in service.lines if re.search("template ready .*generation=2", line)]) == 2
     assert service.stop() == 0
+
+
+def test_an_order_that_waited_in_a_dead_master_is_given_again(make_managed: MakeManaged) -> None:
+    """A worker that does not read for a while drains all the same, and is not killed with what it has."""
+    service = make_managed(timeouts={"hang": "1h", "drain": "1h"})
+    service.start()
+    worker = service.workers()[0]
+    os.kill(worker["pid"], signal.SIGSTOP)
+    for _ in range(40):  # More than the kernel keeps for it.
+        assert service.ask_to("send", slot=worker["slot"], message="x" * 30_000)["succeeded"]
+    service.deploy("2")
+    service.ask_to_reload()
+    service.describe()  # Before it answers, the state is written.
+    kill_and_wait(service)
+    os.kill(worker["pid"], signal.SIGCONT)
+    wait_until(lambda: not is_alive(worker["pid"]), "it has drained")
+    assert "killing worker" not in service.log()
+    assert service.stop() == 0

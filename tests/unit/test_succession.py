@@ -4,10 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
-from clusterd.supervisor import actions, succession
+from clusterd.supervisor import actions, events, succession
 from clusterd.supervisor.model.cluster import ClusterState
-from clusterd.supervisor.model.states import EndReason
+from clusterd.supervisor.model.states import EndReason, WorkerState
+from clusterd.supervisor.model.table import Worker
 from clusterd.supervisor.snapshot import SnapshotError, pending_in, snapshot
+from clusterd.supervisor.succession import Beginning, Found, begin
 from tests.support import mortal_world
 from tests.support.mortal_world import MortalWorld
 from tests.support.supervisor_world import Violation
@@ -49,6 +51,22 @@ def test_a_fault_in_the_succession_is_found(
     with pytest.raises(Violation):
         for seed in range(SCHEDULES_TO_FIND_A_FAULT):
             MortalWorld(seed).run()
+
+
+@pytest.mark.parametrize(
+    ("state", "again"),
+    [
+        (WorkerState.READY, Beginning([actions.Serve(1)], [])),
+        (WorkerState.DRAINING, Beginning([], [events.SuccessorLost(1)])),
+        (WorkerState.RETIRED, Beginning([], [events.SuccessorLost(1)])),
+    ],
+)
+def test_an_order_that_was_not_sent_is_given_again(state: WorkerState, again: Beginning) -> None:
+    cluster = ClusterState()
+    cluster.table.workers[1] = Worker(1, 1, 1, 1, since=0.0, deadline=0.0, state=state)
+    alive = frozenset({1})
+    assert begin(cluster, [], Found(alive, alive)) == Beginning([], [])
+    assert begin(cluster, [], Found(alive, alive, unsent=alive)) == again
 
 
 def test_pending_actions_come_back_as_they_were() -> None:

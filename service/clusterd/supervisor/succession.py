@@ -32,6 +32,8 @@ class Found:
     """Those that had got their first order. All others have seen the end of their channel, and have done nothing."""
     alive: frozenset[int]
     """Those of them that live and can be reached."""
+    unsent: frozenset[int] = frozenset()
+    """Those that had not read so many messages that orders to them waited in the dead master, and are lost with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +50,18 @@ def begin(cluster: ClusterState, pending: list[actions.Action], found: Found) ->
     again = [each for each in again if not isinstance(each, _ORDERS) or each.serial in found.alive]
     killed = {each.serial for each in again if isinstance(each, actions.Kill)}
     again += [each for each in _kills_under_way(cluster, found) if each.serial not in killed]
+    told = {each.serial for each in again if isinstance(each, actions.Serve)}
+    again += [actions.Serve(serial) for serial in _lost(cluster, found, WorkerState.READY) if serial not in told]
     starts = {each.serial: each for each in _starts(cluster) if each.serial not in found.known}
-    return Beginning([*again, *starts.values()], _deaths(cluster, found.alive | starts.keys()))
+    retired = _lost(cluster, found, WorkerState.RETIRED, WorkerState.DRAINING)
+    # As if its successor had been lost, because another one may serve in its slot by now.
+    lost = [events.SuccessorLost(serial) for serial in retired]
+    return Beginning([*again, *starts.values()], [*_deaths(cluster, found.alive | starts.keys()), *lost])
+
+
+def _lost(cluster: ClusterState, found: Found, *states: WorkerState) -> list[int]:
+    """The workers in these states whose last order may be lost."""
+    return [each.serial for each in cluster.table.in_state(*states) if each.serial in found.unsent & found.alive]
 
 
 def _kills_under_way(cluster: ClusterState, found: Found) -> list[actions.Kill]:

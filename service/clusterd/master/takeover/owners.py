@@ -143,8 +143,9 @@ class Owners:
         for child in adopted:
             context.children.send(child, MasterChanged(os.getpid()))
         serials = frozenset(child.serial for child in adopted)
+        unsent = frozenset(each.serial for each in state.children if each.has_unsent)
         # Of those that have ended, the channels are read before their deaths are handled.
-        return begin(context.cluster, pending_in(state.cluster), Found(known=serials, alive=serials))
+        return begin(context.cluster, pending_in(state.cluster), Found(serials, serials, unsent))
 
     def resume(self, succession: Succession) -> None:
         """Go on with what an earlier program has collected. `context` is built on the Foundations of the same."""
@@ -254,6 +255,7 @@ def _states_of_children(children: Children) -> list[ChildState]:
             is_reaped_by_template=child.is_reaped_by_template,
             is_kept=child.is_kept,
             cpu_seconds=child.cpu_seconds,
+            has_unsent=child.channel is not None and not child.channel.is_idle,
         )
         for child in children.all()
         if child.kind is not Kind.HOOKS and child.pid is not None

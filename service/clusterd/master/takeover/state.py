@@ -86,6 +86,8 @@ class ChildState:
     is_reaped_by_template: bool
     is_kept: bool
     cpu_seconds: float
+    has_unsent: bool = False
+    """Whether messages to it wait in the master."""
 
 
 @dataclass(frozen=True, slots=True)
