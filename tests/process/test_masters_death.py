@@ -263,3 +263,36 @@ def test_a_stopped_master_is_ended_by_the_next_one(make_managed: MakeManaged) ->
     assert complaints == []
     service.wait_for_line(f"the last master did not end, and was killed.* pid={stopped}")
     assert service.stop() == 0
+
+
+def test_what_an_import_has_started_ends_after_the_last_worker_of_a_dead_master(make_managed: MakeManaged) -> None:
+    """A request that is in hand may need it. Nobody else ends it when no master follows, or one that begins anew."""
+    service = make_managed(workers=1)
+    note, gate = service.directory / "note", service.directory / "gate"
+    service.deploy(
+        "1",
+        "import os, subprocess, time\n"
+        "started = [subprocess.Popen(['sleep', '600'], start_new_session=each) for each in (False, True)]\n"
+        f"with open({str(note)!r}, 'a') as file: print(*(each.pid for each in started), file=file)\n"
+        "def app(environ, start_response):\n"
+        "    while environ['PATH_INFO'] == '/waits' and not os.path.exists(f'{environ[\"QUERY_STRING\"]}'):\n"
+        "        time.sleep(0.01)\n"
+        "    start_response('200 OK', [])\n"
+        "    return [str([os.path.exists(f'/proc/{each.pid}') for each in started]).encode()]\n",
+    )
+    service.start()
+    left = [int(pid) for pid in note.read_text().split()]
+    (before,) = pids(service)
+    answers: list[str] = []
+    asking = threading.Thread(target=lambda: answers.append(service.get(f"/waits?{gate}").text))
+    asking.start()
+    wait_until(lambda: service.workers()[0]["in_flight"], "the request is in hand")
+    service.drop_store()
+    service.kill_the_master()
+    wait_until(lambda: service.seen().ready == 2, "it has started anew")
+    gate.touch()
+    asking.join()
+    assert answers == ["[True, True]"]
+    wait_until(lambda: not any(map(is_alive, [before, *left])), "they have ended")
+    assert all(map(is_alive, (int(pid) for pid in note.read_text().splitlines()[1].split())))
+    assert service.stop() == 0

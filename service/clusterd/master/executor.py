@@ -25,6 +25,7 @@ from clusterd.supervisor.events import (
 )
 from clusterd.supervisor.model.settings import settings_of
 from clusterd.supervisor.model.states import FAILURES, EndReason
+from clusterd.wire.messages import Leave
 
 _LEVELS = {
     actions.Severity.INFO: Level.INFO,
@@ -119,6 +120,8 @@ class Executor:
                 self._processes.fork(action)
             case actions.EndTemplate(serial):
                 if template := self._children.get(serial):
+                    if template.is_heard:  # Before, it expects another first order.
+                        self._children.send(template, Leave())
                     self._children.dismiss(template)
             case actions.KillTemplate(serial):
                 self._kill(serial)

@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import NoReturn
@@ -12,6 +13,7 @@ from clusterd.linux import masters_signals
 from clusterd.linux.title import set_title
 from clusterd.log import Level, Logger
 from clusterd.metrics.shared.scoreboard import LAYOUT
+from clusterd.process.abandoned import end_processes_of_generation, wait_for_workers
 from clusterd.process.ending import Ending
 from clusterd.runtime import originals
 from clusterd.template.forking import ForkRefused, fork_detached
@@ -21,6 +23,7 @@ from clusterd.wire.messages import (
     ForkFailed,
     ForkSpare,
     Hello,
+    Leave,
     MasterChanged,
     Message,
     ProtocolError,
@@ -37,9 +40,13 @@ LEAVE_SECONDS = 3.0
 """The time for the end of a template. A little later the master kills it (`master/children/table.py`)."""
 
 
-def leave(status: int, log: Logger) -> NoReturn:
-    """End this process. What the application's import has registered to run once runs here."""
-    Ending(time.monotonic() + LEAVE_SECONDS, log).leave(status)
+def leave(status: int, log: Logger, at_last: Callable[[], object] | None = None) -> NoReturn:
+    """End this process. What the application's import has registered to run once runs here, and then `at_last`."""
+    Ending(time.monotonic() + LEAVE_SECONDS, log).leave(status, at_last)
+
+
+DRAIN_GRACE_SECONDS = 5.0
+"""How much longer than `timeouts.drain` the workers of a dead master may take to end."""
 
 
 class ForkServer:
@@ -53,6 +60,8 @@ class ForkServer:
         self._fork_context = fork_context
         self._loaded: Packet | None = loaded
         """None in a spare: it has said Hello instead, and the master knows it by its pid."""
+        self._is_spare = False
+        self._may_leave = False
         self._is_copy = is_copy
         self._own = OwnForks()
 
@@ -72,15 +81,26 @@ class ForkServer:
                 self._carry_out(decode(packet.data), packet.descriptors)
 
     def _leave(self) -> NoReturn:
-        log = self._fork_context.log
+        context, log = self._fork_context, self._fork_context.log
+        has_lost_master = context.outlives_master and not self._may_leave and not self._is_spare
+        if has_lost_master:  # Its workers drain, and may need what the import has started.
+            seconds = context.config.timeouts.drain + DRAIN_GRACE_SECONDS
+            wait_for_workers(context.marked_master, context.generation, seconds)
         if self._is_copy:
+            if has_lost_master:
+                self._end_the_rest()
             log.flush()
             os._exit(0)
-        leave(0, log)
+        leave(0, log, self._end_the_rest if has_lost_master else None)
+
+    def _end_the_rest(self) -> None:
+        context = self._fork_context
+        end_processes_of_generation(context.marked_master, context.generation, context.log)
 
     def _carry_out(self, order: Message, descriptors: tuple[int, ...]) -> None:
         if isinstance(order, Fork | ForkSpare):
             # A spare that receives an order to fork has been promoted to template.
+            self._is_spare = False
             self._set_title("template", "t")
             if self._fork(order):
                 self._live_on(order, descriptors)
@@ -91,6 +111,8 @@ class ForkServer:
             self._fork_context = _with_access_log(self._fork_context, AccessLog(order.mode))
         elif isinstance(order, MasterChanged):
             self._tell_again()
+        elif isinstance(order, Leave):
+            self._may_leave = True
         else:
             raise ProtocolError(f"unexpected message {order}")
         close_all(descriptors)
@@ -122,6 +144,7 @@ class ForkServer:
             environment, stacks = order.environment, descriptors[1]
             boot_worker(Boot(self._fork_context, order.serial, order.slot, order.row, environment, channel, stacks))
         self._channel, self._loaded, self._is_copy = channel, None, False
+        self._is_spare = True
         masters_signals.ignore()
         self._set_title("spare", "s")
         self._say(Hello(order.serial, LAYOUT))

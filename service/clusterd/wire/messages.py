@@ -83,6 +83,15 @@ class ForkSpare(Message):
 
 
 @dataclass(frozen=True)
+class Leave(Message):
+    """The generation is over, and the channel ends next.
+
+    A template whose channel ends without this has lost its master, and no other has followed: it waits for the end of
+    its workers, and ends what the import has started, which nobody else does then.
+    """
+
+
+@dataclass(frozen=True)
 class Attach(Message):
     """The first message to a hooks process: import the module that `hooks` names. Descriptor: the memfd for its stacks.
 
