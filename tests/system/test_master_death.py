@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.support.machines.deployment import GOOD, deploy, start
+from tests.support.machines.deployment import GOOD, configure, deploy, start
 from tests.support.machines.machine import Machine
 from tests.support.machines.reliability import crowds, record
 from tests.support.service import wait_until
@@ -34,7 +34,10 @@ answer = client.getresponse()
 print(answer.status, answer.read().decode())
 """
 
-REMAINS = ("clusterd: master", "clusterd: worker", "clusterd: template", "clusterd: spare")
+STARTS = f"import subprocess\nsubprocess.Popen(['sleep', '601'])\n{GOOD}"
+"""Its import starts a program that nobody waits for."""
+
+REMAINS = ("clusterd: master", "clusterd: worker", "clusterd: template", "clusterd: spare", "sleep 601")
 
 
 def main_pid(machine: Machine) -> str:
@@ -67,6 +70,14 @@ def workers(machine: Machine) -> list[tuple[int, int, int]]:
     """Slot, pid and generation of each worker."""
     status = json.loads(machine.run("clusterctl", "--json", "status").stdout)
     return sorted((worker["slot"], worker["pid"], worker["generation"]) for worker in status["workers"])
+
+
+def start_what_starts(machine: Machine) -> None:
+    """A running service whose application has started a program at its import."""
+    deploy(machine, "one", STARTS)
+    configure(machine)
+    machine.systemctl("restart", SERVICE)
+    assert machine.processes("sleep 601")
 
 
 def is_empty(machine: Machine) -> bool:
@@ -138,7 +149,7 @@ def test_a_stop_empties_the_store_and_leaves_nothing(machine: Machine) -> None:
 def test_a_stop_in_the_pause_before_a_restart_leaves_nothing(machine: Machine) -> None:
     """systemd runs no second ExecStopPost= then: the processes end because their channels end."""
     drop_in(machine, "[Service]\nRestartSec=60s\n")
-    start(machine)
+    start_what_starts(machine)
     signal_master(machine, "KILL")
     wait_until(lambda: machine.property(SERVICE, "SubState") == "auto-restart", "systemd waits")
     assert not is_empty(machine)
@@ -150,7 +161,7 @@ def test_a_stop_in_the_pause_before_a_restart_leaves_nothing(machine: Machine) -
 def test_a_service_that_may_not_start_again_leaves_nothing(machine: Machine) -> None:
     """An administrator may set a limit of starts."""
     drop_in(machine, "[Unit]\nStartLimitIntervalSec=600\nStartLimitBurst=2\n")
-    start(machine)
+    start_what_starts(machine)
     kill_master(machine)
     signal_master(machine, "KILL")
     machine.wait_for_journal("Start request repeated too quickly", f"--unit={SERVICE}")
