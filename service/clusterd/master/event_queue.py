@@ -1,7 +1,8 @@
 """A queue that processes events one at a time, although processing one can cause further events."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 _Event = TypeVar("_Event")
@@ -14,6 +15,15 @@ class EventQueue(Generic[_Event]):
         self._decide = decide
         self._waiting: deque[_Event] = deque()
         self._is_deciding = False
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Have events wait until `take` is called after this: what is done now comes before them."""
+        self._is_deciding = True
+        try:
+            yield
+        finally:
+            self._is_deciding = False
 
     def take(self, event: _Event) -> bool:
         """Process `event` after the events before it.

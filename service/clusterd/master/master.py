@@ -274,7 +274,8 @@ class Master:
         self._log.warning("the last master has died: going on with its workers", pid=os.getpid())
         self._event_log.note("adopted")
         self._context.keeper.write(beginning.actions)
-        self._carry_out(beginning.actions)
+        with self._events.held():  # What an action causes comes after all of them.
+            self._carry_out(beginning.actions)
         for event in (*beginning.events, events.Tick()):
             self.post_event(event)
         self._context.keeper.has_taken_over()

@@ -106,13 +106,14 @@ class Children:
         self._keep(child, ours)
         return theirs
 
-    def adopt(self, child: Child, pid: int, channel: socket.socket | None) -> None:
+    def adopt(self, child: Child, pid: int, channel: socket.socket | None, drain_seconds: float) -> None:
         """Put a process in the table that an earlier program of the master, or an earlier master, has started.
 
-        It may have ended meanwhile. Without a channel it sees that the master is gone, and drains.
+        It may have ended meanwhile. Without a channel it sees that the master is gone, and has `drain_seconds` to end.
         """
         if channel is None:
             self._by_serial[child.serial] = child
+            self._loop.call_later(drain_seconds + UNHEARD_SECONDS, self._end_unheard, child, "closed")
         else:
             self._listen(child, channel)
         found = identity(pid)

@@ -206,7 +206,9 @@ class Owners:
             cpu_seconds=state.cpu_seconds,
         )
         channel = None if state.channel < 0 else socket.socket(fileno=_own(state.channel))
-        self.context.children.adopt(child, state.pid, channel)
+        configurations, generation = self.context.configurations, child.generation
+        drain_seconds = configurations.of(generation).timeouts.drain if configurations.has(generation) else 0.0
+        self.context.children.adopt(child, state.pid, channel, drain_seconds)
         worker = self.context.cluster.table.workers.get(state.serial)
         if worker is not None and worker.state is WorkerState.READY:
             self.round_robin.serves(child)
