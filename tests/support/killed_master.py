@@ -57,6 +57,11 @@ class Left:
     """The descriptors in systemd's store, by the letter of their names."""
     processes: int
 
+    def is_no_more_than(self, other: "Left") -> bool:
+        """Whether nothing has been left behind since `other`, in which a client may still have had a connection."""
+        is_the_same = (self.stored, self.processes) == (other.stored, other.processes)
+        return is_the_same and self.descriptors <= other.descriptors
+
 
 def left(service: ManagedService) -> Left:
     """Look at a service at rest."""
