@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from clusterd.cli import after_stop
-from clusterd.cli.after_stop import ControlGroup, Ending
+from clusterd.cli.after_stop import Ending
+from clusterd.systemd.control_group import ControlGroup
 from tests.support.control_groups import group_with_tasks
 from tests.support.service import PATIENCE_SECONDS, wait_until
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from clusterd.cli.after_stop import service_group
 from clusterd.cli.failed_start import LEFT_FAILED
 from clusterd.systemd import stopping
+from clusterd.systemd.control_group import service_group
 
 pytestmark = pytest.mark.engine_independent
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from clusterd.metrics.kernel.procfs import identity
+from clusterd.systemd.control_group import ControlGroup
 
 TERM_SECONDS = 2.0
 """The time between SIGTERM and SIGKILL."""
@@ -49,18 +50,13 @@ def own_children() -> set[int]:
 
 
 def inherited_above() -> set[int]:
-    """The pids in this process's control group whose parent is this process's own parent.
+    """The pids in this service's control group whose parent is this process's own parent.
 
-    What an earlier master has left is there, because that parent has inherited it. Empty without control groups.
+    What an earlier master has left is there, because that parent has inherited it. Empty outside of a service.
     """
-    try:
-        path = Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip()
-        text = Path(f"/sys/fs/cgroup{path}/cgroup.procs").read_text()
-    except OSError:
-        return set()
-    above = os.getppid()
-    found = ((int(pid), identity(int(pid))) for pid in text.split())
-    return {pid for pid, its in found if its is not None and its.parent == above} - {os.getpid()}
+    group, above = ControlGroup.own(), os.getppid()
+    found = () if group is None else ((pid, identity(pid)) for pid in group.pids())
+    return {pid for pid, its in found if its is not None and its.parent == above}
 
 
 def _reap_one() -> bool:
