@@ -19,7 +19,7 @@ NOT_SHIPPED = {"../bench/README.md", "docs/man/clusterd.8", "CONTRIBUTING.md", "
 """What is for contributors, and what the package has under another name: manual pages and `copyright`."""
 MADE_LATER = {"/etc/clusterd/NAME.yaml", "/etc/clusterd/blog.yaml", "/var/lib/clusterd", "/var/lib/clusterd-NAME"}
 """Paths of files that operators write and directories that systemd makes."""
-OF_SYSTEMD = {"/usr/bin/systemctl"}
+OF_SYSTEMD = {"/usr/bin/systemctl", "/var/tmp"}
 OF_OPERATORS = re.compile(r"/srv/|/etc/(?:systemd|prometheus|nginx|ssl|letsencrypt)/|/usr/bin/python|/var/lib/python")
 
 
