@@ -16,6 +16,8 @@ from tests.support.processes import is_alive
 from tests.support.rollouts import counters
 from tests.support.service import HELLO, wait_until
 
+pytestmark = pytest.mark.engine_independent  # The rollouts in which masters die are tried with each engine.
+
 MakeManaged = Callable[..., ManagedService]
 SHOWN = ("slot", "generation", "pid", "state", "restarts")
 
