@@ -166,7 +166,8 @@ def test_the_memory_of_the_master_is_closed_to_its_workers(machine: Machine) -> 
     """As user clusterd, and of a worker it is open: the test would notice if that were for another reason."""
     start(machine)
     master = machine.property("clusterd.service", "MainPID")
-    worker = machine.run("pgrep", "--oldest", "--full", "^clusterd: worker").stdout.strip()
+    status = machine.run("clusterctl", "status", "--json").stdout
+    worker = str(json.loads(status)["workers"][0]["pid"])
     opened = {
         pid: machine.run("runuser", "-u", "clusterd", "--", "python3", "-c", _OPEN, f"/proc/{pid}/mem", check=False)
         for pid in (master, worker)
