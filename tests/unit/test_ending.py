@@ -1,12 +1,21 @@
 """What the end of a process says of the application's exit handlers."""
 
+import asyncio
+import errno
+import itertools
+import socket
 import sys
+from time import monotonic
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
-from clusterd.process.ending import name_of_exit_handler
+from clusterd.log import Logger
+from clusterd.process import ending
+from clusterd.process.ending import Ending, name_of_exit_handler
+from clusterd.runtime import originals
+from tests.unit.test_handling import Lines
 
 pytestmark = pytest.mark.engine_independent
 
@@ -38,3 +47,26 @@ def test_an_exit_handler_is_named_by_itself_where_python_gives_it() -> None:
 
 def _unraisable(handler: object, message: str) -> "sys.UnraisableHookArgs":
     return cast("sys.UnraisableHookArgs", SimpleNamespace(object=handler, err_msg=message))
+
+
+async def said(words: list[str]) -> None:
+    words.append("shut down")
+
+
+@pytest.mark.parametrize("is_for_good", [False, True])
+def test_what_is_to_run_at_the_end_waits_for_descriptors(is_for_good: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop of uvloop that lacks them when it begins to turn never turns again."""
+    loop, lines, words, attempts = asyncio.new_event_loop(), Lines(), list[str](), itertools.count()
+
+    def refuse() -> tuple[socket.socket, socket.socket]:
+        if is_for_good or next(attempts) < 2:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return socket.socketpair()
+
+    monkeypatch.setattr(ending, "LEAST_SECONDS", 0.2 if is_for_good else 30.0)
+    monkeypatch.setattr(originals, "socketpair", refuse)
+    task = said(words)
+    Ending(monotonic(), Logger(lines)).run(loop, task, "the shutdown")
+    assert words == ([] if is_for_good else ["shut down"])
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()

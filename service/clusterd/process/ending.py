@@ -21,9 +21,12 @@ from clusterd.process.files import flush_files
 from clusterd.process.fork_hygiene import flush_output
 from clusterd.process.time_limit import MOMENT_SECONDS, OutOfTime, interrupted
 from clusterd.process.where import where_greenlet_is, where_task_is, where_thread_is, where_traceback_ends
+from clusterd.runtime import originals
 from clusterd.runtime.hub import Hub, beside, hub_in_use, is_of_request
 from clusterd.runtime.threads import CallingThread
 
+LOOK_SECONDS = 0.05
+"""The time between two attempts to have a loop turn that lacks descriptors."""
 LEAST_SECONDS = 1.0
 """The least time for all steps together, also if the drain has used up its time."""
 
@@ -92,12 +95,26 @@ class Ending:
         os._exit(status)
 
     def _turn(self, loop: asyncio.AbstractEventLoop, tasks: Collection[asyncio.Task[Any]]) -> None:
-        if tasks:
+        if tasks and self._has_descriptors():
             left = max(MOMENT_SECONDS, self._until - monotonic())
             # The moment more is for what blocks the loop.
             wait = asyncio.wait(tasks, timeout=left)
             turn = partial(beside, self._hub, partial(loop.run_until_complete, wait))
             interrupted(turn, monotonic() + left + MOMENT_SECONDS)
+
+    def _has_descriptors(self) -> bool:
+        """Wait for the two with which a loop of uvloop begins to turn: one that lacks them never turns again."""
+        while True:
+            try:
+                for each in originals.socketpair():
+                    each.close()
+            except OSError as error:
+                if monotonic() >= self._until:
+                    self._log.warning(f"the event loop cannot turn any more: {error.strerror}")
+                    return False
+                originals.select([], [], [], LOOK_SECONDS)
+            else:
+                return True
 
     def _join_threads(self) -> None:
         """Wait for the threads, as Python does, and for those of every ThreadPoolExecutor.
