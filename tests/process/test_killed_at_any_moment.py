@@ -155,8 +155,12 @@ def test_no_connection_of_a_hanging_worker_goes_to_two_others(make_managed: Make
             return sorted(port for pid in others for port in clients_of(pid, {service.port}) if port)
 
         # All but the one that hangs, and one that was about to be given away.
-        wait_until(lambda: len(held()) >= len(found) - 2, f"they are taken, and not {len(held())} of them")
-        assert held() == sorted(set(held()))
+        def is_held_once_each() -> bool:
+            # In one look, two may have one that is just moved. One that was given to both stays with both.
+            ports = held()
+            return len(ports) >= len(found) - 2 and ports == sorted(set(ports))
+
+        wait_until(is_held_once_each, "each is taken, by one worker")
     assert service.stop() == 0
 
 
