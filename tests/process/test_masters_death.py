@@ -268,7 +268,7 @@ def test_a_stopped_master_is_ended_by_the_next_one(make_managed: MakeManaged) ->
 
 
 def test_what_an_import_has_started_ends_after_the_last_worker_of_a_dead_master(make_managed: MakeManaged) -> None:
-    """A request that is in hand may need it. Nobody else ends it when no master follows, or one that begins anew."""
+    """A request that is in hand may need it. No other process ends it if no master follows, or if one begins anew."""
     service = make_managed(workers=1)
     note, gate = service.directory / "note", service.directory / "gate"
     service.deploy(

@@ -43,7 +43,7 @@ def opened(gate: Path) -> Iterator[None]:
     def writer() -> int | None:
         try:
             return os.open(gate, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError:  # Nobody reads it (ENXIO, fifo(7)).
+        except OSError:  # It has no reader (ENXIO, fifo(7)).
             return None
 
     descriptor = wait_until(writer, "the gate is reached")

@@ -35,7 +35,7 @@ print(answer.status, answer.read().decode())
 """
 
 STARTS = f"import subprocess\nsubprocess.Popen(['sleep', '601'])\n{GOOD}"
-"""Its import starts a program that nobody waits for."""
+"""Its import starts a program that no process waits for."""
 
 REMAINS = ("clusterd: master", "clusterd: worker", "clusterd: template", "clusterd: spare", "sleep 601")
 

@@ -106,7 +106,7 @@ def test_descriptors_have_the_numbers_of_the_next_process() -> None:
 
 @pytest.fixture
 def stored(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """What a manager has kept, which nobody can ask."""
+    """What a manager has kept, which no message asks for."""
     monkeypatch.setenv("CLUSTERD_DESCRIPTOR_STORE", "yes")
     monkeypatch.setenv("NOTIFY_SOCKET", "/nowhere")
     return {name: os.memfd_create(name) for name in STORED.values()}

@@ -1,4 +1,4 @@
-"""The ends of the processes that a template reaps itself, whoever else reaps."""
+"""The ends of the processes that a template reaps itself, also beside an application that reaps."""
 
 import os
 import subprocess

@@ -66,7 +66,7 @@ def run() -> int:
     except SocketError as error:
         return attempt.refuse(str(error).splitlines(), ExitStatus.TEMPORARY)
     if make_non_blocking(passed) and is_wanted(os.environ):
-        # Workers that outlive their master would wait in accept(2) from the next start on, and answer nobody.
+        # Workers that outlive their master would wait in accept(2) from the next start on, and answer no client.
         log.error("nothing outlives this master, because the unit lacks NonBlocking=yes")
         os.environ[DESCRIPTOR_STORE_VARIABLE] = "no"
     if (left := left_by_dead_master(passed, log)) is not None:

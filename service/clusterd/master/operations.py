@@ -200,7 +200,7 @@ class Operations:
             done.set_result(result)
 
     def restart_ended(self, ended: actions.RestartEnded) -> None:
-        """Complete the restart `ended.number`. If a dead master was asked for it, nobody waits."""
+        """Complete the restart `ended.number`. If a dead master was asked for it, no client waits."""
         if (done := self._restarts.pop(ended.number, None)) is not None:
             done.set_result(ended.failure)
 

@@ -131,7 +131,7 @@ class Notifier:
         self._waiting.append(_Message(text, _duplicates(descriptors), replaces))
 
     def _transmit(self, message: _Message) -> bool:
-        """Return whether the message is done with: sent, or nobody will ever read it."""
+        """Return whether the message is done with: sent, or no manager will ever read it."""
         assert self._socket
         rights = (
             [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", message.descriptors))] if message.descriptors else []

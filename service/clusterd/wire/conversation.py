@@ -178,7 +178,7 @@ class Conversation:
         return Reply(pending.future, self._thread)
 
     def post(self, message: Message, peer: int) -> None:
-        """Send a checked reply to that other side, or drop it if that is gone: nobody waits for it any more.
+        """Send a checked reply to that other side, or drop it if that is gone: no request waits for it then.
 
         Replies are not counted, because there are no more of them than requests.
         """

@@ -58,7 +58,7 @@ class SeqpacketEndpoint:
         self._socket.shutdown(socket.SHUT_RD)
 
     def shut_down(self) -> None:
-        """The peer sees the end, whoever else has a duplicate of this socket."""
+        """The peer sees the end, also if another process has a duplicate of this socket."""
         if self.is_open:
             with suppress(OSError):  # The peer is gone.
                 self._socket.shutdown(socket.SHUT_RDWR)

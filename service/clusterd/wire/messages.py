@@ -87,7 +87,7 @@ class Leave(Message):
     """The generation is over, and the channel ends next.
 
     A template whose channel ends without this has lost its master, and no other has followed: it waits for the end of
-    its workers, and ends what the import has started, which nobody else does then.
+    its workers, and ends what the import has started, which no other process does then.
     """
 
 
@@ -158,8 +158,8 @@ class ForkFailed(Message):
 
 
 LOST_STATUS = -1
-"""The status of a process that somebody else has reaped: the kernel, as the application ignores SIGCHLD (wait(2)), or
-the application, which waits for any child."""
+"""The status of a process that its template has not reaped: the kernel has, as the application ignores SIGCHLD
+(wait(2)), or the application, which waits for any child."""
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def _abandon(stored: Mapping[str, int]) -> None:
     for name, descriptor in stored.items():
         notifier.remove(name)
         os.close(descriptor)
-    # Until systemd has closed its own, clients could connect to a control socket on which nobody answers.
+    # Until systemd has closed its own, clients could connect to a control socket on which no master answers.
     gone, barrier = os.pipe()
     notifier.barrier(barrier)
     os.close(barrier)

@@ -34,11 +34,6 @@ class Keeper:
         self._will_write = False
 
     @property
-    def is_keeping(self) -> bool:
-        """Whether the next master can go on where this one is killed."""
-        return self._collect is not None
-
-    @property
     def is_busy(self) -> bool:
         """Whether systemd has not said yet that it keeps what it was given."""
         return self._store is not None and self._store.is_busy
@@ -98,7 +93,7 @@ class Keeper:
             self.write()
         else:
             child.is_kept = True
-            # Its row must be its own, whoever reads the state. All that are stored by now are written at once.
+            # Its row must be its own in every state. All that are stored by now are written at once.
             self.after_write(lambda: call() if child.channel is not None else None)
 
     def write(self, pending: Sequence[Action] = ()) -> None:
