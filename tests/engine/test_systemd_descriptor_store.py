@@ -306,7 +306,7 @@ def test_duplicates_that_wait_are_closed_with_the_notifier(world: World) -> None
 # ---- names
 
 
-@pytest.mark.parametrize("name", ["state", "c-1", "s-20", "p-300", "m-1", "w-7", "l-99999"])
+@pytest.mark.parametrize("name", ["state", "c-1", "s-20", "m-1", "w-7", "l-99999"])
 def test_names_of_the_store(name: str) -> None:
     assert is_stored_name(name)
 
