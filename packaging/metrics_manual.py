@@ -62,6 +62,7 @@ def _facts(scoreboard: Scoreboard) -> ClusterFacts:
         workers_min=1,
         workers_max=1,
         is_elastic=False,
+        is_in_rotation=True,
         scalings={("", ""): 0},
         restarts={},
         restart_reasons={"": False},

@@ -48,8 +48,8 @@ rollout:
   health_check: {path: "/health?deep=1", host: "shop.example:8080", expect: 204, timeout: 250ms,
                  headers: ["X-Forwarded-Proto: https"]}
 restarts: {burst: 5, per: 1m}
-timeouts: {drain: 1m, drain_idle: 0s, hang: 1h, unready: 6s, stall: off, request: 10s, queue: 1s, keepalive: 2s,
-           header: 3s, body: 4s, write: 5s}
+timeouts: {announce: 5s, drain: 1m, drain_idle: 0s, hang: 1h, unready: 6s, stall: off, request: 10s, queue: 1s,
+           keepalive: 2s, header: 3s, body: 4s, write: 5s}
 limits:
   connections: 50
   queue: 0

@@ -17,6 +17,7 @@ from clusterd.supervisor.decisions.stopping import ExitStatus
 from clusterd.supervisor.elastic import UNSEEN, Situation, Trend, decide
 from clusterd.supervisor.model.cluster import Phase
 from clusterd.supervisor.model.load import Load, ScaleCause
+from clusterd.supervisor.model.rotation import Rotation
 from clusterd.supervisor.model.settings import Settings
 from clusterd.supervisor.model.states import FAILURES, EndReason, WorkerState
 from clusterd.supervisor.model.table import NOT_TRIED, FirstStart
@@ -61,6 +62,8 @@ class World:
     ordered: int | None = None
     """The number of workers that was asked for since the last reload, which nothing but an order changes."""
     finished: bool = False
+    closing: set[int] = field(default_factory=set)
+    """The workers that close their connections after each response."""
     starts_now: bool = False
     """In this step the first start succeeds, which may answer a reload: what failed before was tried again."""
     history: list[str] = field(default_factory=list)
@@ -108,6 +111,7 @@ class World:
             hang=8.0,
             restart_burst=pick.randint(1, 3),
             restart_per=pick.choice([1.0, 10.0]),
+            announce=pick.choice([0.0, 3.0]),
         )
 
     # ---- what happens
@@ -138,6 +142,8 @@ class World:
                 events.WorkerKilled(worker),
                 events.SuccessorLost(worker),
                 events.StopAnnounced(),
+                events.DrainAsked(stops=pick.random() < 0.3),
+                events.UndrainAsked(),
                 events.WorkerTurned(worker, self.now),
                 events.StopAsked(pick.choice(list(events.Urgency))) if pick.random() < 0.3 else events.Tick(),
             ]
@@ -267,6 +273,10 @@ class World:
                 self.serving.discard(serial)
                 if not action.linger and self.random.random() < 0.8:
                     self.later(events.WorkerGone(serial, "exit status 0"))
+            case actions.SetKeepAlive(serial, is_on):
+                (self.closing.discard if is_on else self.closing.add)(serial)
+            case actions.BeginStop():
+                self.later(events.StopAsked(), 0.0)
             case actions.RolloutStarted():
                 self.started += 1
             case actions.RolloutEnded():
@@ -317,7 +327,7 @@ class World:
         cluster = self.supervisor.cluster
         serial = getattr(action, "serial", None)
         new = isinstance(action, actions.Fork | actions.ForkSpare | actions.StartTemplate)
-        about_worker = isinstance(action, actions.Serve | actions.Retire | actions.Kill)
+        about_worker = isinstance(action, actions.Serve | actions.SetKeepAlive | actions.Retire | actions.Kill)
         self.require(not (new and cluster.phase in (Phase.STOPPING, Phase.FINISHED)), "nothing starts while stopping")
         self.require(not about_worker or serial in self.workers - self.doomed, "orders and signals go to the living")
         if isinstance(action, actions.Fork):
@@ -331,6 +341,8 @@ class World:
         if isinstance(action, actions.Serve):
             worker = cluster.table.workers[action.serial]
             self.require(worker.state is not WorkerState.FORKING, "only who said ready serves")
+        if isinstance(action, actions.BeginStop):
+            self.require(self.now >= cluster.out_at, "a stop waits until it was announced")
         if isinstance(action, actions.WorkerEnded) and action.reason in FAILURES:
             self.failed_generations.add(action.generation)
         if isinstance(action, actions.RolloutEnded) and action.failure is None and not self.starts_now:
@@ -359,10 +371,19 @@ class World:
             told = {getattr(a, "serial", 0) for a in decided if isinstance(a, actions.Retire | actions.Kill)}
             self.require(stopping, "a stop is acted on at once")
             self.require(self.workers <= told | self.doomed | self.told_to_stop(), "every worker is told to stop")
+        self.check_rotation(stopping=stopping)
         coming = [w for w in cluster.table.workers.values() if w.state in (WorkerState.FORKING, WorkerState.BOOTING)]
         places = [(w.slot, w.generation) for w in coming]
         self.require(len(places) == len(set(places)), "one successor at a time in a slot")
         self.require(cluster.table.workers.keys() == self.workers, "the table holds who lives")
+
+    def check_rotation(self, *, stopping: bool) -> None:
+        cluster = self.supervisor.cluster
+        serving = self.serving - self.doomed
+        if cluster.rotation is not Rotation.OUT:
+            self.require(not self.closing & serving, "connections are kept until the announcement is over")
+        elif not stopping and not cluster.stop_is_announced:
+            self.require(serving <= self.closing, "a service that is out of rotation closes its connections")
 
     def check_number(self, event: events.Event, before: int, could_shrink: bool) -> None:
         """How many workers are wanted: what nobody has asked for stays within the setting, and undoes no order."""
@@ -400,6 +421,8 @@ class World:
         if cluster.phase in (Phase.STOPPING, Phase.FINISHED):
             self.require(self.finished, "a stop always finishes")
             return
+        self.require(not cluster.stops_when_out, "a stop that was announced comes")
+        self.require(cluster.rotation is not Rotation.LEAVING, "an announcement ends")
         self.require(cluster.phase is Phase.RUNNING, "a start succeeds or ends")
         self.require(cluster.rollout is None and not cluster.reload_pending, "every rollout settles")
         self.require(self.started == self.ended, "every rollout is reported once")

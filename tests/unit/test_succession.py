@@ -6,6 +6,7 @@ import pytest
 
 from clusterd.supervisor import actions, events, succession
 from clusterd.supervisor.model.cluster import ClusterState
+from clusterd.supervisor.model.rotation import Rotation
 from clusterd.supervisor.model.states import EndReason, WorkerState
 from clusterd.supervisor.model.table import Worker
 from clusterd.supervisor.snapshot import SnapshotError, pending_in, snapshot
@@ -56,13 +57,13 @@ def test_a_fault_in_the_succession_is_found(
 @pytest.mark.parametrize(
     ("state", "again"),
     [
-        (WorkerState.READY, Beginning([actions.Serve(1)], [])),
+        (WorkerState.READY, Beginning([actions.Serve(1), actions.SetKeepAlive(1, is_on=False)], [])),
         (WorkerState.DRAINING, Beginning([], [events.SuccessorLost(1)])),
-        (WorkerState.RETIRED, Beginning([], [events.SuccessorLost(1)])),
+        (WorkerState.RETIRED, Beginning([actions.SetKeepAlive(1, is_on=False)], [events.SuccessorLost(1)])),
     ],
 )
 def test_an_order_that_was_not_sent_is_given_again(state: WorkerState, again: Beginning) -> None:
-    cluster = ClusterState()
+    cluster = ClusterState(rotation=Rotation.OUT)
     cluster.table.workers[1] = Worker(1, 1, 1, 1, since=0.0, deadline=0.0, state=state)
     alive = frozenset({1})
     assert begin(cluster, [], Found(alive, alive)) == Beginning([], [])

@@ -51,6 +51,11 @@ def command_line() -> argparse.ArgumentParser:
     _with_slot(command("restart", "replace a worker; the successor starts first"))
     scale = command("scale", "set or change the number of workers until the next reload; auto: as configured")
     scale.add_argument("workers", type=_workers_argument, metavar="N|+N|-N|auto")
+    drain = command("drain", "take the service out of the rotation of load balancers, and go on: it stays up")
+    drain.add_argument(
+        "--wait", action="store_true", default=False, help="until no request and no connection is left; fails otherwise"
+    )
+    command("undrain", "put the service back into the rotation of load balancers")
     stop = command("stop", "drain every worker and end clusterd")
     stop.add_argument("--now", action="store_true", default=None, help="do not drain: cut the requests in-flight")
     kill = _with_slot(command("kill", "send a signal to a worker or to the hooks process"), "hooks")

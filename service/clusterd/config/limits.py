@@ -10,12 +10,13 @@ from dataclasses import dataclass
 class Timeouts:
     """The time limits, in seconds.
 
-    `keepalive` runs until the first byte of a request, also on a new connection. `header` runs from there to the end of
-    the head. `body` and `write` run while no byte moves, `queue` while a request waits for a thread. `request` runs
-    from the end of the head to the end of the response; None is no limit. `stall` is for a turn of the event loop; None
-    has none logged.
+    `announce` is how long a service that leaves goes on as before. `keepalive` runs until the first byte of a request,
+    also on a new connection. `header` runs from there to the end of the head. `body` and `write` run while no byte
+    moves, `queue` while a request waits for a thread. `request` runs from the end of the head to the end of the
+    response; None is no limit. `stall` is for a turn of the event loop; None has none logged.
     """
 
+    announce: float
     drain: float
     drain_idle: float
     hang: float

@@ -12,6 +12,7 @@ from clusterd.master.children.rescue import Rescuer
 from clusterd.master.configurations import Refused
 from clusterd.master.context import MasterContext
 from clusterd.master.operations import Operations, ReloadResult
+from clusterd.master.rotation.draining import Draining
 from clusterd.master.service_manager import ServiceManager
 from clusterd.process.own_log import configure_log, level_of
 from clusterd.supervisor import actions
@@ -55,6 +56,7 @@ class Executor:
         operations: Operations,
         service_manager: ServiceManager,
         counts: Counts,
+        draining: Draining,
         later: Callable[[float, Event], object],
         finish: Callable[[int], None],
     ) -> None:
@@ -69,6 +71,7 @@ class Executor:
         self._operations = operations
         self._service_manager = service_manager
         self._counts = counts
+        self._draining = draining
         self._later = later
         self._rescuer = Rescuer(context)
         self._finish = finish
@@ -133,6 +136,10 @@ class Executor:
             case actions.Retire():
                 self._processes.retire(action)
                 self._log.of(action.serial, Level.INFO, "worker draining", **self._fields(action.serial))
+            case actions.SetKeepAlive(serial, is_on):
+                self._processes.set_keep_alive(serial, is_on=is_on)
+            case actions.BeginStop():
+                self._operations.stop()
             case actions.Kill(serial, reason, detail):
                 fields = {**self._fields(serial), **self._processes.burden(serial)}
                 self._log.info(f"killing worker: {detail or reason}", **fields, reason=reason)
@@ -163,6 +170,8 @@ class Executor:
                     self._processes.close_listeners()
                 else:
                     self._adopt_log(generation)
+            case actions.RotationChanged():
+                self._draining.changed(action)
             case actions.RolloutStarted(number):
                 self._log.info(f"rollout {number} begins")
             case actions.RolloutEnded():

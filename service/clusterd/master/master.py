@@ -45,6 +45,8 @@ from clusterd.master.observing.load_watch import LoadWatch
 from clusterd.master.observing.memory import sampler_beside
 from clusterd.master.observing.observations import Observations
 from clusterd.master.operations import Operations
+from clusterd.master.rotation.draining import Draining
+from clusterd.master.rotation.kept import KeptDrain
 from clusterd.master.service_manager import ServiceManager
 from clusterd.master.signals import handle_signals
 from clusterd.master.sockets.closing import Closing
@@ -62,6 +64,7 @@ from clusterd.metrics.page.ledger import Ledger
 from clusterd.metrics.page.observed import ObservedSource
 from clusterd.supervisor import actions, events
 from clusterd.supervisor.actions import Announcement
+from clusterd.supervisor.decisions.rotation import is_to_be_announced
 from clusterd.supervisor.model.cluster import Phase
 from clusterd.supervisor.model.settings import settings_of
 from clusterd.supervisor.model.table import NOT_TRIED, FirstStart
@@ -143,8 +146,16 @@ class Master:
         self._load_watch = LoadWatch(context, lambda: self._round_robin.waiting)
         self._views = Views(context, ledger, counts, self._hooks, self.status, self._oversight)
         self._dashboards = Dashboards(context, ledger, counts, self._event_log, self._views)
+        self._kept_drain = KeptDrain(runtime_directory(os.environ))
+        self._draining = Draining(context, self._kept_drain)
         self._commands = Commands(
-            context, self._operations, self._views, self._dashboards, self._event_log, self._hooks, self._upgrade
+            context,
+            self._operations,
+            self._dashboards,
+            self._event_log,
+            self._hooks,
+            self._upgrade,
+            self._draining,
         )
         self._control = ControlServer(listeners.control, self._commands.carry_out, log)
         self._control_file = ControlFile(listeners, self._control, log)
@@ -168,6 +179,7 @@ class Master:
             self._operations,
             self._service_manager,
             counts,
+            self._draining,
             lambda seconds, event: self._loop.call_later(seconds, self.post_event, event),
             self._finish,
         )
@@ -232,7 +244,7 @@ class Master:
             settings = settings_of(self._config, available_cpus())
             self._log.info("clusterd starts", pid=os.getpid(), workers=settings.range_text, python=sys.executable)
             tell_addresses(self._listeners, self._config, self._log)
-            self.post_event(events.Start(settings, start))
+            self.post_event(events.Start(settings, start, self._kept_drain.is_drained))
         if self._watcher is not None:
             self._watcher.start(self._loop, lambda: self.post_event(events.ReloadAsked()))
         if "INVOCATION_ID" in os.environ:
@@ -310,10 +322,14 @@ class Master:
     def post_event(self, event: events.Event) -> None:
         """Pass `event` to the supervisor, after the events before it.
 
-        A stop is passed on later, when the sockets that end with the service are closed.
+        A stop is passed on later, when load balancers had the time to notice it, and when the sockets that end with
+        the service are closed.
         """
-        if isinstance(event, events.StopAsked) and self._closing.holds_back(event):
-            event = events.StopAnnounced()
+        if isinstance(event, events.StopAsked):
+            if is_to_be_announced(self._supervisor.cluster, event.urgency):
+                event = events.DrainAsked(stops=True)
+            elif self._closing.holds_back(event):
+                event = events.StopAnnounced()
         self._take(event)
 
     async def _heed_early_stop(self) -> None:
@@ -396,6 +412,7 @@ class Master:
                 self._load_watch.follow,
                 self._hooks.look,
                 lambda: self._dashboards.look(now()),
+                self._draining.look,
                 lambda: self._control_file.look(now()),
                 self._log.flush,
                 mend_output,  # The next templates inherit the output.
@@ -412,7 +429,8 @@ class Master:
 
     def _busy(self) -> bool:
         cluster = self._supervisor.cluster
-        return cluster.phase is not Phase.RUNNING or cluster.rollout is not None or self._closing.is_under_way
+        is_stopping = cluster.stops_when_out or self._closing.is_under_way
+        return cluster.phase is not Phase.RUNNING or cluster.rollout is not None or is_stopping
 
     def _write_state(self) -> None:
         for line in self._views.state_lines():

@@ -5,6 +5,7 @@ from enum import Enum
 
 from clusterd.supervisor.model.held import NOTHING_HELD, Cause, Held
 from clusterd.supervisor.model.load import ScaleCause
+from clusterd.supervisor.model.rotation import Rotation
 from clusterd.supervisor.model.states import EndReason
 
 
@@ -83,6 +84,32 @@ class Retire(Action):
     seconds: float
     idle_seconds: float
     linger: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetKeepAlive(Action):
+    """Have a worker keep its connections after a response, or close them while it accepts new ones."""
+
+    serial: int
+    is_on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RotationChanged(Action):
+    """Tell load balancers, and those who look, whether requests are to be sent here."""
+
+    rotation: Rotation
+    is_drained: bool
+    """An operator wants it, so the next start of the service keeps it."""
+    stops: bool
+    """The service leaves because it stops."""
+    seconds: float
+    """How long everything goes on as before, if it leaves."""
+
+
+@dataclass(frozen=True, slots=True)
+class BeginStop(Action):
+    """Load balancers had the time to notice: close the sockets that end with the service. StopAsked follows."""
 
 
 @dataclass(frozen=True, slots=True)

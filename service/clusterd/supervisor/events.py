@@ -23,6 +23,8 @@ class Start(Event):
 
     settings: Settings
     first_start: FirstStart = NOT_TRIED
+    is_drained: bool = False
+    """The service begins out of the rotation of load balancers, as an operator has asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,18 @@ class StopAsked(Event):
     """A stop is requested: drain, or kill, and finish."""
 
     urgency: Urgency = Urgency.DRAIN
+
+
+@dataclass(frozen=True, slots=True)
+class DrainAsked(Event):
+    """The service is to leave the rotation of load balancers, and then to go on, or to stop."""
+
+    stops: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UndrainAsked(Event):
+    """The service is to take requests from load balancers again."""
 
 
 @dataclass(frozen=True, slots=True)

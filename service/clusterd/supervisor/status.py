@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from clusterd.supervisor.decisions.slots import retry_at
 from clusterd.supervisor.model.backoff import Backoff
 from clusterd.supervisor.model.cluster import ClusterState, Phase
+from clusterd.supervisor.model.rotation import Rotation
 from clusterd.supervisor.model.states import COMING, WorkerState
 from clusterd.supervisor.model.table import Rollout, RolloutPhase
 
@@ -43,6 +44,8 @@ def status_line(cluster: ClusterState, clock_time: Callable[[float], str]) -> st
     """The state of the service in words. `clock_time` formats a monotonic time as the time of day."""
     draining = len(cluster.table.in_state(WorkerState.DRAINING))
     parts = [_now_doing(cluster, clock_time)]
+    if cluster.rotation is not Rotation.IN and cluster.phase in (Phase.STARTING, Phase.RUNNING):
+        parts.append(_rotation(cluster, clock_time))
     if draining and cluster.phase is Phase.RUNNING:
         parts.append(f"{draining} draining")
     if cluster.phase is Phase.RUNNING:
@@ -79,6 +82,13 @@ def replaced_slots(cluster: ClusterState, rollout: Rollout) -> list[tuple[int, s
 def ready_workers(cluster: ClusterState) -> int:
     """The number of workers that accept connections."""
     return len(cluster.table.in_state(WorkerState.READY))
+
+
+def _rotation(cluster: ClusterState, clock_time: Callable[[float], str]) -> str:
+    if cluster.rotation is Rotation.OUT:
+        return "out of the rotation of load balancers" + (" (drained)" if cluster.is_drained else "")
+    what = "stops" if cluster.stops_when_out else "connections are closed"
+    return f"leaving the rotation of load balancers, {what} at {clock_time(cluster.out_at)}"
 
 
 def _now_doing(cluster: ClusterState, clock_time: Callable[[float], str]) -> str:

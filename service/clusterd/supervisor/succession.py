@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 from clusterd.supervisor import actions, events
 from clusterd.supervisor.model.cluster import ClusterState
+from clusterd.supervisor.model.rotation import Rotation
 from clusterd.supervisor.model.states import COMING, EndReason, TemplateState, WorkerState
 
 GONE = "it ended while there was no master"
 _STARTS = (actions.StartTemplate, actions.ForkSpare, actions.Fork)
 _ORDERS = (
     actions.Serve,
+    actions.SetKeepAlive,
     actions.Retire,
     actions.Kill,
     actions.DumpStacks,
@@ -52,6 +54,7 @@ def begin(cluster: ClusterState, pending: list[actions.Action], found: Found) ->
     again += [each for each in _kills_under_way(cluster, found) if each.serial not in killed]
     told = {each.serial for each in again if isinstance(each, actions.Serve)}
     again += [actions.Serve(serial) for serial in _lost(cluster, found, WorkerState.READY) if serial not in told]
+    again += [actions.SetKeepAlive(serial, is_on) for serial, is_on in _keep_alives(cluster, found)]
     starts = {each.serial: each for each in _starts(cluster) if each.serial not in found.known}
     retired = _lost(cluster, found, WorkerState.RETIRED, WorkerState.DRAINING)
     # As if its successor had been lost, because another one may serve in its slot by now.
@@ -62,6 +65,12 @@ def begin(cluster: ClusterState, pending: list[actions.Action], found: Found) ->
 def _lost(cluster: ClusterState, found: Found, *states: WorkerState) -> list[int]:
     """The workers in these states whose last order may be lost."""
     return [each.serial for each in cluster.table.in_state(*states) if each.serial in found.unsent & found.alive]
+
+
+def _keep_alives(cluster: ClusterState, found: Found) -> Iterator[tuple[int, bool]]:
+    for worker in cluster.table.in_state(WorkerState.READY, WorkerState.RETIRED):
+        if worker.serial in found.unsent & found.alive:
+            yield worker.serial, cluster.rotation is not Rotation.OUT
 
 
 def _kills_under_way(cluster: ClusterState, found: Found) -> list[actions.Kill]:

@@ -2,7 +2,7 @@
 
 from clusterd.supervisor import events
 from clusterd.supervisor.actions import Action, Announce, Announcement
-from clusterd.supervisor.decisions import first_start, restarts, rollout, scaling
+from clusterd.supervisor.decisions import first_start, restarts, rollout, rotation, scaling
 from clusterd.supervisor.decisions.deadlines import enforce_deadlines
 from clusterd.supervisor.decisions.imports import TEMPLATE_REACTIONS, import_failed
 from clusterd.supervisor.decisions.slots import tend_slots
@@ -54,6 +54,7 @@ class Supervisor:
         if cluster.phase is Phase.STOPPING:
             continue_stop(cluster)
             return
+        rotation.advance(cluster)
         tend_templates(cluster)
         rollout.begin_if_asked(cluster)
         rollout.advance(cluster)
@@ -73,8 +74,10 @@ class Supervisor:
 
     def _take_in(self, event: events.Event) -> None:
         match event:
-            case events.Start(settings, first):
+            case events.Start(settings, first, is_drained):
                 first_start.begin(self.cluster, settings, first)
+                if is_drained:
+                    rotation.stay_out(self.cluster)
             case events.ReloadAsked():
                 rollout.ask(self.cluster)
                 if self.cluster.phase is Phase.STARTING:
@@ -97,6 +100,10 @@ class Supervisor:
                 scaling.release(self.cluster)
             case events.CountDecided(workers, cause, reason):
                 scaling.decided(self.cluster, workers, cause, reason)
+            case events.DrainAsked(stops):
+                rotation.leave(self.cluster, stops=stops)
+            case events.UndrainAsked():
+                rotation.come_back(self.cluster)
             case events.StopAnnounced():
                 self.cluster.stop_is_announced = True
             case events.StopAsked(urgency):

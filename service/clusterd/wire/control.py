@@ -43,6 +43,8 @@ class Command(StrEnum):
     UPGRADE = "upgrade"
     RESTART = "restart"
     SCALE = "scale"
+    DRAIN = "drain"
+    UNDRAIN = "undrain"
     STOP = "stop"
     KILL = "kill"
     STACKS = "stacks"
@@ -93,6 +95,8 @@ _ARGUMENTS: dict[Command, frozenset[str]] = {
     Command.UPGRADE: frozenset(),
     Command.RESTART: frozenset({"slot"}),
     Command.SCALE: frozenset({"workers"}),
+    Command.DRAIN: frozenset({"wait"}),
+    Command.UNDRAIN: frozenset(),
     Command.STOP: frozenset({"now"}),
     Command.KILL: frozenset({"slot", "signal"}),
     Command.STACKS: frozenset({"slot"}),

@@ -267,6 +267,16 @@ class Serve(Message):
 
 
 @dataclass(frozen=True)
+class SetKeepAlive(Message):
+    """Keep connections after a response, or close them while accepting new ones.
+
+    Those that are idle are then closed after `timeouts.drain_idle`.
+    """
+
+    is_on: bool
+
+
+@dataclass(frozen=True)
 class Retire(Message):
     """Stop accepting and let the successor take the connections.
 

@@ -27,6 +27,7 @@ from clusterd.wire.messages import (
     Retire,
     Serve,
     SetAccessLog,
+    SetKeepAlive,
     Share,
 )
 from clusterd.wire.packets import close_all
@@ -159,7 +160,16 @@ class JobProcess:
             case Retire(deadline, _, linger):
                 if not linger:
                     self._drain(deadline)
-            case Serve() | Adopt() | Share() | Dispatch() | HealthConnection() | SetAccessLog() | MasterChanged():
+            case (
+                Serve()
+                | SetKeepAlive()
+                | Adopt()
+                | Share()
+                | Dispatch()
+                | HealthConnection()
+                | SetAccessLog()
+                | MasterChanged()
+            ):
                 pass  # A job accepts nothing and has no connections.
             case _:
                 return False

@@ -35,6 +35,7 @@ from clusterd.wire.messages import (
     Retire,
     Serve,
     SetAccessLog,
+    SetKeepAlive,
     Share,
     SuccessorLost,
 )
@@ -90,6 +91,7 @@ class WorkerProcess:
         self._dispatched: set[Receiver] = set()
         """Receivers of the dispatch channel: they take the connections that the master accepts."""
         self._is_leaving = False
+        self._keeps_alive = True
         self._drain: Drain | None = None
         self.leave_by = 0.0
         """The end of the drain, by time.monotonic()."""
@@ -148,6 +150,11 @@ class WorkerProcess:
         match received.message:
             case Serve():
                 self._serve()
+            case SetKeepAlive(is_on):
+                self._keeps_alive = is_on
+                if self._drain is None:
+                    self._sharing.end()
+                    self._begin_keeping()
             case Retire(deadline, idle_seconds, linger):
                 limits = DrainLimits(deadline, idle_seconds, linger)
                 self._retire(limits, self._sockets_of(received))
@@ -199,7 +206,7 @@ class WorkerProcess:
         if self._is_leaving:
             return  # The master learns of it when this process ends.
         self._end_drain()
-        self._engine.retirement.take_back()
+        self._begin_keeping()
         self._row.accepting = 1
         if self._acceptor is None and self._config.scheduling is not Scheduling.ROUND_ROBIN:
             self._acceptor = Acceptor(
@@ -211,6 +218,17 @@ class WorkerProcess:
                 self._engine.shed,
                 self._channel.shortage.of_descriptors,
             )
+
+    def _begin_keeping(self) -> None:
+        """Keep the connections after their responses, or close them, as the master has said last."""
+        if self._keeps_alive:
+            self._engine.retirement.take_back()
+        else:
+            self._engine.retirement.close()
+
+    def _close_idle(self, now: float) -> None:
+        for _ in range(self._engine.retirement.close_idle(now - self._config.timeouts.drain_idle)):
+            self._engine.counters.timed_out("drain_idle")
 
     def _saturation_changed(self) -> None:
         """Publish the free threads at once, for the others' accept policy, and accept what this worker has declined."""
@@ -363,6 +381,8 @@ class WorkerProcess:
         self._log.flush()
         self._row.log_dropped = self._log.lost
         mend_output()
+        if not self._keeps_alive and self._drain is None:
+            self._close_idle(now)
         self._leave_if_drained()
         self._loop.call_later(TICK_SECONDS, self._tick)
         self._vitals.next_tick(monotonic() + TICK_SECONDS)

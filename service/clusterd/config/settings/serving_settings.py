@@ -28,6 +28,15 @@ def _check_format(written: str) -> None:
 
 SERVING_SETTINGS = (
     Setting(
+        "timeouts.announce",
+        duration("0s", "1h"),
+        "0s",
+        _NEXT,
+        "How long clusterd goes on as before when it is to stop or is drained (clusterctl drain), while /readyz "
+        "answers 503 and the agent says drain. Only then are connections drained. With load balancers in front, set "
+        "it to the time that they need to notice: docs/many-hosts.md.",
+    ),
+    Setting(
         "timeouts.drain",
         duration("100ms", "24h"),
         "30s",

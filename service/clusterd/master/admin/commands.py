@@ -14,7 +14,6 @@ from clusterd.log import Level
 from clusterd.master.admin.control import Peer
 from clusterd.master.admin.dashboards import Dashboards
 from clusterd.master.admin.event_log import EventLog
-from clusterd.master.admin.views import Views
 from clusterd.master.children.child import Child
 from clusterd.master.children.killing import send_signal
 from clusterd.master.children.logging import set_access_log, set_log_level
@@ -24,6 +23,7 @@ from clusterd.master.diagnosis.debuggers import NoDebugger, how_to_attach, warni
 from clusterd.master.diagnosis.examinations import NoReport, Report
 from clusterd.master.hooks.manager import Hooks
 from clusterd.master.operations import Operations, ReloadResult, when_done
+from clusterd.master.rotation.draining import Draining
 from clusterd.master.takeover.upgrade import Outcome, Refused, Upgrade
 from clusterd.profiles.examination import Examination
 from clusterd.supervisor import events
@@ -46,19 +46,19 @@ class Commands:
         self,
         context: MasterContext,
         operations: Operations,
-        views: Views,
         dashboards: Dashboards,
         event_log: EventLog,
         hooks: Hooks,
         upgrade: Upgrade,
+        draining: Draining,
     ) -> None:
         self._context = context
         self._operations = operations
-        self._views = views
         self._dashboards = dashboards
         self._event_log = event_log
         self._hooks = hooks
         self._upgrade = upgrade
+        self._draining = draining
         self._log = context.log
         self._reloading: list[Peer] = []
         self._last_progress = ""
@@ -77,7 +77,7 @@ class Commands:
         self._context.keeper.write()  # What is shown outlives this master.
         match request.command:
             case Command.STATUS:
-                description = self._views.describe()
+                description = self._dashboards.status()
                 peer.succeed(description["status"], description)
             case Command.TOP:
                 document = self._dashboards.document()
@@ -93,6 +93,10 @@ class Commands:
             case Command.STOP:
                 self._stopping.append(peer)
                 self._operations.stop(events.Urgency.AT_ONCE if request.now else events.Urgency.DRAIN)
+            case Command.DRAIN:
+                self._draining.drain(peer, wait=request.wait)
+            case Command.UNDRAIN:
+                self._draining.undrain(peer)
             case Command.EVENTS:
                 self._events(peer, follow=request.follow)
             case Command.CONFIG:

@@ -75,6 +75,10 @@ class Dashboards:
             self._page, self._page_until = render(self.make()), now + PAGE_SECONDS
         return self._page, POLICY
 
+    def status(self) -> dict[str, Any]:
+        """Return the state of the service and its workers as JSON, as `clusterctl status` shows it."""
+        return self._views.describe()
+
     def document(self) -> dict[str, Any]:
         """Return the dashboard as JSON."""
         document: dict[str, Any] = plain(self.make())

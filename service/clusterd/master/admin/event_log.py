@@ -97,6 +97,8 @@ class EventLog:
             case actions.Announce(what):
                 self._is_reloading = False
                 self.note(what.value)
+            case actions.RotationChanged(rotation):
+                self.note("rotation", rotation=rotation.name.lower())
             case actions.RolloutStarted(number):
                 self._is_reloading = True
                 self.note("rollout", rollout=number)

@@ -24,6 +24,7 @@ from clusterd.service_name import INSTANCE
 from clusterd.supervisor.decisions.scaling import is_deciding
 from clusterd.supervisor.model import cluster as supervised
 from clusterd.supervisor.model.held import Cause
+from clusterd.supervisor.model.rotation import Rotation
 from clusterd.supervisor.model.states import ASKED_FOR, COUNTED, WorkerState
 from clusterd.supervisor.model.table import Worker
 from clusterd.supervisor.status import WaitingSlot, waiting_slots
@@ -118,6 +119,7 @@ class Views:
         ready, wanted = len(cluster.table.in_state(WorkerState.READY)), cluster.wanted
         return (
             Check("service", not stops, "stopping" if stops else cluster.phase.value),
+            Check("rotation", cluster.rotation is Rotation.IN, cluster.rotation.value),
             Check("workers", ready > 0, f"{ready} of {wanted} are ready" if ready else "no worker is ready"),
         )
 
@@ -130,6 +132,7 @@ class Views:
             "pid": os.getpid(),
             "python": sys.version.split()[0],
             "generation": self._cluster.serving,
+            "rotation": self._cluster.rotation.name.lower(),
             "workers": self._workers(),
             "hooks": self.hooks(),
         }
@@ -218,6 +221,7 @@ class Views:
             workers_min=0 if generation is None else generation.settings.workers,
             workers_max=0 if generation is None else generation.settings.within(sys.maxsize),
             is_elastic=is_deciding(cluster),
+            is_in_rotation=cluster.rotation is Rotation.IN,
             scalings=counts.scalings,
             restarts=counts.restarts,
             restart_reasons={reason.value: reason in ASKED_FOR for reason in COUNTED},

@@ -165,6 +165,11 @@ class Processes:
         self._children.send(child, messages.Serve())
         self._round_robin.serves(child)
 
+    def set_keep_alive(self, serial: int, *, is_on: bool) -> None:
+        """Have a worker keep its connections after their responses, or close them."""
+        if child := self._children.get(serial):
+            self._children.send(child, messages.SetKeepAlive(is_on))
+
     def burden(self, serial: int) -> dict[str, object]:
         """The connections and requests that would be lost if the worker is killed, by its scoreboard row."""
         child = self._children.get(serial)

@@ -113,6 +113,11 @@ def _cluster_families(facts: ClusterFacts) -> Iterator[Metric]:
     yield _gauge(
         "clusterd_workers_elastic", "Whether clusterd itself decides how many workers there are.", facts.is_elastic
     )
+    yield _gauge(
+        "clusterd_in_rotation",
+        "Whether load balancers are to send requests: 0 while the service is drained or announces its stop.",
+        facts.is_in_rotation,
+    )
     scalings = CounterMetricFamily(
         "clusterd_scalings", "Changes of the number of workers.", labels=["direction", "reason"]
     )

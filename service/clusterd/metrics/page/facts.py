@@ -74,6 +74,8 @@ class ClusterFacts:
     workers_max: int
     is_elastic: bool
     """Whether clusterd decides how many workers there are now."""
+    is_in_rotation: bool
+    """Whether load balancers are to send requests."""
     scalings: Mapping[tuple[str, str], int]
     """How often the number of workers has changed, by direction and reason; 0 for those that have not occurred."""
     restarts: Mapping[tuple[int, str], int]

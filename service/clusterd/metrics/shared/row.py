@@ -26,8 +26,8 @@ DURATIONS: Final = (
 LAGS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds in seconds. A timer of the event loop may fire up to 1 ms late without any fault."""
 
-ENDS_NOTHING: Final = frozenset({"stall", "unready"})
-"""The settings of `timeouts:` after which something is only told, by the log or by `/readyz`."""
+ENDS_NOTHING: Final = frozenset({"announce", "stall", "unready"})
+"""The settings of `timeouts:` that end nothing: something is only told, by the log or by `/readyz`."""
 
 TIMEOUTS: Final = tuple(field.name for field in fields(Timeouts) if field.name not in ENDS_NOTHING)
 """The settings of `timeouts:` that end something."""

@@ -3,7 +3,7 @@
 from clusterd.supervisor import events
 from clusterd.supervisor.actions import Severity
 from clusterd.supervisor.decisions import first_start, rollout
-from clusterd.supervisor.decisions.reactions import Reaction, ignored, reactions
+from clusterd.supervisor.reactions import Reaction, ignored, reactions
 from clusterd.supervisor.model.cluster import ClusterState, Phase
 from clusterd.supervisor.model.states import TemplateState
 from clusterd.supervisor.model.table import Template

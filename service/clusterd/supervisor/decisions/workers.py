@@ -3,7 +3,7 @@
 from clusterd.supervisor import events
 from clusterd.supervisor.actions import Severity, Suspect, WorkerEnded
 from clusterd.supervisor.decisions.failures import fail, record_failure
-from clusterd.supervisor.decisions.reactions import Reaction, ignored, reactions
+from clusterd.supervisor.reactions import Reaction, ignored, reactions
 from clusterd.supervisor.decisions.slots import retry_at
 from clusterd.supervisor.model.cluster import ClusterState, Phase
 from clusterd.supervisor.model.held import Cause, Held

@@ -18,10 +18,12 @@ from clusterd.supervisor.actions import (
     Note,
     Retire,
     Serve,
+    SetKeepAlive,
     Severity,
     StartTemplate,
 )
 from clusterd.supervisor.model.restart_budget import RestartLimit
+from clusterd.supervisor.model.rotation import Rotation
 from clusterd.supervisor.model.states import COMING, EndReason, TemplateState, WorkerState
 from clusterd.supervisor.model.suspects import Suspects
 from clusterd.supervisor.model.table import NOT_TRIED, FirstStart, Generation, Rollout, Table, Template, Worker
@@ -77,6 +79,13 @@ class ClusterState:
     exit_reason: str = "asked to stop"
     stop_is_announced: bool = False
     """A StopAnnounced was received; StopAsked will follow."""
+    rotation: Rotation = Rotation.IN
+    out_at: float = 0.0
+    """When `Rotation.LEAVING` is over."""
+    is_drained: bool = False
+    """An operator has taken the service out of the rotation. The next start leaves it out, too."""
+    stops_when_out: bool = False
+    """The service leaves the rotation, and the stop begins when it is out."""
     killing: bool = False
     """Whether the stop kills the workers instead of draining them."""
     last_serial: int = 0
@@ -155,6 +164,8 @@ class ClusterState:
                 # The application can start in this slot, so earlier failures do not matter any more.
                 self.table.forgive(worker.slot)
         self.actions.append(Serve(worker.serial))
+        if self.rotation is Rotation.OUT:
+            self.actions.append(SetKeepAlive(worker.serial, is_on=False))
 
     def retire(self, worker: Worker, successor: Worker | None, reason: EndReason, *, linger: bool = False) -> None:
         """Tell `worker` to stop accepting and to hand over to `successor`. A later call replaces an earlier one."""

@@ -25,6 +25,8 @@ class Settings:
     """The greatest number of a range. If it is not greater than `workers`, the number is fixed."""
     shrink_after: float = 0.0
     """How long fewer workers of a range have to be enough."""
+    announce: float = 0.0
+    """How long the service goes on as before when it leaves the rotation of load balancers."""
 
     @property
     def is_elastic(self) -> bool:
@@ -59,6 +61,7 @@ def settings_of(config: Config, cpus: int) -> Settings:
         boot_timeout=config.rollout.boot_timeout,
         settle=config.rollout.settle,
         max_draining=config.rollout.max_draining,
+        announce=config.timeouts.announce,
         drain=config.timeouts.drain,
         drain_idle=config.timeouts.drain_idle,
         hang=config.timeouts.hang,
