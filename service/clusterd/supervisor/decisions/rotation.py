@@ -31,8 +31,12 @@ def leave(cluster: ClusterState, *, stops: bool) -> None:
     cluster.stops_when_out = cluster.stops_when_out or stops
     cluster.is_drained = cluster.is_drained or not stops
     if cluster.rotation is Rotation.IN:
-        cluster.out_at = cluster.now + _announce_seconds(cluster)
-        _enter(cluster, Rotation.LEAVING)
+        seconds = _announce_seconds(cluster)
+        cluster.out_at = cluster.now + seconds
+        if seconds:
+            _enter(cluster, Rotation.LEAVING)
+        else:
+            _go_out(cluster)
 
 
 def come_back(cluster: ClusterState) -> None:
@@ -49,12 +53,16 @@ def come_back(cluster: ClusterState) -> None:
 def advance(cluster: ClusterState) -> None:
     """Go on when the announcement is over."""
     if cluster.rotation is Rotation.LEAVING and cluster.due(cluster.out_at):
-        _enter(cluster, Rotation.OUT)
-        if not cluster.stops_when_out:
-            _set_keep_alive(cluster, is_on=False)
+        _go_out(cluster)
     if cluster.rotation is Rotation.OUT and cluster.stops_when_out:
         cluster.stops_when_out, cluster.stop_is_announced = False, True
         cluster.actions.append(BeginStop())
+
+
+def _go_out(cluster: ClusterState) -> None:
+    _enter(cluster, Rotation.OUT)
+    if not cluster.stops_when_out:  # The stop drains them.
+        _set_keep_alive(cluster, is_on=False)
 
 
 def _enter(cluster: ClusterState, rotation: Rotation) -> None:
