@@ -50,6 +50,11 @@ def ask(client: http.client.HTTPConnection, path: str = "/") -> bool:
     return answer.getheader("Connection") != "close"
 
 
+def is_kept(service: Service) -> bool:
+    with kept(service) as client:
+        return ask(client)
+
+
 def test_a_stop_is_announced_and_everything_served_as_before_until_it_begins(make_service: MakeService) -> None:
     service = make_service(timeouts={**SHORT, "announce": "2s"}).start()
     with kept(service) as client, kept(service) as idle:
@@ -96,8 +101,7 @@ def test_a_drained_service_closes_its_connections_and_goes_on(make_service: Make
     assert "clusterd_in_rotation 0.0" in service.metrics().text
     assert done(service, "undrain")["text"] == "in rotation again"
     assert ready(service) == (200, "ready\n")
-    with kept(service) as client:
-        wait_until(lambda: ask(client) or client.close(), "connections are kept again")
+    wait_until(lambda: is_kept(service), "connections are kept again")
     assert {worker["pid"] for worker in service.workers()} == pids
     assert done(service, "undrain")["text"] == "it was not drained"
 

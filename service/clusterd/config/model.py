@@ -247,7 +247,8 @@ class Config:
 
     Paths are absolute, with their symbolic links unresolved: each generation resolves `directory` when it starts.
     Either `app` (`module:attribute` or `module:factory()`) or `run` (`module:function`) is None.
-    `metrics.address` is None if there is no endpoint. `control` is None for the default path (`config.paths`).
+    `metrics.address` and `agent` are None if there is no such endpoint. `control` is None for the default path
+    (`config.paths`).
     `workers` is a fixed number, None for the number that `config.cpus` counts, or the range in which clusterd decides.
     `environment` contains the variables of `environment_file` too.
     `trusted_proxies` contains addresses, networks and `unix`, as texts.
@@ -274,6 +275,7 @@ class Config:
     underscores: Underscores
     request_ids: RequestIds
     metrics: Metrics
+    agent: Address | None
     control: str | None
     workers: int | WorkerRange | None
     threads: int
@@ -317,6 +319,7 @@ def from_json(document: Mapping[str, Any], environment: Mapping[str, str] = _NOT
         "server_header": Switch(document["server_header"]),
         "underscores": Underscores(document["underscores"]),
         "metrics": _metrics(document["metrics"]),
+        "agent": None if document["agent"] is None else Address.parse(document["agent"]),
         "workers": _workers(document["workers"]),
         "scheduling": Scheduling(document["scheduling"]),
         "rollout": Rollout(**{**rollout, "health_check": None if check is None else _health_check(check)}),

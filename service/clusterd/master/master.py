@@ -45,6 +45,7 @@ from clusterd.master.observing.load_watch import LoadWatch
 from clusterd.master.observing.memory import sampler_beside
 from clusterd.master.observing.observations import Observations
 from clusterd.master.operations import Operations
+from clusterd.master.rotation.agent import Agent
 from clusterd.master.rotation.draining import Draining
 from clusterd.master.rotation.kept import KeptDrain
 from clusterd.master.service_manager import ServiceManager
@@ -162,6 +163,7 @@ class Master:
         sources = (ObservedSource(self._observations.observed), application_metrics)
         pages = self._views.pages(sources, self._dashboards.page)
         self._endpoint = Endpoint(pages, listeners.metrics, log)
+        self._agent = Agent(context, self._draining, self._views.not_ready, log)
         self._service_manager = ServiceManager(
             self._notifier,
             self._loop,
@@ -298,7 +300,7 @@ class Master:
                 self.post_event(events.StopAsked())
 
     def _has_clients(self) -> bool:
-        return not (self._control.is_idle and self._endpoint.is_idle)
+        return not (self._control.is_idle and self._endpoint.is_idle and self._agent.is_idle)
 
     def _before_exec(self) -> None:
         self._commands.interrupted()
@@ -413,6 +415,7 @@ class Master:
                 self._hooks.look,
                 lambda: self._dashboards.look(now()),
                 self._draining.look,
+                lambda: self._agent.look(now()),
                 lambda: self._control_file.look(now()),
                 self._log.flush,
                 mend_output,  # The next templates inherit the output.
@@ -439,12 +442,14 @@ class Master:
     async def _open(self) -> None:
         self._control.start()
         self._endpoint.start()
+        self._agent.start()
 
     async def _close(self) -> None:
         self._context.keeper.end()
         self._control.stop()
         await self._closing.end()
         await self._endpoint.close()
+        await self._agent.close()
         self._log.flush()
 
     def _finish(self, exit_status: int) -> None:

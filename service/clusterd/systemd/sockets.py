@@ -25,6 +25,7 @@ class Role(StrEnum):
     HTTPS = "https"
     METRICS = "metrics"
     CONTROL = "control"
+    AGENT = "agent"
 
 
 class SocketError(Exception):

@@ -22,7 +22,7 @@ def check_combinations(given: Values, source: Place) -> None:
         _at_most(given, "rollout.health_check.timeout", "rollout.boot_timeout")
     if given.are_good("app", "run"):
         _check_what_runs(given)
-    if given.are_good("listen", "tls.listen", "metrics", "control"):
+    if given.are_good("listen", "tls.listen", "metrics", "agent", "control"):
         _check_addresses(given, source)
     if given.are_good("tls") and given.values["tls.certificate"] is None:
         for key in ("tls.listen", "tls.key"):
@@ -76,7 +76,14 @@ def _check_addresses(given: Values, source: Place) -> None:
     if clash is not None:
         place = given.places.get("metrics.address", given.places.get(clash, source))
         given.refuse(place, "metrics", f"{metrics} is one of {clash} too", hint="give it an address of its own, or off")
-    taken = {each.path for each in (*(address for _, address in listen), metrics) if isinstance(each, UnixAddress)}
+    agent = given.values["agent"]
+    others = (*listen, *([("metrics", metrics)] if metrics is not None else []))
+    clash = next((own for own, other in others if _overlap(agent, other)), None)
+    if clash is not None:
+        found, hint = f"{agent} is one of {clash} too", "give it an address of its own, or off"
+        given.refuse(given.places.get("agent", given.places.get(clash, source)), "agent", found, hint=hint)
+    used = (*(address for _, address in listen), metrics, agent)
+    taken = {each.path for each in used if isinstance(each, UnixAddress)}
     if control is not None and control in taken:
         found = f"{control} is listened on for HTTP too"
         given.refuse(given.places["control"], "control", found, hint="give it a path of its own")

@@ -153,6 +153,16 @@ PROCESS_SETTINGS = (
         "(clusterd_application_series_dropped_total).",
     ),
     Setting(
+        "agent",
+        either(listen_address(), "off"),
+        "off",
+        _RESTART,
+        "The address at which HAProxy asks how many requests this host should get (agent-check): ready up 75%, drain, "
+        "maint or down. The weight follows the free capacity. A socket named agent that systemd passes replaces it. "
+        "See docs/many-hosts.md.",
+        metavar="ADDRESS",
+    ),
+    Setting(
         "tls.listen",
         listen_address(),
         "",

@@ -75,6 +75,14 @@ class Draining:
         self._kept.keep(is_drained=change.is_drained)
         self._context.log.notice(_in_words(change))
 
+    # ---- what is left
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the workers have no connection and no request."""
+        left = self._left()
+        return not (left.requests or left.connections)
+
     # ---- those who wait
 
     def look(self) -> None:

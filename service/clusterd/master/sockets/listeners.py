@@ -21,7 +21,13 @@ from clusterd.wire.messages import MOST_LISTENERS
 NOTHING_TO_LISTEN_ON = "listen: there is nothing to listen on"
 NAME_AN_ADDRESS = "name an address in listen: or in tls.listen:"
 
-_SETTINGS = {Role.HTTP: "listen", Role.HTTPS: "tls.listen", Role.METRICS: "metrics.address", Role.CONTROL: "control"}
+_SETTINGS = {
+    Role.HTTP: "listen",
+    Role.HTTPS: "tls.listen",
+    Role.METRICS: "metrics.address",
+    Role.CONTROL: "control",
+    Role.AGENT: "agent",
+}
 
 
 @dataclass(frozen=True)
@@ -38,12 +44,19 @@ class Listeners:
     """The Unix sockets that the master has bound, which it removes at the end."""
     passed: frozenset[str]
     """The settings that are not used, because systemd passed sockets for their role."""
+    agent: tuple[socket.socket, ...] = ()
     notes: tuple[str, ...] = ()
     """Which configured addresses are not listened on, and why; one line each."""
 
     def by_setting(self) -> dict[str, tuple[socket.socket, ...]]:
         """The sockets by the setting that names their addresses."""
-        return {"listen": self.http, "tls.listen": self.https, "metrics.address": self.metrics, "control": self.control}
+        return {
+            "listen": self.http,
+            "tls.listen": self.https,
+            "metrics.address": self.metrics,
+            "control": self.control,
+            "agent": self.agent,
+        }
 
     @property
     def public(self) -> tuple[ListeningSocket, ...]:
@@ -53,7 +66,12 @@ class Listeners:
     @property
     def descriptors(self) -> list[int]:
         """Of every socket."""
-        return [each.fileno() for each in (*self.public, *self.metrics, *self.control)]
+        return [each.fileno() for each in (*self.public, *self.of_master)]
+
+    @property
+    def of_master(self) -> tuple[socket.socket, ...]:
+        """The sockets for the master's own clients."""
+        return (*self.metrics, *self.control, *self.agent)
 
     @property
     def has_passed(self) -> bool:
@@ -78,7 +96,7 @@ class Listeners:
 
     def close(self) -> None:
         """Close every socket, and remove the Unix sockets that the master has bound."""
-        for sock in (*self.public, *self.metrics, *self.control):
+        for sock in (*self.public, *self.of_master):
             sock.close()
         remove(self.bound_paths)
 
@@ -109,6 +127,7 @@ def open_listeners(
         metrics = by_role[Role.METRICS] or (
             [binder.bind("metrics.address", config.metrics.address)] if config.metrics.address else []
         )
+        agent = by_role[Role.AGENT] or ([binder.bind("agent", config.agent)] if config.agent else [])
         control = by_role[Role.CONTROL] or [binder.bind_control(control_path)]
         _check(http, https, config, expected)
     except ListenError:
@@ -131,6 +150,7 @@ def open_listeners(
         bound=(*plain[len(given) :], *(() if by_role[Role.HTTPS] else encrypted)),
         bound_paths=tuple(bound),
         passed=frozenset(decided),
+        agent=tuple(agent),
         notes=tuple(notes),
     )
 
@@ -192,12 +212,13 @@ def tell_addresses(listeners: Listeners, config: Config, log: Logger) -> None:
         "listen": config.listen,
         "tls.listen": config.tls.listen,
         "metrics.address": (config.metrics.address,),
+        "agent": (config.agent,),
     }
     for setting, sockets in listeners.by_setting().items():
         addresses = [address_text(sock) for sock in sockets]
         passed = setting in listeners.passed
         log.info(f"{setting}: {' '.join(addresses) or 'off'}{' (passed by systemd)' if passed else ''}")
-        written = [str(address) for address in configured.get(setting, ())]
+        written = [str(address) for address in configured.get(setting, ()) if address is not None]
         if passed and written and written != addresses:
             log.notice(f"{setting}: {' '.join(written)} is not used: the socket unit sets the addresses")
     for note in listeners.notes:

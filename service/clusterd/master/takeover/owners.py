@@ -266,15 +266,15 @@ def _states_of_children(children: Children) -> list[ChildState]:
 
 def _state_of_listeners(listeners: Listeners) -> ListenersState:
     sockets = [ListenerState(each.fileno(), Role(each.scheme), each in listeners.bound) for each in listeners.public]
-    sockets += [ListenerState(each.fileno(), Role.METRICS, is_bound=False) for each in listeners.metrics]
-    sockets += [ListenerState(each.fileno(), Role.CONTROL, is_bound=False) for each in listeners.control]
+    own = {Role.METRICS: listeners.metrics, Role.CONTROL: listeners.control, Role.AGENT: listeners.agent}
+    sockets += [ListenerState(each.fileno(), role, is_bound=False) for role, its in own.items() for each in its]
     return ListenersState(tuple(sockets), tuple(map(str, listeners.bound_paths)), listeners.passed)
 
 
 def listeners_of(state: ListenersState) -> Listeners:
     """Return the listening sockets that an earlier program has left."""
     public: dict[Role, list[ListeningSocket]] = {Role.HTTP: [], Role.HTTPS: []}
-    own: dict[Role, list[socket.socket]] = {Role.METRICS: [], Role.CONTROL: []}
+    own: dict[Role, list[socket.socket]] = {Role.METRICS: [], Role.CONTROL: [], Role.AGENT: []}
     bound = []
     for each in state.sockets:
         descriptor = _own(each.descriptor)
@@ -289,6 +289,7 @@ def listeners_of(state: ListenersState) -> Listeners:
         https=tuple(public[Role.HTTPS]),
         metrics=tuple(own[Role.METRICS]),
         control=tuple(own[Role.CONTROL]),
+        agent=tuple(own[Role.AGENT]),
         bound=tuple(bound),
         bound_paths=tuple(map(Path, state.bound_paths)),
         passed=state.passed,

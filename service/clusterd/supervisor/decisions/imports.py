@@ -3,10 +3,10 @@
 from clusterd.supervisor import events
 from clusterd.supervisor.actions import Severity
 from clusterd.supervisor.decisions import first_start, rollout
-from clusterd.supervisor.reactions import Reaction, ignored, reactions
 from clusterd.supervisor.model.cluster import ClusterState, Phase
 from clusterd.supervisor.model.states import TemplateState
 from clusterd.supervisor.model.table import Template
+from clusterd.supervisor.reactions import Reaction, ignored, reactions
 
 
 def import_failed(

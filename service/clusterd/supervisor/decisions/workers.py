@@ -3,13 +3,13 @@
 from clusterd.supervisor import events
 from clusterd.supervisor.actions import Severity, Suspect, WorkerEnded
 from clusterd.supervisor.decisions.failures import fail, record_failure
-from clusterd.supervisor.reactions import Reaction, ignored, reactions
 from clusterd.supervisor.decisions.slots import retry_at
 from clusterd.supervisor.model.cluster import ClusterState, Phase
 from clusterd.supervisor.model.held import Cause, Held
 from clusterd.supervisor.model.states import COMING, FAILURES, EndReason, WorkerState
 from clusterd.supervisor.model.suspects import WINDOW_SECONDS
 from clusterd.supervisor.model.table import Worker
+from clusterd.supervisor.reactions import Reaction, ignored, reactions
 
 MIB = 1 << 20
 
