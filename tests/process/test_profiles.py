@@ -1,5 +1,6 @@
 """Profiles of running workers, and what their memory is used for, by clusterctl."""
 
+import ctypes
 import json
 import os
 import re
@@ -24,6 +25,9 @@ from tests.support.service import PATIENCE_SECONDS, Service, wait_until
 pytestmark = pytest.mark.engine_independent
 
 MakeService = Callable[..., Service]
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+SYS_TGKILL = {"x86_64": 234, "aarch64": 131}[os.uname().machine]
 
 BUSY = """
 import time
@@ -325,6 +329,19 @@ def test_an_interrupt_ends_the_sampling_too(make_service: MakeService) -> None:
     _, said = asked.communicate(timeout=PATIENCE_SECONDS)
     assert (asked.returncode, said) == (130, "clusterctl: interrupted; clusterd calls it off\n")
     wait_until(lambda: not _open_files(service, "clusterd-examination"), "the worker has stopped")
+
+
+def test_an_interrupt_that_ends_no_system_call_is_heeded(make_service: MakeService) -> None:
+    service = make_service(workers=1).start()
+    command = [*control_of(service), "profile", "1", "--seconds", "600"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as asked:
+        wait_until(lambda: _open_files(service, "clusterd-examination"), "the worker samples")
+        (other,) = {int(each.name) for each in Path(f"/proc/{asked.pid}/task").iterdir()} - {asked.pid}
+        assert LIBC.syscall(SYS_TGKILL, asked.pid, other, signal.SIGINT) == 0  # The main thread waits on.
+        try:
+            assert asked.wait(PATIENCE_SECONDS) == 130
+        finally:
+            asked.kill()
 
 
 def test_a_worker_that_drains_is_profiled_until_it_ends(make_service: MakeService) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -27,6 +28,9 @@ EX_INTERRUPTED = 130
 _COMMANDS = {"workers": "status", "log": "log-access"}
 """Commands that have another name in the protocol."""
 
+HEED_SECONDS = 0.5
+"""How long an interrupt may be overlooked."""
+
 TOP_SECONDS = 2.0
 """The time limit for an answer in `top`, which reads keys only between two answers."""
 
@@ -34,6 +38,7 @@ TOP_SECONDS = 2.0
 def main() -> int:
     """Run the command and return the exit status."""
     options = command_line().parse_args()
+    _heed_interrupts()
     spinner = terminal.Spinner(sys.stderr)
     try:
         return _run(options, spinner)
@@ -54,6 +59,15 @@ def main() -> int:
     except BrokenPipeError:  # for example in `clusterctl events | head`
         sys.stderr.close()
         return 0
+
+
+def _heed_interrupts() -> None:
+    """Have Ctrl-C end every wait. One that comes just before the system call, or to another thread, does not end it.
+
+    The alarm does, soon after (signal(7)): Python then handles both signals, and goes on waiting after an alarm.
+    """
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, HEED_SECONDS, HEED_SECONDS)
 
 
 def _run(options: argparse.Namespace, spinner: terminal.Spinner) -> int:
