@@ -1,11 +1,18 @@
 """What load balancers are told of the capacity of a host."""
 
-from itertools import pairwise
-
 import pytest
 
+from clusterd.master.rotation import capacity
 from clusterd.master.rotation.answers import LEAST, MOST, POINTS_A_SECOND, approached, line
-from clusterd.master.rotation.capacity import LEAST_ROOM, ROOM_BY_WAIT, ROOM_IF_BUSY, Worked, free_capacity, room
+from clusterd.master.rotation.capacity import (
+    CHANGE_A_SECOND,
+    HALVING_SECONDS,
+    ROOM_IF_BUSY,
+    Worked,
+    crowding,
+    free_capacity,
+    room,
+)
 from clusterd.master.rotation.usual import FEWEST, FEWEST_NOW, LEAST_PACE, PERIOD_SECONDS, PERIODS, Usual
 from clusterd.supervisor.model.rotation import Rotation
 
@@ -15,27 +22,36 @@ IDLE = Worked(busy=0.0, waited=0.0)
 # ---- capacity
 
 
-def test_a_worker_with_nothing_to_do_has_all_its_room() -> None:
-    assert room(IDLE) == 1.0
-    assert room(Worked(busy=0.5, waited=0.01)) == 1.0
-    assert room(Worked(busy=1.0, waited=0.0)) == ROOM_IF_BUSY
-    assert room(Worked(busy=7.0, waited=0.0)) == ROOM_IF_BUSY
-
-
-def test_the_longer_requests_wait_the_less_room_there_is() -> None:
-    waits = [seconds for seconds, _ in ROOM_BY_WAIT]
-    rooms = [room(Worked(0.0, seconds)) for seconds in (*waits, 60.0)]
-    assert all(one > other for one, other in pairwise(rooms))
-    assert rooms[-1] == LEAST_ROOM
+@pytest.mark.parametrize(
+    ("busy", "left"), [(0.0, 1.0), (0.5, 1.0), (0.75, 0.8), (1.0, ROOM_IF_BUSY), (7, ROOM_IF_BUSY)]
+)
+def test_a_busy_worker_has_less_room(busy: float, left: float) -> None:
+    assert room(busy) == pytest.approx(left)
 
 
 @pytest.mark.parametrize(("workers", "free"), [(0, 0.0), (1, 0.25), (2, 0.5), (4, 1.0), (5, 1.0)])
 def test_slots_without_a_worker_count_nothing(workers: int, free: float) -> None:
-    assert free_capacity([IDLE] * workers, 4, 1.0) == free
+    assert free_capacity([IDLE] * workers, 4) == free
 
 
-def test_a_slow_host_has_less() -> None:
-    assert free_capacity([IDLE], 1, 0.2) == 0.2
+def settled(*waits: float) -> float:
+    """What is left in the long run of a service whose workers have requests wait for so long."""
+    return crowding(0.5, [Worked(0.0, waited) for waited in waits], 3600.0)
+
+
+def test_the_longer_requests_wait_the_less_is_left() -> None:
+    assert settled() == 1.0
+    assert settled(0.0, 0.0) == 1.0
+    assert settled(HALVING_SECONDS) == settled(0.0, 2 * HALVING_SECONDS) == 0.5
+    assert settled(1.0) < settled(0.5)
+    assert settled(1000.0) == capacity.LEAST
+
+
+def test_what_waits_changes_little_in_a_second() -> None:
+    long = [Worked(0.0, 60.0)]
+    assert crowding(1.0, long, 1.0) == pytest.approx(1 / CHANGE_A_SECOND)
+    assert crowding(0.5, [IDLE], 2.0) == pytest.approx(0.5 * CHANGE_A_SECOND**2)
+    assert crowding(0.5, long, 0.0) == 0.5
 
 
 # ---- what is usual

@@ -21,16 +21,25 @@ def main(seconds: float, seed: int) -> int:
         trial = Trial.of(seed, min(seconds, ROUND_SECONDS))
         print(f"{trial}: `make soak SEED={seed}` takes the same chances again", flush=True)
         with tempfile.TemporaryDirectory() as made:
-            outcome = asyncio.run(attempt(trial, Path(made), make_certificate(Path(made) / "certificates")))
+            try:
+                outcome = asyncio.run(attempt(trial, Path(made), make_certificate(Path(made) / "certificates")))
+            except Exception:
+                _keep_log(Path(made), seed)
+                raise
             report(outcome)
             if outcome.wrong:
-                kept = Path(tempfile.gettempdir()) / f"soak-{seed}.log"
-                kept.write_text((Path(made) / "log").read_text())
-                print(f"the log is in {kept}", *outcome.wrong[:20], sep="\n  ", flush=True)
+                _keep_log(Path(made), seed)
+                print(*outcome.wrong[:20], sep="\n  ", flush=True)
                 return 1
         seconds -= trial.seconds
         seed += 1
     return 0
+
+
+def _keep_log(made: Path, seed: int) -> None:
+    kept = Path(tempfile.gettempdir()) / f"soak-{seed}.log"
+    kept.write_text((made / "log").read_text())
+    print(f"the log is in {kept}", flush=True)
 
 
 def report(outcome: Outcome) -> None:

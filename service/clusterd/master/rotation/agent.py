@@ -7,7 +7,7 @@ from clusterd.log import Logger
 from clusterd.master.admin.exchanges import Exchanges, send_and_end
 from clusterd.master.context import MasterContext
 from clusterd.master.rotation.answers import LEAST, MOST, approached, line
-from clusterd.master.rotation.capacity import Worked, free_capacity
+from clusterd.master.rotation.capacity import Worked, crowding, free_capacity
 from clusterd.master.rotation.draining import Draining
 from clusterd.master.rotation.usual import Usual
 from clusterd.metrics.shared.row import BUSY_UNIT, Row, Totals
@@ -32,6 +32,7 @@ class Agent:
         self._not_ready = not_ready
         self._exchanges = Exchanges("agent", context.listeners.agent, self._converse, log)
         self._usual = Usual()
+        self._crowding = 1.0
         self._weight = LEAST
         self._looked_at: float | None = None
         self._before: dict[int, Totals] = {}
@@ -60,7 +61,9 @@ class Agent:
         if not self._context.listeners.agent or (seconds < LOOK_EVERY_SECONDS and not is_first):
             return
         self._looked_at = now
-        target = MOST * free_capacity(list(self._worked(now)), self._cluster.wanted, self._usual.pace)
+        worked = list(self._worked(now))
+        self._crowding = crowding(self._crowding, worked, seconds)
+        target = MOST * free_capacity(worked, self._cluster.wanted) * self._usual.pace * self._crowding
         if self._cluster.rotation is not Rotation.IN:
             self._weight = LEAST  # From there it climbs when the service comes back, as after a start.
         elif is_first and self._cluster.phase is Phase.RUNNING:  # In place of a master that has died.
