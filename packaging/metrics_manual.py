@@ -13,7 +13,7 @@ from clusterd.metrics.page.exposition import ClusterSource, render
 from clusterd.metrics.page.facts import ClusterFacts, HooksFacts, Phase, WorkerFacts
 from clusterd.metrics.page.ledger import Ledger
 from clusterd.metrics.page.negotiation import Wanted
-from clusterd.metrics.page.observed import Observed, ObservedSource, SlotBackoff, SlotMemory
+from clusterd.metrics.page.observed import Observed, ObservedSource, Release, SlotBackoff, SlotMemory
 from clusterd.metrics.regions.arena import Arena
 from clusterd.metrics.regions.reading import ArenaReader
 from clusterd.metrics.shared.scoreboard import Scoreboard
@@ -43,6 +43,8 @@ _OBSERVED = Observed(
     import_seconds=0.0,
     certificates={"": 0.0},
     log_records_dropped=0,
+    release=Release("", ""),
+    weight=0.0,
 )
 _HOOKS = HooksFacts("", 1, 1, "", True, 0, 0.0, 0, 0, 0, 0)
 

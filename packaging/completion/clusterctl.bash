@@ -7,7 +7,7 @@ _clusterctl() {
         --signal) COMPREPLY=($(compgen -W "TERM QUIT KILL USR1 USR2 HUP STOP CONT" -- "$word")) && return ;;
     esac
     for each in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
-        case " list status workers top reload upgrade restart scale stop kill events stacks profile memory debug config send log-level log " in
+        case " list status workers top reload upgrade restart scale drain undrain stop kill events stacks profile memory debug config send log-level log " in
             *" $each "*) command=$each ;;
         esac
     done
@@ -20,6 +20,8 @@ _clusterctl() {
         upgrade) known="--help --socket --config --instance --json" ;;
         restart) known="--help --socket --config --instance --json $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
         scale) known="--help --socket --config --instance --json" ;;
+        drain) known="--help --socket --config --instance --json --wait" ;;
+        undrain) known="--help --socket --config --instance --json" ;;
         stop) known="--help --socket --config --instance --json --now" ;;
         kill) known="--help --socket --config --instance --json --signal hooks all $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
         events) known="--help --socket --config --instance --json --follow" ;;
@@ -31,7 +33,7 @@ _clusterctl() {
         send) known="--help --socket --config --instance --json all $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
         log-level) known="--help --socket --config --instance --json error warning notice info debug" ;;
         log) known="--help --socket --config --instance --json access off errors slow all" ;;
-        *) known="--help --version --socket --config --instance --json list status workers top reload upgrade restart scale stop kill events stacks profile memory debug config send log-level log" ;;
+        *) known="--help --version --socket --config --instance --json list status workers top reload upgrade restart scale drain undrain stop kill events stacks profile memory debug config send log-level log" ;;
     esac
     COMPREPLY=($(compgen -W "$known" -- "$word"))
 }

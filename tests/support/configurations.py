@@ -36,6 +36,7 @@ underscores: refuse
 request_ids: return
 metrics: {address: off, application: off, series: 500}
 control: run/control.sock
+agent: 127.0.0.1:8003
 workers: 3
 threads: 0
 greenlets: 500

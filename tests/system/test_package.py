@@ -72,7 +72,7 @@ def test_the_program_is_compiled_by_the_installation(machine: Machine) -> None:
 
 def test_systemd_finds_nothing_wrong_with_the_units(machine: Machine) -> None:
     services = ("clusterd.service", "clusterd@a.service", "clusterd-tmp.service", "clusterd-tmp@a.service")
-    units = (*SOCKETS, "clusterd-https.socket", *services, "clusterd@a.socket", *RELOADS)
+    units = (*SOCKETS, "clusterd-https.socket", "clusterd-agent.socket", *services, "clusterd@a.socket", *RELOADS)
     # Manual pages are not looked at: a minimal Debian excludes them, and has no man to ask.
     verified = machine.run("systemd-analyze", "verify", "--man=no", *units)
     assert verified.stdout + verified.stderr == ""

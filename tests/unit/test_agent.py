@@ -23,7 +23,7 @@ IDLE = Worked(busy=0.0, waited=0.0)
 
 
 @pytest.mark.parametrize(
-    ("busy", "left"), [(0.0, 1.0), (0.5, 1.0), (0.75, 0.8), (1.0, ROOM_IF_BUSY), (7, ROOM_IF_BUSY)]
+    ("busy", "left"), [(0.0, 1.0), (0.5, 1.0), (0.75, 0.8), (1.0, ROOM_IF_BUSY), (7.0, ROOM_IF_BUSY)]
 )
 def test_a_busy_worker_has_less_room(busy: float, left: float) -> None:
     assert room(busy) == pytest.approx(left)

@@ -162,6 +162,7 @@ def test_only_what_is_bound_at_the_start_needs_a_restart() -> None:
         "tls.listen",
         "metrics.address",
         "control",
+        "agent",
         "unix_sockets.mode",
         "unix_sockets.owner",
         "unix_sockets.group",

@@ -164,6 +164,7 @@ class Master:
         pages = self._views.pages(sources, self._dashboards.page)
         self._endpoint = Endpoint(pages, listeners.metrics, log)
         self._agent = Agent(context, self._draining, self._views.not_ready, log)
+        self._observations.weight = lambda: self._agent.weight
         self._service_manager = ServiceManager(
             self._notifier,
             self._loop,

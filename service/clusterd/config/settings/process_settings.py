@@ -90,6 +90,16 @@ PROCESS_SETTINGS = (
         metavar="PATH",
     ),
     Setting(
+        "agent",
+        either(listen_address(), "off"),
+        "off",
+        _RESTART,
+        "The address at which HAProxy asks how many requests this host should get (agent-check): ready up 75%, drain, "
+        "maint or down. The weight follows the free capacity. A socket named agent that systemd passes replaces it. "
+        "See docs/many-hosts.md.",
+        metavar="ADDRESS",
+    ),
+    Setting(
         "workers",
         worker_count(),
         "auto",
@@ -151,16 +161,6 @@ PROCESS_SETTINGS = (
         "The most series of the application that one worker has: one for each combination of the labels of a metric, "
         "and for each bucket of a histogram. Further ones are dropped, logged once, and counted "
         "(clusterd_application_series_dropped_total).",
-    ),
-    Setting(
-        "agent",
-        either(listen_address(), "off"),
-        "off",
-        _RESTART,
-        "The address at which HAProxy asks how many requests this host should get (agent-check): ready up 75%, drain, "
-        "maint or down. The weight follows the free capacity. A socket named agent that systemd passes replaces it. "
-        "See docs/many-hosts.md.",
-        metavar="ADDRESS",
     ),
     Setting(
         "tls.listen",

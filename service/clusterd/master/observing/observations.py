@@ -10,9 +10,10 @@ from clusterd.master.children.child import Child
 from clusterd.master.context import MasterContext
 from clusterd.master.observing.certificates import CertificateWatch
 from clusterd.master.observing.memory import LIMITED_SAMPLE_SECONDS, SAMPLE_SECONDS
+from clusterd.master.observing.releases import Releases
 from clusterd.metrics.kernel.backlog import backlogs
 from clusterd.metrics.kernel.cgroup import Cgroup
-from clusterd.metrics.page.observed import Observed, SlotBackoff
+from clusterd.metrics.page.observed import Observed, Release, SlotBackoff
 from clusterd.supervisor import actions, events
 from clusterd.supervisor.model.backoff import Backoff
 from clusterd.supervisor.status import waiting_slots
@@ -30,6 +31,8 @@ class Kept:
     import_seconds: float | None = None
     rollout_seconds: dict[str, float] = field(default_factory=dict)
     """How long the last rollout took, by result."""
+    releases: dict[int, Release] = field(default_factory=dict)
+    """By generation."""
 
 
 class Observations:
@@ -52,13 +55,20 @@ class Observations:
         self._rollouts: dict[int, float] = {}
         """When the rollouts under way began, by number."""
         self._rollout_seconds: dict[str, float] = {}
+        self._releases = Releases(context.loop)
+        self.weight: Callable[[], float | None] = lambda: None
+        """Returns what the agent answers; set when there is one."""
 
     # ---- from one program of the master to the next
 
     def kept(self) -> Kept:
         """What another program of the master goes on with."""
         return Kept(
-            dict(self._oom_kills), dict(self._certificate_ends), self._import_seconds, dict(self._rollout_seconds)
+            dict(self._oom_kills),
+            dict(self._certificate_ends),
+            self._import_seconds,
+            dict(self._rollout_seconds),
+            dict(self._releases.known),
         )
 
     def resume(self, kept: Kept) -> None:
@@ -67,6 +77,7 @@ class Observations:
         self._certificate_ends.update(kept.certificate_ends)
         self._import_seconds = kept.import_seconds
         self._rollout_seconds.update(kept.rollout_seconds)
+        self._releases.known.update(kept.releases)
 
     # ---- what happens
 
@@ -80,6 +91,9 @@ class Observations:
     def note_action(self, action: actions.Action) -> None:
         """Note an action of the supervisor."""
         match action:
+            case actions.StartTemplate(_, generation):
+                directory = self._configurations.of(generation).directory
+                self._releases.learn(generation, directory, self._cluster.table.generations.__contains__)
             case actions.RolloutStarted(number):
                 self._rollouts[number] = time.monotonic()
             case actions.RolloutEnded(number, _, failure) if number in self._rollouts:
@@ -121,6 +135,8 @@ class Observations:
             import_seconds=self._import_seconds,
             certificates=self._served_certificates(),
             log_records_dropped=self._log.lost,
+            release=self._releases.known.get(self._cluster.serving),
+            weight=self.weight(),
         )
 
     def _sample_periods(self) -> dict[int, float]:

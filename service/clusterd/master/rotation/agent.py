@@ -38,9 +38,9 @@ class Agent:
         self._before: dict[int, Totals] = {}
 
     @property
-    def weight(self) -> float:
-        """How many requests this host should get, in percent of what its operator has configured."""
-        return self._weight
+    def weight(self) -> float | None:
+        """How many requests this host should get, in percent of what its operator has configured; None if none asks."""
+        return self._weight if self._context.listeners.agent else None
 
     @property
     def is_idle(self) -> bool:

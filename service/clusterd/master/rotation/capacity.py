@@ -4,6 +4,7 @@ Four things reduce it, and multiply: slots without a ready worker, workers that 
 (`Crowding`), and requests that take longer than is usual here (`usual.py`).
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -44,5 +45,5 @@ def crowding(before: float, workers: Iterable[Worked], seconds: float) -> float:
     """How much the requests that wait leave of that, `seconds` after it was `before`."""
     waits = [each.waited for each in workers]
     target = 1.0 / (1.0 + sum(waits) / max(1, len(waits)) / HALVING_SECONDS)
-    factor = CHANGE_A_SECOND ** max(0.0, seconds)
+    factor = math.pow(CHANGE_A_SECOND, max(0.0, seconds))
     return max(LEAST, min(1.0, max(before / factor, min(before * factor, target))))

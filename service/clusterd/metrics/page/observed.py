@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from clusterd.metrics.kernel.backlog import Backlog
 from clusterd.metrics.kernel.cgroup import CgroupUsage
-from clusterd.metrics.page.families import CounterMetricFamily, GaugeMetricFamily, Metric
+from clusterd.metrics.page.families import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from clusterd.metrics.page.negotiation import Form
 from clusterd.metrics.page.pace import Pace
 
@@ -31,6 +31,16 @@ class SlotBackoff:
 
 
 @dataclass(frozen=True, slots=True)
+class Release:
+    """What a generation serves."""
+
+    name: str
+    """The name of its directory, with symbolic links resolved."""
+    digest: str
+    """Of its source files; empty if there are too many or they cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """What was observed. Keys that are numbers are slots."""
 
@@ -49,6 +59,10 @@ class Observed:
     certificates: Mapping[str, float]
     """When each ends, in seconds since 1970, by how the configuration names it."""
     log_records_dropped: int
+    release: Release | None
+    """Which one serves. None until it is known."""
+    weight: float | None
+    """What the agent answers, in percent. None if there is no agent."""
 
 
 class ObservedSource:
@@ -66,6 +80,7 @@ class ObservedSource:
 
 def observed_families(observed: Observed) -> Iterator[Metric]:
     """Yield the families, also those without a sample."""
+    yield from _balanced(observed)
     yield from _sockets(observed.backlogs)
     yield from _slots(observed)
     yield from _cgroup(observed.cgroup)
@@ -87,6 +102,21 @@ def observed_families(observed: Observed) -> Iterator[Metric]:
         "clusterd_master_log_records_dropped",
         "Log records that the master dropped because their destination did not accept them.",
         observed.log_records_dropped,
+    )
+
+
+def _balanced(observed: Observed) -> Iterator[Metric]:
+    release = observed.release
+    if release is not None:
+        yield InfoMetricFamily(
+            "clusterd_release",
+            "The release that is being served: its directory, and a digest of its source files.",
+            value={"release": release.name, "digest": release.digest},
+        )
+    yield GaugeMetricFamily(
+        "clusterd_agent_weight_percent",
+        "How many requests this host should get, as HAProxy's agent-check is told; only if there is an agent.",
+        observed.weight,
     )
 
 
