@@ -32,6 +32,10 @@ SYS_KCMP = 312 if platform.machine() == "x86_64" else 272
 MOST_DESCRIPTORS_IN_A_MESSAGE = 253
 LEFT_SOMETHING = 99
 """The exit status when processes of the service did not end by themselves after it."""
+ENDS = frozenset({0, 70, 78})
+"""The exit statuses after which none is started again: RestartPreventExitStatus= of the units, and what a test asks for
+with a stop (systemd would start it again).
+"""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -227,7 +231,7 @@ class Manager:
             code = os.waitstatus_to_exitcode(status)
             self._told.ends.append(code)
             self._main = 0
-            if code < 0 and not self._is_stopping:
+            if code not in ENDS and not self._is_stopping:
                 self._start()
             else:
                 self._status = code if code >= 0 else 128 - code
