@@ -1,4 +1,4 @@
-"""The configurations of proxies in docs/behind-a-proxy.md, each made a complete file."""
+"""The configurations of proxies in the documentation, each made a complete file."""
 
 import re
 from pathlib import Path
@@ -9,13 +9,15 @@ defaults
     timeout client 50s
     timeout server 50s
 """
-_DOCUMENT = Path(__file__).parents[2] / "docs/behind-a-proxy.md"
+_DOCUMENTS = Path(__file__).parents[2] / "docs"
+BEHIND_A_PROXY = _DOCUMENTS / "behind-a-proxy.md"
+MANY_HOSTS = _DOCUMENTS / "many-hosts.md"
 
 
-def haproxy_configurations() -> list[str]:
-    """Complete files for HAProxy, with the timeouts of Debian's own file."""
+def haproxy_configurations(*documents: Path) -> list[str]:
+    """Complete files for HAProxy, with the timeouts of Debian's own file. Of all documents, if none is named."""
     files = []
-    for block in _blocks("haproxy"):
+    for block in _blocks("haproxy", *(documents or (BEHIND_A_PROXY, MANY_HOSTS))):
         frontend = "" if "frontend" in block else "frontend web\n    mode http\n    bind :80\n"
         backend = "" if "backend app\n" in block else "backend app\n    mode http\n"
         files.append(_DEFAULTS + frontend + block + backend)
@@ -25,7 +27,7 @@ def haproxy_configurations() -> list[str]:
 def nginx_configurations(port: int) -> list[str]:
     """Complete files for nginx, which opens what it is to listen on even to check a file."""
     files = []
-    for block in _blocks("nginx"):
+    for block in _blocks("nginx", BEHIND_A_PROXY):
         upstream = "" if "upstream app" in block else "upstream app { server 127.0.0.1:8000; }\n"
         server = f"server {{ listen 80;\n{block}}}\n" if block.startswith("location") else block
         http = (upstream + server).replace("listen 80;", f"listen 127.0.0.1:{port};")
@@ -33,7 +35,10 @@ def nginx_configurations(port: int) -> list[str]:
     return files
 
 
-def _blocks(language: str) -> list[str]:
-    found = re.findall(rf"^```{language}\n(.*?)^```$", _DOCUMENT.read_text(), re.M | re.S)
-    assert found, f"{_DOCUMENT} has no {language}"
+def _blocks(language: str, *documents: Path) -> list[str]:
+    found = []
+    for document in documents:
+        blocks = re.findall(rf"^```{language}\n(.*?)^```$", document.read_text(), re.M | re.S)
+        assert blocks, f"{document} has no {language}"
+        found += blocks
     return found
