@@ -20,6 +20,7 @@ from tests.support.alerting import (
     ALERTS,
     BLOCKS,
     ILL,
+    OF_A_SERVICE,
     RULES,
     Watched,
     asked,
@@ -90,7 +91,7 @@ def watch(
 
 
 def test_every_alert_is_made_to_fire() -> None:
-    assert frozenset().union(*FIRED.values()) == {each["alert"] for each in shipped_alerts()}
+    assert frozenset().union(*FIRED.values()) == {each["alert"] for each in shipped_alerts(OF_A_SERVICE)}
 
 
 @fires("ClusterdCrashLoop", "ClusterdRequestsLost", "ClusterdReloadFailed", "ClusterdDown")
@@ -276,7 +277,8 @@ def test_a_log_that_nobody_reads(watch: Watch, tmp_path: Path) -> None:
 
 def test_every_query_of_the_dashboard_returns_data(little_memory: Path, watch: Watch, tmp_path: Path) -> None:
     certificate = make_certificate(tmp_path / "tls")
-    watched = watch(threads=2, tls={"listen": [f"127.0.0.1:{free_port()}"], "certificate": str(certificate.combined)})
+    tls = {"listen": [f"127.0.0.1:{free_port()}"], "certificate": str(certificate.combined)}
+    watched = watch(threads=2, tls=tls, agent=f"127.0.0.1:{free_port()}")
     put_into(little_memory, watched.service)
     # A kernel may have been told not to measure pressure (psi=0).
     told = [each for each in shipped_queries() if "_waiting_seconds" not in each or Path("/proc/pressure").exists()]

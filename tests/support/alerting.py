@@ -31,10 +31,14 @@ def shipped_queries() -> list[str]:
     return [target["expr"] for panel in panels for target in panel.get("targets", ())]
 
 
-def shipped_alerts() -> list[dict[str, Any]]:
-    """The rules of the alerts."""
-    [group] = yaml.safe_load(ALERTS.read_text())["groups"]
-    return list(group["rules"])
+OF_A_SERVICE, OF_HOSTS = "clusterd", "clusterd_hosts"
+"""The groups of alerts."""
+
+
+def shipped_alerts(*groups: str) -> list[dict[str, Any]]:
+    """The rules of the alerts: of these groups, or all."""
+    found = {group["name"]: group["rules"] for group in yaml.safe_load(ALERTS.read_text())["groups"]}
+    return [rule for name in groups or found for rule in found[name]]
 
 
 def hurried(rules: Path, directory: Path) -> Path:

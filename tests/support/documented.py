@@ -1,4 +1,4 @@
-"""The configurations of proxies in the documentation, each made a complete file."""
+"""The configurations of proxies and of Prometheus in the documentation, each made a complete file."""
 
 import re
 from pathlib import Path
@@ -33,6 +33,11 @@ def nginx_configurations(port: int) -> list[str]:
         http = (upstream + server).replace("listen 80;", f"listen 127.0.0.1:{port};")
         files.append(f"pid nginx.pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n{http}}}\n")
     return files
+
+
+def prometheus_configurations() -> list[str]:
+    """Complete files for Prometheus."""
+    return _blocks("prometheus", MANY_HOSTS)
 
 
 def _blocks(language: str, *documents: Path) -> list[str]:
