@@ -18,7 +18,7 @@ PACKAGES_DEB     := build-essential debhelper fakeroot python3-dev python3-venv
 PACKAGES_LINT    := lintian
 PACKAGES_SYSTEM  := debootstrap systemd-container util-linux iproute2 $(PACKAGES_LINT)
 # What stands beside clusterd in the examples and in the tests.
-PACKAGES_EXAMPLES := chromium-headless-shell haproxy nginx-light prometheus redis-server
+PACKAGES_EXAMPLES := caddy chromium-headless-shell haproxy nginx-light prometheus redis-server
 
 # The engine as it is installed: compiled for $(PYTHON), from these.
 COMPILED := build/compiled

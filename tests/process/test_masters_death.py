@@ -1,6 +1,7 @@
 """The master is killed, and the next one goes on with its workers: no client notices, and nothing is left half done."""
 
 import os
+import resource
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -298,3 +299,44 @@ def test_what_an_import_has_started_ends_after_the_last_worker_of_a_dead_master(
     wait_until(lambda: not any(map(is_alive, [before, *left])), "they have ended")
     assert all(map(is_alive, (int(pid) for pid in note.read_text().splitlines()[1].split())))
     assert service.stop() == 0
+
+
+# ---- what a master needs to be reached
+
+
+def test_a_control_socket_that_was_made_again_is_that_of_the_next_master_too(make_managed: MakeManaged) -> None:
+    service = make_managed()
+    service.start()
+    service.control.unlink()
+    wait_until(service.control.exists, "it is there again")
+    wait_until(service.describe, "it answers")
+    for _ in range(2):
+        kill_and_wait(service)
+        wait_until(service.describe, "the next master answers")
+        assert service.clusterctl("status").returncode == 0
+    assert service.stop() == 0
+    assert not service.control.exists()
+
+
+def test_masters_that_cannot_take_over_leave_everything_to_one_that_can(make_managed: MakeManaged) -> None:
+    """They lack descriptors, more of them each time, and so fail later and later in their beginning."""
+    service = make_managed()
+    service.start()
+    assert service.process is not None
+    manager, before = service.process.pid, pids(service)
+    limit = resource.prlimit(manager, resource.RLIMIT_NOFILE)
+    failed = 0
+    for spare in range(8, 48, 4):
+        seen = service.seen()
+        few = 3 + len(service.sockets) + len(seen.stored) + spare
+        resource.prlimit(manager, resource.RLIMIT_NOFILE, (few, limit[1]))
+        service.kill_the_master()
+        wait_until(
+            lambda seen=seen: service.seen().ready > seen.ready or service.seen().starts > seen.starts + 2, "it tried"
+        )
+        resource.prlimit(manager, resource.RLIMIT_NOFILE, limit)
+        failed += service.seen().ready == seen.ready
+        wait_until(lambda seen=seen: service.seen().ready > seen.ready, f"one can:\n{service.log()}")
+        wait_until(service.describe, f"it answers after others had {spare} descriptors to spare:\n{service.log()}")
+        assert pids(service) == before
+    assert failed, "no master lacked any"

@@ -35,6 +35,12 @@ def nginx_configurations(port: int) -> list[str]:
     return files
 
 
+def caddy_configuration() -> str:
+    """The file for Caddy."""
+    (text,) = _blocks("caddy", BEHIND_A_PROXY)
+    return text
+
+
 def prometheus_configurations() -> list[str]:
     """Complete files for Prometheus."""
     return _blocks("prometheus", MANY_HOSTS)

@@ -220,7 +220,9 @@ def _go_on(arguments: Arguments, succession: Succession, log: Logger) -> int:
         except (TakeoverError, WatchError, OSError) as error:
             return _cannot_go_on(error, log)
         gc.freeze()
-        return master.run()
+        status = master.run()
+        listeners.remove_files()
+        return status
 
 
 def _cannot_go_on(error: Exception, log: Logger) -> int:
@@ -254,9 +256,12 @@ def _serve(
         except (ListenError, SocketError) as error:
             return attempt.refuse(str(error).splitlines(), ExitStatus.TEMPORARY)
         except WatchError as error:
+            listeners.remove_files()
             return attempt.refuse([str(error)], ExitStatus.CONFIGURATION)
         first = attempt.first_start()
         master = Master(config, lambda: _read(arguments), listeners, log, watcher=watcher, start=first)
         # What is alive now stays alive. Looking through it in each full collection would keep the loop for 10 ms.
         gc.freeze()
-        return attempt.ended(master.run(), master.first_start)
+        status = master.run()
+        listeners.remove_files()
+        return attempt.ended(status, master.first_start)

@@ -212,6 +212,7 @@ class Cluster:
         opened = ExitStack()
         try:
             listeners = opened.enter_context(closing(_listeners(config)))
+            opened.callback(listeners.remove_files)
             watcher = opened.enter_context(closing(_watcher(self._watch, config, log))) if self._watch else None
             self._handlers.post("setup", None, self.settings)
             return Master(config, self._reread, listeners, log, observe=observe, watcher=watcher).run()

@@ -23,17 +23,20 @@ class Accepting:
         self._listeners = tuple(listeners)
         self._accepted = accepted
         self._log = log
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._pauses: set[asyncio.TimerHandle] = set()
 
     def start(self) -> None:
-        """Begin to accept, on the running loop."""
+        """Begin to accept, the first time on the running loop. The loop need not run when it begins again."""
+        self._loop = self._loop or asyncio.get_running_loop()
         for listener in self._listeners:
-            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+            self._loop.add_reader(listener, self._accept, listener)
 
     def stop(self) -> None:
         """Stop accepting."""
         for listener in self._listeners:
-            asyncio.get_running_loop().remove_reader(listener)
+            if self._loop is not None:
+                self._loop.remove_reader(listener)
         for pause in self._pauses:
             pause.cancel()
 
@@ -51,7 +54,7 @@ class Accepting:
             self._accepted(connection)
 
     def _pause(self, listener: socket.socket, error: OSError) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._loop or asyncio.get_running_loop()
         self._log.warning(f"{self._what} cannot accept", reason=error.strerror, retry_in=PAUSE_SECONDS)
         loop.remove_reader(listener)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from clusterd.config.model import UnixSockets
 from clusterd.log import Logger
 from clusterd.master.admin.control import ControlServer
-from clusterd.master.sockets.binding import Binder, ListenError
+from clusterd.master.sockets.binding import Binder, ListenError, remove
 from clusterd.master.sockets.listeners import Listeners
 
 LOOK_SECONDS = 1.0
@@ -29,6 +29,8 @@ class ControlFile:
         if "control" not in listeners.passed and listeners.control[0].family == socket.AF_UNIX:
             self._path = Path(listeners.control[0].getsockname())
         self._file = self._found()
+        self._is_served = False
+        """Whether a process listens there. If a master has made it again and died, systemd has kept the one before."""
         self._said = ""
         self._next = 0.0
 
@@ -38,7 +40,8 @@ class ControlFile:
             return
         self._next = now + LOOK_SECONDS
         found = self._found()
-        if found is None:
+        self._is_served = self._is_served or (found is not None and _is_served(self._path))
+        if found is None or not self._is_served:
             self._bind(self._path)
         elif found == self._file:
             self._said = ""
@@ -46,12 +49,15 @@ class ControlFile:
             self._say(f"{self._path} is not the control socket of this clusterd any more: remove it, or restart")
 
     def _bind(self, path: Path) -> None:
+        made: list[Path] = []
         try:
-            self._server.serve_on(Binder(_ANY_ACCESS, []).bind_control(path))
+            self._server.serve_on(Binder(_ANY_ACCESS, made).bind_control(path))
         except (ListenError, OSError) as error:
+            remove(made)  # Nothing is served there. The next look makes it again.
             self._say(f"the control socket {path} was removed and cannot be made again: {error}")
             return
         self._file = self._found()
+        self._is_served = True
         self._log.warning(f"the control socket {path} was removed: it is there again")
 
     def _found(self) -> tuple[int, int] | None:
@@ -67,3 +73,16 @@ class ControlFile:
         if what != self._said:
             self._said = what
             self._log.error(what)
+
+
+def _is_served(path: Path) -> bool:
+    """Return whether a process listens at the path. One that cannot be asked now counts as listening."""
+    try:
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.setblocking(False)
+            sock.connect(str(path))
+    except ConnectionRefusedError:
+        return False
+    except OSError:
+        pass  # Its backlog is full, or this process has no descriptors.
+    return True

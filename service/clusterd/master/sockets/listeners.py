@@ -95,9 +95,15 @@ class Listeners:
             sock.close()
 
     def close(self) -> None:
-        """Close every socket, and remove the Unix sockets that the master has bound."""
+        """Close every socket."""
         for sock in (*self.public, *self.of_master):
             sock.close()
+
+    def remove_files(self) -> None:
+        """Remove the Unix sockets that the master has bound. Only at the end of the service.
+
+        A master that fails may be followed by another, which serves on with the sockets, and clients need the files.
+        """
         remove(self.bound_paths)
 
 
