@@ -116,6 +116,10 @@ class ManagedService(Service):
         """Have the manager start one though the present one lives, which it takes no notice of any more."""
         self._ask("start another")
 
+    def limit_descriptors(self, limit: int | None) -> None:
+        """Let the masters that start from now on have so many open files at first (the soft limit)."""
+        self._ask("limit descriptors", limit=limit)
+
     def delay_barriers(self, seconds: float) -> None:
         """Have the manager answer later that it has stored what was sent."""
         self._ask("delay barriers", seconds=seconds)

@@ -14,6 +14,7 @@ import fcntl
 import json
 import os
 import platform
+import resource
 import select
 import selectors
 import signal
@@ -162,6 +163,8 @@ class Manager:
         self._notify = NotifySocket(f"{options.control}.notify")
         self._told = Told()
         self._barrier_seconds = 0.0
+        self._limit: int | None = None
+        """The most descriptors of the next main processes (LimitNOFILE=)."""
         self._barriers: list[tuple[float, int]] = []
         self._main = 0
         self._is_stopping = False
@@ -214,7 +217,7 @@ class Manager:
         self._main = os.fork()
         if self._main == 0:
             try:
-                execute(self._command, [descriptor for _, descriptor in passed], variables)
+                execute(self._command, [descriptor for _, descriptor in passed], variables, self._limit)
             finally:
                 os._exit(203)  # systemd.exec(5): EXIT_EXEC
 
@@ -304,6 +307,8 @@ class Manager:
                     self._store.drop()
                 case "start another":
                     self._start()
+                case "limit descriptors":
+                    self._limit = question["limit"]
                 case "delay barriers":
                     self._barrier_seconds = question["seconds"]
             stored = [[name, os.readlink(f"/proc/self/fd/{each}")] for name, each in self._store.kept]
@@ -311,7 +316,7 @@ class Manager:
             stream.write(json.dumps(answer) + "\n")
 
 
-def execute(command: Sequence[str], descriptors: Sequence[int], variables: dict[str, str]) -> None:
+def execute(command: Sequence[str], descriptors: Sequence[int], variables: dict[str, str], limit: int | None) -> None:
     """Become the service: the descriptors from 3 on (sd_listen_fds(3)), no signal ignored."""
     for number in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
@@ -321,6 +326,8 @@ def execute(command: Sequence[str], descriptors: Sequence[int], variables: dict[
     for target, descriptor in enumerate(moved, 3):
         os.dup2(descriptor, target, inheritable=True)
     environment = {**os.environ, **variables, "LISTEN_PID": str(os.getpid()), "SYSTEMD_EXEC_PID": str(os.getpid())}
+    if limit is not None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     os.execvpe(command[0], list(command), environment)
 
 
