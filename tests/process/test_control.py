@@ -4,7 +4,10 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -185,3 +188,14 @@ def test_the_access_log_of_a_job_has_no_requests(make_service: MakeService) -> N
     done(service, "log", "access", "all")
     assert service.stop() == 0
     assert "unexpected message" not in service.log()
+
+
+def test_the_alarm_that_heeds_interrupts_does_not_kill_clusterctl_at_its_end(tmp_path: Path) -> None:
+    # The time in which it could, while the interpreter ends, is hit for certain by an alarm each millisecond.
+    code = (
+        "import sys; from clusterd.cli import clusterctl; clusterctl.HEED_SECONDS = 0.001; sys.exit(clusterctl.main())"
+    )
+    command = [sys.executable, "-c", code, "--socket", str(tmp_path / "nothing"), "status"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (69, "")
+    assert "no such socket" in ended.stderr

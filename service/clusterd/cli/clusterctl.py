@@ -5,7 +5,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,7 +39,12 @@ TOP_SECONDS = 2.0
 def main() -> int:
     """Run the command and return the exit status."""
     options = command_line().parse_args()
-    _heed_interrupts()
+    with _interrupts_heeded():
+        return _carried_out(options)
+
+
+def _carried_out(options: argparse.Namespace) -> int:
+    """Run the command, say what was in its way, and return the exit status."""
     spinner = terminal.Spinner(sys.stderr)
     try:
         return _run(options, spinner)
@@ -61,13 +67,19 @@ def main() -> int:
         return 0
 
 
-def _heed_interrupts() -> None:
+@contextmanager
+def _interrupts_heeded() -> Iterator[None]:
     """Have Ctrl-C end every wait. One that comes just before the system call, or to another thread, does not end it.
 
-    The alarm does, soon after (signal(7)): Python then handles both signals, and goes on waiting after an alarm.
+    The alarm does, soon after (signal(7)): Python then handles both signals, and goes on waiting after an alarm. It is
+    called off before the interpreter ends, which takes the handler away: an alarm after that would kill the process.
     """
     signal.signal(signal.SIGALRM, lambda *_: None)
     signal.setitimer(signal.ITIMER_REAL, HEED_SECONDS, HEED_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _run(options: argparse.Namespace, spinner: terminal.Spinner) -> int:
