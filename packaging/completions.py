@@ -17,6 +17,7 @@ _clusterctl() {{
     local word=${{COMP_WORDS[COMP_CWORD]}} previous=${{COMP_WORDS[COMP_CWORD - 1]}} command='' known each
     case $previous in
         --socket | --config | --output) COMPREPLY=($(compgen -f -- "$word")) && return ;;
+        --host) COMPREPLY=($(compgen -A hostname -- "$word")) && return ;;
         --format) COMPREPLY=($(compgen -W "{formats}" -- "$word")) && return ;;
         --signal) COMPREPLY=($(compgen -W "{signals}" -- "$word")) && return ;;
     esac
@@ -45,6 +46,10 @@ _arguments -C \\
     '--socket[the control socket]:path:_files' \\
     '--config[the configuration that names the socket]:file:_files' \\
     '(-i --instance)'{{-i,--instance}}'[the instance clusterd@NAME.service]:name:' \\
+    '*--host[ask the clusterctl of these hosts over ssh]:host:_hosts' \\
+    '--timeout[for --host, how long a host may take]:seconds:' \\
+    '--ssh[for --host, the ssh to use]:command:' \\
+    '--remote[for --host, what runs clusterctl there]:command:' \\
     '--version[show the version]' \\
     '1:command:{{_describe command commands}}' \\
     '*::argument:->argument'

@@ -3,6 +3,7 @@ _clusterctl() {
     local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command='' known each
     case $previous in
         --socket | --config | --output) COMPREPLY=($(compgen -f -- "$word")) && return ;;
+        --host) COMPREPLY=($(compgen -A hostname -- "$word")) && return ;;
         --format) COMPREPLY=($(compgen -W "flamegraph speedscope collapsed" -- "$word")) && return ;;
         --signal) COMPREPLY=($(compgen -W "TERM QUIT KILL USR1 USR2 HUP STOP CONT" -- "$word")) && return ;;
     esac
@@ -12,28 +13,28 @@ _clusterctl() {
         esac
     done
     case $command in
-        list) known="--help --socket --config --instance --json" ;;
-        status) known="--help --socket --config --instance --json" ;;
-        workers) known="--help --socket --config --instance --json" ;;
-        top) known="--help --socket --config --instance --json" ;;
-        reload) known="--help --socket --config --instance --json --no-wait" ;;
-        upgrade) known="--help --socket --config --instance --json" ;;
-        restart) known="--help --socket --config --instance --json $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
-        scale) known="--help --socket --config --instance --json" ;;
-        drain) known="--help --socket --config --instance --json --wait" ;;
-        undrain) known="--help --socket --config --instance --json" ;;
-        stop) known="--help --socket --config --instance --json --now" ;;
-        kill) known="--help --socket --config --instance --json --signal hooks all $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
-        events) known="--help --socket --config --instance --json --follow" ;;
-        stacks) known="--help --socket --config --instance --json hooks all $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
-        profile) known="--help --socket --config --instance --json --seconds --format --output all $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
-        memory) known="--help --socket --config --instance --json --seconds $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
-        debug) known="--help --socket --config --instance --json $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
-        config) known="--help --socket --config --instance --json --diff" ;;
-        send) known="--help --socket --config --instance --json all $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
-        log-level) known="--help --socket --config --instance --json error warning notice info debug" ;;
-        log) known="--help --socket --config --instance --json access off errors slow all" ;;
-        *) known="--help --version --socket --config --instance --json list status workers top reload upgrade restart scale drain undrain stop kill events stacks profile memory debug config send log-level log" ;;
+        list) known="--help --socket --config --instance --json --host --timeout --ssh --remote" ;;
+        status) known="--help --socket --config --instance --json --host --timeout --ssh --remote" ;;
+        workers) known="--help --socket --config --instance --json --host --timeout --ssh --remote" ;;
+        top) known="--help --socket --config --instance --json --host --timeout --ssh --remote" ;;
+        reload) known="--help --socket --config --instance --json --host --timeout --ssh --remote --no-wait" ;;
+        upgrade) known="--help --socket --config --instance --json --host --timeout --ssh --remote" ;;
+        restart) known="--help --socket --config --instance --json --host --timeout --ssh --remote $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
+        scale) known="--help --socket --config --instance --json --host --timeout --ssh --remote" ;;
+        drain) known="--help --socket --config --instance --json --host --timeout --ssh --remote --wait" ;;
+        undrain) known="--help --socket --config --instance --json --host --timeout --ssh --remote" ;;
+        stop) known="--help --socket --config --instance --json --host --timeout --ssh --remote --now" ;;
+        kill) known="--help --socket --config --instance --json --host --timeout --ssh --remote --signal hooks all $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
+        events) known="--help --socket --config --instance --json --host --timeout --ssh --remote --follow" ;;
+        stacks) known="--help --socket --config --instance --json --host --timeout --ssh --remote hooks all $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
+        profile) known="--help --socket --config --instance --json --host --timeout --ssh --remote --seconds --format --output all $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
+        memory) known="--help --socket --config --instance --json --host --timeout --ssh --remote --seconds $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
+        debug) known="--help --socket --config --instance --json --host --timeout --ssh --remote $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
+        config) known="--help --socket --config --instance --json --host --timeout --ssh --remote --diff" ;;
+        send) known="--help --socket --config --instance --json --host --timeout --ssh --remote all $(clusterctl workers 2>/dev/null | awk 'NR > 1 { print $1 }')" ;;
+        log-level) known="--help --socket --config --instance --json --host --timeout --ssh --remote error warning notice info debug" ;;
+        log) known="--help --socket --config --instance --json --host --timeout --ssh --remote access off errors slow all" ;;
+        *) known="--help --version --socket --config --instance --json --host --timeout --ssh --remote list status workers top reload upgrade restart scale drain undrain stop kill events stacks profile memory debug config send log-level log" ;;
     esac
     COMPREPLY=($(compgen -W "$known" -- "$word"))
 }

@@ -29,7 +29,7 @@ _NO_ANSWER = (
 none while a command of `ExecReload=` runs (service_sigchld_event() of systemd)."""
 
 _NONE: Mapping[str, object] = MappingProxyType({})
-_TAKES_LONG = frozenset({Command.RELOAD, Command.RESTART, Command.STOP, Command.EVENTS, Command.UPGRADE})
+TAKES_LONG = frozenset({Command.RELOAD, Command.RESTART, Command.STOP, Command.EVENTS, Command.UPGRADE})
 """Rollouts, drains, upgrades and followed events, which have no time limit."""
 
 
@@ -41,7 +41,7 @@ def ask(
     `seconds` is how long clusterd may send nothing. A command without a time limit is preceded by a question that has
     this limit.
     """
-    if command in _TAKES_LONG:
+    if command in TAKES_LONG:
         result_of(path, Command.STATUS, seconds)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -51,7 +51,7 @@ def ask(
                 connection.sendall(request_line(command, **arguments))
             except BrokenPipeError:
                 pass  # clusterd refused the request before it had read all of it; the answer says why
-            connection.settimeout(None if command in _TAKES_LONG else seconds)
+            connection.settimeout(None if command in TAKES_LONG else seconds)
             with connection.makefile("rb") as lines:
                 while line := lines.readline(ANSWER_BYTES):
                     document = parse(line)

@@ -14,7 +14,7 @@ from typing import Any
 
 from clusterd.cli import services, tables, terminal, upgrading
 from clusterd.cli.asking import Unreachable, ask, result_of, socket_path
-from clusterd.cli.clusterctl_arguments import ALL, command_line
+from clusterd.cli.clusterctl_arguments import ALL, command_line, hosts_of
 from clusterd.cli.examining.formats import CannotWrite
 from clusterd.dashboard import words
 from clusterd.log.record import escaped
@@ -83,6 +83,13 @@ def _interrupts_heeded() -> Iterator[None]:
 
 
 def _run(options: argparse.Namespace, spinner: terminal.Spinner) -> int:
+    if hosts := hosts_of(options):
+        from clusterd.cli.hosts import command as on_hosts  # imported here: a `systemctl reload` must not wait for it
+
+        return on_hosts.run(options, hosts)
+    if flags := [f"--{name}" for name in ("ssh", "remote", "timeout") if getattr(options, name) is not None]:
+        print(f"clusterctl: {flags[0]} is of use with --host only", file=sys.stderr)
+        return EX_USAGE
     if options.command == "list":
         return _list(as_json=options.json)
     path = socket_path(options.socket, options.config)

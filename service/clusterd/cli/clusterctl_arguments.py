@@ -9,6 +9,7 @@ from pathlib import Path
 
 from clusterd.cli import services
 from clusterd.cli.examining.formats import Format
+from clusterd.cli.hosts.destinations import parse_hosts
 from clusterd.config.model import AccessLog
 from clusterd.log import Level
 from clusterd.version import __version__
@@ -31,12 +32,14 @@ def command_line() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"clusterctl {__version__}")
     _with_common(parser, None, False)
+    _with_hosts(parser, None)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
         added: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, epilog=_EXIT_STATUS)
         # Common flags are accepted after the command too. SUPPRESS keeps a value that was given before the command.
         _with_common(added, argparse.SUPPRESS, argparse.SUPPRESS)
+        _with_hosts(added, argparse.SUPPRESS)
         return added
 
     command("list", "show the services of this host: clusterd and its instances")
@@ -103,6 +106,31 @@ def _with_common(parser: argparse.ArgumentParser, path: object, as_json: object)
         help="the instance clusterd@NAME.service",
     )
     parser.add_argument("--json", action="store_true", default=as_json, help="print JSON, for programs")
+
+
+def _with_hosts(parser: argparse.ArgumentParser, default: object) -> None:
+    """Add the flags for other hosts. Hosts that are named after the command are kept apart from those before it."""
+    parser.add_argument(
+        "--host",
+        dest="hosts" if default is None else "more_hosts",
+        action="extend",
+        type=parse_hosts,
+        metavar="HOST,...",
+        default=default,
+        help="ask the clusterctl of these hosts over ssh, all at the same time",
+    )
+
+    def flag(name: str, kind: Callable[[str], object], metavar: str, text: str) -> None:
+        parser.add_argument(f"--{name}", type=kind, metavar=metavar, default=default, help=f"with --host: {text}")
+
+    flag("timeout", _seconds_argument, "SECONDS", "how long a host may take; default: 30, and no limit for a reload")
+    flag("ssh", str, "COMMAND", "the ssh to use, which may have options; default: $CLUSTERCTL_SSH, or ssh")
+    flag("remote", str, "COMMAND", "what runs clusterctl there, such as 'sudo -n clusterctl'; default: clusterctl")
+
+
+def hosts_of(options: argparse.Namespace) -> list[str]:
+    """Return the hosts that `--host` names, each one once. Empty if clusterctl is to ask this host."""
+    return list(dict.fromkeys([*(options.hosts or ()), *getattr(options, "more_hosts", ())]))
 
 
 def _with_slot(parser: argparse.ArgumentParser, *others: str) -> argparse.ArgumentParser:

@@ -30,6 +30,8 @@ _COLUMNS = (
     Column("in_flight", "in flight", 5),
     Column("memory", "memory", 2),
 )
+_HOST = Column("host", "host", is_number=False)
+"""The first column, if the workers are those of several hosts."""
 _DEBUGGER = Column("debugger", "debugger", 1)
 """An additional column, shown if any worker has a debugger."""
 
@@ -42,7 +44,9 @@ def status_line(data: dict[str, Any]) -> str:
 
 def worker_columns(workers: Sequence[dict[str, Any]]) -> tuple[Column, ...]:
     """Return the columns of the table of the workers."""
-    return (*_COLUMNS, _DEBUGGER) if any(worker.get("debugger") for worker in workers) else _COLUMNS
+    host = (_HOST,) if any("host" in worker for worker in workers) else ()
+    debugger = (_DEBUGGER,) if any(worker.get("debugger") for worker in workers) else ()
+    return (*host, *_COLUMNS, *debugger)
 
 
 def worker_rows(columns: Sequence[Column], workers: Sequence[dict[str, Any]]) -> list[list[str]]:
@@ -55,7 +59,7 @@ def workers_text(workers: Sequence[dict[str, Any]]) -> str:
     columns = worker_columns(workers)
     rows = [[column.title for column in columns], *worker_rows(columns, workers)]
     widths = [max(len(row[index]) for row in rows) for index in range(len(columns))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    lines = ["  ".join(map(_padded, columns, row, widths)) for row in rows]
     waiting = waiting_lines(workers)
     return "\n".join([*lines, *([""] if waiting else []), *waiting])
 
@@ -63,10 +67,18 @@ def workers_text(workers: Sequence[dict[str, Any]]) -> str:
 def waiting_lines(workers: Sequence[dict[str, Any]]) -> list[str]:
     """Say of each slot without a worker why, and when the next one is tried."""
     return [
-        words.waiting(worker["slot"], worker["retry_in"], worker["failures"], worker["reason"])
+        _of_host(worker) + words.waiting(worker["slot"], worker["retry_in"], worker["failures"], worker["reason"])
         for worker in workers
         if worker.get("retry_in") is not None
     ]
+
+
+def _padded(column: Column, cell: str, width: int) -> str:
+    return cell.ljust(width) if column is _HOST else cell.rjust(width)
+
+
+def _of_host(worker: dict[str, Any]) -> str:
+    return f"{worker['host']}: " if "host" in worker else ""
 
 
 def _cell(key: str, value: Any) -> str:
