@@ -48,6 +48,13 @@ def group_with_tasks() -> AbstractContextManager[Path]:
     return group_with("pids", {"pids.max": "max"})
 
 
+def group_with_cpus(number: int) -> AbstractContextManager[Path]:
+    """A group whose processes may use as much time as `number` CPUs have."""
+    if (_MOUNTED / "cpu").is_dir():
+        return group_with("cpu", {"cpu.cfs_period_us": "100000", "cpu.cfs_quota_us": str(number * 100_000)})
+    return group_with("cpu", {"cpu.max": f"{number * 100_000} 100000"})
+
+
 def put_into(group: Path, service: Service) -> None:
     """Have a service start in a group."""
     service.inside = ("sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh")
