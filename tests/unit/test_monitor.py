@@ -20,9 +20,9 @@ LIMITS = limits(max_requests=100, max_memory=1000)
 TIMEOUTS = timeouts(hang=10.0)
 
 
-def looked_at(row: FakeRow, times: list[float], memory: int | None = 0) -> list[Event]:
+def looked_at(row: FakeRow, times: list[float], memory: int | None = 0, began: float = 0.0) -> list[Event]:
     happened: list[Event] = []
-    monitor = Monitor(happened.append, memory=lambda pid: memory)
+    monitor = Monitor(happened.append, memory=lambda pid: memory, began=began)
     for now in times:
         watched = Watched(1, 1, 42, row, is_debugged=False, timeouts=TIMEOUTS, limits=LIMITS)  # type: ignore[arg-type]
         monitor.look([watched], now)
@@ -45,6 +45,12 @@ def test_time_in_which_the_master_did_not_run_is_nobody_elses() -> None:
     late = 100.0 + LOOK_EVERY_SECONDS + LATE_SECONDS + 20
     assert looked_at(FakeRow(at(100), at(100)), [100.0, late]) == []
     assert looked_at(FakeRow(at(100), at(100)), [100.0, late, late + 0.25]) == []
+
+
+def test_time_before_this_master_is_nobody_elses() -> None:
+    assert looked_at(FakeRow(at(100), at(100)), [200.0], began=200.0) == []
+    [stalled] = looked_at(FakeRow(at(100), at(100)), [205.0], began=200.0)
+    assert stalled == WorkerStalled(1, 5.0, "its event loop has not turned")
 
 
 def test_limits_are_reported_with_jitter() -> None:

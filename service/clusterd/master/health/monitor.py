@@ -44,13 +44,15 @@ class Watched:
 class Monitor:
     """Turns its observations into events. The supervisor decides what follows.
 
-    `memory` returns the private bytes of a process as they were read last, or None.
+    `memory` returns the private bytes of a process as they were read last, or None. `began` is that of `Punctuality`.
     """
 
-    def __init__(self, post_event: Callable[[Event], None], memory: Callable[[int], int | None]) -> None:
+    def __init__(
+        self, post_event: Callable[[Event], None], memory: Callable[[int], int | None], began: float = 0.0
+    ) -> None:
         self._post_event = post_event
         self._memory = memory
-        self._punctuality = Punctuality()
+        self._punctuality = Punctuality(began)
 
     def look(self, workers: Iterable[Watched], now: float) -> None:
         """Check every worker once. `now` is time.monotonic()."""

@@ -28,8 +28,10 @@ class Oversight:
         self._post_event = context.post_event
         self._clock_time = clock_time
         self._changed = changed
-        self._monitor = Monitor(context.post_event, context.memory.private_bytes)
-        self._stalls = Stalls()
+        # A worker that has ended while there was no master stands still too, and its death is heard of next.
+        began = time.monotonic()
+        self._monitor = Monitor(context.post_event, context.memory.private_bytes, began)
+        self._stalls = Stalls(began)
         self._readiness = Readiness()
         self.unready = ""
         """Why no worker answers requests, in words. Empty while one does."""

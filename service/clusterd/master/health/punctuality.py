@@ -6,11 +6,11 @@ LATE_SECONDS = 0.5
 
 
 class Punctuality:
-    """Remembers the time of the last check."""
+    """Remembers the time of the last check. `began` is when this master began: before that it did not run either."""
 
-    def __init__(self) -> None:
+    def __init__(self, began: float = 0.0) -> None:
         self._last_look: float | None = None
-        self._excused_until = 0.0
+        self._excused_until = began
 
     def look(self, now: float) -> float:
         """Note a check at `now` (time.monotonic()).

@@ -7,10 +7,13 @@ from clusterd.master.health.punctuality import Punctuality
 
 
 class Stalls:
-    """Remembers which stalls it has reported. It only computes; it has no side effects."""
+    """Remembers which stalls it has reported. It only computes; it has no side effects.
 
-    def __init__(self) -> None:
-        self._punctuality = Punctuality()
+    `began` is that of `Punctuality`.
+    """
+
+    def __init__(self, began: float = 0.0) -> None:
+        self._punctuality = Punctuality(began)
         self._reported: dict[int, int] = {}
         """The heartbeat of each worker at its last stall, by serial."""
 
