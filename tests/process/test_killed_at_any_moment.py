@@ -6,6 +6,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -13,11 +14,12 @@ import pytest
 
 from tests.process.test_masters_death import clients, kill_and_wait, waits_at
 from tests.process.test_rescue import ASGI, HANG, kept_alive
+from tests.support.installed import Installed
 from tests.support.killed_master import Moments, at_rest
 from tests.support.managed import ManagedService
 from tests.support.processes import is_alive
 from tests.support.rollouts import clients_of, counters
-from tests.support.service import wait_until
+from tests.support.service import HELLO, wait_until
 
 MakeManaged = Callable[..., ManagedService]
 
@@ -186,14 +188,19 @@ def test_hooks_go_on_and_say_nothing_that_is_not_so(make_managed: MakeManaged) -
     assert service.stop() == 0
 
 
+def reads_nothing(service: ManagedService, worker: dict[str, Any]) -> None:
+    """Stop a worker, and send it more than the kernel keeps for it: orders to it wait in the master from now on."""
+    os.kill(worker["pid"], signal.SIGSTOP)
+    for _ in range(40):
+        assert service.ask_to("send", slot=worker["slot"], message="x" * 30_000)["succeeded"]
+
+
 def test_an_order_that_waited_in_a_dead_master_is_given_again(make_managed: MakeManaged) -> None:
     """A worker that does not read for a while drains all the same, and is not killed with what it has."""
     service = make_managed(timeouts={"hang": "1h", "drain": "1h"})
     service.start()
     worker = service.workers()[0]
-    os.kill(worker["pid"], signal.SIGSTOP)
-    for _ in range(40):  # More than the kernel keeps for it.
-        assert service.ask_to("send", slot=worker["slot"], message="x" * 30_000)["succeeded"]
+    reads_nothing(service, worker)
     service.deploy("2")
     service.ask_to_reload()
     service.describe()  # Before it answers, the state is written.
@@ -201,4 +208,50 @@ def test_an_order_that_waited_in_a_dead_master_is_given_again(make_managed: Make
     os.kill(worker["pid"], signal.SIGCONT)
     wait_until(lambda: not is_alive(worker["pid"]), "it has drained")
     assert "killing worker" not in service.log()
+    assert service.stop() == 0
+
+
+def test_what_is_logged_is_told_again_to_a_worker_that_had_not_read_it(make_managed: MakeManaged) -> None:
+    service = make_managed(workers=1, timeouts={"hang": "1h"})
+    service.start()
+    (worker,) = service.workers()
+    reads_nothing(service, worker)
+    assert service.ask_to("log-access", mode="all")["succeeded"]
+    service.describe()
+    kill_and_wait(service)
+    os.kill(worker["pid"], signal.SIGCONT)
+    wait_until(lambda: service.get("/seen") and "target=/seen" in service.log(), "it is logged")
+    assert service.stop() == 0
+
+
+def test_a_template_that_is_started_again_has_the_configuration_of_its_generation(make_managed: MakeManaged) -> None:
+    service = make_managed()
+    service.start()
+    service.delay_barriers(600.0)  # No template gets its first order, so each master starts one of its own.
+    service.configure(environment={"NEW": "yes"})
+    service.deploy("2", HELLO.replace("def app", "assert os.environ['NEW'] == 'yes'\ndef app"))
+    service.signal(signal.SIGHUP)
+    service.wait_for_line("starting a template generation=2")
+    service.describe()
+    service.delay_barriers(0.0)
+    kill_and_wait(service)
+    service.wait_for_line("reload succeeded, generation 2 serves")
+    assert service.log().count("starting a template generation=2") == 2
+    assert service.stop() == 0
+
+
+def test_a_master_of_another_version_replaces_the_workers_of_a_dead_one(
+    make_managed: MakeManaged, tmp_path: Path
+) -> None:
+    """The upgrade may have been asked for, and was to wait for a moment of rest."""
+    installed = Installed(tmp_path)
+    service = make_managed()
+    service.environment |= installed.environment
+    service.start()
+    installed.become("9.9.9")
+    kill_and_wait(service)
+    service.wait_for_line(r"clusterd 9\.9\.9 goes on with the workers of clusterd [0-9.]+")
+    service.wait_for_line("reload succeeded, generation 2 serves")
+    kill_and_wait(service)
+    assert described(service)["generation"] == 2
     assert service.stop() == 0

@@ -11,6 +11,7 @@ from clusterd.supervisor.succession import Found, begin
 from tests.support.supervisor_world import World
 
 DEATHS = 0.12
+UNSENT = 0.2
 _GONE = events.WorkerGone | events.TemplateGone
 _REPORTED = ("started", "ended", "restarts_ended", "failed_generations", "restart_watch", "import_failed_at", "ordered")
 """What the world knows by reports alone. In a master that is part of the state."""
@@ -78,8 +79,10 @@ class MortalWorld(World):
         forgotten = (self.workers | self.templates) - known
         for serial in forgotten:
             self.forget(serial)
+        self.forget_what_only_the_master_knew(known)
         alive = (self.workers | self.templates) & known
-        beginning = begin(cluster, pending_in(document), Found(frozenset(known), frozenset(alive)))
+        found = Found(frozenset(known), frozenset(alive), self.unsent())
+        beginning = begin(cluster, pending_in(document), found, self.now)
         for action in beginning.actions:
             self.history.append(f"             again: {action}")
             if isinstance(action, actions.WorkerEnded | actions.RolloutEnded | actions.RestartEnded | actions.Serve):
@@ -92,10 +95,27 @@ class MortalWorld(World):
         self.require(not workers & forgotten, "what was to be forked is forked")
         self.workers |= workers
         self.templates |= {each.serial for each in gone if isinstance(each, events.TemplateGone)}
-        for event in (*gone, events.Tick()):
+        for event in beginning.events:
             self.leave(event)
             super().step(event)
+        super().step(events.Tick())
         return forgotten
+
+    def unsent(self) -> frozenset[int]:
+        """Some of the workers that were told to leave have not read it, and leave only if they are told again."""
+        leaving = self.supervisor.cluster.table.in_state(WorkerState.RETIRED, WorkerState.DRAINING)
+        lost = frozenset(each.serial for each in leaving if self.random.random() < UNSENT)
+        self.queue = [each for each in self.queue if not (isinstance(each[2], _GONE) and each[2].serial in lost)]
+        return lost
+
+    def forget_what_only_the_master_knew(self, known: set[int]) -> None:
+        """What it has read of the configuration, whom it could not tell to leave, and which spare has said Hello."""
+        self.queue = [
+            each
+            for each in self.queue
+            if not isinstance(each[2], events.ConfigurationRead | events.ConfigurationRefused | events.RetireFailed)
+            and not (isinstance(each[2], events.SpareReady) and each[2].serial in known)
+        ]
 
     def forget(self, serial: int) -> None:
         """A process that has not got its first order ends with its channel, and nothing that it would do happens."""

@@ -269,9 +269,11 @@ class World:
                 self.serving.add(serial)
                 if not self.peace and self.random.random() < 0.15:
                     self.later(events.WorkerGone(serial, "SIGSEGV", by_signal=True), 10.0)
-            case actions.Retire(serial):
+            case actions.Retire(serial, successor):
                 self.serving.discard(serial)
-                if not action.linger and self.random.random() < 0.8:
+                if successor is not None and not self.peace and self.random.random() < 0.1:
+                    self.later(events.RetireFailed(serial), 0.0)
+                elif not action.linger and self.random.random() < 0.8:
                     self.later(events.WorkerGone(serial, "exit status 0"))
             case actions.SetKeepAlive(serial, is_on):
                 (self.closing.discard if is_on else self.closing.add)(serial)

@@ -24,6 +24,16 @@ class Refused:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class KnownConfigurations:
+    """The configurations that there are."""
+
+    started_with: Config
+    candidate: Config
+    """The one that was read last. The template of its generation may still have to be started."""
+    by_generation: Mapping[int, Config]
+
+
 class Configurations:
     """Owns the configuration of every generation that has processes, and the one being rolled out."""
 
@@ -40,14 +50,14 @@ class Configurations:
         self.notes: tuple[str, ...] = ()
         """One line for each change, certain or possible, that the last reload read does not apply."""
 
-    def kept(self) -> tuple[Config, dict[int, Config]]:
-        """What another program of the master goes on with: the configuration of the start, and those by generation."""
-        return self._started_with, dict(self._by_generation)
+    def kept(self) -> KnownConfigurations:
+        """What another program of the master goes on with."""
+        return KnownConfigurations(self._started_with, self._candidate, dict(self._by_generation))
 
-    def resume(self, started_with: Config, by_generation: Mapping[int, Config]) -> None:
+    def resume(self, kept: KnownConfigurations) -> None:
         """Go on with what an earlier program of the master has kept."""
-        self._started_with = self._candidate = started_with
-        self._by_generation = dict(by_generation)
+        self._started_with, self._candidate = kept.started_with, kept.candidate
+        self._by_generation = dict(kept.by_generation)
 
     def learn_start_files(self) -> None:
         """Ask systemd which files it read when it started this process. A thread waits for the answer."""

@@ -20,7 +20,7 @@ from clusterd.supervisor.events import (
     ConfigurationRead,
     ConfigurationRefused,
     Event,
-    SuccessorLost,
+    RetireFailed,
     TemplateGone,
     WorkerGone,
 )
@@ -44,11 +44,9 @@ _WORDS = {
 _HANGS = frozenset({EndReason.HANG, EndReason.DRAIN_TIMEOUT, EndReason.MAX_DRAINING})
 """The kills of workers that had their time to hand over what they have, and did not."""
 
-RETRY_SECONDS = 1.0
-
 
 class Executor:
-    """Carries out actions. `later(seconds, event)` delivers `event` after a delay. `finish` ends the master's loop."""
+    """Carries out actions. `finish` ends the master's loop."""
 
     def __init__(
         self,
@@ -57,7 +55,6 @@ class Executor:
         service_manager: ServiceManager,
         counts: Counts,
         draining: Draining,
-        later: Callable[[float, Event], object],
         finish: Callable[[int], None],
     ) -> None:
         self._processes = context.processes
@@ -72,7 +69,6 @@ class Executor:
         self._service_manager = service_manager
         self._counts = counts
         self._draining = draining
-        self._later = later
         self._rescuer = Rescuer(context)
         self._finish = finish
 
@@ -95,9 +91,8 @@ class Executor:
                 self._bury(serial, TemplateGone(serial, how))
             case actions.Fork(serial):
                 self._bury(serial, WorkerGone(serial, how))
-            case actions.Retire(serial, successor) if successor is not None:
-                # Not at once: the resource that was missing, such as a descriptor, would still be missing.
-                self._later(RETRY_SECONDS, SuccessorLost(serial))
+            case actions.Retire(serial):
+                self._post_event(RetireFailed(serial))
 
     def _bury(self, serial: int, event: Event) -> None:
         """End the child, if it was entered in the table. Otherwise report `event` in its place."""

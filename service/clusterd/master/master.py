@@ -134,6 +134,7 @@ class Master:
             self._event_log,
             self._worker_events,
             self._observations,
+            self._remains,
             self._hooks,
         )
         # What the program itself knows would be lost.
@@ -183,7 +184,6 @@ class Master:
             self._service_manager,
             counts,
             self._draining,
-            lambda seconds, event: self._loop.call_later(seconds, self.post_event, event),
             self._finish,
         )
 
@@ -280,9 +280,8 @@ class Master:
             how = f"clusterd {__version__} goes on in place of clusterd {before}"
             self._log.info(how, pid=os.getpid(), python=sys.executable)
             self._event_log.note("upgraded", version=__version__, before=before)
-            self.post_event(events.Tick())
+            self.post_event(events.ReloadAsked())  # First: it is in the first state that this program writes.
             self._context.children.reap()
-            self.post_event(events.ReloadAsked())
             return
         self._operations.resume()
         beginning = self._owners.begin(succession.state)
@@ -299,6 +298,11 @@ class Master:
             self._service_manager.announce(Announcement.READY)
             if cluster.stop_is_announced:  # Its sockets were being closed.
                 self.post_event(events.StopAsked())
+            elif succession.state.program != __version__:
+                # It may have been asked for an upgrade, and have waited for a moment at which nothing is under way.
+                before = succession.state.program
+                self._log.info(f"clusterd {__version__} goes on with the workers of clusterd {before}: replacing them")
+                self.post_event(events.ReloadAsked())
 
     def _has_clients(self) -> bool:
         return not (self._control.is_idle and self._endpoint.is_idle and self._agent.is_idle)

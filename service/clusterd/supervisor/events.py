@@ -272,3 +272,10 @@ class SuccessorLost(Event):
     """The successor of a draining worker has ended, and the worker has connections left to hand over."""
 
     serial: int
+
+
+@dataclass(frozen=True, slots=True)
+class RetireFailed(Event):
+    """A worker could not be told to leave. The usual reason is that descriptors have run out."""
+
+    serial: int

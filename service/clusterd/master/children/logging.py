@@ -2,7 +2,7 @@
 
 from clusterd.config.model import AccessLog
 from clusterd.log import Level, Logger
-from clusterd.master.children.child import Kind
+from clusterd.master.children.child import Child, Kind
 from clusterd.master.children.table import Children
 from clusterd.wire.messages import SetAccessLog, SetLogLevel
 
@@ -17,6 +17,14 @@ def set_log_level(level: Level, log: Logger, children: Children) -> None:
         if child.log_level is not level:  # Otherwise messages would pile up in the channel of a child that hangs.
             child.log_level = level
             children.send(child, SetLogLevel(int(level)))
+
+
+def tell_again(child: Child, children: Children) -> None:
+    """Repeat what a child was told, which may have waited in a master that has died."""
+    if child.log_level is not None:
+        children.send(child, SetLogLevel(int(child.log_level)))
+    if child.access_log is not None:
+        children.send(child, SetAccessLog(child.access_log.value))
 
 
 def set_access_log(mode: AccessLog, children: Children) -> None:

@@ -6,6 +6,7 @@ its worker and has cleaned its environment is not recognised; it ends with the s
 
 import os
 import signal
+from collections.abc import Mapping
 
 from clusterd.log import Logger
 from clusterd.master.children.child import Kind
@@ -35,6 +36,14 @@ class Remains:
     def worker_gone(self, pid: int, until: float) -> None:
         """A worker has ended. What it has left gets SIGTERM now, and SIGKILL `until`, by time.monotonic()."""
         self._gone[pid] = until
+
+    def kept(self) -> dict[int, float]:
+        """What another program of the master goes on with. What it finds of them gets SIGTERM once more."""
+        return dict(self._gone)
+
+    def resume(self, gone: Mapping[int, float]) -> None:
+        """Go on with the dead workers of an earlier program, unless a living one has got the pid of one."""
+        self._gone = {pid: until for pid, until in gone.items() if pid not in self._children.pids}
 
     def look(self, now: float) -> None:
         """Look once."""

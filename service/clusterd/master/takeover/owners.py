@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,10 @@ from clusterd.linux.wakeups import Wakeups
 from clusterd.master.admin.counts import Counts
 from clusterd.master.admin.event_log import EventLog
 from clusterd.master.children.child import Child, Kind
+from clusterd.master.children.logging import tell_again
+from clusterd.master.children.remains import Remains
 from clusterd.master.children.table import Children
+from clusterd.master.configurations import KnownConfigurations
 from clusterd.master.context import MasterContext
 from clusterd.master.hooks.manager import Hooks
 from clusterd.master.observing.observations import Observations
@@ -90,12 +94,13 @@ class Owners:
     event_log: EventLog
     worker_events: WorkerEvents
     observations: Observations
+    remains: Remains
     hooks: Hooks
 
     def collect(self, pending: Sequence[Action] = ()) -> MasterState:
         """What another program of the master needs to go on. `pending` are actions that are not carried out yet."""
         context = self.context
-        started_with, configurations = context.configurations.kept()
+        configurations = context.configurations.kept()
         return MasterState(
             format=FORMAT,
             program=__version__,
@@ -109,8 +114,9 @@ class Owners:
             ),
             listeners=_state_of_listeners(context.listeners),
             children=tuple(_states_of_children(context.children)),
-            started_with=ConfigState.of(started_with),
-            configurations={number: ConfigState.of(each) for number, each in configurations.items()},
+            started_with=ConfigState.of(configurations.started_with),
+            candidate=ConfigState.of(configurations.candidate),
+            configurations={number: ConfigState.of(each) for number, each in configurations.by_generation.items()},
             environments=dict(context.processes.environments),
             log_level=context.log.level,
             access_log=context.children.access_log,
@@ -123,7 +129,9 @@ class Owners:
                 context.log.lost,
                 self.hooks.kept(),
             ),
-            remembered=Remembered(*self.event_log.kept(), self.worker_events.kept(), self.observations.kept()),
+            remembered=Remembered(
+                *self.event_log.kept(), self.worker_events.kept(), self.observations.kept(), self.remains.kept()
+            ),
             first_master=context.processes.first_master,
             stored=context.keeper.names,
         )
@@ -144,15 +152,17 @@ class Owners:
             context.children.send(child, MasterChanged(os.getpid()))
         serials = frozenset(child.serial for child in adopted)
         unsent = frozenset(each.serial for each in state.children if each.has_unsent)
+        for child in adopted:
+            if child.serial in unsent:
+                tell_again(child, context.children)
         # Of those that have ended, the channels are read before their deaths are handled.
-        return begin(context.cluster, pending_in(state.cluster), Found(serials, serials, unsent))
+        return begin(context.cluster, pending_in(state.cluster), Found(serials, serials, unsent), time.monotonic())
 
     def resume(self, succession: Succession) -> None:
         """Go on with what an earlier program has collected. `context` is built on the Foundations of the same."""
         context, state = self.context, succession.state
         context.keeper.resume(state.stored)
-        configurations = {number: each.config() for number, each in state.configurations.items()}
-        context.configurations.resume(state.started_with.config(), configurations)
+        context.configurations.resume(_configurations_of(state))
         context.processes.environments.update(state.environments)
         context.processes.first_master = state.first_master
         context.log.set_level(state.log_level)
@@ -170,6 +180,7 @@ class Owners:
         self.observations.resume(remembered.observations)
         for each in state.children:
             self._adopt(each)
+        self.remains.resume(remembered.workers_gone)
         if succession.cause is Cause.DEATH:
             self._drop_the_rest(state)
         self.hooks.resume(state.counted.hooks, remembered.workers.values())
@@ -219,13 +230,19 @@ class Owners:
 def configuration_that_serves(state: MasterState) -> Config:
     """Return it. Raises TakeoverError if this program cannot go on with the supervisor's state or a configuration."""
     try:
-        configurations = {number: each.config() for number, each in state.configurations.items()}
-        state.started_with.config()
-        return configurations[restore(state.cluster).cluster.serving]
+        return _configurations_of(state).by_generation[restore(state.cluster).cluster.serving]
     except SnapshotError as error:
         raise TakeoverError(str(error)) from None
     except (TypeError, KeyError, ValueError) as error:
         raise TakeoverError(f"a configuration of the running master cannot be read: {error!r}") from None
+
+
+def _configurations_of(state: MasterState) -> KnownConfigurations:
+    """Raises TypeError, KeyError or ValueError if another version has written one."""
+    started_with = state.started_with.config()
+    candidate = started_with if state.candidate is None else state.candidate.config()
+    by_generation = {number: each.config() for number, each in state.configurations.items()}
+    return KnownConfigurations(started_with, candidate, by_generation)
 
 
 def _own(descriptor: int) -> int:

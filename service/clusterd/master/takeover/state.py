@@ -7,7 +7,7 @@ workers, because the next program may be another version, which must not guess.
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum, auto
 from typing import Any
 
@@ -133,6 +133,8 @@ class Remembered:
     workers: dict[int, WorkerEvent]
     """The last event of each living worker, by serial."""
     observations: observations.Kept
+    workers_gone: dict[int, float] = field(default_factory=dict)
+    """Dead workers of which processes may be left, as in `Remains`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +172,8 @@ class MasterState:
     """The pid of the master that has started the service, as in the variables of all its processes."""
     stored: dict[int, str]
     """The descriptors that systemd keeps, and their names in its store."""
+    candidate: ConfigState | None = None
+    """The configuration that was read last."""
 
     def descriptors(self) -> list[int]:
         """Every descriptor that the next program needs."""

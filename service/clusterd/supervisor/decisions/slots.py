@@ -99,13 +99,13 @@ def _shed_surplus(cluster: ClusterState) -> None:
 
 
 def _find_successors(cluster: ClusterState) -> None:
-    """Assign another successor to each draining worker that has lost its own, as soon as one is ready."""
-    for worker in cluster.table.in_state(WorkerState.DRAINING):
-        if not worker.needs_successor or worker.end is None:
+    """Assign another successor to each leaving worker that has lost its own, as soon as one is ready."""
+    for worker in cluster.table.in_state(WorkerState.RETIRED, WorkerState.DRAINING):
+        if not worker.needs_successor or worker.end is None or not cluster.due(worker.retire_not_before):
             continue
         successor = successor_of(cluster, worker)
         if successor is not None:
-            cluster.retire(worker, successor, worker.end)
+            cluster.retire(worker, successor, worker.end, linger=worker.state is WorkerState.RETIRED)
 
 
 def successor_of(cluster: ClusterState, worker: Worker) -> Worker | None:

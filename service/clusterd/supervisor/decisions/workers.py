@@ -12,6 +12,8 @@ from clusterd.supervisor.model.table import Worker
 from clusterd.supervisor.reactions import Reaction, ignored, reactions
 
 MIB = 1 << 20
+RETIRE_AGAIN_SECONDS = 1.0
+"""After how long a worker that could not be told to leave is told again."""
 
 # ---- its process
 
@@ -138,6 +140,13 @@ def _alone(_: ClusterState, worker: Worker, __: events.SuccessorLost) -> None:
         worker.needs_successor = True
 
 
+def _untold(cluster: ClusterState, worker: Worker, _: events.RetireFailed) -> None:
+    # Not at once: the resource that was missing, such as a descriptor, would still be missing.
+    worker.retire_not_before = cluster.now + RETIRE_AGAIN_SECONDS
+    # The order of a stop needs no descriptor, so it does not fail for want of one.
+    worker.needs_successor = worker.end is not EndReason.STOP
+
+
 def _stall(cluster: ClusterState, worker: Worker, stalled: events.WorkerStalled) -> None:
     if worker.is_debugged:
         return
@@ -209,6 +218,7 @@ _ROWS: dict[type[events.Event], tuple[Reaction, ...]] = {
     events.MemoryLimitReached:   (ignored,   ignored,   _memory,   ignored,   ignored,   ignored),
     events.RequestOverdue:       (ignored,   ignored,   _overdue,  _overdue,  _overdue,  ignored),
     events.SuccessorLost:        (ignored,   ignored,   ignored,   _alone,    _alone,    ignored),
+    events.RetireFailed:         (ignored,   ignored,   ignored,   _untold,   _untold,   ignored),
 }
 # fmt: on
 

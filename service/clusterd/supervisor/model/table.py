@@ -46,7 +46,9 @@ class Worker:
     turned_at: float = 0.0
     """When its event loop was first seen to turn after the deadline of its drain; 0 until then."""
     needs_successor: bool = False
-    """It drains, and the successor that took its connections has ended."""
+    """It drains, and the successor that took its connections has ended, or it could not be told of one."""
+    retire_not_before: float = 0.0
+    """When it is told again to leave, after that has failed."""
     is_killed: bool = False
     """An operator or a program has sent it a signal that ends it."""
     is_debugged: bool = False
