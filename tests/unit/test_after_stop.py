@@ -1,9 +1,11 @@
 """Whether the end of a master is the end of the service."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from clusterd.cli import after_stop
 from clusterd.cli.failed_start import LEFT_FAILED
 from clusterd.systemd import stopping
 from clusterd.systemd.control_group import service_group
@@ -68,6 +70,50 @@ def test_without_a_directory_there_is_no_flag() -> None:
     stopping.leave_flag(None)
     stopping.remove_flag(None)
     assert not stopping.has_flag(None)
+
+
+@pytest.mark.parametrize(
+    ("result", "status", "by_itself"),
+    [
+        ("signal", "KILL", False),  # By an operator, or by the kernel for want of memory.
+        ("signal", "SEGV", True),
+        ("core-dump", "SEGV", True),
+        ("watchdog", "KILL", True),
+        ("watchdog", "STKFLT", True),
+        ("oom-kill", "KILL", True),
+        ("exit-code", "1", True),
+    ],
+)
+def test_the_next_master_is_told_whether_the_last_one_died_by_itself(
+    tmp_path: Path, result: str, status: str, by_itself: bool
+) -> None:
+    directory = str(tmp_path)
+    environ = {"SERVICE_RESULT": result, "EXIT_STATUS": status}
+    for _ in range(2):
+        stopping.note_death(directory, environ)
+        assert stopping.take_note_of_death(directory) is by_itself
+        assert not stopping.take_note_of_death(directory)
+
+
+def test_only_the_last_death_counts(tmp_path: Path) -> None:
+    directory = str(tmp_path)
+    stopping.note_death(directory, {"SERVICE_RESULT": "core-dump", "EXIT_STATUS": "SEGV"})
+    stopping.note_death(directory, {"SERVICE_RESULT": "signal", "EXIT_STATUS": "KILL"})
+    assert not stopping.take_note_of_death(directory)
+    stopping.note_death(None, {"SERVICE_RESULT": "core-dump", "EXIT_STATUS": "SEGV"})
+    assert not stopping.take_note_of_death(None)
+
+
+def test_the_program_leaves_the_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["clusterd-after-stop", "1"])
+    for name, value in {
+        "SERVICE_RESULT": "core-dump",
+        "EXIT_STATUS": "SEGV",
+        "RUNTIME_DIRECTORY": str(tmp_path),
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert after_stop.main() == 0
+    assert stopping.take_note_of_death(str(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,12 +27,13 @@ from clusterd.master.takeover.state import (
     Remembered,
     SharedMemory,
 )
-from clusterd.master.takeover.state_file import StateFile
+from clusterd.master.takeover.state_file import MOST_ATTEMPTS, StateFile
 from clusterd.metrics.regions import arena
-from clusterd.supervisor.events import Start
+from clusterd.supervisor.events import SpareReady, Start, TemplateLoaded, WorkerHello, WorkerReady
 from clusterd.supervisor.model.plain import to_plain
 from clusterd.supervisor.snapshot import snapshot
 from clusterd.supervisor.supervisor import Supervisor
+from clusterd.systemd.stopping import note_death
 from tests.support.settings import supervisor_settings
 from tests.unit.test_handling import Lines
 
@@ -92,6 +94,14 @@ def state() -> MasterState:
     )
 
 
+def running() -> Supervisor:
+    """A service of one worker that serves."""
+    supervisor = Supervisor()
+    for event in (Start(supervisor_settings(1)), TemplateLoaded(1), SpareReady(2), WorkerHello(3, 103), WorkerReady(3)):
+        supervisor.step(event, 0.0)
+    return supervisor
+
+
 def test_a_process_without_its_first_order_leaves_no_row_and_no_region() -> None:
     passed_on = state().passed_on(RECEIVED)
     assert [each.serial for each in passed_on.children] == [1]
@@ -129,3 +139,30 @@ def test_what_cannot_be_gone_on_with_is_closed_and_said_in_one_line(
     for descriptor, _ in passed:
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(descriptor)
+
+
+@pytest.mark.parametrize("by_itself", [False, True])
+def test_a_state_of_which_masters_die_when_they_have_gone_on_is_given_up(
+    stored: dict[str, int], by_itself: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is followed by a note of systemd's that it has died of a signal that no operator sends."""
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    supervisor = running()
+    file, lines = StateFile.create(), Lines()
+    file.write(json.dumps(to_plain(replace(state(), cluster=snapshot(supervisor.cluster)))).encode())
+    deaths = 0
+    while deaths <= MOST_ATTEMPTS:
+        passed = [(os.dup(number), name) for name, number in {**stored, "state": file.descriptor}.items()]
+        left = inheritance.left_by_dead_master(passed, Logger(lines))
+        if left is None:
+            break
+        assert left.file is not None
+        left.file.has_gone_on()
+        deaths += 1
+        note_death(str(tmp_path), {"SERVICE_RESULT": "signal", "EXIT_STATUS": "SEGV" if by_itself else "KILL"})
+        for descriptor, _ in passed:
+            os.close(descriptor)
+    assert deaths == (MOST_ATTEMPTS if by_itself else MOST_ATTEMPTS + 1), lines.text
+    assert ("masters in a row have died" in lines.text) == by_itself
+    for descriptor in (*stored.values(), file.descriptor):
+        os.close(descriptor)

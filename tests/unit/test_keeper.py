@@ -3,20 +3,48 @@
 import asyncio
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
 from clusterd.log import Logger
 from clusterd.master.children.child import Child, Kind
 from clusterd.master.children.table import Children
+from clusterd.master.takeover import keeper as keeper_module
 from clusterd.master.takeover.keeper import Keeper
-from clusterd.master.takeover.state_file import StateFile
+from clusterd.master.takeover.state_file import MOST_ATTEMPTS, StateFile, TakeoverError
 from clusterd.systemd.descriptor_store import DescriptorStore
 from clusterd.systemd.notify import Notifier
 from tests.unit.test_handling import Lines
 
 pytestmark = pytest.mark.engine_independent
+
+
+def test_a_master_that_serves_for_a_while_has_taken_over_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[StateFile] = []
+
+    def attempts() -> int:
+        """How many more masters may try, if none of them gets anywhere."""
+        left = 0
+        with suppress(TakeoverError):
+            while True:
+                taken.append(StateFile.take(os.dup(taken[0].descriptor), died_by_itself=True))
+                left += 1
+        return left
+
+    for seconds, left in ((3600.0, MOST_ATTEMPTS - 1), (0.0, MOST_ATTEMPTS)):
+        monkeypatch.setattr(keeper_module, "SETTLED_SECONDS", seconds)
+        with keeping([]) as (keeper, _, loop):
+            file = StateFile.create()
+            file.write(b"{}")
+            taken[:] = [StateFile.take(file.descriptor)]
+            keeper.begin(lambda _: {}, taken[0])
+            keeper.has_taken_over()
+            loop.run_until_complete(asyncio.sleep(0))
+            loop.run_until_complete(asyncio.sleep(0))
+            assert attempts() == left
+        for each in taken:
+            os.close(each.descriptor)
 
 
 @contextmanager

@@ -70,14 +70,53 @@ def test_an_empty_file_is_refused() -> None:
     os.close(descriptor)
 
 
-def test_masters_that_die_while_they_take_over_are_counted(file: StateFile) -> None:
+@pytest.mark.parametrize("by_itself", [False, True])
+def test_masters_that_die_while_they_take_over_are_counted(file: StateFile, by_itself: bool) -> None:
+    """Whatever they die of."""
     file.write(b"what kills them")
     for _ in range(MOST_ATTEMPTS):
-        taken = StateFile.take(file.descriptor)
-    with pytest.raises(TakeoverError, match=f"{MOST_ATTEMPTS} masters in a row have died while they took over"):
-        StateFile.take(file.descriptor)
+        taken = StateFile.take(file.descriptor, died_by_itself=by_itself)
+    with pytest.raises(TakeoverError, match=f"^{MOST_ATTEMPTS} masters in a row have died when they had taken over"):
+        StateFile.take(file.descriptor, died_by_itself=by_itself)
     taken.is_settled()
     assert StateFile.take(file.descriptor).read() == b"what kills them"
+
+
+def test_masters_that_die_by_themselves_soon_after_they_have_taken_over_are_counted(file: StateFile) -> None:
+    file.write(b"what kills them a turn later")
+    for _ in range(MOST_ATTEMPTS):
+        taken = StateFile.take(file.descriptor, died_by_itself=True)
+        taken.has_gone_on()
+        taken.write(b"what kills them a turn later")
+    with pytest.raises(TakeoverError, match="masters in a row have died"):
+        StateFile.take(file.descriptor, died_by_itself=True)
+
+
+def test_masters_that_are_killed_when_they_serve_are_not_counted(file: StateFile) -> None:
+    file.write(b"good")
+    for _ in range(10 * MOST_ATTEMPTS):
+        taken = StateFile.take(file.descriptor)
+        taken.has_gone_on()
+        taken.write(b"good")
+    assert taken.read() == b"good"
+
+
+def test_a_master_that_has_served_for_a_while_begins_the_count_anew(file: StateFile) -> None:
+    file.write(b"good")
+    for _ in range(3 * MOST_ATTEMPTS):
+        taken = StateFile.take(file.descriptor, died_by_itself=True)
+        taken.has_gone_on()
+        taken.is_settled()
+    assert taken.read() == b"good"
+
+
+def test_one_that_goes_on_in_the_same_process_goes_on_with_the_count(file: StateFile) -> None:
+    file.write(b"what kills them")
+    for _ in range(MOST_ATTEMPTS):
+        StateFile.take(file.descriptor, died_by_itself=True).has_gone_on()
+        StateFile.go_on(file.descriptor).write(b"what kills them")
+    with pytest.raises(TakeoverError, match="masters in a row have died"):
+        StateFile.take(file.descriptor, died_by_itself=True)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from clusterd.systemd.control_group import ControlGroup
-from clusterd.systemd.stopping import has_flag, is_the_end, remove_flag
+from clusterd.systemd.stopping import has_flag, is_the_end, note_death, remove_flag
 
 OTHERS_SECONDS = 2.0
 """The time between SIGTERM and SIGKILL for processes that are not workers."""
@@ -111,4 +111,6 @@ def main() -> int:
         if group is not None:
             Ending(group).end(float(sys.argv[1]))
         remove_flag(directory)
+    else:
+        note_death(directory, os.environ)
     return 0

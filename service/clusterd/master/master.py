@@ -280,6 +280,7 @@ class Master:
             how = f"clusterd {__version__} goes on in place of clusterd {before}"
             self._log.info(how, pid=os.getpid(), python=sys.executable)
             self._event_log.note("upgraded", version=__version__, before=before)
+            self._context.keeper.has_taken_over()
             self.post_event(events.ReloadAsked())  # First: it is in the first state that this program writes.
             self._context.children.reap()
             return

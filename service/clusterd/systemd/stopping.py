@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 FLAG = "stopping"
-"""The file in the unit's RuntimeDirectory=."""
+"""The file in the unit's RuntimeDirectory= of a master that stops for good."""
+NOTE = "died-by-itself"
+"""The file of `ExecStopPost=` after a master that was not killed by an operator."""
 
 NEVER_AGAIN = frozenset({"70", "78"})
 """RestartPreventExitStatus= of the units."""
@@ -31,6 +33,31 @@ def remove_flag(directory: str | None) -> None:
 def has_flag(directory: str | None) -> bool:
     """Return whether the last master has left the flag."""
     return directory is not None and Path(directory, FLAG).exists()
+
+
+def note_death(directory: str | None, environ: Mapping[str, str]) -> None:
+    """Tell the next master how the last one has died, from the environment of ExecStopPost=. Raises OSError.
+
+    SIGKILL is what operators and the kernel's OOM killer send. A master that dies of its own state crashes or hangs.
+    """
+    if directory is None:
+        return
+    is_killed = environ.get("SERVICE_RESULT") == "signal" and environ.get("EXIT_STATUS") == "KILL"
+    if is_killed:
+        Path(directory, NOTE).unlink(missing_ok=True)
+    else:
+        Path(directory, NOTE).touch()
+
+
+def take_note_of_death(directory: str | None) -> bool:
+    """Return whether the last master has died by itself, and remove the note of it."""
+    if directory is None:
+        return False
+    try:
+        Path(directory, NOTE).unlink()
+    except OSError:  # There is none, or it would be found for ever.
+        return False
+    return True
 
 
 def is_the_end(environ: Mapping[str, str], *, is_flagged: bool) -> bool:

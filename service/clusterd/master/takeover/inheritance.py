@@ -13,8 +13,10 @@ from clusterd.master.takeover.state_file import LEASE_SECONDS, LeaseHeld, StateF
 from clusterd.supervisor.model.cluster import Phase
 from clusterd.supervisor.snapshot import SnapshotError, pending_in, restore
 from clusterd.systemd.descriptor_store import ANSWER_SECONDS, Kind, is_wanted
+from clusterd.systemd.environment import runtime_directory
 from clusterd.systemd.notify import Notifier
 from clusterd.systemd.sockets import stored_descriptors
+from clusterd.systemd.stopping import take_note_of_death
 
 _LOOK_SECONDS = 0.01
 _GOES_ON = (Phase.RUNNING, Phase.STOPPING)
@@ -63,13 +65,14 @@ def _take(descriptor: int, log: Logger) -> StateFile:
     The service manager has given up a master that lives on, such as one that is stopped, and its descriptors are given
     to this one. It is killed, because once it were continued there would be two.
     """
+    died_by_itself = take_note_of_death(runtime_directory(os.environ))
     try:
-        return StateFile.take(descriptor)
+        return StateFile.take(descriptor, died_by_itself=died_by_itself)
     except LeaseHeld:
         pid = StateFile.kill_holder(descriptor)
         if pid is not None:
             log.warning(f"the last master did not end, and was killed after {LEASE_SECONDS:g} s", pid=pid)
-        return StateFile.take(descriptor)
+        return StateFile.take(descriptor, died_by_itself=died_by_itself)
 
 
 def _abandon(stored: Mapping[str, int]) -> None:

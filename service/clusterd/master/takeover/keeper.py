@@ -18,6 +18,9 @@ from clusterd.supervisor.decisions.stopping import ExitStatus
 from clusterd.systemd.descriptor_store import DescriptorStore
 from clusterd.systemd.descriptor_store import Kind as StoredKind
 
+SETTLED_SECONDS = 10.0
+"""How long a master serves before a crash has nothing to do with the state that it has taken over."""
+
 
 class Keeper:
     """Owns the file with the state. `store` is None where nothing outlives the master; every method then does nothing,
@@ -58,9 +61,10 @@ class Keeper:
             self._store.resume(names)
 
     def has_taken_over(self) -> None:
-        """Note that the take-over is over, and did not fail: a death from now on has another cause."""
+        """Note that the take-over is over, and did not fail. A crash may still follow from what was taken over."""
         if self._file is not None:
-            self._file.is_settled()
+            self._file.has_gone_on()
+            self._loop.call_later(SETTLED_SECONDS, self._file.is_settled)
 
     def keep(self, descriptors: Sequence[int], kind: StoredKind) -> None:
         """Have systemd keep these, unless it does."""

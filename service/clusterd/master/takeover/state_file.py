@@ -16,13 +16,15 @@ from typing import Final
 MOST_BYTES: Final = 256 * 1024 * 1024
 """The longest document."""
 MOST_ATTEMPTS: Final = 5
-"""How many masters in a row may die while they take over. It may be the state that they die of."""
+"""How many masters in a row may die while they take over, or by themselves soon after it. It may be the state that they
+die of.
+"""
 LEASE_SECONDS: Final = 10.0
 """How long to wait for the end of a master that is slow to die."""
 
 _LOCK: Final = struct.Struct("hhqqi0q")
 """struct flock of fcntl(2)."""
-_HEADER: Final = struct.Struct("8s4Q")
+_HEADER: Final = struct.Struct("8s5Q")
 _MAGIC: Final = b"clusterS"
 _PAGE: Final = 4096
 _LOOK_SECONDS: Final = 0.02
@@ -49,6 +51,7 @@ class StateFile:
         self._length = 0
         self._checksum = 0
         self._attempts = 0
+        self._has_gone_on = False
 
     @classmethod
     def create(cls) -> "StateFile":
@@ -58,17 +61,21 @@ class StateFile:
         return file
 
     @classmethod
-    def take(cls, descriptor: int, seconds: float = LEASE_SECONDS) -> "StateFile":
+    def take(cls, descriptor: int, seconds: float = LEASE_SECONDS, *, died_by_itself: bool = False) -> "StateFile":
         """Take the file, and its lease, when the master before is dead. Counts the attempt until `is_settled`.
 
+        `died_by_itself` says that this master was not killed from outside. One that was, and had taken over, ran well.
         Raises LeaseHeld if that master lives on, TakeoverError if the file is damaged, or after MOST_ATTEMPTS.
         """
         file = cls(descriptor)
         file._wait_for_lease(time.monotonic() + seconds)
         file._read_header()
+        if file._has_gone_on and not died_by_itself:
+            file._attempts = 0
         if file._attempts >= MOST_ATTEMPTS:
-            raise TakeoverError(f"{file._attempts} masters in a row have died while they took over")
+            raise TakeoverError(f"{file._attempts} masters in a row have died when they had taken over, or before")
         file._attempts += 1
+        file._has_gone_on = False
         file._write_header()
         return file
 
@@ -131,6 +138,11 @@ class StateFile:
         self._place, self._length, self._checksum = place, len(document), zlib.crc32(document)
         self._write_header()
 
+    def has_gone_on(self) -> None:
+        """The master has taken over. If it is killed from outside from now on, that is not for the state."""
+        self._has_gone_on = True
+        self._write_header()
+
     def is_settled(self) -> None:
         """The master that has taken over runs well. The next one may try as often."""
         self._attempts = 0
@@ -139,14 +151,16 @@ class StateFile:
     def _read_header(self) -> None:
         written = os.pread(self.descriptor, _HEADER.size, 0)
         try:
-            magic, self._place, self._length, self._checksum, self._attempts = _HEADER.unpack(written)
+            magic, self._place, self._length, self._checksum, self._attempts, gone_on = _HEADER.unpack(written)
+            self._has_gone_on = bool(gone_on)
         except struct.error:
             magic = b""
         if magic != _MAGIC or self._place > 1 or not 0 < self._length <= MOST_BYTES:
             raise TakeoverError("the state of the last master is damaged")
 
     def _write_header(self) -> None:
-        header = _HEADER.pack(_MAGIC, self._place, self._length, self._checksum, self._attempts)
+        numbers = self._place, self._length, self._checksum, self._attempts, self._has_gone_on
+        header = _HEADER.pack(_MAGIC, *numbers)
         os.pwrite(self.descriptor, header, 0)
 
     @staticmethod
