@@ -38,7 +38,7 @@ def test_a_master_that_serves_for_a_while_has_taken_over_well(monkeypatch: pytes
             file = StateFile.create()
             file.write(b"{}")
             taken[:] = [StateFile.take(file.descriptor)]
-            keeper.begin(lambda _: {}, taken[0])
+            keeper.begin(lambda _: b"{}", taken[0])
             keeper.has_taken_over()
             loop.run_until_complete(asyncio.sleep(0))
             loop.run_until_complete(asyncio.sleep(0))
@@ -55,9 +55,9 @@ def keeping(done: list[str]) -> Iterator[tuple[Keeper, Children, asyncio.Abstrac
     children = Children(loop, lambda *_: None, lambda _: None, lambda _: None, store)
     keeper = Keeper(store, loop, log)
 
-    def collect(_: object) -> dict[str, object]:
+    def collect(_: object) -> bytes:
         done.append(f"write {[each.serial for each in children.all() if each.is_kept]}")
-        return {}
+        return b"{}"
 
     file = StateFile.create()
     keeper.begin(collect, file)

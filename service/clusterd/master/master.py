@@ -55,6 +55,7 @@ from clusterd.master.sockets.listeners import Listeners, tell_addresses
 from clusterd.master.sockets.rebalancing import Rebalancer
 from clusterd.master.sockets.round_robin import RoundRobin
 from clusterd.master.sockets.socket_keeper import SocketKeeper
+from clusterd.master.takeover.collecting import Collector
 from clusterd.master.takeover.keeper import Keeper
 from clusterd.master.takeover.owners import Foundations, Owners
 from clusterd.master.takeover.state import Cause, Succession
@@ -137,9 +138,10 @@ class Master:
             self._remains,
             self._hooks,
         )
+        self._collector = Collector(self._owners)
         # What the program itself knows would be lost.
         impossible = "" if observe is None else "a program that is its own master is replaced by starting it anew"
-        self._upgrade = Upgrade(self._owners, self._has_clients, self._before_exec, impossible)
+        self._upgrade = Upgrade(self._collector, self._has_clients, self._before_exec, impossible)
         self._child_events = ChildEvents(
             context, ledger, application_metrics, self._hooks, self._remains, self._observations
         )
@@ -269,7 +271,7 @@ class Master:
         if not self._context.children.outlive_master:
             return
         try:
-            self._owners.keep(self._start.file if isinstance(self._start, Succession) else None)
+            self._collector.keep(self._start.file if isinstance(self._start, Succession) else None)
         except OSError as error:
             self._log.error(f"clusterd will not survive the death of its master: {error.strerror}")
 

@@ -4,6 +4,7 @@ Times in it are of CLOCK_MONOTONIC, which all processes share until the machine 
 """
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from clusterd.supervisor import actions
@@ -15,6 +16,7 @@ VERSION = 1
 """Changes when a field changes its meaning. A new field has a default, with which an older snapshot is read."""
 
 _OF_ONE_STEP = frozenset({"now", "actions", "wake_at"})
+_FIELDS = tuple(each.name for each in fields(ClusterState) if each.name not in _OF_ONE_STEP)
 
 
 class SnapshotError(Exception):
@@ -26,10 +28,16 @@ _ACTIONS = {each.__name__: each for each in actions.Action.__subclasses__()}
 
 def snapshot(cluster: ClusterState, pending: Sequence[actions.Action] = ()) -> dict[str, Any]:
     """Return the state between two steps as JSON, with the actions that may not be carried out yet."""
+    found: dict[str, Any] = to_plain(snapshot_of_values(cluster, pending))
+    return found
+
+
+def snapshot_of_values(cluster: ClusterState, pending: Sequence[actions.Action] = ()) -> dict[str, Any]:
+    """The same, as values that `to_plain` makes JSON of. They change with the cluster."""
     return {
         "version": VERSION,
-        "cluster": to_plain(cluster, leave_out=_OF_ONE_STEP),
-        "pending": [[type(each).__name__, to_plain(each)] for each in pending],
+        "cluster": {name: getattr(cluster, name) for name in _FIELDS},
+        "pending": [[type(each).__name__, each] for each in pending],
     }
 
 

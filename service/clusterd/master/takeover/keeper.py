@@ -5,10 +5,8 @@ Without systemd's store there is no next master that could go on, and nothing of
 """
 
 import asyncio
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 from clusterd.log import Logger
 from clusterd.master.children.child import Child, Kind
@@ -32,7 +30,7 @@ class Keeper:
         self._loop = loop
         self._log = log
         self._file: StateFile | None = None
-        self._collect: Callable[[Sequence[Action]], dict[str, Any]] | None = None
+        self._collect: Callable[[Sequence[Action]], bytes] | None = None
         self._then: list[Callable[[], None]] = []
         self._will_write = False
 
@@ -46,8 +44,8 @@ class Keeper:
         """The descriptors that systemd keeps, and their names in the store."""
         return {} if self._store is None else dict(self._store.names)
 
-    def begin(self, collect: Callable[[Sequence[Action]], dict[str, Any]], file: StateFile | None) -> None:
-        """Write the state from now on: `collect` returns it. `file` is that of an earlier master. Raises OSError."""
+    def begin(self, collect: Callable[[Sequence[Action]], bytes], file: StateFile | None) -> None:
+        """Write the state from now on: `collect` returns its text. `file` is an earlier master's. Raises OSError."""
         if self._store is None:
             return
         if file is None:
@@ -105,7 +103,7 @@ class Keeper:
         then, self._then = self._then, []
         if self._collect is not None and self._file is not None:
             try:
-                self._file.write(json.dumps(self._collect(pending)).encode())
+                self._file.write(self._collect(pending))
             except LeaseLost:
                 self._log.error("another master commands the workers: this one ends")
                 self._log.finish()

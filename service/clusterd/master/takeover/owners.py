@@ -3,7 +3,6 @@
 import os
 import socket
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +11,9 @@ from clusterd.linux.listening_socket import ListeningSocket
 from clusterd.linux.wakeups import Wakeups
 from clusterd.master.admin.counts import Counts
 from clusterd.master.admin.event_log import EventLog
-from clusterd.master.children.child import Child, Kind
+from clusterd.master.children.child import Kind
 from clusterd.master.children.logging import tell_again
 from clusterd.master.children.remains import Remains
-from clusterd.master.children.table import Children
 from clusterd.master.configurations import KnownConfigurations
 from clusterd.master.context import MasterContext
 from clusterd.master.hooks.manager import Hooks
@@ -23,33 +21,23 @@ from clusterd.master.observing.observations import Observations
 from clusterd.master.sockets.listeners import Listeners
 from clusterd.master.sockets.round_robin import RoundRobin
 from clusterd.master.takeover.state import (
-    FORMAT,
-    OWN_LAYOUTS,
     Cause,
     ChildState,
-    ConfigState,
-    Counted,
     ListenersState,
-    ListenerState,
     MasterState,
-    Remembered,
-    SharedMemory,
     Succession,
 )
-from clusterd.master.takeover.state_file import StateFile, TakeoverError
+from clusterd.master.takeover.state_file import TakeoverError
 from clusterd.master.worker_events import WorkerEvents
 from clusterd.metrics.page.ledger import Ledger
 from clusterd.metrics.regions.arena import Arena
 from clusterd.metrics.shared.scoreboard import Scoreboard
-from clusterd.supervisor.actions import Action
-from clusterd.supervisor.model.plain import to_plain
 from clusterd.supervisor.model.states import WorkerState
-from clusterd.supervisor.snapshot import SnapshotError, pending_in, restore, snapshot
+from clusterd.supervisor.snapshot import SnapshotError, pending_in, restore
 from clusterd.supervisor.succession import Beginning, Found, begin
 from clusterd.supervisor.supervisor import Supervisor
 from clusterd.systemd.descriptor_store import Kind as StoredKind
 from clusterd.systemd.sockets import Role
-from clusterd.version import __version__
 from clusterd.wire.messages import MasterChanged
 
 
@@ -96,53 +84,6 @@ class Owners:
     observations: Observations
     remains: Remains
     hooks: Hooks
-
-    def collect(self, pending: Sequence[Action] = ()) -> MasterState:
-        """What another program of the master needs to go on. `pending` are actions that are not carried out yet."""
-        context = self.context
-        configurations = context.configurations.kept()
-        return MasterState(
-            format=FORMAT,
-            program=__version__,
-            layouts=OWN_LAYOUTS,
-            cluster=snapshot(context.cluster, pending),
-            shared=SharedMemory(
-                context.scoreboard.descriptor,
-                context.arena.descriptor,
-                context.arena.kept(),
-                context.processes.wakeups.descriptors,
-            ),
-            listeners=_state_of_listeners(context.listeners),
-            children=tuple(_states_of_children(context.children)),
-            started_with=ConfigState.of(configurations.started_with),
-            candidate=ConfigState.of(configurations.candidate),
-            configurations={number: ConfigState.of(each) for number, each in configurations.by_generation.items()},
-            environments=dict(context.processes.environments),
-            log_level=context.log.level,
-            access_log=context.children.access_log,
-            counted=Counted(
-                *self.ledger.kept(),
-                self.counts.kept(),
-                context.children.orphans_reaped,
-                context.children.messages_dropped,
-                self.round_robin.refused,
-                context.log.lost,
-                self.hooks.kept(),
-            ),
-            remembered=Remembered(
-                *self.event_log.kept(), self.worker_events.kept(), self.observations.kept(), self.remains.kept()
-            ),
-            first_master=context.processes.first_master,
-            stored=context.keeper.names,
-        )
-
-    def keep(self, file: StateFile | None) -> None:
-        """Keep the state from now on, in the `file` of an earlier program if there is one. Raises OSError."""
-        context, keeper = self.context, self.context.keeper
-        keeper.keep([context.scoreboard.descriptor, context.arena.descriptor], StoredKind.SHARED)
-        keeper.keep(context.processes.wakeups.descriptors, StoredKind.WAKEUP)
-        keeper.keep(context.listeners.descriptors, StoredKind.LISTENER)
-        keeper.begin(lambda pending: to_plain(self.collect(pending)), file)
 
     def begin(self, state: MasterState) -> Beginning:
         """Tell the processes of a dead master that this one goes on, and return how."""
@@ -197,25 +138,9 @@ class Owners:
             os.close(descriptor)
 
     def _adopt(self, state: ChildState) -> None:
-        child = Child(
-            serial=state.serial,
-            kind=state.kind,
-            generation=state.generation,
-            slot=state.slot,
-            row=state.row,
-            copy=state.copy,
-            stacks=_own(state.stacks) if state.stacks >= 0 else -1,
-            stacks_read=state.stacks_read,
-            log_level=state.log_level,
-            access_log=state.access_log,
-            is_heard=state.is_heard,
-            signal_asked_for=state.signal_asked_for,
-            debugger=state.debugger,
-            started=state.started,
-            is_reaped_by_template=state.is_reaped_by_template,
-            is_kept=state.is_kept,
-            cpu_seconds=state.cpu_seconds,
-        )
+        child = state.child()
+        if child.stacks >= 0:
+            _own(child.stacks)
         channel = None if state.channel < 0 else socket.socket(fileno=_own(state.channel))
         configurations, generation = self.context.configurations, child.generation
         drain_seconds = configurations.of(generation).timeouts.drain if configurations.has(generation) else 0.0
@@ -249,43 +174,6 @@ def _own(descriptor: int) -> int:
     """Have a descriptor closed at the next exec, as every other."""
     os.set_inheritable(descriptor, False)
     return descriptor
-
-
-def _states_of_children(children: Children) -> list[ChildState]:
-    """The processes of the supervisor. The hooks process ends with the program, and the next one starts its own."""
-    return [
-        ChildState(
-            serial=child.serial,
-            kind=child.kind,
-            generation=child.generation,
-            slot=child.slot,
-            row=child.row,
-            pid=child.pid,
-            copy=child.copy,
-            channel=-1 if child.channel is None else child.channel.fileno(),
-            stacks=child.stacks,
-            stacks_read=child.stacks_read,
-            log_level=child.log_level,
-            access_log=child.access_log,
-            is_heard=child.is_heard,
-            signal_asked_for=child.signal_asked_for,
-            debugger=child.debugger,
-            started=child.started,
-            is_reaped_by_template=child.is_reaped_by_template,
-            is_kept=child.is_kept,
-            cpu_seconds=child.cpu_seconds,
-            has_unsent=child.channel is not None and not child.channel.is_idle,
-        )
-        for child in children.all()
-        if child.kind is not Kind.HOOKS and child.pid is not None
-    ]
-
-
-def _state_of_listeners(listeners: Listeners) -> ListenersState:
-    sockets = [ListenerState(each.fileno(), Role(each.scheme), each in listeners.bound) for each in listeners.public]
-    own = {Role.METRICS: listeners.metrics, Role.CONTROL: listeners.control, Role.AGENT: listeners.agent}
-    sockets += [ListenerState(each.fileno(), role, is_bound=False) for role, its in own.items() for each in its]
-    return ListenersState(tuple(sockets), tuple(map(str, listeners.bound_paths)), listeners.passed)
 
 
 def listeners_of(state: ListenersState) -> Listeners:

@@ -14,7 +14,7 @@ from typing import Any
 from clusterd.config.model import AccessLog, Config, TcpAddress, from_json, to_json
 from clusterd.log import Level
 from clusterd.master.admin import counts
-from clusterd.master.children.child import Kind
+from clusterd.master.children.child import Child, Kind
 from clusterd.master.hooks import manager as hooks
 from clusterd.master.observing import observations
 from clusterd.master.takeover.state_file import MOST_BYTES, StateFile, TakeoverError
@@ -88,6 +88,21 @@ class ChildState:
     cpu_seconds: float
     has_unsent: bool = False
     """Whether messages to it wait in the master."""
+
+    @classmethod
+    def of(cls, child: Child, channel: int, *, has_unsent: bool) -> "ChildState":
+        """The state of a child that has a pid."""
+        copied: dict[str, Any] = {name: getattr(child, name) for name in COPIED_OF_CHILD}
+        return cls(channel=channel, has_unsent=has_unsent, **copied)
+
+    def child(self) -> Child:
+        """The child, which is not adopted yet."""
+        copied: dict[str, Any] = {name: getattr(self, name) for name in COPIED_OF_CHILD if name != "pid"}
+        return Child(**copied)
+
+
+COPIED_OF_CHILD = tuple(each.name for each in fields(ChildState) if each.name not in ("channel", "has_unsent"))
+"""What is in a Child as well, under the same name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from clusterd.linux.early_signals import hold_signals, let_signals_through
 from clusterd.master.asking import INHERITED, output_of
-from clusterd.master.takeover.owners import Owners
+from clusterd.master.takeover.collecting import Collector
 from clusterd.master.takeover.state import write
 from clusterd.supervisor.events import ReloadAsked
 from clusterd.supervisor.model.cluster import Phase
@@ -68,7 +68,7 @@ class Upgrade:
 
     def __init__(
         self,
-        owners: Owners,
+        collector: Collector,
         has_clients: Callable[[], bool],
         before_exec: Callable[[], None],
         impossible: str,
@@ -76,7 +76,8 @@ class Upgrade:
         self._impossible = impossible
         self._has_clients = has_clients
         self._before_exec = before_exec
-        self._owners = owners
+        self._collector = collector
+        self._owners = owners = collector.owners
         self._context = owners.context
         self._log = owners.context.log
         self._task: asyncio.Task[None] | None = None
@@ -148,7 +149,7 @@ class Upgrade:
 
     async def _ask_new_program(self) -> str | Refused:
         """Return the version of the program that is on disk."""
-        state = write(self._owners.collect())
+        state = write(self._collector.collect())
         environment = {**os.environ, STATE_VARIABLE: str(INHERITED)}
         try:
             output = await output_of([*_command(), "--can-adopt"], environment, ANSWER_SECONDS, inherited=state)
@@ -186,7 +187,7 @@ class Upgrade:
 
     def _become(self, version: str) -> Refused:
         """Execute the new program. Returns only if that fails; the rollout that was announced comes all the same."""
-        state = self._owners.collect()
+        state = self._collector.collect()
         kept = [*state.descriptors(), write(state)]
         try:
             for descriptor in kept:

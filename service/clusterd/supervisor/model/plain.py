@@ -20,8 +20,8 @@ class PlainError(ValueError):
     """A document is not what `to_plain` makes of such a value. The text says where, what was found and expected."""
 
 
-def to_plain(value: object, leave_out: frozenset[str] = frozenset()) -> Any:
-    """Return `value` as JSON. The fields `leave_out` of the outermost dataclass are left out. Raises TypeError."""
+def to_plain(value: object) -> Any:
+    """Return `value` as JSON. Raises TypeError."""
     if value is None or type(value) in _ATOMS:
         return value
     if isinstance(value, Enum):
@@ -31,9 +31,8 @@ def to_plain(value: object, leave_out: frozenset[str] = frozenset()) -> Any:
         plain = {}
         kind: Any = type(value)
         for name in _names(kind):
-            if name not in leave_out:
-                each = getattr(value, name)
-                plain[name] = each if each is None or type(each) in _ATOMS else to_plain(each)
+            each = getattr(value, name)
+            plain[name] = each if each is None or type(each) in _ATOMS else to_plain(each)
         return plain
     if isinstance(value, Mapping):
         if all(type(key) is str for key in value):
