@@ -1,7 +1,11 @@
 """The client of the control socket: sends one command to a running clusterd and reads the answer."""
 
+import fcntl
 import os
+import select
 import socket
+import sys
+import termios
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +20,10 @@ ANSWER_BYTES = 4 << 20
 
 class Unreachable(Exception):
     """No clusterd answers. The message says what to do."""
+
+
+class Unanswered(Unreachable):
+    """The master has died before it answered. Another may follow."""
 
 
 ANSWER_SECONDS = 20.0
@@ -39,7 +47,7 @@ def ask(
     """Send `command` and yield the documents of the answer, the result last. Raises Unreachable and ControlError.
 
     `seconds` is how long clusterd may send nothing. A command without a time limit is preceded by a question that has
-    this limit.
+    this limit, and has to be read within it.
     """
     if command in TAKES_LONG:
         result_of(path, Command.STATUS, seconds)
@@ -51,6 +59,8 @@ def ask(
                 connection.sendall(request_line(command, **arguments))
             except BrokenPipeError:
                 pass  # clusterd refused the request before it had read all of it; the answer says why
+            if command in TAKES_LONG:
+                _wait_until_read(connection, seconds)
             connection.settimeout(None if command in TAKES_LONG else seconds)
             with connection.makefile("rb") as lines:
                 while line := lines.readline(ANSWER_BYTES):
@@ -59,10 +69,26 @@ def ask(
                     if document.get("type") == "result":
                         return
     except ConnectionResetError as error:
-        raise Unreachable(f"{path}: {_NO_ANSWER}") from error
+        raise Unanswered(f"{path}: {_NO_ANSWER}") from error
     except OSError as error:
         raise Unreachable(f"{path}: {_advice(error, path)}") from error
-    raise Unreachable(f"{path}: {_NO_ANSWER}")
+    raise Unanswered(f"{path}: {_NO_ANSWER}")
+
+
+def _wait_until_read(connection: socket.socket, seconds: float) -> None:
+    """Return when clusterd has sent something, or after the time limit. Raises TimeoutError if it has read nothing.
+
+    A master that dies before it accepts the connection leaves it in the queue of the socket, which systemd holds.
+    """
+    waiting = select.poll()
+    waiting.register(connection, select.POLLIN)
+    if not waiting.poll(seconds * 1000) and _unread_bytes(connection):
+        raise TimeoutError
+
+
+def _unread_bytes(connection: socket.socket) -> int:
+    """How much memory holds what the other side has not read: SIOCOUTQ (unix(7)), which is TIOCOUTQ."""
+    return int.from_bytes(fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
 def result_of(path: Path, command: Command, seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
