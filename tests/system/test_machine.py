@@ -1,10 +1,14 @@
 """The harness itself: what the other tests stand on."""
 
 import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 from tests.support.machines.machine import Machine, booted
 from tests.support.machines.roots import cached_root
+from tests.support.service import wait_until
 
 _SERVICE = """
 [Service]
@@ -47,3 +51,44 @@ def _pid_namespaces() -> set[str]:
         except OSError:
             continue
     return found
+
+
+# Boots the root that it is given, says which process is PID 1 inside, and waits.
+_BOOTS = """
+import signal, sys
+from pathlib import Path
+from tests.support.machines.machine import booted
+
+with booted("any", Path(sys.argv[1])) as machine:
+    print(machine.leader, flush=True)
+    signal.pause()
+"""
+
+
+def test_a_machine_does_not_outlive_tests_that_are_killed(suite_root: tuple[str, Path], tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _BOOTS, str(suite_root[1])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as tests:
+        assert tests.stdout is not None
+        leader = int(tests.stdout.readline())
+        groups = control_groups(leader)
+        tests.kill()
+    wait_until(lambda: not Path(f"/proc/{leader}").exists(), "the machine is gone")
+    wait_until(lambda: removed(groups), "its control groups are empty")
+
+
+def control_groups(pid: int) -> list[Path]:
+    """The directories of the machine in which this process is."""
+    names = re.findall(r"/(clusterd-system-\w+)", Path(f"/proc/{pid}/cgroup").read_text())
+    return [group for name in set(names) for group in Path("/sys/fs/cgroup").glob(f"**/{name}")]
+
+
+def removed(groups: list[Path]) -> bool:
+    """Remove them, if no process is left in them."""
+    try:
+        for group in groups:
+            for directory, _, _ in os.walk(group, topdown=False):
+                Path(directory).rmdir()
+    except OSError:
+        return False
+    return True

@@ -2,23 +2,16 @@
 
 import os
 import re
-import secrets
 import signal
-import socket
 import subprocess
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_BOOT_SECONDS = 60.0
+from tests.support.machines.nspawn import Container, nspawn
 
 Completed = subprocess.CompletedProcess[str]
 Process = subprocess.Popen[str]
-
-
-class BootError(Exception):
-    """The container did not come up; the message holds the end of its console."""
 
 
 class Machine:
@@ -135,95 +128,8 @@ def booted(suite: str, root: Path) -> Iterator[Machine]:
 
     Raises BootError when systemd inside does not say that it is ready.
     """
-    groups = _own_control_groups()
-    with tempfile.TemporaryDirectory(prefix="clusterd-system-") as directory:
-        console = Path(directory, "console")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, console.open("wb") as output:
-            notify.bind(f"{directory}/notify")
-            container = subprocess.Popen(
-                _nspawn(root),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "NOTIFY_SOCKET": f"{directory}/notify"},
-                preexec_fn=lambda: _enter(groups),  # noqa: PLW1509  # there are no threads to trip over
-            )
-            first = container.pid
-            try:
-                first = _booted_leader(notify, container)
-                # From now on nspawn's notifications are refused. Unread, they would fill the socket, and nspawn
-                # would wait in the middle of one for ever.
-                notify.close()
-                yield Machine(suite, first)
-            except BootError as error:
-                raise BootError(f"{suite}: {error}\n{console.read_text(errors='replace')[-3000:]}") from None
-            finally:
-                # The end of PID 1 is, by the kernel, the end of every process in its namespace; and nspawn's own end
-                # is that of PID 1.
-                os.kill(first, signal.SIGKILL)
-                container.wait()
-                _remove(groups)
-
-
-def _nspawn(root: Path) -> list[str]:
-    return [
-        # When the tests are killed, the container does not outlive them.
-        *("setpriv", "--pdeathsig", "KILL"),
-        "systemd-nspawn",
-        "--quiet",
-        "--register=no",
-        "--keep-unit",
-        "--console=pipe",
-        "--private-network",
-        "--notify-ready=yes",
-        "--volatile=overlay",
-        f"--directory={root}",
-        "--system-call-filter=pidfd_getfd",  # Outside of a container nothing but the unit's own filter forbids it.
-        "--boot",
-    ]
-
-
-def _booted_leader(notify: socket.socket, container: "subprocess.Popen[bytes]") -> int:
-    """The pid of PID 1 inside, as seen from here, once nspawn has notified that the boot is over."""
-    leader = None
-    notify.settimeout(_BOOT_SECONDS)
-    while container.poll() is None:
-        try:
-            fields = notify.recv(4096).decode().splitlines()
-        except TimeoutError:
-            break
-        for field in fields:
-            if field.startswith("X_NSPAWN_LEADER_PID="):
-                leader = int(field.partition("=")[2])
-        if "READY=1" in fields and leader is not None:
-            return leader
-    raise BootError(f"not ready (nspawn's exit status: {container.poll()})")
-
-
-def _own_control_groups() -> Sequence[Path]:
-    """A group of its own for the container in each hierarchy that systemd uses: two containers in one group
-    share its tree and trip over each other. The same name in both: nspawn mirrors the one in the other.
-    """
-    mounts = {"name=systemd": Path("/sys/fs/cgroup/systemd"), "": Path("/sys/fs/cgroup/unified")}
-    if not mounts[""].is_dir():
-        mounts[""] = Path("/sys/fs/cgroup")
-    name = f"clusterd-system-{secrets.token_hex(4)}"
-    groups = []
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers in mounts:
-            group = mounts[controllers] / path.strip("/") / name
-            group.mkdir()
-            groups.append(group)
-    return groups
-
-
-def _enter(groups: Sequence[Path]) -> None:
-    for group in groups:
-        (group / "cgroup.procs").write_text("0")
-
-
-def _remove(groups: Sequence[Path]) -> None:
-    for group in groups:
-        for directory, _, _ in os.walk(group, topdown=False):
-            Path(directory).rmdir()
+    container = Container(nspawn(root, "--private-network", "--volatile=overlay"))
+    try:
+        yield Machine(suite, container.await_boot())
+    finally:
+        container.end()
