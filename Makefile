@@ -13,10 +13,10 @@ CONFORMANCE_PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(VENV)-conformance/bin/pytho
 # systemd-python is a source package: it is compiled against libsystemd.
 PACKAGES_RUN     := gcc libc6-dev libsystemd-dev pkg-config python3-dev python3-venv
 PACKAGES_COMPILE := gcc libc6-dev python3-dev python3-venv
-# The system ring builds the .deb, looks at it with lintian and boots Debian in a container.
+# The system ring builds the .deb, looks at it with lintian and boots Debian in a container, or several behind HAProxy.
 PACKAGES_DEB     := build-essential debhelper fakeroot python3-dev python3-venv
 PACKAGES_LINT    := lintian
-PACKAGES_SYSTEM  := debootstrap systemd-container util-linux iproute2 $(PACKAGES_LINT)
+PACKAGES_SYSTEM  := ansible-lint debootstrap systemd-container util-linux iproute2 $(PACKAGES_LINT)
 # What stands beside clusterd in the examples and in the tests.
 PACKAGES_EXAMPLES := caddy chromium-headless-shell haproxy nginx-light prometheus redis-server
 
@@ -37,7 +37,7 @@ SECONDS := 60
 
 .DEFAULT_GOAL := help
 .PHONY: help run check test-quickly test test-interpreted test-compiled test-system test-debian12 test-debian13 \
-	packages wheel wheels fuzz soak operate conformance lint format venv deb lint-deb docs bench lock clean
+	packages lab hosts wheel wheels fuzz soak operate conformance lint format venv deb lint-deb docs bench lock clean
 
 # What runs in this machine; the system ring boots others.
 RINGS := tests/unit tests/engine tests/process tests/fuzz
@@ -82,16 +82,28 @@ $(DEBS)/%/ready: $(SOURCES) $(PACKAGED) | $(VENV)/test
 	@touch $@
 
 # Tests that boot no Debian run with the first one. ONLY='-m operate' chooses among them.
+ONLY := -m 'not long'
 test-debian12: $(DEBS)/bookworm/ready
 test-debian13: $(DEBS)/trixie/ready
 test-debian12 test-debian13: test-debian%: $(VENV)/test
-	CLUSTERD_PACKAGES=$(abspath $(DEBS)) $(BIN)/python -m pytest tests/system $(ONLY) \
+	CLUSTERD_PACKAGES=$(abspath $(DEBS)) $(BIN)/python -m pytest tests/system tests/hosts $(ONLY) \
 		-k '$(if $(filter 12,$*),not trixie,trixie)'
 
 # Without what the compiled modules cannot change: decisions, settings, and what does not serve requests.
 test-compiled: $(VENV)/test $(COMPILED)/ready ## the same rings once more, with the engine compiled
 	PYTHONPATH=$(abspath $(COMPILED)) CLUSTERD_ENGINE=compiled CLUSTERD_WHEELS=$(abspath build/wheel) $(PYTEST) -o pythonpath=$(COMPILED) \
 		$(or $(ARGS),$(RINGS) -m 'not engine_independent')
+
+lab: SUITE := bookworm
+lab: ## three booted Debians with clusterd and a fourth with HAProxy, to play with until Ctrl-C (SUITE=trixie, as root)
+	packaging/system-packages $(PACKAGES_SYSTEM)
+	$(MAKE) --no-print-directory $(DEBS)/$(SUITE)/ready
+	$(BIN)/python -m tests.support.hosts.run $(SUITE) $(DEBS)/$(SUITE)/clusterd_*.deb
+
+# A session of each Debian, one after the other: the hosts need all processors.
+hosts: $(VENV)/test packages ## deploy to, restart and lose hosts behind HAProxy, with 200 clients; `make test` has a shorter form
+	packaging/system-packages $(PACKAGES_SYSTEM) $(PACKAGES_EXAMPLES)
+	CI=true CLUSTERD_PACKAGES=$(abspath $(DEBS)) CLUSTERD_CLIENTS_EACH=50 $(BIN)/python -m pytest tests/hosts $(ARGS)
 
 fuzz: $(VENV)/test ## throw hostile bytes at the HTTP engine (SECONDS=60, SEED=number to see the same again)
 	$(BIN)/python -m tests.fuzz.run $(SECONDS) $(SEED)

@@ -1,16 +1,12 @@
 """Two hosts behind the proxies of Debian: the service and an instance, by the examples as they are installed."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-
 import pytest
 
 from tests.support.documented import haproxy_configurations, nginx_configurations
 from tests.support.machines.asking import ask
-from tests.support.machines.crowd import Crowd, crowd
 from tests.support.machines.deployment import CONFIG, configure, deploy
 from tests.support.machines.machine import Machine
+from tests.support.machines.mixed_crowd import Clients, mixed_crowd
 from tests.support.machines.reliability import Seen, record
 from tests.support.service import wait_until
 
@@ -22,30 +18,6 @@ PROXIES = {
 PORT = 8080
 
 SECOND_SOCKET = "[Socket]\nListenStream=\nListenStream=127.0.0.1:8010\n"
-
-
-@dataclass
-class Clients:
-    """Those of one fault, by what they do."""
-
-    crowds: dict[tuple[str, str], Crowd]
-
-    def lost(self, method: str) -> int:
-        """How many requests got anything else than their answer."""
-        results = [seen.result for (asked, _), seen in self.crowds.items() if asked == method]
-        return sum(sum(result.lost.values()) + result.answered - result.statuses.get("200", 0) for result in results)
-
-
-@contextmanager
-def twenty_clients(machine: Machine) -> Iterator[Clients]:
-    """Half of them GET and half of them POST, each half with kept connections and with one for each request."""
-    with ExitStack() as stack:
-        clients = Clients({})
-        for method in ("GET", "POST"):
-            for connection in ("kept", "fresh"):
-                options = ("--clients", "5", "--method", method, "--connection", connection, "--timeout", "60")
-                clients.crowds[method, connection] = stack.enter_context(crowd(machine, *options, port=PORT))
-        yield clients
 
 
 @pytest.fixture(params=PROXIES)
@@ -70,18 +42,18 @@ def test_the_end_of_a_host_loses_only_what_may_not_be_repeated(
     proxied: Machine, request: pytest.FixtureRequest
 ) -> None:
     proxy = request.node.callspec.params["proxied"]
-    with twenty_clients(proxied) as restarted:
+    with mixed_crowd(proxied) as restarted:
         proxied.systemctl("restart", "clusterd.service")
     assert_lost(restarted, "restarted", posts=0)
     record(proxied, f"one of two hosts behind {proxy} is restarted", Seen(tuple(restarted.crowds.values())))
-    with twenty_clients(proxied) as stopped:
+    with mixed_crowd(proxied) as stopped:
         proxied.systemctl("stop", "clusterd.socket", "clusterd.service")
         assert all(serves(proxied, PORT) for _ in range(20))
         proxied.systemctl("start", "clusterd.socket", "clusterd.service")
         wait_until(lambda: serves(proxied, 8000), "it serves again")
     assert_lost(stopped, "stopped", posts=0)
     record(proxied, f"one of two hosts behind {proxy} is stopped and started", Seen(tuple(stopped.crowds.values())))
-    with twenty_clients(proxied) as killed:
+    with mixed_crowd(proxied) as killed:
         proxied.systemctl("kill", "--signal=KILL", "--kill-whom=all", "clusterd.service")
         wait_until(lambda: serves(proxied, 8000), "it serves again")
     # One of each client at most: from then on, connections wait in the sockets that systemd holds.
@@ -101,12 +73,9 @@ def test_the_proxies_accept_what_is_documented(bare_machine: Machine) -> None:
 
 def assert_lost(clients: Clients, fault: str, *, posts: int) -> None:
     """No GET, and no more POSTs than that."""
-    told = {
-        kind: (seen.result.answered, seen.result.lost, seen.result.statuses) for kind, seen in clients.crowds.items()
-    }
-    print(fault, told)
-    assert clients.lost("GET") == 0, told
-    assert clients.lost("POST") <= posts, told
+    print(fault, clients)
+    assert clients.lost("GET") == 0, str(clients)
+    assert clients.lost("POST") <= posts, str(clients)
 
 
 def serves(machine: Machine, port: int) -> bool:

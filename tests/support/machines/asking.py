@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 
 from tests.support.certificates import Certificate
+from tests.support.machines.crowd import Networked
 from tests.support.machines.machine import Machine, Process
 
 # Runs in the container's network namespace; its own process, because a process has one network.
@@ -36,7 +37,7 @@ class Answer:
     text: str
 
 
-def ask(machine: Machine, url: str = "http://127.0.0.1:8000/") -> Answer:
+def ask(machine: Networked, url: str = "http://127.0.0.1:8000/") -> Answer:
     """GET a URL in the container's network."""
     return _answer(start_asking(machine, url))
 
@@ -53,7 +54,7 @@ def _answer(asking: Process) -> Answer:
     return Answer(int(status), text)
 
 
-def start_asking(machine: Machine, url: str) -> Process:
+def start_asking(machine: Networked, url: str) -> Process:
     """GET a URL and go on; communicate() gives the status on a line and the text after it."""
     return machine.start_in_network(sys.executable, "-I", "-c", _ASK, url)
 

@@ -6,10 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
-from tests.support.machines.machine import Machine
+from tests.support.machines.machine import Process
 
 _PROGRAM = Path(__file__).with_name("load.py")
+
+
+class Networked(Protocol):
+    """A machine or a host, in whose network clients can be started."""
+
+    def start_in_network(self, *command: str) -> Process:
+        """Start a command of this machine that sees only that network."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,7 @@ class Crowd:
 
 
 @contextmanager
-def crowd(machine: Machine, *options: str, host: str = "127.0.0.1", port: int = 8000) -> Iterator[Crowd]:
+def crowd(machine: Networked, *options: str, host: str = "127.0.0.1", port: int = 8000) -> Iterator[Crowd]:
     """Clients that ask from before the block begins until it ends; options are those of load.py."""
     seen = Crowd()
     process = machine.start_in_network(sys.executable, str(_PROGRAM), host, str(port), *options)

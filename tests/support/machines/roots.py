@@ -10,16 +10,23 @@ from pathlib import Path
 
 MIRROR = os.environ.get("CLUSTERD_DEBIAN_MIRROR", "http://deb.debian.org/debian")
 
-# A bootable system and the dependencies of the package, so that installing it later needs no network; and the proxies.
+# A bootable system and the dependencies of the package, so that installing it later needs no network; the proxies; and
+# what deploys over hosts, with what it needs on each (python3-apt, python3-venv). python3-cffi-backend is named because
+# ansible-core needs it by a name that it only provides, which debootstrap does not look for.
 PACKAGES = (
+    "ansible-core",
     "dbus",
     "haproxy",
     "iproute2",
     "nginx-light",
+    "openssh-server",
     "python3",
+    "python3-apt",
+    "python3-cffi-backend",
     "python3-rich",
     "python3-systemd",
     "python3-uvloop",
+    "python3-venv",
     "python3-yaml",
     "systemd",
     "systemd-sysv",
@@ -62,9 +69,9 @@ def _build(suite: str, root: Path, packages: Sequence[str]) -> None:
         log = (built.stdout + built.stderr)[-600:]
         raise RootUnavailableError(f"debootstrap {suite} from {MIRROR}: {log}")
     shutil.rmtree(building / "var/cache/apt/archives", ignore_errors=True)
-    # Tests that need a proxy start it. At every boot nginx would take port 80.
-    for proxy in ("haproxy", "nginx"):
-        (building / f"etc/systemd/system/multi-user.target.wants/{proxy}.service").unlink(missing_ok=True)
+    # Tests that need one of them start it. At every boot nginx would take port 80.
+    for server in ("haproxy", "nginx", "ssh"):
+        (building / f"etc/systemd/system/multi-user.target.wants/{server}.service").unlink(missing_ok=True)
     # An empty machine-id means "new at every boot".
     (building / "etc/hostname").write_text(f"{suite}\n")
     (building / "etc/machine-id").write_text("")

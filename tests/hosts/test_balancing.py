@@ -1,0 +1,40 @@
+"""What clients lose when a host leaves, dies or comes back, or when the balancer itself is reloaded."""
+
+from tests.support.hosts.laboratory import CLIENTS_EACH, Laboratory
+from tests.support.service import wait_until
+
+
+def test_a_host_that_is_shut_down_and_returns_costs_nothing(lab: Laboratory) -> None:
+    leaving = lab.hosts[1]
+    with lab.crowd() as clients:
+        leaving.power_off()
+        assert lab.balancer.serving() == {"web1", "web3"}
+        leaving.boot()
+        leaving.await_boot()
+        lab.await_all()
+        before = lab.balancer.servers()[leaving.name].requests
+        wait_until(lambda: lab.balancer.servers()[leaving.name].requests > before, "it gets requests again")
+    assert clients.lost("GET") + clients.lost("POST") == 0, str(clients)
+
+
+def test_a_host_that_dies_without_a_word_costs_what_it_had_in_hand(lab: Laboratory) -> None:
+    dying = lab.hosts[2]
+    with lab.crowd() as clients:
+        dying.crash()
+        wait_until(lambda: lab.balancer.serving() == {"web1", "web2"}, "HAProxy has noticed")
+        dying.mend()
+        dying.boot()
+        dying.await_boot()
+        lab.await_all()
+    print(clients)
+    # Each client has one request at a time, a third of them at this host; which of its requests have been sent, chance
+    # decides. Until the host is out, new connections time out, and go elsewhere.
+    assert clients.lost("GET") + clients.lost("POST") <= 4 * CLIENTS_EACH, str(clients)
+
+
+def test_a_reload_of_the_balancer_itself_costs_nothing(lab: Laboratory) -> None:
+    with lab.crowd() as clients:
+        for _ in range(3):
+            lab.balancer.host.machine.systemctl("reload", "haproxy.service")
+            lab.await_all()
+    assert clients.lost("GET") + clients.lost("POST") == 0, str(clients)

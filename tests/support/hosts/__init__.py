@@ -1,0 +1,1 @@
+"""A laboratory of several hosts: booted Debians with addresses of their own, a balancer and clients."""
