@@ -29,7 +29,7 @@ def hosts(make_service: Callable[..., Service], tmp_path: Path) -> Iterator[Host
         service.start()
     text, port = caddy_configuration(), free_port()
     for documented, here in (
-        ("shop.example {", f"http://127.0.0.1:{port} {{"),
+        ("shop.example {", f"http://:{port} {{"),
         ("10.0.0.11:8000", f"127.0.0.1:{one.port}"),
         ("10.0.0.12:8000", f"127.0.0.2:{one.port}"),
         ("health_port 8001", f"health_port {one.metrics_port}"),

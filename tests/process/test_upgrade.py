@@ -334,7 +334,7 @@ def test_an_upgrade_waits_for_a_reload_in_which_round_robin_goes_on(make_service
 BEFORE_THE_EXEC = """
         open("it is about to go", "w").close()
         __import__("time").sleep(0.5)
-        state = self._owners.collect()"""
+        state = self._collector.collect()"""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -343,7 +343,7 @@ def test_a_signal_right_before_the_exec_is_heeded(
 ) -> None:
     service = make_service()
     service.environment = installed.environment
-    installed.change("master/takeover/upgrade.py", r"^        state = self\._owners\.collect\(\)$", BEFORE_THE_EXEC)
+    installed.change("master/takeover/upgrade.py", r"^        state = self\._collector\.collect\(\)$", BEFORE_THE_EXEC)
     service.start()
     service.signal(signal.SIGUSR2)
     wait_until((service.directory / "it is about to go").exists, "it is about to go")
