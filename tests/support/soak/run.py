@@ -4,6 +4,7 @@ import asyncio
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from random import SystemRandom
 
@@ -17,6 +18,7 @@ ROUND_SECONDS = 150.0
 
 def main(seconds: float, seed: int) -> int:
     """One round after the other, until something is found or the time is over."""
+    outcomes: list[Outcome] = []
     while seconds > 0:
         trial = Trial.of(seed, min(seconds, ROUND_SECONDS))
         print(f"{trial}: `make soak SEED={seed}` takes the same chances again", flush=True)
@@ -27,12 +29,15 @@ def main(seconds: float, seed: int) -> int:
                 _keep_log(Path(made), seed)
                 raise
             report(outcome)
+            outcomes.append(outcome)
             if outcome.wrong:
                 _keep_log(Path(made), seed)
                 print(*outcome.wrong[:20], sep="\n  ", flush=True)
                 return 1
         seconds -= trial.seconds
         seed += 1
+    print("all rounds together:")
+    _report_counts(outcomes)
     return 0
 
 
@@ -43,18 +48,24 @@ def _keep_log(made: Path, seed: int) -> None:
 
 
 def report(outcome: Outcome) -> None:
-    """Print the figures."""
-    print(f"answered: {outcome.answered.total()}, deaths of workers: {outcome.deaths}")
-    tables = {
-        "inflicted": outcome.inflicted,
-        "lost and explained": outcome.explained,
-        "refused": outcome.refused,
-        "clusterd has told": outcome.told,
-    }
-    for name, counts in tables.items():
-        print(f"{name}: {_written(counts)}")
+    """Print the figures of one round."""
+    _report_counts([outcome])
     for name, what in (("before", outcome.before), ("after", outcome.after)):
         print(f"{name}: {what.private_bytes >> 10} KiB, {what.descriptors.total()} descriptors, {what.threads} threads")
+    sys.stdout.flush()
+
+
+def _report_counts(outcomes: Sequence[Outcome]) -> None:
+    answered, deaths = sum(each.answered.total() for each in outcomes), sum(each.deaths for each in outcomes)
+    print(f"answered: {answered}, deaths of workers: {deaths}")
+    tables = {
+        "inflicted": [each.inflicted for each in outcomes],
+        "lost and explained": [each.explained for each in outcomes],
+        "refused": [each.refused for each in outcomes],
+        "clusterd has told": [each.told for each in outcomes],
+    }
+    for name, counts in tables.items():
+        print(f"{name}: {_written(sum(counts, Counter()))}")
     sys.stdout.flush()
 
 
