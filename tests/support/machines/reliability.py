@@ -116,7 +116,7 @@ def page(rows: Sequence[Row]) -> str:
 
 
 def main(rows: Path, target: Path) -> None:
-    """Write the page from the rows that a run of the tests has kept. Its other sections, such as that of the soak, stay."""
+    """Write the page from the rows that a run of the tests has kept. Other sections stay, such as that of the soak."""
     _, heading, others = target.read_text().partition("\n## ")
     table = page([Row(**json.loads(line)) for line in rows.read_text().splitlines()])
     target.write_text(f"{table}{heading}{others}")

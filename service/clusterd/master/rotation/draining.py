@@ -1,5 +1,6 @@
 """`clusterctl drain` and `undrain`: the requests, what is done of them, and who waits for the end."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from clusterd.master.admin.control import Peer
@@ -23,6 +24,9 @@ class Left:
 
     def __str__(self) -> str:
         return f"{_count(self.requests, 'request')} and {_count(self.connections, 'connection')}"
+
+
+NOTHING = Left(0, 0)
 
 
 class Draining:
@@ -80,8 +84,7 @@ class Draining:
     @property
     def is_empty(self) -> bool:
         """Whether the workers have no connection and no request."""
-        left = self._left()
-        return not (left.requests or left.connections)
+        return self._left() == NOTHING
 
     # ---- those who wait
 
@@ -89,28 +92,25 @@ class Draining:
         """Answer those who wait, if there is an answer. Called a few times a second."""
         if not self._waiting:
             return
-        waiting = [peer for peer in self._waiting if not peer.is_gone]
-        left = self._left()
-        if why := self._why_not() or ("it was taken back" if self._cluster.rotation is Rotation.IN else ""):
-            answer = Peer.fail, f"not drained: {why}"
-        elif self._cluster.rotation is Rotation.OUT and not (left.requests or left.connections):
-            answer = Peer.succeed, f"drained: nothing is left; {BACK}"
-        elif self._is_too_late():
-            answer = Peer.fail, f"drained, but {left} are left after timeouts.drain; {BACK}"
+        left, rotation = self._left(), self._cluster.rotation
+        if why := self._why_not() or ("it was taken back" if rotation is Rotation.IN else ""):
+            self._answer(Peer.fail, f"not drained: {why}")
+        elif rotation is Rotation.OUT and left == NOTHING:
+            self._answer(Peer.succeed, f"drained: nothing is left; {BACK}")
+        elif rotation is Rotation.OUT and self._is_too_late():
+            self._answer(Peer.fail, f"drained, but {left} are left after timeouts.drain; {BACK}")
         else:
-            self._waiting = waiting
-            for peer in waiting:
+            for peer in self._waiting:
                 peer.leave_if_hung_up()
-                peer.progress(f"{self._cluster.rotation.value}: {left} left")
-            return
-        self._waiting = []
+                peer.progress(f"{rotation.value}: {left} left")
+            self._waiting = [peer for peer in self._waiting if not peer.is_gone]
+
+    def _answer(self, how: Callable[[Peer, str], None], text: str) -> None:
+        waiting, self._waiting = self._waiting, []
         for peer in waiting:
-            tell, text = answer
-            tell(peer, text)
+            how(peer, text)
 
     def _is_too_late(self) -> bool:
-        if self._cluster.rotation is not Rotation.OUT:
-            return False
         drain = self._context.configurations.of(self._cluster.serving).timeouts.drain
         return self._context.loop.time() > self._cluster.out_at + drain
 
