@@ -95,7 +95,10 @@ class Service:
 
     def deploy(self, version: str, source: str = HELLO) -> None:
         """Put an application on disk; its answers end with `version`."""
-        self.application.write_text(source.replace("VERSION", version))
+        # At once, as a deploy should: an import that is under way finds one of the two.
+        written = self.application.with_suffix(".new")
+        written.write_text(source.replace("VERSION", version))
+        written.replace(self.application)
         # Two deploys within a second of the same size would leave a stale .pyc in use.
         for cached in self.directory.glob("__pycache__/app.*"):
             cached.unlink()
