@@ -13,7 +13,7 @@ from clusterd.metrics.page.exposition import ClusterSource, render
 from clusterd.metrics.page.facts import ClusterFacts, HooksFacts, Phase, WorkerFacts
 from clusterd.metrics.page.ledger import Ledger
 from clusterd.metrics.page.negotiation import Wanted
-from clusterd.metrics.page.observed import Observed, ObservedSource, Release, SlotBackoff, SlotMemory
+from clusterd.metrics.page.observed import Observed, ObservedSource, Release, SlotBackoff, SlotMemory, WeightSource
 from clusterd.metrics.regions.arena import Arena
 from clusterd.metrics.regions.reading import ArenaReader
 from clusterd.metrics.shared.scoreboard import Scoreboard
@@ -44,7 +44,6 @@ _OBSERVED = Observed(
     certificates={"": 0.0},
     log_records_dropped=0,
     release=Release("", ""),
-    weight=0.0,
 )
 _HOOKS = HooksFacts("", 1, 1, "", True, 0, 0.0, 0, 0, 0, 0)
 
@@ -89,7 +88,8 @@ def page() -> str:
     try:
         facts = _facts(scoreboard)
         cluster = ClusterSource(lambda: facts, Ledger(), lambda: 1, lambda _: ProcessUsage(0.0, 0, 0))
-        rendered = asyncio.run(render([cluster, ObservedSource(lambda: _OBSERVED)], Wanted()))
+        sources = (cluster, ObservedSource(lambda: _OBSERVED), WeightSource(lambda: 0.0))
+        rendered = asyncio.run(render(sources, Wanted()))
         of_application = ApplicationPage().lines(ArenaReader(arena).read(), {1: Answer((), 0.0)}, is_open=False)
         return rendered.body.decode() + "".join(of_application)
     finally:

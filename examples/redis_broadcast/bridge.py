@@ -18,7 +18,7 @@ def publish(worker: object, message: object) -> object:
 
 
 def listen(pause: threading.Event) -> None:
-    """Hear, with another connection where one is lost, as long as the process lives."""
+    """Hear, with another connection where one is lost or has brought what is no JSON, as long as the process lives."""
     while not pause.wait(0.5):
         try:
             with store.pubsub(ignore_subscribe_messages=True) as subscription:
@@ -26,7 +26,7 @@ def listen(pause: threading.Event) -> None:
                 while True:
                     if heard := subscription.get_message(timeout=1):
                         cluster.broadcast(json.loads(heard["data"]))
-        except redis.RedisError as error:
+        except (redis.RedisError, ValueError) as error:
             print(f"other hosts are not heard: {error}")
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from clusterd.systemd.stopping import FLAG
 from tests.support.controlling import done, refused
 from tests.support.managed import ManagedService
 from tests.support.service import HELLO, Service, wait_until
@@ -111,12 +112,17 @@ def test_who_waits_is_told_what_is_left_after_too_long(make_service: MakeService
     service.deploy("1", SLOW)
     service.start()
     with kept(service) as client:
-        client.request("GET", "/?4")
+        client.request("GET", "/?2")
         wait_until(lambda: service.workers()[0]["in_flight"], "it is in hand")
         assert "drained, but 1 request and 1 connection are left after timeouts.drain" in refused(
             service, "drain", "--wait"
         )
+        again: list[str] = []
+        waiting = threading.Thread(target=lambda: again.append(done(service, "drain", "--wait")["text"]))
+        waiting.start()  # Who asks later has as much time as the first.
         assert client.getresponse().status == 200  # Nothing was cut.
+    waiting.join()
+    assert again[0].startswith("drained: nothing is left")
     assert ready(service)[0] == 503
 
 
@@ -174,6 +180,7 @@ def test_a_master_that_dies_during_an_announcement_leaves_the_rest_of_it_to_the_
     before = service.seen()
     service.signal(signal.SIGTERM)
     wait_until(lambda: ready(service)[0] == 503, "it is announced")
+    assert (service.directory / "run" / FLAG).exists()  # If systemd starts no other master, the rest is ended.
     service.kill_the_master()
     wait_until(lambda: service.seen().ready > before.ready, "the next master is ready")
     assert ready(service)[0] == 503

@@ -3,17 +3,26 @@
 import pytest
 
 from clusterd.master.rotation import capacity
-from clusterd.master.rotation.answers import LEAST, MOST, POINTS_A_SECOND, approached, line
+from clusterd.master.rotation.answers import LEAST_WEIGHT, MOST_WEIGHT, POINTS_A_SECOND, approached, line
 from clusterd.master.rotation.capacity import (
     CHANGE_A_SECOND,
     HALVING_SECONDS,
     ROOM_IF_BUSY,
+    UNNOTICED_SECONDS,
     Worked,
     crowding,
     free_capacity,
     room,
 )
-from clusterd.master.rotation.usual import FEWEST, FEWEST_NOW, LEAST_PACE, PERIOD_SECONDS, PERIODS, Usual
+from clusterd.master.rotation.usual import (
+    FEWEST,
+    FEWEST_NOW,
+    JUDGED_SECONDS,
+    LEAST_PACE,
+    PERIOD_SECONDS,
+    REMEMBERED_SECONDS,
+    Usual,
+)
 from clusterd.supervisor.model.rotation import Rotation
 
 IDLE = Worked(busy=0.0, waited=0.0)
@@ -42,9 +51,11 @@ def settled(*waits: float) -> float:
 def test_the_longer_requests_wait_the_less_is_left() -> None:
     assert settled() == 1.0
     assert settled(0.0, 0.0) == 1.0
-    assert settled(HALVING_SECONDS) == settled(0.0, 2 * HALVING_SECONDS) == 0.5
+    assert settled(UNNOTICED_SECONDS) == 1.0
+    half = UNNOTICED_SECONDS + HALVING_SECONDS
+    assert settled(half) == settled(0.0, 2 * half) == pytest.approx(0.5)
     assert settled(1.0) < settled(0.5)
-    assert settled(1000.0) == capacity.LEAST
+    assert settled(1000.0) == capacity.LEAST_CROWDING
 
 
 def test_what_waits_changes_little_in_a_second() -> None:
@@ -68,7 +79,7 @@ def after(usual: Usual, mean: float, *, began: float, periods: int = 1, count: i
 def test_what_is_not_known_yet_is_not_slow() -> None:
     usual = Usual()
     usual.add(50.0, 10, 0.0)
-    assert usual.pace == 1.0
+    assert usual.pace(0.0) == 1.0
 
 
 @pytest.mark.parametrize(("times", "pace"), [(1.0, 1.0), (2.0, 1.0), (4.0, 0.25), (5.0, 0.2), (50.0, LEAST_PACE)])
@@ -76,30 +87,38 @@ def test_requests_that_take_longer_than_usual_make_a_slow_host(times: float, pac
     usual = Usual()
     now = after(usual, 0.0625, began=0.0)
     usual.add(0.0625 * times * FEWEST_NOW, FEWEST_NOW, now)
-    assert usual.pace == pytest.approx(pace)
+    assert usual.pace(now) == pytest.approx(pace)
 
 
 def test_a_host_that_is_itself_again_has_all_its_pace_at_once() -> None:
     usual = Usual()
     now = after(usual, 0.1, began=0.0)
     now = after(usual, 1.0, began=now, periods=3)
-    assert usual.pace == LEAST_PACE
+    assert usual.pace(now) == LEAST_PACE
     usual.add(0.1 * FEWEST_NOW, FEWEST_NOW, now)
-    assert usual.pace == 1.0
+    assert usual.pace(now) == 1.0
+
+
+def test_a_pace_that_is_not_judged_anew_is_forgotten() -> None:
+    usual = Usual()
+    now = after(usual, 1.0, began=after(usual, 0.1, began=0.0))
+    assert usual.pace(now + JUDGED_SECONDS) == LEAST_PACE
+    assert usual.pace(now + JUDGED_SECONDS + 1) == 1.0
 
 
 def test_few_requests_say_nothing_of_what_is_usual() -> None:
     usual = Usual()
     now = after(usual, 0.001, began=0.0, count=FEWEST - 1)
     usual.add(1.0 * FEWEST_NOW, FEWEST_NOW, now)
-    assert usual.pace == 1.0
+    assert usual.pace(now) == 1.0
 
 
-def test_what_was_usual_is_forgotten_after_an_hour() -> None:
+def test_what_was_usual_is_forgotten_after_an_hour_also_of_little_load() -> None:
     usual = Usual()
     now = after(usual, 0.1, began=0.0)
-    after(usual, 1.0, began=now, periods=PERIODS)
-    assert usual.pace == 1.0
+    now = after(usual, 1.0, began=now, count=FEWEST - 1, periods=int(REMEMBERED_SECONDS / PERIOD_SECONDS))
+    usual.add(1.0 * FEWEST_NOW, FEWEST_NOW, now + 1)
+    assert usual.pace(now + 1) == 1.0
 
 
 # ---- answers
@@ -109,8 +128,8 @@ def test_the_weight_changes_slowly_and_never_drains() -> None:
     assert approached(100.0, 20.0, 1.0) == 100.0 - POINTS_A_SECOND
     assert approached(20.0, 100.0, 0.5) == 20.0 + POINTS_A_SECOND / 2
     assert approached(50.0, 51.0, 1.0) == 51.0
-    assert approached(5.0, 0.0, 60.0) == LEAST
-    assert approached(95.0, 900.0, 60.0) == MOST
+    assert approached(5.0, 0.0, 60.0) == LEAST_WEIGHT
+    assert approached(95.0, 900.0, 60.0) == MOST_WEIGHT
 
 
 @pytest.mark.parametrize(

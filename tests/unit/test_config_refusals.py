@@ -146,7 +146,7 @@ COUNT = "a whole number from 1 to 1024, auto, or a range such as {min: 2, max: 8
         ("unix_sockets: {group: nobodyhere}", "1:23: unix_sockets.group: there is no group 'nobodyhere'"),
         ("unix_sockets: {owner: a b}", "1:23: unix_sockets.owner: found 'a b', must be a name, or null"),
         (f"control: /{'a' * 107}", "(the path is 108 bytes long, and the system allows 107)"),
-        ('listen: ["unix:/a"]\ncontrol: /a', "2:10: control: /a is listened on for HTTP too"),
+        ('listen: ["unix:/a"]\ncontrol: /a', "2:10: control: /a is one of the other addresses too"),
         ("root_path: /", "1:12: root_path: found '/', must be \"\", or a path that begins with /"),
         ("root_path: shop", "(write /shop)"),
         ("root_path: 5", "found 5, must be"),

@@ -11,7 +11,7 @@ from clusterd.metrics.kernel.backlog import Backlog
 from clusterd.metrics.kernel.cgroup import CgroupUsage
 from clusterd.metrics.page.exposition import render
 from clusterd.metrics.page.negotiation import Form, Wanted
-from clusterd.metrics.page.observed import Observed, ObservedSource, Release, SlotBackoff, SlotMemory
+from clusterd.metrics.page.observed import Observed, ObservedSource, Release, SlotBackoff, SlotMemory, WeightSource
 
 pytestmark = pytest.mark.engine_independent
 
@@ -27,7 +27,6 @@ OBSERVED = Observed(
     certificates={"/etc/shop.pem": 1_800_000_000.0},
     log_records_dropped=11,
     release=Release("2026-11-28", "0a1b"),
-    weight=42.5,
 )
 
 
@@ -46,7 +45,6 @@ def samples(observed: Observed, form: Form = Form.TEXT) -> dict[str, dict[str, f
 def test_everything_that_was_observed_is_on_the_page(form: Form) -> None:
     assert samples(OBSERVED, form) == {
         "clusterd_release_info": {"0a1b2026-11-28": 1},
-        "clusterd_agent_weight_percent": {"": 42.5},
         "clusterd_listen_backlog": {"127.0.0.1:80": 3, "unix:/run/x": 0},
         "clusterd_listen_backlog_limit": {"127.0.0.1:80": 128, "unix:/run/x": 2048},
         "clusterd_worker_pss_bytes": {"1": 30_000},
@@ -80,7 +78,6 @@ def test_what_is_not_known_has_no_family_at_all() -> None:
         import_seconds=None,
         certificates={},
         release=None,
-        weight=None,
     )
     assert set(samples(unknown)) == {
         "clusterd_worker_oom_kills_total",
@@ -88,3 +85,9 @@ def test_what_is_not_known_has_no_family_at_all() -> None:
         "clusterd_worker_backoff_seconds",
         "clusterd_master_log_records_dropped_total",
     }
+
+
+@pytest.mark.parametrize(("weight", "written"), [(42.5, "clusterd_agent_weight_percent 42.5\n"), (None, "")])
+def test_the_weight_is_there_only_where_there_is_an_agent(weight: float | None, written: str) -> None:
+    body = asyncio.run(render([WeightSource(lambda: weight)], Wanted(Form.TEXT))).body.decode()
+    assert "".join(line for line in body.splitlines(keepends=True) if not line.startswith("#")) == written

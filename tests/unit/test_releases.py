@@ -1,5 +1,7 @@
 """The digest of a release: equal where the source is, whatever else lies around."""
 
+import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -40,11 +42,33 @@ def test_a_release_is_named_by_what_the_link_leads_to(tmp_path: Path) -> None:
     assert release_of(str(tmp_path / "current")).name == "2026-11-28"
 
 
-def test_what_is_too_much_or_cannot_be_read_has_no_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_too_much_has_no_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = deployed(tmp_path / "one", app="x = 1", more="y = 2")
-    for limit in ("MOST_FILES", "MOST_BYTES"):
+    for limit in ("MOST_ENTRIES", "MOST_BYTES"):
         with monkeypatch.context() as patched:
             patched.setattr(releases, limit, 1)
             assert release_of(str(directory)).digest == ""
-    (directory / "broken.py").symlink_to(tmp_path / "nowhere")
+    with (directory / "large.py").open("wb") as large:
+        large.truncate(1 << 40)
     assert release_of(str(directory)).digest == ""
+
+
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    plain = deployed(tmp_path / "plain", app="x = 1", pipe="", zero="")
+    odd = deployed(tmp_path / "odd", app="x = 1")
+    os.mkfifo(odd / "pipe.py")
+    (odd / "zero.py").symlink_to("/dev/zero")
+    assert release_of(str(odd)).digest == release_of(str(plain)).digest
+    (odd / "broken.py").symlink_to(tmp_path / "nowhere")
+    assert release_of(str(odd)).digest == ""
+
+
+def test_what_comes_after_others_are_forgotten_is_kept() -> None:
+    loop = asyncio.new_event_loop()
+    found = releases.Releases(loop)
+    found.learn(1, "/nowhere", lambda _: True)
+    found.learn(2, "/nowhere", lambda _: True)
+    while len(found.known) < 2:
+        loop.run_until_complete(asyncio.sleep(0.001))
+    loop.close()
+    assert set(found.known) == {1, 2}

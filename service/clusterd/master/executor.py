@@ -167,6 +167,8 @@ class Executor:
                     self._adopt_log(generation)
             case actions.RotationChanged():
                 self._draining.changed(action)
+                if action.stops:
+                    self._service_manager.stop_is_certain()
             case actions.RolloutStarted(number):
                 self._log.info(f"rollout {number} begins")
             case actions.RolloutEnded():

@@ -63,7 +63,7 @@ from clusterd.master.takeover.upgrade import Upgrade
 from clusterd.master.watching.watcher import Watcher
 from clusterd.master.worker_events import WorkerEvents
 from clusterd.metrics.page.ledger import Ledger
-from clusterd.metrics.page.observed import ObservedSource
+from clusterd.metrics.page.observed import ObservedSource, WeightSource
 from clusterd.supervisor import actions, events
 from clusterd.supervisor.actions import Announcement
 from clusterd.supervisor.decisions.rotation import is_to_be_announced
@@ -163,11 +163,14 @@ class Master:
         )
         self._control = ControlServer(listeners.control, self._commands.carry_out, log)
         self._control_file = ControlFile(listeners, self._control, log)
-        sources = (ObservedSource(self._observations.observed), application_metrics)
+        self._agent = agent = Agent(context, self._draining, self._views.not_ready, log)
+        sources = (
+            ObservedSource(self._observations.observed),
+            WeightSource(lambda: agent.weight),
+            application_metrics,
+        )
         pages = self._views.pages(sources, self._dashboards.page)
         self._endpoint = Endpoint(pages, listeners.metrics, log)
-        self._agent = Agent(context, self._draining, self._views.not_ready, log)
-        self._observations.weight = lambda: self._agent.weight
         self._service_manager = ServiceManager(
             self._notifier,
             self._loop,

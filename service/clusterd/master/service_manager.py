@@ -48,9 +48,13 @@ class ServiceManager:
             case Announcement.READY:
                 self._notifier.ready(self._last_status)
             case Announcement.STOPPING:
-                with suppress(OSError):  # Then nothing that outlives this master is ended by `ExecStopPost=`.
-                    leave_flag(self._runtime_directory)
+                self.stop_is_certain()
                 self._notifier.stopping(self._last_status)
+
+    def stop_is_certain(self) -> None:
+        """Have `ExecStopPost=` end what outlives this master, whenever that dies from now on."""
+        with suppress(OSError):  # Then that ends when systemd drops the descriptors that it keeps.
+            leave_flag(self._runtime_directory)
 
     def update_status(self) -> None:
         """Send the status line if it has changed."""

@@ -155,6 +155,8 @@ def _start(host: str, command: RemoteCommand, seconds: float | None, selector: s
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         bufsize=0,
+        # Ctrl-C is for this program, which ends it and tells how far its host had got.
+        process_group=0,
     )
     deadline = float("inf") if seconds is None else time.monotonic() + seconds
     each = _Running(host, process, os.pidfd_open(process.pid), deadline, memoryview(command.stdin))

@@ -85,7 +85,7 @@ def _check_addresses(given: Values, source: Place) -> None:
     used = (*(address for _, address in listen), metrics, agent)
     taken = {each.path for each in used if isinstance(each, UnixAddress)}
     if control is not None and control in taken:
-        found = f"{control} is listened on for HTTP too"
+        found = f"{control} is one of the other addresses too"
         given.refuse(given.places["control"], "control", found, hint="give it a path of its own")
 
 

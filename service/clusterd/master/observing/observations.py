@@ -56,8 +56,6 @@ class Observations:
         """When the rollouts under way began, by number."""
         self._rollout_seconds: dict[str, float] = {}
         self._releases = Releases(context.loop)
-        self.weight: Callable[[], float | None] = lambda: None
-        """Returns what the agent answers; set when there is one."""
 
     # ---- from one program of the master to the next
 
@@ -136,7 +134,6 @@ class Observations:
             certificates=self._served_certificates(),
             log_records_dropped=self._log.lost,
             release=self._releases.known.get(self._cluster.serving),
-            weight=self.weight(),
         )
 
     def _sample_periods(self) -> dict[int, float]:

@@ -1,20 +1,22 @@
 """Which release each generation serves, so that hosts can be compared: its name, and a digest of its source files.
 
 The files are read in a thread when the import begins. What a deploy changes in place after that is not in the digest.
+The directory is the application's, so nothing in it is trusted: only regular files are read, and only so much.
 """
 
 import asyncio
 import hashlib
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from clusterd.metrics.page.observed import Release
 
-MOST_FILES = 10_000
+MOST_ENTRIES = 20_000
+"""Files and folders of any kind. A directory with more is hardly that of an application alone, and has no digest."""
 MOST_BYTES = 64 << 20
-"""A directory with more has no digest: it would take too long, and is hardly that of an application alone."""
 DIGEST_CHARACTERS = 12
 _NOT_SOURCE = frozenset({"__pycache__", "node_modules", "site-packages"})
 
@@ -29,11 +31,9 @@ def release_of(directory: str) -> Release:
     digest = hashlib.sha256()
     left = MOST_BYTES
     try:
-        for number, path in enumerate(_sources(root)):
-            content = path.read_bytes()
+        for path in sorted(_sources(root)):
+            content = _content(path, left)
             left -= len(content)
-            if number >= MOST_FILES or left < 0:
-                raise TooMuch
             name = os.fsencode(path.relative_to(root))
             digest.update(b"%d %s %d %s" % (len(name), name, len(content), content))
     except (OSError, TooMuch):
@@ -41,14 +41,41 @@ def release_of(directory: str) -> Release:
     return Release(root.name, digest.hexdigest()[:DIGEST_CHARACTERS])
 
 
+def _content(path: Path, most: int) -> bytes:
+    """Return what a file contains, nothing if it is no regular file. Raises OSError and TooMuch."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # Opening a pipe would wait.
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return b""
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise TooMuch
+    return content
+
+
 def _sources(root: Path) -> Iterator[Path]:
-    """The Python files below `root`, in the same order on every host: no hidden ones, and no virtual environments."""
-    for directory, folders, files in os.walk(root):
-        if "pyvenv.cfg" in files:
-            folders.clear()
-            continue
-        folders[:] = sorted(each for each in folders if not each.startswith(".") and each not in _NOT_SOURCE)
-        yield from (Path(directory, each) for each in sorted(files) if each.endswith(".py"))
+    """The Python files below `root`: no hidden ones, and no virtual environments. Raises TooMuch."""
+    left = MOST_ENTRIES
+    folders = [root]
+    while folders:
+        inside: list[Path] = []
+        sources: list[Path] = []
+        is_environment = False
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                left -= 1
+                if left < 0:
+                    raise TooMuch
+                is_environment = is_environment or entry.name == "pyvenv.cfg"
+                if entry.name.startswith(".") or entry.name in _NOT_SOURCE:
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    inside.append(Path(entry.path))
+                elif entry.name.endswith(".py"):
+                    sources.append(Path(entry.path))
+        if not is_environment:
+            folders += inside
+            yield from sources
 
 
 class Releases:
@@ -65,6 +92,9 @@ class Releases:
         def look() -> None:
             release = release_of(directory)
             if not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(self.known.__setitem__, generation, release)
+                self._loop.call_soon_threadsafe(self._found, generation, release)
 
         threading.Thread(target=look, name="clusterd-release", daemon=True).start()
+
+    def _found(self, generation: int, release: Release) -> None:
+        self.known[generation] = release

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from clusterd.log import Logger
 from clusterd.master.admin.exchanges import Exchanges, send_and_end
 from clusterd.master.context import MasterContext
-from clusterd.master.rotation.answers import LEAST, MOST, approached, line
+from clusterd.master.rotation.answers import LEAST_WEIGHT, MOST_WEIGHT, approached, line
 from clusterd.master.rotation.capacity import Worked, crowding, free_capacity
 from clusterd.master.rotation.draining import Draining
 from clusterd.master.rotation.usual import Usual
@@ -31,9 +31,10 @@ class Agent:
         self._draining = draining
         self._not_ready = not_ready
         self._exchanges = Exchanges("agent", context.listeners.agent, self._converse, log)
-        self._usual = Usual()
+        self._usual, self._generation = Usual(), 0
+        """What is usual is so for one generation: another may take longer for what it does."""
         self._crowding = 1.0
-        self._weight = LEAST
+        self._weight = LEAST_WEIGHT
         self._looked_at: float | None = None
         self._before: dict[int, Totals] = {}
 
@@ -61,13 +62,15 @@ class Agent:
         if not self._context.listeners.agent or (seconds < LOOK_EVERY_SECONDS and not is_first):
             return
         self._looked_at = now
+        if self._cluster.serving != self._generation:
+            self._usual, self._generation = Usual(), self._cluster.serving
         worked = list(self._worked(now))
         self._crowding = crowding(self._crowding, worked, seconds)
-        target = MOST * free_capacity(worked, self._cluster.wanted) * self._usual.pace * self._crowding
+        target = MOST_WEIGHT * free_capacity(worked, self._cluster.wanted) * self._usual.pace(now) * self._crowding
         if self._cluster.rotation is not Rotation.IN:
-            self._weight = LEAST  # From there it climbs when the service comes back, as after a start.
+            self._weight = LEAST_WEIGHT  # From there it climbs when the service comes back, as after a start.
         elif is_first and self._cluster.phase is Phase.RUNNING:  # In place of a master that has died.
-            self._weight = max(LEAST, target)
+            self._weight = max(LEAST_WEIGHT, target)
         else:
             self._weight = approached(self._weight, target, seconds)
 

@@ -7,16 +7,16 @@ from clusterd.supervisor.model.rotation import Rotation
 
 POINTS_A_SECOND = 20.0
 """The weight changes by at most so many percent a second, so that load does not swing between hosts."""
-LEAST = 1.0
+LEAST_WEIGHT = 1.0
 """With a weight of 0 HAProxy would drain the host."""
-MOST = 100.0
+MOST_WEIGHT = 100.0
 _REASON_CHARACTERS = 80
 
 
 def approached(weight: float, target: float, seconds: float) -> float:
     """Return the weight that follows `weight` after so many seconds, on the way to `target`. All in percent."""
     step = POINTS_A_SECOND * max(0.0, seconds)
-    return max(LEAST, min(MOST, max(weight - step, min(weight + step, target))))
+    return max(LEAST_WEIGHT, min(MOST_WEIGHT, max(weight - step, min(weight + step, target))))
 
 
 def line(rotation: Rotation, *, stops: bool, is_empty: bool, not_ready: str | None, weight: float) -> str:

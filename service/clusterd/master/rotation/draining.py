@@ -37,6 +37,8 @@ class Draining:
         self._cluster = context.cluster
         self._kept = kept
         self._waiting: list[Peer] = []
+        self._asked_at = 0.0
+        """When the last of them has asked: it has as much time as the first."""
 
     # ---- requests
 
@@ -48,6 +50,7 @@ class Draining:
         self._context.post_event(events.DrainAsked())
         if wait:
             self._waiting.append(peer)
+            self._asked_at = self._context.loop.time()
             self.look()
         else:
             seconds = self._cluster.out_at - self._cluster.now
@@ -112,7 +115,7 @@ class Draining:
 
     def _is_too_late(self) -> bool:
         drain = self._context.configurations.of(self._cluster.serving).timeouts.drain
-        return self._context.loop.time() > self._cluster.out_at + drain
+        return self._context.loop.time() > max(self._cluster.out_at, self._asked_at) + drain
 
     def _left(self) -> Left:
         requests = connections = 0

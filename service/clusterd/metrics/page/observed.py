@@ -61,8 +61,6 @@ class Observed:
     log_records_dropped: int
     release: Release | None
     """Which one serves. None until it is known."""
-    weight: float | None
-    """What the agent answers, in percent. None if there is no agent."""
 
 
 class ObservedSource:
@@ -78,9 +76,26 @@ class ObservedSource:
                 yield family.header(form) + "".join(family.lines)
 
 
+class WeightSource:
+    """A source of the page: what the agent answers. `weight` returns it in percent, None if there is no agent."""
+
+    def __init__(self, weight: Callable[[], float | None]) -> None:
+        self._weight = weight
+
+    async def __call__(self, form: Form, _pace: Pace) -> AsyncIterator[str]:
+        """Yield the lines of the family, if it has a sample."""
+        family = GaugeMetricFamily(
+            "clusterd_agent_weight_percent",
+            "How many requests this host should get, as HAProxy's agent-check is told; only if there is an agent.",
+            self._weight(),
+        )
+        if family.lines:
+            yield family.header(form) + "".join(family.lines)
+
+
 def observed_families(observed: Observed) -> Iterator[Metric]:
     """Yield the families, also those without a sample."""
-    yield from _balanced(observed)
+    yield from _release(observed)
     yield from _sockets(observed.backlogs)
     yield from _slots(observed)
     yield from _cgroup(observed.cgroup)
@@ -105,7 +120,7 @@ def observed_families(observed: Observed) -> Iterator[Metric]:
     )
 
 
-def _balanced(observed: Observed) -> Iterator[Metric]:
+def _release(observed: Observed) -> Iterator[Metric]:
     release = observed.release
     if release is not None:
         yield InfoMetricFamily(
@@ -113,11 +128,6 @@ def _balanced(observed: Observed) -> Iterator[Metric]:
             "The release that is being served: its directory, and a digest of its source files.",
             value={"release": release.name, "digest": release.digest},
         )
-    yield GaugeMetricFamily(
-        "clusterd_agent_weight_percent",
-        "How many requests this host should get, as HAProxy's agent-check is told; only if there is an agent.",
-        observed.weight,
-    )
 
 
 def _sockets(backlogs: Mapping[str, Backlog]) -> Iterator[Metric]:

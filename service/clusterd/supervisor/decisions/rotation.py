@@ -21,6 +21,7 @@ def is_to_be_announced(cluster: ClusterState, urgency: Urgency) -> bool:
 def stay_out(cluster: ClusterState) -> None:
     """Begin out of the rotation: an operator has drained the service, and it has started again since."""
     cluster.is_drained = True
+    cluster.out_at = cluster.now
     _enter(cluster, Rotation.OUT)
 
 
@@ -40,10 +41,10 @@ def leave(cluster: ClusterState, *, stops: bool) -> None:
 
 
 def come_back(cluster: ClusterState) -> None:
-    """Take requests again. A stop that follows is not taken back, and the next start is not drained any more."""
-    cluster.is_drained = False
+    """Take requests again, if no stop follows."""
     if cluster.stops_when_out or cluster.stop_is_announced or cluster.rotation is Rotation.IN:
         return
+    cluster.is_drained = False
     was_out = cluster.rotation is Rotation.OUT
     _enter(cluster, Rotation.IN)
     if was_out:

@@ -61,7 +61,7 @@ def settings_of(config: Config, cpus: int) -> Settings:
         boot_timeout=config.rollout.boot_timeout,
         settle=config.rollout.settle,
         max_draining=config.rollout.max_draining,
-        announce=config.timeouts.announce,
+        announce=config.timeouts.announce if config.run is None else 0.0,  # No balancer sends a job anything.
         drain=config.timeouts.drain,
         drain_idle=config.timeouts.drain_idle,
         hang=config.timeouts.hang,
