@@ -94,7 +94,10 @@ class Ledger:
             return [death for death in self.deaths.values() if death.at >= moment]
 
     def unforeseen(self, victims: set[int]) -> list[Death]:
-        """The deaths of workers that no fault has killed or stopped, and that no request has ended."""
+        """The deaths of workers that no fault has killed or stopped, and that no request has ended.
+
+        A drain that does not end in time is no death of its own: where it was to hand over, a worker hangs.
+        """
         with self._lock:
             return [
                 death
@@ -102,5 +105,5 @@ class Ledger:
                 if death.pid not in victims
                 and death.how != f"exit status {EXIT_STATUS}"
                 and not (death.how.startswith(_UNKNOWN) and death.reason == "exit")
-                and death.reason not in ("boot_failed", "withdrawn")
+                and death.reason not in ("boot_failed", "withdrawn", "drain_timeout")
             ]
