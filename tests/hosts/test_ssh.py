@@ -12,11 +12,16 @@ _PAGE = Path(__file__).parents[2] / "docs/many-hosts.md"
 _FAILS_ON_THE_SECOND = GOOD + '\nif os.uname().nodename == "web2":\n    raise RuntimeError("not on this host")\n'
 
 
+def script() -> str:
+    """The script on the page."""
+    (found,) = re.findall(r"^```sh\n(# usage: deploy .*?)^```$", _PAGE.read_text(), re.M | re.S)
+    return str(found)
+
+
 def deploy(lab: Laboratory, administrator: Administrator, release: str, source: str = GOOD) -> Completed:
     """Run the script on the administrator's machine."""
-    (script,) = re.findall(r"^```sh\n(# usage: deploy .*?)^```$", _PAGE.read_text(), re.M | re.S)
     administrator.release(release, source)
-    lab.balancer.host.machine.write("/root/deploy", script)
+    lab.balancer.host.machine.write("/root/deploy", script())
     hosts = [host.address for host in lab.hosts]
     return lab.administer("sh", "/root/deploy", release, f"/root/releases/{release}", *hosts, check=False)
 
