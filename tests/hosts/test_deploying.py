@@ -9,7 +9,7 @@ import pytest
 from tests.support.hosts.ansible import Administrator, Play
 from tests.support.hosts.laboratory import SETTINGS, SOCKETS, Laboratory
 from tests.support.machines.asking import ask
-from tests.support.machines.deployment import GOOD
+from tests.support.machines.deployment import GOOD, configure
 from tests.support.machines.mixed_crowd import Clients
 from tests.support.machines.packages import newer
 
@@ -176,3 +176,16 @@ def test_a_host_is_drained_and_put_back(lab: Laboratory, administrator: Administ
         assert back.hosts["web2"].changed == 1, back.output
         lab.await_all()
     assert clients.lost("GET") + clients.lost("POST") == 0, str(clients)
+
+
+@pytest.mark.long
+def test_a_service_that_is_in_no_rotation_is_not_drained(lab: Laboratory, administrator: Administrator) -> None:
+    host = lab.hosts[1].machine
+    host.write("/srv/jobs/jobs.py", "import threading\n\n\ndef main():\n    threading.Event().wait()\n")
+    configure(host, "run: jobs:main\ndirectory: /srv/jobs\n", "jobs")
+    host.systemctl("start", "clusterd@jobs.service")
+    for state in ("runs", "is stopped"):
+        drained = administrator.play("drain", {"clusterd_hosts": "web2", "clusterd_instance": "jobs"})
+        assert drained.succeeded, f"{state}: {drained.output}"
+        assert drained.hosts["web2"].changed == 0, f"{state}: {drained.output}"
+        host.systemctl("stop", "clusterd@jobs.service", "clusterd@jobs.socket")
