@@ -9,9 +9,7 @@ import pytest
 
 from tests.hosts.test_ssh import script
 
-pytestmark = pytest.mark.engine_independent
-
-# $1 is root@HOST. What runs "there" finds the host's directory in place of /srv/app, and a clusterctl that does nothing.
+# $1: root@HOST. What runs "there" finds the host's directory in place of /srv/app, and an idle clusterctl.
 _SSH = """\
 #!/bin/sh
 host=${1#root@}; shift
