@@ -22,6 +22,8 @@ MOST_PAUSE = 0.8
 RESTART_CODE = 1012
 STORY_LINES = 60
 """Of what a client did last."""
+NEVER_SENT = "between two requests: it had ended before this one was sent"
+"""How a connection ended of which a client has seen the end in time: nothing is lost."""
 
 PAGES = """
 import os, zlib
@@ -167,7 +169,7 @@ class _Connection:
         """A request, in pieces that begin at `cuts`, each but the first after a pause."""
         self.has_begun = False
         if self._reader.at_eof():
-            raise _EndedError("between two requests: it had ended before this one was sent")
+            raise _EndedError(NEVER_SENT)
         places = [0, *sorted(cuts or []), len(data)]
         for number, (begin, end) in enumerate(pairwise(places)):
             if number and pause:

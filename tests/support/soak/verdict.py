@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from tests.support.crowd import Crowd, Loss
+from tests.support.crowd import NEVER_SENT, Crowd, Loss
 from tests.support.soak.scene import Scene
 
 PATIENCE_SECONDS = 15.0
@@ -72,7 +72,7 @@ class Verdict:
             return "cut by a worker that could not drain"
         if loss.was_told and not loss.has_begun:
             return "none: the response before had told that it is the last"
-        if not loss.token and not loss.has_begun:
+        if not loss.has_begun and (not loss.token or NEVER_SENT in loss.how):
             return "none: the connection was closed between two requests"
         if "TimeoutError" in loss.how and any(at > each.since - BARE_SECONDS for at in self._ledger.bare_since):
             return "not answered in time, as the application was imported anew after all processes had been killed"
