@@ -246,4 +246,4 @@ def test_a_worker_whose_loop_is_busy_gets_no_new_connections(make_service: MakeS
             assert busy.result().text not in answered
             assert answered
             spinning.unlink()
-    assert late <= rounds / 3
+    assert late < 0.8 * rounds  # All of them, if new connections wait for the worker that is busy.

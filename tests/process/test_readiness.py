@@ -49,6 +49,7 @@ def test_a_service_whose_workers_are_all_stopped_is_not_ready(make_service: Make
             assert said.startswith("not ready since ") and said.endswith(": no worker's event loop turns\n")
             assert service.metrics("/readyz?verbose").text.splitlines() == [
                 "[+]service: running",
+                "[+]rotation: in rotation",
                 "[+]workers: 2 of 2 are ready",
                 "[-]event loops: the event loop of workers 1, 2 does not turn",
                 "[+]threads: all make progress, or nothing waits",

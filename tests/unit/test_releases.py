@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,15 @@ def test_what_comes_after_others_are_forgotten_is_kept() -> None:
         loop.run_until_complete(asyncio.sleep(0.001))
     loop.close()
     assert set(found.known) == {1, 2}
+
+
+def test_where_no_thread_can_be_started_the_release_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    loop = asyncio.new_event_loop()
+    found = releases.Releases(loop)
+    found.learn(1, "/nowhere", lambda _: True)
+    loop.close()
+    assert found.known == {}

@@ -10,6 +10,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from clusterd.metrics.page.observed import Release
@@ -94,7 +95,8 @@ class Releases:
             if not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(self._found, generation, release)
 
-        threading.Thread(target=look, name="clusterd-release", daemon=True).start()
+        with suppress(RuntimeError):  # No thread can be started. Then it is not known which release this is.
+            threading.Thread(target=look, name="clusterd-release", daemon=True).start()
 
     def _found(self, generation: int, release: Release) -> None:
         self.known[generation] = release
