@@ -37,8 +37,8 @@ def test_a_reload_of_the_balancer_itself_costs_nothing(lab: Laboratory) -> None:
         for _ in range(3):
             lab.balancer.host.machine.systemctl("reload", "haproxy.service")
             lab.await_all()
-    # HAProxy closes the kept connections of its clients, perhaps just as one sends a request. Clients know that and send
-    # it again, if it may be sent twice (RFC 9112, section 9.3.1). That is between HAProxy and them.
+    # HAProxy closes the kept connections of its clients, perhaps just as one sends a request. Clients know that and
+    # send it again, if it may be sent twice (RFC 9112, section 9.3.1). That is between HAProxy and them.
     fresh = [seen.result for (_, connection), seen in clients.crowds.items() if connection == "fresh"]
     assert sum(sum(result.lost.values()) for result in fresh) == 0, str(clients)
     assert set().union(*(seen.result.statuses for seen in clients.crowds.values())) == {"200"}, str(clients)
