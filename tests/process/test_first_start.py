@@ -84,7 +84,7 @@ def test_a_health_check_that_fails_is_repeated_with_the_next_worker(make_service
     service.deploy("1", failing)
     service.start(wait=False)
     # That clusterd has killed this worker is no news, and would look like the kernel's doing.
-    service.wait_for_line(r"worker failed: health check /: answered 503[^(]*; trying again in 0.5 s")
+    service.wait_for_line(r"worker failed: health check /: answered 503[^(]*; trying again in 0\.\d s")
     (service.directory / "database").touch()
     service.wait_for_status(r"^Serving: 1 worker,")
 
