@@ -45,7 +45,7 @@ from clusterd.worker.boot_record import Boot
 from clusterd.worker.control_channel import TICK_SECONDS, ControlChannel
 from clusterd.worker.diagnosis.slow_requests import SlowRequests
 from clusterd.worker.diagnosis.vitals import Vitals
-from clusterd.worker.draining.drain import Drain, DrainLimits
+from clusterd.worker.draining.drain import Drain, DrainLimits, close_idle
 from clusterd.worker.draining.handover import Receiver, Sender
 from clusterd.worker.draining.rebalancing import Sharing
 from clusterd.worker.engine_settings import engine_settings
@@ -226,10 +226,6 @@ class WorkerProcess:
         else:
             self._engine.retirement.close()
 
-    def _close_idle(self, now: float) -> None:
-        for _ in range(self._engine.retirement.close_idle(now - self._config.timeouts.drain_idle)):
-            self._engine.counters.timed_out("drain_idle")
-
     def _saturation_changed(self) -> None:
         """Publish the free threads at once, for the others' accept policy, and accept what this worker has declined."""
         self._row.threads_free = self._engine.runners.free
@@ -382,7 +378,7 @@ class WorkerProcess:
         self._row.log_dropped = self._log.lost
         mend_output()
         if not self._keeps_alive and self._drain is None:
-            self._close_idle(now)
+            close_idle(self._engine, now - self._config.timeouts.drain_idle)
         self._leave_if_drained()
         self._loop.call_later(TICK_SECONDS, self._tick)
         self._vitals.next_tick(monotonic() + TICK_SECONDS)

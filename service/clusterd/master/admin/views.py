@@ -22,7 +22,6 @@ from clusterd.metrics.page.ledger import Ledger
 from clusterd.metrics.page.negotiation import Page, Wanted
 from clusterd.service_name import INSTANCE
 from clusterd.supervisor.decisions.scaling import is_deciding
-from clusterd.supervisor.model import cluster as supervised
 from clusterd.supervisor.model.held import Cause
 from clusterd.supervisor.model.rotation import Rotation
 from clusterd.supervisor.model.states import ASKED_FOR, COUNTED, WorkerState
@@ -115,7 +114,7 @@ class Views:
 
     def _own_checks(self) -> tuple[Check, ...]:
         cluster = self._cluster
-        stops = cluster.stop_is_announced or cluster.phase in (supervised.Phase.STOPPING, supervised.Phase.FINISHED)
+        stops = cluster.is_stopping
         ready, wanted = len(cluster.table.in_state(WorkerState.READY)), cluster.wanted
         return (
             Check("service", not stops, "stopping" if stops else cluster.phase.value),

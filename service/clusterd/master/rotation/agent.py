@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from clusterd.log import Logger
 from clusterd.master.admin.exchanges import Exchanges, send_and_end
 from clusterd.master.context import MasterContext
+from clusterd.master.observing.load_watch import LATE_SECONDS
 from clusterd.master.rotation.answers import LEAST_WEIGHT, MOST_WEIGHT, approached, line
 from clusterd.master.rotation.capacity import Worked, crowding, free_capacity
 from clusterd.master.rotation.draining import Draining
@@ -16,8 +17,6 @@ from clusterd.supervisor.model.rotation import Rotation
 from clusterd.supervisor.model.states import WorkerState
 
 LOOK_EVERY_SECONDS = 1.0
-SILENT_SECONDS = 0.5
-"""An event loop that has missed a tick (there are four a second) makes requests wait."""
 
 
 class Agent:
@@ -106,7 +105,7 @@ class Agent:
         cluster = self._cluster
         return line(
             cluster.rotation,
-            stops=cluster.stop_is_announced or cluster.phase in (Phase.STOPPING, Phase.FINISHED),
+            stops=cluster.is_stopping,
             is_empty=self._draining.is_empty,
             not_ready=self._not_ready(),
             weight=self._weight,
@@ -117,7 +116,7 @@ def _stuck_seconds(row: Row, now: float) -> float:
     """How long a worker has called no application, though requests may wait in it."""
     silent = now - row.heartbeat / 1e9
     stuck = now - row.progress / 1e9 if row.queue_length else 0.0
-    return max(silent if silent > SILENT_SECONDS else 0.0, stuck)
+    return max(silent if silent > LATE_SECONDS else 0.0, stuck)
 
 
 def _difference(before: tuple[tuple[int, ...], float], after: tuple[tuple[int, ...], float]) -> tuple[int, float]:

@@ -7,7 +7,6 @@ from clusterd.master.admin.control import Peer
 from clusterd.master.context import MasterContext
 from clusterd.master.rotation.kept import KeptDrain
 from clusterd.supervisor import actions, events
-from clusterd.supervisor.model.cluster import Phase
 from clusterd.supervisor.model.rotation import Rotation
 from clusterd.supervisor.model.states import WorkerState
 
@@ -69,7 +68,7 @@ class Draining:
 
     def _why_not(self) -> str:
         cluster = self._cluster
-        if cluster.phase not in (Phase.STARTING, Phase.RUNNING) or cluster.stops_when_out or cluster.stop_is_announced:
+        if cluster.is_stopping or cluster.stops_when_out:
             return "clusterd stops"
         if self._context.configurations.of(cluster.serving).run is not None:
             return "run: serves no requests, so balancers send none"

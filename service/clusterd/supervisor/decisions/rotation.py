@@ -27,7 +27,7 @@ def stay_out(cluster: ClusterState) -> None:
 
 def leave(cluster: ClusterState, *, stops: bool) -> None:
     """Leave the rotation, if that is not done or under way. With `stops`, a stop follows."""
-    if cluster.phase not in (Phase.STARTING, Phase.RUNNING) or cluster.stop_is_announced:
+    if cluster.is_stopping:
         return
     cluster.stops_when_out = cluster.stops_when_out or stops
     cluster.is_drained = cluster.is_drained or not stops

@@ -209,6 +209,11 @@ class ClusterState:
 
     # ---- questions
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether a stop is under way or its sockets are being closed."""
+        return self.stop_is_announced or self.phase in (Phase.STOPPING, Phase.FINISHED)
+
     def can_spare_one(self) -> bool:
         """Whether one ready worker can go. The smaller of the numbers before and after a rollout must be left."""
         rollout = self.rollout

@@ -79,18 +79,14 @@ class Drain:
         idle_since = now - self._limits.idle_seconds
         if self._sender is None:
             if self._last_busy <= idle_since:
-                self._close_idle(now)  # Not those whose client has begun to send a request.
+                close_idle(self._engine, now)  # Not those whose client has begun to send a request.
         elif self._began <= idle_since:
             # A connection that cannot move ends with its next response. The drain no longer waits for that response.
-            self._close_idle(idle_since)
+            close_idle(self._engine, idle_since)
         if not self.is_over(now) or (now < self.ends[1] and self._something_may_move()):
             return False
         self._cut()
         return True
-
-    def _close_idle(self, since: float) -> None:
-        for _ in range(self._engine.retirement.close_idle(since)):
-            self._engine.counters.timed_out("drain_idle")
 
     def _something_may_move(self) -> bool:
         engine = self._engine
@@ -145,6 +141,12 @@ class Drain:
         self._log.warning(
             f"connection cut at the end of the drain: {why}", peer=_written(connection.peer), reason="drain_timeout"
         )
+
+
+def close_idle(engine: Engine, since: float) -> None:
+    """Close and count the connections that have waited for a request since `since` (time.monotonic())."""
+    for _ in range(engine.retirement.close_idle(since)):
+        engine.counters.timed_out("drain_idle")
 
 
 def _written(peer: Address | None) -> str:
