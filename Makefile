@@ -95,8 +95,8 @@ test-compiled: $(VENV)/test $(COMPILED)/ready ## the same rings once more, with 
 		$(or $(ARGS),$(RINGS) -m 'not engine_independent')
 
 lab: SUITE := bookworm
-lab: ## three booted Debians with clusterd and a fourth with HAProxy, to play with until Ctrl-C (SUITE=trixie, as root)
-	packaging/system-packages $(PACKAGES_SYSTEM)
+lab: ## three booted Debians with clusterd, a fourth with HAProxy, and a Prometheus, to play with until Ctrl-C (SUITE=trixie, as root)
+	packaging/system-packages $(PACKAGES_SYSTEM) $(PACKAGES_EXAMPLES)
 	$(MAKE) --no-print-directory $(DEBS)/$(SUITE)/ready
 	$(BIN)/python -m tests.support.hosts.run $(SUITE) $(DEBS)/$(SUITE)/clusterd_*.deb
 

@@ -1,6 +1,14 @@
 """What clients lose when a host leaves, dies or comes back, or when the balancer itself is reloaded."""
 
-from tests.support.hosts.laboratory import CLIENTS_EACH, Laboratory
+import time
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from tests.support.hosts.application import SLOW
+from tests.support.hosts.laboratory import CLIENTS_EACH, SETTINGS, Laboratory
+from tests.support.machines.deployment import configure
 from tests.support.service import wait_until
 
 
@@ -42,3 +50,44 @@ def test_a_reload_of_the_balancer_itself_costs_nothing(lab: Laboratory) -> None:
     fresh = [seen.result for (_, connection), seen in clients.crowds.items() if connection == "fresh"]
     assert sum(sum(result.lost.values()) for result in fresh) == 0, str(clients)
     assert set().union(*(seen.result.statuses for seen in clients.crowds.values())) == {"200"}, str(clients)
+
+
+_SECONDS = 10
+"""So long a host that has become slow may have more than its share, and so long each share is measured."""
+
+
+@pytest.fixture
+def busy_lab(lab: Laboratory) -> Iterator[Laboratory]:
+    """The hosts with so few threads that requests wait for them."""
+    for host in lab.hosts:
+        configure(host.machine, yaml.safe_dump({**SETTINGS, "threads": 4}))
+        host.machine.systemctl("reload", "clusterd.service")
+    yield lab
+    for host in lab.hosts:
+        host.machine.run("rm", "-f", SLOW)
+        configure(host.machine, yaml.safe_dump(SETTINGS))
+        host.machine.systemctl("reload", "clusterd.service")
+
+
+@pytest.mark.long
+def test_a_host_that_becomes_five_times_slower_gets_a_fifth_and_hardly_slows_the_others(busy_lab: Laboratory) -> None:
+    slow, *others = busy_lab.hosts
+
+    def loaded() -> tuple[float, float]:
+        """The share of the slow host in an equal one, and the slowest percentile of each kind of client."""
+        before = busy_lab.balancer.servers()
+        with busy_lab.crowd("--think", "0", each=25) as clients:
+            time.sleep(_SECONDS)
+        after = busy_lab.balancer.servers()
+        answered = {name: after[name].requests - server.requests for name, server in before.items()}
+        assert clients.lost("GET") + clients.lost("POST") == 0, str(clients)
+        share = answered[slow.name] * len(others) / sum(answered[host.name] for host in others)
+        return share, max(seen.result.p99 for seen in clients.crowds.values())
+
+    _, usual = loaded()
+    slow.machine.write(SLOW, "")
+    loaded()
+    share, p99 = loaded()
+    print(f"share {share:.2f}, p99 {p99:.3f} s, usually {usual:.3f} s")
+    assert share < 0.3
+    assert p99 < 2 * usual

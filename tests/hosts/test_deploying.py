@@ -7,19 +7,20 @@ from pathlib import Path
 import pytest
 
 from tests.support.hosts.ansible import Administrator, Play
+from tests.support.hosts.application import APPLICATION
 from tests.support.hosts.laboratory import SETTINGS, SOCKETS, Laboratory
 from tests.support.machines.asking import ask
-from tests.support.machines.deployment import GOOD, configure
+from tests.support.machines.deployment import configure
 from tests.support.machines.mixed_crowd import Clients
 from tests.support.machines.packages import newer
 
 # A worker of this release does not start on web2, and `clusterd --check` says so.
-_FAILS_ON_THE_SECOND = GOOD + '\nif os.uname().nodename == "web2":\n    raise RuntimeError("not on this host")\n'
+_FAILS_ON_THE_SECOND = APPLICATION + '\nif os.uname().nodename == "web2":\n    raise RuntimeError("not on this host")\n'
 # The check succeeds: this fails only while the role has the release activated.
 _FAILS_IN_THE_ROLLOUT = _FAILS_ON_THE_SECOND.replace(
     '== "web2"', '== "web2" and os.path.exists("/srv/app/.clusterd/interrupted")'
 )
-_NEEDS_A_MODULE = GOOD.replace("import os, time", "import os, time\nimport only_in_the_environment")
+_NEEDS_A_MODULE = APPLICATION.replace("import os, time", "import os, time\nimport only_in_the_environment")
 
 
 def deployed(lab: Laboratory, administrator: Administrator, variables: Mapping[str, object]) -> tuple[Play, Clients]:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 import pytest
 
 from tests.support.hosts.ansible import Administrator, Play
+from tests.support.hosts.application import APPLICATION
 from tests.support.hosts.laboratory import SETTINGS, SOCKETS, Laboratory
 from tests.support.machines.asking import ask
-from tests.support.machines.deployment import GOOD
 from tests.support.machines.machine import Machine
 
 _MARK = "/srv/app/.clusterd/interrupted"
@@ -65,7 +65,7 @@ def test_a_host_that_is_lost_with_half_a_release_does_not_go_on_with_it(
     administrator: Administrator, host: Machine
 ) -> None:
     host.write("/usr/local/bin/loses", f"#!/bin/sh\n{_LOSE_THE_SESSION}", 0o755)
-    needs = administrator.release("half_there", GOOD, **{"requirements.txt": ""})
+    needs = administrator.release("half_there", APPLICATION, **{"requirements.txt": ""})
     play = deploy(administrator, needs, requirements="requirements.txt", python="/usr/local/bin/loses")
     assert not play.succeeded
     assert play.hosts["web3"].unreachable == 1, play.output
@@ -120,7 +120,10 @@ def test_an_instance_is_deployed_below_a_link_from_the_first_release_on(
         "clusterd_sockets": {"http": ["0.0.0.0:8020"]},
         "clusterd_return_seconds": 0,
     }
-    fails = GOOD + '\nif os.path.exists("/srv/shop/.clusterd/interrupted"):\n    raise RuntimeError("not this one")\n'
+    fails = (
+        APPLICATION
+        + '\nif os.path.exists("/srv/shop/.clusterd/interrupted"):\n    raise RuntimeError("not this one")\n'
+    )
     play = deploy(administrator, {**administrator.release("7", fails), **shop}, release=7)
     assert not play.succeeded
     assert "Start, or restart" in play.output, play.output

@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 
 from tests.support.hosts.ansible import Administrator
+from tests.support.hosts.application import APPLICATION
 from tests.support.hosts.laboratory import Laboratory
-from tests.support.machines.deployment import GOOD
 from tests.support.machines.machine import Completed
 
 _PAGE = Path(__file__).parents[2] / "docs/many-hosts.md"
-_FAILS_ON_THE_SECOND = GOOD + '\nif os.uname().nodename == "web2":\n    raise RuntimeError("not on this host")\n'
+_FAILS_ON_THE_SECOND = APPLICATION + '\nif os.uname().nodename == "web2":\n    raise RuntimeError("not on this host")\n'
 
 
 def script() -> str:
@@ -18,7 +18,7 @@ def script() -> str:
     return str(found)
 
 
-def deploy(lab: Laboratory, administrator: Administrator, release: str, source: str = GOOD) -> Completed:
+def deploy(lab: Laboratory, administrator: Administrator, release: str, source: str = APPLICATION) -> Completed:
     """Run the script on the administrator's machine."""
     administrator.release(release, source)
     lab.balancer.host.machine.write("/root/deploy", script())

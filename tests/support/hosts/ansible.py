@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.hosts.application import APPLICATION
 from tests.support.hosts.laboratory import SETTINGS, SOCKETS, Laboratory
-from tests.support.machines.deployment import GOOD
 from tests.support.machines.machine import Completed
 
 _RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
@@ -52,12 +52,13 @@ class Administrator:
         self._machine = lab.balancer.host.machine
         lines = [f"{host.name} ansible_host={host.address}" for host in lab.hosts]
         variables = "ansible_user=root\nansible_python_interpreter=/usr/bin/python3\n"
-        self._machine.write("/root/hosts.ini", "\n".join(["[clusterd]", *lines, "[clusterd:vars]", variables]))
+        watcher = f"[prometheus]\n{lab.balancer.host.name} ansible_connection=local\n"
+        self._machine.write("/root/hosts.ini", "\n".join(["[clusterd]", *lines, "[clusterd:vars]", variables, watcher]))
         self._machine.write(
             "/root/ansible.cfg", "[defaults]\ninventory = hosts.ini\n[ssh_connection]\npipelining = true\n"
         )
 
-    def release(self, name: str, source: str = GOOD, **files: str) -> dict[str, object]:
+    def release(self, name: str, source: str = APPLICATION, **files: str) -> dict[str, object]:
         """Make a release on the administrator's machine; return the variables that deploy it."""
         directory = f"releases/{name}"
         for path, text in {"application.py": source.replace("{version!r}", repr(name)), **files}.items():

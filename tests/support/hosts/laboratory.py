@@ -2,13 +2,16 @@
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 import yaml
 
+from tests.support.hosts.application import APPLICATION, JOURNAL
 from tests.support.hosts.balancing import PORT, Balancer
 from tests.support.hosts.disks import Disk, prepared
 from tests.support.hosts.host import Host
@@ -55,6 +58,7 @@ class Laboratory:
     balancer: Balancer
     clients: Namespace
     """The network of the clients: a crowd starts there."""
+    _crowds: Iterator[int] = field(default_factory=count)
 
     def administer(self, *command: str, check: bool = True, timeout: float = 300.0) -> Completed:
         """Run a command on the balancer's host, whose root may enter every host by ssh."""
@@ -69,10 +73,22 @@ class Laboratory:
         self.await_all()
 
     @contextmanager
-    def crowd(self) -> Iterator[Clients]:
-        """Clients of all four kinds that ask the balancer, from before the block begins until it ends."""
-        with mixed_crowd(self.clients, each=CLIENTS_EACH, host=self.balancer.host.address, port=PORT) as clients:
+    def crowd(self, *options: str, each: int = CLIENTS_EACH) -> Iterator[Clients]:
+        """Clients of all four kinds that ask the balancer, from before the block begins until it ends.
+
+        More options are those of load.py. Fails if a POST of theirs was sent to the application twice.
+        """
+        name, address = f"crowd{next(self._crowds)}", self.balancer.host.address
+        with mixed_crowd(self.clients, *options, each=each, host=address, port=PORT, name=name) as clients:
             yield clients
+        seen = self._seen(name)
+        assert seen.total() >= clients.answered, f"{seen.total()} written down, {clients}"
+        assert not [path for path, times in seen.items() if times > 1 and path.startswith("/POST")], str(clients)
+
+    def _seen(self, name: str) -> Counter[str]:
+        """How often the applications were asked for which path by a crowd."""
+        paths = (path for host in self.hosts for path in host.machine.read(JOURNAL).split())
+        return Counter(path for path in paths if f"-{name}-" in path)
 
     def await_all(self) -> None:
         """Wait until HAProxy sends requests to each host."""
@@ -90,7 +106,7 @@ def serve(host: Host) -> None:
         unit = "clusterd" if name == "http" else f"clusterd-{name}"
         listen = "".join(f"ListenStream={address}\n" for address in ("", *addresses) if addresses)
         machine.write(f"/etc/systemd/system/{unit}.socket.d/ansible.conf", _SOCKET + listen)
-    deploy(machine, "one")
+    deploy(machine, "one", APPLICATION)
     configure(machine, yaml.safe_dump(SETTINGS))
     machine.systemctl("daemon-reload")
     machine.systemctl("stop", "clusterd.service", "clusterd.socket", "clusterd-metrics.socket")

@@ -1,6 +1,7 @@
 """A crowd of HTTP clients as a program of its own, so that it can be started in a container's network.
 
     load.py HOST PORT [--clients N] [--think SECONDS] [--connection kept|fresh] [--method GET|POST] [--timeout SECONDS]
+            [--name NAME]
 
 Prints "ready" once every client has had an answer, runs until its standard input ends, lets each client finish
 the request it has under way, and prints one JSON object: requests answered, each kind of trouble with its number,
@@ -9,6 +10,8 @@ longest gap between two answers, whichever clients got them.
 
 A request is lost when it got no whole answer: refused, reset, early end, timeout. A connection counts as closed
 when the server ended a kept-alive one, said "Connection: close", or both.
+
+With a name, each request asks for a path of its own: /NAME-NUMBER.
 """
 
 import argparse
@@ -18,7 +21,9 @@ import statistics
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
 
 
 @dataclass(slots=True)
@@ -60,15 +65,15 @@ class Counts:
 class Client:
     """One client: asks, thinks, asks again."""
 
-    def __init__(self, options: argparse.Namespace, tally: Counts) -> None:
+    def __init__(self, options: argparse.Namespace, tally: Counts, numbers: Iterator[int]) -> None:
         self._options = options
+        self._numbers = numbers
         self._counts = tally
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
         self._answers_here = 0
         connection = "" if options.connection == "kept" else "Connection: close\r\n"
         length, body = ("", "") if options.method == "GET" else ("Content-Length: 4\r\n", "body")
-        head = f"{options.method} / HTTP/1.1\r\nHost: {options.host}\r\n{connection}{length}\r\n"
-        self._request = f"{head}{body}".encode()
+        self._after_path = f" HTTP/1.1\r\nHost: {options.host}\r\n{connection}{length}\r\n{body}"
 
     async def run(self, first_answer: asyncio.Event, end: asyncio.Event) -> None:
         """Ask until the end, then leave the connection properly."""
@@ -101,7 +106,8 @@ class Client:
             self._answers_here = 0
             self._streams = await asyncio.open_connection(self._options.host, self._options.port)
         reader, writer = self._streams
-        writer.write(self._request)
+        path = f"/{self._options.name}-{next(self._numbers)}" if self._options.name else "/"
+        writer.write(f"{self._options.method} {path}{self._after_path}".encode())
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         length = head.partition(b"content-length:")[2].split(b"\r\n", 1)[0]
         body = await reader.readexactly(int(length))
@@ -131,7 +137,8 @@ async def crowd(options: argparse.Namespace) -> Counts:
     end = asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin, end.set)
     firsts = [asyncio.Event() for _ in range(options.clients)]
-    clients = [asyncio.create_task(Client(options, tally).run(first, end)) for first in firsts]
+    numbers = count()
+    clients = [asyncio.create_task(Client(options, tally, numbers).run(first, end)) for first in firsts]
     for first in firsts:
         await first.wait()
     print("ready", flush=True)
@@ -149,6 +156,7 @@ def main() -> None:
     parser.add_argument("--connection", choices=("kept", "fresh"), default="kept")
     parser.add_argument("--method", choices=("GET", "POST"), default="GET")
     parser.add_argument("--timeout", type=float, default=10.0)
+    parser.add_argument("--name", default="")
     print(json.dumps(asyncio.run(crowd(parser.parse_args())).to_json()))
 
 

@@ -36,12 +36,20 @@ class Clients:
 
 
 @contextmanager
-def mixed_crowd(machine: Networked, *, each: int = 5, host: str = "127.0.0.1", port: int = 8080) -> Iterator[Clients]:
-    """Clients that ask from before the block begins until it ends, so many of each of the four kinds."""
+def mixed_crowd(
+    machine: Networked, *options: str, each: int = 5, host: str = "127.0.0.1", port: int = 8080, name: str = ""
+) -> Iterator[Clients]:
+    """Clients that ask from before the block begins until it ends, so many of each of the four kinds.
+
+    More options are those of load.py. With a name, each request has a path of its own, /METHOD-CONNECTION-NAME-NUMBER.
+    """
     with ExitStack() as stack:
         clients = Clients({})
         for method in ("GET", "POST"):
             for connection in ("kept", "fresh"):
-                options = ("--clients", str(each), "--method", method, "--connection", connection, "--timeout", "60")
-                clients.crowds[method, connection] = stack.enter_context(crowd(machine, *options, host=host, port=port))
+                kind = ("--clients", str(each), "--method", method, "--connection", connection, "--timeout", "60")
+                named = ("--name", f"{method}-{connection}-{name}") if name else ()
+                clients.crowds[method, connection] = stack.enter_context(
+                    crowd(machine, *kind, *named, *options, host=host, port=port)
+                )
         yield clients
