@@ -6,7 +6,7 @@ import pytest
 
 from clusterd.config.model import Preload
 from clusterd.supervisor import actions, events
-from clusterd.supervisor.decisions.workers import RETIRE_AGAIN_SECONDS
+from clusterd.supervisor.decisions.slots import RETIRE_AGAIN_SECONDS
 from clusterd.supervisor.model.states import EndReason, WorkerState
 from clusterd.supervisor.snapshot import restore, snapshot
 from clusterd.supervisor.supervisor import Supervisor
@@ -65,6 +65,14 @@ def test_a_master_that_dies_in_the_pause_leaves_that_to_the_next_one() -> None:
 def test_one_that_has_lost_its_successor_is_told_again_at_once(preload: Preload) -> None:
     supervisor, (order,) = in_a_rollout(preload)
     assert retires(step(supervisor, events.SuccessorLost(order[0]))) == [order]
+
+
+def test_successors_that_refuse_at_once_are_not_named_without_a_pause() -> None:
+    supervisor, (order,) = in_a_rollout(Preload.ALWAYS)
+    step(supervisor, events.SuccessorLost(order[0]))
+    assert retires(step(supervisor, events.SuccessorLost(order[0]), now=NOW + 0.1)) == []
+    assert supervisor.wake_at == NOW + RETIRE_AGAIN_SECONDS
+    assert retires(step(supervisor, events.Tick(), now=NOW + RETIRE_AGAIN_SECONDS)) == [order]
 
 
 def test_a_stop_in_the_pause_tells_it_at_once_and_for_good() -> None:

@@ -126,7 +126,7 @@ async def attempt(trial: Trial, directory: Path, certificate: Certificate) -> Ou
         verdict.look(is_last=True)
         after, leaks = await _without_leaks(scene, before)
         wrong += await _ended(scene)
-        unexpected, refused = sort_out(crowd)
+        unexpected, refused = sort_out(crowd, had_few="the limit of descriptors leaves" in service.log())
         unforeseen = service.ledger.unforeseen(scene.victims)
         if len(unforeseen) > scene.inflicted["a request that hangs its worker"]:
             wrong.append(f"workers died of nothing that was done to them: {unforeseen}")

@@ -91,13 +91,16 @@ _TOLERATED = {
     "HTTP/1.1 507": "507 without descriptors for a body",
     "told to come again": "told to come again, as nobody could take the connection over",
 }
+_FEW = {"HTTP/1.1 503": "503 of workers that were started while the master had no descriptors"}
+"""They have inherited its limit, and say so."""
 
 
-def sort_out(crowd: Crowd) -> tuple[list[str], Counter[str]]:
+def sort_out(crowd: Crowd, *, had_few: bool) -> tuple[list[str], Counter[str]]:
     """What the clients found wrong, and how often they were told what a shortage makes inevitable."""
+    tolerable = {**_TOLERATED, **(_FEW if had_few else {})}
     wrong, tolerated = [], Counter[str]()
     for each in crowd.wrong:
-        if kind := next((what for mark, what in _TOLERATED.items() if mark in each), None):
+        if kind := next((what for mark, what in tolerable.items() if mark in each), None):
             tolerated[kind] += 1
         else:
             wrong.append(each)

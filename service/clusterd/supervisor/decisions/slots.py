@@ -5,6 +5,9 @@ from clusterd.supervisor.model.cluster import ClusterState
 from clusterd.supervisor.model.states import COMING, EndReason, WorkerState
 from clusterd.supervisor.model.table import RolloutPhase, Template, Worker
 
+RETIRE_AGAIN_SECONDS = 1.0
+"""After how long a worker that could not be told to leave, or has lost two successors, is told again."""
+
 
 def tend_slots(cluster: ClusterState) -> None:
     """Take the next step for every slot: fork, replace, or end workers."""
@@ -106,6 +109,8 @@ def _find_successors(cluster: ClusterState) -> None:
         successor = successor_of(cluster, worker)
         if successor is not None:
             cluster.retire(worker, successor, worker.end, linger=worker.state is WorkerState.RETIRED)
+            # The next one not at once: a successor that has no descriptors refuses at once, too.
+            worker.retire_not_before = cluster.now + RETIRE_AGAIN_SECONDS
 
 
 def successor_of(cluster: ClusterState, worker: Worker) -> Worker | None:

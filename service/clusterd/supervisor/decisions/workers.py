@@ -3,7 +3,7 @@
 from clusterd.supervisor import events
 from clusterd.supervisor.actions import Severity, Suspect, WorkerEnded
 from clusterd.supervisor.decisions.failures import fail, record_failure
-from clusterd.supervisor.decisions.slots import retry_at
+from clusterd.supervisor.decisions.slots import RETIRE_AGAIN_SECONDS, retry_at
 from clusterd.supervisor.model.cluster import ClusterState, Phase
 from clusterd.supervisor.model.held import Cause, Held
 from clusterd.supervisor.model.states import COMING, FAILURES, EndReason, WorkerState
@@ -12,8 +12,6 @@ from clusterd.supervisor.model.table import Worker
 from clusterd.supervisor.reactions import Reaction, ignored, reactions
 
 MIB = 1 << 20
-RETIRE_AGAIN_SECONDS = 1.0
-"""After how long a worker that could not be told to leave is told again."""
 
 # ---- its process
 

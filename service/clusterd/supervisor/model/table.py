@@ -48,7 +48,7 @@ class Worker:
     needs_successor: bool = False
     """It drains, and the successor that took its connections has ended, or it could not be told of one."""
     retire_not_before: float = 0.0
-    """When it is told again to leave, after that has failed."""
+    """Not before is it told of another successor, or again to leave."""
     is_killed: bool = False
     """An operator or a program has sent it a signal that ends it."""
     is_debugged: bool = False
