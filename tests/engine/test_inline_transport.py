@@ -1,9 +1,11 @@
 """New connections: served before the loop knows of them, and moved in when something has to be waited for."""
 
+import asyncio
 import gc
 import socket
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,14 +19,22 @@ HUGE = 8_000_000
 LAST = "Connection: close"
 
 
+SLOW_SECONDS = 0.1
+"""Several times as long as a connection waits for its response before it enters the loop."""
+
+
 def wsgi(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
     body = environ["wsgi.input"].read()
+    if environ["PATH_INFO"] == "/slow":
+        time.sleep(SLOW_SECONDS)
     start_response("200 OK", [])
     return [b"x" * HUGE if environ["PATH_INFO"] == "/huge" else body or b"hello"]
 
 
 async def asgi(scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
     body = (await receive())["body"]
+    if scope["path"] == "/slow":
+        await asyncio.sleep(SLOW_SECONDS)
     await send({"type": "http.response.start", "status": 200})
     await send({"type": "http.response.body", "body": b"x" * HUGE if scope["path"] == "/huge" else body or b"hello"})
 
@@ -44,6 +54,51 @@ def test_a_request_that_is_here_already_is_answered(start: Callable[..., Any], l
             assert client.rest() == b""
         else:
             assert client.get().body == b"hello"
+
+
+@pytest.mark.parametrize("lines", [(), (LAST,)])
+def test_a_connection_enters_the_loop_only_for_what_comes_after_its_response(
+    start: Callable[..., Any], lines: tuple[str, ...]
+) -> None:
+    with start() as server, asked_before(server, request("/", *lines)) as client:
+        assert client.answer().body == b"hello"
+        wait_until(lambda: server.on_loop(lambda: bool(lines) == (not server.engine.load)))
+        assert server.loop.entered == (0 if lines else 1)
+
+
+@pytest.mark.parametrize("lines", [(), (LAST,)])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_one_whose_response_takes_longer_enters_before(
+    start: Callable[..., Any], method: str, lines: tuple[str, ...]
+) -> None:
+    body = b"body" if method == "POST" else b""
+    with start() as server, asked_before(server, request("/slow", *lines, method=method, body=body)) as client:
+        assert client.answer().body == (body or b"hello")
+        assert client.rest() == b"" if lines else client.get().body == b"hello"
+
+
+@pytest.mark.parametrize(
+    "start", [partial(serving, wsgi, threads=2), partial(serving, asgi, interface=Interface.ASGI)], ids=["wsgi", "asgi"]
+)
+def test_a_client_that_leaves_before_a_response_that_takes_long_is_counted(start: Callable[..., Any]) -> None:
+    with start() as server:
+        with server.client() as client:
+            client.send(request("/slow"))
+            wait_until(lambda: server.ledger.in_flight)
+            client.reset()
+        wait_until(lambda: server.ledger.aborts == 1)
+        wait_until(lambda: not server.ledger.jobs and server.on_loop(lambda: not server.engine.load))
+
+
+def test_one_that_waits_for_its_response_is_handed_over_after_it() -> None:
+    moved: list[Connection] = []
+    kept = partial(serving, wsgi, threads=1, on_movable=moved.append)
+    with kept() as server, asked_before(server, request("/slow")) as client:
+        wait_until(lambda: server.ledger.in_flight)
+        server.on_loop(server.engine.retirement.hand_over)
+        assert client.answer().body == b"hello"
+        wait_until(lambda: moved)
+        assert moved[0].movable
 
 
 def test_what_the_kernel_does_not_take_at_once_is_sent_later(start: Callable[..., Any]) -> None:

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from random import Random, SystemRandom
 from typing import Any
@@ -265,6 +266,78 @@ def test_everybody_is_answered_whatever_comes(threads: int) -> None:
             each.join(PATIENCE)
         assert not any(each.is_alive() for each in crowd), seed
         assert wrong == [], seed
+
+
+OF_ANY_LENGTH = """
+import time
+
+def app(environ, start_response):
+    kind, _, number = environ["QUERY_STRING"].partition("-")
+    start_response("200 OK", [])
+    if kind == "large":
+        return (bytes(25600) for _ in range(int(number) % 20))
+    time.sleep(float(kind))
+    return [environ["wsgi.input"].read() or number.encode()]
+"""
+
+
+def ask_anew(service: Service, random: Random, until: float, wrong: list[str]) -> None:
+    """Ask on new connections, each as some client does it."""
+    number = 0
+    while time.monotonic() < until:
+        number += 1
+        kind = "large" if random.random() < 0.02 else str(random.choice([0.0] * 300 + [0.0003, 0.002, 0.03]))
+        body = b"x" * random.choice((0, 0, 0, 10, 70_000)) if kind != "large" else b""
+        sent = request(f"/?{kind}-{number}", *(["Connection: close"] * (random.random() < 0.8)), body=body)
+        with Client(socket.create_connection(("127.0.0.1", service.port), PATIENCE)) as client:
+            if random.random() < 0.01:
+                continue  # It leaves, and has said nothing.
+            if random.random() < 0.05:
+                time.sleep(random.choice((0.0001, 0.001, 0.02)))
+            cut = random.randrange(len(sent)) if random.random() < 0.05 else 0
+            client.send(sent[:cut])
+            if cut:
+                time.sleep(0.001)
+            client.send(sent[cut:])
+            if random.random() < 0.01:
+                continue  # It leaves before the response.
+            answer = client.answer().body
+        if answer != (bytes(25600 * (number % 20)) if kind == "large" else body or str(number).encode()):
+            wrong.append(f"{kind}-{number}: {answer[:50]!r}")
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_everybody_with_a_new_connection_is_answered_whatever_comes(
+    make_service: Callable[..., Service], workers: int, threads: int
+) -> None:
+    seed = SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}")
+    service = make_service(workers=workers, threads=threads)
+    service.deploy("1", OF_ANY_LENGTH)
+    service.start()
+    wrong: list[str] = []
+    until = time.monotonic() + 2.0
+    with ThreadPoolExecutor(8) as pool:
+        for each in [pool.submit(ask_anew, service, Random(f"{seed} {n}"), until, wrong) for n in range(8)]:
+            each.result(2 * PATIENCE)
+    assert wrong == []
+    assert service.stop() == 0
+    assert " error: " not in service.log()
+
+
+def test_the_leader_accepts_connections_itself(make_service: Callable[..., Service]) -> None:
+    service = make_service(workers=1, threads=4)
+    service.deploy("1", WHERE)
+    service.start()
+    answers: list[bytes] = []
+
+    def ask_once() -> bool:
+        with Client(socket.create_connection(("127.0.0.1", service.port), PATIENCE)) as client:
+            answers.append(client.get("/", "Connection: close").body)
+        return answers[-20:] == [b"lent"] * 20
+
+    wait_until(ask_once)
 
 
 WHERE = """

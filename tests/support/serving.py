@@ -106,6 +106,16 @@ class Ledger:
         self.details.append(message)
 
 
+class CountingLoop(uvloop.Loop):
+    """Counts the connections that it is given."""
+
+    entered = 0
+
+    async def connect_accepted_socket(self, *arguments: Any, **options: Any) -> Any:
+        self.entered += 1
+        return await super().connect_accepted_socket(*arguments, **options)
+
+
 class Serving:
     """An engine that serves `application` on 127.0.0.1, and on more sockets when asked."""
 
@@ -118,7 +128,7 @@ class Serving:
     ) -> None:
         self.ledger = Ledger()
         self._listeners: list[socket.socket] = []
-        self.loop = uvloop.new_event_loop()
+        self.loop = CountingLoop()
         self.has_no_room = False
         self.faults: list[dict[str, Any]] = []
         self.loop.set_exception_handler(lambda _, context: self.faults.append(context))

@@ -60,6 +60,7 @@ HTTP_LAYERS = {
     "hidden_loop": 0,
     "settings": 0,
     "in_hand": 0,
+    "connection_source": 0,
     "ports": 0,
 }
 """Within http/: its packages, and the modules that are in none."""

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clusterd.http.wsgi.pool.call_durations import (
+    AGAIN_CALLS,
     FIRST_CALLS,
     LONG_SECONDS,
     MOST_CALLS,
@@ -52,10 +53,26 @@ def test_one_that_lost_the_processor_does_not_make_all_long() -> None:
     assert pace.is_long
 
 
-def test_the_same_number_is_seen_again_before_each_loan() -> None:
+def test_after_a_pause_of_the_clients_few_have_to_be_seen_again() -> None:
     pace = pace_after(1000, SHORT)
     pace.begin_again(10, waited=False)
-    assert calls_until_short(pace) == FIRST_CALLS
+    assert calls_until_short(pace) == AGAIN_CALLS
+
+
+def test_after_long_ones_the_same_number_has_to_be_seen_again() -> None:
+    pace = pace_after(1000, LONG)
+    pace.begin_again(10, waited=False)
+    assert calls_until_short(pace) >= FIRST_CALLS
+
+
+def test_a_pause_forgives_no_mistake() -> None:
+    pace = pace_after(1000, SHORT)
+    pace.begin_again(10, waited=True)
+    assert calls_until_short(pace) == FIRST_CALLS * 4
+    pace.begin_again(10, waited=False)
+    assert calls_until_short(pace) == AGAIN_CALLS
+    pace.begin_again(10, waited=True)
+    assert calls_until_short(pace) == FIRST_CALLS * 16
 
 
 def test_each_mistake_is_followed_by_a_longer_look() -> None:

@@ -198,6 +198,11 @@ class Engine:
         """The connections that are being set up. The engine cannot read more from them yet."""
         return cast(tuple[Connection, ...], tuple(self._registry.arriving))
 
+    @property
+    def is_entering(self) -> bool:
+        """Whether a connection is on its way into the loop, which takes a few turns of it."""
+        return self._entry.is_entering
+
     def has_room(self) -> bool:
         """Whether the number of connections is below limits.connections."""
         return self.load < self.settings.limits.connections

@@ -10,7 +10,7 @@ from typing import Any
 
 from clusterd.app.application import LoadedApplication
 from clusterd.app.errors import LoadError
-from clusterd.config.model import AccessLog, Scheduling
+from clusterd.config.model import AccessLog, Interface, Scheduling
 from clusterd.http.engine import Callbacks, Connection, Engine
 from clusterd.http.in_hand import InHand
 from clusterd.linux.address import Address
@@ -60,8 +60,8 @@ class WorkerProcess:
 
     def __init__(self, loaded: LoadedApplication, boot: Boot, log: Logger) -> None:
         context, row = boot.context, boot.row
-        self._loop = new_event_loop()
         self._config = config = context.config
+        self._loop = new_event_loop(is_observed=loaded.interface is Interface.WSGI and config.threads > 0)
         self._log = log
         scoreboard, wakeups = context.scoreboard, context.wakeups
         self._row = scoreboard.row(row)
@@ -218,6 +218,7 @@ class WorkerProcess:
                 self._engine.shed,
                 self._channel.shortage.of_descriptors,
             )
+            self._engine.runners.accept_from(self._acceptor)
 
     def _begin_keeping(self) -> None:
         """Keep the connections after their responses, or close them, as the master has said last."""
@@ -268,6 +269,7 @@ class WorkerProcess:
     def _stop_accepting(self) -> None:
         self._row.accepting = 0
         if self._acceptor is not None:
+            self._engine.runners.accept_from(None)
             self._acceptor.stop()
             self._acceptor = None
 

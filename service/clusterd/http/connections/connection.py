@@ -55,6 +55,18 @@ class Connection(Accounted):
 
     # From the transport.
 
+    @property
+    def awaits_only_response(self) -> bool:
+        """Whether the request is complete, nothing came after it, and its response has only to be made."""
+        return (
+            self.stage is _ANSWERING
+            and self.call is not None
+            and self._outflow.is_clear
+            and not self._reception.is_receiving
+            and not self._reception.pending
+            and not self.half_closed
+        )
+
     def eof_received(self) -> bool:
         """The client has closed its sending side. The requests that it has sent are still answered."""
         self.half_closed = True

@@ -33,9 +33,17 @@ class Mailbox:
         if self._calls:
             self._loop.call_soon(self._deliver)
 
+    def deliver_held(self) -> None:
+        """Make the calls that were posted, between `hold` and `release`."""
+        if self._calls:
+            self._make_calls()
+
     def _deliver(self) -> None:
         # Cleared before the queue is read: a thread that posts after the last read sees it cleared, and wakes the loop.
         self._woken = False
+        self._make_calls()
+
+    def _make_calls(self) -> None:
         # Only as many calls as are here now: threads that keep posting must not starve the connections.
         for _ in range(len(self._calls)):
             call, arguments = self._calls.popleft()

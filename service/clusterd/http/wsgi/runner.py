@@ -6,6 +6,7 @@ from enum import Enum, auto
 from time import monotonic
 from typing import Any, Protocol
 
+from clusterd.http.connection_source import ConnectionSource
 from clusterd.http.ports import Counters
 
 
@@ -105,6 +106,13 @@ class Runners:
     def run(self) -> None:
         """Run the event loop until `leave`. Called in the main thread. Raises what ended the loop."""
         raise NotImplementedError
+
+    def accept_from(self, source: ConnectionSource | None) -> None:
+        """Accept connections from this source, or none, in a runner that has the loop."""
+
+    def leave_to_leader(self) -> bool:
+        """Connections have come. Returns False if the caller has to accept them."""
+        return False
 
     def leave(self) -> None:
         """Make `run` return."""

@@ -47,6 +47,15 @@ class AcceptPolicy:
         self._has_looked = False
         self._seen: Peers | None = None
 
+    @property
+    def is_entering(self) -> bool:
+        """Whether a connection is on its way into the loop, which takes a few turns of it."""
+        return self._engine.is_entering
+
+    def leave_to_leader(self) -> bool:
+        """Whether a thread that has the loop accepts what has come, in place of the caller."""
+        return self._engine.runners.leave_to_leader()
+
     def look(self) -> None:
         """Forget the loads of the other workers, so that the next decision that needs them reads them again."""
         self._has_looked = False

@@ -13,10 +13,12 @@ import socket
 from collections.abc import Callable, Sequence
 from time import monotonic
 
+from clusterd.http.connection_source import Arrival
 from clusterd.linux.address import Address
 from clusterd.linux.listening_socket import ListeningSocket
 from clusterd.linux.wakeups import silence
 from clusterd.runtime import originals
+from clusterd.runtime.event_loop import has_work
 from clusterd.worker.accepting.accept_policy import AcceptPolicy, Turn
 from clusterd.worker.accepting.exclusive_listeners import ExclusiveListeners
 
@@ -68,7 +70,38 @@ class Acceptor:
 
     def accept(self) -> None:
         """Accept connections from the backlogs as long as the policy allows."""
-        self._accept(insist=False)
+        if not self._policy.leave_to_leader():
+            self._accept(insist=False)
+
+    # ---- as a ConnectionSource
+
+    def has_loop_work(self) -> bool:
+        """Whether something waits that only the loop can do."""
+        return self._policy.is_entering or has_work(self._loop)
+
+    def wait(self, seconds: float) -> Arrival:
+        """Wait for connections and for what the loop has to handle."""
+        return self._exclusive.wait(seconds)
+
+    def accept_one(self) -> bool:
+        """Accept a connection. Returns False if there is none, or if another worker should accept."""
+        if self._is_stopped:
+            return False
+        self._cancel_again()
+        self._policy.look()
+        for listener in self._listeners:
+            turn = self._policy.turn()
+            if turn is not Turn.ACCEPT and turn is not Turn.SHED:
+                self._decline(turn)
+                return False
+            try:
+                if self._accept_one(listener, turn):
+                    return True
+            except OSError as error:
+                self._cannot_accept(error)
+                return False
+        self._exclusive.join()
+        return False
 
     def accept_declined(self) -> None:
         """Accept what this worker has left to others, if anything. Called when it has a free thread again."""
@@ -77,7 +110,7 @@ class Acceptor:
 
     def _woken(self) -> None:
         silence(self._wakeup)
-        self._accept(insist=False)
+        self.accept()
 
     def _accept(self, *, insist: bool) -> None:
         """Accept. With `insist`, another worker was woken and did not accept: take one connection in its place."""

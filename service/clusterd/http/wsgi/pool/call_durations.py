@@ -21,6 +21,9 @@ FIRST_CALLS = 64
 MOST_CALLS = 1 << 16
 """Upper bound of that number, which grows with each mistake."""
 
+AGAIN_CALLS = 4
+"""Number of calls to measure before the next leader, after one that has returned the loop for want of calls."""
+
 WORTH_CALLS = 1000
 """This many calls save more than the loop loses by waiting once for a long call."""
 
@@ -55,7 +58,7 @@ class CallDurations:
         If some calls are long, each such mistake requires more measurements before the next try, so that mistakes
         become rare.
         """
-        self._seen = 0
+        self._seen = 0 if waited or self.is_long else self._needed - AGAIN_CALLS
         if calls >= WORTH_CALLS:
             self._needed = FIRST_CALLS
         elif waited:

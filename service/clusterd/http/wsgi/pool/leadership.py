@@ -6,6 +6,10 @@ leader. The leader runs the loop until requests wait, calls the application for 
 loop again, so no thread must be woken. Meanwhile the owner watches the leader. If a call takes too long, the owner
 takes the loop back, and each call is made by a thread that is woken for it, as in an ordinary pool.
 
+To run the loop, even for one turn, costs as much as a short request. So while the requests come on new connections, the
+leader leaves the loop standing: it waits for connections itself, and accepts, answers and closes one after the other.
+The loop turns as soon as there is something that only it can do, and at least every TURN_CALLS requests.
+
 The owner is the thread that calls `run`: the main thread of the process, in which Python runs the signal handlers.
 """
 
@@ -14,6 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
+from clusterd.http.connection_source import Arrival, ConnectionSource
 from clusterd.http.wsgi.mailbox import Mailbox
 from clusterd.http.wsgi.pool.call_durations import CallDurations
 from clusterd.http.wsgi.pool.pool_thread import PoolThread
@@ -23,11 +28,17 @@ from clusterd.runtime import originals
 LOOK_SECONDS = 0.001
 """How often the owner checks the leader. A call that takes longer blocks the loop for this time, or at most twice."""
 
-FEWEST_CALLS = 4
-"""Minimum calls between two checks. With fewer, the checks cost more than a leader saves."""
+QUIET_LOOKS = 30
+"""After so many checks in a row without a new call the leader returns the loop."""
 
 TURN_CALLS = 16
 """Maximum calls that the leader makes in a row before the loop turns."""
+
+WAIT_SECONDS = 0.001
+"""How long the leader waits for a connection before it runs the loop: so late may the loop's timers be."""
+
+# On Python 3.11 access to an enum's attribute costs four times as much as to a name of the module.
+_CONNECTIONS, _BOTH = Arrival.CONNECTIONS, Arrival.BOTH
 
 
 class Leadership:
@@ -50,6 +61,16 @@ class Leadership:
         """Whether the leader runs the loop. If not, it makes calls, and the loop can be taken from it."""
         self._calls = 0
         """Number of calls that the leader has begun."""
+        self.source: ConnectionSource | None = None
+        self._awaits_connections = False
+        """Whether the last thing that came was a connection, so that the loop stands still."""
+        self._since_turn = 0
+        """Number of calls since the last turn of the loop."""
+        self._owes_turn = False
+        """Whether calls have come from the loop: it has to turn after them, to send the rest and to close."""
+        self._is_wanted_back = False
+        self._is_turning = False
+        """Whether the loop runs, and does not stand still."""
         self._will_stop = False
         """Whether the running loop was told to stop. It must not be told twice: that would stop its next run too."""
         self._returned = originals.Lock()
@@ -59,11 +80,12 @@ class Leadership:
         """The exception that ended the loop."""
 
     def _run_loop(self) -> None:
+        self._is_turning = True
         try:
             self._loop.run_forever()
         except BaseException as error:  # The owner raises it in `run`, whichever thread runs the loop.
             self._failure = error
-        self._will_stop = False
+        self._is_turning = self._will_stop = False
 
     # ---- the owner
 
@@ -79,6 +101,8 @@ class Leadership:
             if candidate is not None:
                 self._promote(candidate)
                 on_returned()
+                if self.source is not None:
+                    self._loop.call_soon(self.source.accept)  # The leader may have left some.
             if self._failure is not None:
                 raise self._failure
         self._is_run = False
@@ -90,35 +114,39 @@ class Leadership:
 
     def _promote(self, thread: PoolThread) -> None:
         self._calls = 0
+        self._since_turn = 0
+        self._awaits_connections = self._is_wanted_back = False
+        self._owes_turn = True
         self._mailbox.hold()
         self.leader = thread
         thread.wake()
-        waited, seen = False, -1
+        waited, seen, quiet = False, -1, 0
         while not waited and not self._returned.acquire(timeout=LOOK_SECONDS):
             calls = self._calls
-            if calls - seen < FEWEST_CALLS:
-                waited = self._want_back(is_stuck=calls == seen)
+            quiet = quiet + 1 if calls == seen else 0
+            if quiet:
+                waited = self._want_back(is_quiet=quiet > QUIET_LOOKS)
             seen = calls
         self._durations.begin_again(self._calls, waited=waited)
         self._mailbox.release()
 
-    def _want_back(self, *, is_stuck: bool) -> bool:
-        """Take the loop from a leader that is stuck in a call, or ask a leader that runs the loop to return it."""
+    def _want_back(self, *, is_quiet: bool) -> bool:
+        """Take the loop from a leader that is stuck in a call, or ask one that has little to do to return it."""
         with self._transfer:
             if self.leader is None:
                 return False  # The leader has just returned the loop.
             if not self._is_running:
-                if is_stuck:
-                    self.leader = None
-                return is_stuck
-        self._loop.call_soon_threadsafe(self._stop_led_loop)
+                self.leader = None
+                return True
+        if is_quiet:
+            self._loop.call_soon_threadsafe(self._stop_led_loop)
         return False
 
     # ---- on the loop
 
     def wake(self, thread: PoolThread) -> None:
         """Wake a thread for the jobs that wait, or have it become the leader."""
-        if self._is_run and self._candidate is None and len(self._jobs) > 1 and self._durations.is_short:
+        if self._is_run and self._candidate is None and self._durations.is_short:
             self._candidate = thread
             self._stop_loop()
         else:
@@ -128,12 +156,22 @@ class Leadership:
         """A job waits. Returns False if there is no leader to make it: a thread must be woken then."""
         if self.leader is None:
             return False
+        if self._is_turning:
+            self._stop_loop()
+        return True
+
+    def leave_to_leader(self) -> bool:
+        """Connections have come. Returns False if there is no leader to accept them."""
+        if self.leader is None:
+            return False
+        self._awaits_connections = True
         self._stop_loop()
         return True
 
     def _stop_led_loop(self) -> None:
         """Stop the loop so that the leader returns it. Does nothing if it was returned in the meantime."""
         if self.leader is not None:
+            self._is_wanted_back = True
             self._stop_loop()
 
     def _stop_loop(self) -> None:
@@ -161,26 +199,56 @@ class Leadership:
                 self._return_loop()
 
     def _use_loop(self, thread: PoolThread) -> None:
-        """Make calls and run the loop in turn until no calls wait, calls are long, or the owner takes the loop back."""
+        """Make calls and look for others in turn, until calls are long or the owner wants the loop back."""
         while True:
-            made = self._make_calls(thread)
+            self._make_calls(thread)
             with self._transfer:
                 if self.leader is not thread:
                     return  # The owner has taken the loop back.
-                if not made or self._is_left or self._failure is not None or self._durations.is_long:
+                if self._is_wanted_back or self._is_left or self._failure is not None or self._durations.is_long:
                     self._return_loop()
                     return
                 self._is_running = True
-                self._mailbox.release()
-            if self._jobs:
-                self._stop_loop()  # It stops after one turn.
-            self._run_loop()
+            self._look_for_calls()
             with self._transfer:
                 self._is_running = False
-                self._mailbox.hold()
 
-    def _make_calls(self, thread: PoolThread) -> int:
-        """Make up to TURN_CALLS calls. Returns their number."""
+    def _look_for_calls(self) -> None:
+        """Send what the calls have answered. Then accept connections, or have the loop turn, until calls wait."""
+        self._mailbox.deliver_held()
+        if self._awaits_connections and self.source is not None and not self._owes_turn:
+            self._accept_calls(self.source)
+        if self._jobs and self._since_turn < TURN_CALLS:
+            return
+        self._since_turn = 0
+        self._mailbox.release()
+        if self._jobs or self._awaits_connections:
+            self._stop_loop()  # It stops after one turn.
+        self._run_loop()
+        self._owes_turn = bool(self._jobs)
+        self._mailbox.hold()
+
+    def _accept_calls(self, source: ConnectionSource) -> None:
+        """Accept connections until one has brought a call, or the loop has to turn."""
+        while not self._jobs and self._since_turn < TURN_CALLS and not source.has_loop_work():
+            try:
+                if source.accept_one():
+                    continue
+            except Exception as error:  # As the loop does. The leader's thread has to go on.
+                message = "a connection could not be accepted"
+                self._loop.call_exception_handler({"message": message, "exception": error})
+                return
+            self._mailbox.release()
+            if source.has_loop_work():
+                return
+            came = source.wait(WAIT_SECONDS)
+            self._mailbox.hold()
+            if came is not _CONNECTIONS:
+                self._awaits_connections = came is _BOTH
+                return
+
+    def _make_calls(self, thread: PoolThread) -> None:
+        """Make up to TURN_CALLS calls."""
         made, began = 0, monotonic()
         while made < TURN_CALLS and self.leader is thread:
             try:
@@ -189,10 +257,10 @@ class Leadership:
                 break
             made += 1
             self._calls += 1
+            self._since_turn += 1
             thread.do(job, began)
         if made:
             self._durations.took(monotonic() - began, made)
-        return made
 
     def _return_loop(self) -> None:
         self.leader = None

@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic
 
+from clusterd.http.connection_source import ConnectionSource
 from clusterd.http.ports import Counters
 from clusterd.http.wsgi.mailbox import Mailbox
 from clusterd.http.wsgi.pool.leadership import Leadership
@@ -54,6 +55,14 @@ class ThreadPool(JobRunners):
         """Start the first thread. False if the system refuses it."""
         with self._lock:
             return self._is_able()
+
+    def accept_from(self, source: ConnectionSource | None) -> None:
+        """Have the leader accept connections from this source, or none."""
+        self._leadership.source = source
+
+    def leave_to_leader(self) -> bool:
+        """Connections have come. Returns False if there is no leader to accept them: the caller does."""
+        return self._leadership.leave_to_leader()
 
     def run(self) -> None:
         """Run the event loop, or have a thread of the pool run it, until `leave`. Raises what ended the loop."""
