@@ -87,7 +87,7 @@ def test_a_client_that_leaves_before_a_response_that_takes_long_is_counted(start
             wait_until(lambda: server.ledger.in_flight)
             client.reset()
         wait_until(lambda: server.ledger.aborts == 1)
-        wait_until(lambda: not server.ledger.jobs and server.on_loop(lambda: not server.engine.load))
+        wait_until(lambda: server.on_loop(lambda: server.engine.is_idle))
 
 
 def test_one_that_waits_for_its_response_is_handed_over_after_it() -> None:
