@@ -12,6 +12,8 @@ from tests.support.checking import check
 from tests.support.endings import ASGI, NOTE
 from tests.support.service import HELLO, Service
 
+pytestmark = pytest.mark.engine_independent
+
 MakeService = Callable[..., Service]
 
 GOOD = "the configuration is good; a worker starts"

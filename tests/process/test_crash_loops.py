@@ -12,6 +12,8 @@ from tests.support.crash_crowd import CrashCrowd, ask
 from tests.support.following import Following
 from tests.support.service import HELLO, Service, wait_until
 
+pytestmark = pytest.mark.engine_independent
+
 MakeService = Callable[..., Service]
 
 FRAGILE = (

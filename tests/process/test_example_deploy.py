@@ -9,9 +9,13 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from tests.support.clients import loaded
 from tests.support.examples import EXAMPLES
 from tests.support.service import PATIENCE_SECONDS, Service, wait_until
+
+pytestmark = pytest.mark.engine_independent
 
 EXAMPLE = EXAMPLES / "symlink_deploy"
 

@@ -13,6 +13,8 @@ from tests.support.clients import answer, connect
 from tests.support.examples import EXAMPLES, Example, pid_in
 from tests.support.service import PATIENCE_SECONDS, Service, wait_until
 
+pytestmark = pytest.mark.engine_independent
+
 MakeService = Callable[..., Service]
 
 

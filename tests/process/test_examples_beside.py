@@ -8,12 +8,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
 import requests
 
 from tests.support.examples import EXAMPLES, Example, promised
 from tests.support.neighbours import needs, neighbour, with_ports
 from tests.support.ports import accepts, free_port
 from tests.support.service import PATIENCE_SECONDS, Service, wait_until
+
+pytestmark = pytest.mark.engine_independent
 
 
 def answers(port: int) -> Callable[[], bool]:

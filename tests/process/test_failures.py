@@ -14,6 +14,8 @@ import pytest
 from tests.support.service import HELLO, Service, wait_until
 from tests.support.templates import kill_template, titled
 
+pytestmark = pytest.mark.engine_independent
+
 MakeService = Callable[..., Service]
 
 

@@ -108,6 +108,7 @@ def app(environ, start_response):
 """
 
 
+@pytest.mark.engine_independent
 @pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
 def test_the_package_is_found_in_what_multiprocessing_starts(
     make_service: MakeService, tmp_path: Path, method: str
@@ -144,6 +145,7 @@ def app(environ, start_response):
 """
 
 
+@pytest.mark.engine_independent
 @pytest.mark.parametrize("version", others(at_least=OLDEST) or [None])
 @pytest.mark.parametrize("preload", [True, False])
 def test_a_worker_ends_as_orderly_under_another_version(

@@ -21,6 +21,8 @@ from tests.support.processes import is_alive
 from tests.support.rollouts import clients_of, counters
 from tests.support.service import HELLO, wait_until
 
+pytestmark = pytest.mark.engine_independent
+
 MakeManaged = Callable[..., ManagedService]
 
 BROKEN = "raise ValueError('a bad deploy')"

@@ -7,8 +7,12 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.support.ports import free_port
 from tests.support.service import Service
+
+pytestmark = pytest.mark.engine_independent
 
 MakeService = Callable[..., Service]
 

@@ -17,6 +17,8 @@ from tests.support.endings import WSGI
 from tests.support.processes import is_alive
 from tests.support.service import HELLO, wait_until
 
+pytestmark = pytest.mark.engine_independent
+
 SUCCESSOR = 4711
 """The pid of the next master, as far as it matters here. There is no such process."""
 

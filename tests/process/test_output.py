@@ -16,6 +16,8 @@ import pytest
 from tests.support.clients import connect
 from tests.support.service import HELLO, PATIENCE_SECONDS, Service
 
+pytestmark = pytest.mark.engine_independent
+
 MakeService = Callable[..., Service]
 
 OBEYS = """

@@ -6,7 +6,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from tests.support.service import HELLO, Service, wait_until
+
+pytestmark = pytest.mark.engine_independent
 
 MakeService = Callable[..., Service]
 

@@ -318,6 +318,7 @@ def descriptors(pid: int) -> list[str]:
     return sorted(each.split(":")[0] for each in found)
 
 
+@pytest.mark.engine_independent
 def test_forty_reloads_leak_no_descriptor_and_no_process(make_service: MakeService) -> None:
     service = make_service().start()
     kept = idle_connections(service, 1, used=True)[0]

@@ -5,8 +5,12 @@ import signal
 import socket
 import sys
 
+import pytest
+
 from clusterd.linux.stacks import STACKS_SIGNAL
 from clusterd.master.children.spawn import Role, spawn
+
+pytestmark = pytest.mark.engine_independent
 
 
 def test_the_signal_for_stacks_waits_until_the_template_can_answer() -> None:

@@ -10,6 +10,8 @@ import clusterd
 from tests.support.checking import check
 from tests.support.service import HELLO, Service
 
+pytestmark = pytest.mark.engine_independent
+
 MakeService = Callable[..., Service]
 
 CONNECT = """

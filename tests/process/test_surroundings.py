@@ -14,6 +14,8 @@ import requests
 from tests.support.clients import loaded
 from tests.support.service import HELLO, Service, wait_until
 
+pytestmark = pytest.mark.engine_independent
+
 MakeService = Callable[..., Service]
 
 
