@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 import uvloop
 
+from clusterd.http.connection_source import Arrival
 from clusterd.http.wsgi.mailbox import Mailbox
 from clusterd.http.wsgi.pool.pool_thread import PoolThread
 from clusterd.http.wsgi.pool.thread_pool import ThreadPool
 from clusterd.http.wsgi.runner import Runner
+from clusterd.runtime.event_loop import new_event_loop
 from tests.support.counting import CountsNothing
 from tests.support.service import Service
 from tests.support.serving import PATIENCE, Client, Serving, request, serving, wait_until
@@ -195,6 +197,55 @@ def test_what_is_raised_in_the_loop_is_raised_where_it_is_run() -> None:
     with pytest.raises(SystemExit) as raised:
         pool.run()
     assert raised.value.code == 7
+    assert pool.stop(PATIENCE)
+    loop.close()
+
+
+def test_it_may_be_left_while_the_loop_stands_still() -> None:
+    """Nothing may be left behind that stops the loop when it runs for the end of the process."""
+    loop = new_event_loop(is_observed=True)
+    mailbox = Mailbox(loop)
+    pool = ThreadPool(2, 1000, loop, mailbox, lambda: None, CountsNothing())
+
+    asked: list[threading.Thread] = []
+
+    class Source:
+        """Has the pool left by the first thread that accepts from it while the loop stands still."""
+
+        def has_loop_work(self) -> bool:
+            return False
+
+        def accept_one(self) -> bool:
+            asked.append(threading.current_thread())
+            pool.leave_to_leader()
+            pool.leave()
+            pool.submit(Called())
+            return True
+
+        def wait(self, _: float) -> Arrival:
+            return Arrival.NOTHING
+
+        def accept(self) -> None:
+            """What the leader has left. A worker that is left accepts nothing."""
+
+    class Called:
+        queued_at = 0.0
+
+        def run(self, _: Runner, __: float) -> None:
+            mailbox.post(self.again, is_lent(pool))
+
+        def again(self, lent: bool) -> None:
+            pool.over()
+            if lent:
+                loop.call_soon(pool.leave_to_leader)
+            else:
+                pool.submit(self)
+
+    pool.accept_from(Source())
+    loop.call_soon(pool.submit, Called())
+    pool.run()
+    assert asked and asked[0] is not threading.current_thread()
+    assert loop.run_until_complete(asyncio.sleep(0.001, "it runs")) == "it runs"
     assert pool.stop(PATIENCE)
     loop.close()
 

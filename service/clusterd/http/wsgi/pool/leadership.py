@@ -79,8 +79,10 @@ class Leadership:
         self._failure: BaseException | None = None
         """The exception that ended the loop."""
 
-    def _run_loop(self) -> None:
+    def _run_loop(self, *, once: bool = False) -> None:
         self._is_turning = True
+        if once:
+            self._stop_loop()
         try:
             self._loop.run_forever()
         except BaseException as error:  # The owner raises it in `run`, whichever thread runs the loop.
@@ -156,8 +158,7 @@ class Leadership:
         """A job waits. Returns False if there is no leader to make it: a thread must be woken then."""
         if self.leader is None:
             return False
-        if self._is_turning:
-            self._stop_loop()
+        self._stop_loop()
         return True
 
     def leave_to_leader(self) -> bool:
@@ -175,7 +176,8 @@ class Leadership:
             self._stop_loop()
 
     def _stop_loop(self) -> None:
-        if not self._will_stop:
+        """Have the loop stop, if it runs. One that stands still would stop when it runs next, perhaps for others."""
+        if self._is_turning and not self._will_stop:
             self._will_stop = True
             self._loop.stop()
 
@@ -222,9 +224,7 @@ class Leadership:
             return
         self._since_turn = 0
         self._mailbox.release()
-        if self._jobs or self._awaits_connections:
-            self._stop_loop()  # It stops after one turn.
-        self._run_loop()
+        self._run_loop(once=bool(self._jobs) or self._awaits_connections)
         self._owes_turn = bool(self._jobs)
         self._mailbox.hold()
 
