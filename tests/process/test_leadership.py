@@ -201,53 +201,96 @@ def test_what_is_raised_in_the_loop_is_raised_where_it_is_run() -> None:
     loop.close()
 
 
+class Source:
+    """Always has one more connection for the leader of its pool, which then does `accepts`."""
+
+    def __init__(self, accepts: Callable[["Source"], object]) -> None:
+        self.loop = new_event_loop(is_observed=True)
+        self._mailbox = Mailbox(self.loop)
+        self.pool = ThreadPool(2, 1000, self.loop, self._mailbox, lambda: None, CountsNothing())
+        self._accepts = accepts
+        self.accepted = 0
+
+    def run(self) -> None:
+        """Run the pool until it is left, and then its loop, as a worker does for its shutdown."""
+        self.pool.accept_from(self)
+        self.loop.call_soon(self.submit)
+        self.pool.run()
+        assert self.accepted
+        assert self.loop.run_until_complete(asyncio.sleep(0.001, "it runs")) == "it runs"
+        assert self.pool.stop(PATIENCE)
+        self.loop.close()
+
+    def submit(self) -> None:
+        """Have a call made, and others after it until there is a leader, which then accepts."""
+        self.pool.submit(_Call(self.pool, self._mailbox, self._called))
+
+    def _called(self, lent: bool) -> None:
+        self.pool.over()
+        if lent:
+            self.loop.call_soon(self.pool.leave_to_leader)
+        else:
+            self.submit()
+
+    def has_loop_work(self) -> bool:
+        return False
+
+    def accept_one(self) -> bool:
+        assert is_lent(self.pool)
+        self.accepted += 1
+        self._accepts(self)
+        return True
+
+    def wait(self, _: float) -> Arrival:
+        return Arrival.NOTHING
+
+    def accept(self) -> None:
+        """Accept what the leader has left: nothing, as nobody counts it."""
+
+
+class _Call:
+    """A job that tells whether a leader has made it."""
+
+    queued_at = 0.0
+
+    def __init__(self, pool: ThreadPool, mailbox: Mailbox, called: Callable[[bool], None]) -> None:
+        self._pool = pool
+        self._mailbox = mailbox
+        self._called = called
+
+    def run(self, _: Runner, __: float) -> None:
+        self._mailbox.post(self._called, is_lent(self._pool))
+
+
 def test_it_may_be_left_while_the_loop_stands_still() -> None:
     """Nothing may be left behind that stops the loop when it runs for the end of the process."""
-    loop = new_event_loop(is_observed=True)
-    mailbox = Mailbox(loop)
-    pool = ThreadPool(2, 1000, loop, mailbox, lambda: None, CountsNothing())
 
-    asked: list[threading.Thread] = []
+    def leave(source: Source) -> None:
+        source.pool.leave_to_leader()
+        source.pool.leave()
+        source.submit()
 
-    class Source:
-        """Has the pool left by the first thread that accepts from it while the loop stands still."""
+    Source(leave).run()
 
-        def has_loop_work(self) -> bool:
-            return False
 
-        def accept_one(self) -> bool:
-            asked.append(threading.current_thread())
-            pool.leave_to_leader()
-            pool.leave()
-            pool.submit(Called())
-            return True
+def test_connections_that_bring_no_call_do_not_keep_the_loop_from_turning() -> None:
+    source = Source(lambda _: None)
+    source.loop.call_later(0.05, source.pool.leave)
+    source.run()
 
-        def wait(self, _: float) -> Arrival:
-            return Arrival.NOTHING
 
-        def accept(self) -> None:
-            """What the leader has left. A worker that is left accepts nothing."""
+def test_an_error_of_a_connection_costs_no_other_one() -> None:
+    faults: list[object] = []
 
-    class Called:
-        queued_at = 0.0
+    def fail(source: Source) -> None:
+        if source.accepted == 3:
+            source.loop.call_soon(source.pool.leave)
+        raise OSError(source.accepted)
 
-        def run(self, _: Runner, __: float) -> None:
-            mailbox.post(self.again, is_lent(pool))
-
-        def again(self, lent: bool) -> None:
-            pool.over()
-            if lent:
-                loop.call_soon(pool.leave_to_leader)
-            else:
-                pool.submit(self)
-
-    pool.accept_from(Source())
-    loop.call_soon(pool.submit, Called())
-    pool.run()
-    assert asked and asked[0] is not threading.current_thread()
-    assert loop.run_until_complete(asyncio.sleep(0.001, "it runs")) == "it runs"
-    assert pool.stop(PATIENCE)
-    loop.close()
+    source = Source(fail)
+    source.loop.set_exception_handler(lambda _, context: faults.append(context["exception"]))
+    source.run()
+    assert [str(each) for each in faults][:3] == ["1", "2", "3"]
 
 
 def test_whoever_is_woken_beside_the_one_that_is_to_have_the_loop_is_awake() -> None:

@@ -65,7 +65,7 @@ class Leadership:
         self._awaits_connections = False
         """Whether the last thing that came was a connection, so that the loop stands still."""
         self._since_turn = 0
-        """Number of calls since the last turn of the loop."""
+        """Number of calls, and of connections that have brought none, since the last turn of the loop."""
         self._owes_turn = False
         """Whether calls have come from the loop: it has to turn after them, to send the rest and to close."""
         self._is_wanted_back = False
@@ -233,6 +233,8 @@ class Leadership:
         while not self._jobs and self._since_turn < TURN_CALLS and not source.has_loop_work():
             try:
                 if source.accept_one():
+                    if not self._jobs:
+                        self._since_turn += 1
                     continue
             except Exception as error:  # As the loop does. The leader's thread has to go on.
                 message = "a connection could not be accepted"
