@@ -11,8 +11,7 @@ from typing import NoReturn
 from clusterd.config.foreign import instead_of_flag
 from clusterd.config.settings.schema import SETTINGS
 from clusterd.config.settings.setting import Setting, Shape
-from clusterd.http.compilation import outcome, why_interpreted
-from clusterd.version import __version__
+from clusterd.http.compilation import version_line
 
 DEFAULT_CONFIG = Path("/etc/clusterd/clusterd.yaml")
 
@@ -80,7 +79,7 @@ class _Version(argparse.Action):
     """Prints the version on one line. argparse's own action would wrap it."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        print(f"clusterd {__version__} (the engine runs {outcome(why_interpreted())})")
+        print(version_line())
         parser.exit()
 
 

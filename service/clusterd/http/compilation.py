@@ -46,3 +46,10 @@ def outcome(why: str) -> str:
     """Say how the engine runs under this Python, and what it costs if it is interpreted for the reason `why`."""
     python = f"under Python {sys.version.split()[0]}"
     return f"interpreted {python}, at {COST}: {why}" if why else f"compiled {python}"
+
+
+def version_line() -> str:
+    """Return what `clusterd --version` prints: the version, and how the engine runs."""
+    from clusterd.version import __version__  # setup.py runs this file where there is no package yet.
+
+    return f"clusterd {__version__} (the engine runs {outcome(why_interpreted())})"
