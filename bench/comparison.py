@@ -137,15 +137,31 @@ _GEVENT = (servers.CLUSTERD_GREENLETS, servers.GUNICORN_GEVENT)
 _GEVENT_PROMISES = (Promise(servers.CLUSTERD_GREENLETS, (servers.GUNICORN_GEVENT,), 1.0),)
 _VARYING = str(servers.APPLICATIONS / "varying.lua")
 _POST = str(servers.APPLICATIONS / "post.lua")
-_TABLE = (servers.CLUSTERD_LOOP, servers.GRANIAN_WSGI_1, servers.NODE)
+_NEW_CONNECTIONS = (
+    servers.CLUSTERD_LOOP,
+    servers.CLUSTERD_THREADS,
+    servers.GRANIAN_WSGI_1,
+    servers.GRANIAN_WSGI_4,
+    servers.NODE,
+)
 
 
-def _table(concurrency: int) -> Scenario:
-    promises = [Promise(servers.CLUSTERD_LOOP, (servers.GRANIAN_WSGI_1,), 1.0)]
+def _new_connections(concurrency: int) -> Scenario:
+    promises = [
+        Promise(servers.CLUSTERD_LOOP, (servers.GRANIAN_WSGI_1,), 1.0),
+        Promise(servers.CLUSTERD_THREADS, (servers.GRANIAN_WSGI_4,), 1.0),
+        Promise(servers.CLUSTERD_THREADS, (servers.CLUSTERD_LOOP,), 0.9),
+    ]
     if concurrency >= 8:
         promises.append(Promise(servers.CLUSTERD_LOOP, (servers.NODE,), 1.5))
-    title = f"A new connection for each request, {concurrency} at a time (ab)"
-    return Scenario(title, _TABLE, _hello, ab(concurrency), tuple(promises))
+    title = f"A new connection for each request, WSGI, {concurrency} at a time (ab)"
+    return Scenario(title, _NEW_CONNECTIONS, _hello, ab(concurrency), tuple(promises))
+
+
+def _new_asgi_connections(concurrency: int) -> Scenario:
+    promise = Promise(servers.CLUSTERD_ASGI, (servers.UVICORN, servers.GRANIAN_ASGI), 1.1)
+    title = f"A new connection for each request, ASGI, {concurrency} at a time (ab)"
+    return Scenario(title, _SMALL_ASGI, _hello, ab(concurrency), (promise,))
 
 
 SCENARIOS: tuple[Scenario, ...] = (
@@ -194,5 +210,6 @@ SCENARIOS: tuple[Scenario, ...] = (
         (Promise(servers.CLUSTERD_LOOP_METRICS, (servers.CLUSTERD_LOOP_UNCOUNTED,), 0.97),),
         least_rounds=15,
     ),
-    *map(_table, (1, 2, 4, 8, 16)),
+    *map(_new_connections, (1, 2, 4, 8, 16)),
+    *map(_new_asgi_connections, (1, 2, 4, 8, 16)),
 )
