@@ -22,6 +22,7 @@ from clusterd.http.wsgi.pool.thread_pool import ThreadPool
 from clusterd.http.wsgi.runner import Runner
 from clusterd.runtime.event_loop import new_event_loop
 from tests.support.counting import CountsNothing
+from tests.support.ports import free_port
 from tests.support.service import Service
 from tests.support.serving import PATIENCE, Client, Serving, request, serving, wait_until
 
@@ -273,6 +274,31 @@ def test_it_may_be_left_while_the_loop_stands_still() -> None:
     Source(leave).run()
 
 
+def test_kept_connections_that_are_always_busy_keep_out_no_new_ones() -> None:
+    """Each turn of the loop brings more calls, and connections wait."""
+
+    class Busy(Source):
+        def _called(self, lent: bool) -> None:
+            self.pool.over()
+            if lent:
+                self.loop.call_soon(self.pool.leave_to_leader)
+            self.loop.call_soon(self.submit)
+
+    Busy(lambda source: source.pool.leave()).run()
+
+
+def test_what_is_raised_while_the_loop_stands_still_is_raised_where_it_is_run() -> None:
+    class Ends(Source):
+        def _called(self, lent: bool) -> None:
+            super()._called(lent)
+            if lent:
+                raise SystemExit(7)
+
+    with pytest.raises(SystemExit) as raised:
+        Ends(lambda _: None).run()
+    assert raised.value.code == 7
+
+
 def test_connections_that_bring_no_call_do_not_keep_the_loop_from_turning() -> None:
     source = Source(lambda _: None)
     source.loop.call_later(0.05, source.pool.leave)
@@ -426,12 +452,48 @@ def test_the_leader_accepts_connections_itself(make_service: Callable[..., Servi
     service.start()
     answers: list[bytes] = []
 
-    def ask_once() -> bool:
-        with Client(socket.create_connection(("127.0.0.1", service.port), PATIENCE)) as client:
-            answers.append(client.get("/", "Connection: close").body)
-        return answers[-20:] == [b"lent"] * 20
+    def ask() -> None:
+        deadline = time.monotonic() + PATIENCE
+        while answers[-20:] != [b"lent"] * 20:
+            assert time.monotonic() < deadline, "it does not"
+            with Client(socket.create_connection(("127.0.0.1", service.port), PATIENCE)) as client:
+                answers.append(client.get("/", "Connection: close").body)
 
-    wait_until(ask_once)
+    with ThreadPoolExecutor(8) as pool:
+        for each in [pool.submit(ask) for _ in range(8)]:
+            each.result(2 * PATIENCE)
+
+
+def test_no_address_keeps_out_another(make_service: Callable[..., Service]) -> None:
+    service, other = make_service(workers=1, threads=4), free_port()
+    service.configure(listen=[f"127.0.0.1:{service.port}", f"127.0.0.1:{other}"])
+    service.deploy("1", WHERE)
+    service.start()
+    until = time.monotonic() + 2.0
+
+    def ask(port: int) -> int:
+        count = 0
+        while time.monotonic() < until:
+            with Client(socket.create_connection(("127.0.0.1", port), PATIENCE)) as client:
+                assert client.get("/", "Connection: close").status == 200
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(9) as pool:
+        crowd = [pool.submit(ask, service.port) for _ in range(8)]
+        alone = pool.submit(ask, other).result(2 * PATIENCE)
+        assert alone > sum(each.result(2 * PATIENCE) for each in crowd) / len(crowd) / 4
+
+
+def test_calls_that_come_seldom_have_no_leader(make_service: Callable[..., Service]) -> None:
+    """To watch a leader would cost more than it saves."""
+    service = make_service(workers=1, threads=4)
+    service.deploy("1", WHERE)
+    service.start()
+    with Client(socket.create_connection(("127.0.0.1", service.port), PATIENCE)) as client:
+        for _ in range(100):
+            assert client.get().body == b"kept"
+            time.sleep(0.01)  # The pause of a client.
 
 
 WHERE = """

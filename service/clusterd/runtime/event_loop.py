@@ -46,7 +46,7 @@ def new_event_loop(*, is_observed: bool = False) -> asyncio.AbstractEventLoop:
 
     An observed loop is slower for what schedules much.
     """
-    loop = ObservedLoop() if is_observed else uvloop.new_event_loop()
+    loop = ObservedLoop() if is_observed and not is_used() else uvloop.new_event_loop()
     if not is_used():
         asyncio.set_event_loop(loop)
     return loop

@@ -335,7 +335,7 @@ class WorkerProcess:
 
     def _connection_closed(self, _: Connection) -> None:
         if self._acceptor is not None and not self._row.accepting:
-            self._acceptor.accept()  # There is room again.
+            self._loop.call_soon(self._acceptor.accept)  # There is room again. Not now: a response may be under way.
         self._leave_if_drained()
 
     def _leave_if_drained(self) -> None:

@@ -75,6 +75,8 @@ class AsgiAdapter:
         self._quota = Quota(settings.limits.websocket_memory)
         self._trim = Trim(self._quota)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._starting = 0
+        """Number of calls that are being started. An eager one may close its connection before it is a task."""
         self._context = copy_context()
         self._lack_is_known = False
         """Whether the lack of wsproto has been logged."""
@@ -88,7 +90,7 @@ class AsgiAdapter:
     @property
     def running(self) -> int:
         """Number of calls under way. An application may go on after its response, with background tasks."""
-        return len(self._tasks)
+        return len(self._tasks) + self._starting
 
     @property
     def tasks(self) -> list[asyncio.Task[None]]:
@@ -124,7 +126,9 @@ class AsgiAdapter:
         if request.id:
             scope["state"]["request_id"] = request.id
             context.run(REQUEST_ID.set, request.id)
+        self._starting += 1
         task = _start(call.run(self._application, scope), loop=self._loop, context=context)
+        self._starting -= 1
         if not task.done():
             call.task = task
             self._tasks.add(task)

@@ -56,6 +56,8 @@ class Acceptor:
         self._shed = shed
         self._short = short
         self._again: asyncio.TimerHandle | None = None
+        self._next = 0
+        """The listener that `accept_one` tries first: each has its turn."""
         self._is_stopped = False
         self._exclusive = ExclusiveListeners(loop, listeners, self.accept)
         loop.add_reader(wakeup, self._woken)
@@ -89,13 +91,15 @@ class Acceptor:
             return False
         self._cancel_again()
         self._policy.look()
-        for listener in self._listeners:
+        count = len(self._listeners)
+        for number in range(self._next, self._next + count):
             turn = self._policy.turn()
             if turn is not Turn.ACCEPT and turn is not Turn.SHED:
                 self._decline(turn)
                 return False
             try:
-                if self._accept_one(listener, turn):
+                if self._accept_one(self._listeners[number % count], turn):
+                    self._next = (number + 1) % count
                     return True
             except OSError as error:
                 self._cannot_accept(error)

@@ -50,9 +50,9 @@ class LoopEntry:
 
     def _look(self) -> None:
         late, self._waiting_longer, self._waiting = self._waiting_longer, self._waiting, []
+        self._timer = self._loop.call_later(SOON_SECONDS, self._look) if self._waiting_longer else None
         for waiting in late:
             waiting.enter()
-        self._timer = self._loop.call_later(SOON_SECONDS, self._look) if self._waiting_longer else None
 
     def enter(self, sock: socket.socket, newcomer: Newcomer, failed: Callable[[], object]) -> None:
         """Give `sock` to the loop, with `newcomer` as its protocol. Calls `failed` if that is not possible.

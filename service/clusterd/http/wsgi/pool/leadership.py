@@ -29,13 +29,21 @@ LOOK_SECONDS = 0.001
 """How often the owner checks the leader. A call that takes longer blocks the loop for this time, or at most twice."""
 
 QUIET_LOOKS = 30
-"""After so many checks in a row without a new call the leader returns the loop."""
+FEWEST_CALLS = 8
+"""With fewer calls in so many checks the leader returns the loop: then the checks cost more than it saves."""
+
+FREQUENT_CALLS = 4
+FREQUENT_SECONDS = 0.01
+"""With so many calls within so many seconds a thread becomes the leader; or with several at once."""
 
 TURN_CALLS = 16
 """Maximum calls that the leader makes in a row before the loop turns."""
 
 WAIT_SECONDS = 0.001
-"""How long the leader waits for a connection before it runs the loop: so late may the loop's timers be."""
+"""How long the leader waits for a connection before it runs the loop."""
+
+STANDING_SECONDS = 0.005
+"""How long the loop stands while connections come. So late, and a call later, may its timers be."""
 
 # On Python 3.11 access to an enum's attribute costs four times as much as to a name of the module.
 _CONNECTIONS, _BOTH = Arrival.CONNECTIONS, Arrival.BOTH
@@ -65,7 +73,11 @@ class Leadership:
         self._awaits_connections = False
         """Whether the last thing that came was a connection, so that the loop stands still."""
         self._since_turn = 0
-        """Number of calls, and of connections that have brought none, since the last turn of the loop."""
+        """Number of calls since the last turn of the loop."""
+        self._stands_until = 0.0
+        """When the loop has to turn, by time.monotonic()."""
+        self._wakes: deque[float] = deque(maxlen=FREQUENT_CALLS)
+        """When threads were woken for calls, by time.monotonic()."""
         self._owes_turn = False
         """Whether calls have come from the loop: it has to turn after them, to send the rest and to close."""
         self._is_wanted_back = False
@@ -122,24 +134,28 @@ class Leadership:
         self._mailbox.hold()
         self.leader = thread
         thread.wake()
-        waited, seen, quiet = False, -1, 0
+        waited, seen, looks, before = False, -1, 0, 0
         while not waited and not self._returned.acquire(timeout=LOOK_SECONDS):
             calls = self._calls
-            quiet = quiet + 1 if calls == seen else 0
-            if quiet:
-                waited = self._want_back(is_quiet=quiet > QUIET_LOOKS)
+            looks += 1
+            is_quiet = looks % QUIET_LOOKS == 0 and calls - before < FEWEST_CALLS
+            if looks % QUIET_LOOKS == 0:
+                before = calls
+            if calls == seen or is_quiet:
+                waited = self._want_back(is_stuck=calls == seen, is_quiet=is_quiet)
             seen = calls
         self._durations.begin_again(self._calls, waited=waited)
         self._mailbox.release()
 
-    def _want_back(self, *, is_quiet: bool) -> bool:
+    def _want_back(self, *, is_stuck: bool, is_quiet: bool) -> bool:
         """Take the loop from a leader that is stuck in a call, or ask one that has little to do to return it."""
         with self._transfer:
             if self.leader is None:
                 return False  # The leader has just returned the loop.
             if not self._is_running:
-                self.leader = None
-                return True
+                if is_stuck:
+                    self.leader = None
+                return is_stuck
         if is_quiet:
             self._loop.call_soon_threadsafe(self._stop_led_loop)
         return False
@@ -148,11 +164,17 @@ class Leadership:
 
     def wake(self, thread: PoolThread) -> None:
         """Wake a thread for the jobs that wait, or have it become the leader."""
-        if self._is_run and self._candidate is None and self._durations.is_short:
+        may_lead = self._is_run and self.leader is None and self._candidate is None
+        if may_lead and self._durations.is_short and self._are_frequent():
             self._candidate = thread
             self._stop_loop()
         else:
             thread.wake()
+
+    def _are_frequent(self) -> bool:
+        now, wakes = monotonic(), self._wakes
+        wakes.append(now)
+        return len(self._jobs) > 1 or (len(wakes) == FREQUENT_CALLS and now - wakes[0] < FREQUENT_SECONDS)
 
     def announce(self) -> bool:
         """A job waits. Returns False if there is no leader to make it: a thread must be woken then."""
@@ -217,29 +239,24 @@ class Leadership:
 
     def _look_for_calls(self) -> None:
         """Send what the calls have answered. Then accept connections, or have the loop turn, until calls wait."""
-        self._mailbox.deliver_held()
-        if self._awaits_connections and self.source is not None and not self._owes_turn:
-            self._accept_calls(self.source)
-        if self._jobs and self._since_turn < TURN_CALLS:
-            return
-        self._since_turn = 0
-        self._mailbox.release()
-        self._run_loop(once=bool(self._jobs) or self._awaits_connections)
-        self._owes_turn = bool(self._jobs)
-        self._mailbox.hold()
+        try:
+            self._mailbox.deliver_held()
+            source = self.source if self._awaits_connections else None
+            if source is not None and not self._owes_turn:
+                self._accept_calls(source)
+            if self._is_left or (self._jobs and self._since_turn < TURN_CALLS):
+                return
+            if source is not None and self._owes_turn:
+                self._accept_waiting(source)
+            self._turn()
+        except BaseException as error:  # As where the loop runs: the owner raises it.
+            self._failure = error
 
     def _accept_calls(self, source: ConnectionSource) -> None:
         """Accept connections until one has brought a call, or the loop has to turn."""
-        while not self._jobs and self._since_turn < TURN_CALLS and not source.has_loop_work():
-            try:
-                if source.accept_one():
-                    if not self._jobs:
-                        self._since_turn += 1
-                    continue
-            except Exception as error:  # As the loop does. The leader's thread has to go on.
-                message = "a connection could not be accepted"
-                self._loop.call_exception_handler({"message": message, "exception": error})
-                return
+        while not self._jobs and not self._is_turn_due(source):
+            if self._accept_one(source):
+                continue
             self._mailbox.release()
             if source.has_loop_work():
                 return
@@ -248,6 +265,33 @@ class Leadership:
             if came is not _CONNECTIONS:
                 self._awaits_connections = came is _BOTH
                 return
+
+    def _is_turn_due(self, source: ConnectionSource) -> bool:
+        return self._since_turn >= TURN_CALLS or monotonic() >= self._stands_until or source.has_loop_work()
+
+    def _accept_waiting(self, source: ConnectionSource) -> None:
+        """Accept what waits, at most TURN_CALLS: calls from kept connections may never end, and keep out no others."""
+        for _ in range(TURN_CALLS):
+            if not self._accept_one(source):
+                self._awaits_connections = False
+                return
+
+    def _accept_one(self, source: ConnectionSource) -> bool:
+        try:
+            return source.accept_one()
+        except Exception as error:  # As the loop does.
+            message = "a connection could not be accepted"
+            self._loop.call_exception_handler({"message": message, "exception": error})
+            return True
+
+    def _turn(self) -> None:
+        """Run the loop, once if calls or connections wait, or until calls do."""
+        self._since_turn = 0
+        self._mailbox.release()
+        self._run_loop(once=bool(self._jobs) or (self._awaits_connections and self.source is not None))
+        self._owes_turn = bool(self._jobs)
+        self._stands_until = monotonic() + STANDING_SECONDS
+        self._mailbox.hold()
 
     def _make_calls(self, thread: PoolThread) -> None:
         """Make up to TURN_CALLS calls."""
