@@ -16,13 +16,14 @@ from tests.support.service import HELLO, Service, wait_until
 MakeService = Callable[..., Service]
 MakeManaged = Callable[..., ManagedService]
 SHORT = {"drain": "20s", "drain_idle": "300ms"}
-SLOW = (
-    "import time\n"
-    "def app(environ, start_response):\n"
-    "    time.sleep(float(environ['QUERY_STRING'] or 0))\n"
-    "    start_response('200 OK', [('Content-Length', '2')])\n"
-    "    return [b'ok']\n"
-)
+WAITS = """
+import os, time
+def app(environ, start_response):
+    while not os.path.exists("MAY_END"):
+        time.sleep(0.01)
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+"""
 
 
 def ready(service: Service) -> tuple[int, str]:
@@ -108,11 +109,12 @@ def test_a_drained_service_closes_its_connections_and_goes_on(make_service: Make
 
 
 def test_who_waits_is_told_what_is_left_after_too_long(make_service: MakeService) -> None:
-    service = make_service(workers=1, timeouts={"drain": "1s", "drain_idle": "0s"})
-    service.deploy("1", SLOW)
+    service = make_service(workers=1, timeouts={"drain": "2s", "drain_idle": "0s"})
+    may_end = service.directory / "may_end"
+    service.deploy("1", WAITS.replace("MAY_END", str(may_end)))
     service.start()
     with kept(service) as client:
-        client.request("GET", "/?2")
+        client.request("GET", "/")
         wait_until(lambda: service.workers()[0]["in_flight"], "it is in hand")
         assert "drained, but 1 request and 1 connection are left after timeouts.drain" in refused(
             service, "drain", "--wait"
@@ -120,6 +122,7 @@ def test_who_waits_is_told_what_is_left_after_too_long(make_service: MakeService
         again: list[str] = []
         waiting = threading.Thread(target=lambda: again.append(done(service, "drain", "--wait")["text"]))
         waiting.start()  # Who asks later has as much time as the first.
+        may_end.touch()
         assert client.getresponse().status == 200  # Nothing was cut.
     waiting.join()
     assert again[0].startswith("drained: nothing is left")
