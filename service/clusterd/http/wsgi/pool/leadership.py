@@ -138,9 +138,9 @@ class Leadership:
         while not waited and not self._returned.acquire(timeout=LOOK_SECONDS):
             calls = self._calls
             looks += 1
-            is_quiet = looks % QUIET_LOOKS == 0 and calls - before < FEWEST_CALLS
+            is_quiet = False
             if looks % QUIET_LOOKS == 0:
-                before = calls
+                is_quiet, before = calls - before < FEWEST_CALLS, calls
             if calls == seen or is_quiet:
                 waited = self._want_back(is_stuck=calls == seen, is_quiet=is_quiet)
             seen = calls
