@@ -256,7 +256,8 @@ import time
     with program(tmp_path, source=source) as started:
         started.do("cluster.workers[1].send(1)")
         started.wait_for_line("^deaf$")
-        started.do("[threading.Thread(target=command).start() for _ in range(20)] and None")
+        # Said, because what carries this out is a daemon thread, and hands that down: the program does not wait for it.
+        started.do("[threading.Thread(target=command, daemon=False).start() for _ in range(20)] and None")
         assert started.stop() == 0
         refusals = [said[1] for said in started.said() if said[0] == "refused"]
         assert len(refusals) == 20

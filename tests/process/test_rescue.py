@@ -3,11 +3,13 @@
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
 import pytest
 
+from clusterd.master.sockets.rebalancing import Rebalancing
 from tests.support.clients import REQUEST, answer, connect
 from tests.support.service import PATIENCE_SECONDS, Service, wait_until
 
@@ -41,14 +43,27 @@ HANG = b"GET /hang HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 def kept_alive(service: Service, clients: ExitStack, count: int = CLIENTS) -> dict[socket.socket, int]:
-    """At least so many clients that have had an answer, and the pid of the worker that has each: both have some."""
-    found: dict[socket.socket, int] = {}
-    while len(found) < count or len(set(found.values())) < 2:
-        assert len(found) < 100 * count
-        client = clients.enter_context(connect(service))
+    """So many clients that have had an answer, and the pid of the worker that has each.
+
+    They stay there: the master has evened them out.
+    """
+    opened = [clients.enter_context(connect(service)) for _ in range(count)]
+    for client in opened:
         client.sendall(REQUEST)
-        found[client] = int(answer(client).split()[0])
-    return found
+        answer(client)
+
+    def is_even() -> bool:
+        held = {each["slot"]: each["connections"] for each in service.workers()}
+        return len(held) > 1 and sum(held.values()) == count and not Rebalancing().moves(held, time.monotonic())
+
+    wait_until(is_even, "each worker has its share")
+    return {client: asked(client) for client in opened}
+
+
+def asked(client: socket.socket) -> int:
+    """The pid of the worker that has it."""
+    client.sendall(REQUEST)
+    return int(answer(client).split()[0])
 
 
 @pytest.mark.parametrize("scheduling", ["least_connections", "round_robin"])
