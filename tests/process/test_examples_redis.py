@@ -147,6 +147,7 @@ def test_a_message_of_one_worker_reaches_the_workers_of_all_hosts(
 def test_no_job_is_lost_when_workers_and_redis_are_killed(
     hosts: Callable[..., tuple[Service, Service]], server: Redis, store: redis.Redis
 ) -> None:
+    store.xgroup_create("jobs", "workers", id="0", mkstream=True)  # as the first worker does, which may not have yet
     services = hosts("redis_jobs/clusterd.yaml", "JOBS_IDLE_MILLISECONDS=2000")
     numbers = {store.xadd("jobs", {"to": "2000000"}) for _ in range(60)}
     in_hand = wait_until(lambda: store.xpending_range("jobs", "workers", "-", "+", 9), "some are begun")
