@@ -19,6 +19,11 @@ _TITLES = {
     "crash_loop": "A request a second that kills its worker",
     "idle_memory": "Connections that are kept alive and idle",
     "slow_headers": "Clients that never finish their headers",
+    "many_connections": "Thousands of kept-alive connections at work",
+    "tails": "Latencies at a constant rate of requests",
+    "application_memory": "The memory of eight workers",
+    "whole_processes": "Commands and starts, as whole processes",
+    "scale": "Many workers",
 }
 
 _INTRODUCTION = """\

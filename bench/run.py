@@ -7,15 +7,28 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import comparison, crashes, hostile_clients, profiling, scrapes, slow_clients
-from bench import idle_memory as idle
+from bench import comparison
 from bench import report as benchmarks_page
-from bench.crowd import crowd
+from bench.loads.crowd import crowd
 from bench.report import Finding
+from bench.scenarios import (
+    application_memory,
+    crashes,
+    hostile_clients,
+    many_connections,
+    profiling,
+    scale,
+    scrapes,
+    slow_clients,
+    tails,
+    whole_processes,
+)
+from bench.scenarios import idle_memory as idle
+from bench.scenarios.throughput import TABLES
 from bench.subject import Service, service
 
 CLIENTS = ("kept:50:0.02", "kept:50:0.2", "fresh:16:0.1")
@@ -128,7 +141,7 @@ def start(report: Report) -> None:
 
 def throughput(report: Report) -> None:
     """Side by side with other servers: with it, docs/benchmarks.md is written."""
-    for scenario in comparison.SCENARIOS:
+    for scenario in TABLES:
         print(f"  {scenario.title}", flush=True)
         outcome = comparison.run(scenario, ROUNDS, SECONDS)
         report.outcomes.append(outcome)
@@ -181,6 +194,16 @@ def sampling(report: Report) -> None:
         report.say(str(cost), holds=cost.rate[0] >= profiling.LEAST_RATIO)
 
 
+def saying(find: Callable[[], Iterable[tuple[str, bool]]]) -> Callable[[Report], None]:
+    """A scenario that only says what it finds."""
+
+    def scenario(report: Report) -> None:
+        for text, holds in find():
+            report.say(text, holds=holds)
+
+    return scenario
+
+
 SCENARIOS: dict[str, Callable[[Report], None]] = {
     "rollouts": rollouts,
     "recovery": recovery,
@@ -191,6 +214,11 @@ SCENARIOS: dict[str, Callable[[Report], None]] = {
     "hostile": hostile,
     "scrapes": scraping,
     "profiling": sampling,
+    "many_connections": saying(many_connections.findings),
+    "tails": saying(tails.findings),
+    "application_memory": saying(application_memory.findings),
+    "whole_processes": saying(whole_processes.findings),
+    "scale": saying(scale.findings),
     "throughput": throughput,
 }
 

@@ -141,6 +141,7 @@ GUNICORN = Server(
     "{bin}/gunicorn -k gthread --threads 4 -w {workers} -b 127.0.0.1:{port} {application}",
     "gunicorn",
 )
+GUNICORN_PRELOADED = Server("gunicorn gthread, preloaded", f"{GUNICORN.command} --preload", "gunicorn")
 GUNICORN_GEVENT = Server(
     "gunicorn gevent", "{bin}/gunicorn -k gevent -w {workers} -b 127.0.0.1:{port} {application}", "gunicorn"
 )

@@ -8,6 +8,16 @@ from typing import Any
 
 BODY = b"Hello, World!"
 MEGABYTE = Path(os.environ["BENCH_FILE"])
+CHUNK, CHUNKS = bytes(1024), 64
+BURNING_SECONDS = {"/work": 0.001, "/burn": 0.2}
+"""What the thread needs of a processor for a path."""
+
+
+def burn(path: str) -> None:
+    """Need a processor, as a path says."""
+    end = time.thread_time() + BURNING_SECONDS.get(path, 0.0)
+    while time.thread_time() < end:
+        pass
 
 
 def wsgi(environ: dict[str, Any], start_response: Any) -> Any:
@@ -19,6 +29,11 @@ def wsgi(environ: dict[str, Any], start_response: Any) -> Any:
         return [body]
     if path == "/sleep":
         time.sleep(0.005)
+    if path in BURNING_SECONDS:
+        burn(path)
+    if path == "/stream":
+        start_response("200 OK", [("Content-Type", "application/octet-stream")])
+        return (CHUNK for _ in range(CHUNKS))
     if path == "/file":
         start_response("200 OK", [("Content-Type", "application/octet-stream"), ("Content-Length", str(1 << 20))])
         file = MEGABYTE.open("rb")
@@ -36,21 +51,46 @@ async def asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
             await send({"type": f"{event}.complete"})
             if event == "lifespan.shutdown":
                 return
-    body = BODY
-    if scope["path"] == "/echo":
+    if scope["type"] == "websocket":
+        await _echo(receive, send)
+        return
+    body, path = BODY, scope["path"]
+    if path == "/echo":
         body, more = b"", True
         while more:
             message = await receive()
             body += message["body"]
             more = message["more_body"]
-    elif scope["path"] == "/sleep":
+    elif path == "/sleep":
         await asyncio.sleep(0.005)
-    elif scope["path"] == "/file":
+    elif path in BURNING_SECONDS:
+        burn(path)
+    elif path == "/file":
         await _send_megabyte(scope, send)
+        return
+    elif path == "/stream":
+        await _send_chunks(send)
         return
     headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def _echo(receive: Any, send: Any) -> None:
+    """Accept a WebSocket, and send back what comes."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "bytes": message["bytes"]})
+
+
+async def _send_chunks(send: Any) -> None:
+    """A response whose length is not known at its beginning."""
+    headers = [(b"content-type", b"application/octet-stream")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    for _ in range(CHUNKS):
+        await send({"type": "http.response.body", "body": CHUNK, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _send_megabyte(scope: dict[str, Any], send: Any) -> None:

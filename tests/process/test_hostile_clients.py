@@ -11,7 +11,7 @@ from statistics import median
 from typing import Any
 
 import pytest
-from bench.slow_clients import APPLICATION, MOST_RATIO, latency, normal_client, slow_clients
+from bench.scenarios.slow_clients import APPLICATION, MOST_RATIO, latency, normal_client, slow_clients
 
 from clusterd.http.connections.intake import PIPELINE_LIMIT
 from clusterd.http.settings import Interface

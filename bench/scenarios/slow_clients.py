@@ -28,7 +28,7 @@ MOST_RATIO = 2.0
 """How much later a normal client may be answered. tests/process/test_hostile_clients.py sees to it too."""
 TRICKLE_SECONDS = 1.0
 
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
 
 APPLICATION = """\
 def app(environ, start_response):
@@ -76,7 +76,7 @@ def raise_descriptor_limit() -> None:
 @contextmanager
 def slow_clients(port: int, connections: int) -> Iterator[None]:
     """They are there, for the length of the block."""
-    with process_of("bench.slow_clients", "hold", port, connections):
+    with process_of("bench.scenarios.slow_clients", "hold", port, connections):
         yield
 
 

@@ -1,6 +1,6 @@
 """A crowd of HTTP clients as a program of its own: asks until its standard input ends, then prints JSON.
 
-load.py PORT KIND:COUNT:THINK ...      KIND is kept or fresh, THINK in seconds
+clients.py PORT KIND:COUNT:THINK ...      KIND is kept or fresh, THINK in seconds
 """
 
 import asyncio

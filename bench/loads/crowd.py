@@ -27,9 +27,9 @@ class Window:
 
 @contextmanager
 def crowd(port: int, clients: tuple[str, ...]) -> Iterator[Window]:
-    """The clients, as load.py takes them, at work from before the block until its end."""
+    """The clients, as clients.py takes them, at work from before the block until its end."""
     window = Window()
-    command = [sys.executable, str(Path(__file__).with_name("load.py")), str(port), *clients]
+    command = [sys.executable, str(Path(__file__).with_name("clients.py")), str(port), *clients]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"

@@ -15,7 +15,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from bench.slow_clients import raise_descriptor_limit
+from bench.processes import proportional_set_size
+from bench.scenarios.slow_clients import raise_descriptor_limit
 from bench.subject import free_port, service
 
 CONNECTIONS = 5000
@@ -36,14 +37,6 @@ async def asgi(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
         await send({"type": "http.response.body", "body": b"hello"})
 """
-
-
-def proportional_set_size(pid: int) -> int:
-    """In bytes."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError("no Pss")
 
 
 Connect = Callable[[], socket.socket]

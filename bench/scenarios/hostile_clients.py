@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.idle_memory import make_certificate
-from bench.slow_clients import latency, process_of, readable
+from bench.scenarios.idle_memory import make_certificate
+from bench.scenarios.slow_clients import latency, process_of, readable
 from bench.subject import free_port, service
 
 ROUNDS = 3
@@ -205,7 +205,7 @@ def _drop_what_has_come(client: Any) -> None:
 def clients(port: int, attack: Attack, *, is_hostile: bool) -> AbstractContextManager[None]:
     """They are there, for the length of the block."""
     arguments = (port, attack.count, attack.name, int(is_hostile), int(attack.tls))
-    return process_of("bench.hostile_clients", "send", *arguments)
+    return process_of("bench.scenarios.hostile_clients", "send", *arguments)
 
 
 def latencies(port: int, tls: bool) -> list[float]:

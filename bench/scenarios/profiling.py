@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.comparison import wrk
-from bench.scrapes import processor_seconds
+from bench.loads.wrk import wrk
+from bench.processes import processor_seconds
 from bench.subject import Service, service
 
 ROUNDS = 60

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from bench import servers
-from bench.crowd import crowd
+from bench.loads.crowd import crowd
 from bench.servers import Server
 
 SECONDS = 36

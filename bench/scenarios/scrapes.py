@@ -4,7 +4,6 @@ Rounds without and with scrapes alternate, because machines do other things too.
 """
 
 import http.client
-import os
 import statistics
 import sys
 import tempfile
@@ -15,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.comparison import wrk
+from bench.loads.wrk import wrk
+from bench.processes import processor_seconds
 from bench.subject import free_port, service
 
 WORKERS = (2, 64)
@@ -104,12 +104,6 @@ def _scraping(port: int) -> Iterator[list[int]]:
     finally:
         is_over.set()
         thread.join()
-
-
-def processor_seconds(pid: int) -> float:
-    """What a process has used, in threads of its own and in the kernel, without its children."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""What asks: load generators, some of them programs of their own."""
