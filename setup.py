@@ -34,8 +34,10 @@ INTERPRETED = {
     "service/clusterd/http/compilation.py",  # tells the one from the other
     "service/clusterd/http/asgi/application.py",  # an exception, whose base is none of mypyc's
     "service/clusterd/http/hidden_loop.py",  # a generator that is a coroutine, which mypyc does not know
-    "service/clusterd/http/asgi/websocket/wire.py",  # its base class is another package's, which need not be there
+    "service/clusterd/http/asgi/websocket/masking.py",  # chooses between C and Python
 }
+WRITTEN_IN_C = {"clusterd.http.asgi.websocket._masking": "service/clusterd/http/asgi/websocket/_masking.c"}
+"""What no Python does fast enough, each with the module that stands in for it where it was not compiled."""
 BUILDING = {"bdist_wheel", "build", "build_ext", "build_py", "editable_wheel", "install"}
 """The commands that need what is compiled. Others only ask for the metadata, and would wait for it in vain."""
 EDITABLE = {"develop", "editable_wheel"}
@@ -110,6 +112,7 @@ def extensions(directory: str) -> list[Extension]:
     # Silent about what the engine only imports: that is `make lint`'s, which has the packages it needs.
     options = ["--config-file=setup.cfg", "--follow-imports=silent", f"--cache-dir={directory}/mypy"]
     found = mypycify([*options, *compiled_modules()], target_dir=directory, group_name="clusterd")
+    found += [Extension(name, [source], extra_compile_args=["-O3"]) for name, source in WRITTEN_IN_C.items()]
     for extension in found:
         # The libraries name no temporary directory, so that two builds of the same sources are equal.
         places = directory, sys.prefix, str(Path.cwd())

@@ -1,13 +1,12 @@
 """An ASGI application served by a whole clusterd: its lifespan, reloads, and what a drain waits for."""
 
 import os
-import re
 import signal
 import socket
 from collections.abc import Callable
 
 import pytest
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from tests.support.service import PATIENCE_SECONDS, Service, wait_until
@@ -151,24 +150,6 @@ def test_websockets_are_told_to_come_back_after_a_reload_and_that_the_service_st
     assert "left with 1012" in service.log()
     assert "left with 1001" in service.log()
     assert "cut at the end" not in service.log()
-
-
-def test_without_wsproto_a_websocket_is_answered_501_and_the_log_says_once_how_to_get_it(
-    make_service: MakeService,
-) -> None:
-    service = make_service(workers=1)
-    deploy(service, "1")
-    (service.directory / "wsproto.py").write_text(
-        "raise ModuleNotFoundError(\"No module named 'wsproto'\", name='wsproto')"
-    )
-    service.start()
-    for _ in range(2):
-        with pytest.raises(InvalidStatus) as refused:
-            connect(f"ws://127.0.0.1:{service.port}/")
-        assert refused.value.response.status_code == 501
-        assert b"pip install wsproto (the extra clusterd[websockets])" in refused.value.response.body
-    assert service.stop() == 0
-    assert len(re.findall(r"WebSockets are answered with 501: .*pip install wsproto", service.log())) == 1
 
 
 SHUTS_DOWN_SLOWLY = """

@@ -1,10 +1,6 @@
-"""Imports go downward only, and what runs in the application's interpreter needs the standard library and uvloop.
-
-wsproto is the exception: imported for the first WebSocket, by one module.
-"""
+"""Imports go downward only, and what runs in the application's interpreter needs the standard library and uvloop."""
 
 import ast
-import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -86,8 +82,6 @@ IN_THE_APPLICATIONS_INTERPRETER = (
     "clusterd.hooks.process",
 )
 LAZY = {
-    # Imported when the first WebSocket is asked for, and alone allowed to need wsproto.
-    "clusterd.http.asgi.websocket.call",
     # What only the program that is its own master does.
     "clusterd.cluster.primary",
     "clusterd.master.context",
@@ -117,7 +111,9 @@ def path_of(module: str) -> Path:
 
 @cache
 def imports(module: str) -> tuple[str, ...]:
-    """The modules that `module` imports, wherever in its text."""
+    """The modules that `module` imports, wherever in its text. What is written in C imports none of ours."""
+    if f"{module.rpartition('.')[2]}.c" in {path.name for path in path_of(module).parent.glob("*.c")}:
+        return ()
     return tuple(imported_by(ast.walk(ast.parse(path_of(module).read_text()))))
 
 
@@ -249,14 +245,3 @@ def test_what_runs_beside_the_application_needs_only_uvloop(module: str) -> None
                 waiting += [".".join(parts[:length]) for length in range(1, len(parts) + 1)]
             else:
                 assert top in sys.stdlib_module_names or top == "uvloop", f"{each} imports {imported}"
-
-
-def test_one_module_imports_wsproto() -> None:
-    importing = {module for module in modules() if any(name.split(".")[0] == "wsproto" for name in imports(module))}
-    assert importing == {"clusterd.http.asgi.websocket.wire"}
-
-
-@pytest.mark.parametrize("module", IN_THE_APPLICATIONS_INTERPRETER)
-def test_what_runs_beside_the_application_imports_no_wsproto(module: str) -> None:
-    script = f"import sys, {module}; sys.exit('wsproto' in sys.modules)"
-    subprocess.run([sys.executable, "-c", script], check=True, env={"PYTHONPATH": str(PACKAGE.parent)})

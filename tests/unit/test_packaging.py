@@ -11,7 +11,6 @@ import pytest
 import clusterd
 from clusterd.cli.after_stop import OTHERS_SECONDS
 from clusterd.http import compilation
-from clusterd.http.asgi import adapter
 from clusterd.linux.wakeups import WAKEUPS
 from clusterd.metrics.shared.scoreboard import MAXIMUM_ROWS
 from clusterd.systemd.descriptor_store import MOST_BYTES_OF_NAMES, Kind
@@ -82,8 +81,7 @@ def test_what_is_optional_is_an_extra_and_suggested_by_the_package() -> None:
     metadata.read(_REPOSITORY / "setup.cfg")
     extras = {name: _name(lines.strip()) for name, lines in metadata["options.extras_require"].items()}
     assert extras.pop("systemd") == "systemd-python"  # The package depends on it: its units pass sockets.
-    assert extras == {"debug": "debugpy", "websockets": "wsproto"}
-    assert "clusterd[websockets]" in adapter.REMEDY
+    assert extras == {"debug": "debugpy"}
     control = (_REPOSITORY / "debian/control").read_text(encoding="utf-8")
     assert "Suggests: " + ", ".join(f"python3-{name}" for name in sorted(extras.values())) in control
 

@@ -50,7 +50,7 @@ FOREIGN = {
     "worker_class": "nothing: WSGI, ASGI, and gevent where the module calls monkey.patch_all(), are found out",
     "loop": "nothing: workers run uvloop",
     "http": "nothing: there is one implementation",
-    "ws": "nothing: WebSockets need wsproto in the application's environment",
+    "ws": "nothing: there is one implementation",
     "lifespan": "nothing: an application that has one is asked for it",
     "certfile": "tls.certificate",
     "ssl_certfile": "tls.certificate",

@@ -8,12 +8,11 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 
-from clusterd.app.application import LoadedApplication, LoadedCode, load_hook, load_in_directory
+from clusterd.app.application import LoadedCode, load_hook, load_in_directory
 from clusterd.app.errors import LoadError
 from clusterd.app.tls import CREDENTIAL, certificate_end, server_context
 from clusterd.config import marks
-from clusterd.config.model import Config, Interface, Switch, from_json
-from clusterd.http.asgi.adapter import import_websockets
+from clusterd.config.model import Config, Switch, from_json
 from clusterd.http.compilation import outcome, why_interpreted
 from clusterd.linux import masters_signals
 from clusterd.linux.listening_socket import ListeningSocket
@@ -183,8 +182,6 @@ def _import(config: Config, log: Logger) -> LoadedCode:
     # Loaded here too, so that a wrong name fails the load of this generation and not the boot of each worker.
     load_hook(config.worker_start, "worker_start")
     load_hook(config.worker_stop, "worker_stop")
-    if isinstance(loaded, LoadedApplication) and loaded.interface is Interface.ASGI:
-        import_websockets()
     flush_output()
     return loaded
 

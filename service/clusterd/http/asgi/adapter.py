@@ -1,36 +1,27 @@
 """The adapter class of ASGI (https://asgi.readthedocs.io)."""
 
 import asyncio
-import importlib
 import sys
 from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
-from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from clusterd.http.asgi.application import AsgiApplication
 from clusterd.http.asgi.call import AsgiCall
 from clusterd.http.asgi.inflow import Inflow
 from clusterd.http.asgi.lifespan import Lifespan
 from clusterd.http.asgi.scope import ScopeMaker
+from clusterd.http.asgi.websocket.call import WebSocketCall
 from clusterd.http.asgi.websocket.handshake import handshake_of, wants_websocket
 from clusterd.http.asgi.websocket.trim import Trim
 from clusterd.http.connections.connection import Connection
 from clusterd.http.messages.head import Head
 from clusterd.http.messages.quota import Quota
-from clusterd.http.messages.refusal import Refusal
 from clusterd.http.messages.response import Stamp
 from clusterd.http.ports import Log
 from clusterd.http.settings import HttpSettings
 from clusterd.log.current_request import REQUEST_ID
-
-if TYPE_CHECKING:
-    from clusterd.http.asgi.websocket.call import WebSocketCall
-
-LACKS: list[str] = []
-"""Why there can be no WebSockets, once that was found out."""
-REMEDY = "pip install wsproto (the extra clusterd[websockets])"
 
 # asyncio's class itself, because each request would pay for a function around it.
 _start: Callable[..., asyncio.Task[None]]
@@ -40,18 +31,6 @@ if sys.version_info >= (3, 12):
     _start = partial(asyncio.Task, eager_start=True)
 else:
     _start = asyncio.Task
-
-
-def import_websockets() -> None:
-    """Import what WebSockets need, where it is installed. All workers share it if that is done before they are forked.
-
-    It is not left to the first WebSocket: the files of clusterd may be another version's by then.
-    """
-    if not LACKS:
-        try:
-            importlib.import_module("clusterd.http.asgi.websocket.call")
-        except Exception as error:  # What is broken there must not keep applications from serving that need none.
-            LACKS.append(str(error))
 
 
 class AsgiAdapter:
@@ -78,9 +57,6 @@ class AsgiAdapter:
         self._starting = 0
         """Number of calls that are being started. An eager one may close its connection before it is a task."""
         self._context = copy_context()
-        self._lack_is_known = False
-        """Whether the lack of wsproto has been logged."""
-        import_websockets()
 
     @property
     def streams(self) -> bool:
@@ -136,18 +112,9 @@ class AsgiAdapter:
 
     def _websocket(
         self, connection: Connection, of_connection: dict[str, Any], head: Head
-    ) -> tuple["WebSocketCall", dict[str, Any]]:
+    ) -> tuple[WebSocketCall, dict[str, Any]]:
         """Return the call for a WebSocket and its scope. Raises Refusal."""
         handshake = handshake_of(head, self._limits)
-        if LACKS:
-            if not self._lack_is_known:
-                self._lack_is_known = True
-                self._log.error(
-                    f"WebSockets are answered with 501: {LACKS[0]}. In the application's environment: {REMEDY}"
-                )
-            raise Refusal(HTTPStatus.NOT_IMPLEMENTED, f"this server is set up without WebSockets; {REMEDY}")
-        from clusterd.http.asgi.websocket.call import WebSocketCall  # import_websockets has found it
-
         call = WebSocketCall(connection, handshake, self._limits.body, self._quota, self._stamp, self._log)
         return call, self._scopes.websocket(of_connection, head, handshake.subprotocols)
 

@@ -7,9 +7,11 @@ from typing import Any
 
 from clusterd.http.asgi.application import AsgiApplication, ClientDisconnected, Message, is_disconnect
 from clusterd.http.asgi.call import AsgiCall
+from clusterd.http.asgi.websocket.compression import Compression, agree
+from clusterd.http.asgi.websocket.frames import Close
 from clusterd.http.asgi.websocket.handshake import Handshake, acceptance
 from clusterd.http.asgi.websocket.session import MESSAGE_COST, Session
-from clusterd.http.asgi.websocket.wire import Close, Wire, agree_on_compression
+from clusterd.http.asgi.websocket.wire import Wire
 from clusterd.http.call import CallPhase
 from clusterd.http.connections.connection import Connection
 from clusterd.http.forks import FORKS
@@ -72,7 +74,8 @@ class WebSocketCall:
         self._session: Session | None = None
         self._sent_in_turn = 0
         """Bytes sent since the application last let others have their turn."""
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiters: list[asyncio.Future[None]] = []
+        """An application may receive and send at the same time."""
         self.task: asyncio.Task[None] | None = None
 
     async def run(self, application: AsgiApplication, scope: dict[str, Any]) -> None:
@@ -204,8 +207,8 @@ class WebSocketCall:
         return self._session.closed if self._session is not None else self._gone
 
     def _accept(self, message: Message) -> None:
-        compression = agree_on_compression(self._handshake.extensions)
-        accepted = compression.accepted if compression else None
+        agreement = agree(self._handshake.extensions)
+        accepted = agreement.accepted if agreement else None
         headers = list(byte_fields(message.get("headers", ()), "websocket.accept: 'headers'"))
         subprotocol = message.get("subprotocol")
         if subprotocol is not None:
@@ -215,7 +218,8 @@ class WebSocketCall:
             headers.append((b"X-Request-Id", returned.encode("latin-1")))
         response = acceptance(self._handshake, subprotocol, accepted, headers, self._stamp)
         self._state = _State.OPEN
-        self._session = Session(self._connection, Wire(self._message_limit, compression), self._quota, self._wake)
+        wire = Wire(self._message_limit, Compression(agreement) if agreement else None)
+        self._session = Session(self._connection, wire, self._quota, self._wake)
         self._connection.send(response)
         self._connection.switch(self._session)
 
@@ -254,14 +258,21 @@ class WebSocketCall:
             await self._wait()
 
     async def _wait(self) -> None:
-        if self._waiter is None:
-            self._waiter = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._waiter)  # An application may receive and send at the same time.
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if waiter in self._waiters:  # Cancelled: nothing has woken it.
+                self._waiters.remove(waiter)
 
     def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None:
-            waiter.set_result(None)
+        waiters = self._waiters
+        if waiters:
+            self._waiters = []
+            for waiter in waiters:
+                if not waiter.done():  # It may have been cancelled.
+                    waiter.set_result(None)
 
 
 def _data_of(message: Message) -> str | bytes:

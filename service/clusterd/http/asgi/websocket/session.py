@@ -4,7 +4,8 @@ from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
 
-from clusterd.http.asgi.websocket.wire import Close, Fault, Incoming, Pause, Ping, Wire
+from clusterd.http.asgi.websocket.frames import Close, Fault, Incoming, Pause, Ping
+from clusterd.http.asgi.websocket.wire import Wire
 from clusterd.http.connections.connection import Connection
 from clusterd.http.connections.tunnel import Departure
 from clusterd.http.messages.allowance import Allowance

@@ -1,170 +1,78 @@
-"""Encodes and decodes the frames of one WebSocket, with wsproto. Uses no socket, no clock and no ASGI.
+"""Encodes and decodes the frames of one WebSocket (RFC 6455 section 5). Uses no socket, no clock and no ASGI."""
 
-This is the only module that imports wsproto. It is imported where wsproto is installed, because an application without
-WebSockets does not need it.
-"""
-
-import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import zlib
+from codecs import getincrementaldecoder
 from io import BytesIO, StringIO
-from typing import Any
 
-from wsproto import events
-from wsproto.connection import Connection, ConnectionState, ConnectionType
-from wsproto.extensions import PerMessageDeflate
-from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
-
+from clusterd.http.asgi.websocket import frames
+from clusterd.http.asgi.websocket.compression import Compression
+from clusterd.http.asgi.websocket.frames import NONE, PAUSE, Close, Fault, Incoming, Ping
+from clusterd.http.asgi.websocket.masking import MASK_BYTES, unmask
 from clusterd.http.messages.allowance import SMALL_BYTES
 
 SLICE_BYTES = 64 * 1024
-"""Bytes that are decoded at a time."""
+"""Bytes of a frame that are decoded at a time."""
 
 COMPRESSED_SLICE_BYTES = 4096
-"""The same for compressed messages. They may grow a thousandfold before their size can be checked, and wsproto sets no
-limit."""
+"""The same for compressed messages, which may grow a thousandfold."""
 
-TURN_EVENTS = 4
-"""Maximum events of one client that are decoded before other connections have their turn. wsproto needs about 10 us for
-each."""
+TURN_COST = 16
+"""What is decoded for one client before other connections have their turn: frames, and slices of larger ones."""
 
-PING_EVENTS = 2
+PING_COST = 2
 """What a ping counts as, because it is answered at once."""
 
-SLICE_EVENTS = 1
-COMPRESSED_SLICE_EVENTS = 4
-"""What a slice counts as, beside the events in it."""
+COMPRESSED_COST = 4
+"""What a slice of a compressed message counts as."""
 
-
-@dataclass(frozen=True, slots=True)
-class Ping:
-    """A ping of the client."""
-
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """The end of a WebSocket: its code and its reason as a text. The code is 1005 if the closing frame had none."""
-
-    code: int
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """The client has violated the protocol or a limit. Its further bytes cannot be parsed."""
-
-    close: Close
-    """The closing frame to send."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """There is more to decode, in another turn."""
-
-
-PAUSE = Pause()
-
-Incoming = str | bytes | Ping | Close | Fault | Pause
-
-
-class Deflate(PerMessageDeflate):
-    """permessage-deflate (RFC 7692). Corrects wsproto where it is wrong or more lenient than the standard."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._is_between = False
-
-    def accept(self, offer: str) -> bool | str | None:
-        """Return the agreed parameters; None if the offer is declined."""
-        names: set[str] = set()
-        for each in offer.split(";")[1:]:
-            name = each.split("=")[0].strip()
-            if _match_parameter(each) is None or name in names:
-                return None  # RFC 7692 section 7.1: decline anything unknown, repeated or out of range.
-            names.add(name)
-        return super().accept(offer)
-
-    def frame_inbound_header(
-        self, proto: FrameDecoder | FrameProtocol, opcode: Opcode, rsv: RsvBits, payload_length: int
-    ) -> CloseReason | RsvBits:
-        """Remember whether this is a control frame. It may come between those of a message, whose state wsproto would
-        lose there.
-        """
-        self._is_between = opcode.iscontrol()
-        if self._is_between:
-            return RsvBits(False, False, False)
-        return super().frame_inbound_header(proto, opcode, rsv, payload_length)
-
-    def frame_inbound_payload_data(self, proto: FrameDecoder | FrameProtocol, data: bytes) -> bytes | CloseReason:
-        """Decompress a part of a message."""
-        return data if self._is_between else super().frame_inbound_payload_data(proto, data)
-
-    def frame_inbound_complete(self, proto: FrameDecoder | FrameProtocol, fin: bool) -> bytes | CloseReason | None:
-        """Decompress the end of a message."""
-        return None if self._is_between else super().frame_inbound_complete(proto, fin)
-
-
-_BITS = r"[ \t]*=[ \t]*(?:9|1[0-5])"  # zlib does not support windows of 8 bits.
-_match_parameter = re.compile(
-    r"[ \t]*(?:(?:client|server)_no_context_takeover"
-    rf"|client_max_window_bits(?:{_BITS})?|server_max_window_bits{_BITS})[ \t]*"
-).fullmatch
-
-
-@dataclass(frozen=True, slots=True)
-class Compression:
-    """The agreed compression."""
-
-    extension: Deflate
-    accepted: str
-    """The value for the response's Sec-WebSocket-Extensions."""
-
-
-def agree_on_compression(offers: Iterable[str]) -> Compression | None:
-    """Accept the first offer that can be accepted; None if there is none."""
-    for offer in offers:
-        if offer.split(";")[0].strip() == Deflate.name:
-            extension = Deflate()
-            parameters = extension.accept(offer)
-            if isinstance(parameters, str):
-                return Compression(extension, f"{Deflate.name}; {parameters}" if parameters else Deflate.name)
-    return None
+_new_decoder = getincrementaldecoder("utf-8")
 
 
 class Wire:
     """Both directions of one WebSocket. A message above `limit` bytes is a fault."""
 
     __slots__ = (
-        "_connection",
-        "_events",
-        "_is_in_frame",
+        "_at",
+        "_compression",
+        "_decoder",
+        "_frame",
+        "_frame_bytes",
+        "_is_compressed",
+        "_is_final",
+        "_kind",
         "_left",
         "_limit",
+        "_mask",
         "_message",
+        "_missing",
         "_size",
-        "_slice",
-        "_slice_events",
         "_unread",
         "small",
     )
 
     def __init__(self, limit: int, compression: Compression | None) -> None:
-        self._connection = Connection(ConnectionType.SERVER, [compression.extension] if compression else [])
         self._limit = limit
-        self._slice = COMPRESSED_SLICE_BYTES if compression else SLICE_BYTES
-        self._slice_events = COMPRESSED_SLICE_EVENTS if compression else SLICE_EVENTS
-        self._left = TURN_EVENTS
-        self._is_in_frame = False
-        """Whether a part of a frame was read, and more of it is to come."""
+        self._compression = compression
+        self._left = TURN_COST
         self.small = 0
         """Control frames and small fragments that were decoded."""
-        self._unread = memoryview(b"")
-        self._events: Iterator[events.Event] = iter(())
-        self._message: StringIO | BytesIO | None = None
-        """The received part of an incomplete message."""
+        self._unread = b""
+        self._at = 0
+        """The place in `_unread` up to which it was decoded."""
+        # The frame that has begun, if one has.
+        self._frame = NONE
+        self._frame_bytes = 0
+        self._missing = 0
+        """Bytes of its payload that were not decoded yet."""
+        self._is_final = False
+        self._mask = b""
+        # The message that has begun, if one has.
+        self._kind = NONE
+        self._is_compressed = False
         self._size = 0
+        self._message: StringIO | BytesIO | None = None
+        """What was decoded of it, unless it is complete at once."""
+        self._decoder = _new_decoder()
 
     @property
     def held(self) -> int:
@@ -179,87 +87,161 @@ class Wire:
 
     def take(self, data: bytes) -> None:
         """Add bytes that were read."""
-        self._unread = memoryview(bytes(self._unread) + data if self._unread else data)
+        self._unread = self._unread[self._at :] + data if self._at < len(self._unread) else data
+        self._at = 0
 
     def begin_turn(self) -> None:
-        """Decode TURN_EVENTS more."""
-        self._left = TURN_EVENTS
+        """Decode TURN_COST more."""
+        self._left = TURN_COST
 
     def next(self) -> Incoming | None:
         """Return the next event; None if more bytes are needed. Do not call this after a Close or a Fault."""
         while self._left > 0:
-            event = next(self._events, None)
-            if event is not None:
-                self._left -= 1
-                incoming = self._understand(event)
-                if incoming is not None:
-                    return incoming
-            elif self._unread:
-                self._left -= self._slice_events
-                self._connection.receive_data(bytes(self._unread[: self._slice]))
-                self._unread = self._unread[self._slice :]
-                self._events = self._connection.events()
+            if self._frame == NONE:
+                fault = self._begin_frame()
+                if fault is not None:
+                    return fault
+                if self._frame == NONE:
+                    return None
+            there = len(self._unread) - self._at
+            if self._frame >= frames.CLOSE:
+                if there < self._missing:
+                    return None
+                incoming = self._end_control_frame()
+            elif there or not self._missing:
+                incoming = self._advance_message()
             else:
                 return None
+            if incoming is not None:
+                return incoming
         return PAUSE
 
-    def _understand(self, event: events.Event) -> Incoming | None:
-        match event:
-            case events.TextMessage(data=str(text)):
-                return self._add(text, len(text) if text.isascii() else len(text.encode()), event)
-            case events.BytesMessage(data=data):
-                return self._add(bytes(data), len(data), event)
-            case events.Ping(payload=payload):
-                self._left -= PING_EVENTS - 1
-                self.small += 1
-                return Ping(bytes(payload))
-            case events.Pong():
-                self.small += 1
-            case events.CloseConnection(code=code, reason=reason):
-                close = Close(int(code), reason or "")
-                # wsproto reports its own protocol errors with the same event, but does not begin to close then.
-                is_complaint = self._connection.state in (ConnectionState.OPEN, ConnectionState.LOCAL_CLOSING)
-                return Fault(close) if is_complaint else close
+    def _begin_frame(self) -> Fault | None:
+        """Decode the head of a frame, if all of it is there."""
+        data, at = self._unread, self._at
+        there = len(data) - at
+        if there < 2:
+            return None
+        first, second = data[at], data[at + 1]
+        wrong = frames.wrong_in(first, second, is_within=self._kind != NONE, may_compress=self._compression is not None)
+        if wrong:
+            return frames.violation(wrong)
+        length = second & frames.LENGTH_BITS
+        at += 2
+        if length == frames.LENGTH_16:
+            length, at = int.from_bytes(data[at : at + 2], "big"), at + 2
+        elif length == frames.LENGTH_64:
+            length, at = int.from_bytes(data[at : at + 8], "big"), at + 8
+        if at + MASK_BYTES > len(data):
+            return None
+        if length < frames.least_length(second & frames.LENGTH_BITS) or length >> 63:
+            return frames.violation("a length that is not as short as it could be, or too large")
+        opcode = first & frames.OPCODE_BITS
+        if opcode < frames.CLOSE:
+            if self._size + length > self._limit and not (self._is_compressed or first & frames.COMPRESSED):
+                return self._too_big()
+            if opcode != frames.CONTINUATION:
+                self._kind, self._is_compressed = opcode, bool(first & frames.COMPRESSED)
+        self._mask = data[at : at + MASK_BYTES]
+        self._at = at + MASK_BYTES
+        self._frame, self._is_final = opcode, bool(first & frames.FINAL)
+        self._frame_bytes = self._missing = length
         return None
 
-    def _add(self, data: str | bytes, size: int, event: events.Message[Any]) -> Incoming | None:
-        is_end = event.message_finished
-        if size < SMALL_BYTES and event.frame_finished and not (is_end or self._is_in_frame):
-            self.small += 1
-        self._is_in_frame = not event.frame_finished
-        self._size += size
-        if self._size > self._limit:
-            return Fault(Close(CloseReason.MESSAGE_TOO_BIG.value, f"message above {self._limit} bytes"))
-        if self._message is None:
-            if is_end:
-                self._size = 0
-                return data
-            self._message = StringIO(newline="") if isinstance(data, str) else BytesIO()
-        # Fragments are joined at once: a list of one-byte fragments would need many times the memory of the message.
-        self._message.write(data)  # type: ignore[arg-type]  # All fragments of a message have its type.
+    def _payload(self, most: int) -> bytes:
+        """Take from the frame's payload what is there, at most so many bytes."""
+        size = min(most, self._missing, len(self._unread) - self._at)
+        data = unmask(self._unread[self._at : self._at + size], self._mask)
+        self._at += size
+        self._missing -= size
+        if self._missing:  # The next slice may begin within the mask.
+            turned = size % MASK_BYTES
+            self._mask = self._mask[turned:] + self._mask[:turned]
+        return data
+
+    def _end_control_frame(self) -> Incoming | None:
+        payload, opcode = self._payload(frames.MOST_CONTROL_BYTES), self._frame
+        self._frame = NONE
+        if opcode == frames.CLOSE:
+            return frames.close_in(payload)
+        self.small += 1
+        if opcode == frames.PONG:
+            self._left -= 1
+            return None
+        self._left -= PING_COST
+        return Ping(payload)
+
+    def _advance_message(self) -> Incoming | None:
+        """Decode a slice of a data frame; return the message if this was its end."""
+        is_compressed = self._is_compressed
+        self._left -= COMPRESSED_COST if is_compressed else 1
+        data = self._payload(COMPRESSED_SLICE_BYTES if is_compressed else SLICE_BYTES)
+        is_end = False
+        if not self._missing:
+            self._frame = NONE
+            is_end = self._is_final
+            if not is_end and self._frame_bytes < SMALL_BYTES:
+                self.small += 1
+        try:
+            if is_compressed:
+                assert self._compression is not None
+                data = self._compression.decompress(data, self._limit - self._size, is_end=is_end)
+            self._size += len(data)
+            if self._size > self._limit:
+                return self._too_big()
+            if self._message is None and is_end:
+                message: str | bytes = data.decode() if self._kind == frames.TEXT else data
+                self._kind, self._size = NONE, 0
+                return message
+            return self._join(data, is_end=is_end)
+        except UnicodeDecodeError:
+            return Fault(Close(frames.INVALID_DATA, "a text that is not UTF-8"))
+        except zlib.error:
+            return Fault(Close(frames.INVALID_DATA, "a message that is not compressed as it says"))
+
+    def _join(self, data: bytes, *, is_end: bool) -> str | bytes | None:
+        """Add to a message that comes in parts; return it at its end. Raises UnicodeDecodeError."""
+        # They are joined at once: a list of parts of a byte would need many times the memory of the message.
+        if self._kind == frames.TEXT:
+            texts = self._message if isinstance(self._message, StringIO) else StringIO(newline="")
+            texts.write(self._decoder.decode(data, is_end))
+            self._message = texts
+        else:
+            parts = self._message if isinstance(self._message, BytesIO) else BytesIO()
+            parts.write(data)
+            self._message = parts
         if not is_end:
             return None
-        message, self._message, self._size = self._message.getvalue(), None, 0
+        message = self._message.getvalue()
+        self._message, self._kind, self._size = None, NONE, 0
         return message
+
+    def _too_big(self) -> Fault:
+        return Fault(Close(frames.TOO_BIG, f"message above {self._limit} bytes"))
 
     # ---- to the client
 
     def message(self, data: str | bytes) -> bytes:
         """Encode a message."""
-        return self._connection.send(
-            events.TextMessage(data=data) if isinstance(data, str) else events.BytesMessage(data=data)
-        )
+        if isinstance(data, str):
+            first, payload = frames.FINAL | frames.TEXT, data.encode()
+        else:
+            first, payload = frames.FINAL | frames.BINARY, data
+        if self._compression is not None and payload:
+            return frames.encode_frame(first | frames.COMPRESSED, self._compression.compress(payload))
+        return frames.encode_frame(first, payload)
 
     def ping(self) -> bytes:
         """Encode a ping."""
-        return self._connection.send(events.Ping())
+        return frames.encode_frame(frames.FINAL | frames.PING, b"")
 
     def pong(self, payload: bytes) -> bytes:
         """Encode a pong."""
-        return self._connection.send(events.Pong(payload))
+        return frames.encode_frame(frames.FINAL | frames.PONG, payload)
 
     def close(self, close: Close) -> bytes:
         """Encode the closing frame. Nothing can be sent after it."""
-        # wsproto omits the code only for its own constant.
-        code = CloseReason.NO_STATUS_RCVD if close.code == CloseReason.NO_STATUS_RCVD else close.code
-        return self._connection.send(events.CloseConnection(code, close.reason or None))
+        if close.code == frames.NO_STATUS:
+            return frames.encode_frame(frames.FINAL | frames.CLOSE, b"")
+        reason = close.reason.encode()[: frames.MOST_CONTROL_BYTES - 2].decode(errors="ignore")
+        return frames.encode_frame(frames.FINAL | frames.CLOSE, close.code.to_bytes(2, "big") + reason.encode())
