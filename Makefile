@@ -22,7 +22,7 @@ PACKAGES_EXAMPLES := caddy chromium-headless-shell haproxy nginx-light prometheu
 
 # The engine as it is installed: compiled for $(PYTHON), from these.
 COMPILED := build/compiled
-SOURCES  := setup.py setup.cfg pyproject.toml LICENSE packaging/build-wheel requirements/compile.txt $(shell find service -name '*.py' -o -name '*.css' -o -name '*.js')
+SOURCES  := setup.py setup.cfg pyproject.toml LICENSE packaging/build-wheel requirements/compile.txt $(shell find service -name '*.py' -o -name '*.c' -o -name '*.css' -o -name '*.js')
 
 # The Debian packages of the system ring, made of all that git would add.
 DEBS     := build/packages
@@ -67,7 +67,9 @@ test: $(VENV)/test ## lint, then every test of every ring (ARGS='-k name' to cho
 	@if [ "$$(id -u)" = 0 ]; then packaging/system-packages $(PACKAGES_SYSTEM) $(PACKAGES_EXAMPLES); fi
 	$(if $(ARGS),$(PYTEST) $(ARGS),$(BESIDE_EACH_OTHER) lint test-interpreted test-compiled test-debian12 test-debian13)
 
+# Compiled to bytecode once: the services of the tests write none, and a thousand of them would each compile it anew.
 test-interpreted: $(VENV)/test ## the rings that run in this machine, with the engine as it is in a checkout
+	$(BIN)/python -m compileall -q service
 	$(PYTEST) $(or $(ARGS),$(RINGS))
 
 test-system: $(VENV)/test ## the system ring: the package in a booted Debian 12 and 13, beside each other
@@ -200,6 +202,7 @@ $(COMPILED)/ready: $(SOURCES) | $(VENV)/run
 	packaging/build-wheel build/wheel $(PYTHON)
 	rm -rf $(COMPILED)
 	$(PYTHON) -m zipfile -e build/wheel/clusterd-*.whl $(COMPILED)
+	$(PYTHON) -m compileall -q $(COMPILED)
 	@touch $@
 
 # What frameworks need may contradict what tests need, and is under nobody's feet here.
