@@ -257,7 +257,7 @@ def test_a_fork_in_a_handler_of_exit_does_not_grow_the_cluster(make_hooked: Make
     service.do("cluster.workers[2].kill(signal.SIGKILL)")
     assert service.wait_to_hear("exited", 2, first) == ["exited", 2, first, 2, False, 1, False]
     assert service.wait_to_hear("served") == ["served", ["?", 2, None]]
-    assert sorted(service.pids()) == [1, 2]
+    wait_until(lambda: sorted(service.pids()) == [1, 2], "it is ready too, which it says after it was asked")
     second = service.pids()[2]
     service.do("cluster.scale(1)")
     assert service.wait_to_hear("exited", 2, second) == ["exited", 2, second, 2, True, 1, True]

@@ -1,4 +1,4 @@
-"""The loop's own thread as what calls the application (`threads: 0`)."""
+"""The loop's own thread as what calls the application: ASGI, and WSGI with `threads: 0`."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,8 +6,15 @@ from collections.abc import Callable
 from clusterd.http.wsgi.runner import Runners
 
 
+ROOT_TASK = "clusterd"
+"""The name of the task for which the loop runs."""
+
+
 class OnLoop(Runners):
     """Used in place of a pool if the loop's thread calls the application. It is free whenever it can be asked.
+
+    The loop runs until a task is done, as with asyncio.run. AnyIO, and so Starlette and FastAPI, looks for such a task and
+    keeps its threads while that lives: without one, each function that is not async had a thread started and ended.
 
     `prepare` is called with the loop before it runs.
     """
@@ -17,6 +24,7 @@ class OnLoop(Runners):
     ) -> None:
         self._loop = loop
         self._prepare = prepare
+        self._left = loop.create_future()
 
     @property
     def busy(self) -> int:
@@ -37,11 +45,15 @@ class OnLoop(Runners):
         """Run the event loop until `leave`."""
         if self._prepare is not None:
             self._prepare(self._loop)
-        self._loop.run_forever()
+        self._loop.run_until_complete(asyncio.Task(self._until_left(), loop=self._loop, name=ROOT_TASK))
 
     def leave(self) -> None:
         """Make `run` return."""
-        self._loop.stop()
+        if not self._left.done():
+            self._left.set_result(None)
+
+    async def _until_left(self) -> None:
+        await self._left
 
     def progress(self, now: float) -> float:
         """Return `now`: the progress of the loop is watched by its heartbeat."""

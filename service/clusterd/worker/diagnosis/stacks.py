@@ -10,6 +10,7 @@ from typing import Any
 
 from clusterd.http.engine import InFlight
 from clusterd.http.hidden_loop import started
+from clusterd.http.wsgi.on_loop import ROOT_TASK
 from clusterd.process.where import awaited_frames
 from clusterd.runtime import originals
 from clusterd.runtime.hub import greenlets
@@ -73,6 +74,8 @@ def _greenlets(runs: dict[object, str]) -> Iterator[str]:
 
 def _tasks(loop: asyncio.AbstractEventLoop, runs: dict[object, str]) -> Iterator[str]:
     for task in sorted(asyncio.all_tasks(loop), key=asyncio.Task.get_name):
+        if task.get_name() == ROOT_TASK:
+            continue
         coroutine = started(task.get_coro())
         name = getattr(coroutine, "__qualname__", coroutine)
         yield f"Task {task.get_name()} {name}{runs.get(task, '')} (most recent call last):"

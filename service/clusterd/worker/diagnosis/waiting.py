@@ -13,6 +13,7 @@ from weakref import WeakSet
 
 from clusterd.http.engine import InFlight
 from clusterd.http.hidden_loop import started
+from clusterd.http.wsgi.on_loop import ROOT_TASK
 from clusterd.process.where import awaited_frames
 from clusterd.profiles.call_tree import GREENLETS, ROOT, TASKS, CallTree
 from clusterd.runtime.hub import greenlets, is_used
@@ -53,7 +54,8 @@ class WaitingSampler:
     def _look(self) -> None:
         now = monotonic_ns()
         elapsed, self._last = now - self._last, now
-        self._add(self._tasks, elapsed, list(asyncio.all_tasks(self._loop)), _codes_of_task)
+        tasks = [task for task in asyncio.all_tasks(self._loop) if task.get_name() != ROOT_TASK]
+        self._add(self._tasks, elapsed, tasks, _codes_of_task)
         if self._greenlets != ROOT:
             self._add(self._greenlets, elapsed, list(self._living_greenlets()), _codes_of_greenlet)
         after = monotonic()
