@@ -1,5 +1,6 @@
 """The response of an ASGI application to one HTTP request: checks its messages and their order, and sends them."""
 
+import asyncio
 from collections.abc import Iterable
 from enum import Enum
 from http import HTTPStatus
@@ -22,6 +23,9 @@ from clusterd.http.messages.response import (
     trailer_lines,
 )
 from clusterd.http.ports import Log
+
+HELD_BYTES = 16 * 1024
+"""Pieces of a response that follow each other at once are sent together up to this size."""
 
 
 class _Expected(Enum):
@@ -51,6 +55,8 @@ class Answer:
         "_expected",
         "_has_trailers",
         "_head",
+        "_held",
+        "_held_bytes",
         "_log",
         "_request",
         "_stamp",
@@ -71,6 +77,9 @@ class Answer:
         self._encoder: Encoder | None = None
         self._has_trailers = False
         """Whether the application sends trailers."""
+        self._held: list[bytes] = []
+        """What is sent with the pieces that follow in this turn of the loop: a system call for each costs more."""
+        self._held_bytes = 0
         self._ends_connection = ends_connection
         self.gone = False
         """Whether the client has gone or the server has given up, so that the rest is not sent."""
@@ -133,16 +142,39 @@ class Answer:
                 connection.send(encoder.whole(head, self._stamp, data))
                 self._complete()
                 return
-            connection.send(encoder.start(head, self._stamp, data))
+            self._send_soon(encoder.start(head, self._stamp, data))
         else:
             encoder = self._encoder
-            connection.send(encoder.more(data))
+            self._send_soon(encoder.more(data))
         if not more:
             if self._has_trailers:
                 self._expected = _TRAILERS
                 return
-            connection.send(encoder.end())
+            self._send_last(encoder.end())
             self._complete()
+
+    def _send_soon(self, data: bytes) -> None:
+        """Send a part of the response at the end of this turn of the loop, or earlier if it becomes much."""
+        if not data:
+            return
+        if not self._held:
+            asyncio.get_running_loop().call_soon(self._send_held)
+        self._held.append(data)
+        self._held_bytes += len(data)
+        if self._held_bytes >= HELD_BYTES:
+            self._send_held()
+
+    def _send_last(self, data: bytes) -> None:
+        self._held.append(data)
+        self._send_held()
+
+    def _send_held(self) -> None:
+        if self._held:
+            data = b"".join(self._held)
+            self._held.clear()
+            self._held_bytes = 0
+            if not self.gone:
+                self._connection.send(data)
 
     def _take_trailers(self, headers: Iterable[tuple[bytes, bytes]], *, more: bool) -> None:
         encoder = self._encoder
@@ -151,7 +183,7 @@ class Answer:
         if accepts_trailers(self._request):
             encoder.trailers += lines
         if not more:
-            self._connection.send(encoder.end())
+            self._send_last(encoder.end())
             self._complete()
 
     # ---- a file as the whole body, by sendfile(2)
@@ -202,6 +234,7 @@ class Answer:
         self._connection.finish(self._status, persistent=persistent)
 
     def _break_off(self, *, is_client_gone: bool = False) -> None:
+        self._send_held()
         self._let_go()
         self._connection.break_off(self._status, is_client_gone=is_client_gone)
 

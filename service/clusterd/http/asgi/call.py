@@ -9,6 +9,7 @@ from typing import Any, cast
 from clusterd.http.asgi.answer import Answer
 from clusterd.http.asgi.application import AsgiApplication, ClientDisconnected, Message, is_disconnect
 from clusterd.http.asgi.inflow import Inflow
+from clusterd.http.asgi.waiting import Waiters
 from clusterd.http.call import CallPhase
 from clusterd.http.connections.connection import Connection
 from clusterd.http.connections.transports.transfer import open_path, regular_bytes
@@ -43,7 +44,7 @@ class AsgiCall(Answer):
         "_is_sent_in_vain",
         "_knows_of_end",
         "_pieces",
-        "_waiter",
+        "_waiters",
         "task",
     )
 
@@ -63,7 +64,7 @@ class AsgiCall(Answer):
         """When the client has gone."""
         self._is_sent_in_vain = False
         """Whether the application has sent something since."""
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiters = Waiters()
         self.task: asyncio.Task[None] | None = None
         if self._body is not None:
             self._body.on_room = connection.take_more
@@ -107,7 +108,7 @@ class AsgiCall(Answer):
                 self._end = body.is_complete
                 return {"type": "http.request", "body": data, "more_body": not self._end}
         while not self.is_over and not self._client_closed:
-            await self._wait()
+            await self._waiters.wait()
         self._knows_of_end = True
         return {"type": "http.disconnect"}
 
@@ -181,7 +182,7 @@ class AsgiCall(Answer):
         """Wait until the client has read what was sent, or the response is over."""
         while not self.is_over and not self._connection.writable:
             began = monotonic()
-            await self._wait()
+            await self._waiters.wait()
             self._asked.on_client += monotonic() - began
 
     # ---- what the connection calls
@@ -223,17 +224,9 @@ class AsgiCall(Answer):
         if self.task is not None:
             self.task.cancel()
 
-    async def _wait(self) -> None:
-        if self._waiter is None or self._waiter.done():
-            self._waiter = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._waiter)  # An application may receive and send at the same time.
-
     def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        self._waiters.wake()
 
     def _let_go(self) -> None:
         super()._let_go()
-        if self._waiter is not None:  # Another task of the application may wait in `receive`.
-            self._wake()
+        self._wake()  # Another task of the application may wait in `receive`.

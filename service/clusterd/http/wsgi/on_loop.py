@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 from clusterd.http.wsgi.runner import Runners
 
-
 ROOT_TASK = "clusterd"
 """The name of the task for which the loop runs."""
 
@@ -13,8 +12,8 @@ ROOT_TASK = "clusterd"
 class OnLoop(Runners):
     """Used in place of a pool if the loop's thread calls the application. It is free whenever it can be asked.
 
-    The loop runs until a task is done, as with asyncio.run. AnyIO, and so Starlette and FastAPI, looks for such a task and
-    keeps its threads while that lives: without one, each function that is not async had a thread started and ended.
+    The loop runs until a task is done, as with asyncio.run. AnyIO, and so Starlette and FastAPI, looks for such a task
+    and keeps its threads while that lives: without one, each function that is not async had a thread of its own.
 
     `prepare` is called with the loop before it runs.
     """

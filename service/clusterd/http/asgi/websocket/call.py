@@ -7,6 +7,7 @@ from typing import Any
 
 from clusterd.http.asgi.application import AsgiApplication, ClientDisconnected, Message, is_disconnect
 from clusterd.http.asgi.call import AsgiCall
+from clusterd.http.asgi.waiting import Waiters
 from clusterd.http.asgi.websocket.compression import Compression, agree
 from clusterd.http.asgi.websocket.frames import Close
 from clusterd.http.asgi.websocket.handshake import Handshake, acceptance
@@ -74,8 +75,7 @@ class WebSocketCall:
         self._session: Session | None = None
         self._sent_in_turn = 0
         """Bytes sent since the application last let others have their turn."""
-        self._waiters: list[asyncio.Future[None]] = []
-        """An application may receive and send at the same time."""
+        self._waiters = Waiters()
         self.task: asyncio.Task[None] | None = None
 
     async def run(self, application: AsgiApplication, scope: dict[str, Any]) -> None:
@@ -111,7 +111,7 @@ class WebSocketCall:
             closed = self._closed
             if closed is not None:
                 return _disconnect(closed)
-            await self._wait()
+            await self._waiters.wait()
         while (await self._denial.receive())["type"] != "http.disconnect":
             pass
         return _disconnect(Close(1006))
@@ -255,24 +255,10 @@ class WebSocketCall:
     async def _readable(self) -> None:
         """Wait until the client has read what was sent, or the WebSocket is closed."""
         while self._closed is None and not self._connection.writable:
-            await self._wait()
-
-    async def _wait(self) -> None:
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        try:
-            await waiter
-        finally:
-            if waiter in self._waiters:  # Cancelled: nothing has woken it.
-                self._waiters.remove(waiter)
+            await self._waiters.wait()
 
     def _wake(self) -> None:
-        waiters = self._waiters
-        if waiters:
-            self._waiters = []
-            for waiter in waiters:
-                if not waiter.done():  # It may have been cancelled.
-                    waiter.set_result(None)
+        self._waiters.wake()
 
 
 def _data_of(message: Message) -> str | bytes:

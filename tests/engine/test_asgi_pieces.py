@@ -1,0 +1,86 @@
+"""When the pieces of an ASGI response go out: together while nothing waits, and at once when something does."""
+
+import threading
+from typing import Any
+
+import anyio.to_thread
+import pytest
+
+from clusterd.http.asgi.answer import HELD_BYTES
+from clusterd.http.settings import Interface
+from tests.support.serving import PATIENCE, Serving, request, serving
+
+START = {"type": "http.response.start", "status": 200, "headers": []}
+PIECES = 12
+"""Fewer than those after which others have their turn."""
+
+
+def piece(body: bytes, *, more: bool = True) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": body, "more_body": more}
+
+
+class Application:
+    """Sends pieces by path."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        await send(START)
+        await getattr(self, scope["path"].strip("/"))(receive, send)
+
+    async def small(self, receive: Any, send: Any) -> None:
+        for number in range(PIECES):
+            await send(piece(b"%02d" % number))
+        await send(piece(b"", more=False))
+
+    async def large(self, receive: Any, send: Any) -> None:
+        for _ in range(3):
+            await send(piece(bytes(HELD_BYTES)))
+        await send(piece(b"", more=False))
+
+    async def waits(self, receive: Any, send: Any) -> None:
+        await send(piece(b"first"))
+        await anyio.to_thread.run_sync(self.go.wait, PATIENCE)
+        await send(piece(b"last", more=False))
+
+    async def fails(self, receive: Any, send: Any) -> None:
+        await send(piece(b"all there is"))
+        raise LookupError("on purpose")
+
+
+@pytest.fixture
+def application() -> Application:
+    return Application()
+
+
+@pytest.fixture
+def server(application: Application) -> Any:
+    with serving(application, interface=Interface.ASGI) as server:
+        yield server
+
+
+def test_small_pieces_that_follow_each_other_are_sent_together(server: Serving) -> None:
+    """Each had a system call, and woke the client."""
+    with server.client() as client:
+        client.send(request("/small"))
+        received = client.socket.recv(1 << 16)
+        assert received.endswith(b"\r\n2\r\n11\r\n0\r\n\r\n")
+        assert received.count(b"\r\n2\r\n") == PIECES
+
+
+def test_a_piece_is_sent_when_the_application_waits(server: Serving, application: Application) -> None:
+    with server.client() as client:
+        client.send(request("/waits"))
+        assert client.socket.recv(1 << 16).endswith(b"5\r\nfirst\r\n")
+        application.go.set()
+        assert client.socket.recv(1 << 16) == b"4\r\nlast\r\n0\r\n\r\n"
+
+
+def test_large_pieces_and_what_an_application_sent_before_it_failed_arrive(server: Serving) -> None:
+    with server.client() as client:
+        assert client.get("/large").body == bytes(3 * HELD_BYTES)
+    with server.client() as client:
+        client.send(request("/fails"))
+        assert client.rest().endswith(b"c\r\nall there is\r\n")
+    assert "on purpose" in server.ledger.errors[0]
