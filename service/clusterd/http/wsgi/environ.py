@@ -36,10 +36,11 @@ class EnvironMaker:
         }
 
     def of_connection(self, peer: Address | None, local: Address | None, scheme: str) -> dict[str, Any]:
-        """Return the part of the environ that all requests of a connection share, for `make`."""
-        environ = self._common.copy()
-        environ["wsgi.url_scheme"] = scheme
-        environ["REMOTE_ADDR"] = peer[0] if peer is not None else ""
+        """Return the part of the environ that all requests of a connection share, for `make`.
+
+        It holds nothing that the requests of other connections share too: it lives as long as the connection.
+        """
+        environ: dict[str, Any] = {"wsgi.url_scheme": scheme, "REMOTE_ADDR": peer[0] if peer is not None else ""}
         if peer is not None and peer[1]:
             environ["REMOTE_PORT"] = str(peer[1])
         if local is not None:
@@ -63,7 +64,8 @@ class EnvironMaker:
     def make(self, of_connection: dict[str, Any], head: Head, body: Body | None, reader: BodyReader) -> dict[str, Any]:
         """Return the environ of one call."""
         fields = head.fields
-        environ = of_connection.copy()
+        environ = self._common.copy()
+        environ.update(of_connection)
         environ.update(fields.environ or _environ_of(fields))
         path = head.path
         if "%" in path:

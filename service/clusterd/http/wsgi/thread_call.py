@@ -1,5 +1,6 @@
 """A call of the application beside the loop: in a thread of the pool, or in a greenlet."""
 
+from collections import deque
 from math import inf
 from time import monotonic
 
@@ -26,8 +27,10 @@ class ThreadCall(Exchange):
     __slots__ = (
         "_given",
         "_gone",
+        "_is_sending",
         "_place",
         "_pool",
+        "_produced",
         "_room",
         "_runner",
         "_sending",
@@ -44,6 +47,10 @@ class ThreadCall(Exchange):
         """Created when the call first has to wait. Most never do, and an Event costs as much as a whole response."""
         # Bytes that the thread has produced, that were written to the connection, and that the client has taken.
         self._given = 0
+        self._produced: deque[bytes] | None = None
+        """Pieces that were not written to the connection. The loop writes as much as there is when it comes to it."""
+        self._is_sending = False
+        """Whether the loop is about to."""
         self._written = 0
         self._taken = 0
         self._gone = False
@@ -105,8 +112,13 @@ class ThreadCall(Exchange):
         assert runner is not None
         if self._gone:
             raise ClientGone
+        if self._produced is None:
+            self._produced = deque()
         self._given += len(data)
-        self._service.mailbox.post(self._send, data)
+        self._produced.append(data)
+        if not self._is_sending:
+            self._is_sending = True
+            self._service.mailbox.post(self._send)
         while self._given - self._taken > AHEAD_BYTES and not self._gone:
             if self._room is None:
                 self._room = runner.new_room()
@@ -142,9 +154,15 @@ class ThreadCall(Exchange):
             return CallPhase.SENDING
         return CallPhase.QUEUED if self._runner is None else CallPhase.RUNNING
 
-    def _send(self, data: bytes) -> None:
+    def _send(self) -> None:
+        # Cleared before the pieces are taken: a piece that comes after the last one sees it cleared, and is sent too.
+        self._is_sending = False
+        produced = self._produced
+        assert produced is not None
+        pieces = [produced.popleft() for _ in range(len(produced))]
         if self._gone:
             return
+        data = b"".join(pieces)
         self._connection.send(data)
         self._written += len(data)
         if self._connection.writable:

@@ -1,4 +1,4 @@
-"""When the pieces of an ASGI response go out: together while nothing waits, and at once when something does."""
+"""When the pieces of a response go out: together where they follow each other at once, in order, and none late."""
 
 import threading
 from typing import Any
@@ -84,3 +84,34 @@ def test_large_pieces_and_what_an_application_sent_before_it_failed_arrive(serve
         client.send(request("/fails"))
         assert client.rest().endswith(b"c\r\nall there is\r\n")
     assert "on purpose" in server.ledger.errors[0]
+
+
+def test_pieces_of_a_thread_arrive_all_and_in_their_order() -> None:
+    """The loop takes as many at a time as the thread has produced."""
+    pieces = [b"%05d" % number for number in range(20_000)]
+
+    def wsgi(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return iter(pieces)
+
+    with serving(wsgi, threads=2) as server, server.client() as client, server.client() as other:
+        for each in (client, other):
+            each.send(request())
+        assert client.answer().body == other.answer().body == b"".join(pieces)
+
+
+def test_a_piece_of_a_thread_is_sent_while_it_makes_the_next(application: Application) -> None:
+    def wsgi(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", [])
+        yield b"first"
+        application.go.wait(PATIENCE)
+        yield b"last"
+
+    with serving(wsgi, threads=2) as server, server.client() as client:
+        client.send(request())
+        received = b""
+        while not received.endswith(b"5\r\nfirst\r\n"):
+            received += client.socket.recv(1 << 16)
+        application.go.set()
+        while not received.endswith(b"4\r\nlast\r\n0\r\n\r\n"):
+            received += client.socket.recv(1 << 16)
