@@ -1,5 +1,6 @@
 """When the pieces of a response go out: together where they follow each other at once, in order, and none late."""
 
+import asyncio
 import threading
 from typing import Any
 
@@ -8,9 +9,10 @@ import pytest
 
 from clusterd.http.asgi.answer import HELD_BYTES
 from clusterd.http.settings import Interface
-from tests.support.serving import PATIENCE, Serving, request, serving
+from tests.support.serving import PATIENCE, Serving, request, serving, wait_until
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
+PIECE = 7000
 PIECES = 12
 """Fewer than those after which others have their turn."""
 
@@ -43,6 +45,18 @@ class Application:
         await send(piece(b"first"))
         await anyio.to_thread.run_sync(self.go.wait, PATIENCE)
         await send(piece(b"last", more=False))
+
+    async def full(self, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.2)  # Reading pauses meanwhile, because the body is not taken.
+        while (await receive())["type"] == "http.request":
+            if not self.go.is_set():
+                await send(piece(b"held while more is read"))
+                self.go.set()
+
+    async def slow_reader(self, receive: Any, send: Any) -> None:
+        while not self.go.is_set():
+            await send(piece(bytes(PIECE)))
+            await asyncio.sleep(0)
 
     async def fails(self, receive: Any, send: Any) -> None:
         await send(piece(b"all there is"))
@@ -84,6 +98,24 @@ def test_large_pieces_and_what_an_application_sent_before_it_failed_arrive(serve
         client.send(request("/fails"))
         assert client.rest().endswith(b"c\r\nall there is\r\n")
     assert "on purpose" in server.ledger.errors[0]
+
+
+def test_a_request_that_turns_out_bad_while_pieces_are_held_is_answered_all_the_same(server: Serving) -> None:
+    with server.client() as client:
+        head = "POST /full HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
+        client.send(head.encode() + b"80000\r\n" + bytes(0x80000) + b"\r\nno chunk\r\n")
+        assert client.rest().startswith(b"HTTP/1.1 ")
+
+
+def test_no_piece_is_taken_while_the_client_does_not_read(server: Serving, application: Application) -> None:
+    """What was then written after the kernel had no room looked as if the client had stopped reading."""
+    with server.client() as client:
+        client.send(request("/slow_reader"))
+        wait_until(lambda: any(not each.writable for each in tuple(server.engine.connections)))
+        (connection,) = server.engine.connections
+        # The piece that did not fit, and none after it.
+        assert server.on_loop(lambda: connection.unsent) <= PIECE + 10
+        application.go.set()
 
 
 def test_pieces_of_a_thread_arrive_all_and_in_their_order() -> None:

@@ -1,6 +1,8 @@
 """The frames of WebSockets: what another implementation says is understood, however it arrives, and the reverse."""
 
 import itertools
+import sys
+import zlib
 from collections.abc import Iterable, Iterator
 
 import pytest
@@ -175,3 +177,63 @@ def test_a_client_may_close_with_the_codes_that_are_registered(code: int) -> Non
     found = list(events(Wire(LIMIT, None), [frame(CLOSE, code.to_bytes(2, "big") + b"why")]))
     is_allowed = code in {1000, 1001, 1002, 1003, *range(1007, 1015), 3000, 4999}
     assert found == [Close(code, "why")] if is_allowed else isinstance(found[0], Fault)
+
+
+def deflated(data: bytes, ending: int) -> bytes:
+    compressor = zlib.compressobj(wbits=-15)
+    return compressor.compress(data) + compressor.flush(ending)
+
+
+def test_a_message_may_be_a_whole_stream() -> None:
+    wire, _ = agreed("")
+    for end in (b"", b"\x00"):
+        wire.begin_turn()
+        wire.take(frame(TEXT, deflated(b"whole", zlib.Z_FINISH) + end, rsv1=True))
+        assert wire.next() == "whole"
+
+
+@pytest.mark.parametrize("rest", [deflated(b"more", zlib.Z_SYNC_FLUSH)[:-4], b"\x00\x00", b"garbage"])
+def test_what_follows_the_end_of_a_stream_is_not_dropped_silently(rest: bytes) -> None:
+    wire, _ = agreed("")
+    wire.take(frame(TEXT, deflated(b"Hello", zlib.Z_FINISH) + rest, rsv1=True))
+    found = wire.next()
+    assert isinstance(found, Fault)
+    assert found.close.code == 1007
+
+
+def test_what_follows_the_end_of_a_stream_is_not_kept() -> None:
+    """zlib keeps it, and copied all of it for each slice."""
+    wire, _ = agreed("")
+    endless = frame(TEXT, deflated(b"", zlib.Z_FINISH) + b"\x00" + bytes(50_000), fin=False, rsv1=True)
+    found = list(events(wire, cut(endless, range(0, len(endless), 1000))))
+    assert [type(each) for each in found] == [Fault]
+
+
+def test_a_slice_that_becomes_large_ends_the_turn() -> None:
+    agreement = agree(["permessage-deflate"])
+    assert agreement is not None
+    wire = Wire(1 << 24, Compression(agreement))
+    wire.take(frame(BINARY, deflated(bytes(1 << 24), zlib.Z_SYNC_FLUSH)[:-4], rsv1=True))
+    assert isinstance(wire.next(), Pause)
+    assert 0 < wire.held < 5_000_000
+
+
+def test_a_message_after_a_compressed_one_is_too_long_at_its_beginning_too() -> None:
+    wire, (extension,) = agreed("")
+    wire.take(sent("compressed", 1, [extension]) + frame(BINARY, bytes(LIMIT + 1))[:14])
+    assert wire.next() == "compressed"
+    assert isinstance(wire.next(), Fault)
+
+
+def test_nothing_is_kept_of_what_is_decoded() -> None:
+    wire = Wire(LIMIT, None)
+    data = frame(BINARY, bytes(100_000)) + frame(PING)
+    for more in (b"", frame(BINARY, bytes(1000))[:20]):
+        read = data + more
+        before = sys.getrefcount(read)
+        wire.begin_turn()
+        wire.take(read)
+        while wire.next() is not None:
+            pass
+        assert sys.getrefcount(read) == before
+        wire = Wire(LIMIT, None)

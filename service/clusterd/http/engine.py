@@ -31,7 +31,7 @@ from clusterd.http.settings import AccessLog, HttpSettings, Interface
 from clusterd.http.wsgi.adapter import WsgiAdapter, WsgiApplication
 from clusterd.http.wsgi.greenlets import Greenlets
 from clusterd.http.wsgi.mailbox import Mailbox
-from clusterd.http.wsgi.on_loop import OnLoop
+from clusterd.http.wsgi.on_loop import OnLoop, OnLoopInTask
 from clusterd.http.wsgi.pool.thread_pool import ThreadPool
 from clusterd.http.wsgi.runner import JobRunners, Runners
 from clusterd.linux.address import Address
@@ -100,8 +100,8 @@ class Engine:
         self._loop = loop
         self._ticked_at = monotonic()
         self._stamp = stamp = Stamp(settings.server_header)
-        self.runners: Runners = OnLoop(loop)
         if settings.interface is Interface.ASGI:
+            self.runners: Runners = OnLoopInTask(loop)
             self.adapter: Adapter = AsgiAdapter(cast(AsgiApplication, application), settings, log, stamp, loop)
         else:
             self.adapter = self._wsgi_adapter(cast(WsgiApplication, application), callbacks)

@@ -9,6 +9,7 @@ from clusterd.http.access.request_ids import mark
 from clusterd.http.asgi.application import Message
 from clusterd.http.connections.connection import Connection
 from clusterd.http.connections.transports.transfer import FileTransfer
+from clusterd.http.forks import FORKS
 from clusterd.http.messages.given import byte_fields, number, octets
 from clusterd.http.messages.refusal import application_failed
 from clusterd.http.messages.response import (
@@ -84,6 +85,7 @@ class Answer:
         self.gone = False
         """Whether the client has gone or the server has given up, so that the rest is not sent."""
         self.started = False
+        """Whether a part of the response was given to the connection."""
 
     @property
     def is_over(self) -> bool:
@@ -118,28 +120,26 @@ class Answer:
         elif kind == "http.response.trailers" and expected is _TRAILERS:
             headers = byte_fields(message.get("headers", ()), "http.response.trailers: 'headers'")
             self._take_trailers(headers, more=bool(message.get("more_trailers", False)))
-        elif kind == "http.response.early_hint" and not self.started and not self.is_over:
+        elif kind == "http.response.early_hint" and self._encoder is None and not self.is_over:
             if self._request.minor:  # HTTP/1.0 has no interim responses.
                 self._connection.send(early_hints(message.get("links", ()), "http.response.early_hint: 'links'"))
         else:
             raise RuntimeError(f"the application sent {kind!r} where {expected.value} was expected")
 
     def _take_body(self, data: bytes, *, more: bool) -> None:
-        connection = self._connection
         head = self._head
         assert head is not None
         if self._encoder is None:
-            self.started = True
             persistent = self._persistent
             if not more and not self._has_trailers:
                 response = plain_response(self._request, head, self._stamp, data, persistent=persistent)
                 if response is not None:
-                    connection.send(response)
+                    self._send(response)
                     self._finish(persistent=persistent)
                     return
             self._encoder = encoder = Encoder(self._request, persistent)
             if not more and not self._has_trailers:
-                connection.send(encoder.whole(head, self._stamp, data))
+                self._send(encoder.whole(head, self._stamp, data))
                 self._complete()
                 return
             self._send_soon(encoder.start(head, self._stamp, data))
@@ -158,7 +158,7 @@ class Answer:
         if not data:
             return
         if not self._held:
-            asyncio.get_running_loop().call_soon(self._send_held)
+            asyncio.get_running_loop().call_soon(self._end_turn)
         self._held.append(data)
         self._held_bytes += len(data)
         if self._held_bytes >= HELD_BYTES:
@@ -168,13 +168,21 @@ class Answer:
         self._held.append(data)
         self._send_held()
 
+    def _end_turn(self) -> None:
+        FORKS.end_if_fork()  # A child would send it once more.
+        self._send_held()
+
     def _send_held(self) -> None:
         if self._held:
             data = b"".join(self._held)
             self._held.clear()
             self._held_bytes = 0
             if not self.gone:
-                self._connection.send(data)
+                self._send(data)
+
+    def _send(self, data: bytes) -> None:
+        self.started = True
+        self._connection.send(data)
 
     def _take_trailers(self, headers: Iterable[tuple[bytes, bytes]], *, more: bool) -> None:
         encoder = self._encoder
@@ -197,9 +205,8 @@ class Answer:
         assert head is not None
         if head.content_length is None and head.has_body:
             head.content_length = size
-        self.started = True
         self._encoder = encoder = Encoder(self._request, self._persistent)
-        connection.send(encoder.start(head, self._stamp))
+        self._send(encoder.start(head, self._stamp))
         transfer = FileTransfer(descriptor, 0, min(size, encoder.missing))
         if encoder.missing:
             self._expected = _REST_OF_FILE
@@ -251,7 +258,7 @@ class Answer:
             self._report(how)
         if self.is_over:
             return
-        if self.started or not how:
+        if self._encoder is not None or not how:
             self._break_off(is_client_gone=not how)
             return
         self._head, body = refusal_response(application_failed())

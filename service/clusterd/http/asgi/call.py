@@ -119,6 +119,8 @@ class AsgiCall(Answer):
         for a message that is not as ASGI says.
         """
         FORKS.end_if_fork()
+        if self.started and not self._connection.writable:  # What was sent at the end of a turn is not read yet.
+            await self._readable()
         if self.gone:
             await self._send_in_vain()
             return

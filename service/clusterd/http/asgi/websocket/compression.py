@@ -86,12 +86,32 @@ class Compression:
     def decompress(self, data: bytes, limit: int, *, is_end: bool) -> bytes:
         """Decompress a part of a message. The result has `limit` + 1 bytes at most: then it is too long.
 
-        Raises zlib.error for what is not compressed data.
+        Raises zlib.error for what is not compressed data, and for what follows its end. A message may be a whole
+        stream, with a byte of zeros after it (RFC 7692 section 7.2.3.4). That another one follows is not supported.
         """
         inflater = self._inflater
         if inflater is None:
             inflater = zlib.decompressobj(wbits=-WINDOW_BITS)
-        decompressed = inflater.decompress(data + _TAIL if is_end else data, limit + 1)
-        forgets = is_end and (self._agreement.client_forgets or inflater.eof)
+        if _has_ended(inflater):
+            _check_rest(inflater.unused_data + data)  # It would only keep what it is given.
+            decompressed = b""
+        else:
+            decompressed = inflater.decompress(data, limit + 1)
+            if _has_ended(inflater):
+                _check_rest(inflater.unused_data)
+            elif is_end and len(decompressed) <= limit:
+                decompressed += inflater.decompress(_TAIL, limit + 1 - len(decompressed))
+        forgets = is_end and (self._agreement.client_forgets or _has_ended(inflater))
         self._inflater = None if forgets else inflater
         return decompressed
+
+
+def _has_ended(inflater: "zlib._Decompress") -> bool:
+    """Whether the stream is at its end. Each call may change it, which mypy does not know of an attribute."""
+    return inflater.eof
+
+
+def _check_rest(rest: bytes) -> None:
+    """Raise zlib.error if something follows the end of a stream."""
+    if rest not in (b"", b"\x00"):
+        raise zlib.error("data after the end of a stream")

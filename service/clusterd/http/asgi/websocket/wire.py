@@ -80,8 +80,10 @@ class Wire:
         return self._size
 
     def forget(self) -> None:
-        """Drop an incomplete message. Nothing is decoded afterwards."""
+        """Drop an incomplete message, and what is kept for others. Nothing is decoded afterwards."""
         self._message, self._size = None, 0
+        self._compression = None
+        self._drop_decoded()
 
     # ---- from the client
 
@@ -102,6 +104,7 @@ class Wire:
                 if fault is not None:
                     return fault
                 if self._frame == NONE:
+                    self._drop_decoded()
                     return None
             there = len(self._unread) - self._at
             if self._frame >= frames.CLOSE:
@@ -111,10 +114,16 @@ class Wire:
             elif there or not self._missing:
                 incoming = self._advance_message()
             else:
+                self._drop_decoded()
                 return None
             if incoming is not None:
                 return incoming
         return PAUSE
+
+    def _drop_decoded(self) -> None:
+        """Keep nothing of what was read and is decoded: a WebSocket may be silent for days."""
+        if self._at:
+            self._unread, self._at = self._unread[self._at :], 0
 
     def _begin_frame(self) -> Fault | None:
         """Decode the head of a frame, if all of it is there."""
@@ -138,10 +147,10 @@ class Wire:
             return frames.violation("a length that is not as short as it could be, or too large")
         opcode = first & frames.OPCODE_BITS
         if opcode < frames.CLOSE:
-            if self._size + length > self._limit and not (self._is_compressed or first & frames.COMPRESSED):
-                return self._too_big()
             if opcode != frames.CONTINUATION:
                 self._kind, self._is_compressed = opcode, bool(first & frames.COMPRESSED)
+            if self._size + length > self._limit and not self._is_compressed:
+                return self._too_big()
         self._mask = data[at : at + MASK_BYTES]
         self._at = at + MASK_BYTES
         self._frame, self._is_final = opcode, bool(first & frames.FINAL)
@@ -186,6 +195,7 @@ class Wire:
             if is_compressed:
                 assert self._compression is not None
                 data = self._compression.decompress(data, self._limit - self._size, is_end=is_end)
+                self._left -= len(data) // SLICE_BYTES
             self._size += len(data)
             if self._size > self._limit:
                 return self._too_big()
