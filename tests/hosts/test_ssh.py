@@ -3,9 +3,13 @@
 import re
 from pathlib import Path
 
+import pytest
+import yaml
+
 from tests.support.hosts.ansible import Administrator
 from tests.support.hosts.application import APPLICATION
-from tests.support.hosts.laboratory import Laboratory
+from tests.support.hosts.laboratory import SETTINGS, Laboratory
+from tests.support.machines.deployment import configure
 from tests.support.machines.machine import Completed
 
 _PAGE = Path(__file__).parents[2] / "docs/many-hosts.md"
@@ -24,6 +28,14 @@ def deploy(lab: Laboratory, administrator: Administrator, release: str, source: 
     lab.balancer.host.machine.write("/root/deploy", script())
     hosts = [host.address for host in lab.hosts]
     return lab.administer("sh", "/root/deploy", release, f"/root/releases/{release}", *hosts, check=False)
+
+
+@pytest.fixture
+def lab(lab: Laboratory) -> Laboratory:
+    """The laboratory with its own configuration, which the script does not bring and a playbook may have replaced."""
+    for host in lab.hosts:
+        configure(host.machine, yaml.safe_dump(SETTINGS))
+    return lab
 
 
 def test_the_script_deploys_to_all_hosts_and_loses_nothing(lab: Laboratory, administrator: Administrator) -> None:
