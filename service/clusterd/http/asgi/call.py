@@ -1,13 +1,13 @@
 """One HTTP request to an ASGI application: its receive and send, with back pressure."""
 
 import asyncio
-import gc
 from io import BufferedReader
 from time import monotonic
 from typing import Any, cast
 
 from clusterd.http.asgi.answer import Answer
 from clusterd.http.asgi.application import AsgiApplication, ClientDisconnected, Message, is_disconnect
+from clusterd.http.asgi.garbage import GARBAGE
 from clusterd.http.asgi.inflow import Inflow
 from clusterd.http.asgi.waiting import Waiters
 from clusterd.http.call import CallPhase
@@ -22,9 +22,6 @@ from clusterd.log.tracebacks import application_traceback
 
 TURN_PIECES = 16
 """Maximum pieces that an application sends in a row, without ever waiting, before others have their turn."""
-
-YOUNG = 1
-"""The generation of objects that are collected with those that are younger: it takes some hundred microseconds."""
 
 IN_VAIN_SECONDS = 0.001
 """Pause of each message that is sent when the client has gone: an endless stream does not keep the worker busy."""
@@ -84,9 +81,7 @@ class AsgiCall(Answer):
             if not self.is_over:
                 self.fail("" if self._knows_of_end else f"returned where {self._expected.value} was expected")
         if self._is_sent_in_vain:
-            # Errors hold the frames of the framework, and these hold the errors and the generator of the response. An
-            # idle worker collects no garbage by itself, and the generator's `finally` would not run.
-            asyncio.get_running_loop().call_soon(gc.collect, YOUNG)
+            GARBAGE.collect_soon()
 
     # ---- what the application calls
 
@@ -98,7 +93,9 @@ class AsgiCall(Answer):
             if body is None:
                 self._end = True
                 return {"type": "http.request", "body": b"", "more_body": False}
-            if not self.started:  # After the response has begun, an interim response would be read as a part of it.
+            if (
+                self._encoder is None
+            ):  # After the response has begun, an interim response would be read as a part of it.
                 self._connection.invite_body()
             began = 0.0 if body.held else monotonic()
             data = await body.take()
