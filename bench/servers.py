@@ -114,6 +114,9 @@ _GRANIAN = (
 
 CLUSTERD_LOOP = Server("clusterd, on the loop", f"{_CLUSTERD} --threads 0", "clusterd")
 CLUSTERD_THREADS = Server("clusterd, 4 threads", f"{_CLUSTERD} --threads 4", "clusterd")
+CLUSTERD_LONG_QUEUE = Server(
+    "clusterd, 4 threads, a long queue", f"{_CLUSTERD} --threads 4 --limits.queue 10000", "clusterd"
+)
 CLUSTERD_GREENLETS = Server("clusterd, greenlets", _CLUSTERD, "clusterd")
 CLUSTERD_ASGI = Server("clusterd, ASGI", _CLUSTERD, "clusterd")
 _WITH_METRICS = _CLUSTERD.replace("--metrics off", "--metrics unix:{directory}/metrics.sock")

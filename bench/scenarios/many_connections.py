@@ -16,7 +16,7 @@ SECONDS = 3
 WORKERS = 2
 SUBJECTS = (
     (servers.CLUSTERD_LOOP, "hello:wsgi"),
-    (servers.CLUSTERD_THREADS, "hello:wsgi"),
+    (servers.CLUSTERD_LONG_QUEUE, "hello:wsgi"),
     (servers.CLUSTERD_ASGI, "hello:asgi"),
 )
 

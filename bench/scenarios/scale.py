@@ -39,7 +39,7 @@ def findings() -> Iterator[tuple[str, bool]]:
 def _times(workers: int) -> dict[str, float]:
     """In seconds."""
     metrics = free_port()
-    settings: dict[str, Any] = {"app": "hello:app", "workers": workers, "threads": 4, "timeouts": {"boot": "120s"}}
+    settings: dict[str, Any] = {"app": "hello:app", "workers": workers, "threads": 4, "rollout": {"boot_timeout": "2m"}}
     with tempfile.TemporaryDirectory() as name:
         Path(name, "hello.py").write_text(HELLO)
         with service(Path(name), metrics=f"127.0.0.1:{metrics}", **settings) as running:
