@@ -3,6 +3,7 @@
 import os
 import platform
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,12 @@ class Finding:
 
     text: str
     holds: bool
+
+
+def show(verdicts: Iterable[tuple[str, bool]]) -> None:
+    """Print each finding of a scenario that runs by itself, and whether it holds."""
+    for text, holds in verdicts:
+        print(f"{'ok  ' if holds else 'FAIL'} {text}", flush=True)
 
 
 def write(outcomes: list[Outcome], findings: dict[str, list[Finding]], rounds: int, seconds: int) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import statistics
 import sys
 import tempfile
@@ -29,7 +28,7 @@ from bench.scenarios import (
 )
 from bench.scenarios import idle_memory as idle
 from bench.scenarios.throughput import TABLES
-from bench.subject import Service, service
+from bench.subject import Service, await_answer, service
 
 CLIENTS = ("kept:50:0.02", "kept:50:0.2", "fresh:16:0.1")
 RELOADS = 20
@@ -109,21 +108,12 @@ def _kill_and_wait(running: Service) -> float:
     """Kill the worker; seconds from the master's learning of it to the replacement's first answer."""
     [victim] = [worker["pid"] for worker in running.workers() if worker["state"] == "ready"]
     os.kill(victim, signal.SIGKILL)
-    answered = _first_answer(running.port)
+    await_answer(running.port)
+    answered = time.time()
     learned = running.logged_at(f"pid={victim} reason=signal")[-1][0]
     # Restarts are counted anew: what is measured is a crash, not a crash loop.
     running.reload()
     return answered - learned
-
-
-def _first_answer(port: int) -> float:
-    """When the next request is answered. It waits in the listening socket's queue until somebody accepts."""
-    with socket.create_connection(("127.0.0.1", port)) as client:
-        client.sendall(b"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")
-        answer = client.recv(4096)
-    if not answer.startswith(b"HTTP/1.1 200"):
-        raise ConnectionError(answer)
-    return time.time()
 
 
 def start(report: Report) -> None:

@@ -78,6 +78,22 @@ def free_port() -> int:
         return port
 
 
+def await_answer(port: int) -> None:
+    """Have a request answered, as soon as somebody listens. It waits in the socket's queue until somebody accepts."""
+    while True:
+        try:
+            client = socket.create_connection(("127.0.0.1", port))
+        except ConnectionRefusedError:
+            time.sleep(0.001)
+            continue
+        with client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")
+            answer = client.recv(4096)
+        if not answer.startswith(b"HTTP/1.1 200"):
+            raise ConnectionError(answer)
+        return
+
+
 @contextmanager
 def service(directory: Path, *, megabytes: int = 0, **settings: Any) -> Iterator[Service]:
     """Start clusterd in `directory`, wait for READY=1, and stop it in the end."""

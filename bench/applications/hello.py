@@ -13,9 +13,9 @@ BURNING_SECONDS = {"/work": 0.001, "/burn": 0.2}
 """What the thread needs of a processor for a path."""
 
 
-def burn(path: str) -> None:
-    """Need a processor, as a path says."""
-    end = time.thread_time() + BURNING_SECONDS.get(path, 0.0)
+def burn(seconds: float) -> None:
+    """Need a processor for so long."""
+    end = time.thread_time() + seconds
     while time.thread_time() < end:
         pass
 
@@ -30,7 +30,7 @@ def wsgi(environ: dict[str, Any], start_response: Any) -> Any:
     if path == "/sleep":
         time.sleep(0.005)
     if path in BURNING_SECONDS:
-        burn(path)
+        burn(BURNING_SECONDS[path])
     if path == "/stream":
         start_response("200 OK", [("Content-Type", "application/octet-stream")])
         return (CHUNK for _ in range(CHUNKS))
@@ -64,7 +64,7 @@ async def asgi(scope: dict[str, Any], receive: Any, send: Any) -> None:
     elif path == "/sleep":
         await asyncio.sleep(0.005)
     elif path in BURNING_SECONDS:
-        burn(path)
+        burn(BURNING_SECONDS[path])
     elif path == "/file":
         await _send_megabyte(scope, send)
         return

@@ -11,6 +11,7 @@ from pathlib import Path
 from bench import servers
 from bench.loads.wrk import wrk
 from bench.processes import family, private_memory, proportional_set_size
+from bench.report import show
 from bench.servers import Server
 
 WORKERS = 8
@@ -59,5 +60,4 @@ def _round(server: Server) -> dict[str, list[float]]:
 
 
 if __name__ == "__main__":
-    for text, holds in findings():
-        print(f"{'ok  ' if holds else 'FAIL'} {text}", flush=True)
+    show(findings())

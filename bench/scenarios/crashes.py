@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from bench import servers
 from bench.loads.crowd import crowd
+from bench.report import show
 from bench.servers import Server
 
 SECONDS = 36
@@ -108,8 +109,7 @@ def killing(port: int) -> Iterator[threading.Event]:
 def main(seconds: int, rounds: int) -> int:
     """Measure and print; the exit status."""
     verdicts = list(measure(seconds, rounds).verdicts())
-    for text, holds in verdicts:
-        print(f"{'ok  ' if holds else 'FAIL'} {text}", flush=True)
+    show(verdicts)
     return int(not all(holds for _, holds in verdicts))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from bench import servers
 from bench.loads.wrk import wrk
+from bench.report import show
 from bench.scenarios.slow_clients import raise_descriptor_limit
 
 FEW = 64
@@ -38,5 +39,4 @@ def findings(rounds: int = ROUNDS) -> Iterator[tuple[str, bool]]:
 
 
 if __name__ == "__main__":
-    for text, holds in findings(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS):
-        print(f"{'ok  ' if holds else 'FAIL'} {text}", flush=True)
+    show(findings(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.processes import family, processor_seconds, switches
+from bench.report import show
 from bench.scenarios.scrapes import HELLO, scrape
 from bench.subject import free_port, service
 
@@ -75,5 +76,4 @@ def _idle() -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    for text, holds in findings():
-        print(f"{'ok  ' if holds else 'FAIL'} {text}", flush=True)
+    show(findings())

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from bench import servers
 from bench.loads.arrivals import latencies
 from bench.loads.wrk import wrk
+from bench.report import show
 from bench.servers import Server
 
 ROUNDS = 5
@@ -147,5 +148,4 @@ def findings(rounds: int = ROUNDS) -> Iterator[tuple[str, bool]]:
 
 
 if __name__ == "__main__":
-    for text, holds in findings(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS):
-        print(f"{'ok  ' if holds else 'FAIL'} {text}", flush=True)
+    show(findings(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS))

@@ -1,6 +1,5 @@
 """How long commands take as an operator starts them, and a service until it answers: `whole_processes.py [ROUNDS]`."""
 
-import socket
 import statistics
 import subprocess
 import sys
@@ -9,7 +8,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from bench.subject import Service, free_port, service
+from bench.report import show
+from bench.subject import Service, await_answer, free_port, service
 
 ROUNDS = 15
 MOST_VERSION_SECONDS = 0.06
@@ -63,27 +63,12 @@ def _start() -> float:
         begun = time.perf_counter()
         process = subprocess.Popen(command, cwd=name, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            return _first_answer(port) - begun - IMPORT_SECONDS
+            await_answer(port)
+            return time.perf_counter() - begun - IMPORT_SECONDS
         finally:
             process.terminate()
             process.wait()
 
 
-def _first_answer(port: int) -> float:
-    while True:
-        try:
-            client = socket.create_connection(("127.0.0.1", port))
-        except ConnectionRefusedError:
-            time.sleep(0.001)
-            continue
-        with client:
-            client.sendall(b"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")
-            answer = client.recv(4096)
-            if not answer.startswith(b"HTTP/1.1 200"):
-                raise AssertionError(answer)
-            return time.perf_counter()
-
-
 if __name__ == "__main__":
-    for text, holds in findings(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS):
-        print(f"{'ok  ' if holds else 'FAIL'} {text}", flush=True)
+    show(findings(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS))
