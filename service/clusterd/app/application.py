@@ -5,13 +5,14 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from clusterd.app.errors import USUAL_NAMES, LoadError, describe
 from clusterd.app.signatures import unfit_signature
 from clusterd.config.model import Config, Interface
 from clusterd.log import Logger
+from clusterd.records import dataclass
 from clusterd.runtime.hub import is_used, note_background
 
 Application = Callable[..., Any]

@@ -4,7 +4,6 @@ import argparse
 import difflib
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,6 +11,7 @@ from clusterd.config.foreign import instead_of_flag
 from clusterd.config.settings.schema import SETTINGS
 from clusterd.config.settings.setting import Setting, Shape
 from clusterd.http.compilation import version_line
+from clusterd.records import dataclass
 
 DEFAULT_CONFIG = Path("/etc/clusterd/clusterd.yaml")
 

@@ -14,10 +14,11 @@ import select
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 
+from clusterd.records import dataclass
 from clusterd.supervisor.decisions.stopping import ExitStatus
 
 RECORD = "failed-start.json"

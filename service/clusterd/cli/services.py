@@ -2,11 +2,11 @@
 
 import argparse
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from clusterd.cli.asking import Unreachable, result_of
 from clusterd.config.paths import CONFIGURATIONS, MAIN, RUNTIME, SOCKET_NAME, match_instance, runtime_directory
+from clusterd.records import dataclass
 from clusterd.wire.control import Command, ControlError
 
 SECONDS = 2.0

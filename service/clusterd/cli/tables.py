@@ -1,11 +1,11 @@
 """The answers of clusterd as text: plain and in columns, for people and for programs that read lines."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from clusterd.dashboard import words
 from clusterd.log.record import escaped
+from clusterd.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 import re
 import socket
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+
+from clusterd.records import dataclass
 
 LONGEST_UNIX_PATH = 107  # sun_path is 108 bytes with its terminating NUL: unix(7)
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")

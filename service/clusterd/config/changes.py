@@ -1,12 +1,12 @@
 """The differences between two configurations, and when each takes effect."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from clusterd.config.model import JSON
 from clusterd.config.settings.schema import BY_KEY
 from clusterd.config.settings.setting import Setting, Shape
 from clusterd.config.written import HIDDEN
+from clusterd.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,14 @@ the application's own interpreter. The meaning, the default and the range of a s
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from enum import Enum, StrEnum
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from clusterd.config.address import Address, TcpAddress, UnixAddress
 from clusterd.config.limits import Limits, Timeouts
+from clusterd.records import dataclass
 
 __all__ = [
     "JSON",

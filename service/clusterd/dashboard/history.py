@@ -6,8 +6,9 @@ difference of two histograms is the histogram of the time between them.
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
+
+from clusterd.records import dataclass
 
 SAMPLE_SECONDS = 5.0
 """The time between two readings that are kept."""

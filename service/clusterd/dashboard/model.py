@@ -5,10 +5,10 @@ seconds, memory is in bytes. What is unknown or does not apply is None.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from clusterd.dashboard.history import Activity, Point
+from clusterd.records import dataclass
 
 _Part = TypeVar("_Part")
 

@@ -5,7 +5,6 @@ handlers that it registers there are never called.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from clusterd.hooks.handle import Worker, leaving_worker
@@ -13,6 +12,7 @@ from clusterd.hooks.handle import broadcast as send_to_all
 from clusterd.hooks.handlers import CLUSTER_EVENTS, Registry
 from clusterd.hooks.master_connection import MasterConnection
 from clusterd.hooks.roster import Roster
+from clusterd.records import dataclass
 from clusterd.wire.conversation import Reply
 from clusterd.wire.hooks import Operation, read_worker_event
 

@@ -4,7 +4,6 @@ import asyncio
 import contextvars
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
@@ -13,6 +12,7 @@ from clusterd.app import answers
 from clusterd.app.signatures import check_handler, name_of
 from clusterd.linux.early_signals import let_signals_through
 from clusterd.log import Logger
+from clusterd.records import dataclass
 from clusterd.runtime import originals
 from clusterd.runtime.threads import begin_natively
 from clusterd.wire.hooks import DISCONNECT, EXIT, FORK, MESSAGE, SETUP

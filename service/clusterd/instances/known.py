@@ -1,11 +1,11 @@
 """Find the instances, and the address of the metrics of each."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from clusterd.config.address import Address, UnixAddress
 from clusterd.config.paths import CONFIGURATIONS, MAIN, RUNTIME, match_instance, runtime_directory
 from clusterd.config.reading.loader import ConfigError, written_metrics
+from clusterd.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,9 @@
 import ctypes
 import os
 import struct
-from dataclasses import dataclass
 from enum import IntFlag
+
+from clusterd.records import dataclass
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _HEADER = struct.Struct("iIII")

@@ -1,8 +1,7 @@
 """Limits how many equal records are written in a second. It decides only: the clock is handed in."""
 
-from dataclasses import dataclass
-
 from clusterd.log.record import Level
+from clusterd.records import dataclass
 
 SECONDS = 1.0
 """The time in which equal records are counted."""

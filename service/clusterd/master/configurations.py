@@ -3,7 +3,6 @@
 import os
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from clusterd.config.changes import Change, changes
 from clusterd.config.descriptors import usable_connections
@@ -14,6 +13,7 @@ from clusterd.config.settings.schema import BY_KEY
 from clusterd.config.settings.setting import Applies
 from clusterd.config.written import written
 from clusterd.log import Logger
+from clusterd.records import dataclass
 from clusterd.systemd.start_files import StartFiles, ask_for_start_files
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from clusterd.log import Logger
@@ -18,6 +17,7 @@ from clusterd.master.sockets.listeners import Listeners
 from clusterd.master.takeover.keeper import Keeper
 from clusterd.metrics.regions.arena import Arena
 from clusterd.metrics.shared.scoreboard import Scoreboard
+from clusterd.records import dataclass
 from clusterd.supervisor import actions, events
 from clusterd.supervisor.model.cluster import ClusterState
 from clusterd.supervisor.supervisor import Supervisor

@@ -5,7 +5,6 @@ The caller passes a future, which receives the outcome of the operation. All of 
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import Any
 
 from clusterd.config.model import TcpAddress
@@ -13,6 +12,7 @@ from clusterd.master.children.child import Child, Kind
 from clusterd.master.children.killing import send_signal
 from clusterd.master.context import MasterContext
 from clusterd.master.diagnosis.debuggers import NoDebugger
+from clusterd.records import dataclass
 from clusterd.supervisor import actions, events
 from clusterd.supervisor.model.cluster import ClusterState, Phase
 from clusterd.supervisor.model.states import WorkerState

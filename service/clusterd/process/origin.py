@@ -1,10 +1,10 @@
 """Where a process of the application comes from: told by its process group, and by the variables of its environment."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 from clusterd.config import marks
+from clusterd.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

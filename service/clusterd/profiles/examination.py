@@ -7,9 +7,10 @@ with pread and within bounds, because a worker runs code that the master must no
 
 import os
 import struct
-from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Final
+
+from clusterd.records import dataclass
 
 MOST_BYTES: Final = 1 << 20
 """The largest result. It is compressed."""

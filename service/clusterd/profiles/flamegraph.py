@@ -5,11 +5,12 @@ is readable without scripts too: each box has its numbers as a tooltip.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from xml.sax.saxutils import escape, quoteattr
 from zlib import crc32
 
 from clusterd.profiles.profile import Frame, Profile, Stack, View
+from clusterd.records import dataclass
 
 WIDTH = 1200.0
 ROW = 17

@@ -1,8 +1,9 @@
 """What the memory of a worker is used for, as a worker has written it, and as it is shown. It is not trusted."""
 
 import json
-from dataclasses import dataclass
 from typing import Any, Final
+
+from clusterd.records import dataclass
 
 VERSION: Final = 1
 MOST: Final = 10**15

@@ -8,11 +8,12 @@ import re
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any, Final
 
 from clusterd.profiles.call_tree import GREENLETS, MOST_CHARACTERS, MOST_NODES, TASKS, THREADS, VERSION
+from clusterd.records import dataclass
 
 MOST_DOCUMENT_BYTES: Final = 64 << 20
 MOST_TREES: Final = 8
@@ -60,7 +61,7 @@ Stack = tuple[Frame, ...]
 """The outermost frame first."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Profile:
     """Of one worker or of several. Times are in microseconds, and those of the innermost frame of each stack."""
 

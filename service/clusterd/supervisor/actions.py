@@ -1,8 +1,8 @@
 """The actions of the supervisor, which the master carries out. The actions of one step are carried out in order."""
 
-from dataclasses import dataclass
 from enum import Enum
 
+from clusterd.records import dataclass
 from clusterd.supervisor.model.held import NOTHING_HELD, Cause, Held
 from clusterd.supervisor.model.load import ScaleCause
 from clusterd.supervisor.model.rotation import Rotation

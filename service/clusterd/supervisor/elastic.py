@@ -6,8 +6,9 @@ is the hysteresis: the workers that are left after a shrinking are used so littl
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from clusterd.records import dataclass
 from clusterd.supervisor.model.load import Load, ScaleCause
 
 GROW_ABOVE = 0.8

@@ -3,9 +3,9 @@
 A `serial` identifies one process and is never used again: every fork and every template gets the next number.
 """
 
-from dataclasses import dataclass
 from enum import Enum, auto
 
+from clusterd.records import dataclass
 from clusterd.supervisor.model.held import NOTHING_HELD, Held
 from clusterd.supervisor.model.load import ScaleCause
 from clusterd.supervisor.model.settings import Settings

@@ -1,8 +1,8 @@
 """The status line of the service, which `systemctl status` shows."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from clusterd.records import dataclass
 from clusterd.supervisor.decisions.slots import retry_at
 from clusterd.supervisor.model.backoff import Backoff
 from clusterd.supervisor.model.cluster import ClusterState, Phase

@@ -5,8 +5,9 @@ decision, and of the last ones it does not know whether they were carried out. I
 """
 
 from collections.abc import Iterator, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from clusterd.records import dataclass
 from clusterd.supervisor import actions, events
 from clusterd.supervisor.model.cluster import ClusterState
 from clusterd.supervisor.model.rotation import Rotation

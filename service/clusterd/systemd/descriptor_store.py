@@ -7,10 +7,10 @@ import asyncio
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 from clusterd.log import Logger
+from clusterd.records import dataclass
 from clusterd.systemd.environment import DESCRIPTOR_STORE_VARIABLE
 from clusterd.systemd.notify import Notifier
 

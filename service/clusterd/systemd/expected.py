@@ -1,10 +1,11 @@
 """The socket units whose sockets a service requires. The service's own unit names them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from clusterd import service_name
+from clusterd.records import dataclass
 from clusterd.systemd.sockets import Role
 
 VARIABLE = "CLUSTERD_SOCKETS"

@@ -9,8 +9,9 @@ import socket
 from array import array
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
+
+from clusterd.records import dataclass
 
 _MICROSECONDS = 1_000_000
 _STATUS_LENGTH = 300

@@ -4,9 +4,9 @@ import importlib
 import os
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 
+from clusterd.records import dataclass
 from clusterd.systemd.descriptor_store import is_stored_name
 from clusterd.systemd.environment import LISTEN_VARIABLES
 

@@ -9,10 +9,10 @@ import os
 import stat
 import subprocess
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from clusterd.records import dataclass
 from clusterd.systemd.environment import clean_environment
 
 ASK_SECONDS = 5.0

@@ -15,13 +15,13 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import NoReturn
 
 from clusterd.linux.prctl import die_with_parent
 from clusterd.process.fork_hygiene import wait_for_child
+from clusterd.records import dataclass
 from clusterd.runtime import originals
 from clusterd.runtime.hub import descriptors_of_hub, pool_threads_of_hub
 from clusterd.template.forking import fork_copy

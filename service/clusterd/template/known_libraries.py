@@ -1,7 +1,8 @@
 """Libraries that a fork alone does not judge, by the names of their threads (docs/workers.md has them too)."""
 
 import re
-from dataclasses import dataclass
+
+from clusterd.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

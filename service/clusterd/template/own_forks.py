@@ -7,8 +7,8 @@ import has started is the application's.
 import os
 import select
 from contextlib import suppress
-from dataclasses import dataclass
 
+from clusterd.records import dataclass
 from clusterd.runtime import originals
 from clusterd.template.forking import ForkRefused, fork_child
 from clusterd.wire.messages import LOST_STATUS, Reaped

@@ -9,8 +9,8 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+from clusterd.records import dataclass
 from clusterd.wire.endpoint import SeqpacketEndpoint
 from clusterd.wire.messages import Message, ProtocolError, decode, encode
 from clusterd.wire.packets import DescriptorsMissing, close_all

@@ -9,12 +9,12 @@ connection. docs/control.md lists the arguments and results of each command.
 
 import json
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 from signal import SIGTERM, Signals
 from typing import Any
 
 from clusterd.profiles.examination import MOST_SECONDS
+from clusterd.records import dataclass
 
 CONTROL_VERSION = 1
 LINE_BYTES = 64 * 1024

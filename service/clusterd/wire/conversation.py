@@ -8,10 +8,11 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import field
 from time import monotonic, monotonic_ns
 from typing import Any
 
+from clusterd.records import dataclass
 from clusterd.runtime import originals
 from clusterd.runtime.hub import is_used
 from clusterd.wire.channel import Channel

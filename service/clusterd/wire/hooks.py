@@ -15,10 +15,11 @@ The hooks process asks for operations by requests. The reply is an outcome:
     {"value": null}, or {"failure": "RuntimeError", "reason": "the cluster is stopping"}
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Any
 
+from clusterd.records import dataclass
 from clusterd.wire.conversation import Disconnected, QueueFull, RequestFailed
 
 SETUP = "setup"

@@ -7,10 +7,11 @@ places, and its writer uses the same few pages for all requests.
 """
 
 import re
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 from zlib import crc32
+
+from clusterd.records import dataclass
 
 PLACES: Final = 256
 """The most requests that are recorded at a time. While all places are taken, later requests are only counted."""

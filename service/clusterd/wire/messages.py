@@ -11,10 +11,11 @@ not trust.
 """
 
 import json
-from dataclasses import dataclass, fields
 from math import isfinite
 from typing import Any, cast, get_origin
 from zlib import crc32
+
+from clusterd.records import dataclass
 
 PROTOCOL_VERSION = 1
 PACKET_BYTES = 64 * 1024
@@ -399,7 +400,7 @@ def _class_of(annotation: object) -> type:
 
 _FIELDS: dict[str, dict[str, type]] = {
     # Of annotations like dict[str, Any] only the class is checked, because the other end may run any code.
-    name: {field.name: _class_of(field.type) for field in fields(message)}
+    name: {field: _class_of(annotation) for field, annotation in message.__annotations__.items()}
     for name, message in _MESSAGES.items()
 }
 

@@ -11,9 +11,9 @@ import sys
 import termios
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from clusterd.records import dataclass
 from clusterd.runtime import originals
 from clusterd.wire.messages import PACKET_BYTES, PACKET_DESCRIPTORS, ProtocolError
 

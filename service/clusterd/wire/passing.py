@@ -13,9 +13,9 @@ on: if the master dies, the next one does not offer them again.
 """
 
 import json
-from dataclasses import dataclass
 from enum import StrEnum
 
+from clusterd.records import dataclass
 from clusterd.wire.messages import ProtocolError
 
 

@@ -2,9 +2,9 @@
 
 import json
 import re
-from dataclasses import dataclass
 from typing import Any
 
+from clusterd.records import dataclass
 from clusterd.wire.messages import VALUE_BYTES, Ack, AppMessage, ProtocolError
 
 MOST_NESTED = 100

@@ -7,11 +7,11 @@ stop_event that it keeps, therefore work in every worker.
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from clusterd.app.signatures import check_handler
 from clusterd.log.current_request import REQUEST_ID
+from clusterd.records import dataclass
 from clusterd.wire.conversation import REQUEST_SECONDS, Conversation, Disconnected, QueueFull, Reply, RequestFailed
 
 __all__ = ["Disconnected", "NotInWorker", "QueueFull", "RequestFailed", "on", "request", "request_id", "send"]

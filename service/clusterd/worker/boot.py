@@ -4,7 +4,6 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import monotonic
 from typing import NoReturn
 
@@ -24,6 +23,7 @@ from clusterd.process.ending import Ending
 from clusterd.process.exit_handlers import forget_what_runs_once
 from clusterd.process.fork_hygiene import flush_output, wait_for_adoption
 from clusterd.process.own_descriptors import OwnDescriptors
+from clusterd.records import dataclass
 from clusterd.runtime.hub import begin_after_fork, is_used, note_background, wait_for_threads_of_greenlets
 from clusterd.wire.messages import BootFailed, Hello, MasterChanged, Welcome, decode, encode
 from clusterd.wire.packets import peer_pid, receive, send

@@ -4,12 +4,12 @@ import queue
 import threading
 from base64 import b64decode
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from clusterd.cli.asking import Unreachable, ask, result_of
 from clusterd.profiles.profile import decompressed
+from clusterd.records import dataclass
 from clusterd.wire.control import Command, ControlError
 
 ALL = "all"

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +10,7 @@ from clusterd.cli import tables
 from clusterd.cli.hosts.outcomes import Failure, Outcome
 from clusterd.dashboard import words
 from clusterd.log.record import escaped
+from clusterd.records import dataclass
 
 _GAP = "  "
 _WITH_WORKERS = frozenset({"status", "workers"})

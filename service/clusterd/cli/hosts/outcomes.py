@@ -1,13 +1,13 @@
 """What a host has answered, or the one line that says why it has not. Pure."""
 
 import json
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from clusterd.cli.hosts.processes import Cut, Ended
 from clusterd.dashboard import words
 from clusterd.log.record import escaped
+from clusterd.records import dataclass
 
 _SSH_FAILED = 255
 """The exit status of ssh(1) for errors of its own."""

@@ -13,11 +13,12 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from types import FrameType
 
 from clusterd.cli.hosts.ssh_command import RemoteCommand
+from clusterd.records import dataclass
 
 MOST_AT_ONCE = 32
 """How many run at the same time. The others wait for one to end."""

@@ -4,9 +4,9 @@ import argparse
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 
+from clusterd.records import dataclass
 from clusterd.wire.control import Command
 
 CONNECT_SECONDS = 10

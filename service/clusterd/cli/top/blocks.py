@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from rich.console import Console, Group, RenderableType
 from rich.progress_bar import ProgressBar
@@ -14,6 +13,7 @@ from clusterd.dashboard import words
 from clusterd.dashboard.history import SAMPLES, Point
 from clusterd.dashboard.model import About, Bar, Dashboard, EventLine, RolloutProgress, Totals
 from clusterd.log.record import escaped
+from clusterd.records import dataclass
 
 WIDE = 130
 """From this width on, the limits stand beside the numbers."""

@@ -8,7 +8,7 @@ expand exponentially, and every problem has a line and a column. It also avoids 
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum, auto
 from typing import Never, Protocol, TypeAlias
 
@@ -16,6 +16,7 @@ import yaml
 
 from clusterd.config.reading.problems import ConfigError, Place, Problem, quoted, shown_key
 from clusterd.config.settings.kinds import CoreType
+from clusterd.records import dataclass
 
 DEEPEST = 8
 """Levels of nesting. No setting needs four, and a hostile file is refused before it costs time or memory."""

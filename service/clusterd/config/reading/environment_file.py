@@ -10,12 +10,13 @@ A line is `NAME=VALUE`, with `export` before it if need be. An empty line and on
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from clusterd.config.reading.files import text_of
 from clusterd.config.reading.problems import ConfigError, Place, Problem
 from clusterd.config.settings.application_settings import ENVIRONMENT_NAME, RESERVED_ENVIRONMENT
+from clusterd.records import dataclass
 
 _IF_ABSENT = "environment_file names it; leave that out, or create the file"
 _IF_LARGE = "is this a file of environment variables?"

@@ -1,7 +1,8 @@
 """Describes what is wrong with a configuration, so that the operator can correct it without the manual."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from clusterd.records import dataclass
 
 LONGEST_QUOTE = 60
 

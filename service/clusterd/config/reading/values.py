@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from clusterd.config.foreign import instead_of
@@ -14,6 +14,7 @@ from clusterd.config.settings.application_settings import ENVIRONMENT_NAME, RESE
 from clusterd.config.settings.kinds import CoreType, Kind, Parts, Refusal
 from clusterd.config.settings.schema import BY_KEY, SECTIONS, SHORTHANDS, children
 from clusterd.config.settings.setting import Setting, Shape
+from clusterd.records import dataclass
 
 
 @dataclass(slots=True)

@@ -1,9 +1,10 @@
 """The definition of one setting."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum, StrEnum
 
 from clusterd.config.settings.kinds import Kind
+from clusterd.records import dataclass
 
 
 class Applies(StrEnum):

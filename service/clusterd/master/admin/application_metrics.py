@@ -4,7 +4,6 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
-from dataclasses import dataclass
 from typing import TypeVar
 
 from clusterd.config.model import Switch
@@ -17,6 +16,7 @@ from clusterd.metrics.page.negotiation import Form
 from clusterd.metrics.page.pace import Pace
 from clusterd.metrics.regions.arena import Lease
 from clusterd.metrics.regions.reading import ArenaReader, Snapshot
+from clusterd.records import dataclass
 from clusterd.supervisor.model.states import WorkerState
 from clusterd.wire.messages import TellMetrics
 from clusterd.wire.packets import is_in_memory

@@ -6,11 +6,11 @@ import select
 import socket
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from clusterd.log import Logger
 from clusterd.master.admin.accepting import Accepting
+from clusterd.records import dataclass
 from clusterd.wire.control import LINE_BYTES, ControlError, Request, parse_request, progress, result
 
 MOST_SILENT = 32

@@ -3,8 +3,9 @@
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from clusterd.records import dataclass
 from clusterd.supervisor.model.held import Cause
 from clusterd.supervisor.model.load import ScaleCause
 from clusterd.supervisor.model.states import COUNTED, RESTARTS, EndReason

@@ -7,7 +7,6 @@ connection, with short limits, so a client cannot keep the master from its work.
 import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
 from urllib.parse import parse_qs
@@ -16,6 +15,7 @@ from clusterd.log import Logger
 from clusterd.master.admin.exchanges import HEAD_BYTES, Exchanges, receive_head, send_and_end
 from clusterd.master.health.readiness import Check
 from clusterd.metrics.page.negotiation import Page, Wanted
+from clusterd.records import dataclass
 
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,16}) (/[\x21-\x7e]*) HTTP/1\.[01]")
 _FIELD = re.compile(rb"^(accept|accept-encoding):[ \t]*(.*?)[ \t]*$", re.IGNORECASE | re.MULTILINE)

@@ -2,13 +2,13 @@
 
 import time
 from collections import defaultdict
-from dataclasses import dataclass
 
 from clusterd.dashboard.history import Counters, Reading
 from clusterd.master.context import MasterContext
 from clusterd.metrics.kernel.procfs import cpu_and_memory
 from clusterd.metrics.page.ledger import Ledger
 from clusterd.metrics.shared.row import Row
+from clusterd.records import dataclass
 from clusterd.supervisor.model.table import Worker
 
 

@@ -6,7 +6,7 @@ The processes are those of a start (`processes.py`). None of them serves a clien
 import asyncio
 import os
 import signal
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from clusterd.config.model import AccessLog, Config, LogLevel, Preload
 from clusterd.linux.descriptors import raise_descriptor_limit
@@ -17,6 +17,7 @@ from clusterd.master.children.child import Death
 from clusterd.master.children.orphans import end_orphans
 from clusterd.master.children.table import why_unheard
 from clusterd.process.own_log import configure_log
+from clusterd.records import dataclass
 from clusterd.wire import messages
 
 END_SECONDS = 5.0

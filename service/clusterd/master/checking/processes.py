@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-from dataclasses import dataclass
 
 from clusterd.config.model import Config, HealthCheck
 from clusterd.linux.wakeups import Wakeups
@@ -19,6 +18,7 @@ from clusterd.master.sockets.listeners import Listeners
 from clusterd.master.sockets.round_robin import RoundRobin
 from clusterd.metrics.regions.arena import Arena
 from clusterd.metrics.shared.scoreboard import Scoreboard
+from clusterd.records import dataclass
 from clusterd.supervisor import actions
 from clusterd.supervisor.decisions.deadlines import ENDING_SECONDS
 from clusterd.wire import messages

@@ -1,11 +1,12 @@
 """The record of one process of the master."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
 from clusterd.config.model import AccessLog, TcpAddress
 from clusterd.log import Level
+from clusterd.records import dataclass
 from clusterd.wire.channel import Channel
 
 

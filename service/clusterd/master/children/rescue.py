@@ -13,7 +13,6 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from time import monotonic
 
 from clusterd.linux.address import Address
@@ -22,6 +21,7 @@ from clusterd.master.children.child import Child
 from clusterd.master.context import MasterContext
 from clusterd.master.sockets.dispatch_channel import is_silent
 from clusterd.metrics.kernel.procfs import is_stopped
+from clusterd.records import dataclass
 from clusterd.supervisor.actions import Retire
 from clusterd.supervisor.model.states import WorkerState
 from clusterd.wire import messages

@@ -3,13 +3,13 @@
 import asyncio
 import ipaddress
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from clusterd.config.model import TcpAddress
 from clusterd.log import Logger
 from clusterd.master.children.child import Child
 from clusterd.master.children.table import Children
 from clusterd.master.configurations import Configurations
+from clusterd.records import dataclass
 from clusterd.supervisor.events import DebuggerListens, Event
 from clusterd.wire.messages import StartDebugger
 

@@ -9,7 +9,7 @@ import asyncio
 import os
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from time import monotonic
 
@@ -18,6 +18,7 @@ from clusterd.master.children.table import Children
 from clusterd.master.diagnosis.stacks import StackReader
 from clusterd.profiles import examination
 from clusterd.profiles.examination import Examination, Progress, Stage
+from clusterd.records import dataclass
 from clusterd.wire.messages import Examine
 
 LOOK_EVERY_SECONDS = 0.1

@@ -3,13 +3,14 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from clusterd.linux.stacks import STACKS_SIGNAL, forget_stacks, read_stacks
 from clusterd.log import Logger
 from clusterd.master.children.child import Child, Kind
 from clusterd.master.children.in_hand import listed, with_requests
 from clusterd.master.children.table import Children
+from clusterd.records import dataclass
 from clusterd.wire.in_hand import Table
 from clusterd.wire.messages import TellStacks
 

@@ -7,12 +7,12 @@ end. This needs no port, and no other worker can answer in its place.
 import asyncio
 import re
 import socket
-from dataclasses import dataclass
 from http import HTTPStatus
 
 from clusterd.config.model import HealthCheck
 from clusterd.master.children.child import Child
 from clusterd.master.children.table import Children
+from clusterd.records import dataclass
 from clusterd.wire import messages
 
 _LINE_BYTES = 64 * 1024

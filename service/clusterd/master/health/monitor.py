@@ -1,12 +1,12 @@
 """Watch the progress, the requests and the memory of the workers, through the scoreboard and /proc."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from clusterd.config.model import Limits, Timeouts
 from clusterd.master.health.punctuality import Punctuality
 from clusterd.master.health.readiness import Seen
 from clusterd.metrics.shared.scoreboard import Row
+from clusterd.records import dataclass
 from clusterd.supervisor.events import Event, MemoryLimitReached, RequestLimitReached, WorkerStalled
 
 JITTER = 0.1

@@ -5,10 +5,10 @@ reported that immediately, the proxy would have no host left.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum
 
 from clusterd.master.health.punctuality import Punctuality
+from clusterd.records import dataclass
 
 SILENT_SECONDS = 2.0
 """A worker whose event loop has not turned for this long answers nothing, whatever the cause."""

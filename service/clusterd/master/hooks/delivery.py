@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from clusterd.log import Logger
 from clusterd.master.hooks.decisions.feed import Entry, Feed, Snapshot
 from clusterd.master.hooks.link import HooksLink, size_of
+from clusterd.records import dataclass
 from clusterd.wire.conversation import Incoming
 from clusterd.wire.hooks import SETUP, WorkerEvent
 from clusterd.wire.messages import Ack, AppMessage

@@ -7,7 +7,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from clusterd.config.model import Config
@@ -21,6 +21,7 @@ from clusterd.master.hooks.delivery import Counts, HooksQueue, refuse
 from clusterd.master.hooks.link import HooksLink
 from clusterd.master.operations import Operations
 from clusterd.metrics.page.facts import HooksFacts
+from clusterd.records import dataclass
 from clusterd.supervisor import actions, events
 from clusterd.supervisor.model.cluster import Phase
 from clusterd.supervisor.model.states import TemplateState

@@ -7,11 +7,11 @@ time, and beside the master's loop.
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 
 from clusterd.metrics.kernel.procfs import ProcessMemory, process_memory
 from clusterd.metrics.page.observed import SlotMemory
+from clusterd.records import dataclass
 from clusterd.runtime import originals
 
 SAMPLE_SECONDS = 30.0

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from clusterd.master.admin.counts import FAILED, SUCCEEDED
 from clusterd.master.children.child import Child
@@ -14,6 +14,7 @@ from clusterd.master.observing.releases import Releases
 from clusterd.metrics.kernel.backlog import backlogs
 from clusterd.metrics.kernel.cgroup import Cgroup
 from clusterd.metrics.page.observed import Observed, Release, SlotBackoff
+from clusterd.records import dataclass
 from clusterd.supervisor import actions, events
 from clusterd.supervisor.model.backoff import Backoff
 from clusterd.supervisor.status import waiting_slots

@@ -6,7 +6,8 @@ Four things reduce it, and multiply: slots without a ready worker, workers that 
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from clusterd.records import dataclass
 
 EASY = 0.5
 """A worker that is no busier than this has all its room."""

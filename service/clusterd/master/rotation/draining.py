@@ -1,11 +1,11 @@
 """`clusterctl drain` and `undrain`: the requests, what is done of them, and who waits for the end."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from clusterd.master.admin.control import Peer
 from clusterd.master.context import MasterContext
 from clusterd.master.rotation.kept import KeptDrain
+from clusterd.records import dataclass
 from clusterd.supervisor import actions, events
 from clusterd.supervisor.model.rotation import Rotation
 from clusterd.supervisor.model.states import WorkerState

@@ -5,7 +5,9 @@ What counts is the time in the application alone. The time that requests wait fo
 """
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from clusterd.records import dataclass
 
 PERIOD_SECONDS = 10.0
 REMEMBERED_SECONDS = 3600.0

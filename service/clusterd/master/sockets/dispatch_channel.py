@@ -7,13 +7,13 @@ answered for still belongs to the master, even if the worker dies.
 import asyncio
 import socket
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from enum import IntEnum
 from time import monotonic
 
 from clusterd.linux.address import Address
 from clusterd.metrics.shared.row import Row
 from clusterd.metrics.shared.scoreboard import SILENT_NANOSECONDS
+from clusterd.records import dataclass
 from clusterd.wire.connection_state import CarriedState
 from clusterd.wire.offers import OfferSender
 from clusterd.wire.passing import Decline

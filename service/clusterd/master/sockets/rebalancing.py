@@ -4,13 +4,13 @@ New connections go to the worker with the fewest in any case. This module moves 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from time import monotonic
 
 from clusterd.config.model import Scheduling
 from clusterd.master.context import MasterContext
 from clusterd.master.health.monitor import Watched
 from clusterd.master.sockets.dispatch_channel import is_silent
+from clusterd.records import dataclass
 from clusterd.supervisor.model.cluster import Phase
 
 MOST_AHEAD = 1.25

@@ -3,7 +3,6 @@
 import os
 import socket
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from clusterd.config.model import Config
@@ -32,6 +31,7 @@ from clusterd.master.worker_events import WorkerEvents
 from clusterd.metrics.page.ledger import Ledger
 from clusterd.metrics.regions.arena import Arena
 from clusterd.metrics.shared.scoreboard import Scoreboard
+from clusterd.records import dataclass
 from clusterd.supervisor.model.states import WorkerState
 from clusterd.supervisor.snapshot import SnapshotError, pending_in, restore
 from clusterd.supervisor.succession import Beginning, Found, begin

@@ -7,7 +7,7 @@ workers, because the next program may be another version, which must not guess.
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from enum import Enum, auto
 from typing import Any
 
@@ -22,6 +22,7 @@ from clusterd.metrics.regions.arena import Kept as KeptOfArena
 from clusterd.metrics.regions.region import REGION_LAYOUT
 from clusterd.metrics.shared.row import Totals
 from clusterd.metrics.shared.scoreboard import HEADER
+from clusterd.records import dataclass
 from clusterd.supervisor.model.plain import PlainError, from_plain, to_plain
 from clusterd.systemd.sockets import Role
 from clusterd.version import __version__

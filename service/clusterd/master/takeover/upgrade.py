@@ -9,13 +9,13 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from clusterd.linux.early_signals import hold_signals, let_signals_through
 from clusterd.master.asking import INHERITED, output_of
 from clusterd.master.takeover.collecting import Collector
 from clusterd.master.takeover.state import write
+from clusterd.records import dataclass
 from clusterd.supervisor.events import ReloadAsked
 from clusterd.supervisor.model.cluster import Phase
 from clusterd.supervisor.model.states import COMING, TemplateState, WorkerState

@@ -6,7 +6,6 @@ import os
 import stat
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from clusterd.config.reading.working_directory import absolute, working_directory
@@ -22,6 +21,7 @@ from clusterd.master.watching.file_changes import (
     is_within,
     sentence,
 )
+from clusterd.records import dataclass
 
 
 class WatchError(Exception):

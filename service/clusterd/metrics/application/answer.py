@@ -6,11 +6,11 @@ An answer is lines of JSON: one for a metric, `[name, kind, help]`, and then one
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Final
 
 from clusterd.metrics.regions.series import KINDS, MOST_LABELS
+from clusterd.records import dataclass
 
 MOST_BYTES: Final = 4 << 20
 """The longest answer."""

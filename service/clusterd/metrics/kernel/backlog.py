@@ -9,8 +9,8 @@ import os
 import socket
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from clusterd.records import dataclass
 from clusterd.runtime import originals
 
 _TCP_LISTEN = 10

@@ -6,8 +6,9 @@ Under systemd the group is the unit. Pressure is the time in which processes wai
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+from clusterd.records import dataclass
 
 MOUNTED = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")

@@ -8,13 +8,13 @@ process it was, where this process may read it.
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from io import RawIOBase
 from pathlib import Path
 
 from clusterd.metrics.kernel.cgroup import MOUNTED, OWN_GROUPS, Cgroup, oom_kills_in
+from clusterd.records import dataclass
 
 EXPLAINS_SECONDS = 10.0
 """How long after the counter has risen a death may still be due to it: a large process takes a while to die."""

@@ -1,8 +1,9 @@
 """Reads the resource usage of a process from /proc (proc(5)). A process that is gone or unreadable gives None."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+
+from clusterd.records import dataclass
 
 PROC = Path("/proc")
 

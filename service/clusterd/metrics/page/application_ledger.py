@@ -7,7 +7,6 @@ names the lease that was added. `Arena.go_on` and every reader add that lease to
 import os
 import struct
 from array import array
-from dataclasses import dataclass
 from math import isfinite
 from typing import Final
 
@@ -28,6 +27,7 @@ from clusterd.metrics.regions.region import (
     RegionReader,
 )
 from clusterd.metrics.regions.series import GAUGE, Series, Shape, encode_series, encode_shape
+from clusterd.records import dataclass
 
 _CELL: Final = struct.Struct("Q")
 _KIND: Final = struct.Struct("2Q")

@@ -6,7 +6,7 @@ take some 100 ms.
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from clusterd.metrics.application.answer import ToldMetric
 from clusterd.metrics.page.application_text import (
@@ -23,6 +23,7 @@ from clusterd.metrics.regions.histograms import distributions
 from clusterd.metrics.regions.merging import Merged
 from clusterd.metrics.regions.reading import ProcessValues, Snapshot
 from clusterd.metrics.regions.series import BOUND, HISTOGRAM, WORKER, Series, Shape
+from clusterd.records import dataclass
 
 TEMPLATE = "template"
 """The label `worker` of what imports have counted."""

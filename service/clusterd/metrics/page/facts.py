@@ -1,10 +1,10 @@
 """The facts about the cluster that the master adds to the metrics, beside the scoreboard and /proc."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
 from clusterd.metrics.shared.row import Row
+from clusterd.records import dataclass
 
 
 class Phase(StrEnum):

@@ -1,9 +1,10 @@
 """What a request for the page asks for: the format and the compression."""
 
 import re
-from dataclasses import dataclass
 from enum import Enum
 from typing import Self
+
+from clusterd.records import dataclass
 
 _OPENMETRICS = "application/openmetrics-text"
 _TEXT = "text/plain"

@@ -1,13 +1,13 @@
 """The metric families of what the master observes: queues, memory, pressure, durations and certificates."""
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass
 
 from clusterd.metrics.kernel.backlog import Backlog
 from clusterd.metrics.kernel.cgroup import CgroupUsage
 from clusterd.metrics.page.families import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from clusterd.metrics.page.negotiation import Form
 from clusterd.metrics.page.pace import Pace
+from clusterd.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """The metric families with a series for each slot."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 
 from clusterd.metrics.kernel.procfs import ProcessUsage
@@ -10,6 +9,7 @@ from clusterd.metrics.page.families import CounterMetricFamily, GaugeMetricFamil
 from clusterd.metrics.page.ledger import Ledger
 from clusterd.metrics.shared.row import BUSY_UNIT, SERIES, Row, Totals
 from clusterd.metrics.shared.series import Counter, Gauge, Histogram, LabelledCounter, Responses, Series
+from clusterd.records import dataclass
 
 _ALWAYS_SHOWN = ("2xx", "3xx", "4xx", "5xx")
 

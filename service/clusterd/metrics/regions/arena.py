@@ -14,12 +14,12 @@ import os
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final, Self
 
 from clusterd.linux.memory import Mapping, punch_hole
 from clusterd.metrics.regions.region import MOST_SERIES, REGION_BYTES, REGION_LAYOUT, Header
 from clusterd.metrics.shared.scoreboard import MAXIMUM_ROWS, free_runs
+from clusterd.records import dataclass
 from clusterd.runtime import originals
 
 MAXIMUM_SLOTS: Final = 1025

@@ -1,10 +1,11 @@
 """Puts the series of a histogram together."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from math import inf
 
 from clusterd.metrics.regions.series import BOUND, Labels, Series
+from clusterd.records import dataclass
 
 
 @dataclass(slots=True)

@@ -6,11 +6,11 @@ what their mode keeps. A timestamp is there that of the value, or for the mode `
 
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from math import isfinite
 
 from clusterd.metrics.regions.region import HIDDEN, SET, UNSET
 from clusterd.metrics.regions.series import Rule, Series
+from clusterd.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from clusterd.metrics.regions.arena import TEMPLATE_SLOT, Arena, Lease
 from clusterd.metrics.regions.merging import Contribution
 from clusterd.metrics.regions.region import Contents, Keys, RegionReader
 from clusterd.metrics.regions.series import Catalog, Shape
+from clusterd.records import dataclass
 
 _LEAST_AT_A_DEATH = 4 << 20
 _BYTES_OF_A_KEY = 256

@@ -16,11 +16,11 @@ A reader trusts nothing: whatever code runs in a worker, it may have written any
 import os
 import struct
 from array import array
-from dataclasses import dataclass
 from typing import Final
 from zlib import crc32
 
 from clusterd.metrics.regions.series import Catalog, Damaged, Series, Shape, decode
+from clusterd.records import dataclass
 
 MOST_SERIES: Final = 100_000
 """What there is room for. The setting `metrics.series` is less."""

@@ -1,6 +1,6 @@
 """The row of one worker in the scoreboard: every series that a worker counts or shows, and the totals of the counts."""
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from math import inf
 from typing import Final
 from zlib import crc32
@@ -16,6 +16,7 @@ from clusterd.metrics.shared.series import (
     Responses,
     Series,
 )
+from clusterd.records import dataclass
 
 DURATIONS: Final = (
     *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025),

@@ -14,11 +14,11 @@ import fcntl
 import mmap
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final, Self
 
 from clusterd.linux.memory import mapped, punch_hole
 from clusterd.metrics.shared.row import LAYOUT, ROW_CELLS, Row
+from clusterd.records import dataclass
 from clusterd.runtime import originals
 from clusterd.wire import in_hand
 

@@ -1,6 +1,6 @@
 """The exponential backoff of a slot: how long it waits before it is forked again."""
 
-from dataclasses import dataclass
+from clusterd.records import dataclass
 
 STABLE_SECONDS = 10.0
 """If a worker has served this long, its failure is counted as the first one again."""

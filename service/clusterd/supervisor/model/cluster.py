@@ -3,10 +3,11 @@
 The basic operations of every decision are here, so that no state changes without the action that goes with it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
 from clusterd.config.model import Preload
+from clusterd.records import dataclass
 from clusterd.supervisor.actions import (
     Action,
     DumpStacks,

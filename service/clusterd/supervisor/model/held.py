@@ -1,7 +1,8 @@
 """The requests that a worker had in hand when it died, and what it died of."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from clusterd.records import dataclass
 
 
 class Cause(StrEnum):

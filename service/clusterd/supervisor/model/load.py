@@ -1,8 +1,9 @@
 """How much of what the workers can do is used at one moment, and what waits for them."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
+
+from clusterd.records import dataclass
 
 SATURATED = 0.9
 """A worker that is busier than this does not say how much waits for it in the connections that it cannot read."""

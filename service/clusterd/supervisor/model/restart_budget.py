@@ -1,6 +1,6 @@
 """The restart budget: how soon a worker that had been ready is replaced. All slots share one budget."""
 
-from dataclasses import dataclass
+from clusterd.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,7 @@
 """The settings that the supervisor needs from the configuration of a generation."""
 
-from dataclasses import dataclass
-
 from clusterd.config.model import Config, Preload, WorkerRange
+from clusterd.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

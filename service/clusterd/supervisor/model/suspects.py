@@ -1,6 +1,6 @@
 """Find suspects: requests that were in-flight in several workers when they died, and may have killed them."""
 
-from dataclasses import dataclass
+from clusterd.records import dataclass
 
 WINDOW_SECONDS = 60.0
 """Deaths that are further apart count as unrelated."""

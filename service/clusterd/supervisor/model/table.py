@@ -1,9 +1,10 @@
 """The table of the supervisor: workers, templates, slots and generations, and queries about them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
+from clusterd.records import dataclass
 from clusterd.supervisor.model.backoff import Backoff
 from clusterd.supervisor.model.restart_budget import RestartBudget
 from clusterd.supervisor.model.settings import Settings

@@ -12,12 +12,13 @@ import os
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import islice
 from time import monotonic
 from typing import Any, Final
 
 from clusterd.metrics.kernel.procfs import process_memory
+from clusterd.records import dataclass
 from clusterd.runtime import originals
 
 VERSION: Final = 1

@@ -15,7 +15,6 @@ import re
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from random import Random
 
 # Imported by name, before the application: it may replace the functions in the module.
@@ -24,6 +23,7 @@ from types import CodeType, FrameType
 
 from clusterd.linux.prctl import wake_in_time
 from clusterd.profiles.call_tree import ROOT, THREADS, CallTree
+from clusterd.records import dataclass
 from clusterd.runtime import originals
 
 PERIOD_SECONDS = 1 / 60

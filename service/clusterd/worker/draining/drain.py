@@ -1,10 +1,9 @@
 """The drain of a worker: hand over its connections to a successor, or answer and close them."""
 
-from dataclasses import dataclass
-
 from clusterd.http.engine import Connection, Engine
 from clusterd.linux.address import Address
 from clusterd.log import Logger
+from clusterd.records import dataclass
 from clusterd.worker.draining.handover import Sender
 
 ANSWERS_SECONDS = 0.2

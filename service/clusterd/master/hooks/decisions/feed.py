@@ -9,9 +9,10 @@ hooks still know which workers there are. A new hooks process begins with a snap
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from clusterd.records import dataclass
 from clusterd.wire.hooks import MESSAGE, WorkerEvent
 
 MOST_EVENTS = 1000

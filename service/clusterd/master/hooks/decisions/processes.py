@@ -5,7 +5,7 @@ of the generation that serves receive the events. When the next generation serve
 process receives events at a time.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from clusterd.master.hooks.decisions.steps import (
     HOOK_MOVES,
@@ -29,6 +29,7 @@ from clusterd.master.hooks.decisions.steps import (
     Stop,
     Tell,
 )
+from clusterd.records import dataclass
 from clusterd.supervisor.model.backoff import Backoff
 from clusterd.supervisor.model.states import checked_move
 

@@ -1,7 +1,8 @@
 """The events and the actions of `HooksSupervisor` (processes.py). master/hooks/manager.py carries out the actions."""
 
-from dataclasses import dataclass
 from enum import Enum
+
+from clusterd.records import dataclass
 
 
 class HookState(Enum):
