@@ -33,6 +33,7 @@ from tests.support.alerting import (
 from tests.support.certificates import make_certificate
 from tests.support.control_groups import put_into
 from tests.support.ports import free_port
+from tests.support.processes import open_files
 from tests.support.prometheus import Prometheus, prometheus
 from tests.support.service import HELLO, Service, wait_until
 
@@ -200,7 +201,7 @@ def test_a_worker_that_keeps_its_files_open(watch: Watch) -> None:
     assert service.get("/opens?180").status_code == 200
     watched.wait_for("ClusterdDescriptors")
     [worker] = service.workers()
-    opened = [os.readlink(each) for each in Path(f"/proc/{worker['pid']}/fd").iterdir()]
+    opened = [*open_files(worker["pid"]).values()]
     assert opened.count(str(service.directory / "leaking")) == 180
     assert service.get("/opens?100").status_code == 500
     service.wait_for_line("Too many open files")

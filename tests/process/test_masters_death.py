@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from tests.support.managed import ManagedService
-from tests.support.processes import is_alive
+from tests.support.processes import is_alive, open_files
 from tests.support.rollouts import counters
 from tests.support.service import HELLO, wait_until
 
@@ -190,9 +190,9 @@ def test_what_an_adopted_worker_leaves_behind_ends(make_managed: MakeManaged) ->
 
 def damage(service: ManagedService) -> None:
     """Spoil the state in the memory of the master, as a defect of it would."""
-    for each in Path(f"/proc/{service.pid}/fd").iterdir():
-        if "clusterd-state" in os.readlink(each):
-            with each.open("r+b", buffering=0) as file:
+    for number, target in open_files(service.pid).items():
+        if "clusterd-state" in target:
+            with open(f"/proc/{service.pid}/fd/{number}", "r+b", buffering=0) as file:
                 file.write(b"nonsense")
 
 

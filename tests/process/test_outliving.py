@@ -14,7 +14,7 @@ from clusterd.wire import messages
 from clusterd.wire.packets import socketpair
 from tests.support.driving import Driver, parent_of, wait_for_end
 from tests.support.endings import WSGI
-from tests.support.processes import is_alive
+from tests.support.processes import is_alive, open_files
 from tests.support.service import HELLO, wait_until
 
 pytestmark = pytest.mark.engine_independent
@@ -349,8 +349,7 @@ def is_cat(pid: int, gate: Path) -> bool:
 
 
 def pidfds(pid: int) -> list[str]:
-    links = [os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir()]
-    return [each for each in links if "pidfd" in each]
+    return [each for each in open_files(pid).values() if "pidfd" in each]
 
 
 def test_a_spare_that_becomes_the_template_has_children_of_its_own_only(driver: Driver) -> None:

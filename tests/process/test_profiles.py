@@ -20,6 +20,7 @@ import requests
 
 from tests.support.controlling import asking, pids, refused
 from tests.support.endings import PRELOADS
+from tests.support.processes import open_files
 from tests.support.service import PATIENCE_SECONDS, Service, wait_until
 
 pytestmark = pytest.mark.engine_independent
@@ -210,16 +211,7 @@ def test_a_loop_that_is_blocked_later_is_sampled_as_before(make_service: MakeSer
 
 def _open_files(service: Service, name: str) -> list[str]:
     """Those of worker 1 with such a name."""
-    directory = Path(f"/proc/{pids(service)[1]}/fd")
-    found = []
-    for each in directory.iterdir():
-        try:
-            target = os.readlink(each)
-        except FileNotFoundError:
-            continue
-        if name in target:
-            found.append(target)
-    return found
+    return [target for target in open_files(pids(service)[1]).values() if name in target]
 
 
 def test_greenlets_are_sampled(make_service: MakeService) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.processes import descendants
+from tests.support.processes import descendants, open_files
 from tests.support.service import HELLO, Service, wait_until
 
 MakeService = Callable[..., Service]
@@ -309,13 +309,7 @@ def ended(client: socket.socket) -> bool:
 
 
 def descriptors(pid: int) -> list[str]:
-    found = []
-    for name in os.listdir(f"/proc/{pid}/fd"):
-        try:
-            found.append(os.readlink(f"/proc/{pid}/fd/{name}"))
-        except OSError:
-            continue
-    return sorted(each.split(":")[0] for each in found)
+    return sorted(each.split(":")[0] for each in open_files(pid).values())
 
 
 @pytest.mark.engine_independent

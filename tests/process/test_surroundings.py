@@ -12,6 +12,7 @@ import pytest
 import requests
 
 from tests.support.clients import loaded
+from tests.support.processes import open_files
 from tests.support.service import HELLO, Service, wait_until
 
 pytestmark = pytest.mark.engine_independent
@@ -169,8 +170,7 @@ def small_disk(path: Path) -> tuple[str, ...]:
 
 def stored(pid: int, disk: Path) -> list[str]:
     """The files on a disk that a process has open."""
-    links = [os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir() if each.is_symlink()]
-    return [link for link in links if link.startswith(str(disk))]
+    return [target for target in open_files(pid).values() if target.startswith(str(disk))]
 
 
 def upload(service: Service, size: int) -> requests.Response:

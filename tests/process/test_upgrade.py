@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.hooked import Hooked
 from tests.support.installed import Installed
-from tests.support.processes import descendants
+from tests.support.processes import descendants, open_files
 from tests.support.program import program
 from tests.support.service import HELLO, Service, wait_until
 
@@ -110,8 +110,7 @@ def test_sigusr2_upgrades(make_service: MakeService) -> None:
 
 
 def descriptors_of(pid: int) -> Counter[str]:
-    links = (os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir())
-    return Counter(re.sub(r"[\d\[\]]+", "", link) for link in links)
+    return Counter(re.sub(r"[\d\[\]]+", "", target) for target in open_files(pid).values())
 
 
 def test_many_upgrades_leave_nothing_behind(make_service: MakeService) -> None:

@@ -4,10 +4,10 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
+from tests.support.processes import open_files
 from tests.support.service import HELLO, Service, wait_until
 
 pytestmark = pytest.mark.engine_independent
@@ -119,7 +119,6 @@ def test_more_directories_than_the_kernel_watches_end_the_start(make_service: Ma
 def test_nobody_inherits_the_watches(make_service: MakeService) -> None:
     service = watching(make_service())
     for worker in service.workers():
-        links = [os.readlink(each) for each in Path(f"/proc/{worker['pid']}/fd").iterdir()]
-        assert "anon_inode:inotify" not in links
+        assert "anon_inode:inotify" not in open_files(worker["pid"]).values()
     service.signal(signal.SIGTERM)
     assert service.wait() == 0

@@ -16,5 +16,5 @@ def check(service: Service, **environment: str) -> "subprocess.CompletedProcess[
         timeout=PATIENCE_SECONDS,
         check=False,
         cwd=service.directory,
-        env={**os.environ, **service.environment, **environment},
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **service.environment, **environment},
     )

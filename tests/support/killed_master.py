@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.managed import ManagedService
-from tests.support.processes import descendants
+from tests.support.processes import descendants, open_files
 from tests.support.service import wait_until
 
 _NUMBERS = struct.Struct("4Q")
@@ -67,20 +67,10 @@ def left(service: ManagedService) -> Left:
     """Look at a service at rest."""
     assert service.process is not None
     return Left(
-        Counter(filter(None, map(_kind_of_file, _files_of(service.pid)))),
+        Counter(filter(None, map(_kind_of_file, open_files(service.pid).values()))),
         Counter(name.partition("-")[0] for name, _ in service.seen().stored),
         len(descendants(service.process.pid)),
     )
-
-
-def _files_of(pid: int) -> list[str]:
-    files = []
-    for each in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            files.append(os.readlink(each))
-        except OSError:  # It was closed meanwhile.
-            continue
-    return files
 
 
 def _kind_of_file(file: str) -> str:

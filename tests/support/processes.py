@@ -32,6 +32,17 @@ def is_alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
+def open_files(pid: int) -> dict[int, str]:
+    """What the descriptors of a process are open to (proc_pid_fd(5)). One that is closed meanwhile is left out."""
+    found = {}
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/{pid}/fd/{name}")
+        except FileNotFoundError:
+            continue
+    return found
+
+
 def cpu_seconds(pid: int) -> float:
     """The time that a process has used a processor (proc_pid_stat(5): utime and stime)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

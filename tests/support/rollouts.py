@@ -23,6 +23,7 @@ from tests.support.certificates import Certificate, make_certificate
 from tests.support.crowd import ASGI, WSGI, Crowd, Loss
 from tests.support.managed import ManagedService
 from tests.support.ports import free_port
+from tests.support.processes import open_files
 from tests.support.service import Service, wait_until
 
 KINDS = ("threads", "loop", "asgi")
@@ -191,12 +192,7 @@ def _is_stopped(pid: int) -> bool:
 
 def clients_of(pid: int, ports: set[int]) -> set[int]:
     """The clients' ports of the connections to one of `ports` that a process has open (proc_net_tcp(5))."""
-    inodes = set()
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            inodes.add(os.readlink(descriptor))
-        except OSError:
-            continue
+    inodes = set(open_files(pid).values())
     found = set()
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         _, local, remote, *rest = line.split()

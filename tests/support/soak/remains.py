@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.processes import open_files
 from tests.support.soak.scene import Scene
 
 MOST_GROWTH_BYTES = 24 << 20
@@ -77,13 +78,7 @@ def _title(pid: int) -> str:
 
 def _kinds(pid: int) -> list[str]:
     """What each descriptor is, without the numbers of its sockets."""
-    kinds = []
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            kinds.append(re.sub(r":\[.*|-{1,2}\d+|/proc/\d+", "", os.readlink(descriptor)))
-        except OSError:
-            continue
-    return kinds
+    return [re.sub(r":\[.*|-{1,2}\d+|/proc/\d+", "", target) for target in open_files(pid).values()]
 
 
 def _private_bytes(pid: int) -> int:
