@@ -40,6 +40,8 @@ LAYERS = {
     "profiles": 0,
     "runtime": 0,
     "version": 0,
+    "http_date": -1,
+    "records": -1,
     "service_name": -1,
 }
 HTTP_LAYERS = {

@@ -1,11 +1,9 @@
 """Explains why the application, or what belongs to it, could not be loaded or has failed."""
 
-import difflib
 import json
 import os
 import sys
 from dataclasses import dataclass
-from importlib import metadata
 from types import ModuleType
 
 from clusterd.log import tracebacks
@@ -92,9 +90,11 @@ def _what_was_meant(module: ModuleType, name: str) -> str:
     """What is there in place of what `module` does not have: the nearest name, a module of the package, or the name
     that applications usually have.
     """
+    from difflib import get_close_matches  # imported here, because few applications have errors
+
     names = vars(module)
     usual = USUAL_NAMES if name in USUAL_NAMES else ()
-    near = difflib.get_close_matches(name, names, n=1) or [each for each in usual if each in names]
+    near = get_close_matches(name, names, n=1) or [each for each in usual if each in names]
     if near:
         return f"; did you mean {near[0]}?"
     directories = getattr(module, "__path__", ())
@@ -109,6 +109,8 @@ def _is_in(directory: str, module: str) -> bool:
 
 def _other_interpreter() -> str:
     """The hint at the setting `python`, with the virtual environment nearby. Empty if that is in use already."""
+    from importlib import metadata  # imported here: it takes 10 ms, and few applications have errors
+
     beside = [os.path.join(os.getcwd(), name) for name in _ENVIRONMENTS]
     for environment in (*beside, os.environ.get("VIRTUAL_ENV", "")):
         python = os.path.join(environment, "bin", "python")

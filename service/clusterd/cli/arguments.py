@@ -1,13 +1,13 @@
 """Parses the command line of `clusterd`. Each setting has a flag, made from the schema."""
 
 import argparse
-import difflib
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from clusterd.config.foreign import instead_of_flag
+from clusterd.config.reading.problems import nearest
 from clusterd.config.settings.schema import SETTINGS
 from clusterd.config.settings.setting import Setting, Shape
 from clusterd.http.compilation import version_line
@@ -63,8 +63,8 @@ class _Parser(argparse.ArgumentParser):
         flags = [flag for action in self._actions for flag in action.option_strings]
         if instead := instead_of_flag(unknown or without_value):
             print(f"clusterd: {instead}", file=sys.stderr)
-        elif near := difflib.get_close_matches(unknown, flags, n=1):
-            print(f"clusterd: did you mean {near[0]}?", file=sys.stderr)
+        elif near := nearest(unknown, flags):
+            print(f"clusterd: did you mean {near}?", file=sys.stderr)
         print("clusterd: clusterd --help lists all flags", file=sys.stderr)
         sys.exit(2)
 

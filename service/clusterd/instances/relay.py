@@ -11,12 +11,13 @@ import asyncio
 import json
 import re
 import socket
+import time
 from collections.abc import Sequence
-from email.utils import formatdate
 from http import HTTPStatus
 from urllib.parse import quote, unquote
 
 from clusterd.config.address import Address, TcpAddress
+from clusterd.http_date import http_date
 from clusterd.instances.known import Places, metrics_address, names
 from clusterd.log import Logger
 from clusterd.master.admin.exchanges import HEAD_BYTES, Exchanges, receive_head, send_and_end
@@ -142,7 +143,7 @@ def _asked_at(connection: socket.socket, head: bytes) -> str:
 def _response(status: HTTPStatus, text: str | None = None, kind: str = _TEXT) -> bytes:
     body = (text if text is not None else f"{status.value} {status.phrase}\n").encode()
     headers = (
-        f"HTTP/1.1 {status.value} {status.phrase}\r\nDate: {formatdate(usegmt=True)}\r\n"
+        f"HTTP/1.1 {status.value} {status.phrase}\r\nDate: {http_date(time.time())}\r\n"
         f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\nCache-Control: no-store\r\n"
         "X-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"
     )

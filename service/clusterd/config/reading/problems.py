@@ -1,10 +1,17 @@
 """Describes what is wrong with a configuration, so that the operator can correct it without the manual."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from clusterd.records import dataclass
 
 LONGEST_QUOTE = 60
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return what may have been meant by a name that is not known; empty if none of `known` is like it."""
+    from difflib import get_close_matches  # imported here: few configurations have mistakes
+
+    return next(iter(get_close_matches(name, list(known), n=1)), "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """Collects the values that a file and flags give to settings, and what is wrong with them."""
 
-import difflib
 import re
 from collections.abc import Sequence as SequenceOf
 from dataclasses import field
@@ -8,7 +7,7 @@ from typing import Any
 
 from clusterd.config.foreign import instead_of
 from clusterd.config.reading.document import Entry, Mapping, Node, Scalar, Sequence, Written
-from clusterd.config.reading.problems import Place, Problem, quoted, shown_key
+from clusterd.config.reading.problems import Place, Problem, nearest, quoted, shown_key
 from clusterd.config.reading.working_directory import working_directory
 from clusterd.config.settings.application_settings import ENVIRONMENT_NAME, RESERVED_ENVIRONMENT
 from clusterd.config.settings.kinds import CoreType, Kind, Parts, Refusal
@@ -147,8 +146,8 @@ class Values:
             if entry.key in parts.kinds:
                 found[entry.key] = self._read(parts.kinds[entry.key], key, entry.value)
             else:
-                near = difflib.get_close_matches(entry.key.lower(), parts.kinds, n=1)
-                hint = f"did you mean '{near[0]}'?" if near else f"known here are {', '.join(parts.kinds)}"
+                near = nearest(entry.key.lower(), parts.kinds)
+                hint = f"did you mean '{near}'?" if near else f"known here are {', '.join(parts.kinds)}"
                 self.refuse(entry.place, key, "unknown setting", hint=hint)
         for part, kind in parts.kinds.items():
             if part not in found and part in parts.defaults:
@@ -174,7 +173,7 @@ class Values:
 
     def _unknown(self, key: str, prefix: str, entry: Entry) -> None:
         siblings = children(prefix.rstrip("."))
-        near = difflib.get_close_matches(entry.key.lower().replace("-", "_"), siblings, n=1)
+        near = nearest(entry.key.lower().replace("-", "_"), siblings)
         # Suggest a setting of the same name in another section, such as `drain` at the top level.
         elsewhere = [known for known in BY_KEY if known.rpartition(".")[2] == entry.key]
         if "." in entry.key and key in BY_KEY:
@@ -183,7 +182,7 @@ class Values:
         elif instead := instead_of(entry.key):
             hint = instead
         elif near:
-            hint = f"did you mean '{near[0]}'?"
+            hint = f"did you mean '{near}'?"
         elif elsewhere:
             hint = f"did you mean '{elsewhere[0]}'?"
         else:

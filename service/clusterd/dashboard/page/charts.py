@@ -1,7 +1,8 @@
 """Charts as SVG. A strict Content-Security-Policy allows no `style` attributes, so they use SVG's own and classes."""
 
 from collections.abc import Iterator, Sequence
-from html import escape
+
+from clusterd.dashboard.page.escaping import escape
 
 HEIGHT = 100
 """Of a sparkline, in its own units, in which every number is whole. A value is one unit wide."""

@@ -2,12 +2,12 @@
 
 from base64 import b64encode
 from hashlib import sha256
-from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
 from clusterd.dashboard.model import Dashboard
 from clusterd.dashboard.page import sections
+from clusterd.dashboard.page.escaping import escape
 
 REFRESH_SECONDS = 5
 """How often a browser without JavaScript loads the page again. With JavaScript, page.js replaces <main> more often."""

@@ -1,12 +1,12 @@
 """The parts of the page: what is true now, the last 15 minutes, the limits, a rollout, the slots and the events."""
 
 import time
-from html import escape
 
 from clusterd.dashboard import words
 from clusterd.dashboard.history import SAMPLES
 from clusterd.dashboard.model import About, Bar, Dashboard, EventLine, RolloutProgress, Totals
 from clusterd.dashboard.page import charts
+from clusterd.dashboard.page.escaping import escape
 from clusterd.dashboard.page.workers import workers
 
 

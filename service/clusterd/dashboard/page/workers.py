@@ -1,11 +1,10 @@
 """The table of the slots: a row for each, further rows for predecessors, and why a slot has no worker."""
 
-from html import escape
-
 from clusterd.dashboard import words
 from clusterd.dashboard.history import SAMPLES, SLOT_SAMPLES
 from clusterd.dashboard.model import Process, Slot
 from clusterd.dashboard.page import charts
+from clusterd.dashboard.page.escaping import escape
 
 _COLUMNS = (
     "slot",

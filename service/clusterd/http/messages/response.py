@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Iterable
-from email.utils import formatdate
 from enum import Enum, auto
 from http import HTTPStatus
 from time import time as wall_clock
@@ -13,6 +12,7 @@ from clusterd.http.messages.grammar import FIELD_LINE, FIELD_VALUE
 from clusterd.http.messages.head import Head
 from clusterd.http.messages.memory import Memory
 from clusterd.http.messages.refusal import Refusal
+from clusterd.http_date import http_date
 
 _match_status = re.compile(rf"[1-9][0-9][0-9] {FIELD_VALUE}").fullmatch
 _match_field_line = re.compile(FIELD_LINE).fullmatch
@@ -48,7 +48,7 @@ class Stamp:
         second = int(wall_clock())
         if second != self._second:
             self._second = second
-            self.date = f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
+            self.date = f"Date: {http_date(second)}\r\n".encode()
             self.fields = self.server + self.date
 
     def beside(self, own: set[str]) -> bytes:

@@ -6,11 +6,12 @@ connection, with short limits, so a client cannot keep the master from its work.
 
 import re
 import socket
+import time
 from collections.abc import Awaitable, Callable, Sequence
-from email.utils import formatdate
 from http import HTTPStatus
 from urllib.parse import parse_qs
 
+from clusterd.http_date import http_date
 from clusterd.log import Logger
 from clusterd.master.admin.exchanges import HEAD_BYTES, Exchanges, receive_head, send_and_end
 from clusterd.master.health.readiness import Check
@@ -85,7 +86,7 @@ class Endpoint:
             answer = await self._answer(path, query, _wanted(head))
         headers = (
             f"HTTP/1.1 {answer.status.value} {answer.status.phrase}\r\n"
-            f"Date: {formatdate(usegmt=True)}\r\n"
+            f"Date: {http_date(time.time())}\r\n"
             f"Content-Type: {answer.content_type}\r\n"
             f"Content-Length: {len(answer.body)}\r\n"
             f"{answer.headers}Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n"

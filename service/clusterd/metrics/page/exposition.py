@@ -5,7 +5,7 @@ loop does its other work, so that a large page delays no death of a worker. Name
 https://prometheus.io/docs/practices/naming/. The label `worker` is the slot, so the number of series is bounded.
 """
 
-import platform
+import sys
 import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -104,7 +104,7 @@ def _cluster_families(facts: ClusterFacts) -> Iterator[Metric]:
     yield InfoMetricFamily(
         "clusterd_build",
         "The version of clusterd and of the master's Python.",
-        value={"version": facts.version, "python": platform.python_version()},
+        value={"version": facts.version, "python": sys.version.partition(" ")[0]},
     )
     yield _gauge("clusterd_generation", "Generation of the application that is being served.", facts.generation)
     yield _gauge("clusterd_workers_wanted", "Number of workers that the cluster should have.", len(facts.slots))
