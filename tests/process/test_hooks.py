@@ -180,10 +180,10 @@ def test_what_can_not_be_sent_raises_where_it_is_said(hooked: Hooked) -> None:
     largest = 61440 - len('["", 2, null]')
     answer = hooked.do(f"cluster.workers[2].request('x' * {largest}).result()[0] == 'x' * {largest}")
     assert answer is True
-    os.kill(hooked.pids()[1], signal.SIGSTOP)
+    os.kill(hooked.pids()[2], signal.SIGSTOP)
     with pytest.raises(Raised, match="TimeoutError"):
-        hooked.do("cluster.workers[1].request('late', timeout=0.1).result()")
-    os.kill(hooked.pids()[1], signal.SIGCONT)
+        hooked.do("cluster.workers[2].request('late', timeout=0.1).result()")
+    os.kill(hooked.pids()[2], signal.SIGCONT)
 
 
 def test_too_many_messages_to_a_worker_that_does_not_listen_raise(make_hooked: MakeHooked) -> None:
