@@ -33,7 +33,7 @@ COMPILED = (
 INTERPRETED = {
     "service/clusterd/http/compilation.py",  # tells the one from the other
     "service/clusterd/http/asgi/application.py",  # an exception, whose base is none of mypyc's
-    "service/clusterd/http/hidden_loop.py",  # a generator that is a coroutine, which mypyc does not know
+    "service/clusterd/http/hidden_loop.py",  # a class that is a coroutine, which mypyc does not know
     "service/clusterd/http/asgi/websocket/masking.py",  # chooses between C and Python
 }
 WRITTEN_IN_C = {"clusterd.http.asgi.websocket._masking": "service/clusterd/http/asgi/websocket/_masking.c"}

@@ -100,7 +100,17 @@ def normal_client(port: int) -> socket.socket:
 
 def latency(client: socket.socket) -> float:
     """Of a request at any moment, in seconds."""
+    think()
+    return latency_now(client)
+
+
+def think() -> None:
+    """Wait, so that the next request comes at any moment."""
     time.sleep(random.uniform(0.0, MOST_THINK_SECONDS))
+
+
+def latency_now(client: socket.socket) -> float:
+    """Of a request, in seconds."""
     started = time.perf_counter()
     client.sendall(b"GET / HTTP/1.1\r\nHost: normal\r\n\r\n")
     answer = client.recv(4096)

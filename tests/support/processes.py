@@ -43,6 +43,13 @@ def open_files(pid: int) -> dict[int, str]:
     return found
 
 
+def waited_seconds(pid: int) -> float:
+    """How long the threads of a process have been ready to run and had no processor (sched-stats in the kernel's
+    documentation).
+    """
+    return sum(int(each.read_text().split()[1]) for each in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
+
+
 def cpu_seconds(pid: int) -> float:
     """The time that a process has used a processor (proc_pid_stat(5): utime and stime)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

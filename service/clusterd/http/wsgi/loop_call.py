@@ -4,6 +4,7 @@ from time import monotonic
 
 from clusterd.http.call import CallPhase
 from clusterd.http.connections.connection import Connection
+from clusterd.http.hidden_loop import IS_SHOWN, unseen
 from clusterd.http.wsgi.exchange import ClientGone, Exchange, Output, Service
 from clusterd.log.current_request import REQUEST_ID
 
@@ -29,6 +30,26 @@ class LoopCall(Exchange):
 
     def run(self) -> None:
         """Call the application, and send what is available at once."""
+        if IS_SHOWN:
+            unseen(self._run)
+        else:
+            self._run()
+
+    def resume(self) -> None:
+        """Continue to send while the client reads."""
+        if IS_SHOWN:
+            unseen(self._resume)
+        else:
+            self._resume()
+
+    def disconnected(self) -> None:
+        """Give up the call, and run the application's close()."""
+        if IS_SHOWN:
+            unseen(self._disconnected)
+        else:
+            self._disconnected()
+
+    def _run(self) -> None:
         self._asked.waited = 0.0
         if self._asked.id:
             REQUEST_ID.set(self._asked.id)
@@ -38,10 +59,9 @@ class LoopCall(Exchange):
             self._end()
         else:
             self._output = output
-            self.resume()
+            self._resume()
 
-    def resume(self) -> None:
-        """Continue to send while the client reads."""
+    def _resume(self) -> None:
         connection = self._connection
         for _ in range(TURN_PIECES):
             if self._over or self._output is None:
@@ -94,8 +114,7 @@ class LoopCall(Exchange):
             )
         self._connection.send(data)
 
-    def disconnected(self) -> None:
-        """Give up the call, and run the application's close()."""
+    def _disconnected(self) -> None:
         if not self._over:
             self._over = True
             if self._output is not None:
