@@ -45,12 +45,13 @@ def described(service: ManagedService) -> dict[str, Any]:
     return found
 
 
-def ask_to(service: ManagedService, command: str, **arguments: object) -> None:
-    """Ask for an operation. A master that dies gives no answer."""
+def ask_to(service: ManagedService, command: str, **arguments: object) -> bool:
+    """Ask for an operation, and return whether there was an answer. A master that dies gives none."""
     try:
         service.ask_to(command, **arguments)
     except (ConnectionError, IndexError):
-        pass
+        return False
+    return True
 
 
 def reload(service: ManagedService) -> None:
@@ -67,7 +68,8 @@ def bad_reload(service: ManagedService) -> None:
 def scale_up_and_down(service: ManagedService) -> None:
     ask_to(service, "scale", workers=3)
     described(service)
-    ask_to(service, "scale", workers=2)
+    # A master that is dead before it has read this has not heard it, as clusterctl says.
+    wait_until(lambda: ask_to(service, "scale", workers=2), "a master that answers")
 
 
 def restart(service: ManagedService) -> None:
