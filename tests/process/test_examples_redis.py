@@ -13,7 +13,7 @@ import requests
 
 from tests.support.examples import Example
 from tests.support.neighbours import needs, neighbour
-from tests.support.ports import accepts, free_port
+from tests.support.ports import free_port
 from tests.support.service import PATIENCE_SECONDS, Service, wait_until
 
 pytestmark = pytest.mark.engine_independent
@@ -31,8 +31,16 @@ class Redis:
 
     def start(self) -> None:
         command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", *self._kept]
-        server: AbstractContextManager[None] = neighbour(command, lambda: accepts(self.port))
+        server: AbstractContextManager[None] = neighbour(command, self._is_loaded)
         self._running.enter_context(server)
+
+    def _is_loaded(self) -> bool:
+        """Whether it answers: at first it only says that it reads what it has kept."""
+        with redis.Redis.from_url(self.url) as client:
+            try:
+                return client.ping() is True
+            except redis.ConnectionError:
+                return False
 
     def kill(self) -> None:
         self._running.close()

@@ -29,7 +29,9 @@ BROKEN = "raise ValueError('a bad deploy')"
 PROCESSES = 5
 """The master, a template, its spare, and two workers."""
 TRIALS = 3
-"""How often the master dies in each of the operations. All of the moments are some 2,000."""
+"""How often the master may die in each of the operations. All of the moments are some 2,000."""
+MOST_TRIALS = 20
+"""An operation may need fewer moments than it has needed before, and be over before that one. Once the master dies."""
 
 
 def described(service: ManagedService) -> dict[str, Any]:
@@ -100,7 +102,9 @@ def test_nothing_is_lost_or_left_whenever_the_master_is_killed(
         lambda: found if (found := at_rest(service)).processes == PROCESSES else None, "its spare template"
     )
     before = counters(service)
-    for _ in range(TRIALS):
+    for trial in range(MOST_TRIALS):
+        if trial >= TRIALS and service.seen().starts > 1:
+            break
         # The workers of a service whose worker is killed lose what that one has.
         with clients(service, 0 if operation is kill_a_worker else 3) as complaints:
             moments.die_in(random.randrange(1, most), random.choice((0, random.randrange(1, 200))))

@@ -78,10 +78,10 @@ def test_without_descriptors_it_is_looked_at_again(
     monkeypatch.setattr(adopted, "RETRY_SECONDS", 0.01)
     open_it, refusals = os.pidfd_open, iter([True, True, False])
 
-    def refuse_twice(pid: int) -> int:
+    def refuse_twice(pid: int, flags: int = 0) -> int:
         if next(refusals, False):
             raise OSError(errno.EMFILE, "Too many open files")
-        return open_it(pid)
+        return open_it(pid, flags)
 
     monkeypatch.setattr(os, "pidfd_open", refuse_twice)
     child = child_of(sleeper)
