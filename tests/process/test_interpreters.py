@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.interpreters import RUNNING, Version, install, interpreters, others, virtual_environment
-from tests.support.service import HELLO, Service
+from tests.support.service import HELLO, Service, wait_until
 
 MakeService = Callable[..., Service]
 
@@ -169,4 +169,47 @@ def test_a_worker_ends_as_orderly_under_another_version(
     assert noted[2:] == ["of the worker", "of the import"]
     assert (tmp_path / "file").read_text() == "written"
     assert not Path(made).exists()
+    assert "Traceback" not in service.log()
+
+
+ON_THE_LOOP = """
+import asyncio, sys
+from clusterd import worker
+
+heard = []
+
+@worker.on("message")
+async def told(message):
+    await asyncio.sleep(0)
+    heard.append(message)
+
+async def waits():
+    await asyncio.sleep(0)
+    return f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+def app(environ, start_response):
+    version = asyncio.run(waits())
+    start_response("200 OK", [])
+    yield f"{version} {heard} ".encode()
+    yield asyncio.run(waits()).encode()
+"""
+
+
+@pytest.mark.parametrize("version", others(at_least=OLDEST) or [None])
+def test_an_application_on_the_loop_runs_one_of_its_own_under_another_version(
+    make_service: MakeService, tmp_path: Path, version: Version | None
+) -> None:
+    """What asyncio takes for a coroutine, and where it runs tasks, differs between versions."""
+    if version is None:
+        pytest.skip("this machine has no other Python from 3.11 on")
+    python = virtual_environment(version, tmp_path / "environment")
+    install(python, "uvloop")
+    service = make_service(workers=1, threads=0, python=python)
+    service.deploy("1", ON_THE_LOOP)
+    service.start()
+    told = f"{version[0]}.{version[1]}"
+    assert service.get().text == f"{told} [] {told}"
+    assert service.ask_to("send", slot=1, message="a word")["succeeded"]
+    wait_until(lambda: service.get().text == f"{told} ['a word'] {told}", "the message was handled")
+    assert service.stop() == 0
     assert "Traceback" not in service.log()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 Version = tuple[int, int]
 RUNNING: Version = sys.version_info[:2]
-SUPPORTED: tuple[Version, ...] = ((3, 11), (3, 12), (3, 13))
+SUPPORTED: tuple[Version, ...] = ((3, 11), (3, 12), (3, 13), (3, 14))
 """Those that clusterd is for (setup.cfg)."""
 REQUIREMENTS = Path(__file__).parents[2] / "requirements" / "run.txt"
 
