@@ -1,12 +1,13 @@
 """What is said of an error of the application."""
 
 import os
+import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+import clusterd
 from clusterd.app.errors import describe, describe_text
 from clusterd.wire.messages import BootFailed, encode
 
@@ -68,7 +69,9 @@ def test_an_environment_that_the_setting_names_has_no_hint_at_the_setting(
     directory: Path, monkeypatch: pytest.MonkeyPatch, is_installed: bool
 ) -> None:
     monkeypatch.setattr(sys, "prefix", str(directory))
-    monkeypatch.setattr(metadata, "distributions", lambda name: ["clusterd"] if is_installed else [])
+    packages = directory / "site-packages"
+    (packages / f"{'clusterd' if is_installed else 'clusterd_extras'}-1.0.dist-info").mkdir(parents=True)
+    monkeypatch.setattr(sys, "path", [str(directory / "missing.zip"), str(packages)])
     reason = describe(missing("flask"), "app: shop:app").reason
     assert ("python: names the interpreter" in reason) is is_installed
 
@@ -109,3 +112,20 @@ def test_what_is_said_fits_a_message() -> None:
         describe_text("\0é\n" * 100_000, "lifespan.startup"),
     ):
         assert encode(BootFailed(found.reason, found.traceback, found.permanent))
+
+
+def test_a_module_of_the_application_stands_in_for_none_of_ours(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is imported to explain an error was imported before the application's directory came first."""
+    for name in ("email", "csv", "difflib", "zipfile"):
+        (directory / f"{name}.py").write_text("raise SystemExit('imported')\n")
+    program = (
+        "import sys, os; from clusterd.app.errors import describe; sys.path.insert(0, os.getcwd()); "
+        "print(describe(ModuleNotFoundError(\"No module named 'flask'\", name='flask'), 'app: shop:app').reason); "
+        "print(describe(AttributeError('x', name='flags', obj=sys), 'app: shop:app').reason)"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(Path(clusterd.__file__).parents[1]))
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 2

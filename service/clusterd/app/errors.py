@@ -1,7 +1,9 @@
 """Explains why the application, or what belongs to it, could not be loaded or has failed."""
 
+import difflib
 import json
 import os
+import re
 import sys
 from dataclasses import dataclass
 from types import ModuleType
@@ -90,11 +92,9 @@ def _what_was_meant(module: ModuleType, name: str) -> str:
     """What is there in place of what `module` does not have: the nearest name, a module of the package, or the name
     that applications usually have.
     """
-    from difflib import get_close_matches  # imported here, because few applications have errors
-
     names = vars(module)
     usual = USUAL_NAMES if name in USUAL_NAMES else ()
-    near = get_close_matches(name, names, n=1) or [each for each in usual if each in names]
+    near = difflib.get_close_matches(name, names, n=1) or [each for each in usual if each in names]
     if near:
         return f"; did you mean {near[0]}?"
     directories = getattr(module, "__path__", ())
@@ -109,14 +109,20 @@ def _is_in(directory: str, module: str) -> bool:
 
 def _other_interpreter() -> str:
     """The hint at the setting `python`, with the virtual environment nearby. Empty if that is in use already."""
-    from importlib import metadata  # imported here: it takes 10 ms, and few applications have errors
-
     beside = [os.path.join(os.getcwd(), name) for name in _ENVIRONMENTS]
     for environment in (*beside, os.environ.get("VIRTUAL_ENV", "")):
         python = os.path.join(environment, "bin", "python")
         if environment and os.access(python, os.X_OK):
             is_in_use = os.path.realpath(environment) == os.path.realpath(sys.prefix)
             return "" if is_in_use else f" (python: {python} would use the virtual environment there)"
-    if sys.prefix != sys.base_prefix and not any(metadata.distributions(name="clusterd")):
+    if sys.prefix != sys.base_prefix and not any(map(_has_clusterd, sys.path)):
         return ""  # The setting has been used: clusterd itself would run in an environment that it is installed in.
     return " (python: names the interpreter of the application, such as that of its virtual environment)"
+
+
+def _has_clusterd(directory: str) -> bool:
+    """Whether clusterd is installed there (PyPA: recording installed projects)."""
+    try:
+        return any(re.fullmatch(r"clusterd-.*\.dist-info", name) for name in os.listdir(directory))
+    except OSError:
+        return False

@@ -59,11 +59,11 @@ class _Showing(Coroutine[Any, Any, Any]):
 
     def send(self, value: Any) -> Any:
         """Run it until it awaits something. Raises StopIteration when it is over."""
-        _set_running_loop(self._loop)
+        before = self._show()
         try:
             return self.coroutine.send(value)
         finally:
-            _set_running_loop(None)
+            _set_running_loop(before)
 
     def throw(
         self,
@@ -72,13 +72,19 @@ class _Showing(Coroutine[Any, Any, Any]):
         traceback: TracebackType | None = None,
     ) -> Any:
         """Raise an exception in it: the task is cancelled, or what it awaited has failed."""
-        _set_running_loop(self._loop)
+        before = self._show()
         try:
             if isinstance(kind, BaseException):
                 return self.coroutine.throw(kind)
             return self.coroutine.throw(kind, value, traceback)
         finally:
-            _set_running_loop(None)
+            _set_running_loop(before)
+
+    def _show(self) -> asyncio.AbstractEventLoop | None:
+        """Return what was seen before: another task, if that has started this one eagerly."""
+        before = _get_running_loop()
+        _set_running_loop(self._loop)
+        return before
 
     def close(self) -> None:
         """End it where it waits."""

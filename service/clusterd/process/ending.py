@@ -22,6 +22,7 @@ from clusterd.process.fork_hygiene import flush_output
 from clusterd.process.time_limit import MOMENT_SECONDS, OutOfTime, interrupted
 from clusterd.process.where import where_greenlet_is, where_task_is, where_thread_is, where_traceback_ends
 from clusterd.runtime import originals
+from clusterd.runtime.event_loop import can_run_here
 from clusterd.runtime.hub import Hub, beside, hub_in_use, is_of_request
 from clusterd.runtime.threads import CallingThread
 
@@ -104,17 +105,12 @@ class Ending:
 
     def _has_descriptors(self) -> bool:
         """Wait for the two with which a loop of uvloop begins to turn: one that lacks them never turns again."""
-        while True:
-            try:
-                for each in originals.socketpair():
-                    each.close()
-            except OSError as error:
-                if monotonic() >= self._until:
-                    self._log.warning(f"the event loop cannot turn any more: {error.strerror}")
-                    return False
-                originals.select([], [], [], LOOK_SECONDS)
-            else:
-                return True
+        while not can_run_here():
+            if monotonic() >= self._until:
+                self._log.warning("the event loop cannot turn any more: Too many open files")
+                return False
+            originals.select([], [], [], LOOK_SECONDS)
+        return True
 
     def _join_threads(self) -> None:
         """Wait for the threads, as Python does, and for those of every ThreadPoolExecutor.

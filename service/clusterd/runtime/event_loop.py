@@ -3,13 +3,12 @@
 import asyncio
 import errno
 import os
+import socket
 from collections.abc import Callable
 from contextvars import Context
 from threading import main_thread
 from time import sleep
 from typing import TypeVarTuple
-
-import uvloop
 
 from clusterd.runtime import originals
 from clusterd.runtime.hub import is_used
@@ -19,50 +18,73 @@ _Arguments = TypeVarTuple("_Arguments")
 RETRY_SECONDS = 0.01
 """Between looks whether there are descriptors to run the loop."""
 
+_kept: list[tuple[socket.socket, socket.socket]] = []
+"""The pair of sockets of the next run, if there is one."""
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    """What uvloop has in place of `socket.socketpair`: the pair that is kept, or a new one."""
+    try:
+        return _kept.pop()
+    except IndexError:
+        return originals.socketpair()
+
+
+def _keep_none() -> None:
+    while _kept:
+        for each in _kept.pop():
+            each.close()
+
+
+os.register_at_fork(after_in_child=_keep_none)  # The parent's would be woken by the signals of both.
+
+
+# uvloop makes a pair of sockets each time that it is run in the main thread, by what is `socket.socketpair` when it is
+# imported. A run that fails for want of descriptors cannot be tried again, and an application at its limit may take any
+# that are free for a moment.
+_python_has = socket.socketpair
+socket.socketpair = _pair  # type: ignore[assignment]
+try:
+    import uvloop
+finally:
+    socket.socketpair = _python_has
+
 
 class LastingLoop(uvloop.Loop):
-    """Can be run again although the process has no descriptors left.
-
-    uvloop makes a pair of sockets each time that it is run in the main thread, and a run that fails for want of them
-    cannot be tried again. So two descriptors are kept for them.
-    """
+    """Can be run again although the process has no descriptors left: a pair of sockets is kept for the next run."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._kept: list[int] = []
-        self._has_descriptors()
+        can_run_here()
 
     def run_forever(self) -> None:
-        """Run until `stop`. Waits for descriptors, if others have taken what was kept."""
-        if originals.get_ident() != main_thread().ident:
+        """Run until `stop`. Waits for descriptors, if there were none after the last run."""
+        if originals.get_ident() != main_thread().ident or self.is_running() or self.is_closed():
             super().run_forever()
             return
-        while not self._has_descriptors():
+        while not can_run_here():
             sleep(RETRY_SECONDS)
-        self._free_descriptors()
         try:
             super().run_forever()
         finally:
-            self._has_descriptors()
+            can_run_here()
 
     def close(self) -> None:
         """Close the loop, which does not run."""
-        self._free_descriptors()
+        _keep_none()
         super().close()
 
-    def _has_descriptors(self) -> bool:
+
+def can_run_here() -> bool:
+    """Whether the main thread can run a loop: the pair of sockets for it is kept, or there are descriptors for one."""
+    if not _kept:
         try:
-            while len(self._kept) < 2:
-                self._kept.append(os.eventfd(0, os.EFD_CLOEXEC))
+            _kept.append(originals.socketpair())
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 return False
             raise
-        return True
-
-    def _free_descriptors(self) -> None:
-        while self._kept:
-            originals.close(self._kept.pop())
+    return True
 
 
 class ObservedLoop(LastingLoop):

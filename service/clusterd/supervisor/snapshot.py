@@ -23,7 +23,11 @@ class SnapshotError(Exception):
     """The snapshot is damaged or of another version. The text says which in one line."""
 
 
-_ACTIONS = {each.__name__: each for each in actions.Action.__subclasses__()}
+_ACTIONS = {
+    each.__name__: each
+    for each in vars(actions).values()
+    if isinstance(each, type) and issubclass(each, actions.Action)
+}
 
 
 def snapshot(cluster: ClusterState, pending: Sequence[actions.Action] = ()) -> dict[str, Any]:

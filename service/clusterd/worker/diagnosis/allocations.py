@@ -9,19 +9,17 @@ import gc
 import json
 import linecache
 import os
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import field
 from itertools import islice
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from clusterd.metrics.kernel.procfs import process_memory
 from clusterd.records import dataclass
 from clusterd.runtime import originals
-
-if TYPE_CHECKING:
-    from tracemalloc import Snapshot
 
 VERSION: Final = 1
 FRAMES: Final = 8
@@ -57,8 +55,6 @@ class Allocations:
 
     def examine(self, until: float, is_called_off: Callable[[], bool]) -> bytes:
         """Return what was allocated until then, by time.monotonic(), and is still in use, as JSON. Blocks."""
-        import tracemalloc  # imported here, as below: few workers are examined, and it brings 400 KB with it
-
         memory, types = process_memory(os.getpid()), self._types()
         began = monotonic()
         is_the_applications = tracemalloc.is_tracing()
@@ -95,14 +91,10 @@ class Allocations:
     def stop_tracing(self) -> None:
         """Stop tracemalloc, unless the application has started it. Also for a forked child, which inherits it."""
         if self._is_tracing:
-            import tracemalloc
-
             self._is_tracing = False
             tracemalloc.stop()
 
     def _is_full(self) -> bool:
-        import tracemalloc
-
         return self._is_tracing and tracemalloc.get_tracemalloc_memory() > MOST_TRACE_BYTES
 
     def _rest(self, seconds: float = _REST_SECONDS) -> None:
@@ -124,7 +116,7 @@ class Allocations:
             names[f"{kind.__module__}.{kind.__qualname__}"[:MOST_CHARACTERS]] += count
         return names
 
-    def _largest_sites(self, snapshot: "Snapshot") -> tuple[int, list[dict[str, Any]]]:
+    def _largest_sites(self, snapshot: tracemalloc.Snapshot) -> tuple[int, list[dict[str, Any]]]:
         """Return the bytes of all allocations together, and the largest sites as they are written."""
         sites: dict[tuple[str, int], _Site] = {}
         for traces in self._slices(snapshot.traces, TRACES_AT_ONCE):
