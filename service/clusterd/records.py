@@ -7,7 +7,7 @@ not be compiled, and the standard library completes a class when it is first cal
 Modules that mypyc compiles use the standard library's, which mypyc knows by name and compiles itself.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import Field, FrozenInstanceError
 from dataclasses import dataclass as standard_dataclass
 from operator import attrgetter
@@ -33,7 +33,7 @@ _BODY = "__module__", "__qualname__", "__doc__", "__annotations__", "__orig_base
 def _decorated(cls: type, *, frozen: bool, slots: bool) -> type:
     own = dict(vars(cls))
     defaults = {name: own.pop(name) for name in cls.__annotations__ if name in own}
-    if "__init__" in own or any(map(_is_special, defaults.values())) or any(map(_is_of_standard, cls.__mro__)):
+    if _is_exotic(cls, own) or any(map(_is_special, defaults.values())) or any(map(_is_of_standard, cls.__mro__)):
         return standard_dataclass(frozen=frozen, slots=slots)(cls)
     names = tuple(dict.fromkeys([*_inherited(cls, _NAMES), *cls.__annotations__]))
     body = {name: getattr(cls, name) for name in _BODY if hasattr(cls, name)}
@@ -57,6 +57,11 @@ def _with_slots(cls: type, body: dict[str, Any]) -> type:
     for name in ("__dict__", "__weakref__"):
         body.pop(name, None)
     return type(cls)(cls.__name__, cls.__bases__, body)
+
+
+def _is_exotic(cls: type, own: Mapping[str, object]) -> bool:
+    """Whether some of what it has is in the way of what it would get."""
+    return not own.keys().isdisjoint(("__init__", "__eq__")) or issubclass(cls, BaseException)
 
 
 def _is_special(default: object) -> bool:

@@ -84,7 +84,18 @@ def kinds(decorator: Decorator) -> list[type]:
     class Of(Generic[T]):
         number: T
 
-    return [Nothing, One, Defaults, Again, Mutable, Slotless, Checked, Special, Own, Of]
+    @decorator(frozen=True, slots=True)
+    class Alike:  # noqa: PLW1641 - its decorator makes one
+        number: int
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+    @decorator(frozen=True)
+    class Raised(Exception):
+        number: int
+
+    return [Nothing, One, Defaults, Again, Mutable, Slotless, Checked, Special, Own, Of, Alike, Raised]
 
 
 OURS, STANDARD = kinds(records.dataclass), kinds(dataclasses.dataclass)
