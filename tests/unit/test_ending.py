@@ -14,7 +14,7 @@ import pytest
 from clusterd.log import Logger
 from clusterd.process import ending
 from clusterd.process.ending import Ending, name_of_exit_handler
-from clusterd.runtime import originals
+from clusterd.runtime import event_loop, originals
 from tests.unit.test_handling import Lines
 
 pytestmark = pytest.mark.engine_independent
@@ -65,8 +65,10 @@ def test_what_is_to_run_at_the_end_waits_for_descriptors(is_for_good: bool, monk
 
     monkeypatch.setattr(ending, "LEAST_SECONDS", 0.2 if is_for_good else 30.0)
     monkeypatch.setattr(originals, "socketpair", refuse)
+    monkeypatch.setattr(event_loop, "_kept", [])
     task = said(words)
     Ending(monotonic(), Logger(lines)).run(loop, task, "the shutdown")
     assert words == ([] if is_for_good else ["shut down"])
+    event_loop.keep_none()
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()

@@ -30,13 +30,14 @@ def _pair() -> tuple[socket.socket, socket.socket]:
         return originals.socketpair()
 
 
-def _keep_none() -> None:
+def keep_none() -> None:
+    """Close the pair that is kept, if there is one."""
     while _kept:
         for each in _kept.pop():
             each.close()
 
 
-os.register_at_fork(after_in_child=_keep_none)  # The parent's would be woken by the signals of both.
+os.register_at_fork(after_in_child=keep_none)  # The parent's would be woken by the signals of both.
 
 
 # uvloop makes a pair of sockets each time that it is run in the main thread, by what is `socket.socketpair` when it is
@@ -71,7 +72,7 @@ class LastingLoop(uvloop.Loop):
 
     def close(self) -> None:
         """Close the loop, which does not run."""
-        _keep_none()
+        keep_none()
         super().close()
 
 
