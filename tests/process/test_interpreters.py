@@ -49,13 +49,18 @@ def test_a_safe_path_keeps_what_is_on_it(make_service: MakeService, tmp_path: Pa
     assert service.ask().version == "7"
 
 
+def environment_of(version: Version | None, directory: Path) -> tuple[Version, str]:
+    """The version, if this machine has one, and the python of a new environment of it, without anything in it."""
+    if version is None:
+        pytest.skip("this machine has no other Python from 3.11 on")
+    return version, virtual_environment(version, directory / "environment")
+
+
 @pytest.mark.parametrize("version", others(at_least=OLDEST) or [None])
 def test_another_minor_version_serves_and_reloads(
     make_service: MakeService, tmp_path: Path, version: Version | None
 ) -> None:
-    if version is None:
-        pytest.skip("this machine has no other Python from 3.11 on")
-    python = virtual_environment(version, tmp_path / "environment")
+    version, python = environment_of(version, tmp_path)
     service = make_service(workers=1)
     service.deploy("1", NAMES_ITS_VERSION)
     service.start()
@@ -152,9 +157,7 @@ def test_a_worker_ends_as_orderly_under_another_version(
     make_service: MakeService, tmp_path: Path, version: Version | None, preload: bool
 ) -> None:
     """The end calls private functions of Python, which every version may change."""
-    if version is None:
-        pytest.skip("this machine has no other Python from 3.11 on")
-    python = virtual_environment(version, tmp_path / "environment")
+    version, python = environment_of(version, tmp_path)
     install(python, "uvloop")
     service = make_service(workers=1, threads=1, python=python, preload=preload, timeouts={"drain": "20s"})
     service.deploy("1", ENDS.replace("DIRECTORY", str(tmp_path)))
@@ -200,9 +203,7 @@ def test_an_application_on_the_loop_runs_one_of_its_own_under_another_version(
     make_service: MakeService, tmp_path: Path, version: Version | None
 ) -> None:
     """What asyncio takes for a coroutine, and where it runs tasks, differs between versions."""
-    if version is None:
-        pytest.skip("this machine has no other Python from 3.11 on")
-    python = virtual_environment(version, tmp_path / "environment")
+    version, python = environment_of(version, tmp_path)
     install(python, "uvloop")
     service = make_service(workers=1, threads=0, python=python)
     service.deploy("1", ON_THE_LOOP)
